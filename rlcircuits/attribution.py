@@ -1,0 +1,224 @@
+"""Edge attribution: sequences in, one score for every edge of every sequence out."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from rlcircuits.capture import Recording, frozen, record, sequence_losses
+from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.contraction import BACKENDS, choose_backend
+from rlcircuits.contraction.grouped import GroupedContraction
+from rlcircuits.diagnosis import explain_non_finite
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.graph import EdgeGraph, build_graph
+from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
+
+CPU_BATCH_TOKENS = 4096
+# Of the accelerator's free memory, how much the automatic budget plans with.
+MEMORY_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class EdgeScores:
+    """Scores of every edge of every sequence.
+
+    values: float32 [sequences, writers, readers] on the CPU, 0 where there is no edge; the
+    first-order estimate of how much the loss, in nats, changes when the edge is removed.
+    loss: float32 [sequences], nats a scored token. graph: names and mask. backend: what contracted.
+    """
+
+    values: Tensor
+    loss: Tensor
+    graph: EdgeGraph
+    backend: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def save(self, path: str | Path) -> None:
+        """Write to one safetensors file, names and backend in its metadata."""
+        names = {"writers": self.graph.writers, "readers": self.graph.readers, "backend": self.backend}
+        tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask}
+        safetensors.torch.save_file(tensors, str(path), metadata={k: json.dumps(v) for k, v in names.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> EdgeScores:
+        """Read what ``save`` wrote. Raises RLCircuitsError if the file is missing, damaged or another kind."""
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as file:
+                metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
+            return cls(tensors["values"], tensors["loss"], graph, metadata["backend"])
+        except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+            raise RLCircuitsError(f"{path} cannot be read as edge scores: {error}") from error
+        except KeyError as error:
+            raise RLCircuitsError(f"{path} holds no edge scores: {error} is missing") from error
+
+
+def attribute(
+    model: Any,
+    sequences: Sequence[AnswerSequence],
+    granularity: str = "sublayer",
+    batch_tokens: int | None = None,
+    backend: str | None = None,
+    *,
+    corrupted: Sequence[AnswerSequence] | None = None,
+    padding_side: PaddingSide = "left",
+    progress: bool = False,
+) -> EdgeScores:
+    """Score every edge of the residual-stream graph for every sequence.
+
+    For a sequence with loss ℓ (mean cross-entropy over its answer), x_v the residual stream as
+    reader v reads it and o_u what writer u wrote to it,
+
+        W[u→v] = − Σ_t ⟨ ∂ℓ/∂x_v[t] , o_u[t] ⟩        (arXiv 2509.21044; arXiv 2310.10348)
+
+    the first-order effect on ℓ of removing u from what v reads. One forward and one backward to
+    activations score a whole batch; each sequence keeps its own gradients.
+
+    Args:
+        model: a Hugging Face causal LM, a ``Checkpoint``, or a TransformerLens ``TransformerBridge``.
+        sequences: what to score; all answer tokens count.
+        granularity: ``sublayer``, or ``head`` for every attention head as its own writer and its own
+            q, k and v reader (with grouped queries, each query head reads its own copy of k and v).
+        batch_tokens: most tokens, padding included, in a batch; by default from the memory there is.
+        backend: ``matmul`` or ``reference`` (float64); by default the fastest that runs here.
+        corrupted: for each sequence another of the same prompt and answer lengths; o_u is then
+            replaced by o_u(clean) − o_u(corrupted): patching instead of zero ablation.
+        padding_side: ``left`` or ``right``; the scores do not depend on it.
+        progress: show a progress bar on stderr.
+
+    Returns scores in the order of ``sequences``. The model's parameters, hooks and modes are as
+    before, also after an error.
+
+    Raises:
+        RLCircuitsError: an empty answer, a token id outside the vocabulary, a sequence longer than
+            the context, a model that is not mapped, a non-finite loss, or no memory for one sequence.
+    """
+    checkpoint = Checkpoint.of(model)
+    parts = checkpoint.parts
+    name = choose_backend(backend)
+    if padding_side not in ("left", "right"):
+        raise RLCircuitsError(f"padding_side is {padding_side!r}; it must be left or right")
+    if batch_tokens is not None and batch_tokens < 1:
+        raise RLCircuitsError(f"batch_tokens is {batch_tokens}; at least one token is needed")
+    graph = build_graph(len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel)
+    check_sequences(sequences, vocabulary=parts.vocabulary, context=parts.context)
+    if corrupted is not None:
+        _check_corrupted(sequences, corrupted)
+        check_sequences(corrupted, vocabulary=parts.vocabulary, context=parts.context, what="corrupted sequence")
+
+    values = torch.zeros(len(sequences), *graph.mask.shape)
+    loss = torch.zeros(len(sequences))
+    todo = list(plan_batches(sequences, batch_tokens or _default_batch_tokens(checkpoint)))[::-1]
+    columns = TextColumn("attribution"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with frozen(checkpoint.model), Progress(*columns, disable=not progress, transient=True) as bar:
+        task = bar.add_task("attribution", total=len(sequences))
+        while todo:
+            indices = todo.pop()
+            batch = make_batch(sequences, indices, padding_side).to(checkpoint.device)
+            other = None if corrupted is None else make_batch(corrupted, indices, padding_side).to(checkpoint.device)
+            try:
+                scores, losses = _attribute_batch(checkpoint, graph, batch, other, name)
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+                halves = _halve(indices, sequences, error)
+                todo += halves[::-1]
+                # The traceback keeps the failed batch's activations alive.
+                error.__traceback__ = None
+                _return_memory()
+                continue
+            values[list(indices)] = scores
+            loss[list(indices)] = losses
+            bar.advance(task, len(indices))
+    return EdgeScores(values, loss, graph, name)
+
+
+def _attribute_batch(
+    checkpoint: Checkpoint, graph: EdgeGraph, batch: Batch, corrupted: Batch | None, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Scores [batch, W, R] and losses [batch], both on the CPU, of one batch."""
+    model, parts = checkpoint.model, checkpoint.parts
+    baseline = None if corrupted is None else record(model, parts, graph, corrupted)
+    contraction = GroupedContraction(graph, BACKENDS[backend])
+    recording = record(model, parts, graph, batch, deliver=contraction.deliver)
+    losses = sequence_losses(recording.logits, batch)
+    if not bool(torch.isfinite(losses).all()):
+        raise explain_non_finite(model, batch, "loss", losses.detach())
+    contraction.set_writers(recording.writers if baseline is None else _differences(recording, baseline))
+    # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
+    torch.autograd.grad(losses.sum(), recording.entry)
+    scores = contraction.finish()
+    if not bool(torch.isfinite(scores).all()):
+        raise explain_non_finite(model, batch, "score", scores.flatten(1).sum(1))
+    return scores.float().cpu(), losses.detach().float().cpu()
+
+
+def _differences(clean: Recording, corrupted: Recording) -> list[Any]:
+    others = {writers.indices: writers for writers in corrupted.writers}
+    return [writers.minus(others[writers.indices]) for writers in clean.writers]
+
+
+def _check_corrupted(sequences: Sequence[AnswerSequence], corrupted: Sequence[AnswerSequence]) -> None:
+    if len(corrupted) != len(sequences):
+        raise RLCircuitsError(f"{len(corrupted)} corrupted sequences for {len(sequences)} sequences; one each is needed")
+    for index, (clean, other) in enumerate(zip(sequences, corrupted, strict=True)):
+        lengths = [(len(s.prompt_ids), len(s.answer_ids)) for s in (clean, other)]
+        if lengths[0] != lengths[1]:
+            raise RLCircuitsError(
+                f"corrupted sequence {index} has {lengths[1][0]} prompt and {lengths[1][1]} answer tokens; "
+                f"sequence {index} has {lengths[0][0]} and {lengths[0][1]}, and positions must match one to one"
+            )
+
+
+def _default_batch_tokens(checkpoint: Checkpoint) -> int:
+    if checkpoint.device.type != "cuda":
+        return CPU_BATCH_TOKENS
+    free, _ = torch.cuda.mem_get_info(checkpoint.device)
+    config = checkpoint.model.config
+    inner = getattr(config, "intermediate_size", None) or 4 * checkpoint.parts.width
+    # Kept per token and block: the stream before both norms, two writers, q, k, v before and after
+    # the rotation, the attention's output, and gate, up and their product.
+    per_block = 12 * checkpoint.parts.width + 4 * inner
+    size = next(iter(checkpoint.model.parameters())).element_size()
+    return max(1, int(MEMORY_SHARE * free / (per_block * len(checkpoint.parts.blocks) * size)))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    # The CPU's allocator has no exception class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _halve(
+    indices: tuple[int, ...], sequences: Sequence[AnswerSequence], error: RuntimeError
+) -> list[tuple[int, ...]]:
+    longest = max(sequences[i].input_length for i in indices)
+    if len(indices) == 1:
+        raise RLCircuitsError(
+            f"out of memory on sequence {indices[0]} alone ({longest} tokens); a device with more memory is needed"
+        ) from error
+    middle = (len(indices) + 1) // 2
+    warnings.warn(
+        f"out of memory on a batch of {len(indices)} sequences of up to {longest} tokens; going on with halves. "
+        f"batch_tokens={middle * longest} avoids the failed attempt",
+        stacklevel=3,
+    )
+    return [indices[:middle], indices[middle:]]
+
+
+def _return_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

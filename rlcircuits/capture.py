@@ -1,0 +1,123 @@
+"""One forward and one backward: what writers wrote and what readers felt.
+
+The phases, in order:
+
+1. Forward (``record``). Hooks on the original model keep what each writer added to the residual
+   stream, and put one node of the autograd graph in place of each reader's norm. The stream itself
+   flows on untouched. The unembedding sees the scored positions only.
+2. Loss (``sequence_losses``). Each sequence has its own loss; their sum gives every sequence its own
+   gradients in one backward.
+3. Backward (``torch.autograd.grad`` of that sum to the first block's input), to activations only.
+   Each reader's node delivers ∂ℓ/∂x_v as the backward passes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from rlcircuits.architecture import Parts
+from rlcircuits.graph import EdgeGraph
+from rlcircuits.hooks import Hooks
+from rlcircuits.readers import Deliver, Tap, hook_input, hook_readers
+from rlcircuits.sequences import Batch
+from rlcircuits.writers import Writers, hook_writers, one_writer
+
+
+@dataclass
+class Recording:
+    """What one forward left behind.
+
+    logits: [scored, vocabulary] at the scored positions. writers: what each writer added to the
+    stream, in the order it ran. entry: the stream at the first block, the leaf of the backward.
+    streams: sublayer → the stream it reads, [batch, pos, width], only where they were asked for.
+    """
+
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    writers: list[Writers] = field(default_factory=list)
+    entry: Tensor = field(default_factory=lambda: torch.empty(0))
+    streams: dict[str, Tensor] = field(default_factory=dict)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Weights without gradients and eval mode inside; every state restored after, also after an error."""
+    gradients = [(p, p.requires_grad) for p in model.parameters()]
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        model.eval()
+        for parameter, _ in gradients:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, required in gradients:
+            parameter.requires_grad_(required)
+        for module, training in modes:
+            module.training = training
+
+
+def record(
+    model: nn.Module,
+    parts: Parts,
+    graph: EdgeGraph,
+    batch: Batch,
+    *,
+    deliver: Deliver | None = None,
+    keep_streams: bool = False,
+) -> Recording:
+    """Run the model on a batch and record it. The model's hooks are as before when this returns.
+
+    deliver: takes the readers' gradients when the backward is run. Without it the forward leaves no
+    graph and only the writers are kept. keep_streams: also keep what every sublayer reads.
+    """
+    recording = Recording()
+
+    def see(name: str, stream: Tensor) -> None:
+        if keep_streams:
+            recording.streams[name] = stream
+
+    def enter(hidden: Tensor) -> Tensor:
+        recording.entry = hidden.detach().requires_grad_(deliver is not None)
+        recording.writers.append(one_writer(0, hidden.detach()))
+        return recording.entry
+
+    def scored(hidden: Tensor) -> Tensor:
+        return hidden[batch.rows, batch.columns][None]
+
+    with ExitStack() as stack, torch.set_grad_enabled(deliver is not None):
+        hooks = Hooks(stack)
+        hooks.replace_input(parts.blocks[0].module, enter)
+        hook_writers(hooks, parts, graph, recording.writers)
+        if deliver is None:
+            hooks.replace_input(parts.unembedding, scored)
+        else:
+            hook_readers(hooks, stack, parts, graph, deliver, see)
+            final = Tap(hooks, parts.final_norm, lambda stream: see("logits", stream))
+            hook_input(hooks, parts.unembedding, final, len(graph.readers) - 1, deliver, then=scored)
+        recording.logits = forward_logits(model, batch)[0]
+    return recording
+
+
+def forward_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """The model's own forward. Padding is masked and positions count from each first real token."""
+    padding: dict[str, Tensor] = {}
+    if batch.attention_mask is not None:
+        positions = (batch.attention_mask.cumsum(-1) - 1).clamp_(min=0)
+        padding = {"attention_mask": batch.attention_mask, "position_ids": positions}
+    return model(input_ids=batch.input_ids, use_cache=False, **padding).logits  # type: ignore[no-any-return]
+
+
+def sequence_losses(logits: Tensor, batch: Batch) -> Tensor:
+    """ℓ of each sequence: the mean over its scored tokens of −log p(token), in nats.
+
+    logits: [scored, vocabulary], any floating dtype. Returns [batch] in float32 (float64 for float64
+    logits), as method and source: arXiv 2509.21044, the loss of its own answer.
+    """
+    work = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    losses = torch.nn.functional.cross_entropy(logits.to(work), batch.targets, reduction="none")
+    count = torch.bincount(batch.rows, minlength=len(batch.indices))
+    return losses.new_zeros(len(batch.indices)).index_add(0, batch.rows, losses) / count

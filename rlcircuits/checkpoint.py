@@ -1,0 +1,232 @@
+"""Load a causal language model, find its parts, and check that its residual stream is what we think."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rlcircuits.architecture import Parts, find_parts
+from rlcircuits.capture import forward_logits, frozen, record, sequence_losses
+from rlcircuits.diagnosis import first_bad_weight
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.graph import build_graph
+from rlcircuits.sequences import AnswerSequence, Batch, make_batch
+
+# How far the stream may be from the sum of its writers, relative to its norm. A missing or doubled
+# writer is off by its whole norm; rounding at each of 2L additions is not.
+_STREAM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+_PROBE_TOKENS = 8
+
+# The modules of models already verified, so that repeated calls with one model verify it once.
+_verified: weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]] = weakref.WeakKeyDictionary()
+
+
+class Checkpoint:
+    """A causal LM with its parts found and its residual stream verified.
+
+    model: the Hugging Face model, unchanged. parts: where it writes and reads. name: what to call it.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
+        """Map and verify ``model``. Raises RLCircuitsError if it is not understood (see find_parts)."""
+        self.model: Any = model
+        self.parts: Parts = find_parts(model)
+        self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
+        self._tokenizer = tokenizer
+        modules = tuple(id(module) for module in model.modules())
+        if _verified.get(model) != modules:
+            verify_stream(model, self.parts)
+            _verified[model] = modules
+
+    @property
+    def tokenizer(self) -> Any:
+        """The checkpoint's tokenizer. Raises RLCircuitsError if it came with none."""
+        if self._tokenizer is None:
+            raise RLCircuitsError(
+                f"{self.name} has no tokenizer: looked for tokenizer.json or the files its config names beside the weights"
+            )
+        return self._tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids have to be."""
+        return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens the model can read, or None if its config names no limit."""
+        return self.parts.context
+
+    @classmethod
+    def of(cls, model: Any) -> Checkpoint:
+        """``model`` itself if it is a Checkpoint, else one around a Hugging Face model or TransformerBridge."""
+        if isinstance(model, Checkpoint):
+            return model
+        model = _unbridged(model)
+        if not isinstance(model, nn.Module):
+            raise RLCircuitsError(f"model is a {type(model).__name__}; a Hugging Face causal LM or a Checkpoint is needed")
+        return cls(model)
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Checkpoint:
+        """Load a checkpoint from a folder or a hub id; safetensors only.
+
+        device: by default ``cuda`` where there is one, else ``cpu``. dtype: by default the one the
+        weights are stored in. Raises RLCircuitsError for a missing or damaged file, weights that the
+        architecture needs and the files lack, NaN or Inf in a weight, or a model that is not mapped.
+        """
+        folder = Path(source)
+        if folder.is_dir():
+            _check_folder(folder)
+        elif folder.is_absolute() or str(source).startswith("."):
+            raise RLCircuitsError(f"{source} is no folder; a checkpoint folder or a hub id is needed")
+        options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+        model = _load_model(str(source), torch_dtype(dtype), options)
+        bad = first_bad_weight(model)
+        if bad is not None:
+            raise RLCircuitsError(f"{source}: weight {bad} holds NaN or Inf; the checkpoint is damaged")
+        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        return cls(model, _load_tokenizer(str(source), options), str(source))
+
+
+def torch_dtype(name: str | torch.dtype | None) -> torch.dtype | str:
+    """The torch dtype of this name; ``auto`` (as stored) for None. Raises RLCircuitsError for another name."""
+    if name is None or name == "auto":
+        return "auto"
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in _DTYPES:
+        raise RLCircuitsError(f"dtype is {name!r}; it must be auto or one of {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def verify_stream(model: nn.Module, parts: Parts) -> None:
+    """Check by numbers that the parts found are all that writes to and reads from the stream.
+
+    On a few tokens: every reader's stream is the sum of the writers before it, and the gradient that
+    reaches the first block through the readers is the one the untouched model has. Raises
+    RLCircuitsError naming the first reader for which it is not so.
+    """
+    graph = build_graph(len(parts.blocks), parts.n_heads, "sublayer", parallel=parts.parallel)
+    tokens = torch.randint(parts.vocabulary, (_PROBE_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
+    batch = make_batch([AnswerSequence(tuple(tokens[:-2]), tuple(tokens[-2:]))], [0])
+    weight = next(iter(model.parameters()))
+    batch = batch.to(model.get_input_embeddings().weight.device)  # type: ignore[operator]
+    tolerance = _STREAM_TOLERANCE.get(weight.dtype, 5e-2)
+    with frozen(model):
+        found = record(model, parts, graph, batch, deliver=lambda readers, grads: None, keep_streams=True)
+        written = {w.indices.start: w.tensors()[0].double() for w in found.writers}
+        for reader, name in enumerate(graph.readers):
+            sublayer = name.removesuffix(".q") if name.endswith(".q") else name
+            if sublayer not in found.streams:
+                if name.endswith((".k", ".v")):
+                    continue
+                raise RLCircuitsError(f"{type(model).__name__} did not run the norm before {name}, as {name} must")
+            total = sum(tensor.to(batch.input_ids.device) for u, tensor in written.items() if graph.mask[u, reader])
+            _agree(found.streams[sublayer].double(), total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
+        (ours,) = torch.autograd.grad(sequence_losses(found.logits, batch).sum(), found.entry)
+        plain = _plain_gradient(model, parts, batch)
+    _agree(ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own")
+
+
+def _plain_gradient(model: nn.Module, parts: Parts, batch: Batch) -> Tensor:
+    """∂ℓ/∂(first block's input) of the untouched model."""
+    entry: list[Tensor] = []
+
+    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        entry.append((args[0] if args else kwargs["hidden_states"]).detach().requires_grad_(True))
+        return ((entry[0], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": entry[0]})
+
+    handle = parts.blocks[0].module.register_forward_pre_hook(enter, with_kwargs=True)
+    try:
+        with torch.enable_grad():
+            logits = forward_logits(model, batch)[batch.rows, batch.columns]
+            (gradient,) = torch.autograd.grad(sequence_losses(logits, batch).sum(), entry[0])
+    finally:
+        handle.remove()
+    return gradient
+
+
+def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, other: str) -> None:
+    wanted = torch.as_tensor(wanted, device=found.device)
+    error = float((found - wanted).norm() / wanted.norm())
+    if not error <= tolerance:
+        raise RLCircuitsError(
+            f"{what} is not {other} (relative difference {error:.2g}, at most {tolerance:.2g} allowed): "
+            "this model's residual stream has a writer or reader that is not mapped"
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    """Find what is missing or damaged in a checkpoint folder, before anything large is read."""
+    if not (folder / "config.json").is_file():
+        raise RLCircuitsError(f"{folder} has no config.json; a checkpoint folder in Hugging Face format is needed")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (json.JSONDecodeError, KeyError, AttributeError) as error:
+            raise RLCircuitsError(f"{index} is no index of safetensors shards: {error}") from error
+        files = [folder / name for name in names]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise RLCircuitsError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
+    for file in files:
+        if not file.is_file():
+            raise RLCircuitsError(f"{file} is missing; {index.name} lists it")
+        try:
+            # Opening reads the header and compares its offsets with the file's size.
+            with safetensors.safe_open(str(file), framework="pt"):
+                pass
+        except (OSError, safetensors.SafetensorError) as error:
+            raise RLCircuitsError(f"{file} is damaged or cut short: {error}") from error
+
+
+def _load_model(source: str, dtype: torch.dtype | str, options: dict[str, Any]) -> Any:
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise RLCircuitsError(f"{source} cannot be loaded: {_first_line(error)}") from error
+    for problem in ("missing_keys", "mismatched_keys"):
+        if report[problem]:
+            key = sorted(str(k) for k in report[problem])[0]
+            raise RLCircuitsError(f"{source} has {problem.replace('_keys', '')} weights, the first is {key}")
+    return model
+
+
+def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(source, **options)
+    except (OSError, ValueError, TypeError):
+        # Attribution needs no tokenizer: the property that gives it out says that there is none.
+        return None
+
+
+def _unbridged(model: Any) -> Any:
+    """The Hugging Face model inside a TransformerLens TransformerBridge; anything else as it is."""
+    if type(model).__name__ == "TransformerBridge":
+        return model.original_model
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,80 @@
+"""The graph of a residual stream: who writes, who reads, and which edges exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from rlcircuits.errors import RLCircuitsError
+
+Granularity = Literal["sublayer", "head"]
+GRANULARITIES: tuple[str, ...] = get_args(Granularity)
+
+
+@dataclass(frozen=True)
+class EdgeGraph:
+    """Names of the writers and readers of a residual stream and the edges between them.
+
+    writers: ``embed``, ``attn.0``, ``mlp.0``, … (head granularity: ``attn.0.h3``)
+    readers: ``attn.0.q``, ``attn.0.k``, ``attn.0.v``, ``mlp.0``, …, ``logits`` (``attn.0.h3.q``)
+    mask: bool [writers, readers], true where the writer has written before the reader reads.
+    """
+
+    writers: tuple[str, ...]
+    readers: tuple[str, ...]
+    mask: Tensor
+
+    @property
+    def n_edges(self) -> int:
+        """The number of edges that exist."""
+        return int(self.mask.sum())
+
+    @property
+    def granularity(self) -> Granularity:
+        """``head`` if attention heads are nodes of their own, else ``sublayer``."""
+        return "head" if any(".h" in name for name in self.writers) else "sublayer"
+
+    def same_as(self, other: EdgeGraph) -> bool:
+        """Whether both graphs have the same names and the same edges."""
+        return (
+            self.writers == other.writers
+            and self.readers == other.readers
+            and torch.equal(self.mask, other.mask)
+        )
+
+
+def build_graph(n_layers: int, n_heads: int, granularity: str, *, parallel: bool = False) -> EdgeGraph:
+    """Build the graph of a decoder with ``n_layers`` blocks of ``n_heads`` query heads.
+
+    granularity: ``sublayer`` or ``head``. parallel: attention and MLP of a block read the same
+    stream (GPT-NeoX, GPT-J), so that there is no edge between them. A sequential model has
+    4L² + 3L + 1 edges at sublayer granularity. Raises RLCircuitsError for another granularity.
+    """
+    check_granularity(granularity)
+    heads = [f".h{h}" for h in range(n_heads)] if granularity == "head" else [""]
+    # Each node's moment: a writer of moment m is seen by readers of moment > m.
+    writers: list[tuple[str, int]] = [("embed", -1)]
+    readers: list[tuple[str, int]] = []
+    for layer in range(n_layers):
+        attention, mlp = 2 * layer, 2 * layer + (0 if parallel else 1)
+        writers += [(f"attn.{layer}{head}", attention) for head in heads]
+        writers += [(f"mlp.{layer}", 2 * layer + 1)]
+        readers += [(f"attn.{layer}{head}.{kind}", attention) for kind in "qkv" for head in heads]
+        readers += [(f"mlp.{layer}", mlp)]
+    readers += [("logits", 2 * n_layers)]
+    written = torch.tensor([moment for _, moment in writers])
+    read = torch.tensor([moment for _, moment in readers])
+    return EdgeGraph(
+        writers=tuple(name for name, _ in writers),
+        readers=tuple(name for name, _ in readers),
+        mask=written[:, None] < read[None, :],
+    )
+
+
+def check_granularity(granularity: str) -> None:
+    """Raise RLCircuitsError unless ``granularity`` is one of GRANULARITIES."""
+    if granularity not in GRANULARITIES:
+        raise RLCircuitsError(f"granularity is {granularity!r}; it must be one of {', '.join(GRANULARITIES)}")

@@ -1,0 +1,124 @@
+"""The Jacobian of a normalisation layer, in closed form where the layer is a known one.
+
+A reader sits before its norm, so every reader's gradient passes through one Jacobian-transpose
+product. Recomputing it by autograd for q, k and v apart costs three norms; the closed forms of
+RMSNorm and LayerNorm cost a few passes over the tensor. Which formula a module follows is not
+guessed from its class name: each candidate is compared with the module's own output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+_FORMULAS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
+Vjp = Callable[[Tensor], Tensor]
+_PROBE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm module and the formula its output was seen to follow.
+
+    ``rms``: y = (offset + weight) · x / √(mean x² + eps), where Gemma's offset is 1 and others' 0;
+    ``layer``: the same of x − mean x, plus a bias; ``other``: anything else, differentiated by
+    autograd. The weight is read when it is used, so a model may be trained on in between.
+    """
+
+    module: nn.Module
+    kind: Literal["rms", "layer", "other"]
+    offset: float = 0.0
+    eps: float = 0.0
+
+    def _weight(self, dtype: torch.dtype) -> Tensor | None:
+        weight: Tensor | None = getattr(self.module, "weight", None)
+        if weight is None:
+            return None
+        weight = weight.detach().to(dtype)
+        return weight + self.offset if self.offset else weight
+
+    def linearise(self, x: Tensor) -> Vjp:
+        """Jacobian-transpose product at ``x``.
+
+        x: [..., width]. Returns a function from ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape and
+        of x's dtype, computed in float32 (float64 for float64 inputs).
+        """
+        if self.kind == "other":
+            return lambda grad: _vjp_by_autograd(self.module, x, grad)
+        work = _working_dtype(x.dtype)
+        centred, scale = self._centre_and_scale(x.to(work))
+        unit = centred * scale
+        weight = self._weight(work)
+        layer = self.kind == "layer"
+
+        def vjp(grad: Tensor) -> Tensor:
+            inner = grad.to(work) if weight is None else grad.to(work) * weight
+            along = (inner * unit).mean(-1, keepdim=True)
+            if layer:
+                inner = inner - inner.mean(-1, keepdim=True)
+            return torch.addcmul(inner, unit, along, value=-1).mul_(scale).to(x.dtype)
+
+        return vjp
+
+    def share(self, whole: Tensor, part: Tensor) -> Tensor:
+        """What ``part`` contributes to norm(whole), the scale held at that of the whole.
+
+        Both [..., width]; shares of parts that sum to the whole sum to norm(whole) without its bias.
+        """
+        if self.kind == "other":
+            raise TypeError(f"{type(self.module).__name__} is no RMSNorm or LayerNorm: it has no linear share")
+        work = _working_dtype(whole.dtype)
+        _, scale = self._centre_and_scale(whole.to(work))
+        centred = part.to(work)
+        if self.kind == "layer":
+            centred = centred - centred.mean(-1, keepdim=True)
+        shared = centred * scale
+        weight = self._weight(work)
+        return (shared if weight is None else shared * weight).to(part.dtype)
+
+    def _centre_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        centred = x - x.mean(-1, keepdim=True) if self.kind == "layer" else x
+        variance = torch.linalg.vecdot(centred, centred)[..., None] / x.shape[-1]
+        return centred, torch.rsqrt(variance + self.eps)
+
+
+def recognise(module: nn.Module, width: int) -> Norm:
+    """Find which formula ``module`` follows, by comparing each with the module on a random input.
+
+    width: the size of the last dimension the module normalises.
+    """
+    parameter = getattr(module, "weight", None)
+    eps = next((float(getattr(module, n)) for n in ("variance_epsilon", "eps") if hasattr(module, n)), None)
+    if eps is None or (parameter is not None and parameter.shape != (width,)):
+        return Norm(module, "other")
+    like = parameter if parameter is not None else torch.empty(0)
+    generator = torch.Generator().manual_seed(0)
+    probe = (torch.randn(4, width, generator=generator) + 0.5).to(device=like.device, dtype=like.dtype)
+    with torch.no_grad():
+        wanted = module(probe).double()
+        bias = getattr(module, "bias", None)
+        if bias is not None:
+            wanted = wanted - bias.double()
+        tolerance = _PROBE_TOLERANCE[like.dtype] * float(wanted.abs().max())
+        for kind in _FORMULAS:
+            for offset in (0.0, 1.0):
+                norm = Norm(module, kind, offset, eps)
+                found = norm.share(probe.double(), probe.double())
+                if torch.allclose(found, wanted, rtol=0, atol=tolerance):
+                    return norm
+    return Norm(module, "other")
+
+
+def _vjp_by_autograd(module: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = x.detach().expand_as(grad).requires_grad_(True)
+        (result,) = torch.autograd.grad(module(leaf), leaf, grad)
+    return result
+
+
+def _working_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

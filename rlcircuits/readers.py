@@ -1,0 +1,194 @@
+"""The readers' side of a capture: one node of the autograd graph in place of each reader's norm.
+
+The norm (and, for q, k and v, the projection) runs outside the graph. A node then joins the result
+to the stream again; its backward is the norm's Jacobian, so it holds ∂ℓ/∂x_v for each reader apart
+at the cost of no second norm, projection or attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlcircuits.architecture import Parts, Projection, as_index
+from rlcircuits.graph import EdgeGraph
+from rlcircuits.hooks import Hooks
+from rlcircuits.norms import Norm, Vjp
+
+# (consecutive readers, their gradients [len(readers), batch, pos, width])
+Deliver = Callable[[range, Tensor], None]
+# (gradient at a node's output, Jacobian-transpose product of its norm) → gradient at the stream
+NodeBackward = Callable[[Tensor, Vjp], Tensor]
+
+
+class Tap:
+    """Where a sublayer takes from the stream: before its norm, or directly where it has none.
+
+    see: shown the stream as it is read, [batch, pos, width], out of the graph.
+    """
+
+    def __init__(self, hooks: Hooks, norm: Norm | None, see: Callable[[Tensor], None]) -> None:
+        self._norm = norm
+        self._see = see
+        self._stream: Tensor | None = None
+        if norm is not None:
+            hooks.replace_input(norm.module, self._leave_graph)
+
+    def arrive(self, hidden: Tensor) -> Tensor:
+        """The input of the sublayer's first module, out of the graph."""
+        return self._leave_graph(hidden) if self._norm is None else hidden
+
+    def join(self, computed: Tensor, backward: NodeBackward) -> Tensor:
+        """Put ``computed``, made from the sublayer's input outside the graph, back into the graph."""
+        assert self._stream is not None, "a sublayer ran before its norm"
+        return _Node.apply(self._stream, computed, self._norm, backward)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _leave_graph(self, hidden: Tensor) -> Tensor:
+        self._stream = hidden
+        self._see(hidden.detach())
+        return hidden.detach()
+
+
+class _Node(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, stream: Tensor, computed: Tensor, norm: Norm | None, backward: NodeBackward) -> Tensor:
+        ctx.save_for_backward(stream)
+        ctx.norm, ctx.node_backward = norm, backward
+        return computed.detach()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        (stream,) = ctx.saved_tensors
+        vjp: Vjp = (lambda g: g) if ctx.norm is None else ctx.norm.linearise(stream)
+        return ctx.node_backward(grad, vjp), None, None, None
+
+
+def hook_readers(
+    hooks: Hooks,
+    stack: ExitStack,
+    parts: Parts,
+    graph: EdgeGraph,
+    deliver: Deliver,
+    see: Callable[[str, Tensor], None],
+) -> None:
+    """Hook every reader but ``logits``. see: shown (sublayer name, the stream it reads)."""
+    index = {name: i for i, name in enumerate(graph.readers)}
+    by_head = graph.granularity == "head"
+    for layer, block in enumerate(parts.blocks):
+        attention = Tap(hooks, block.attention_norm, _named(see, f"attn.{layer}"))
+        if by_head and parts.n_kv_heads != parts.n_heads:
+            stack.enter_context(_ungrouped(block.attention, parts))
+        for projection in block.projections:
+            if by_head:
+                first = {kind: index[f"attn.{layer}.h0.{kind}"] for kind in projection.features}
+                _hook_heads(hooks, attention, projection, parts.n_heads, first, deliver)
+            else:
+                first = {kind: index[f"attn.{layer}.{kind}"] for kind in projection.features}
+                _hook_projection(hooks, attention, projection, first, deliver)
+        mlp = Tap(hooks, block.mlp_norm, _named(see, f"mlp.{layer}"))
+        hook_input(hooks, block.mlp, mlp, index[f"mlp.{layer}"], deliver)
+
+
+def hook_input(
+    hooks: Hooks,
+    module: nn.Module,
+    tap: Tap,
+    reader: int,
+    deliver: Deliver,
+    then: Callable[[Tensor], Tensor] = lambda joined: joined,
+) -> None:
+    """Make a module's whole input one reader; the module is given ``then(input)``."""
+
+    def backward(grad: Tensor, vjp: Vjp) -> Tensor:
+        felt = vjp(grad)
+        deliver(range(reader, reader + 1), felt[None])
+        return felt
+
+    hooks.replace_input(module, lambda hidden: then(tap.join(tap.arrive(hidden), backward)))
+
+
+def _hook_projection(
+    hooks: Hooks, tap: Tap, projection: Projection, first: dict[str, int], deliver: Deliver
+) -> None:
+    """Readers q, k and v of a whole sublayer: each felt what its own output features felt."""
+
+    def backward(grad: Tensor, vjp: Vjp) -> Tensor:
+        total: Tensor | None = None
+        for kind, features in projection.features.items():
+            felt = vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))
+            deliver(range(first[kind], first[kind] + 1), felt[None])
+            total = felt if total is None else total + felt
+        assert total is not None
+        return total
+
+    hooks.replace_input(projection.module, tap.arrive)
+    hooks.replace_output(projection.module, lambda output: tap.join(output, backward))
+
+
+def _hook_heads(
+    hooks: Hooks, tap: Tap, projection: Projection, n_heads: int, first: dict[str, int], deliver: Deliver
+) -> None:
+    """Readers q, k and v of every query head.
+
+    With grouped queries each query head is given its own copy of its group's k and v features, so
+    that each copy's gradient is that head's; ``_ungrouped`` makes the attention expect the copies.
+    """
+    read = {k: f.repeat_interleave(n_heads // len(f), dim=0) for k, f in projection.features.items()}
+    grouped = any(len(features) != n_heads for features in projection.features.values())
+    copied = torch.cat([features.flatten() for features in read.values()]) if grouped else None
+    if grouped:  # the copies lie one after another
+        sizes = [features.numel() for features in read.values()]
+        given = {k: g.view_as(read[k]) for k, g in zip(read, torch.arange(sum(sizes)).split(sizes), strict=True)}
+    else:
+        given = read
+
+    def backward(grad: Tensor, vjp: Vjp) -> Tensor:
+        for kind, features in read.items():
+            by_head = grad[..., as_index(given[kind], grad.device)].unflatten(-1, features.shape)
+            weight = projection.rows(features).unflatten(0, features.shape)
+            felt = vjp(torch.einsum("bthd,hdm->hbtm", by_head, weight))
+            deliver(range(first[kind], first[kind] + n_heads), felt)
+        if copied is not None:
+            everything = torch.cat([f.flatten() for f in projection.features.values()])
+            folded = grad.new_zeros(*grad.shape[:-1], len(everything))
+            grad = folded.index_add_(-1, copied.to(grad.device), grad)
+        return vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
+
+    def join(output: Tensor) -> Tensor:
+        return tap.join(output if copied is None else output[..., copied.to(output.device)], backward)
+
+    hooks.replace_input(projection.module, tap.arrive)
+    hooks.replace_output(projection.module, join)
+
+
+@contextmanager
+def _ungrouped(attention: nn.Module, parts: Parts) -> Iterator[None]:
+    """Make a grouped-query attention take one k and v per query head, as ``_hook_heads`` gives it."""
+    saved: list[tuple[nn.Module, str, object]] = []
+
+    def swap(owner: nn.Module, name: str, value: object) -> None:
+        saved.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    try:
+        swap(attention, "num_key_value_groups", 1)
+        if hasattr(attention, "num_key_value_heads"):
+            swap(attention, "num_key_value_heads", parts.n_heads)
+        norm = getattr(attention, "k_norm", None)
+        if norm is not None and norm.weight.numel() > parts.head_dim:
+            # A norm over all k features (OLMo 2): copies of whole groups have the same mean square.
+            heads = norm.weight.detach().unflatten(0, (parts.n_kv_heads, -1))
+            heads = heads.repeat_interleave(parts.n_heads // parts.n_kv_heads, dim=0)
+            swap(norm, "weight", nn.Parameter(heads.flatten(), requires_grad=False))
+        yield
+    finally:
+        for owner, name, value in saved:
+            setattr(owner, name, value)
+
+
+def _named(see: Callable[[str, Tensor], None], name: str) -> Callable[[Tensor], None]:
+    return lambda stream: see(name, stream)

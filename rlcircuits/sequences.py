@@ -1,0 +1,134 @@
+"""Prompts with the answers to score, and how they are laid out in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rlcircuits.errors import RLCircuitsError
+
+PaddingSide = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class AnswerSequence:
+    """A prompt and an answer to it, as token ids. All of the answer is scored.
+
+    Tokens after a scored span change nothing (attention is causal), so cut an answer to the span
+    that is to be scored: ``sequence.truncated(t_cut)``.
+    """
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt_ids", tuple(int(i) for i in self.prompt_ids))
+        object.__setattr__(self, "answer_ids", tuple(int(i) for i in self.answer_ids))
+
+    @property
+    def input_length(self) -> int:
+        """Tokens the model reads: the last scored token is predicted, never read."""
+        return len(self.prompt_ids) + len(self.answer_ids) - 1
+
+    def truncated(self, t_cut: int) -> AnswerSequence:
+        """The same prompt with only the first ``t_cut`` answer tokens."""
+        return AnswerSequence(self.prompt_ids, self.answer_ids[:t_cut])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some sequences as one rectangle of tokens.
+
+    indices: their places in the list they came from. input_ids: int64 [batch, pos].
+    attention_mask: int64 [batch, pos], or None where nothing is padded.
+    rows, columns: int64 [scored], the positions whose next token is scored, sequence by sequence.
+    targets: int64 [scored], those next tokens.
+    """
+
+    indices: tuple[int, ...]
+    input_ids: Tensor
+    attention_mask: Tensor | None
+    rows: Tensor
+    columns: Tensor
+    targets: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on ``device``."""
+        mask = None if self.attention_mask is None else self.attention_mask.to(device)
+        tensors = (t.to(device) for t in (self.rows, self.columns, self.targets))
+        return Batch(self.indices, self.input_ids.to(device), mask, *tensors)
+
+
+def check_sequences(
+    sequences: Sequence[AnswerSequence], *, vocabulary: int, context: int | None, what: str = "sequence"
+) -> None:
+    """Raise RLCircuitsError for the first sequence a model cannot score, naming it.
+
+    vocabulary: number of token ids. context: most tokens the model can read, None if unbounded.
+    """
+    for index, sequence in enumerate(sequences):
+        name = f"{what} {index}"
+        if not sequence.prompt_ids:
+            raise RLCircuitsError(f"{name} has an empty prompt; at least one prompt token is needed")
+        if not sequence.answer_ids:
+            raise RLCircuitsError(f"{name} has an empty answer; at least one answer token is scored")
+        for part, ids in (("prompt", sequence.prompt_ids), ("answer", sequence.answer_ids)):
+            for place, token in enumerate(ids):
+                if not 0 <= token < vocabulary:
+                    raise RLCircuitsError(
+                        f"{name} has token id {token} at {part} position {place}, outside the model's "
+                        f"vocabulary of {vocabulary} ids (0 to {vocabulary - 1})"
+                    )
+        if context is not None and sequence.input_length > context:
+            raise RLCircuitsError(
+                f"{name} is {sequence.input_length} tokens long, more than the model's context of {context}"
+            )
+
+
+def plan_batches(sequences: Sequence[AnswerSequence], batch_tokens: int) -> Iterator[tuple[int, ...]]:
+    """Group sequences of similar length, longest first, so that batch × longest ≤ ``batch_tokens``.
+
+    Yields tuples of indices; a sequence longer than the budget gets a batch of its own. Longest
+    first, so that a budget too large for the memory shows at once and not at the end.
+    """
+    order = sorted(range(len(sequences)), key=lambda i: -sequences[i].input_length)
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // sequences[order[start]].input_length)
+        yield tuple(order[start : start + size])
+        start += size
+
+
+def make_batch(
+    sequences: Sequence[AnswerSequence], indices: Sequence[int], padding_side: PaddingSide = "left"
+) -> Batch:
+    """Lay out ``sequences[i] for i in indices`` as one padded rectangle."""
+    chosen = [sequences[i] for i in indices]
+    longest = max(s.input_length for s in chosen)
+    input_ids = torch.zeros(len(chosen), longest, dtype=torch.int64)
+    attention_mask = torch.zeros_like(input_ids)
+    rows: list[int] = []
+    columns: list[int] = []
+    targets: list[int] = []
+    for row, sequence in enumerate(chosen):
+        tokens = (*sequence.prompt_ids, *sequence.answer_ids[:-1])
+        start = longest - len(tokens) if padding_side == "left" else 0
+        input_ids[row, start : start + len(tokens)] = torch.tensor(tokens)
+        attention_mask[row, start : start + len(tokens)] = 1
+        first = start + len(sequence.prompt_ids) - 1
+        rows += [row] * len(sequence.answer_ids)
+        columns += range(first, first + len(sequence.answer_ids))
+        targets += sequence.answer_ids
+    padded = any(s.input_length < longest for s in chosen)
+    return Batch(
+        indices=tuple(indices),
+        input_ids=input_ids,
+        attention_mask=attention_mask if padded else None,
+        rows=torch.tensor(rows),
+        columns=torch.tensor(columns),
+        targets=torch.tensor(targets),
+    )

@@ -1,0 +1,82 @@
+"""The writers' side of a capture: keep what each writer adds to the residual stream.
+
+What a writer wrote is taken after the post-norm where the family has one, with the output bias, and
+after the residual multiplier. It is kept as the model produced it, never copied into one tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlcircuits.architecture import Block, Parts
+from rlcircuits.graph import EdgeGraph
+from rlcircuits.hooks import Hooks
+
+
+@dataclass(frozen=True)
+class Writers:
+    """Consecutive writers of the graph, with a way to make their tensors.
+
+    tensors() is [len(indices), batch, pos, width]. Heads are made only when they are contracted:
+    kept are their z, which are n_heads times smaller.
+    """
+
+    indices: range
+    tensors: Callable[[], Tensor]
+
+    def minus(self, other: Writers) -> Writers:
+        """What these writers wrote less what they wrote in another run, position by position."""
+        return Writers(self.indices, lambda: self.tensors() - other.tensors())
+
+
+def hook_writers(hooks: Hooks, parts: Parts, graph: EdgeGraph, found: list[Writers]) -> None:
+    """Hook attention and MLP of every block; ``found`` grows in graph order while the model runs."""
+    index = {name: i for i, name in enumerate(graph.writers)}
+    for layer, block in enumerate(parts.blocks):
+        if graph.granularity == "head":
+            _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], found)
+        else:
+            after = block.attention if block.attention_post_norm is None else block.attention_post_norm.module
+            hooks.see_output(after, _keep(found, index[f"attn.{layer}"], parts.residual_multiplier))
+        after = block.mlp if block.mlp_post_norm is None else block.mlp_post_norm.module
+        hooks.see_output(after, _keep(found, index[f"mlp.{layer}"], parts.residual_multiplier))
+
+
+def one_writer(index: int, written: Tensor, multiplier: float = 1.0) -> Writers:
+    """A single writer whose output [batch, pos, width] is at hand."""
+    return Writers(range(index, index + 1), lambda: _scaled(written[None], multiplier))
+
+
+def _keep(found: list[Writers], index: int, multiplier: float) -> Callable[[Tensor], None]:
+    return lambda written: found.append(one_writer(index, written, multiplier))
+
+
+def _hook_heads(hooks: Hooks, parts: Parts, block: Block, first: int, found: list[Writers]) -> None:
+    """Each head writes z_h W_O^h; behind a post-norm, its share at the scale of the whole output.
+
+    The output bias belongs to no head.
+    """
+    weight = block.head_output_weight(parts.n_heads).detach()
+    kept: dict[str, Tensor] = {}
+
+    def keep_output(whole: Tensor) -> None:
+        z = kept.pop("z").unflatten(-1, (parts.n_heads, -1))
+
+        def tensors() -> Tensor:
+            outputs = torch.einsum("bthd,hdm->hbtm", z, weight)
+            if block.attention_post_norm is not None:
+                outputs = block.attention_post_norm.share(whole, outputs)
+            return _scaled(outputs, parts.residual_multiplier)
+
+        found.append(Writers(range(first, first + parts.n_heads), tensors))
+
+    hooks.see_input(block.output, lambda z: kept.update(z=z))
+    hooks.see_output(block.output, keep_output)
+
+
+def _scaled(tensor: Tensor, multiplier: float) -> Tensor:
+    return tensor if multiplier == 1 else tensor * multiplier
