@@ -114,9 +114,8 @@ class Block:
     def head_output_weight(self, n_heads: int) -> Tensor:
         """The output projection by head: [n_heads, head_dim, width], a view of the weight."""
         weight: Tensor = self.output.weight  # type: ignore[assignment]
-        if not isinstance(self.output, Conv1D):
-            weight = weight.T
-        return weight.unflatten(0, (n_heads, -1))
+        by_feature = weight if isinstance(self.output, Conv1D) else weight.T
+        return by_feature.reshape(n_heads, -1, by_feature.shape[1])
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,15 @@ class Parts:
     context: int | None
     residual_multiplier: float
     parallel: bool
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Numbers of query heads and of key/value heads, and the features of each."""
+
+    q: int
+    kv: int
+    size: int
 
 
 def as_index(features: Tensor, device: torch.device) -> slice | Tensor:
@@ -162,8 +170,11 @@ def find_parts(model: nn.Module) -> Parts:
     layout = LAYOUTS[family]
     width = config.hidden_size
     n_heads = config.num_attention_heads
-    n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
-    head_dim = getattr(config, "head_dim", None) or width // n_heads
+    heads = _Heads(
+        q=n_heads,
+        kv=getattr(config, "num_key_value_heads", None) or n_heads,
+        size=getattr(config, "head_dim", None) or width // n_heads,
+    )
     formulas: dict[tuple[type, float | None], Norm] = {}
 
     def known(module: nn.Module) -> Norm:
@@ -182,9 +193,7 @@ def find_parts(model: nn.Module) -> Parts:
 
         attention = _get(module, layout.attention, family, where)
         where_attention = f"{where}.{layout.attention}"
-        projections = _find_projections(
-            attention, layout, n_heads, n_kv_heads, head_dim, width, family, where_attention
-        )
+        projections = _find_projections(attention, layout, heads, width, family, where_attention)
         blocks.append(
             Block(
                 module=module,
@@ -195,7 +204,7 @@ def find_parts(model: nn.Module) -> Parts:
                 attention_post_norm=norm(layout.attention_post_norm),
                 mlp_post_norm=norm(layout.mlp_post_norm),
                 projections=projections,
-                output=_linear(attention, layout.output, (n_heads * head_dim, width), family, where_attention),
+                output=_linear(attention, layout.output, (heads.q * heads.size, width), family, where_attention),
             )
         )
     unembedding = model.get_output_embeddings()  # type: ignore[operator]
@@ -205,9 +214,9 @@ def find_parts(model: nn.Module) -> Parts:
         blocks=tuple(blocks),
         final_norm=known(_get(model, layout.final_norm, family)),
         unembedding=unembedding,
-        n_heads=n_heads,
-        n_kv_heads=n_kv_heads,
-        head_dim=head_dim,
+        n_heads=heads.q,
+        n_kv_heads=heads.kv,
+        head_dim=heads.size,
         width=width,
         vocabulary=model.get_input_embeddings().weight.shape[0],  # type: ignore[operator]
         context=getattr(config, "max_position_embeddings", None),
@@ -217,11 +226,11 @@ def find_parts(model: nn.Module) -> Parts:
 
 
 def _find_projections(
-    attention: nn.Module, layout: Layout, n_heads: int, n_kv_heads: int, head_dim: int, width: int, family: str, where: str
+    attention: nn.Module, layout: Layout, heads: _Heads, width: int, family: str, where: str
 ) -> tuple[Projection, ...]:
-    q = torch.arange(n_heads * head_dim).view(n_heads, head_dim)
-    kv = torch.arange(n_kv_heads * head_dim).view(n_kv_heads, head_dim)
-    n_q, n_kv = n_heads * head_dim, n_kv_heads * head_dim
+    n_q, n_kv = heads.q * heads.size, heads.kv * heads.size
+    q = torch.arange(n_q).view(heads.q, heads.size)
+    kv = torch.arange(n_kv).view(heads.kv, heads.size)
     if len(layout.projections) == 3:
         found = []
         for kind, name, features, size in zip("qkv", layout.projections, (q, kv, kv), (n_q, n_kv, n_kv), strict=True):
@@ -232,7 +241,7 @@ def _find_projections(
     if layout.fused == "stacked":
         features_of = {"q": q, "k": kv + n_q, "v": kv + n_q + n_kv}
     else:
-        by_head = torch.arange(3 * n_q).view(n_heads, 3, head_dim)
+        by_head = torch.arange(3 * n_q).view(heads.q, 3, heads.size)
         features_of = {kind: by_head[:, i] for i, kind in enumerate("qkv")}
     return (Projection(module, features_of),)
 

@@ -13,13 +13,13 @@ import safetensors
 import safetensors.torch
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlcircuits.capture import Recording, frozen, record, sequence_losses
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction
-from rlcircuits.diagnosis import explain_non_finite
+from rlcircuits.diagnosis import explain_non_finite, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph, build_graph
 from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
@@ -75,7 +75,7 @@ def attribute(
     backend: str | None = None,
     *,
     corrupted: Sequence[AnswerSequence] | None = None,
-    padding_side: PaddingSide = "left",
+    padding_side: PaddingSide = "right",
     progress: bool = False,
 ) -> EdgeScores:
     """Score every edge of the residual-stream graph for every sequence.
@@ -97,7 +97,7 @@ def attribute(
         backend: ``matmul`` or ``reference`` (float64); by default the fastest that runs here.
         corrupted: for each sequence another of the same prompt and answer lengths; o_u is then
             replaced by o_u(clean) − o_u(corrupted): patching instead of zero ablation.
-        padding_side: ``left`` or ``right``; the scores do not depend on it.
+        padding_side: ``right`` or ``left``; the scores do not depend on it, and right needs no mask.
         progress: show a progress bar on stderr.
 
     Returns scores in the order of ``sequences``. The model's parameters, hooks and modes are as
@@ -122,12 +122,12 @@ def attribute(
 
     values = torch.zeros(len(sequences), *graph.mask.shape)
     loss = torch.zeros(len(sequences))
-    todo = list(plan_batches(sequences, batch_tokens or _default_batch_tokens(checkpoint)))[::-1]
+    todo = plan_batches(sequences, range(len(sequences)), batch_tokens or _default_batch_tokens(checkpoint))
     columns = TextColumn("attribution"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with frozen(checkpoint.model), Progress(*columns, disable=not progress, transient=True) as bar:
         task = bar.add_task("attribution", total=len(sequences))
         while todo:
-            indices = todo.pop()
+            indices = todo[0]
             batch = make_batch(sequences, indices, padding_side).to(checkpoint.device)
             other = None if corrupted is None else make_batch(corrupted, indices, padding_side).to(checkpoint.device)
             try:
@@ -135,8 +135,8 @@ def attribute(
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
-                halves = _halve(indices, sequences, error)
-                todo += halves[::-1]
+                budget = _halved_budget(indices, sequences, error)
+                todo = plan_batches(sequences, [i for left in todo for i in left], budget)
                 # The traceback keeps the failed batch's activations alive.
                 error.__traceback__ = None
                 _return_memory()
@@ -144,6 +144,7 @@ def attribute(
             values[list(indices)] = scores
             loss[list(indices)] = losses
             bar.advance(task, len(indices))
+            todo.pop(0)
     return EdgeScores(values, loss, graph, name)
 
 
@@ -156,14 +157,14 @@ def _attribute_batch(
     contraction = GroupedContraction(graph, BACKENDS[backend])
     recording = record(model, parts, graph, batch, deliver=contraction.deliver)
     losses = sequence_losses(recording.logits, batch)
-    if not bool(torch.isfinite(losses).all()):
-        raise explain_non_finite(model, batch, "loss", losses.detach())
+    if bad := first_non_finite(batch, losses):
+        raise explain_non_finite(model, batch, f"{bad} has a non-finite loss")
     contraction.set_writers(recording.writers if baseline is None else _differences(recording, baseline))
     # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
     torch.autograd.grad(losses.sum(), recording.entry)
     scores = contraction.finish()
-    if not bool(torch.isfinite(scores).all()):
-        raise explain_non_finite(model, batch, "score", scores.flatten(1).sum(1))
+    if bad := first_non_finite(batch, scores.sum((1, 2))):
+        raise explain_non_finite(model, batch, f"{bad} has a non-finite score")
     return scores.float().cpu(), losses.detach().float().cpu()
 
 
@@ -174,7 +175,9 @@ def _differences(clean: Recording, corrupted: Recording) -> list[Any]:
 
 def _check_corrupted(sequences: Sequence[AnswerSequence], corrupted: Sequence[AnswerSequence]) -> None:
     if len(corrupted) != len(sequences):
-        raise RLCircuitsError(f"{len(corrupted)} corrupted sequences for {len(sequences)} sequences; one each is needed")
+        raise RLCircuitsError(
+            f"{len(corrupted)} corrupted sequences for {len(sequences)} sequences; one each is needed"
+        )
     for index, (clean, other) in enumerate(zip(sequences, corrupted, strict=True)):
         lengths = [(len(s.prompt_ids), len(s.answer_ids)) for s in (clean, other)]
         if lengths[0] != lengths[1]:
@@ -202,21 +205,20 @@ def _out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _halve(
-    indices: tuple[int, ...], sequences: Sequence[AnswerSequence], error: RuntimeError
-) -> list[tuple[int, ...]]:
+def _halved_budget(indices: tuple[int, ...], sequences: Sequence[AnswerSequence], error: RuntimeError) -> int:
+    """The token budget at which the failed batch becomes two. Raises RLCircuitsError for a single sequence."""
     longest = max(sequences[i].input_length for i in indices)
     if len(indices) == 1:
         raise RLCircuitsError(
             f"out of memory on sequence {indices[0]} alone ({longest} tokens); a device with more memory is needed"
         ) from error
-    middle = (len(indices) + 1) // 2
+    budget = (len(indices) + 1) // 2 * longest
     warnings.warn(
-        f"out of memory on a batch of {len(indices)} sequences of up to {longest} tokens; going on with halves. "
-        f"batch_tokens={middle * longest} avoids the failed attempt",
+        f"out of memory on a batch of {len(indices)} sequences of up to {longest} tokens; "
+        f"going on with half as many (batch_tokens={budget} avoids the failed attempt)",
         stacklevel=3,
     )
-    return [indices[:middle], indices[middle:]]
+    return budget
 
 
 def _return_memory() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import safetensors
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rlcircuits.architecture import Parts, find_parts
+from rlcircuits.bridge import is_bridge, unbridge
 from rlcircuits.capture import forward_logits, frozen, record, sequence_losses
-from rlcircuits.diagnosis import first_bad_weight
+from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import build_graph
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
@@ -50,9 +51,7 @@ class Checkpoint:
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer. Raises RLCircuitsError if it came with none."""
         if self._tokenizer is None:
-            raise RLCircuitsError(
-                f"{self.name} has no tokenizer: looked for tokenizer.json or the files its config names beside the weights"
-            )
+            raise RLCircuitsError(f"{self.name} has no tokenizer: there is no tokenizer.json beside the weights")
         return self._tokenizer
 
     @property
@@ -70,9 +69,12 @@ class Checkpoint:
         """``model`` itself if it is a Checkpoint, else one around a Hugging Face model or TransformerBridge."""
         if isinstance(model, Checkpoint):
             return model
-        model = _unbridged(model)
+        if is_bridge(model):
+            model = unbridge(model)
         if not isinstance(model, nn.Module):
-            raise RLCircuitsError(f"model is a {type(model).__name__}; a Hugging Face causal LM or a Checkpoint is needed")
+            raise RLCircuitsError(
+                f"model is a {type(model).__name__}; a Hugging Face causal LM or a Checkpoint is needed"
+            )
         return cls(model)
 
     @classmethod
@@ -131,6 +133,11 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
     tolerance = _STREAM_TOLERANCE.get(weight.dtype, 5e-2)
     with frozen(model):
         found = record(model, parts, graph, batch, deliver=lambda readers, grads: None, keep_streams=True)
+        losses = sequence_losses(found.logits, batch)
+        if first_non_finite(batch, losses):
+            raise explain_non_finite(
+                model, batch, f"{type(model).__name__} has a non-finite loss on {_PROBE_TOKENS} tokens"
+            )
         written = {w.indices.start: w.tensors()[0].double() for w in found.writers}
         for reader, name in enumerate(graph.readers):
             sublayer = name.removesuffix(".q") if name.endswith(".q") else name
@@ -139,14 +146,16 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
                     continue
                 raise RLCircuitsError(f"{type(model).__name__} did not run the norm before {name}, as {name} must")
             total = sum(tensor.to(batch.input_ids.device) for u, tensor in written.items() if graph.mask[u, reader])
-            _agree(found.streams[sublayer].double(), total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
-        (ours,) = torch.autograd.grad(sequence_losses(found.logits, batch).sum(), found.entry)
-        plain = _plain_gradient(model, parts, batch)
+            _agree(
+                found.streams[sublayer].double(), total, tolerance, f"the stream {sublayer} reads", "its writers' sum"
+            )
+        (ours,) = torch.autograd.grad(losses.sum(), found.entry)
+        plain = plain_gradient(model, parts, batch)
     _agree(ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own")
 
 
-def _plain_gradient(model: nn.Module, parts: Parts, batch: Batch) -> Tensor:
-    """∂ℓ/∂(first block's input) of the untouched model."""
+def plain_gradient(model: nn.Module, parts: Parts, batch: Batch) -> Tensor:
+    """∂ℓ/∂(first block's input) of the untouched model, [batch, pos, width], weights being frozen."""
     entry: list[Tensor] = []
 
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -201,6 +210,10 @@ def _check_folder(folder: Path) -> None:
 
 def _load_model(source: str, dtype: torch.dtype | str, options: dict[str, Any]) -> Any:
     try:
+        config = AutoConfig.from_pretrained(source, **options)
+        if getattr(config, "attn_logit_softcapping", None):
+            # Fused attention knows no soft-cap and would leave it out without a word.
+            options = {**options, "attn_implementation": "eager"}
         model, report = AutoModelForCausalLM.from_pretrained(
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
@@ -219,13 +232,6 @@ def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
     except (OSError, ValueError, TypeError):
         # Attribution needs no tokenizer: the property that gives it out says that there is none.
         return None
-
-
-def _unbridged(model: Any) -> Any:
-    """The Hugging Face model inside a TransformerLens TransformerBridge; anything else as it is."""
-    if type(model).__name__ == "TransformerBridge":
-        return model.original_model
-    return model
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,12 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.sequences import Batch
 
 
+def first_non_finite(batch: Batch, per_sequence: Tensor) -> str | None:
+    """The name of the first sequence of the batch whose entry of ``per_sequence`` [batch] is not finite, or None."""
+    bad = (~torch.isfinite(per_sequence)).nonzero()
+    return f"sequence {batch.indices[int(bad[0])]}" if len(bad) else None
+
+
 def first_bad_weight(model: nn.Module) -> str | None:
     """The name of the first parameter that holds NaN or Inf, or None."""
     for name, parameter in model.named_parameters():
@@ -20,17 +26,14 @@ def first_bad_weight(model: nn.Module) -> str | None:
     return None
 
 
-def explain_non_finite(model: nn.Module, batch: Batch, what: str, per_sequence: Tensor) -> RLCircuitsError:
-    """The error for a batch with a NaN or infinite result.
+def explain_non_finite(model: nn.Module, batch: Batch, what: str) -> RLCircuitsError:
+    """The error for a batch with a NaN or infinite result, found by one more forward.
 
-    what: the result's name. per_sequence: [batch], that result, of which at least one is not finite. Runs the forward once more
-    to find the first module whose output is not finite.
+    what: the sentence that says which result it is; the cause is put behind it.
     """
-    row = int((~torch.isfinite(per_sequence)).nonzero()[0])
-    message = f"sequence {batch.indices[row]} has a non-finite {what}"
     weight = first_bad_weight(model)
     if weight is not None:
-        return RLCircuitsError(f"{message}: weight {weight} holds NaN or Inf")
+        return RLCircuitsError(f"{what}: weight {weight} holds NaN or Inf")
     names = {module: name for name, module in model.named_modules()}
     bad: list[str] = []
 
@@ -45,4 +48,4 @@ def explain_non_finite(model: nn.Module, batch: Batch, what: str, per_sequence: 
                 stack.callback(module.register_forward_hook(look).remove)
         forward_logits(model, batch)
     where = f"; the first module with a non-finite output is {bad[0]}" if bad else "; it arises in the backward"
-    return RLCircuitsError(message + where)
+    return RLCircuitsError(what + where)

@@ -39,11 +39,7 @@ class EdgeGraph:
 
     def same_as(self, other: EdgeGraph) -> bool:
         """Whether both graphs have the same names and the same edges."""
-        return (
-            self.writers == other.writers
-            and self.readers == other.readers
-            and torch.equal(self.mask, other.mask)
-        )
+        return self.writers == other.writers and self.readers == other.readers and torch.equal(self.mask, other.mask)
 
 
 def build_graph(n_layers: int, n_heads: int, granularity: str, *, parallel: bool = False) -> EdgeGraph:

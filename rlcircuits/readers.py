@@ -111,9 +111,7 @@ def hook_input(
     hooks.replace_input(module, lambda hidden: then(tap.join(tap.arrive(hidden), backward)))
 
 
-def _hook_projection(
-    hooks: Hooks, tap: Tap, projection: Projection, first: dict[str, int], deliver: Deliver
-) -> None:
+def _hook_projection(hooks: Hooks, tap: Tap, projection: Projection, first: dict[str, int], deliver: Deliver) -> None:
     """Readers q, k and v of a whole sublayer: each felt what its own output features felt."""
 
     def backward(grad: Tensor, vjp: Vjp) -> Tensor:

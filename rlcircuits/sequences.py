@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +44,7 @@ class Batch:
     """Some sequences as one rectangle of tokens.
 
     indices: their places in the list they came from. input_ids: int64 [batch, pos].
-    attention_mask: int64 [batch, pos], or None where nothing is padded.
+    attention_mask: int64 [batch, pos], or None where no scored token can see padding.
     rows, columns: int64 [scored], the positions whose next token is scored, sequence by sequence.
     targets: int64 [scored], those next tokens.
     """
@@ -89,24 +89,32 @@ def check_sequences(
             )
 
 
-def plan_batches(sequences: Sequence[AnswerSequence], batch_tokens: int) -> Iterator[tuple[int, ...]]:
-    """Group sequences of similar length, longest first, so that batch × longest ≤ ``batch_tokens``.
+def plan_batches(
+    sequences: Sequence[AnswerSequence], indices: Iterable[int], batch_tokens: int
+) -> list[tuple[int, ...]]:
+    """Group the sequences at ``indices`` by length so that batch × longest ≤ ``batch_tokens``, longest first.
 
-    Yields tuples of indices; a sequence longer than the budget gets a batch of its own. Longest
-    first, so that a budget too large for the memory shows at once and not at the end.
+    A sequence longer than the budget gets a batch of its own. Longest first, so that a budget too
+    large for the memory shows at once and not at the end.
     """
-    order = sorted(range(len(sequences)), key=lambda i: -sequences[i].input_length)
+    order = sorted(indices, key=lambda i: -sequences[i].input_length)
+    batches = []
     start = 0
     while start < len(order):
         size = max(1, batch_tokens // sequences[order[start]].input_length)
-        yield tuple(order[start : start + size])
+        batches.append(tuple(order[start : start + size]))
         start += size
+    return batches
 
 
 def make_batch(
-    sequences: Sequence[AnswerSequence], indices: Sequence[int], padding_side: PaddingSide = "left"
+    sequences: Sequence[AnswerSequence], indices: Sequence[int], padding_side: PaddingSide = "right"
 ) -> Batch:
-    """Lay out ``sequences[i] for i in indices`` as one padded rectangle."""
+    """Lay out ``sequences[i] for i in indices`` as one padded rectangle.
+
+    Padding on the right needs no mask: attention is causal, so no scored token sees what comes after
+    it. That keeps fused causal attention, and positions count from 0 by themselves.
+    """
     chosen = [sequences[i] for i in indices]
     longest = max(s.input_length for s in chosen)
     input_ids = torch.zeros(len(chosen), longest, dtype=torch.int64)
@@ -123,11 +131,11 @@ def make_batch(
         rows += [row] * len(sequence.answer_ids)
         columns += range(first, first + len(sequence.answer_ids))
         targets += sequence.answer_ids
-    padded = any(s.input_length < longest for s in chosen)
+    masked = padding_side == "left" and any(s.input_length < longest for s in chosen)
     return Batch(
         indices=tuple(indices),
         input_ids=input_ids,
-        attention_mask=attention_mask if padded else None,
+        attention_mask=attention_mask if masked else None,
         rows=torch.tensor(rows),
         columns=torch.tensor(columns),
         targets=torch.tensor(targets),

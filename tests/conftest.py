@@ -1,0 +1,14 @@
+"""Settings all tests share: no network, steady numbers of threads, Hypothesis without deadlines."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from hypothesis import HealthCheck, settings
+
+# A forward of a tiny model takes milliseconds on one machine and a tenth of a second on another.
+settings.register_profile("rlcircuits", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rlcircuits")

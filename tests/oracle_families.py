@@ -1,0 +1,260 @@
+"""Every family's weights in one plain shape, for `oracle`: which rows are a head's, which norm stands where.
+
+Only parameters, rotary frequencies, norm epsilons and activation functions are taken from a model; all of the
+arithmetic is here and in `oracle`, so that it runs in the dtype of the weights and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Function = Callable[[Tensor], Tensor]
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An RMSNorm with weight [n], seen as x * scale(x)."""
+
+    weight: Tensor
+    eps: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The factors [..., n] by which the norm multiplies x [..., n]."""
+        return self.weight * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer. H query heads, G key/value heads, d their width, D the stream's."""
+
+    query: tuple[Tensor, Tensor | None]  # [H, d, D], [H, d]
+    key: tuple[Tensor, Tensor | None]  # [G, d, D], [G, d]
+    value: tuple[Tensor, Tensor | None]  # [G, d, D], [G, d]
+    output: tuple[Tensor, Tensor | None]  # [H, D, d], [D]
+    mlp: Function  # [T, D] -> [T, D], biases included
+    scaling: float
+    attn_norm: Function  # before the projections; the identity where they read the stream itself
+    mlp_norm: Function
+    attn_post: Scale | None = None  # after the sublayer, before its output joins the stream
+    mlp_post: Scale | None = None
+    query_norm: Scale | None = None  # of d (each head by itself) or of H * d (all heads together)
+    key_norm: Scale | None = None
+    inv_freq: Tensor | None = None  # [rotary / 2]; None: no rotary positions
+    rotary_gain: float = 1.0
+    window: int | None = None
+    softcap: float | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    embed: Function  # ids [T] -> [T, D]
+    blocks: list[Block]
+    final_norm: Function
+    unembed: Function  # [T, D] -> [T, V]
+    parallel: bool = False  # attention and MLP of a layer read the same stream
+
+
+def parts_of(model: Any) -> Parts:
+    family = model.config.model_type
+    if family == "gpt2":
+        return _gpt2(model)
+    if family == "gpt_neox":
+        return _gpt_neox(model)
+    if family in _LLAMA_LIKE:
+        return _llama_like(model)
+    raise NotImplementedError(f"the oracle has no forward for {family!r}")
+
+
+def _rms(module: Any) -> Scale | None:
+    if module is None:
+        return None
+    centred = type(module).__name__.startswith("Gemma")  # Gemma keeps its norm weights less one
+    eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
+    return Scale(module.weight + 1 if centred else module.weight, eps)
+
+
+def _norm(module: Any) -> Function:
+    if isinstance(module, nn.LayerNorm):
+        return lambda x: F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+    scale = _rms(module)
+    return _identity if scale is None else lambda x: x * scale(x)
+
+
+def _rows(weight: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
+    """A projection's weight [heads * width, D] and bias as [heads, width, D] and [heads, width]."""
+    return weight.view(-1, width, weight.shape[-1]), None if bias is None else bias.view(-1, width)
+
+
+def _columns(weight: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
+    """An output projection's weight [D, heads * width] as [heads, D, width]; its bias as it is."""
+    return weight.view(weight.shape[0], -1, width).transpose(0, 1), bias
+
+
+def _gpt2(model: Any) -> Parts:
+    body, config = model.transformer, model.config
+    width = config.n_embd // config.n_head
+
+    def block(i: int, layer: Any) -> Block:
+        attn, mlp = layer.attn, layer.mlp
+        weights, biases = attn.c_attn.weight.T.chunk(3), attn.c_attn.bias.chunk(3)  # Conv1D keeps [in, out]
+        query, key, value = (_rows(w, b, width) for w, b in zip(weights, biases, strict=True))
+        return Block(
+            query, key, value,
+            output=_columns(attn.c_proj.weight.T, attn.c_proj.bias, width),
+            mlp=lambda x: mlp.act(x @ mlp.c_fc.weight + mlp.c_fc.bias) @ mlp.c_proj.weight + mlp.c_proj.bias,
+            scaling=(width**-0.5 if config.scale_attn_weights else 1.0)
+            / (i + 1 if config.scale_attn_by_inverse_layer_idx else 1),
+            attn_norm=_norm(layer.ln_1),
+            mlp_norm=_norm(layer.ln_2),
+        )  # fmt: skip
+
+    return Parts(
+        embed=lambda ids: body.wte.weight[ids] + body.wpe.weight[: len(ids)],
+        blocks=[block(i, layer) for i, layer in enumerate(body.h)],
+        final_norm=_norm(body.ln_f),
+        unembed=lambda x: x @ model.lm_head.weight.T,
+    )
+
+
+def _gpt_neox(model: Any) -> Parts:
+    body, config = model.gpt_neox, model.config
+    width = config.hidden_size // config.num_attention_heads
+
+    def block(layer: Any) -> Block:
+        attn, mlp = layer.attention, layer.mlp
+        # Each head's rows are its own q, k and v rows in turn.
+        weight, bias = _rows(attn.query_key_value.weight, attn.query_key_value.bias, 3 * width)
+        biases = (None,) * 3 if bias is None else bias.chunk(3, 1)
+        query, key, value = zip(weight.chunk(3, 1), biases, strict=True)
+        return Block(
+            query, key, value,
+            output=_columns(attn.dense.weight, attn.dense.bias, width),
+            mlp=lambda x: _linear(mlp.dense_4h_to_h, mlp.act(_linear(mlp.dense_h_to_4h, x))),
+            scaling=width**-0.5,
+            attn_norm=_norm(layer.input_layernorm),
+            mlp_norm=_norm(layer.post_attention_layernorm),
+            inv_freq=body.rotary_emb.inv_freq,
+            rotary_gain=body.rotary_emb.attention_scaling,
+        )  # fmt: skip
+
+    return Parts(
+        embed=lambda ids: body.embed_in.weight[ids],
+        blocks=[block(layer) for layer in body.layers],
+        final_norm=_norm(body.final_layer_norm),
+        unembed=lambda x: x @ model.lm_head.weight.T,
+        parallel=config.use_parallel_residual,
+    )
+
+
+# The norms of a layer by attribute name: before and after its attention, before and after its MLP.
+_PRE = ("input_layernorm", None, "post_attention_layernorm", None)
+_POST = (None, "post_attention_layernorm", None, "post_feedforward_layernorm")
+_BOTH = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+_LLAMA_LIKE = {
+    "llama": _PRE, "mistral": _PRE, "qwen2": _PRE, "qwen3": _PRE, "phi3": _PRE, "mixtral": _PRE,
+    "qwen3_moe": _PRE, "olmo2": _POST, "gemma2": _BOTH, "gemma3_text": _BOTH,
+}  # fmt: skip
+
+
+def _llama_like(model: Any) -> Parts:
+    body, config, family = model.model, model.config, model.config.model_type
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    gemma = family.startswith("gemma")
+
+    def block(i: int, layer: Any) -> Block:
+        attn, mlp, rotary = layer.self_attn, layer.mlp, body.rotary_emb
+        if family == "phi3":
+            weights = attn.qkv_proj.weight.split([heads * width, groups * width, groups * width])
+            query, key, value = (_rows(weight, None, width) for weight in weights)
+        else:
+            query, key, value = (_rows(p.weight, p.bias, width) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+        if family in ("mistral", "mixtral", "phi3", "qwen3_moe"):
+            window = config.sliding_window  # one for the whole model, or None
+        else:
+            sliding = getattr(config, "layer_types", None) and config.layer_types[i] == "sliding_attention"
+            window = config.sliding_window if sliding else None
+        # Gemma 3 has a rotary base for each kind of layer.
+        prefix = f"{config.layer_types[i]}_" if family == "gemma3_text" else ""
+        attn_norm, attn_post, mlp_norm, mlp_post = (
+            getattr(layer, name) if name else None for name in _LLAMA_LIKE[family]
+        )
+        return Block(
+            query, key, value,
+            output=_columns(attn.o_proj.weight, attn.o_proj.bias, width),
+            mlp=_mlp(mlp),
+            scaling=config.query_pre_attn_scalar**-0.5 if gemma else width**-0.5,
+            attn_norm=_norm(attn_norm),
+            mlp_norm=_norm(mlp_norm),
+            attn_post=_rms(attn_post),
+            mlp_post=_rms(mlp_post),
+            query_norm=_rms(getattr(attn, "q_norm", None)),
+            key_norm=_rms(getattr(attn, "k_norm", None)),
+            inv_freq=getattr(rotary, f"{prefix}inv_freq"),
+            rotary_gain=getattr(rotary, f"{prefix}attention_scaling"),
+            window=window,
+            # Gemma 3 has the field too and its attention never applies it.
+            softcap=config.attn_logit_softcapping if family == "gemma2" else None,
+        )  # fmt: skip
+
+    cap = config.final_logit_softcapping if gemma else None
+    scale = body.embed_tokens.embed_scale if gemma else 1.0
+
+    def unembed(x: Tensor) -> Tensor:
+        raw: Tensor = x @ model.lm_head.weight.T
+        return raw if cap is None else torch.tanh(raw / cap) * cap
+
+    return Parts(
+        embed=lambda ids: body.embed_tokens.weight[ids] * scale,
+        blocks=[block(i, layer) for i, layer in enumerate(body.layers)],
+        final_norm=_norm(body.norm),
+        unembed=unembed,
+    )
+
+
+def _linear(module: Any, x: Tensor) -> Tensor:
+    return F.linear(x, module.weight, module.bias)
+
+
+def _mlp(mlp: Any) -> Function:
+    if hasattr(mlp, "experts"):
+        return lambda x: _experts(mlp, x)
+    if hasattr(mlp, "gate_up_proj"):  # Phi-3
+        return lambda x: _linear(mlp.down_proj, _gated(_linear(mlp.gate_up_proj, x), mlp.activation_fn))
+    return lambda x: _linear(mlp.down_proj, mlp.act_fn(_linear(mlp.gate_proj, x)) * _linear(mlp.up_proj, x))
+
+
+def _gated(both: Tensor, activation: Function) -> Tensor:
+    gate, up = both.chunk(2, -1)
+    return activation(gate) * up
+
+
+def _experts(mlp: Any, x: Tensor) -> Tensor:
+    """Every expert on every token, weighted by its probability in the router's top k and 0 outside it."""
+    probability = (x @ mlp.gate.weight.T).softmax(-1)  # [T, experts]
+    chosen = torch.zeros_like(probability).scatter(-1, probability.topk(mlp.gate.top_k).indices, 1.0)
+    weight = probability * chosen
+    if getattr(mlp.gate, "norm_topk_prob", True):
+        weight = weight / weight.sum(-1, keepdim=True)
+    experts = mlp.experts
+    outputs = [
+        _gated(x @ up.T, experts.act_fn) @ down.T
+        for up, down in zip(experts.gate_up_proj, experts.down_proj, strict=True)
+    ]
+    mixed: Tensor = (torch.stack(outputs, -1) * weight[:, None]).sum(-1)
+    return mixed

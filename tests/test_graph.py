@@ -1,0 +1,58 @@
+"""The graph: counts and the order of events."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.graph import build_graph
+
+layers = st.integers(1, 40)
+heads = st.integers(1, 8)
+
+
+@given(n_layers=layers, n_heads=heads)
+def test_sublayer_counts(n_layers: int, n_heads: int) -> None:
+    graph = build_graph(n_layers, n_heads, "sublayer")
+    assert len(graph.writers) == 1 + 2 * n_layers
+    assert len(graph.readers) == 4 * n_layers + 1
+    assert graph.n_edges == 4 * n_layers**2 + 3 * n_layers + 1
+    parallel = build_graph(n_layers, n_heads, "sublayer", parallel=True)
+    assert parallel.n_edges == graph.n_edges - n_layers
+
+
+@given(n_layers=layers, n_heads=heads)
+def test_head_counts(n_layers: int, n_heads: int) -> None:
+    graph = build_graph(n_layers, n_heads, "head")
+    assert len(graph.writers) == 1 + n_layers * (n_heads + 1)
+    assert len(graph.readers) == 3 * n_layers * n_heads + n_layers + 1
+
+
+def test_thirty_two_layers_have_the_published_number_of_edges() -> None:
+    assert build_graph(32, 32, "sublayer").n_edges == 4193
+
+
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+@pytest.mark.parametrize("parallel", [False, True])
+def test_an_edge_needs_a_writer_before_its_reader(granularity: str, parallel: bool) -> None:
+    graph = build_graph(3, 2, granularity, parallel=parallel)
+    for w, writer in enumerate(graph.writers):
+        for r, reader in enumerate(graph.readers):
+            assert bool(graph.mask[w, r]) == precedes(writer, reader, parallel), (writer, reader)
+
+
+def precedes(writer: str, reader: str, parallel: bool) -> bool:
+    if writer == "embed" or reader == "logits":
+        return True
+    kind, layer = writer.split(".")[:2]
+    reader_kind, reader_layer = reader.split(".")[:2]
+    if layer == reader_layer:
+        return (kind, reader_kind) == ("attn", "mlp") and not parallel
+    return int(layer) < int(reader_layer)
+
+
+def test_an_unknown_granularity_is_an_error() -> None:
+    with pytest.raises(RLCircuitsError, match="granularity is 'neuron'; it must be one of sublayer, head"):
+        build_graph(1, 1, "neuron")

@@ -1,0 +1,77 @@
+"""The closed-form Jacobians of the norms against autograd through the module itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from rlcircuits.norms import recognise
+
+KINDS: dict[str, tuple[Any, str, float]] = {
+    "LlamaRMSNorm": (lambda width: LlamaRMSNorm(width, 1e-5), "rms", 0.0),
+    "Gemma2RMSNorm": (lambda width: Gemma2RMSNorm(width, 1e-5), "rms", 1.0),
+    "torch RMSNorm": (lambda width: nn.RMSNorm(width, eps=1e-5), "rms", 0.0),
+    "LayerNorm": (lambda width: nn.LayerNorm(width, 1e-5), "layer", 0.0),
+    "LayerNorm, no weight": (lambda width: nn.LayerNorm(width, elementwise_affine=False), "layer", 0.0),
+}
+
+
+def scattered(make: Any, width: int) -> nn.Module:
+    module: nn.Module = make(width)
+    generator = torch.Generator().manual_seed(width)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.4 * torch.randn(width, generator=generator))
+    return module
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(width=st.integers(2, 40), seed=st.integers(0, 99), scale=st.floats(0.01, 100))
+def test_jacobian_is_autograds(kind: str, width: int, seed: int, scale: float) -> None:
+    make, formula, offset = KINDS[kind]
+    module = scattered(make, width).double()
+    norm = recognise(module, width)
+    assert (norm.kind, norm.offset) == (formula, offset)
+    generator = torch.Generator().manual_seed(seed)
+    x = scale * torch.randn(3, width, generator=generator, dtype=torch.float64)
+    grad = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)  # several readers at once
+    leaf = x.expand_as(grad).clone().requires_grad_(True)
+    (wanted,) = torch.autograd.grad(module(leaf), leaf, grad)
+    # Hugging Face's norms compute in float32 inside.
+    torch.testing.assert_close(norm.linearise(x)(grad), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(width=st.integers(2, 40), seed=st.integers(0, 99))
+def test_shares_sum_to_the_norm_without_its_bias(kind: str, width: int, seed: int) -> None:
+    module = scattered(KINDS[kind][0], width).double()
+    generator = torch.Generator().manual_seed(seed)
+    parts = torch.randn(4, 3, width, generator=generator, dtype=torch.float64)
+    shares = recognise(module, width).share(parts.sum(0), parts)
+    bias = getattr(module, "bias", None)
+    wanted = module(parts.sum(0)) - (0 if bias is None else bias)
+    torch.testing.assert_close(shares.sum(0), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_any_other_module_is_differentiated_by_autograd() -> None:
+    class Odd(nn.Module):
+        eps = 1e-5
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.tanh() / (1 + x.norm(dim=-1, keepdim=True))
+
+    norm = recognise(Odd(), 6)
+    assert norm.kind == "other"
+    x, grad = torch.randn(2, 6), torch.randn(3, 2, 6)
+    leaf = x.expand_as(grad).clone().requires_grad_(True)
+    (wanted,) = torch.autograd.grad(Odd()(leaf), leaf, grad)
+    torch.testing.assert_close(norm.linearise(x)(grad), wanted)
+    with pytest.raises(TypeError, match="no linear share"):
+        norm.share(x, x)

@@ -1,0 +1,139 @@
+"""Random tiny causal LMs of every family the library claims to measure, built from configs, no download.
+
+The stock initialisation (weights of 0.02, norms of exactly one, biases of exactly zero) hides mistakes:
+attention is uniform, a forgotten bias or norm weight changes nothing, every expert gets the same share. So
+every parameter is drawn anew: matrices so that each sublayer writes about as much as it reads, norm weights
+scattered around one, biases and LayerNorm biases away from zero, routers sharp enough that experts differ
+from token to token.
+
+    model = build("qwen3", seed=0)                      # eval mode, float32, sdpa (Gemma 2: eager)
+    model = build("llama", num_hidden_layers=1)         # anything of the config can be overridden
+    for name, make in ARCHITECTURES.items(): make(seed=1, dtype=torch.float64)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+VOCABULARY = 61
+_IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_BASE = {
+    **_IDS, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 4, "max_position_embeddings": 96, "tie_word_embeddings": False,
+}  # fmt: skip
+_GQA = {"num_key_value_heads": 2}
+_GEMMA = {
+    **_BASE, **_GQA, "tie_word_embeddings": True, "head_dim": 12, "query_pre_attn_scalar": 16,
+    "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5,
+    "final_logit_softcapping": 4.0,
+}  # fmt: skip
+_PARTIAL_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+_NEOX = {
+    **_IDS, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "max_position_embeddings": 96, "tie_word_embeddings": False, "hidden_dropout": 0.0,
+    "rope_parameters": _PARTIAL_ROTARY,
+}  # fmt: skip
+
+# name -> (model_type, config). What each one is there for stands beside it.
+_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {**_BASE, "num_hidden_layers": 3, "pad_token_id": None}),  # the plain case, no pad
+    "llama-gqa": ("llama", {**_BASE, **_GQA, "tie_word_embeddings": True, "attention_bias": True,
+                            "mlp_bias": True}),
+    "mistral": ("mistral", {**_BASE, **_GQA, "sliding_window": None}),
+    "mistral-window": ("mistral", {**_BASE, **_GQA, "sliding_window": 4}),  # shorter than any test sequence
+    "qwen2": ("qwen2", {**_BASE, **_GQA}),  # biases on q, k, v and none on the output
+    "qwen3": ("qwen3", {**_BASE, **_GQA, "head_dim": 12}),  # q/k norms, heads * head_dim != hidden
+    "gpt2": ("gpt2", {**_IDS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "resid_pdrop": 0.0,
+                      "embd_pdrop": 0.0, "attn_pdrop": 0.0}),  # fused Conv1D qkv, learned positions, tied
+    "gpt-neox": ("gpt_neox", {**_NEOX, "use_parallel_residual": True}),  # no edge attn -> mlp inside a layer
+    "gpt-neox-sequential": ("gpt_neox", {**_NEOX, "use_parallel_residual": False}),
+    "phi3": ("phi3", {**_BASE, **_GQA, "sliding_window": None,
+                      "rope_parameters": _PARTIAL_ROTARY}),  # fused qkv and gate/up, half the width turned
+    "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 2.0}),  # post-norms, scaled embedding, caps
+    "gemma3": ("gemma3_text", _GEMMA),  # and q/k norms, a rotary base for each kind of layer
+    "olmo2": ("olmo2", _BASE),  # post-norms only; q/k norms over all heads at once
+    "olmo2-gqa": ("olmo2", {**_BASE, **_GQA}),
+    "mixtral": ("mixtral", {**_BASE, **_GQA, "intermediate_size": 24, "num_local_experts": 4,
+                            "num_experts_per_tok": 2}),
+    "qwen3-moe": ("qwen3_moe", {**_BASE, **_GQA, "num_hidden_layers": 3, "head_dim": 12, "num_experts": 4,
+                                "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+                                "norm_topk_prob": False, "mlp_only_layers": [1]}),  # dense between sparse
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TinySequence:
+    """A prompt and an answer by the attribute names of `rlcircuits.AnswerSequence`, without importing it."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+
+def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> PreTrainedModel:
+    """The architecture `name` in eval mode on the CPU with its own random weights.
+
+    The same (name, seed, overrides) gives the same weights in every dtype, rounded from float32. Buffers
+    (rotary frequencies) stay float32 as they do in a loaded checkpoint. `overrides` are config fields;
+    `attn_implementation` is taken too. The global random state is left as it was. Raises KeyError for an
+    unknown name.
+    """
+    model_type, fields = _CONFIGS[name]
+    fields = {**fields, **overrides}
+    # Scaled-dot-product attention has no soft-cap: with it Gemma 2 would silently compute something else.
+    attention = fields.pop("attn_implementation", "eager" if model_type == "gemma2" else "sdpa")
+    with torch.random.fork_rng(devices=[]):
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(model_type, **fields), attn_implementation=attention, dtype=torch.float32
+        )
+    _draw(model, torch.Generator().manual_seed(seed))
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    if dtype == torch.float64 and model_type in ("mixtral", "qwen3_moe"):
+        model.set_experts_implementation("eager")  # the default's grouped matmul knows no float64
+    return model.eval()
+
+
+def random_sequences(
+    count: int, seed: int = 0, prompt: tuple[int, int] = (3, 9), answer: tuple[int, int] = (1, 7)
+) -> list[TinySequence]:
+    """`count` sequences of random ids in [3, VOCABULARY) with lengths drawn from the inclusive ranges."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def ids(low: int, high: int) -> tuple[int, ...]:
+        length = int(torch.randint(low, high + 1, (), generator=generator))
+        return tuple(torch.randint(3, VOCABULARY, (length,), generator=generator).tolist())
+
+    return [TinySequence(ids(*prompt), ids(*answer)) for _ in range(count)]
+
+
+@torch.no_grad()
+def _draw(model: PreTrainedModel, generator: torch.Generator) -> None:
+    tied = bool(model.config.tie_word_embeddings)
+    seen: set[int] = set()  # a tied matrix is drawn once, as the embedding, which comes first
+    for module in model.modules():
+        kind = type(module).__name__
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            noise = torch.randn(parameter.shape, generator=generator)
+            if isinstance(module, nn.Embedding):
+                parameter.copy_(noise * (0.5 if tied else 1.0))
+            elif parameter.ndim > 1:
+                fan_in = parameter.shape[0] if kind == "Conv1D" else parameter.shape[-1]
+                gain = 2.0 if "Router" in kind else 1.4
+                parameter.copy_(noise * gain * fan_in**-0.5)
+            elif name == "weight":  # a norm's; Gemma stores it less one
+                parameter.copy_(noise * 0.3 + (0.0 if kind.startswith("Gemma") else 1.0))
+            else:
+                parameter.copy_(noise * 0.3)
+
+
+ARCHITECTURES: dict[str, Callable[..., PreTrainedModel]] = {name: partial(build, name) for name in _CONFIGS}
