@@ -45,8 +45,8 @@ class Block:
     scaling: float
     attn_norm: Function  # before the projections; the identity where they read the stream itself
     mlp_norm: Function
-    attn_post: Scale | None = None  # after the sublayer, before its output joins the stream
-    mlp_post: Scale | None = None
+    attn_post: Function | None = None  # [T, D] -> factors on what joins the stream, after the sublayer
+    mlp_post: Function | None = None
     query_norm: Scale | None = None  # of d (each head by itself) or of H * d (all heads together)
     key_norm: Scale | None = None
     inv_freq: Tensor | None = None  # [rotary / 2]; None: no rotary positions
@@ -167,7 +167,7 @@ _BOTH = (
 )
 _LLAMA_LIKE = {
     "llama": _PRE, "mistral": _PRE, "qwen2": _PRE, "qwen3": _PRE, "phi3": _PRE, "mixtral": _PRE,
-    "qwen3_moe": _PRE, "olmo2": _POST, "gemma2": _BOTH, "gemma3_text": _BOTH,
+    "qwen3_moe": _PRE, "granite": _PRE, "olmo2": _POST, "gemma2": _BOTH, "gemma3_text": _BOTH,
 }  # fmt: skip
 
 
@@ -175,7 +175,11 @@ def _llama_like(model: Any) -> Parts:
     body, config, family = model.model, model.config, model.config.model_type
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    gemma = family.startswith("gemma")
+    gemma, granite = family.startswith("gemma"), family == "granite"
+    factor = config.query_pre_attn_scalar**-0.5 if gemma else config.attention_multiplier if granite else width**-0.5
+
+    def multiplied(whole: Tensor) -> Tensor:
+        return torch.full_like(whole, config.residual_multiplier)
 
     def block(i: int, layer: Any) -> Block:
         attn, mlp, rotary = layer.self_attn, layer.mlp, body.rotary_emb
@@ -198,11 +202,11 @@ def _llama_like(model: Any) -> Parts:
             query, key, value,
             output=_columns(attn.o_proj.weight, attn.o_proj.bias, width),
             mlp=_mlp(mlp),
-            scaling=config.query_pre_attn_scalar**-0.5 if gemma else width**-0.5,
+            scaling=factor,
             attn_norm=_norm(attn_norm),
             mlp_norm=_norm(mlp_norm),
-            attn_post=_rms(attn_post),
-            mlp_post=_rms(mlp_post),
+            attn_post=multiplied if granite else _rms(attn_post),
+            mlp_post=multiplied if granite else _rms(mlp_post),
             query_norm=_rms(getattr(attn, "q_norm", None)),
             key_norm=_rms(getattr(attn, "k_norm", None)),
             inv_freq=getattr(rotary, f"{prefix}inv_freq"),
@@ -213,10 +217,11 @@ def _llama_like(model: Any) -> Parts:
         )  # fmt: skip
 
     cap = config.final_logit_softcapping if gemma else None
-    scale = body.embed_tokens.embed_scale if gemma else 1.0
+    scale = body.embed_tokens.embed_scale if gemma else config.embedding_multiplier if granite else 1.0
+    divisor = config.logits_scaling if granite else 1.0
 
     def unembed(x: Tensor) -> Tensor:
-        raw: Tensor = x @ model.lm_head.weight.T
+        raw: Tensor = x @ model.lm_head.weight.T / divisor
         return raw if cap is None else torch.tanh(raw / cap) * cap
 
     return Parts(

@@ -246,7 +246,7 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     batch = fixed_sequences(6)
     wanted = attribute(model, batch)
     memory = Memory(model, limit=40)
-    with pytest.warns(UserWarning, match=r"out of memory on a batch of 6 sequences .* batch_tokens=\d+ avoids"):
+    with pytest.warns(UserWarning, match=r"out of memory on a batch of 6 sequences .*batch_tokens=\d+ avoids"):
         found = attribute(model, batch)
     memory.handle.remove()
     assert len([size for size in memory.sizes if size <= 40]) > 1

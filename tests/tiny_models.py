@@ -58,6 +58,8 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                       "rope_parameters": _PARTIAL_ROTARY}),  # fused qkv and gate/up, half the width turned
     "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 2.0}),  # post-norms, scaled embedding, caps
     "gemma3": ("gemma3_text", _GEMMA),  # and q/k norms, a rotary base for each kind of layer
+    "granite": ("granite", {**_BASE, **_GQA, "residual_multiplier": 0.4, "embedding_multiplier": 3.0,
+                            "attention_multiplier": 0.5, "logits_scaling": 1.5}),  # all four away from one
     "olmo2": ("olmo2", _BASE),  # post-norms only; q/k norms over all heads at once
     "olmo2-gqa": ("olmo2", {**_BASE, **_GQA}),
     "mixtral": ("mixtral", {**_BASE, **_GQA, "intermediate_size": 24, "num_local_experts": 4,
