@@ -11,6 +11,7 @@ import safetensors
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from rlcircuits.architecture import Parts, find_parts
 from rlcircuits.bridge import is_bridge, unbridge
@@ -209,6 +210,9 @@ def _check_folder(folder: Path) -> None:
 
 
 def _load_model(source: str, dtype: torch.dtype | str, options: dict[str, Any]) -> Any:
+    # A bar for a few files that load in a moment says nothing, and would stand in the middle of ours.
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source, **options)
         if getattr(config, "attn_logit_softcapping", None):
@@ -219,6 +223,9 @@ def _load_model(source: str, dtype: torch.dtype | str, options: dict[str, Any]) 
         )
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise RLCircuitsError(f"{source} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     for problem in ("missing_keys", "mismatched_keys"):
         if report[problem]:
             key = sorted(str(k) for k in report[problem])[0]

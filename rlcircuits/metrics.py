@@ -1,0 +1,241 @@
+"""A sequence's edge scores as a distribution: the three metrics, and those that explain them.
+
+Every metric takes an :class:`~rlcircuits.attribution.EdgeScores` and returns one float64 number a sequence
+(a numpy array of shape [S]), computed in float64 over the edges that exist (``graph.mask``) and nothing
+else: w is the vector of a sequence's E edge scores, |w| its size. Scores are in nats of the sequence's loss.
+
+The three the gate judges, from arXiv 2509.21044:
+
+- activation intensity: mean |w|, in nats;
+- information complexity: Shannon entropy of the distribution of |w|, in nats;
+- distribution kurtosis: fourth standardised moment of w (Pearson; 3 for a Gaussian).
+
+The paper leaves the entropy's estimator open. :data:`ESTIMATORS` names the three on offer; the gate uses
+:data:`DEFAULT_ESTIMATOR`.
+
+Every function raises :class:`RLCircuitsError` where a score is NaN or infinite, naming the sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from rlcircuits.errors import RLCircuitsError
+
+if TYPE_CHECKING:
+    from rlcircuits.attribution import EdgeScores
+
+Float64Array = NDArray[np.float64]
+
+ESTIMATORS = ("histogram", "histogram-shared", "mass")
+"""Estimators of information complexity.
+
+``histogram``: entropy (nats) of a histogram of |w| over [0, max |w|] of that same sequence, blind to scale.
+``histogram-shared``: the same over a range the caller gives, which mixes intensity into it.
+``mass``: entropy of |w| / Σ|w| divided by log E, in [0, 1]."""
+
+DEFAULT_ESTIMATOR = "histogram"
+"""The estimator the gate judges by."""
+
+HISTOGRAM_BINS = 64
+"""Bins of the histogram estimators; the entropy is at most log of this."""
+
+TOP_FRACTION = 0.01
+"""The share of edges that :func:`top_share` calls the top."""
+
+LAYER_BANDS = ("early", "middle", "late")
+"""Thirds of the depth, by the reader's layer; the reader of the final residual counts as late."""
+
+
+def activation_intensity(scores: EdgeScores) -> Float64Array:
+    """Mean |w| of each sequence, in nats: float64 [S]."""
+    return _each(scores, lambda w: float(np.abs(w).mean()))
+
+
+def information_complexity(
+    scores: EdgeScores,
+    estimator: str = DEFAULT_ESTIMATOR,
+    bins: int = HISTOGRAM_BINS,
+    value_range: tuple[float, float | Float64Array] | None = None,
+) -> Float64Array:
+    """Shannon entropy of the distribution of |w| in each sequence: float64 [S].
+
+    `estimator` is one of :data:`ESTIMATORS`. ``histogram-shared`` needs `value_range` = (0, hi), hi one
+    number or one a sequence [S], at least the largest |w|; the others take none. The histograms give nats
+    in [0, log bins], ``mass`` a number in [0, 1]. A sequence whose scores are all zero has complexity 0.
+
+    Raises RLCircuitsError for an unknown estimator, fewer than two bins, or a range that does not fit.
+    """
+    if estimator not in ESTIMATORS:
+        raise RLCircuitsError(f"estimator is {estimator!r}; it must be one of {', '.join(ESTIMATORS)}")
+    if bins < 2:
+        raise RLCircuitsError(f"bins is {bins}; a histogram's entropy needs at least 2")
+    if estimator != "histogram-shared":
+        if value_range is not None:
+            raise RLCircuitsError(f"value_range is for the histogram-shared estimator, not for {estimator}")
+        return _each(scores, _mass_entropy if estimator == "mass" else lambda w: _own_range(w, bins))
+    highs = _shared_highs(value_range, len(scores.values))
+    return np.array(
+        [_histogram(w, bins, high, i) for i, (w, high) in enumerate(zip(edge_vectors(scores), highs, strict=True))],
+        dtype=np.float64,
+    )
+
+
+def distribution_kurtosis(scores: EdgeScores) -> Float64Array:
+    """Fourth standardised moment of w in each sequence (Pearson, biased): float64 [S].
+
+    A sequence whose scores are all the same, all zero included, has no spread to standardise by: NaN.
+    """
+    return _each(scores, _kurtosis)
+
+
+def intensity_over_loss(scores: EdgeScores) -> Float64Array:
+    """Activation intensity divided by the sequence's loss: float64 [S], no unit; NaN where the loss is 0.
+
+    Raw intensity follows surprise: a surer model has smaller gradients everywhere. This takes that out.
+    """
+    loss = np.asarray(scores.loss, dtype=np.float64)
+    ratio: Float64Array = np.full(loss.shape, np.nan)
+    np.divide(activation_intensity(scores), loss, out=ratio, where=loss != 0)
+    return ratio
+
+
+def effective_edges(scores: EdgeScores) -> Float64Array:
+    """How many equal edges would have this entropy of |w| / Σ|w|: exp of it, in [1, E], float64 [S].
+
+    0 where all scores are zero.
+    """
+    return _each(scores, lambda w: float(np.exp(stats.entropy(np.abs(w)))) if w.any() else 0.0)
+
+
+def top_share(scores: EdgeScores, fraction: float = TOP_FRACTION) -> Float64Array:
+    """Share of Σ|w| that the top `fraction` of edges (at least one edge) carries: float64 [S] in [0, 1].
+
+    NaN where all scores are zero.
+    """
+    if not 0 < fraction <= 1:
+        raise RLCircuitsError(f"fraction is {fraction}; it must lie in (0, 1]")
+
+    def share(w: Float64Array) -> float:
+        sizes = np.sort(np.abs(w))
+        top = max(round(fraction * w.size), 1)
+        return float(sizes[-top:].sum() / sizes.sum()) if w.any() else float("nan")
+
+    return _each(scores, share)
+
+
+def largest(scores: EdgeScores) -> Float64Array:
+    """Largest |w| of each sequence, in nats: float64 [S]. The range that a pair's shared histogram needs."""
+    return _each(scores, lambda w: float(np.abs(w).max()))
+
+
+def intensity_by_reader_kind(scores: EdgeScores) -> dict[str, Float64Array]:
+    """Mean |w| over the edges into each kind of reader, ``q k v mlp logits`` -> float64 [S]."""
+    return _intensity_by(
+        scores,
+        [
+            reader.rsplit(".", 1)[-1] if _is_attention(reader) else reader.split(".")[0]
+            for reader in scores.graph.readers
+        ],
+    )
+
+
+def intensity_by_layer_band(scores: EdgeScores) -> dict[str, Float64Array]:
+    """Mean |w| over the edges into each third of the depth (:data:`LAYER_BANDS`) -> float64 [S].
+
+    A model with fewer than three layers has only the bands its layers fall into.
+    """
+    layers = [int(reader.split(".")[1]) if "." in reader else None for reader in scores.graph.readers]
+    depth = 1 + max((layer for layer in layers if layer is not None), default=0)
+    groups = _intensity_by(
+        scores, [LAYER_BANDS[-1 if layer is None else len(LAYER_BANDS) * layer // depth] for layer in layers]
+    )
+    return {band: groups[band] for band in LAYER_BANDS if band in groups}
+
+
+def edge_vectors(scores: EdgeScores) -> Iterator[Float64Array]:
+    """Yield the scores of the edges that exist, one float64 vector [E] a sequence.
+
+    One sequence at a time, since a large model's head graph in float64 has no room for all of them.
+    Raises RLCircuitsError where there is no edge, or where a score is not finite.
+    """
+    mask = np.asarray(scores.graph.mask, dtype=bool)
+    if not mask.any():
+        raise RLCircuitsError("the graph has no edges; a metric needs at least one")
+    for index, matrix in enumerate(scores.values):
+        w = np.asarray(matrix)[mask].astype(np.float64)
+        bad = int(np.count_nonzero(~np.isfinite(w)))
+        if bad:
+            raise RLCircuitsError(
+                f"sequence {index} has {bad} scores of {w.size} that are NaN or infinite; metrics need finite scores"
+            )
+        yield w
+
+
+def _each(scores: EdgeScores, metric: Callable[[Float64Array], float]) -> Float64Array:
+    return np.array([metric(w) for w in edge_vectors(scores)], dtype=np.float64)
+
+
+def _is_attention(reader: str) -> bool:
+    return reader.startswith("attn.")
+
+
+def _intensity_by(scores: EdgeScores, group_of_reader: list[str]) -> dict[str, Float64Array]:
+    """Mean |w| over the edges into each group of readers, in the order the groups first appear."""
+    mask = np.asarray(scores.graph.mask, dtype=bool)
+    group_of_edge = np.broadcast_to(np.asarray(group_of_reader), mask.shape)[mask]
+    members = {group: group_of_edge == group for group in dict.fromkeys(group_of_reader)}
+    rows: dict[str, list[Any]] = {group: [] for group, edges in members.items() if edges.any()}
+    for w in edge_vectors(scores):
+        for group, row in rows.items():
+            row.append(np.abs(w[members[group]]).mean())
+    return {group: np.array(row, dtype=np.float64) for group, row in rows.items()}
+
+
+def _own_range(w: Float64Array, bins: int) -> float:
+    return _histogram(w, bins, float(np.abs(w).max()), 0)
+
+
+def _histogram(w: Float64Array, bins: int, high: float, index: int) -> float:
+    """Entropy in nats of the histogram of |w| over [0, high]."""
+    sizes = np.abs(w)
+    top = float(sizes.max())
+    if top > high:
+        raise RLCircuitsError(f"value_range ends at {high:g} but sequence {index} has |w| up to {top:g}")
+    if top == 0:
+        return 0.0
+    # Divided first, so that a range too small to be cut into bins (subnormal scores) is none.
+    counts, _ = np.histogram(sizes / high, bins=bins, range=(0.0, 1.0))
+    return float(stats.entropy(counts))
+
+
+def _shared_highs(value_range: tuple[float, float | Float64Array] | None, sequences: int) -> Float64Array:
+    if value_range is None:
+        raise RLCircuitsError("the histogram-shared estimator needs value_range=(0, hi), the range to share")
+    low, high = value_range
+    highs = np.asarray(high, dtype=np.float64)
+    if low != 0 or highs.shape not in ((), (sequences,)) or not np.isfinite(highs).all() or (highs < 0).any():
+        raise RLCircuitsError(
+            f"value_range must be (0, hi) with hi one finite number ≥ 0, or one for each of the {sequences} sequences"
+        )
+    return np.broadcast_to(highs, (sequences,))
+
+
+def _mass_entropy(w: Float64Array) -> float:
+    """Entropy of |w| / Σ|w| over log E, so that it lies in [0, 1] whatever the graph's size."""
+    if w.size == 1 or not w.any():
+        return 0.0
+    # Rounding may leave equal scores a last digit above 1.
+    return min(float(stats.entropy(np.abs(w))) / float(np.log(w.size)), 1.0)
+
+
+def _kurtosis(w: Float64Array) -> float:
+    if np.ptp(w) == 0:
+        return float("nan")
+    # The moment is blind to scale; the fourth power of a tiny score is not.
+    return float(stats.kurtosis(w / np.abs(w).max(), fisher=False))

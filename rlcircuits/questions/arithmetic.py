@@ -1,0 +1,84 @@
+"""Sums of three two-digit numbers, `41+30+12?`, for the tiny checkpoints in `fixtures/`.
+
+A model answers by writing two sums and then the result, `41+30=71;71+12=83>83`, adding the numbers in any
+order. Only the result is graded.
+
+Splits are fixed by the sha256 of the question's text, so train, dev and test never meet: no list of questions
+has to be kept, and a question's split can be recomputed by anyone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.questions import Question, QuestionSet
+
+NAME = "arithmetic"
+LOWEST, HIGHEST = 10, 99
+SPLITS = ("train", "dev", "test")
+SIZES = {"train": 437_711, "dev": 145_807, "test": 145_482}
+
+_SPLIT_OF_BUCKET = ("train",) * 6 + ("dev",) * 2 + ("test",) * 2
+_SPAN = HIGHEST - LOWEST + 1
+_TOTAL = _SPAN**3
+
+
+def question_text(numbers: tuple[int, int, int]) -> str:
+    """Write the question, `(41, 30, 12)` -> `41+30+12?`."""
+    return "+".join(str(number) for number in numbers) + "?"
+
+
+def split_of(text: str) -> str:
+    """Return the split a question belongs to: sha256 of its text, modulo ten, 0-5 train, 6-7 dev, 8-9 test."""
+    return _SPLIT_OF_BUCKET[int.from_bytes(hashlib.sha256(text.encode()).digest()) % 10]
+
+
+def grade(answer: str, gold: str) -> bool:
+    """Return True when what stands after the last `>` is exactly the gold number and nothing follows it."""
+    return answer.rpartition(">")[1:] == (">", gold)
+
+
+def _numbers(index: int) -> tuple[int, int, int]:
+    first, rest = divmod(index, _SPAN * _SPAN)
+    second, third = divmod(rest, _SPAN)
+    return first + LOWEST, second + LOWEST, third + LOWEST
+
+
+def _question(numbers: tuple[int, int, int]) -> Question:
+    text = question_text(numbers)
+    return Question(id=text.rstrip("?"), text=text, gold=str(sum(numbers)))
+
+
+def load(split: str, count: int | None, seed: int) -> QuestionSet:
+    """See `rlcircuits.questions.load_questions`."""
+    if split not in SPLITS:
+        raise RLCircuitsError(f"set {NAME!r} has no split {split!r}; known: {', '.join(SPLITS)}")
+    if count is None:
+        everything = (_numbers(index) for index in range(_TOTAL))
+        chosen = tuple(_question(numbers) for numbers in everything if split_of(question_text(numbers)) == split)
+    else:
+        chosen = _draw(split, count, seed)
+    return QuestionSet(name=NAME, split=split, questions=chosen, grade=grade)
+
+
+def _draw(split: str, count: int, seed: int) -> tuple[Question, ...]:
+    # Drawing with rejection needs no table of all 729,000 questions. Only Random.random() is used: it is
+    # the one method whose sequence Python promises not to change.
+    if count < 1:
+        raise RLCircuitsError(f"count of questions is {count}; at least 1 is wanted")
+    if count > SIZES[split]:
+        raise RLCircuitsError(f"count of questions is {count}, but split {split!r} of {NAME!r} has {SIZES[split]}")
+    rng = random.Random(seed)
+    seen: set[int] = set()
+    chosen: list[Question] = []
+    while len(chosen) < count:
+        index = int(rng.random() * _TOTAL)
+        if index in seen:
+            continue
+        seen.add(index)
+        numbers = _numbers(index)
+        if split_of(question_text(numbers)) == split:
+            chosen.append(_question(numbers))
+    return tuple(chosen)

@@ -1,0 +1,1 @@
+"""What is shown of comparisons: a terminal table, a plot, and JSON."""

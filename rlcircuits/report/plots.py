@@ -1,0 +1,68 @@
+"""The three metrics question by question, before against after. Needs matplotlib (the ``plots`` extra)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlcircuits.comparison import LABELS, Comparison
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.expectations import GATE_METRICS, judge
+from rlcircuits.report.terminal import format_change
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE_INCHES = (12.0, 4.8)
+DPI = 150
+
+
+def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
+    """Write a picture (png, pdf or svg, by the ending): one panel a metric, one point a question.
+
+    Points above the diagonal rose. The crosshair is the mean. Raises RLCircuitsError without matplotlib, or
+    for an ending it cannot write.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise RLCircuitsError("plots need matplotlib: pip install 'rlcircuits[plots]'") from None
+    path = Path(path)
+    # Without pyplot, so that no global state and no display is needed.
+    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    if path.suffix.removeprefix(".") not in canvas.get_supported_filetypes():
+        raise RLCircuitsError(f"{path}: a plot's file must end in one of .png, .pdf, .svg")
+    verdict = judge(comparison)
+    panels: Any = figure.subplots(1, len(GATE_METRICS))
+    for axes, metric in zip(panels, GATE_METRICS, strict=True):
+        _panel(axes, comparison, metric, verdict.findings[metric].words)
+    figure.suptitle(f"{comparison.name} ({comparison.algorithm}), {comparison.k} questions: {verdict.words}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def _panel(axes: Axes, comparison: Comparison, metric: str, words: str) -> None:
+    effect = comparison.effects[metric]
+    x, y = np.array(effect.before_values), np.array(effect.after_values)
+    defined = np.isfinite(x) & np.isfinite(y)
+    x, y = x[defined], y[defined]
+    rose = y > x
+    axes.scatter(x[rose], y[rose], s=12, alpha=0.6, color="tab:red", label=f"rose ({rose.sum()})")
+    axes.scatter(x[~rose], y[~rose], s=12, alpha=0.6, color="tab:blue", label=f"did not ({(~rose).sum()})")
+    both = np.concatenate([x, y])
+    if both.size and np.ptp(both):
+        # One range for both axes, so that the eye can measure against the diagonal.
+        margin = 0.05 * float(np.ptp(both))
+        limits = (float(both.min()) - margin, float(both.max()) + margin)
+        axes.set(xlim=limits, ylim=limits, aspect="equal")
+        axes.plot(limits, limits, color="0.5", linewidth=1, zorder=0)
+    axes.plot(effect.before, effect.after, marker="+", markersize=16, markeredgewidth=2, color="black")
+    axes.set_title(f"{LABELS[metric]}\n{format_change(effect.before, effect.after)}: {words}", fontsize="medium")
+    axes.set_xlabel("before")
+    axes.set_ylabel("after")
+    axes.legend(fontsize="small")

@@ -1,0 +1,229 @@
+"""Paired effects, accuracy, and a comparison's way to JSON, a table and a plot and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_up import answers_of, made_up_comparison, random_scores, scores_of
+from scipy import stats
+
+from rlcircuits import metrics
+from rlcircuits.comparison import LABELS, compare, compare_accuracy, paired_effect, signed_rank
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.expectations import GATE_METRICS
+from rlcircuits.pairing import pair
+from rlcircuits.report.json import find_comparisons, load_comparison, save_comparison, to_json
+from rlcircuits.report.plots import plot_comparison
+from rlcircuits.report.terminal import detail, summary_table
+
+ANSWERS = answers_of([True] * 30)
+PAIRING = pair(ANSWERS, ANSWERS, k=30)
+
+
+def test_every_metric_is_compared_question_by_question() -> None:
+    before, after = random_scores(30, seed=0), random_scores(30, seed=1, scale=2.0)
+    result = compare(before, after, PAIRING, ANSWERS, ANSWERS, name="pair", algorithm="grpo")
+    assert list(result.effects) == list(LABELS)
+    assert result.k == 30
+    assert result.granularity == "sublayer"
+    effect = result.effects["intensity"]
+    first, second = metrics.activation_intensity(before), metrics.activation_intensity(after)
+    assert effect.before_values == tuple(first)
+    assert effect.after_values == tuple(second)
+    assert effect.before == pytest.approx(first.mean())
+    assert effect.change == pytest.approx(second.mean() / first.mean() - 1)
+    assert effect.win_share == pytest.approx(np.mean(second > first))
+    assert effect.p_up == pytest.approx(stats.wilcoxon(second, first, alternative="greater").pvalue)
+    low, high = effect.interval
+    assert low < (second - first).mean() < high
+    # One range for both of a question, so that the larger scores spread over more bins than the smaller.
+    shared = result.effects["complexity_shared"]
+    assert shared.after_values[0] != shared.before_values[0]
+    top = np.maximum(metrics.largest(before), metrics.largest(after))
+    expected = metrics.information_complexity(before, "histogram-shared", value_range=(0, top))
+    assert shared.before_values == tuple(expected)
+    kinds = metrics.intensity_by_reader_kind(after)
+    assert {kind: group.after for kind, group in result.by_reader_kind.items()} == pytest.approx(
+        {kind: values.mean() for kind, values in kinds.items()}
+    )
+
+
+@given(st.lists(st.floats(-100, 100), min_size=20, max_size=60))
+@settings(max_examples=25)
+def test_swapping_before_and_after_mirrors_an_effect(values: list[float]) -> None:
+    before = np.array(values)
+    after = before[::-1] + 0.5
+    one, other = paired_effect("m", before, after), paired_effect("m", after, before)
+    assert one.p_up == pytest.approx(other.p_down)
+    assert one.p_two_sided == pytest.approx(other.p_two_sided)
+    assert one.win_share + other.win_share == pytest.approx(1)
+    low, high = one.interval
+    assert low <= high
+
+
+def test_no_difference_anywhere() -> None:
+    values = np.arange(20.0)
+    effect = paired_effect("m", values, values)
+    assert (effect.p_up, effect.p_down, effect.p_two_sided) == (1, 1, 1)
+    assert effect.interval == (0, 0)
+    assert effect.win_share == 0.5
+    assert effect.change == 0
+
+
+def test_the_same_difference_everywhere() -> None:
+    effect = paired_effect("m", np.zeros(20), np.ones(20))
+    assert effect.interval == (1, 1)
+    assert effect.p_up < 1e-4
+    assert math.isnan(effect.change)
+
+
+def test_undefined_values_are_left_out_and_counted() -> None:
+    before, after = np.arange(30.0), np.arange(30.0) + 1
+    before[3] = after[5] = math.nan
+    effect = paired_effect("m", before, after)
+    assert effect.questions == 28
+    assert effect.before == np.delete(np.arange(30.0), [3, 5]).mean()
+    assert len(effect.before_values) == 30
+
+
+def test_a_metric_defined_nowhere() -> None:
+    effect = paired_effect("m", np.full(20, math.nan), np.zeros(20))
+    assert effect.questions == 0
+    assert effect.p_up == effect.p_two_sided == 1
+    assert math.isnan(effect.before)
+
+
+@pytest.mark.parametrize("questions", [25, 200])
+def test_p_values_are_uniform_where_nothing_changed(questions: int) -> None:
+    rng = np.random.default_rng(0)
+    # Skewed values with the same law before and after: their differences are symmetric around 0.
+    p = np.array([signed_rank(np.subtract(*rng.lognormal(size=(2, questions))), "greater") for _ in range(1000)])
+    assert stats.kstest(p, "uniform").pvalue > 0.01
+    for level in (0.01, 0.05):
+        assert stats.binomtest(int((p < level).sum()), p.size, level).pvalue > 0.01
+
+
+def test_the_interval_covers_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(40):
+        difference = rng.standard_exponential(100) - 1
+        low, high = paired_effect("m", np.zeros(100), difference).interval
+        covered += low <= 0 <= high
+    assert covered >= 34  # 38 expected; fewer than 34 of 40 has a chance of 1 % at 95 %
+
+
+def test_accuracy_by_hand() -> None:
+    before = answers_of([True] * 12 + [False] * 8)
+    after = answers_of([False] * 5 + [True] * 8 + [False] * 7)
+    effect = compare_accuracy(before, after)
+    assert (effect.before, effect.after, effect.asked) == (12 / 20, 8 / 20, 20)
+    assert (effect.lost, effect.gained) == (5, 1)
+    # McNemar: 5 or 6 heads of 6 tosses.
+    assert effect.p_fall == pytest.approx((6 + 1) / 2**6)
+
+
+def test_accuracy_that_did_not_change() -> None:
+    assert compare_accuracy(ANSWERS, ANSWERS).p_fall == 1
+
+
+def test_accuracy_needs_common_questions() -> None:
+    with pytest.raises(RLCircuitsError, match="no question in common"):
+        compare_accuracy(answers_of([]), ANSWERS)
+
+
+def test_different_graphs_are_refused() -> None:
+    with pytest.raises(RLCircuitsError) as error:
+        compare(
+            random_scores(30, 0), scores_of(np.ones((30, 99)), layers=3), PAIRING, ANSWERS, ANSWERS,
+            name="pair", algorithm="grpo",
+        )  # fmt: skip
+    assert str(error.value) == (
+        "before and after have different graphs (5 writers, 9 readers, 23 edges and 7 writers, 13 readers, 46 edges); "
+        "a pair needs two checkpoints of one architecture and size, scored at one granularity"
+    )
+
+
+def test_scores_of_other_questions_are_refused() -> None:
+    with pytest.raises(RLCircuitsError, match="the after scores are of 29 sequences; the pairing has 30 questions"):
+        compare(random_scores(30, 0), random_scores(29, 0), PAIRING, ANSWERS, ANSWERS, name="p", algorithm="grpo")
+
+
+def test_to_json_and_back(tmp_path: Path) -> None:
+    zero = np.zeros((30, 5))
+    for comparison in (
+        made_up_comparison(),
+        # Full of NaN, which JSON does not know.
+        compare(scores_of(zero), scores_of(zero), PAIRING, ANSWERS, ANSWERS, name="zero", algorithm="sft"),
+    ):
+        path = save_comparison(comparison, tmp_path / comparison.name)
+        loaded = load_comparison(tmp_path / comparison.name)
+        assert to_json(loaded) == path.read_text(encoding="utf-8")
+        assert repr(loaded) == repr(comparison)
+    stored = json.loads((tmp_path / "made-up" / "comparison.json").read_text(encoding="utf-8"))
+    assert stored["verdict"]["holds"] is True
+    assert stored["verdict"]["findings"]["kurtosis"]["words"] == "down as expected"
+    assert find_comparisons(tmp_path) == tuple(tmp_path / n / "comparison.json" for n in ("made-up", "zero"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Invalid JSON"),
+        ('{"format": "other", "version": 1, "comparison": {}}', "field 'format'"),
+        ('{"format": "rlcircuits-comparison", "version": 1, "comparison": {}}', "field 'comparison.name'"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "comparison.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RLCircuitsError, match=message) as error:
+        load_comparison(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(RLCircuitsError, match=r"cannot be read as a comparison: No such file"):
+        load_comparison(tmp_path / "nowhere.json")
+    with pytest.raises(RLCircuitsError, match=r"holds no comparison\.json"):
+        find_comparisons(tmp_path)
+
+
+def test_one_table_for_all_pairs() -> None:
+    worse = [True] * 20 + [False] * 20
+    table = summary_table(
+        [made_up_comparison("first"), made_up_comparison("second", "ppo", rise=False, right_after=worse)]
+    )
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= 120
+    assert sum("before → after" in line for line in lines) == 1
+    first, second = table.split("second", 1)
+    assert "up as expected" in first
+    assert "did not fall" in first
+    assert "down, expected up" in second
+    assert "1.000 → 0.500" in second
+    assert "does not hold" in second
+    assert "does not hold" not in first
+
+
+def test_detail_shows_funnel_and_explaining_metrics() -> None:
+    text = detail(made_up_comparison())
+    assert "asked 40 → answered by both 40" in text
+    for metric in LABELS:
+        shown = any(line.startswith(f"{LABELS[metric]}  ") for line in text.splitlines())
+        assert shown == (metric not in (*GATE_METRICS, "loss"))
+    assert "intensity into late layers" in text
+
+
+def test_plot_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = plot_comparison(made_up_comparison(), tmp_path / "plots" / "pair.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(RLCircuitsError, match=r"must end in one of \.png"):
+        plot_comparison(made_up_comparison(), tmp_path / "pair.table")

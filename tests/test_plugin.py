@@ -1,0 +1,240 @@
+"""The pytest plugin in a repository of one's own: options, tests made, verdicts, the summary."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from made_up import made_up_comparison
+
+from rlcircuits.comparison import Comparison
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.pairs import Pair
+from rlcircuits.pipeline import Settings
+
+USERS_TESTS = """
+from rlcircuits.expectations import judge
+
+def test_effect(effect):
+    assert effect.holds, effect.message
+
+def test_accuracy(pair_comparison):
+    verdict = judge(pair_comparison)
+    assert verdict.accuracy.holds, verdict.accuracy.message
+"""
+ONE_PAIR = ("--before", "org/base", "--after", "org/tuned", "--algorithm", "grpo")
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Run:
+    """Runs pytest in a fresh folder that holds USERS_TESTS."""
+    pytester.makepyfile(test_mine=USERS_TESTS)
+    # Where the package is installed, its entry point loads the plugin; in a plain checkout we do.
+    installed = importlib.metadata.entry_points(group="pytest11", name="rlcircuits")
+    plugin = () if installed else ("-p", "rlcircuits.plugin")
+    return lambda *arguments: pytester.runpytest_inprocess("-p", "no:cacheprovider", *plugin, *arguments)
+
+
+class FakePipeline:
+    """Stands where run_pair does: gives made-up comparisons and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Pair, Settings, Any]] = []
+        self.options: dict[str, Any] = {}
+        self.error: Exception | None = None
+
+    def __call__(self, pair: Pair, settings: Settings, *, output: Any, notify: Any, progress: bool) -> Comparison:
+        self.calls.append((pair, settings, output))
+        notify(f"{pair.name}: a stage")
+        if self.error is not None:
+            raise self.error
+        return made_up_comparison(pair.name, pair.algorithm, **self.options)
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
+    fake = FakePipeline()
+    monkeypatch.setattr("rlcircuits.pipeline.run_pair", fake)
+    return fake
+
+
+def test_one_pair_by_options(run: Run, pipeline: FakePipeline) -> None:
+    result = run("-v", *ONE_PAIR)
+    result.assert_outcomes(passed=4)
+    assert len(pipeline.calls) == 1
+    pair, settings, output = pipeline.calls[0]
+    assert (pair.before, pair.after, pair.algorithm, pair.questions) == (
+        "org/base",
+        "org/tuned",
+        "grpo",
+        "arithmetic",
+    )
+    assert settings == Settings()
+    assert output is None
+    result.stdout.fnmatch_lines(
+        [
+            "rlcircuits: org/base → org/tuned (grpo), 400 questions, K = 200, alpha = 0.3, sublayer graph",
+            "base-to-tuned: a stage",
+            "*test_effect[[]base-to-tuned-intensity[]] PASSED*",
+            "*= rlcircuits =*",
+            "pair *before → after*verdict",
+            "base-to-tuned *accuracy*did not fall",
+            "*intensity*up as expected",
+            "*kurtosis*down as expected",
+            "*verdict*holds",
+        ]
+    )
+
+
+def test_options_reach_the_pipeline(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
+    result = run(
+        *ONE_PAIR, "--rlcircuits-k", "50", "--rlcircuits-alpha", "0.1", "--rlcircuits-question-count", "99", "--rlcircuits-device", "cpu", "--rlcircuits-dtype",
+        "bfloat16", "--rlcircuits-sampling-seed", "7", "--rlcircuits-temperature", "0", "--rlcircuits-granularity", "head",
+        "--rlcircuits-max-new-tokens", "12", "--rlcircuits-output", "kept",
+    )  # fmt: skip
+    result.assert_outcomes(passed=4)
+    _, settings, output = pipeline.calls[0]
+    assert (settings.k, settings.alpha, settings.question_count) == (50, 0.1, 99)
+    assert (settings.device, settings.dtype, settings.granularity) == ("cpu", "bfloat16", "head")
+    sampling = settings.sampling
+    assert (sampling.seed, sampling.temperature, sampling.max_new_tokens) == (7, 0, 12)
+    assert output == pytester.path / "kept"
+
+
+def test_a_failed_effect_shows_the_numbers(run: Run, pipeline: FakePipeline) -> None:
+    pipeline.options = {"rise": False, "right_after": [True] * 30 + [False] * 10}
+    result = run(*ONE_PAIR)
+    result.assert_outcomes(failed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "*AssertionError: base-to-tuned (grpo), intensity: down, expected up",
+            "*mean over K = 40 questions; it rose on *",
+            "*p = * (one-sided Wilcoxon signed-rank test for up, level 0.01)",
+            "*95 % interval of the mean difference: *",
+            "*loss * raw intensity follows surprise, so read it beside the loss",
+            "*AssertionError: base-to-tuned (grpo), accuracy: fell",
+            "*= rlcircuits =*",
+            "*verdict*does not hold",
+        ]
+    )
+    assert sum("before → after" in line for line in result.outlines) == 1
+
+
+def test_a_reported_effect_is_skipped_with_its_numbers(run: Run, pipeline: FakePipeline) -> None:
+    result = run(*ONE_PAIR[:-1], "dpo", "-rs")
+    result.assert_outcomes(passed=1, skipped=3)
+    result.stdout.fnmatch_lines(["*reported, not asserted for this algorithm*"])
+
+
+def test_a_pair_that_cannot_be_measured_fails_each_test_shortly(run: Run, pipeline: FakePipeline) -> None:
+    pipeline.error = RLCircuitsError("org/base has no tokenizer")
+    result = run(*ONE_PAIR)
+    result.assert_outcomes(errors=4)
+    assert len(pipeline.calls) == 1
+    wanted = "base-to-tuned could not be measured: org/base has no tokenizer"
+    assert sum(line == wanted for line in result.outlines) == 4
+    assert "Traceback" not in result.stdout.str()
+    assert "plugin.py" not in result.stdout.str()
+
+
+def test_a_fault_of_ours_shows_its_traceback_once(run: Run, pipeline: FakePipeline) -> None:
+    pipeline.error = KeyError("oops")
+    result = run(*ONE_PAIR)
+    result.assert_outcomes(errors=4)
+    assert len(pipeline.calls) == 1
+    assert sum(line.startswith("E ") and "KeyError: 'oops'" in line for line in result.outlines) == 1
+
+
+PAIRS = """
+[[pair]]
+name = "one"
+before = "base"
+after = "org/tuned"
+algorithm = "grpo"
+
+[[pair]]
+name = "two"
+before = "base"
+after = "org/tuned"
+algorithm = "PPO"
+"""
+
+
+@pytest.mark.parametrize("how", ["option", "ini"])
+def test_many_pairs_from_a_file(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester, how: str) -> None:
+    pytester.mkdir("zoo").joinpath("pairs.toml").write_text(PAIRS)
+    pytester.path.joinpath("zoo", "base").mkdir()
+    pytester.makeini(f"[pytest]\n{'rlcircuits_pairs = zoo/pairs.toml' if how == 'ini' else ''}")
+    result = run(*([] if how == "ini" else ["--pairs", "zoo/pairs.toml"]))
+    result.assert_outcomes(passed=8)
+    assert [call[0].name for call in pipeline.calls] == ["one", "two"]
+    assert pipeline.calls[0][0].before == str(pytester.path / "zoo" / "base")
+    assert pipeline.calls[1][0].after == "org/tuned"
+    result.stdout.fnmatch_lines(["rlcircuits: zoo/pairs.toml, *"])
+
+
+def test_no_pairs_skips_and_says_what_to_give(run: Run) -> None:
+    result = run("-rs")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["*no pair of checkpoints was given: use --before DIR --after DIR*"])
+    assert not any(line.startswith("rlcircuits:") for line in result.outlines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--before", "a"], "--before was given without --after; a pair needs both"),
+        (["--after", "a"], "--after was given without --before; a pair needs both"),
+        (["--before", "a", "--after", "b"], "--before and --after need --algorithm*"),
+        ([*ONE_PAIR, "--pairs", "x.toml"], "--pairs and --before were both given*"),
+        (["--algorithm", "grpo"], "--algorithm is for --before and --after*"),
+        ([*ONE_PAIR[:-1], "magic"], "the pair, key 'algorithm': algorithm is 'magic'; it must be one of grpo, *"),
+        ([*ONE_PAIR, "--questions", "riddles"], "the pair, key 'questions': unknown question set 'riddles'*"),
+        (["--pairs", "x.toml"], "*x.toml: there is no such file*"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(run: Run, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ("[[pair]\n", "cannot be read as TOML: *"),
+        ("", "key 'pair' must be one or more [[]*"),
+        ("colour = 1\n" + PAIRS, "unknown key 'colour'; *"),
+        (PAIRS.replace("name = ", "nome = "), "pair 1, key 'name': missing"),
+        (PAIRS + "colour = 1", "pair 2, key 'colour': unknown; known keys are name, before, *"),
+        (PAIRS.replace('"PPO"', "7"), "pair 2, key 'algorithm': must be a string, not 7"),
+        (PAIRS.replace('"two"', '"a/b"'), "pair 2, key 'name': 'a/b' names a folder too*"),
+        (PAIRS.replace('"two"', '"one"'), "pair 2, key 'name': 'one' is the name of an earlier pair too"),
+        (PAIRS.replace('"base"', '"x/y/z"'), "pair 1, key 'before': there is no folder *"),
+    ],
+)
+def test_a_wrong_pairs_file_is_named(run: Run, pytester: pytest.Pytester, pairs: str, message: str) -> None:
+    pytester.path.joinpath("pairs.toml").write_text(pairs)
+    result = run("--pairs", "pairs.toml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *pairs.toml: {message}"])
+
+
+def test_a_wrong_file_in_the_ini_option_fails_only_tests_that_need_it(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nrlcircuits_pairs = gone.toml")
+    pytester.makepyfile(test_other="def test_other(): pass")
+    run("test_other.py").assert_outcomes(passed=1)
+    result = run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*gone.toml: there is no such file*"])
+
+
+def test_importing_the_plugin_imports_no_torch() -> None:
+    code = "import sys, rlcircuits.plugin; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'pydantic')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
