@@ -94,10 +94,28 @@ def test_one_pair_by_options(run: Run, pipeline: FakePipeline) -> None:
 
 def test_options_reach_the_pipeline(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
     result = run(
-        *ONE_PAIR, "--rlcircuits-k", "50", "--rlcircuits-alpha", "0.1", "--rlcircuits-question-count", "99", "--rlcircuits-device", "cpu", "--rlcircuits-dtype",
-        "bfloat16", "--rlcircuits-sampling-seed", "7", "--rlcircuits-temperature", "0", "--rlcircuits-granularity", "head",
-        "--rlcircuits-max-new-tokens", "12", "--rlcircuits-output", "kept",
-    )  # fmt: skip
+        *ONE_PAIR,
+        "--rlcircuits-k",
+        "50",
+        "--rlcircuits-alpha",
+        "0.1",
+        "--rlcircuits-question-count",
+        "99",
+        "--rlcircuits-device",
+        "cpu",
+        "--rlcircuits-dtype",
+        "bfloat16",
+        "--rlcircuits-sampling-seed",
+        "7",
+        "--rlcircuits-temperature",
+        "0",
+        "--rlcircuits-granularity",
+        "head",
+        "--rlcircuits-max-new-tokens",
+        "12",
+        "--rlcircuits-output",
+        "kept",
+    )
     result.assert_outcomes(passed=4)
     _, settings, output = pipeline.calls[0]
     assert (settings.k, settings.alpha, settings.question_count) == (50, 0.1, 99)
