@@ -5,21 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from rlcircuits import AnswerSequence
 from rlcircuits.capture import frozen
 
-ROUNDS = 9
-
 
 def floor(model: Any, sequences: list[AnswerSequence]) -> None:
-    """The yardstick: the plain forward and activation-only backward of a batch of equal shapes.
+    """The yardstick: the plain forward and activation-only backward of a batch of sequences of one shape.
 
     Same loss, logits on the scored positions only, weights frozen, nothing captured.
     """
@@ -35,70 +31,72 @@ def floor(model: Any, sequences: list[AnswerSequence]) -> None:
         torch.autograd.grad(losses.view(len(sequences), scored).mean(1).sum(), embedded)
 
 
-@dataclass
-class Alternating:
-    """Runs ``peer`` before each timed round of a benchmark, so that both see the same machine."""
+def compare(
+    benchmark: Any,
+    run: Callable[[], Any],
+    peer: Callable[[], Any],
+    *,
+    device: torch.device,
+    tokens: int,
+    rounds: int = 5,
+) -> float:
+    """Time ``run`` with pytest-benchmark and ``peer`` before each of its rounds; the median of run / peer by round.
 
-    peer: Callable[[], Any]
-    device: torch.device
-    seconds: list[float]
+    tokens: what one run reads. Both run once first, untimed: allocators, thread pools and kernels are then
+    warm. Puts tokens/s, the ratio and the device into the benchmark's ``extra_info``.
+    """
+    seconds: list[float] = []
 
-    def __call__(self) -> None:
-        self.synchronise()
+    def run_peer() -> None:
         start = time.perf_counter()
-        self.peer()
-        self.synchronise()
-        self.seconds.append(time.perf_counter() - start)
+        _finished(peer, device)
+        seconds.append(time.perf_counter() - start)
 
-    def synchronise(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-
-def ratio(benchmark: Any, run: Callable[[], Any], peer: Callable[[], Any], device: torch.device) -> float:
-    """Time ``run`` with pytest-benchmark, ``peer`` before each of its rounds; the median of run / peer by round."""
-    before = Alternating(peer, device, [])
-
-    def timed() -> Any:
-        result = run()
-        before.synchronise()
-        return result
-
-    run()  # Both run once first: allocators, thread pools and kernels are then warm.
-    before()
-    before.seconds.clear()
-    benchmark.pedantic(timed, setup=before, rounds=ROUNDS, iterations=1)
-    by_round = [own / other for own, other in zip(benchmark.stats.stats.data, before.seconds, strict=True)]
-    benchmark.extra_info["floor_seconds"] = statistics.median(before.seconds)
-    return statistics.median(by_round)
+    run()
+    run_peer()
+    seconds.clear()
+    benchmark.pedantic(lambda: _finished(run, device), setup=run_peer, rounds=rounds, iterations=1)
+    stats = benchmark.stats.stats
+    ratio = statistics.median(own / other for own, other in zip(stats.data, seconds, strict=True))
+    benchmark.extra_info.update(
+        ratio=round(ratio, 3),
+        peer_seconds=round(statistics.median(seconds), 4),
+        tokens_per_second=round(tokens / stats.median),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        threads=torch.get_num_threads(),
+    )
+    return ratio
 
 
-def peak_bytes(run: Callable[[], Any], device: torch.device) -> int:
-    """Most bytes that tensors made by ``run`` took at one time, weights not counted."""
+def peak_bytes(model: Any, run: Callable[[], Any], device: torch.device) -> int:
+    """Most bytes that the model's weights and the tensors made by ``run`` take at one time."""
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         run()
-        return torch.cuda.max_memory_allocated(device) - before
+        return weights + torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         run()
+    assert recorded.profiler is not None
     # Every allocation (positive) and release (negative), in the order they happened.
-    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = most = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         held += event.nbytes()
         most = max(most, held)
-    return most
-
-
-def weight_bytes(model: Any) -> int:
-    """Bytes of a model's parameters."""
-    return sum(p.numel() * p.element_size() for p in model.parameters())
+    return weights + most
 
 
 def equal_sequences(count: int, prompt: int, answer: int, vocabulary: int) -> list[AnswerSequence]:
     """``count`` random sequences of one shape."""
     generator = torch.Generator().manual_seed(0)
-    ids: Tensor = torch.randint(0, vocabulary, (count, prompt + answer), generator=generator)
+    ids = torch.randint(0, vocabulary, (count, prompt + answer), generator=generator)
     return [AnswerSequence(tuple(row[:prompt]), tuple(row[prompt:])) for row in ids.tolist()]
+
+
+def _finished(run: Callable[[], Any], device: torch.device) -> None:
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -190,8 +190,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if source is None:
         return None
     return (
-        f"rlcircuits: {source}, {option.rlcircuits_question_count} questions, K = {option.rlcircuits_k}, alpha = {option.rlcircuits_alpha:g}, "
-        f"{option.rlcircuits_granularity} graph"
+        f"rlcircuits: {source}, {option.rlcircuits_question_count} questions, K = {option.rlcircuits_k}, "
+        f"alpha = {option.rlcircuits_alpha:g}, {option.rlcircuits_granularity} graph"
     )
 
 

@@ -35,6 +35,8 @@ class Tap:
         self._norm = norm
         self._see = see
         self._stream: Tensor | None = None
+        self._joined = 0
+        self._vjp: Vjp | None = None
         if norm is not None:
             hooks.replace_input(norm.module, self._leave_graph)
 
@@ -45,7 +47,17 @@ class Tap:
     def join(self, computed: Tensor, backward: NodeBackward) -> Tensor:
         """Put ``computed``, made from the sublayer's input outside the graph, back into the graph."""
         assert self._stream is not None, "a sublayer ran before its norm"
-        return _Node.apply(self._stream, computed, self._norm, backward)  # type: ignore[no-any-return, no-untyped-call]
+        self._joined += 1
+        return _Node.apply(self._stream, computed, self, backward)  # type: ignore[no-any-return, no-untyped-call]
+
+    def carry(self, stream: Tensor, backward: NodeBackward, grad: Tensor) -> Tensor:
+        """Run one node's backward. The norm is linearised once for all nodes that read through it."""
+        if self._vjp is None:
+            self._vjp = (lambda g: g) if self._norm is None else self._norm.linearise(stream)
+        vjp, self._joined = self._vjp, self._joined - 1
+        if self._joined == 0:
+            self._vjp = None
+        return backward(grad, vjp)
 
     def _leave_graph(self, hidden: Tensor) -> Tensor:
         self._stream = hidden
@@ -55,16 +67,15 @@ class Tap:
 
 class _Node(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, stream: Tensor, computed: Tensor, norm: Norm | None, backward: NodeBackward) -> Tensor:
+    def forward(ctx: Any, stream: Tensor, computed: Tensor, tap: Tap, backward: NodeBackward) -> Tensor:
         ctx.save_for_backward(stream)
-        ctx.norm, ctx.node_backward = norm, backward
+        ctx.tap, ctx.node_backward = tap, backward
         return computed.detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         (stream,) = ctx.saved_tensors
-        vjp: Vjp = (lambda g: g) if ctx.norm is None else ctx.norm.linearise(stream)
-        return ctx.node_backward(grad, vjp), None, None, None
+        return ctx.tap.carry(stream, ctx.node_backward, grad), None, None, None
 
 
 def hook_readers(
