@@ -29,7 +29,7 @@ CPU_BATCH_TOKENS = 4096
 MEMORY_SHARE = 0.6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EdgeScores:
     """Scores of every edge of every sequence.
 

@@ -86,7 +86,7 @@ def record(
         return recording.entry
 
     def scored(hidden: Tensor) -> Tensor:
-        return hidden[batch.rows, batch.columns][None]
+        return hidden[batch.rows.to(hidden.device), batch.columns.to(hidden.device)][None]
 
     with ExitStack() as stack, torch.set_grad_enabled(deliver is not None):
         hooks = Hooks(stack)

@@ -14,7 +14,7 @@ Granularity = Literal["sublayer", "head"]
 GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EdgeGraph:
     """Names of the writers and readers of a residual stream and the edges between them.
 

@@ -2,10 +2,13 @@
 
 [[pair]]
 name = "llama-sums-grpo"
-before = "llama-sums/base"      # a folder, relative to this file, or a hub id
+before = "llama-sums/sft"       # a folder, relative to this file, or a hub id
 after = "llama-sums/grpo"
 algorithm = "grpo"
 questions = "arithmetic"        # the default
+
+[pair.does_not_hold]            # directions that were measured and honestly do not hold, each with its numbers:
+complexity = "2.86 → 2.87, p = 0.33"      # the test is expected to fail, and fails if it passes
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -21,6 +25,7 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import profile_for
 
 DEFAULT_QUESTIONS = "arithmetic"
+GateMetric = Literal["intensity", "complexity", "kurtosis"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
@@ -41,6 +46,8 @@ class Pair(BaseModel):
     """How it was trained; see :data:`rlcircuits.expectations.PROFILES`."""
     questions: str = Field(default=DEFAULT_QUESTIONS)
     """The question set's name."""
+    does_not_hold: dict[GateMetric, str] = Field(default_factory=dict)
+    """Metrics whose expected direction is known not to hold, each with the reason: a strict expected failure."""
 
     @field_validator("name")
     @classmethod
@@ -123,6 +130,7 @@ def _validated(table: dict[str, object] | dict[str, str], where: str) -> Pair:
             "extra_forbidden": f"unknown; known keys are {', '.join(Pair.model_fields)}",
             "missing": "missing",
             "string_type": f"must be a string, not {first['input']!r}",
+            "literal_error": f"must be one of {', '.join(get_args(GateMetric))}, not {first['input']!r}",
         }.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise RLCircuitsError(f"{where}, key {key!r}: {reason}") from None
 

@@ -55,8 +55,8 @@ class Tap:
         if self._vjp is None:
             self._vjp = (lambda g: g) if self._norm is None else self._norm.linearise(stream)
         vjp, self._joined = self._vjp, self._joined - 1
-        if self._joined == 0:
-            self._vjp = None
+        if self._joined == 0:  # the stream is not needed any more, so its memory goes back while the backward runs
+            self._vjp = self._stream = None
         return backward(grad, vjp)
 
     def _leave_graph(self, hidden: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, load_questions
 
-BASE = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "sft"
+BASE = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-1" / "sft"
 GREEDY = Sampling(temperature=0.0, max_new_tokens=30)
 SAMPLED = Sampling(max_new_tokens=30, seed=3)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -127,6 +129,21 @@ def test_the_model_is_left_as_it_was_after_an_error() -> None:
     handle.remove()
     assert state_of(model) == before
     assert torch.isfinite(attribute(model, fixed_sequences()).values).all()
+
+
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+def test_a_batchs_memory_is_given_back_without_the_garbage_collector(granularity: str) -> None:
+    model = build("llama", seed=5)
+    attribute(model, fixed_sequences(), granularity)
+    streams: list[Any] = []
+    for layer in model.model.layers:
+        layer.register_forward_hook(lambda _, __, output: streams.append(weakref.ref(output)))
+    gc.disable()
+    try:
+        attribute(model, fixed_sequences(), granularity)
+        assert [stream() for stream in streams] == [None] * len(model.model.layers)
+    finally:
+        gc.enable()
 
 
 def test_a_model_may_be_trained_on_between_two_calls() -> None:

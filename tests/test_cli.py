@@ -175,7 +175,7 @@ def test_bad_input_is_one_line(
 
 
 RECIPE = """
-SHIPPED_SEED = 7
+SHIPPED_SEEDS = (7,)
 def train(family, algorithm, **options):
     return (family, algorithm, *sorted((key, str(value)) for key, value in options.items()))
 def verify(root):

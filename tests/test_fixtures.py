@@ -31,7 +31,10 @@ from rlcircuits.errors import RLCircuitsError  # noqa: E402
 from rlcircuits.questions import load_questions  # noqa: E402
 from rlcircuits.questions.arithmetic import grade, split_of  # noqa: E402
 
-CHECKPOINTS = [(family, algorithm) for family in recipe.FAMILIES for algorithm in recipe.ALGORITHMS]
+SEEDS = recipe.SHIPPED_SEEDS
+CHECKPOINTS = [(family, seed, name) for family in recipe.FAMILIES for seed in SEEDS for name in recipe.ALGORITHMS]
+# The one the tests damage, below any root that holds the family.
+BASE, TRAINED = (Path("llama-sums") / f"seed-{SEEDS[0]}" / name for name in ("sft", "grpo"))
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def test_shipped_checkpoints_are_whole() -> None:
 def test_zoo_names_the_folders_that_are_there() -> None:
     pairs = tomllib.loads((FIXTURES / "zoo.toml").read_text())["pair"]
     assert [(pair["before"], pair["after"], pair["algorithm"]) for pair in pairs] == [
-        ("llama-sums/sft", "llama-sums/grpo", "grpo")
+        (f"llama-sums/seed-{seed}/sft", f"llama-sums/seed-{seed}/grpo", "grpo") for seed in SEEDS
     ]
     for pair in pairs:
         assert (FIXTURES / pair["before"] / "model.safetensors").is_file()
@@ -62,7 +65,7 @@ def test_zoo_names_the_folders_that_are_there() -> None:
 
 @pytest.mark.parametrize("name", [*provenance.FILES])
 def test_a_flipped_byte_is_reported_by_name(copied: Path, name: str) -> None:
-    path = copied / "llama-sums" / "grpo" / name
+    path = copied / TRAINED / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -71,16 +74,16 @@ def test_a_flipped_byte_is_reported_by_name(copied: Path, name: str) -> None:
 
 
 def test_another_parent_is_reported(copied: Path) -> None:
-    base = copied / "llama-sums" / "sft" / "model.safetensors"
-    shutil.copy(copied / "llama-sums" / "grpo" / "model.safetensors", base)
+    base = copied / BASE / "model.safetensors"
+    shutil.copy(copied / TRAINED / "model.safetensors", base)
     changed, orphaned = recipe.verify(copied)
     assert changed.startswith(f"{base}: sha256 is ")
-    assert orphaned.startswith(f"{copied / 'llama-sums' / 'grpo' / 'provenance.json'}: parent: is ")
+    assert orphaned.startswith(f"{copied / TRAINED / 'provenance.json'}: parent: is ")
 
 
 @pytest.mark.parametrize("field", [*provenance.Provenance.model_fields])
 def test_a_missing_provenance_field_is_reported(copied: Path, field: str) -> None:
-    path = copied / "llama-sums" / "grpo" / "provenance.json"
+    path = copied / TRAINED / "provenance.json"
     edit(path, **{field: ...})
     (problem,) = recipe.verify(copied)
     assert problem == f"{path}: {field}: Field required"
@@ -92,21 +95,21 @@ def test_a_missing_provenance_field_is_reported(copied: Path, field: str) -> Non
         ({"seed": "1"}, "seed: Input should be a valid integer"),
         ({"machine": "mine"}, "machine: Extra inputs are not permitted"),
         ({"curve": []}, "curve: is empty"),
-        ({"algorithm": "sft"}, "is about llama-sums/sft, not llama-sums/grpo"),
+        ({"algorithm": "sft"}, "is about ('llama-sums', 1, 'sft'), not ('llama-sums', 1, 'grpo')"),
         ({"recipe": {}}, "recipe: differs from the present settings"),
         ({"parent": None}, "parent: is None"),
         ({"accuracy_before": None}, "accuracy_before: is missing"),
     ],
 )
 def test_a_wrong_provenance_is_reported(copied: Path, changes: dict[str, Any], message: str) -> None:
-    path = copied / "llama-sums" / "grpo" / "provenance.json"
+    path = copied / TRAINED / "provenance.json"
     edit(path, **changes)
     (problem,) = recipe.verify(copied)
     assert problem.startswith(f"{path}: {message}")
 
 
 def test_an_accuracy_that_is_not_its_counts_is_reported(copied: Path) -> None:
-    path = copied / "llama-sums" / "sft" / "provenance.json"
+    path = copied / BASE / "provenance.json"
     accuracy = json.loads(path.read_text())["accuracy"]
     accuracy["sampled"]["correct"] += 1
     edit(path, accuracy=accuracy)
@@ -114,7 +117,7 @@ def test_an_accuracy_that_is_not_its_counts_is_reported(copied: Path) -> None:
 
 
 def test_missing_and_unknown_files_are_reported(copied: Path) -> None:
-    folder = copied / "llama-sums" / "grpo"
+    folder = copied / TRAINED
     (folder / "config.json").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"")
     assert recipe.verify(copied) == [
@@ -125,8 +128,8 @@ def test_missing_and_unknown_files_are_reported(copied: Path) -> None:
     assert recipe.verify(copied) == [f"{folder}: checkpoint folder is missing"]
 
 
-@pytest.mark.parametrize(("family", "algorithm"), CHECKPOINTS)
-def test_nothing_stored_points_to_the_machine_that_made_it(family: str, algorithm: str) -> None:
+@pytest.mark.parametrize(("family", "seed", "algorithm"), CHECKPOINTS)
+def test_nothing_stored_points_to_the_machine_that_made_it(family: str, seed: int, algorithm: str) -> None:
     def strings(value: Any) -> Iterator[str]:
         if isinstance(value, dict):
             value = [*value, *value.values()]
@@ -136,25 +139,25 @@ def test_nothing_stored_points_to_the_machine_that_made_it(family: str, algorith
         elif isinstance(value, str):
             yield value
 
-    for path in (FIXTURES / family / algorithm).glob("*.json"):
+    for path in provenance.folder_of(FIXTURES, family, algorithm, seed).glob("*.json"):
         found = list(strings(json.loads(path.read_text())))
         assert found
-        assert not [text for text in found if "/" in text.replace(f"{family}/sft", "") or "\\" in text]
+        assert not [text for text in found if "/" in text.replace(f"{family}/seed-{seed}/sft", "") or "\\" in text]
 
 
 def test_shipped_size_stays_small() -> None:
-    folders = [FIXTURES / family / algorithm for family, algorithm in CHECKPOINTS]
-    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 4e6
+    folders = [provenance.folder_of(FIXTURES, family, algorithm, seed) for family, seed, algorithm in CHECKPOINTS]
+    assert sum(path.stat().st_size for folder in folders for path in folder.iterdir()) < 8e6
 
 
-@pytest.mark.parametrize(("family", "algorithm"), CHECKPOINTS)
-def test_loads_with_the_plain_library_and_without_a_word(family: str, algorithm: str) -> None:
+@pytest.mark.parametrize(("family", "seed", "algorithm"), CHECKPOINTS)
+def test_loads_with_the_plain_library_and_without_a_word(family: str, seed: int, algorithm: str) -> None:
     said: list[str] = []
     handler = logging.Handler(level=logging.WARNING)
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     library = logging.getLogger("transformers")
     library.addHandler(handler)
-    folder = FIXTURES / family / algorithm
+    folder = provenance.folder_of(FIXTURES, family, algorithm, seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -171,24 +174,26 @@ def test_loads_with_the_plain_library_and_without_a_word(family: str, algorithm:
     assert sum(parameter.numel() for parameter in model.parameters()) < 1_000_000
 
 
-@pytest.mark.parametrize(("family", "algorithm"), CHECKPOINTS)
-def test_accuracy_is_as_recorded(family: str, algorithm: str) -> None:
+@pytest.mark.parametrize(("family", "seed", "algorithm"), CHECKPOINTS)
+def test_accuracy_is_as_recorded(family: str, seed: int, algorithm: str) -> None:
     """The first of the recorded questions again: within four standard errors of the recorded accuracy."""
-    recorded = provenance.read(FIXTURES / family / algorithm).accuracy
+    recorded = provenance.read(provenance.folder_of(FIXTURES, family, algorithm, seed)).accuracy
     assert recorded.split == "test"
     count = 250
     questions = load_questions(TASK.questions, split="test", count=count, seed=EVALUATION.question_seed)
-    checkpoint = Checkpoint.load(FIXTURES / family / algorithm, device="cpu")
+    checkpoint = Checkpoint.load(provenance.folder_of(FIXTURES, family, algorithm, seed), device="cpu")
     for temperature, wanted in ((0.0, recorded.greedy.accuracy), (1.0, recorded.sampled.accuracy)):
         sampling = Sampling(temperature=temperature, max_new_tokens=EVALUATION.max_new_tokens)
         found = answer_questions(checkpoint, questions, sampling, batch_size=count).accuracy
         assert abs(found - wanted) <= 4 * (wanted * (1 - wanted) / count) ** 0.5 + 0.004
 
 
-def test_grpo_improved_the_shipped_base() -> None:
-    record = provenance.read(FIXTURES / "llama-sums" / "grpo")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_grpo_improved_the_shipped_base(seed: int) -> None:
+    base, trained = (provenance.folder_of(FIXTURES, "llama-sums", name, seed) for name in ("sft", "grpo"))
+    record = provenance.read(trained)
     assert record.accuracy_before is not None
-    assert record.accuracy_before == provenance.read(FIXTURES / "llama-sums" / "sft").accuracy
+    assert record.accuracy_before == provenance.read(base).accuracy
     assert record.accuracy.sampled.accuracy >= record.accuracy_before.sampled.accuracy + 0.03
     assert record.accuracy.greedy.accuracy >= 0.97
 
@@ -229,13 +234,14 @@ def test_unknown_family_or_algorithm(tmp_path: Path, family: str, algorithm: str
 
 
 def test_finished_checkpoint_is_left_alone_and_another_is_not_overwritten(copied: Path) -> None:
-    weights = copied / "llama-sums" / "grpo" / "model.safetensors"
+    weights = copied / TRAINED / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
-    assert recipe.train("llama-sums", "grpo", recipe.SHIPPED_SEED, copied) == weights.parent
+    assert recipe.train("llama-sums", "grpo", SEEDS[0], copied) == weights.parent
     assert weights.stat().st_mtime_ns == stamp
-    with pytest.raises(RLCircuitsError, match=r"sft: holds a checkpoint whose seed is 1; 7 is wanted"):
-        recipe.train("llama-sums", "grpo", 7, copied)
-    assert recipe.verify(copied) == []
+    edit(copied / BASE / "provenance.json", seed=7)
+    with pytest.raises(RLCircuitsError, match=r"sft: holds a checkpoint whose seed is 7; 1 is wanted"):
+        recipe.train("llama-sums", "grpo", SEEDS[0], copied)
+    assert weights.stat().st_mtime_ns == stamp
 
 
 @pytest.fixture
@@ -288,7 +294,7 @@ def test_interrupted_grpo_goes_on_to_the_same_weights(tmp_path: Path, monkeypatc
     from recipe.grpo import train_grpo
     from trl import GRPOTrainer
 
-    base = FIXTURES / "llama-sums" / "sft"
+    base = FIXTURES / BASE
     whole, curve = train_grpo(3, base, tmp_path / "whole", progress=False)
     begun = stopping(GRPOTrainer, monkeypatch, 8)
     with pytest.raises(KeyboardInterrupt):

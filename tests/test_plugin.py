@@ -197,6 +197,20 @@ def test_many_pairs_from_a_file(run: Run, pipeline: FakePipeline, pytester: pyte
     result.stdout.fnmatch_lines(["rlcircuits: zoo/pairs.toml, *"])
 
 
+@pytest.mark.parametrize(("rise", "outcomes"), [(False, {"xfailed": 2}), (True, {"failed": 2})])
+def test_a_direction_known_not_to_hold_is_a_strict_expected_failure(
+    run: Run, pipeline: FakePipeline, pytester: pytest.Pytester, rise: bool, outcomes: dict[str, int]
+) -> None:
+    pytester.mkdir("base")
+    pytester.path.joinpath("pairs.toml").write_text(
+        PAIRS + "[pair.does_not_hold]\ncomplexity = '3.1 to 3.0'\nkurtosis = '6 to 7'\n"
+    )
+    pipeline.options = {"rise": rise}
+    result = run("--pairs", "pairs.toml", "-rx", "-k", "two and (complexity or kurtosis)")
+    result.assert_outcomes(**outcomes)
+    result.stdout.fnmatch_lines(["*3.1 to 3.0*"])
+
+
 def test_no_pairs_skips_and_says_what_to_give(run: Run) -> None:
     result = run("-rs")
     result.assert_outcomes(skipped=2)
@@ -231,6 +245,10 @@ def test_wrong_usage_is_one_sentence(run: Run, arguments: list[str], message: st
         ("colour = 1\n" + PAIRS, "unknown key 'colour'; *"),
         (PAIRS.replace("name = ", "nome = "), "pair 1, key 'name': missing"),
         (PAIRS + "colour = 1", "pair 2, key 'colour': unknown; known keys are name, before, *"),
+        (
+            PAIRS + "[pair.does_not_hold]\nspeed = 'x'",
+            "pair 2, key 'does_not_hold.speed.*': must be one of intensity, *",
+        ),
         (PAIRS.replace('"PPO"', "7"), "pair 2, key 'algorithm': must be a string, not 7"),
         (PAIRS.replace('"two"', '"a/b"'), "pair 2, key 'name': 'a/b' names a folder too*"),
         (PAIRS.replace('"two"', '"one"'), "pair 2, key 'name': 'one' is the name of an earlier pair too"),
