@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     train = _command(actions, "train", _train, "train one by its committed recipe, and the base it starts from")
     train.add_argument("family", help="such as llama-sums")
     train.add_argument("algorithm", help="sft or grpo")
-    train.add_argument("--seed", type=int, help="default: the first of those shipped")
+    train.add_argument("--seed", type=int, help="default: the first of the family's shipped ones")
     train.add_argument("--out", metavar="DIR", help="default: the checkout's fixtures folder")
     train.add_argument("--force", action="store_true", help="replace another checkpoint that is in the way")
     train.add_argument("--split", default="test", help="that accuracy is measured on (default: %(default)s)")
@@ -254,7 +254,7 @@ def _train(options: argparse.Namespace) -> int:
     folder = recipe.train(
         options.family,
         options.algorithm,
-        seed=recipe.SHIPPED_SEEDS[0] if options.seed is None else options.seed,
+        seed=options.seed,
         out=options.out or checkout / "fixtures",
         progress=sys.stderr.isatty(),
         force=options.force,

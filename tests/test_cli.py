@@ -175,7 +175,6 @@ def test_bad_input_is_one_line(
 
 
 RECIPE = """
-SHIPPED_SEEDS = (7,)
 def train(family, algorithm, **options):
     return (family, algorithm, *sorted((key, str(value)) for key, value in options.items()))
 def verify(root):
