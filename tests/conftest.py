@@ -7,7 +7,11 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import torch
 from hypothesis import HealthCheck, settings
+
+# Tiny tensors gain nothing from threads, which only wait for one another on a busy machine.
+torch.set_num_threads(1)
 
 # A forward of a tiny model takes milliseconds on one machine and a tenth of a second on another.
 settings.register_profile("rlcircuits", deadline=None, suppress_health_check=[HealthCheck.too_slow])
