@@ -43,6 +43,7 @@ class Checkpoint:
         self.parts: Parts = find_parts(model)
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
         self._tokenizer = tokenizer
+        self._no_tokenizer = "none was given with the model"
         modules = tuple(id(module) for module in model.modules())
         if _verified.get(model) != modules:
             verify_stream(model, self.parts)
@@ -52,7 +53,7 @@ class Checkpoint:
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer. Raises RLCircuitsError if it came with none."""
         if self._tokenizer is None:
-            raise RLCircuitsError(f"{self.name} has no tokenizer: there is no tokenizer.json beside the weights")
+            raise RLCircuitsError(f"{self.name} has no tokenizer that loads: {self._no_tokenizer}")
         return self._tokenizer
 
     @property
@@ -99,13 +100,21 @@ class Checkpoint:
             _check_folder(folder)
         elif folder.is_absolute() or str(source).startswith("."):
             raise RLCircuitsError(f"{source} is no folder; a checkpoint folder or a hub id is needed")
+        place = _usable_device(device)
         options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         model = _load_model(str(source), torch_dtype(dtype), options)
         bad = first_bad_weight(model)
         if bad is not None:
             raise RLCircuitsError(f"{source}: weight {bad} holds NaN or Inf; the checkpoint is damaged")
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
-        return cls(model, _load_tokenizer(str(source), options), str(source))
+        checkpoint = cls(model.to(place).eval(), name=str(source))
+        try:
+            checkpoint._tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
+        except Exception as error:  # whatever a damaged file makes the tokenizer's library raise
+            # Attribution needs no tokenizer: the property that gives it out says why there is none.
+            files = ("tokenizer*", "vocab*", "*.model")
+            absent = folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in files)
+            checkpoint._no_tokenizer = "there is no tokenizer.json in it" if absent else _first_line(error)
+        return checkpoint
 
 
 def torch_dtype(name: str | torch.dtype | None) -> torch.dtype | str:
@@ -222,7 +231,8 @@ def _load_model(source: str, dtype: torch.dtype | str, options: dict[str, Any]) 
             source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise RLCircuitsError(f"{source} cannot be loaded: {_first_line(error)}") from error
+        what = "cannot be loaded" if Path(source).is_dir() else "is no folder here, and cannot be loaded from the hub"
+        raise RLCircuitsError(f"{source} {what}: {_first_line(error)}") from error
     finally:
         if shown:
             logging.enable_progress_bar()
@@ -233,12 +243,15 @@ def _load_model(source: str, dtype: torch.dtype | str, options: dict[str, Any]) 
     return model
 
 
-def _load_tokenizer(source: str, options: dict[str, Any]) -> Any:
+def _usable_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError, TypeError):
-        # Attribution needs no tokenizer: the property that gives it out says that there is none.
-        return None
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise RLCircuitsError(f"device is {str(device)!r}, which cannot be used here: {_first_line(error)}") from error
+    return place
 
 
 def _first_line(error: Exception) -> str:

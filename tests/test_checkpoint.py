@@ -75,8 +75,31 @@ def test_a_soft_capped_model_is_loaded_with_attention_that_caps(tmp_path: Path) 
 def test_a_missing_tokenizer_is_an_error_only_where_it_is_needed(folder: Path) -> None:
     checkpoint = Checkpoint.load(folder, device="cpu")
     attribute(checkpoint, fixed_sequences())
-    with pytest.raises(RLCircuitsError, match=f"{re.escape(str(folder))} has no tokenizer"):
+    with pytest.raises(RLCircuitsError, match=f"{re.escape(str(folder))} has no tokenizer that loads"):
         _ = checkpoint.tokenizer
+
+
+def test_a_damaged_tokenizer_says_so_where_it_is_needed(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": "1.0", "model":')
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    checkpoint = Checkpoint.load(folder, device="cpu")
+    with pytest.raises(RLCircuitsError, match=r"has no tokenizer that loads: .+"):
+        _ = checkpoint.tokenizer
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda:97"])
+def test_a_device_that_cannot_be_used(folder: Path, device: str) -> None:
+    with pytest.raises(RLCircuitsError, match=f"device is '{device}', which cannot be used here: "):
+        Checkpoint.load(folder, device=device)
+
+
+def test_a_name_that_is_neither_a_folder_nor_on_the_hub() -> None:
+    refuses("no-such-team/no-such-model", "is no folder here, and cannot be loaded from the hub: ")
+
+
+def test_a_config_that_is_no_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    refuses(folder, r"cannot be loaded: .*config.json")
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
