@@ -142,7 +142,7 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
     batch = batch.to(model.get_input_embeddings().weight.device)  # type: ignore[operator]
     tolerance = _STREAM_TOLERANCE.get(weight.dtype, 5e-2)
     with frozen(model):
-        found = record(model, parts, graph, batch, deliver=lambda readers, grads: None, keep_streams=True)
+        found = record(model, parts, graph, batch, deliver=lambda felt: None, keep_streams=True)
         losses = sequence_losses(found.logits, batch)
         if first_non_finite(batch, losses):
             raise explain_non_finite(

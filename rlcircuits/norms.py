@@ -21,6 +21,32 @@ _PROBE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 3e
 
 
 @dataclass(frozen=True)
+class Factors:
+    """A norm's Jacobian-transpose product in factors: g → a − Σ_d (mean a·d) d with a = scale · weight · g.
+
+    scale: [..., 1]. weight: [width] or None for 1. removed: the directions d, each [..., width] with mean
+    square 1. Many gradients that meet one norm need no pass of their own for a scale per position, a weight
+    per feature and one or two directions: each can be applied where it is small.
+    """
+
+    scale: Tensor
+    weight: Tensor | None
+    removed: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Linearised:
+    """A norm's Jacobian at one stream.
+
+    vjp: from ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape, of x's dtype. factors: the same in factors,
+    None for a norm whose formula is not known.
+    """
+
+    vjp: Vjp
+    factors: Factors | None = None
+
+
+@dataclass(frozen=True)
 class Norm:
     """A norm module and the formula its output was seen to follow.
 
@@ -41,14 +67,10 @@ class Norm:
         weight = weight.detach().to(dtype)
         return weight + self.offset if self.offset else weight
 
-    def linearise(self, x: Tensor) -> Vjp:
-        """Jacobian-transpose product at ``x``.
-
-        x: [..., width]. Returns a function from ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape and
-        of x's dtype, computed in float32 (float64 for float64 inputs).
-        """
+    def linearise(self, x: Tensor) -> Linearised:
+        """The norm's Jacobian at ``x`` [..., width], computed in float32 (float64 for float64 inputs)."""
         if self.kind == "other":
-            return lambda grad: _vjp_by_autograd(self.module, x, grad)
+            return Linearised(lambda grad: _vjp_by_autograd(self.module, x, grad))
         work = _working_dtype(x.dtype)
         centred, scale = self._centre_and_scale(x.to(work))
         unit = centred * scale
@@ -62,7 +84,8 @@ class Norm:
                 inner = inner - inner.mean(-1, keepdim=True)
             return torch.addcmul(inner, unit, along, value=-1).mul_(scale).to(x.dtype)
 
-        return vjp
+        removed = (unit, torch.ones_like(unit)) if layer else (unit,)
+        return Linearised(vjp, Factors(scale, weight, removed))
 
     def share(self, whole: Tensor, part: Tensor) -> Tensor:
         """What ``part`` contributes to norm(whole), the scale held at that of the whole.

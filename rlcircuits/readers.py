@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,12 +18,27 @@ from torch import Tensor, nn
 from rlcircuits.architecture import Parts, Projection, as_index
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.hooks import Hooks
-from rlcircuits.norms import Norm, Vjp
+from rlcircuits.norms import Linearised, Norm
 
-# (consecutive readers, their gradients [len(readers), batch, pos, width])
-Deliver = Callable[[range, Tensor], None]
-# (gradient at a node's output, Jacobian-transpose product of its norm) → gradient at the stream
-NodeBackward = Callable[[Tensor, Vjp], Tensor]
+
+@dataclass(frozen=True)
+class Felt:
+    """What consecutive readers felt: ∂ℓ/∂x_v = grads − Σ coefficients ⊗ direction.
+
+    grads: [len(indices), batch, pos, width]. less: pairs of coefficients [len(indices), batch, pos] and a
+    direction [batch, pos, width], the part of a norm's Jacobian that is cheaper to take off the scores.
+    """
+
+    indices: range
+    grads: Tensor
+    less: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+Deliver = Callable[[Felt], None]
+# (gradient at a node's output, its norm at the stream) → gradient at the stream
+NodeBackward = Callable[[Tensor, Linearised], Tensor]
+
+_NO_NORM = Linearised(lambda grad: grad)
 
 
 class Tap:
@@ -36,7 +52,7 @@ class Tap:
         self._see = see
         self._stream: Tensor | None = None
         self._joined = 0
-        self._vjp: Vjp | None = None
+        self._linearised: Linearised | None = None
         if norm is not None:
             hooks.replace_input(norm.module, self._leave_graph)
 
@@ -52,12 +68,12 @@ class Tap:
 
     def carry(self, stream: Tensor, backward: NodeBackward, grad: Tensor) -> Tensor:
         """Run one node's backward. The norm is linearised once for all nodes that read through it."""
-        if self._vjp is None:
-            self._vjp = (lambda g: g) if self._norm is None else self._norm.linearise(stream)
-        vjp, self._joined = self._vjp, self._joined - 1
+        if self._linearised is None:
+            self._linearised = _NO_NORM if self._norm is None else self._norm.linearise(stream)
+        linearised, self._joined = self._linearised, self._joined - 1
         if self._joined == 0:  # the stream is not needed any more, so its memory goes back while the backward runs
-            self._vjp = self._stream = None
-        return backward(grad, vjp)
+            self._linearised = self._stream = None
+        return backward(grad, linearised)
 
     def _leave_graph(self, hidden: Tensor) -> Tensor:
         self._stream = hidden
@@ -114,9 +130,9 @@ def hook_input(
 ) -> None:
     """Make a module's whole input one reader; the module is given ``then(input)``."""
 
-    def backward(grad: Tensor, vjp: Vjp) -> Tensor:
-        felt = vjp(grad)
-        deliver(range(reader, reader + 1), felt[None])
+    def backward(grad: Tensor, norm: Linearised) -> Tensor:
+        felt = norm.vjp(grad)
+        deliver(Felt(range(reader, reader + 1), felt[None]))
         return felt
 
     hooks.replace_input(module, lambda hidden: then(tap.join(tap.arrive(hidden), backward)))
@@ -125,11 +141,11 @@ def hook_input(
 def _hook_projection(hooks: Hooks, tap: Tap, projection: Projection, first: dict[str, int], deliver: Deliver) -> None:
     """Readers q, k and v of a whole sublayer: each felt what its own output features felt."""
 
-    def backward(grad: Tensor, vjp: Vjp) -> Tensor:
+    def backward(grad: Tensor, norm: Linearised) -> Tensor:
         total: Tensor | None = None
         for kind, features in projection.features.items():
-            felt = vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))
-            deliver(range(first[kind], first[kind] + 1), felt[None])
+            felt = norm.vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))
+            deliver(Felt(range(first[kind], first[kind] + 1), felt[None]))
             total = felt if total is None else total + felt
         assert total is not None
         return total
@@ -155,23 +171,45 @@ def _hook_heads(
     else:
         given = read
 
-    def backward(grad: Tensor, vjp: Vjp) -> Tensor:
+    def backward(grad: Tensor, norm: Linearised) -> Tensor:
         for kind, features in read.items():
             by_head = grad[..., as_index(given[kind], grad.device)].unflatten(-1, features.shape)
             weight = projection.rows(features).unflatten(0, features.shape)
-            felt = vjp(torch.einsum("bthd,hdm->hbtm", by_head, weight))
-            deliver(range(first[kind], first[kind] + n_heads), felt)
+            deliver(_felt_by_heads(range(first[kind], first[kind] + n_heads), by_head, weight, norm))
         if copied is not None:
             everything = torch.cat([f.flatten() for f in projection.features.values()])
             folded = grad.new_zeros(*grad.shape[:-1], len(everything))
             grad = folded.index_add_(-1, copied.to(grad.device), grad)
-        return vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
+        return norm.vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
 
     def join(output: Tensor) -> Tensor:
         return tap.join(output if copied is None else output[..., copied.to(output.device)], backward)
 
     hooks.replace_input(projection.module, tap.arrive)
     hooks.replace_output(projection.module, join)
+
+
+def _felt_by_heads(indices: range, grad: Tensor, weight: Tensor, norm: Linearised) -> Felt:
+    """What each head's reader felt, from the gradient at its features.
+
+    grad: [batch, pos, heads, head_dim]. weight: [heads, head_dim, width]. The norm's scale goes onto the
+    features and its weight onto the projection, both n_heads times smaller than the result; its directions
+    are left to the contraction.
+    """
+    if norm.factors is None:
+        return Felt(indices, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
+    scale, norm_weight = norm.factors.scale, norm.factors.weight
+    scaled = (grad.to(scale.dtype) * scale[..., None]).to(grad.dtype)
+    if norm_weight is not None:
+        weight = (weight * norm_weight).to(weight.dtype)
+    grads = torch.einsum("bthd,hdm->hbtm", scaled, weight)
+    less = [(along(grads, direction) / direction.shape[-1], direction) for direction in norm.factors.removed]
+    return Felt(indices, grads, tuple(less))
+
+
+def along(nodes: Tensor, direction: Tensor) -> Tensor:
+    """⟨node, direction⟩ at each position: [nodes, batch, pos, width] and [batch, pos, width] → [nodes, batch, pos]."""
+    return torch.einsum("nbtd,btd->nbt", nodes.to(direction.dtype), direction)
 
 
 @contextmanager

@@ -46,6 +46,14 @@ def test_scores_and_losses_are_the_definitions(name: str, granularity: str, data
     torch.testing.assert_close(found.loss.double(), losses, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen2", "gemma2"])
+def test_blocks_of_many_heads_are_contracted_by_themselves(name: str) -> None:
+    model = build(name, seed=3, num_attention_heads=16, num_key_value_heads=4, head_dim=4)
+    batch = fixed_sequences()
+    scores, _ = edge_scores(model, batch, "head")
+    assert relative_error(attribute(model, batch, "head").values, scores) < TOLERANCE
+
+
 @pytest.mark.parametrize(("name", "granularity"), ORACLE_CASES)
 @settings(max_examples=2)
 @given(data=st.data())
@@ -78,12 +86,14 @@ def test_a_score_is_the_effect_of_a_small_ablation(name: str) -> None:
         assert scores.values[0].flatten()[edge].item() == pytest.approx(effect, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_half_precision_costs_no_more_than_the_models_own_rounding(name: str) -> None:
+@pytest.mark.parametrize(("name", "granularity"), ORACLE_CASES)
+def test_half_precision_costs_no_more_than_the_models_own_rounding(name: str, granularity: str) -> None:
     model = build(name, seed=3, dtype=torch.bfloat16)
     batch = fixed_sequences()
-    scores, _ = edge_scores(model, batch)
-    assert relative_error(attribute(model, batch).values, scores) < 3 * bfloat16_gradient_error(model, batch)
+    scores, _ = edge_scores(model, batch, granularity)
+    assert relative_error(attribute(model, batch, granularity).values, scores) < 3 * bfloat16_gradient_error(
+        model, batch
+    )
 
 
 def test_backends_agree_and_are_named_in_the_result() -> None:

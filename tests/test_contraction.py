@@ -13,6 +13,7 @@ from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import build_graph
+from rlcircuits.readers import Felt
 from rlcircuits.writers import one_writer
 
 sizes = st.tuples(*(st.integers(1, n) for n in (5, 5, 3, 7, 9)))
@@ -49,7 +50,7 @@ def test_grouping_changes_nothing(layers: int, seed: int) -> None:
     contraction = GroupedContraction(graph, BACKENDS["reference"])
     contraction.set_writers([one_writer(i, write) for i, write in enumerate(writes)])
     for reader in reversed(range(len(graph.readers))):
-        contraction.deliver(range(reader, reader + 1), grads[reader, None])
+        contraction.deliver(Felt(range(reader, reader + 1), grads[reader, None]))
     wanted = BACKENDS["reference"](writes, grads) * graph.mask
     torch.testing.assert_close(contraction.finish(), wanted)
 
@@ -58,7 +59,7 @@ def test_a_reader_without_a_gradient_is_an_error() -> None:
     graph = build_graph(1, 2, "sublayer")
     contraction = GroupedContraction(graph, BACKENDS["reference"])
     contraction.set_writers([one_writer(i, torch.ones(1, 1, 1)) for i in range(len(graph.writers))])
-    contraction.deliver(range(0, 4), torch.ones(4, 1, 1, 1))
+    contraction.deliver(Felt(range(0, 4), torch.ones(4, 1, 1, 1)))
     with pytest.raises(RLCircuitsError, match="no gradient reached reader logits"):
         contraction.finish()
 
