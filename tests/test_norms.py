@@ -50,6 +50,21 @@ def test_jacobian_is_autograds(kind: str, width: int, seed: int, scale: float) -
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(width=st.integers(2, 40), seed=st.integers(0, 99))
+def test_factors_make_up_the_jacobian(kind: str, width: int, seed: int) -> None:
+    module = scattered(KINDS[kind][0], width).double()
+    generator = torch.Generator().manual_seed(seed)
+    x, grad = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
+    linearised = recognise(module, width).linearise(x)
+    assert linearised.factors is not None
+    whole = linearised.factors.scale * grad
+    if linearised.factors.weight is not None:
+        whole = whole * linearised.factors.weight
+    parts = [(whole * direction).mean(-1, keepdim=True) * direction for direction in linearised.factors.removed]
+    torch.testing.assert_close(whole - sum(parts), linearised.vjp(grad))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(width=st.integers(2, 40), seed=st.integers(0, 99))
 def test_shares_sum_to_the_norm_without_its_bias(kind: str, width: int, seed: int) -> None:
     module = scattered(KINDS[kind][0], width).double()
     generator = torch.Generator().manual_seed(seed)
