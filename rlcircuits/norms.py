@@ -24,8 +24,9 @@ _PROBE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 3e
 class Factors:
     """A norm's Jacobian-transpose product in factors: g → a − Σ_d (mean a·d) d with a = scale · weight · g.
 
-    scale: [..., 1]. weight: [width] or None for 1. removed: the directions d, each [..., width]. Many gradients that meet one norm need no pass of their own for a scale per position, a weight
-    per feature and one or two directions: each can be applied where it is small.
+    scale: [..., 1]. weight: [width] or None for 1. removed: the directions d, each [..., width]. Many
+    gradients that meet one norm need no pass of their own for a scale per position, a weight per feature
+    and one or two directions: each can be applied where it is small.
     """
 
     scale: Tensor
