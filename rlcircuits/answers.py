@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 from transformers import GenerationConfig
 
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.progress import progress_bar
 from rlcircuits.questions import QuestionSet
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ def answer_questions(
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
     generated: dict[int, tuple[tuple[int, ...], bool]] = {}
     ends = _end_ids(model, tokenizer)
-    with _own_settings(model, tokenizer, ends, sampling), _seeded(sampling.seed), _bar(progress) as bar:
+    rate = TextColumn("{task.fields[rate]}")
+    with _own_settings(model, tokenizer, ends, sampling), _seeded(sampling.seed), progress_bar(progress, rate) as bar:
         task = bar.add_task(questions.name, total=len(order), rate="")
         tokens = 0
         for start in range(0, len(order), batch_size):
@@ -283,19 +284,6 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
         torch.manual_seed(seed)
         yield
-
-
-def _bar(progress: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[rate]}"),
-        console=Console(stderr=True),
-        disable=not progress,
-        transient=True,
-    )
 
 
 def _generate(model: Any, prompts: Sequence[tuple[int, ...]]) -> list[list[int]]:

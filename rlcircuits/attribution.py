@@ -12,7 +12,6 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from rlcircuits.capture import Recording, frozen, record, sequence_losses
@@ -22,6 +21,7 @@ from rlcircuits.contraction.grouped import GroupedContraction
 from rlcircuits.diagnosis import explain_non_finite, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph, build_graph
+from rlcircuits.progress import progress_bar
 from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
 
 CPU_BATCH_TOKENS = 4096
@@ -123,8 +123,7 @@ def attribute(
     values = torch.zeros(len(sequences), *graph.mask.shape)
     loss = torch.zeros(len(sequences))
     todo = plan_batches(sequences, range(len(sequences)), batch_tokens or _default_batch_tokens(checkpoint))
-    columns = TextColumn("attribution"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with frozen(checkpoint.model), Progress(*columns, disable=not progress, transient=True) as bar:
+    with frozen(checkpoint.model), progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(sequences))
         while todo:
             indices = todo[0]

@@ -166,6 +166,11 @@ def test_a_model_may_be_trained_on_between_two_calls() -> None:
     assert relative_error(attribute(model, fixed_sequences()).values, scores) < TOLERANCE
 
 
+def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    attribute(tiny("llama"), fixed_sequences(), progress=True)
+    assert capsys.readouterr().out == ""
+
+
 def state_of(model: Any) -> Any:
     """Everything a capture could leave behind."""
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for m in model.modules()]
