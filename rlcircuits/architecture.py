@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.norms import Norm, recognise
+from rlcircuits.norms import Norm, epsilon_of, recognise
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def find_parts(model: nn.Module) -> Parts:
 
     def known(module: nn.Module) -> Norm:
         # Modules of one class and eps follow one formula: compare numbers once, not once a block.
-        key = (type(module), getattr(module, "variance_epsilon", getattr(module, "eps", None)))
+        key = (type(module), epsilon_of(module))
         if key not in formulas:
             formulas[key] = recognise(module, width)
         return replace(formulas[key], module=module)

@@ -23,6 +23,7 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph, build_graph
 from rlcircuits.progress import progress_bar
 from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
+from rlcircuits.writers import Writers
 
 CPU_BATCH_TOKENS = 4096
 # Of the accelerator's free memory, how much the automatic budget plans with.
@@ -167,7 +168,7 @@ def _attribute_batch(
     return scores.float().cpu(), losses.detach().float().cpu()
 
 
-def _differences(clean: Recording, corrupted: Recording) -> list[Any]:
+def _differences(clean: Recording, corrupted: Recording) -> list[Writers]:
     others = {writers.indices: writers for writers in corrupted.writers}
     return [writers.minus(others[writers.indices]) for writers in clean.writers]
 

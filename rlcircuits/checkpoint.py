@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import weakref
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from rlcircuits.capture import forward_logits, frozen, record, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import build_graph
+from rlcircuits.hooks import Hooks
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
 
 # How far the stream may be from the sum of its writers, relative to its norm. A missing or doubled
@@ -150,15 +152,14 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
             )
         written = {w.indices.start: w.tensors()[0].double() for w in found.writers}
         for reader, name in enumerate(graph.readers):
-            sublayer = name.removesuffix(".q") if name.endswith(".q") else name
+            sublayer = name.removesuffix(".q")  # q, k and v read one stream
+            if sublayer.endswith((".k", ".v")):
+                continue
             if sublayer not in found.streams:
-                if name.endswith((".k", ".v")):
-                    continue
-                raise RLCircuitsError(f"{type(model).__name__} did not run the norm before {name}, as {name} must")
-            total = sum(tensor.to(batch.input_ids.device) for u, tensor in written.items() if graph.mask[u, reader])
-            _agree(
-                found.streams[sublayer].double(), total, tolerance, f"the stream {sublayer} reads", "its writers' sum"
-            )
+                raise RLCircuitsError(f"{type(model).__name__} did not run the norm before {sublayer}, as it must")
+            stream = found.streams[sublayer].double()
+            total = sum(tensor.to(stream.device) for u, tensor in written.items() if graph.mask[u, reader])
+            _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
         (ours,) = torch.autograd.grad(losses.sum(), found.entry)
         plain = plain_gradient(model, parts, batch)
     _agree(ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own")
@@ -168,17 +169,14 @@ def plain_gradient(model: nn.Module, parts: Parts, batch: Batch) -> Tensor:
     """∂ℓ/∂(first block's input) of the untouched model, [batch, pos, width], weights being frozen."""
     entry: list[Tensor] = []
 
-    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        entry.append((args[0] if args else kwargs["hidden_states"]).detach().requires_grad_(True))
-        return ((entry[0], *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": entry[0]})
+    def enter(hidden: Tensor) -> Tensor:
+        entry.append(hidden.detach().requires_grad_(True))
+        return entry[0]
 
-    handle = parts.blocks[0].module.register_forward_pre_hook(enter, with_kwargs=True)
-    try:
-        with torch.enable_grad():
-            logits = forward_logits(model, batch)[batch.rows, batch.columns]
-            (gradient,) = torch.autograd.grad(sequence_losses(logits, batch).sum(), entry[0])
-    finally:
-        handle.remove()
+    with ExitStack() as stack, torch.enable_grad():
+        Hooks(stack).replace_input(parts.blocks[0].module, enter)
+        logits = forward_logits(model, batch)[batch.rows, batch.columns]
+        (gradient,) = torch.autograd.grad(sequence_losses(logits, batch).sum(), entry[0])
     return gradient
 
 

@@ -115,7 +115,7 @@ def recognise(module: nn.Module, width: int) -> Norm:
     width: the size of the last dimension the module normalises.
     """
     parameter = getattr(module, "weight", None)
-    eps = next((float(getattr(module, n)) for n in ("variance_epsilon", "eps") if hasattr(module, n)), None)
+    eps = epsilon_of(module)
     if eps is None or (parameter is not None and parameter.shape != (width,)):
         return Norm(module, "other")
     like = parameter if parameter is not None else torch.empty(0)
@@ -134,6 +134,13 @@ def recognise(module: nn.Module, width: int) -> Norm:
                 if torch.allclose(found, wanted, rtol=0, atol=tolerance):
                     return norm
     return Norm(module, "other")
+
+
+def epsilon_of(module: nn.Module) -> float | None:
+    """The epsilon a norm module carries under one of its usual names, or None."""
+    return next(
+        (float(getattr(module, n)) for n in ("variance_epsilon", "eps") if getattr(module, n, None) is not None), None
+    )
 
 
 def _vjp_by_autograd(module: nn.Module, x: Tensor, grad: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ def contract_matmul(writes: Tensor, grads: Tensor) -> Tensor:
     Returns [batch, W, R], float32 (float64 for float64 inputs).
 
     One product a position keeps all cores busy; a single product over pos·width has few rows and columns
-    to share out, and took twice the time for 8 writers on two cores. Half-precision inputs are widened
-    first: a half-precision product would round each score to the inputs' precision.
+    to share out. Half-precision inputs are widened first: a half-precision product would round each
+    score to the inputs' precision.
     """
     work = torch.float64 if writes.dtype == torch.float64 else torch.float32
     _, batch, pos, _ = writes.shape
