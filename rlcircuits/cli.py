@@ -7,7 +7,6 @@ Exit codes: 0 all is well (``compare``: the verdict holds), 1 the verdict does n
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.metadata
 import math
 import sys
@@ -15,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from rlcircuits.cli_fixtures import add_fixtures
+from rlcircuits.cli_parts import BAD_INPUT, DOES_NOT_HOLD, HOLDS, command
 from rlcircuits.errors import RLCircuitsError
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers, Sampling
     from rlcircuits.sequences import AnswerSequence
-
-HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rlcircuits {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    compare = _command(commands, "compare", _compare, "measure a pair and judge it: 0 holds, 1 does not, 2 bad input")
+    compare = command(commands, "compare", _compare, "measure a pair and judge it: 0 holds, 1 does not, 2 bad input")
     compare.add_argument("--before", required=True, metavar="DIR", help="checkpoint before: a folder or a hub id")
     compare.add_argument("--after", required=True, metavar="DIR", help="checkpoint after the training")
     compare.add_argument("--algorithm", required=True, help="how it was trained: grpo, ppo, dpo, sft, ...")
@@ -67,14 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--output", metavar="DIR", help="keep answers, scores and comparison in DIR/<pair>")
     compare.add_argument("--json", action="store_true", help="print the comparison as JSON")
 
-    answer = _command(commands, "answer", _answer, "let a checkpoint answer a question set")
+    answer = command(commands, "answer", _answer, "let a checkpoint answer a question set")
     answer.add_argument("model", help="folder or hub id")
     answer.add_argument("--count", type=int, default=400, metavar="N", help="questions asked (default: %(default)s)")
     answer.add_argument("--out", required=True, metavar="FILE.jsonl", help="where the answers go")
     _sampling_options(answer)
     _model_options(answer)
 
-    attribute = _command(commands, "attribute", _attribute, "score every edge on a checkpoint's answers")
+    attribute = command(commands, "attribute", _attribute, "score every edge on a checkpoint's answers")
     attribute.add_argument("model", help="folder or hub id")
     attribute.add_argument("--answers", required=True, metavar="FILE.jsonl", help="as `rlcircuits answer` wrote them")
     attribute.add_argument("--out", required=True, metavar="FILE.safetensors", help="where the scores go")
@@ -85,31 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     _graph_options(attribute)
     _model_options(attribute)
 
-    report = _command(commands, "report", _report, "show stored comparisons again")
+    report = command(commands, "report", _report, "show stored comparisons again")
     report.add_argument("folder", metavar="DIR", help="as --output wrote it: one pair's folder or that of many")
     report.add_argument("--plot", metavar="FILE.png", help="plot every question too (a file a pair, if many)")
 
-    fixtures = commands.add_parser("fixtures", help="train or check the shipped checkpoints (in a checkout)")
-    actions = fixtures.add_subparsers(title="actions", required=True, metavar="ACTION")
-    train = _command(actions, "train", _train, "train one by its committed recipe, and the base it starts from")
-    train.add_argument("family", help="such as llama-sums")
-    train.add_argument("algorithm", help="sft or grpo")
-    train.add_argument("--seed", type=int, help="default: the first of the family's shipped ones")
-    train.add_argument("--out", metavar="DIR", help="default: the checkout's fixtures folder")
-    train.add_argument("--force", action="store_true", help="replace another checkpoint that is in the way")
-    train.add_argument("--split", default="test", help="that accuracy is measured on (default: %(default)s)")
-    verify = _command(actions, "verify", _verify, "check files and provenance: 0 all is well, 1 it is not")
-    verify.add_argument("--root", metavar="DIR", help="default: the checkout's fixtures folder")
+    add_fixtures(commands)
     return parser
 
 
 _ALPHA_HELP = "share of the mean answer length that is scored (default: %(default)s)"
-
-
-def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.set_defaults(run=run)
-    return cast("argparse.ArgumentParser", parser)
 
 
 def _sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -246,51 +229,6 @@ def _report(options: argparse.Namespace) -> int:
             one = path if len(comparisons) == 1 else path.with_stem(f"{path.stem}-{comparison.name}")
             print(f"plot of {comparison.name}: {plot_comparison(comparison, one)}")
     return HOLDS
-
-
-def _train(options: argparse.Namespace) -> int:
-    checkout = _checkout()
-    recipe = _recipe(checkout)
-    folder = recipe.train(
-        options.family,
-        options.algorithm,
-        seed=options.seed,
-        out=options.out or checkout / "fixtures",
-        progress=sys.stderr.isatty(),
-        force=options.force,
-        split=options.split,
-    )
-    print(folder)
-    return HOLDS
-
-
-def _verify(options: argparse.Namespace) -> int:
-    checkout = _checkout()
-    root = options.root or checkout / "fixtures"
-    problems = _recipe(checkout).verify(root)
-    print("\n".join(problems) if problems else f"{root}: every checkpoint agrees with its provenance")
-    return DOES_NOT_HOLD if problems else HOLDS
-
-
-def _checkout() -> Path:
-    """Find the checkout that the current folder is in: the recipe is not part of the installed package."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "fixtures" / "recipe" / "__init__.py").is_file():
-            return folder
-    raise RLCircuitsError(
-        f"no fixtures/recipe in {here} or above it; run this in a checkout of the rlcircuits repository"
-    )
-
-
-def _recipe(checkout: Path) -> Any:
-    sys.path.insert(0, str(checkout))
-    try:
-        return importlib.import_module("fixtures.recipe")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("fixtures"):
-            raise
-        raise RLCircuitsError(f"training needs {error.name}: pip install 'rlcircuits[train]'") from None
 
 
 def _tell(line: str) -> None:
