@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import Any
 import safetensors
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
+from rlcircuits.adapters import find_base, is_adapter, merge
 from rlcircuits.architecture import Parts, find_parts
 from rlcircuits.bridge import is_bridge, unbridge
 from rlcircuits.capture import forward_logits, frozen, record, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.folder import check_folder, first_line, has_tokenizer, load_tokenizer, local_folder
 from rlcircuits.graph import build_graph
 from rlcircuits.hooks import Hooks
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
@@ -41,11 +42,12 @@ class Checkpoint:
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
         """Map and verify ``model``. Raises RLCircuitsError if it is not understood (see find_parts)."""
+        self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
+        _check_resident(model, self.name)
         self.model: Any = model
         self.parts: Parts = find_parts(model)
-        self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
         self._tokenizer = tokenizer
-        self._no_tokenizer = "none was given with the model"
+        self._no_tokenizer = f"{self.name} has no tokenizer: none was given with the model"
         modules = tuple(id(module) for module in model.modules())
         if _verified.get(model) != modules:
             verify_stream(model, self.parts)
@@ -55,7 +57,7 @@ class Checkpoint:
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer. Raises RLCircuitsError if it came with none."""
         if self._tokenizer is None:
-            raise RLCircuitsError(f"{self.name} has no tokenizer that loads: {self._no_tokenizer}")
+            raise RLCircuitsError(self._no_tokenizer)
         return self._tokenizer
 
     @property
@@ -89,33 +91,40 @@ class Checkpoint:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
-        trust_remote_code: bool = False,
+        device_map: str | None = None,
+        name: str | None = None,
     ) -> Checkpoint:
-        """Load a checkpoint from a folder or a hub id; safetensors only.
+        """Load a checkpoint from a folder or a hub id, or an adapter merged into its base; safetensors only.
 
         device: by default ``cuda`` where there is one, else ``cpu``. dtype: by default the one the
-        weights are stored in. Raises RLCircuitsError for a missing or damaged file, weights that the
-        architecture needs and the files lack, NaN or Inf in a weight, or a model that is not mapped.
+        weights are stored in. revision: of a hub id. device_map: instead of a device, how to split the
+        model over several (needs accelerate). name: what to call it, by default the source.
+
+        Raises RLCircuitsError for a missing or damaged file, weights that the architecture needs and the
+        files lack, NaN or Inf in a weight, weights without a device to themselves, or a model that is
+        not mapped.
         """
-        folder = Path(source)
-        if folder.is_dir():
-            _check_folder(folder)
-        elif folder.is_absolute() or str(source).startswith("."):
-            raise RLCircuitsError(f"{source} is no folder; a checkpoint folder or a hub id is needed")
-        place = _usable_device(device)
-        options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        model = _load_model(str(source), torch_dtype(dtype), options)
+        if device is not None and device_map is not None:
+            raise RLCircuitsError(f"device {str(device)!r} and device_map {device_map!r} were both asked for")
+        folder = local_folder(str(source), revision)
+        adapter = folder if is_adapter(folder) else None
+        whole = find_base(folder).folder if adapter else folder
+        check_folder(whole)
+        place = None if device_map else _usable_device(device)
+        model = _load_model(whole, torch_dtype(dtype), device_map)
+        if adapter:
+            model = merge(model, adapter)
+        _check_resident(model, str(source))
         bad = first_bad_weight(model)
         if bad is not None:
             raise RLCircuitsError(f"{source}: weight {bad} holds NaN or Inf; the checkpoint is damaged")
-        checkpoint = cls(model.to(place).eval(), name=str(source))
+        checkpoint = cls((model if place is None else model.to(place)).eval(), name=name or str(source))
         try:
-            checkpoint._tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
-        except Exception as error:  # whatever a damaged file makes the tokenizer's library raise
+            own = adapter if adapter and has_tokenizer(adapter) else whole
+            checkpoint._tokenizer = load_tokenizer(own, checkpoint.name)
+        except RLCircuitsError as error:
             # Attribution needs no tokenizer: the property that gives it out says why there is none.
-            files = ("tokenizer*", "vocab*", "*.model")
-            absent = folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in files)
-            checkpoint._no_tokenizer = "there is no tokenizer.json in it" if absent else _first_line(error)
+            checkpoint._no_tokenizer = str(error)
         return checkpoint
 
 
@@ -190,55 +199,39 @@ def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, oth
         )
 
 
-def _check_folder(folder: Path) -> None:
-    """Find what is missing or damaged in a checkpoint folder, before anything large is read."""
-    if not (folder / "config.json").is_file():
-        raise RLCircuitsError(f"{folder} has no config.json; a checkpoint folder in Hugging Face format is needed")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
-            raise RLCircuitsError(f"{index} is no index of safetensors shards: {error}") from error
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise RLCircuitsError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
-    for file in files:
-        if not file.is_file():
-            raise RLCircuitsError(f"{file} is missing; {index.name} lists it")
-        try:
-            # Opening reads the header and compares its offsets with the file's size.
-            with safetensors.safe_open(str(file), framework="pt"):
-                pass
-        except (OSError, safetensors.SafetensorError) as error:
-            raise RLCircuitsError(f"{file} is damaged or cut short: {error}") from error
-
-
-def _load_model(source: str, dtype: torch.dtype | str, options: dict[str, Any]) -> Any:
+def _load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None) -> Any:
     # A bar for a few files that load in a moment says nothing, and would stand in the middle of ours.
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source, **options)
+        config = AutoConfig.from_pretrained(str(folder))
+        options: dict[str, Any] = {"dtype": dtype, "device_map": device_map}
         if getattr(config, "attn_logit_softcapping", None):
             # Fused attention knows no soft-cap and would leave it out without a word.
-            options = {**options, "attn_implementation": "eager"}
+            options["attn_implementation"] = "eager"
         model, report = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            str(folder), use_safetensors=True, output_loading_info=True, **options
         )
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        what = "cannot be loaded" if Path(source).is_dir() else "is no folder here, and cannot be loaded from the hub"
-        raise RLCircuitsError(f"{source} {what}: {_first_line(error)}") from error
+    except (OSError, ValueError, RuntimeError, ImportError, safetensors.SafetensorError) as error:
+        raise RLCircuitsError(f"{folder} cannot be loaded: {first_line(error)}") from error
     finally:
         if shown:
             logging.enable_progress_bar()
     for problem in ("missing_keys", "mismatched_keys"):
         if report[problem]:
             key = sorted(str(k) for k in report[problem])[0]
-            raise RLCircuitsError(f"{source} has {problem.replace('_keys', '')} weights, the first is {key}")
+            raise RLCircuitsError(f"{folder} has {problem.replace('_keys', '')} weights, the first is {key}")
     return model
+
+
+def _check_resident(model: nn.Module, name: str) -> None:
+    """Raise RLCircuitsError for a model that accelerate split so that some weights are only fetched when they run."""
+    for weight, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise RLCircuitsError(
+                f"{name}: weight {weight} is on no device (offloaded to memory or disk by its device_map), but the "
+                "backward needs every weight in its place; devices with more memory in all are needed"
+            )
 
 
 def _usable_device(device: str | torch.device | None) -> torch.device:
@@ -248,9 +241,5 @@ def _usable_device(device: str | torch.device | None) -> torch.device:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise RLCircuitsError(f"device is {str(device)!r}, which cannot be used here: {_first_line(error)}") from error
+        raise RLCircuitsError(f"device is {str(device)!r}, which cannot be used here: {first_line(error)}") from error
     return place
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

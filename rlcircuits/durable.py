@@ -1,0 +1,73 @@
+"""Files that outlive a killed process: written whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from rlcircuits.errors import RLCircuitsError
+
+KEY_DIGITS = 12
+"""How many digits of a key are in a name; the whole key is in the file and compared."""
+
+
+def key_of(parts: Any) -> str:
+    """The hex sha256 of anything made of JSON's kinds; the order of a mapping's keys does not count."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def kept_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") -> Path:
+    """Where work with this key is kept: what is there already under any name, else a new readable one."""
+    digits = key[:KEY_DIGITS]
+    found = sorted(folder.glob(f"*-{digits}{suffix}"))
+    if found:
+        return found[0]
+    readable = "-".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
+    return folder / f"{readable}-{digits}{suffix}"
+
+
+def short_name(source: str) -> str:
+    """The last two parts of a path or hub id, by which people know a checkpoint."""
+    return "-".join(part for part in Path(source).parts[-2:] if part not in ("/", ".", ".."))
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a file beside ``path`` and put it in its place once it is safely on disk."""
+    partial = path.with_name(f".{path.name}.tmp")
+    write(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names in a folder, and not only the files' contents, are on disk."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Hold the right to write ``path``; the system takes it back from a process that dies.
+
+    Raises RLCircuitsError if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            yield
+    except filelock.Timeout as error:
+        raise RLCircuitsError(f"{path} is being written by another process; wait for it, or stop it") from error
