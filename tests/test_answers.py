@@ -7,7 +7,6 @@ import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, load_questions
 
-BASE = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-1" / "sft"
+BASE = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7" / "sft"
 GREEDY = Sampling(temperature=0.0, max_new_tokens=30)
 SAMPLED = Sampling(max_new_tokens=30, seed=3)
 
@@ -37,11 +36,11 @@ def question_set(*texts: str) -> QuestionSet:
 MIXED = question_set("41+30+12?", "1?", "41+30?", "99+98+97+96?", "7+8?", "12+30+41?", "5+50+500?")
 
 
-def with_tokenizer(checkpoint: Checkpoint, **changes: Any) -> Any:
+def with_tokenizer(checkpoint: Checkpoint, **changes: Any) -> Checkpoint:
     tokenizer = copy.deepcopy(checkpoint.tokenizer)
     for name, value in changes.items():
         setattr(tokenizer, name, value)
-    return SimpleNamespace(model=checkpoint.model, tokenizer=tokenizer, name="changed")
+    return Checkpoint(checkpoint.model, tokenizer=tokenizer, name="changed")
 
 
 def test_greedy_answers_are_right_and_complete(base: Checkpoint) -> None:

@@ -1,0 +1,229 @@
+"""What an answer is, and how answers are kept in a file.
+
+Answers are kept as token ids, because those are what is scored later; the text beside them is what was
+graded. On disk they are JSON lines: a header that says what was asked of whom and how, then one answer a
+line, in the order they were made. The header promises the number of answers, so that a file that was cut off
+is not taken for a whole one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from rlcircuits.durable import write_whole
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.prompting import PromptingUsed
+
+_T = TypeVar("_T")
+FORMAT = "rlcircuits-answers"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn.
+
+    `temperature` 0 is greedy decoding; above 0 a token is drawn from softmax(logits / temperature),
+    restricted to the smallest set of tokens whose probability reaches `top_p`. `seed` fixes the draws for a
+    given batch size. Nothing is taken over from a checkpoint's own generation settings, so that both of a
+    pair are asked alike.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise RLCircuitsError(f"sampling temperature is {self.temperature}; 0 (greedy) or more is wanted")
+        if not 0 < self.top_p <= 1:
+            raise RLCircuitsError(f"sampling top_p is {self.top_p}; a number above 0 and at most 1 is wanted")
+        if self.max_new_tokens < 1:
+            raise RLCircuitsError(f"sampling max_new_tokens is {self.max_new_tokens}; at least 1 is wanted")
+        if not 0 <= self.seed < 2**63:
+            raise RLCircuitsError(f"sampling seed is {self.seed}; a number from 0 to 2**63 - 1 is wanted")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to one question.
+
+    `prompt_ids` and `answer_ids` are what the model saw and wrote, without padding; the end token is among
+    `answer_ids` when it was written, and then `finished` is True. `text` is the answer decoded without
+    special tokens, `correct` its grade, `problem` what kept the grader from grading it, if anything did.
+    """
+
+    question_id: str
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    text: str
+    correct: bool
+    finished: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line of a file of answers.
+
+    `count` answers are promised. `key` identifies what was asked, of which weights and how; `engine` wrote the
+    answers in batches of `batch_size`. These and `prompting` are None in a file made otherwise.
+    """
+
+    format: str
+    version: int
+    model: str
+    question_set: str
+    split: str
+    sampling: Sampling
+    count: int
+    prompting: PromptingUsed | None = None
+    engine: str | None = None
+    batch_size: int | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Line(Answer):
+    """An answer in a file, with its question's place in the question set."""
+
+    place: int | None = None
+
+    @classmethod
+    def of(cls, answer: Answer, place: int) -> Line:
+        """The line of an answer."""
+        return cls(**vars(answer), place=place)
+
+    def answer(self) -> Answer:
+        """The answer without its place."""
+        return Answer(**{name: value for name, value in vars(self).items() if name != "place"})
+
+
+_HEADER: TypeAdapter[Header] = TypeAdapter(Header)
+_LINE: TypeAdapter[Line] = TypeAdapter(Line)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Every answer of one checkpoint to one question set, in the question set's order."""
+
+    model: str
+    question_set: str
+    split: str
+    sampling: Sampling
+    items: tuple[Answer, ...]
+    prompting: PromptingUsed | None = None
+    """How questions became prompts; None where that is not known."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of answers graded correct. Raises RLCircuitsError when there are none."""
+        if not self.items:
+            raise RLCircuitsError(f"answers of {self.model!r} are empty, so they have no accuracy")
+        return sum(item.correct for item in self.items) / len(self.items)
+
+    def save(self, path: str | Path) -> None:
+        """Write a header line, then one answer a line. `path` is replaced only once all is written."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count = len(self.items)
+        header = Header(
+            FORMAT, VERSION, self.model, self.question_set, self.split, self.sampling, count, self.prompting
+        )
+        lines = [header_line(header), *(answer_line(Line.of(item, place)) for place, item in enumerate(self.items))]
+        write_whole(path, lambda partial: _written(partial, lines))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Answers:
+        """Read what `save` or a finished run wrote.
+
+        Raises RLCircuitsError naming file and line for a missing, cut-off or malformed file.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RLCircuitsError(f"{path}: cannot be read as answers: {error}") from error
+        lines = text.removesuffix("\n").split("\n")
+        if lines == [""]:
+            raise RLCircuitsError(f"{path}:1: file is empty; a header line is wanted")
+        header = parse_header(path, lines[0])
+        found = parse_answers(path, lines[1:])
+        if len(found) != header.count:
+            raise RLCircuitsError(
+                f"{path}:{len(lines)}: file ends after {len(found)} answers; its header promises {header.count}"
+            )
+        return answers_from(header, found)
+
+
+def header_line(header: Header) -> bytes:
+    """The header as a line of the file."""
+    return _HEADER.dump_json(header) + b"\n"
+
+
+def answer_line(line: Line) -> bytes:
+    """An answer as a line of the file."""
+    return _LINE.dump_json(line) + b"\n"
+
+
+def answers_from(header: Header, lines: Iterable[Line]) -> Answers:
+    """The answers of a file, from the order they were made in to the question set's."""
+    items = sorted(lines, key=lambda line: -1 if line.place is None else line.place)
+    return Answers(
+        header.model,
+        header.question_set,
+        header.split,
+        header.sampling,
+        tuple(line.answer() for line in items),
+        header.prompting,
+    )
+
+
+def parse_header(path: Path, line: str | bytes) -> Header:
+    """Read a file's first line. Raises RLCircuitsError for a malformed one or another format."""
+    header = parse_line(_HEADER, path, 1, line)
+    if (header.format, header.version) != (FORMAT, VERSION):
+        raise RLCircuitsError(
+            f"{path}:1: found format {header.format!r} version {header.version}; {FORMAT!r} version {VERSION} is wanted"
+        )
+    return header
+
+
+def parse_answers(path: Path, lines: Iterable[str | bytes]) -> list[Line]:
+    """Read the lines after the header. Raises RLCircuitsError for a malformed one or a question twice."""
+    found: list[Line] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate(lines, start=2):
+        item = parse_line(_LINE, path, number, line)
+        if item.question_id in seen:
+            raise RLCircuitsError(
+                f"{path}:{number}: question {item.question_id!r} was already answered on line {seen[item.question_id]}"
+            )
+        seen[item.question_id] = number
+        found.append(item)
+    return found
+
+
+def parse_line(adapter: TypeAdapter[_T], path: Path, number: int, line: str | bytes) -> _T:
+    """Read one line of JSON. Raises RLCircuitsError naming file, line and field for what does not fit."""
+    try:
+        return adapter.validate_json(line, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RLCircuitsError(f"{path}:{number}: {f'field {where!r}: ' if where else ''}{first['msg']}") from error
+
+
+def _written(path: Path, lines: Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        file.writelines(lines)

@@ -1,0 +1,84 @@
+"""Answers by Hugging Face `generate`: batches padded on the left, with a KV cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import GenerationConfig
+
+from rlcircuits.engines import Completion, end_ids, until_end
+from rlcircuits.errors import RLCircuitsError
+
+if TYPE_CHECKING:
+    from rlcircuits.answer_file import Sampling
+    from rlcircuits.checkpoint import Checkpoint
+
+
+class HuggingFaceEngine:
+    """A checkpoint that answers. Its settings and mode are its own again after each call."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._model: Any = checkpoint.model
+        self._ends = end_ids(self._model.generation_config, checkpoint.tokenizer)
+        pad = checkpoint.tokenizer.pad_token_id
+        self._pad: int = pad if pad is not None else self._ends[0] if self._ends else 0
+
+    @property
+    def context(self) -> int | None:
+        """Most tokens, prompt and answer together; None if the model names no limit."""
+        return getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of rows of the embedding."""
+        return int(self._model.get_input_embeddings().weight.shape[0])
+
+    def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
+        """Continue each prompt; see :class:`~rlcircuits.engines.Engine`."""
+        width = max(len(prompt) for prompt in prompts)
+        ids = torch.tensor([[self._pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        device = self._model.device
+        try:
+            with self._own_settings(sampling), _seeded(seed):
+                output = self._model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
+        except torch.OutOfMemoryError as error:
+            raise RLCircuitsError(
+                f"out of memory answering {len(prompts)} prompts of up to {width} tokens at once; "
+                "a smaller batch_size is needed"
+            ) from error
+        return [until_end(row, self._ends) for row in output[:, width:].tolist()]
+
+    @contextmanager
+    def _own_settings(self, sampling: Sampling) -> Iterator[None]:
+        """Put our generation settings in the place of the checkpoint's, and eval mode on, for a while.
+
+        Handing them to `generate` would not do: it fills whatever is left open from the checkpoint's own file.
+        """
+        sampled = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        settings = GenerationConfig(
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=list(self._ends) or None,
+            pad_token_id=self._pad,
+            use_cache=True,
+            **(sampled if sampling.temperature > 0 else {"do_sample": False}),
+        )
+        model = self._model
+        before, training = model.generation_config, model.training
+        model.generation_config = settings
+        model.eval()
+        try:
+            yield
+        finally:
+            model.generation_config = before
+            model.train(training)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
+        yield

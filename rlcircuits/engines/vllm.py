@@ -1,0 +1,60 @@
+"""Answers by vLLM, where it is installed: the same token ids in and out, many more a second on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoConfig, GenerationConfig
+
+from rlcircuits.adapters import is_adapter
+from rlcircuits.engines import Completion, end_ids, until_end
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.source import CheckpointSource
+
+if TYPE_CHECKING:
+    from rlcircuits.answer_file import Sampling
+    from rlcircuits.checkpoint import Checkpoint
+    from rlcircuits.source import Source
+
+
+class VLLMEngine:
+    """A checkpoint folder that vLLM loads by itself."""
+
+    def __init__(self, model: Source | Checkpoint) -> None:
+        """Load it. Raises RLCircuitsError where vLLM is not installed or the model is not a whole checkpoint."""
+        if not isinstance(model, CheckpointSource) or is_adapter(model.folder):
+            raise RLCircuitsError(
+                f"engine 'vllm' loads a checkpoint's folder by itself and cannot load {model.name}, which is made in "
+                "memory; engine 'transformers' can"
+            )
+        try:
+            import vllm  # type: ignore[import-not-found, unused-ignore]
+        except ImportError as error:
+            raise RLCircuitsError("engine 'vllm' needs vllm, which is not installed: pip install vllm") from error
+        folder = str(model.folder)
+        text = AutoConfig.from_pretrained(folder).get_text_config()
+        self.context: int | None = getattr(text, "max_position_embeddings", None)
+        self.vocabulary = int(text.vocab_size)
+        own = GenerationConfig.from_pretrained(folder) if (model.folder / "generation_config.json").is_file() else None
+        self._ends = end_ids(own or text, model.tokenizer())
+        self._params = vllm.SamplingParams
+        # Without "vllm", the checkpoint's own generation settings would fill what is left open.
+        self._llm: Any = vllm.LLM(folder, dtype=model.dtype or "auto", generation_config="vllm")
+
+    def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
+        """Continue each prompt; see :class:`~rlcircuits.engines.Engine`."""
+        params = [
+            self._params(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_new_tokens,
+                seed=(seed + place) % 2**63,
+                stop_token_ids=list(self._ends),
+                detokenize=False,
+            )
+            for place in range(len(prompts))
+        ]
+        asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        outputs = self._llm.generate(asked, params, use_tqdm=False)
+        return [until_end(list(output.outputs[0].token_ids), self._ends) for output in outputs]

@@ -1,0 +1,217 @@
+"""Answers made by anyone's engine, from a file of JSON lines with token ids.
+
+One line a question. The fields, by the first of these names that a line has:
+
+- which question: ``question``, its text; or ``question_id`` or ``id``, its id in the set; or ``idx`` or ``index``, its
+  place in the set, from 0. Where there is a text it decides, and the others only where questions share it;
+- the prompt: ``prompt_token_ids`` or ``prompt_ids``;
+- the answer: ``completion_token_ids``, ``generate_token_ids``, ``answer_ids``, ``outputs`` or ``completions``.
+
+A field of token ids may hold several samples, as lists of ids or as objects with ``token_ids`` (vLLM's outputs, with
+their ``finish_reason``); the first is taken. Further fields are left alone, grades among them: the question set
+grades. Lines of questions that are not in the set are passed over.
+
+So the files of the study's authors (arXiv 2509.21044, code at tsinghua-fib-lab/llm_rl_probing_analysis) load as they
+are: what their ``math_eval.py --save_outputs`` writes for one model, and what their ``datasets_prepare.ipynb`` makes of
+two (``all_correct.jsonl`` and the like), where ``base_prompt_tokens``, ``base_answer_tokens``, ``rl_prompt_tokens`` and
+``rl_answer_tokens`` stand side by side and ``side`` says which is meant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rlcircuits.answer_file import Answers, Sampling
+from rlcircuits.answers import graded
+from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.engines import Completion
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.questions import QuestionSet
+from rlcircuits.source import Source
+
+__all__ = ["Side", "recorded_answers"]
+
+Side = Literal["before", "after"]
+
+_ID = ("question_id", "id")
+_INDEX = ("idx", "index")
+_PROMPT = ("prompt_token_ids", "prompt_ids")
+_ANSWER = ("completion_token_ids", "generate_token_ids", "answer_ids", "outputs", "completions")
+_OF_SIDE = {
+    "before": (("base_prompt_tokens",), ("base_answer_tokens",)),
+    "after": (("rl_prompt_tokens",), ("rl_answer_tokens",)),
+}
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One line: the question's place in the set, and what was read and written."""
+
+    place: int
+    prompt: tuple[int, ...]
+    completion: Completion
+
+
+def recorded_answers(
+    path: str | Path,
+    model: Source | Checkpoint,
+    questions: QuestionSet,
+    *,
+    sampling: Sampling,
+    side: Side | None = None,
+) -> Answers:
+    """Read recorded answers of ``model`` to ``questions``, and grade them.
+
+    model: whose tokenizer the ids are of; it is not loaded. sampling: how the answers were drawn, which the file
+    does not say; a pair needs the same for both. side: which of the two models in a file of two.
+
+    Raises RLCircuitsError naming file, line and field for a line that cannot be read, prompt ids outside the
+    vocabulary (``attribute`` checks the answers'), a question answered twice, prompts that do not hold their questions
+    (as ids of another tokenizer do not), or a file without answers to these questions.
+    """
+    path = Path(path)
+    tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RLCircuitsError(f"{path}: cannot be read as recorded answers: {error}") from error
+    if not text.strip():
+        raise RLCircuitsError(f"{path}: file is empty; one JSON object a line is wanted")
+    if side is not None and side not in get_args(Side):
+        raise RLCircuitsError(f"side is {side!r}; it must be before or after")
+
+    reader = _Reader(questions, tokenizer, side)
+    records: dict[int, _Record] = {}
+    lines: dict[int, int] = {}
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        try:
+            record = reader.read(line)
+        except RLCircuitsError as error:
+            raise RLCircuitsError(f"{path}:{number}: {error}") from None
+        if record is None:
+            continue
+        if record.place in records:
+            name = questions.questions[record.place].id
+            raise RLCircuitsError(
+                f"{path}:{number}: question {name!r} was already answered on line {lines[record.place]}"
+            )
+        records[record.place], lines[record.place] = record, number
+    if not records:
+        raise RLCircuitsError(f"{path}: none of its {number} lines answers a question of {questions.name!r}")
+
+    ordered = [records[place] for place in sorted(records)]
+    _check_prompts(path, questions, ordered, tokenizer, model.name)
+    found = graded(questions, [(r.place, r.prompt, r.completion) for r in ordered], tokenizer)
+    items = tuple(line.answer() for line in found)
+    return Answers(model.name, questions.name, questions.split, sampling, items)
+
+
+class _Reader:
+    """Reads single lines. Errors name the field; the caller puts file and line before it."""
+
+    def __init__(self, questions: QuestionSet, tokenizer: Any, side: Side | None) -> None:
+        self._ids = {question.id: place for place, question in enumerate(questions.questions)}
+        self._texts: dict[str, list[int]] = {}
+        for place, question in enumerate(questions.questions):
+            self._texts.setdefault(_squashed(question.text), []).append(place)
+        self._count = len(questions)
+        self._vocabulary = len(tokenizer)
+        self._end = tokenizer.eos_token_id
+        names: tuple[tuple[str, ...], tuple[str, ...]] = (_PROMPT, _ANSWER) if side is None else _OF_SIDE[side]
+        self._prompt, self._answer = names
+        self._sideless = side is None
+
+    def read(self, line: str) -> _Record | None:
+        """The record, or None if it answers none of the questions."""
+        try:
+            fields = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RLCircuitsError(f"is no JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise RLCircuitsError(f"is a {type(fields).__name__}; a JSON object is wanted")
+        if self._sideless and any(name in fields for names in _OF_SIDE.values() for name in names[0]):
+            raise RLCircuitsError("holds answers of two models; side must say which, before or after")
+        place = self._place(fields)
+        prompt, _ = self._token_ids(fields, self._prompt)
+        answer, reason = self._token_ids(fields, self._answer)
+        if not prompt:
+            raise RLCircuitsError(f"field {_named(fields, self._prompt)!r} is empty")
+        finished = reason == "stop" if reason is not None else bool(answer) and answer[-1] == self._end
+        return None if place is None else _Record(place, prompt, Completion(answer, finished))
+
+    def _place(self, fields: dict[str, Any]) -> int | None:
+        text = fields.get("question")
+        if not isinstance(text, str):
+            return self._place_by_id(fields)
+        places = self._texts.get(_squashed(text), [])
+        if len(places) > 1:
+            place = self._place_by_id(fields)
+            return place if place in places else None
+        return places[0] if places else None
+
+    def _place_by_id(self, fields: dict[str, Any]) -> int | None:
+        name = _named(fields, (*_ID, *_INDEX), "question")
+        value = fields[name]
+        if isinstance(value, int) and not isinstance(value, bool) and name in _INDEX:
+            return value if 0 <= value < self._count else None
+        if isinstance(value, str | int) and not isinstance(value, bool) and name in _ID:
+            return self._ids.get(str(value))
+        raise RLCircuitsError(
+            f"field {name!r} is {value!r}; a question's {'place' if name in _INDEX else 'id'} is wanted"
+        )
+
+    def _token_ids(self, fields: dict[str, Any], names: Sequence[str]) -> tuple[tuple[int, ...], str | None]:
+        """The first sample's token ids, and why it ended where the line says so."""
+        name = _named(fields, names)
+        found: Any = fields[name]
+        reason: Any = None
+        if isinstance(found, list) and found and isinstance(found[0], list | dict):
+            found = found[0]
+        if isinstance(found, dict):
+            found, reason = found.get("token_ids"), found.get("finish_reason")
+        if not isinstance(found, list):
+            raise RLCircuitsError(f"field {name!r} holds no list of token ids")
+        for position, token in enumerate(found):
+            if isinstance(token, bool) or not isinstance(token, int):
+                raise RLCircuitsError(f"field {name!r} has {token!r} at position {position}; a token id is wanted")
+            # A model may know, and write, a few ids more than its tokenizer; it was not asked with them.
+            if token < 0 or (names is self._prompt and token >= self._vocabulary):
+                raise RLCircuitsError(
+                    f"field {name!r} has token id {token} at position {position}, outside the tokenizer's vocabulary "
+                    f"of {self._vocabulary} ids"
+                )
+        return tuple(found), reason if isinstance(reason, str) else None
+
+
+def _named(fields: dict[str, Any], names: Sequence[str], *more: str) -> str:
+    """The first of the names that is a field."""
+    for name in names:
+        if name in fields:
+            return name
+    raise RLCircuitsError(f"has none of the fields {', '.join((*more, *names))}")
+
+
+def _check_prompts(path: Path, questions: QuestionSet, records: Sequence[_Record], tokenizer: Any, name: str) -> None:
+    """Raise RLCircuitsError unless most prompts hold their question's text."""
+    strange = []
+    for record in records:
+        question = questions.questions[record.place]
+        prompt = tokenizer.decode(record.prompt, skip_special_tokens=True)
+        if _squashed(question.text) not in _squashed(prompt):
+            strange.append((question.id, prompt))
+    if 2 * len(strange) > len(records):
+        question_id, prompt = strange[0]
+        raise RLCircuitsError(
+            f"{path}: {len(strange)} of {len(records)} prompts do not hold their question's text, so the token ids are "
+            f"of another tokenizer than {name}'s or the questions are others; that of {question_id!r} reads "
+            f"{prompt[:80]!r}"
+        )
+
+
+def _squashed(text: str) -> str:
+    """Without the differences that tokenizers and prompts make: white space and case."""
+    return "".join(text.split()).casefold()

@@ -1,0 +1,211 @@
+"""Recorded answers: the files of any engine and of the study's authors, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from saved import MIXED, TOKENS, save_checkpoint, tiny_tokenizer
+
+from rlcircuits.answers import Answers, Sampling, answer_questions
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.questions import Question, QuestionSet
+from rlcircuits.recorded import Side, recorded_answers
+from rlcircuits.source import CheckpointSource
+
+SAMPLING = Sampling(max_new_tokens=5, seed=3)
+QUESTIONS = replace(MIXED, grade=lambda text, gold: text < "j")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> CheckpointSource:
+    return CheckpointSource(str(save_checkpoint(tmp_path_factory.mktemp("model"))), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def made(source: CheckpointSource) -> Answers:
+    """What an engine of ours wrote."""
+    return answer_questions(source, QUESTIONS, SAMPLING)
+
+
+def read(path: Path, source: CheckpointSource, side: Side | None = None) -> Answers:
+    return recorded_answers(path, source, QUESTIONS, sampling=SAMPLING, side=side)
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def plain(made: Answers) -> list[dict[str, Any]]:
+    return [
+        {"question_id": a.question_id, "prompt_token_ids": a.prompt_ids, "completion_token_ids": a.answer_ids}
+        for a in made.items
+    ]
+
+
+def with_outputs(made: Answers) -> list[dict[str, Any]]:
+    """As vLLM's request outputs, several samples each."""
+    return [
+        {
+            "index": place,
+            "prompt_token_ids": a.prompt_ids,
+            "outputs": [
+                {"token_ids": a.answer_ids, "finish_reason": "stop" if a.finished else "length"},
+                {"token_ids": [5, 5, 5], "finish_reason": "length"},
+            ],
+        }
+        for place, a in enumerate(made.items)
+    ]
+
+
+def of_the_harness(made: Answers) -> list[dict[str, Any]]:
+    """As the study's `math_eval.py` saves them."""
+    return [
+        {
+            "idx": place, "question": question.text, "gt_cot": "", "gt": question.gold, "prompt": "…",
+            "code": [a.text], "pred": ["83"], "report": [None], "score": [not a.correct],
+            "prompt_token_ids": [a.prompt_ids], "generate_token_ids": [a.answer_ids],
+        }
+        for place, (question, a) in enumerate(zip(QUESTIONS.questions, made.items, strict=True))
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [plain, with_outputs, of_the_harness])
+def test_answers_of_any_engine(
+    tmp_path: Path, source: CheckpointSource, made: Answers, shape: Callable[[Answers], list[dict[str, Any]]]
+) -> None:
+    records = shape(made)
+    wanted = replace(made, prompting=None)
+    assert read(write(tmp_path / "a.jsonl", records), source) == wanted
+    assert read(write(tmp_path / "b.jsonl", records[::-1]), source) == wanted
+    assert {item.correct for item in made.items} == {True, False}
+    half = read(write(tmp_path / "c.jsonl", records[::2]), source)
+    assert half.items == made.items[::2]
+
+
+def test_the_authors_file_of_a_pair(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    """As the study's `datasets_prepare.ipynb` joins two models' outputs."""
+    records = []
+    for place, (question, a) in enumerate(zip(QUESTIONS.questions, made.items, strict=True)):
+        span = [len(a.prompt_ids), len(a.prompt_ids) + len(a.answer_ids)]
+        records.append(
+            {
+                "idx": place, "question": question.text, "gt": question.gold, "solution": None,
+                "base_prompt_tokens": a.prompt_ids, "base_answer_tokens": a.answer_ids,
+                "base_answer_tokens_range": span, "base_pred": "1", "base_score": True,
+                "rl_prompt_tokens": a.prompt_ids, "rl_answer_tokens": a.answer_ids[:2],
+                "rl_answer_tokens_range": span, "rl_pred": "1", "rl_score": True,
+            }
+        )  # fmt: skip
+    path = write(tmp_path / "all_correct.jsonl", records)
+    assert read(path, source, side="before").items == made.items
+    assert [item.answer_ids for item in read(path, source, side="after").items] == [
+        item.answer_ids[:2] for item in made.items
+    ]
+    with pytest.raises(
+        RLCircuitsError, match=r"all_correct\.jsonl:1: holds answers of two models; side must say which"
+    ):
+        read(path, source)
+    with pytest.raises(RLCircuitsError, match="side is 'left'; it must be before or after"):
+        read(path, source, side="left")  # type: ignore[arg-type]
+
+
+def test_questions_that_share_a_text_need_their_place(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    twins = replace(QUESTIONS, questions=(*QUESTIONS.questions, Question("twin", QUESTIONS.questions[0].text, "84")))
+    first = made.items[0]
+    record = {"question": twins.questions[0].text, "prompt_token_ids": first.prompt_ids, "outputs": [first.answer_ids]}
+    records = [record | {"idx": 7}, record | {"idx": 0}, record | {"idx": 3}]
+    found = recorded_answers(write(tmp_path / "a.jsonl", records), source, twins, sampling=SAMPLING)
+    assert [item.question_id for item in found.items] == ["q0", "twin"]
+
+
+def test_lines_of_other_questions_are_passed_over(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    records = plain(made)
+    others = [records[0] | {"question_id": "q77"}, records[0] | {"question": "1+2+3+4?"}]
+    assert read(write(tmp_path / "a.jsonl", [*others, *records]), source).items == made.items
+    with pytest.raises(RLCircuitsError, match=r"b\.jsonl: none of its 2 lines answers a question of 'few'"):
+        read(write(tmp_path / "b.jsonl", others), source)
+
+
+def test_an_answer_may_be_empty(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    record = plain(made)[0] | {"completion_token_ids": []}
+    (item,) = read(write(tmp_path / "a.jsonl", [record]), source).items
+    assert (item.answer_ids, item.text, item.finished) == ((), "", False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt_token_ids": "1 2"}, "field 'prompt_token_ids' holds no list of token ids"),
+        ({"prompt_token_ids": []}, "field 'prompt_token_ids' is empty"),
+        ({"prompt_token_ids": [1, 2.0]}, r"field 'prompt_token_ids' has 2\.0 at position 1; a token id is wanted"),
+        ({"completion_token_ids": [1, True]}, "field 'completion_token_ids' has True at position 1"),
+        (
+            {"prompt_token_ids": [1, len(TOKENS)]},
+            f"field 'prompt_token_ids' has token id {len(TOKENS)} at position 1, outside the tokenizer's vocabulary",
+        ),
+        ({"completion_token_ids": [-1]}, "field 'completion_token_ids' has token id -1 at position 0"),
+        ({"completion_token_ids": [{"text": "1"}]}, "field 'completion_token_ids' holds no list of token ids"),
+        ({"question_id": 1.5}, r"field 'question_id' is 1\.5; a question's id is wanted"),
+        ({"question_id": "q0"}, "question 'q0' was already answered on line 1"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_line(
+    tmp_path: Path, source: CheckpointSource, made: Answers, change: dict[str, Any], message: str
+) -> None:
+    first, second, *rest = plain(made)
+    path = write(tmp_path / "a.jsonl", [first, second | change, *rest])
+    with pytest.raises(RLCircuitsError, match=rf"a\.jsonl:2: {message}"):
+        read(path, source)
+
+
+@pytest.mark.parametrize("missing", ["question_id", "prompt_token_ids", "completion_token_ids"])
+def test_a_missing_field_is_named_with_its_line(
+    tmp_path: Path, source: CheckpointSource, made: Answers, missing: str
+) -> None:
+    records = plain(made)
+    del records[2][missing]
+    with pytest.raises(RLCircuitsError, match=rf"a\.jsonl:3: has none of the fields .*{missing}"):
+        read(write(tmp_path / "a.jsonl", records), source)
+
+
+def test_files_that_are_no_records(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    path = write(tmp_path / "a.jsonl", plain(made))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[0], lines[1][:30] + "\n", *lines[2:]]))
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl:2: is no JSON: "):
+        read(path, source)
+    path.write_text("[1]\n")
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl:1: is a list; a JSON object is wanted"):
+        read(path, source)
+    path.write_text("\n")
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl: file is empty"):
+        read(path, source)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl: cannot be read as recorded answers"):
+        read(path, source)
+    with pytest.raises(RLCircuitsError, match=r"none\.jsonl: cannot be read as recorded answers"):
+        read(tmp_path / "none.jsonl", source)
+
+
+def test_token_ids_of_another_vocabulary(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    path = write(tmp_path / "a.jsonl", plain(made))
+    tiny_tokenizer((*TOKENS[:3], *TOKENS[:2:-1])).save_pretrained(tmp_path / "other")
+    with pytest.raises(
+        RLCircuitsError, match=r"a\.jsonl: 7 of 7 prompts do not hold their question's text, so the token"
+    ):
+        read(path, CheckpointSource(str(tmp_path / "other")))
+
+
+def test_answers_to_other_questions(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    path = write(tmp_path / "a.jsonl", plain(made))
+    others = QuestionSet(
+        "others", "test", tuple(Question(f"q{n}", f"{n}-{n}?", "0") for n in range(7)), QUESTIONS.grade
+    )
+    with pytest.raises(RLCircuitsError, match="or the questions are others; that of 'q0' reads '"):
+        recorded_answers(path, source, others, sampling=SAMPLING)
