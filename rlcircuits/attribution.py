@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from rlcircuits.writers import Writers
 CPU_BATCH_TOKENS = 4096
 # Of the accelerator's free memory, how much the automatic budget plans with.
 MEMORY_SHARE = 0.6
+# The entry of a file's metadata that holds the names.
+_METADATA = "rlcircuits"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +49,22 @@ class EdgeScores:
     def __len__(self) -> int:
         return len(self.values)
 
-    def save(self, path: str | Path) -> None:
-        """Write to one safetensors file, names and backend in its metadata."""
+    def save(self, path: str | Path, extra: Mapping[str, Tensor] | None = None) -> None:
+        """Write to one safetensors file, names and backend in its metadata.
+
+        extra: further tensors to keep in the file, which ``load`` leaves alone.
+        """
         names = {"writers": self.graph.writers, "readers": self.graph.readers, "backend": self.backend}
-        tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask}
-        safetensors.torch.save_file(tensors, str(path), metadata={k: json.dumps(v) for k, v in names.items()})
+        tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask, **(extra or {})}
+        # One entry: the library writes several in an order that changes, and equal scores must be equal files.
+        safetensors.torch.save_file(tensors, str(path), metadata={_METADATA: json.dumps(names)})
 
     @classmethod
     def load(cls, path: str | Path) -> EdgeScores:
         """Read what ``save`` wrote. Raises RLCircuitsError if the file is missing, damaged or another kind."""
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
-                metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+                metadata = json.loads((file.metadata() or {})[_METADATA])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
             return cls(tensors["values"], tensors["loss"], graph, metadata["backend"])
@@ -109,29 +115,70 @@ def attribute(
             the context, a model that is not mapped, a non-finite loss, or no memory for one sequence.
     """
     checkpoint = Checkpoint.of(model)
-    parts = checkpoint.parts
     name = choose_backend(backend)
-    if padding_side not in ("left", "right"):
-        raise RLCircuitsError(f"padding_side is {padding_side!r}; it must be left or right")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise RLCircuitsError(f"batch_tokens is {batch_tokens}; at least one token is needed")
-    graph = build_graph(len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel)
-    check_sequences(sequences, vocabulary=parts.vocabulary, context=parts.context)
-    if corrupted is not None:
-        _check_corrupted(sequences, corrupted)
-        check_sequences(corrupted, vocabulary=parts.vocabulary, context=parts.context, what="corrupted sequence")
-
+    graph = graph_of(checkpoint, granularity)
+    plan = plan_attribution(checkpoint, sequences, batch_tokens)
     values = torch.zeros(len(sequences), *graph.mask.shape)
     loss = torch.zeros(len(sequences))
-    todo = plan_batches(sequences, range(len(sequences)), batch_tokens or _default_batch_tokens(checkpoint))
-    with frozen(checkpoint.model), progress_bar(progress) as bar:
+    with progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(sequences))
+        for indices, scores, losses in attribute_batches(
+            checkpoint, sequences, plan, graph, name, corrupted=corrupted, padding_side=padding_side
+        ):
+            values[list(indices)] = scores
+            loss[list(indices)] = losses
+            bar.advance(task, len(indices))
+    return EdgeScores(values, loss, graph, name)
+
+
+def graph_of(checkpoint: Checkpoint, granularity: str) -> EdgeGraph:
+    """The graph of a checkpoint. Raises RLCircuitsError for an unknown granularity."""
+    parts = checkpoint.parts
+    return build_graph(len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel)
+
+
+def plan_attribution(
+    checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], batch_tokens: int | None = None
+) -> list[tuple[int, ...]]:
+    """The batches that :func:`attribute` would make, as indices of ``sequences``, longest first.
+
+    Raises RLCircuitsError for a budget below one token or a sequence the model cannot score.
+    """
+    if batch_tokens is not None and batch_tokens < 1:
+        raise RLCircuitsError(f"batch_tokens is {batch_tokens}; at least one token is needed")
+    check_sequences(sequences, vocabulary=checkpoint.parts.vocabulary, context=checkpoint.parts.context)
+    return plan_batches(sequences, range(len(sequences)), batch_tokens or _default_batch_tokens(checkpoint))
+
+
+def attribute_batches(
+    checkpoint: Checkpoint,
+    sequences: Sequence[AnswerSequence],
+    plan: Sequence[tuple[int, ...]],
+    graph: EdgeGraph,
+    backend: str,
+    *,
+    corrupted: Sequence[AnswerSequence] | None = None,
+    padding_side: PaddingSide = "right",
+) -> Generator[tuple[tuple[int, ...], Tensor, Tensor], None, None]:
+    """Score batch after batch of ``plan``: the indices, scores [batch, W, R] and losses [batch], on the CPU.
+
+    A batch that does not fit the memory is halved, and so are all after it that are as large. The model is
+    frozen while the generator runs. Raises RLCircuitsError as :func:`attribute` does.
+    """
+    if padding_side not in ("left", "right"):
+        raise RLCircuitsError(f"padding_side is {padding_side!r}; it must be left or right")
+    if corrupted is not None:
+        _check_corrupted(sequences, corrupted)
+        parts = checkpoint.parts
+        check_sequences(corrupted, vocabulary=parts.vocabulary, context=parts.context, what="corrupted sequence")
+    todo = list(plan)
+    with frozen(checkpoint.model):
         while todo:
             indices = todo[0]
             batch = make_batch(sequences, indices, padding_side).to(checkpoint.device)
             other = None if corrupted is None else make_batch(corrupted, indices, padding_side).to(checkpoint.device)
             try:
-                scores, losses = _attribute_batch(checkpoint, graph, batch, other, name)
+                scores, losses = _attribute_batch(checkpoint, graph, batch, other, backend)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
@@ -141,11 +188,8 @@ def attribute(
                 error.__traceback__ = None
                 _return_memory()
                 continue
-            values[list(indices)] = scores
-            loss[list(indices)] = losses
-            bar.advance(task, len(indices))
             todo.pop(0)
-    return EdgeScores(values, loss, graph, name)
+            yield indices, scores, losses
 
 
 def _attribute_batch(
@@ -216,7 +260,7 @@ def _halved_budget(indices: tuple[int, ...], sequences: Sequence[AnswerSequence]
     warnings.warn(
         f"out of memory on a batch of {len(indices)} sequences of up to {longest} tokens; "
         f"going on with half as many (batch_tokens={budget} avoids the failed attempt)",
-        stacklevel=3,
+        stacklevel=4,
     )
     return budget
 

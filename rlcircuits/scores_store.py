@@ -1,0 +1,181 @@
+"""Edge scores kept batch by batch, so that a killed attribution goes on where it was.
+
+A store's folder has one folder a run: ``manifest.json``, written first, says what is scored and in which
+batches; each finished batch is a safetensors file of its own, put in its place only once it is whole. Since the
+batches are those of the manifest, a resumed run computes each score as an uninterrupted one would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
+from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.contraction import choose_backend
+from rlcircuits.durable import kept_path, key_of, only_writer, short_name, write_whole
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.graph import check_granularity
+from rlcircuits.progress import progress_bar
+from rlcircuits.sequences import AnswerSequence
+from rlcircuits.source import Source
+
+__all__ = ["attribute_stored"]
+
+FORMAT = "rlcircuits-scores"
+VERSION = 1
+"""Changes whenever the same inputs may give other scores, or another layout on disk."""
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What is scored, of which weights and how; `batches` are indices of the sequences."""
+
+    format: str
+    version: int
+    key: str
+    model: str
+    fingerprint: str
+    sequences: str
+    granularity: str
+    backend: str
+    batch_tokens: int | None
+    batches: tuple[tuple[int, ...], ...]
+
+
+_MANIFEST: TypeAdapter[_Manifest] = TypeAdapter(_Manifest)
+
+
+def attribute_stored(
+    model: Source | Checkpoint,
+    sequences: Sequence[AnswerSequence],
+    granularity: str = "sublayer",
+    *,
+    batch_tokens: int | None = None,
+    backend: str | None = None,
+    progress: bool = False,
+    store: str | Path | None = None,
+) -> EdgeScores:
+    """Score every edge for every sequence, as :func:`~rlcircuits.attribution.attribute` does, and keep the scores.
+
+    store: a folder. Each batch's scores are kept in it as they are made, under a key of the source's
+    fingerprint, the sequences and the options. A run that was killed goes on with the batches it lacks; one
+    that is complete loads no model. Without a store nothing is kept.
+
+    Raises RLCircuitsError for what ``attribute`` refuses, a store with a checkpoint that is already loaded (it
+    has no fingerprint), a run that another process is making, and damaged files.
+    """
+    if store is None:
+        checkpoint = model if isinstance(model, Checkpoint) else model.load()
+        return attribute(checkpoint, sequences, granularity, batch_tokens, backend, progress=progress)
+    if isinstance(model, Checkpoint):
+        raise RLCircuitsError(
+            f"a store knows scores by their source's fingerprint, and {model.name} is a loaded checkpoint; "
+            "give a source, such as CheckpointSource(folder)"
+        )
+    check_granularity(granularity)
+    if not sequences:
+        raise RLCircuitsError("there are no sequences to score")
+    wanted: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "fingerprint": model.fingerprint(),
+        "sequences": key_of([[s.prompt_ids, s.answer_ids] for s in sequences]),
+        "granularity": granularity,
+        "batch_tokens": batch_tokens,
+    }
+    key = key_of(wanted | {"backend": backend})
+    folder = kept_path(Path(store), (short_name(model.name), granularity), key)
+    if len(_done(folder)) < len(sequences):
+        with only_writer(folder):
+            folder.mkdir(exist_ok=True)
+            checkpoint = model.load()
+            manifest = _read_manifest(folder, key)
+            if manifest is None:
+                plan = tuple(plan_attribution(checkpoint, sequences, batch_tokens))
+                chosen = choose_backend(backend)
+                manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=plan)
+                write_whole(folder / MANIFEST, partial(_write_manifest, manifest))
+            _make_rest(checkpoint, sequences, manifest, folder, progress)
+    return _assembled(folder, len(sequences))
+
+
+def _make_rest(
+    checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], manifest: _Manifest, folder: Path, progress: bool
+) -> None:
+    """Make and keep the batches of the manifest that are not in the folder yet."""
+    done = _done(folder)
+    # A batch halved for lack of memory may be there in part.
+    rest = [tuple(index for index in batch if index not in done) for batch in manifest.batches]
+    graph = graph_of(checkpoint, manifest.granularity)
+    batches = attribute_batches(checkpoint, sequences, [batch for batch in rest if batch], graph, manifest.backend)
+    with closing(batches), progress_bar(progress) as bar:
+        task = bar.add_task("attribution", total=len(sequences), completed=len(done))
+        for indices, values, losses in batches:
+            scores = EdgeScores(values, losses, graph, manifest.backend)
+            places = {"indices": torch.tensor(indices)}
+            write_whole(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=places))
+            bar.advance(task, len(indices))
+
+
+def _done(folder: Path) -> set[int]:
+    """The sequences whose scores are in the folder."""
+    return {index for file in _batch_files(folder) for index in _indices(file)}
+
+
+def _assembled(folder: Path, count: int) -> EdgeScores:
+    """The scores of all batches in the folder, in the sequences' order."""
+    whole: EdgeScores | None = None
+    for file in _batch_files(folder):
+        part, indices = EdgeScores.load(file), _indices(file)
+        if whole is None:
+            values = torch.zeros(count, *part.graph.mask.shape)
+            whole = EdgeScores(values, torch.zeros(count), part.graph, part.backend)
+        if not part.graph.same_as(whole.graph) or len(part) != len(indices) or not max(indices) < count:
+            raise RLCircuitsError(f"{file} is not of one run with the other files in its folder; remove the folder")
+        whole.values[indices] = part.values
+        whole.loss[indices] = part.loss
+    assert whole is not None, "a run has at least one batch"
+    return whole
+
+
+def _batch_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("batch-*.safetensors"))
+
+
+def _indices(file: Path) -> list[int]:
+    try:
+        with safetensors.safe_open(str(file), framework="pt") as opened:
+            return opened.get_tensor("indices").tolist()  # type: ignore[no-any-return]
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RLCircuitsError(f"{file} cannot be read as a batch of edge scores: {error}") from error
+
+
+def _read_manifest(folder: Path, key: str) -> _Manifest | None:
+    """The manifest in the folder; None where there is none yet."""
+    file = folder / MANIFEST
+    if not file.is_file():
+        return None
+    try:
+        manifest = _MANIFEST.validate_json(file.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RLCircuitsError(f"{file}, field {where!r}: {first['msg']}") from error
+    if manifest.key != key:
+        raise RLCircuitsError(f"{file}: these scores were made for other settings; move the folder away")
+    return manifest
+
+
+def _write_manifest(manifest: _Manifest, path: Path) -> None:
+    path.write_bytes(_MANIFEST.dump_json(manifest))
