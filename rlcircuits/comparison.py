@@ -1,32 +1,56 @@
-"""Before and after on the same questions: every metric's paired difference, with its interval and p-values.
+"""Before and after on the same questions: what was measured of a pair, with its noise controls.
 
-The unit is the question. Each metric gives one number a question and model; the effect is judged on the
-paired differences, after minus before, by Wilcoxon's signed-rank test (it stays calibrated at a few dozen
-questions, where normal-theory error bars do not), and sized by a bootstrap interval of the mean difference.
-Accuracy is compared over all the questions asked, by McNemar's exact test. What the numbers should be is
-none of this module's business: see :mod:`rlcircuits.expectations`.
+Each metric gives one number a question and model; :mod:`rlcircuits.effects` makes effects of them. What the
+numbers should be is none of this module's business: see :mod:`rlcircuits.expectations`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BeforeValidator, PlainSerializer
-from scipy import stats
 
 from rlcircuits import metrics
+from rlcircuits.effects import (
+    AccuracyEffect,
+    Effect,
+    Number,
+    Shift,
+    compare_accuracy,
+    paired_effect,
+    paired_effects,
+    shift,
+    signed_rank,
+)
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.expectations import GATE_METRICS, profile_for
 from rlcircuits.metrics import Float64Array
-from rlcircuits.pairing import Pairing
+from rlcircuits.pairing import ControlPairing, Pairing
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers
     from rlcircuits.attribution import EdgeScores
     from rlcircuits.graph import EdgeGraph
 
-Alternative = Literal["two-sided", "greater", "less"]
+__all__ = [
+    "CONTROL_METRICS",
+    "LABELS",
+    "AccuracyEffect",
+    "Comparison",
+    "Control",
+    "ControlEffect",
+    "Effect",
+    "Group",
+    "Number",
+    "Shift",
+    "check_same_graph",
+    "compare",
+    "compare_accuracy",
+    "paired_effect",
+    "signed_rank",
+]
 
 LABELS = {
     "intensity": "activation intensity",
@@ -41,62 +65,32 @@ LABELS = {
 }
 """Every metric compared, by its name in a :class:`Comparison`, with the words for it."""
 
-CONFIDENCE = 0.95
-"""Of the bootstrap interval."""
+CONTROL_METRICS = (*GATE_METRICS, "loss", "intensity_over_loss")
+"""The metrics that are measured on the noise controls too."""
 
-RESAMPLES = 9999
-"""Of the bootstrap."""
 
-BOOTSTRAP_SEED = 42
-"""The interval is the same from run to run."""
+@dataclass(frozen=True, eq=False)
+class Control:
+    """What one noise draw answered and scored: what :func:`compare` makes a :class:`ControlEffect` of."""
 
-Number = Annotated[
-    float,
-    BeforeValidator(lambda value: float("nan") if value is None else value),
-    PlainSerializer(lambda value: None if np.isnan(value) else value, when_used="json"),
-]
-"""A float whose NaN is null in JSON, which knows no NaN."""
+    draw: int
+    answers: Answers
+    paired: ControlPairing
+    scores: EdgeScores | None
+    """Row i is of the pairing's question ``paired.places[i]``. None where there were too few to be scored."""
 
 
 @dataclass(frozen=True)
-class Effect:
-    """One metric before and after, over the questions where both are defined (not NaN)."""
+class ControlEffect:
+    """What one draw of noise of the update's size did: the base with noise against the base."""
 
-    metric: str
-    before: Number
-    """Mean over the questions."""
-    after: Number
-    change: Number
-    """(after - before) / abs(before), of the means."""
-    win_share: Number
-    """Share of questions on which the metric rose; ties count half."""
-    interval: tuple[Number, Number]
-    """95 % bootstrap interval of the mean difference, in the metric's own unit."""
-    p_up: float
-    """One-sided p of Wilcoxon's signed-rank test: the metric rose."""
-    p_down: float
-    """The same: the metric fell."""
-    p_two_sided: float
-    questions: int
-    """Questions where the metric is defined in both."""
-    before_values: tuple[Number, ...]
-    """One a question, in the order of the comparison's questions."""
-    after_values: tuple[Number, ...]
-
-
-@dataclass(frozen=True)
-class AccuracyEffect:
-    """Accuracy before and after, on all the questions that both models were asked."""
-
-    before: float
-    after: float
-    asked: int
-    lost: int
-    """Right before, wrong after."""
-    gained: int
-    """Wrong before, right after."""
-    p_fall: float
-    """One-sided p of McNemar's exact test: accuracy fell."""
+    draw: int
+    accuracy: float
+    """On all the questions asked, as the pair's."""
+    k: int
+    """The compared questions that it answered right, with a length near before's."""
+    shifts: dict[str, Shift]
+    """By metric, :data:`CONTROL_METRICS`. Empty where k is too small to say anything."""
 
 
 @dataclass(frozen=True)
@@ -116,22 +110,34 @@ class Comparison:
     """The checkpoint's folder or hub id."""
     after: str
     algorithm: str
+    profile: str
+    """Name of the expectations it is held against; see :data:`rlcircuits.expectations.PROFILES`."""
     questions: str
     """The question set's name."""
     split: str
     granularity: str
+    engine: str
+    """What generated the answers."""
     sampling: dict[str, int | float]
     """How both models' answers were drawn: the fields of :class:`~rlcircuits.answers.Sampling`."""
+    prompting: dict[str, Any] | None
+    """How questions became prompts: the fields of :class:`~rlcircuits.prompting.PromptingUsed`, where known."""
+    score_on: str
+    """Whose answers were scored; see :data:`rlcircuits.pairing.SCORE_ON`."""
     alpha: float
     balance: float
     question_ids: tuple[str, ...]
     t_cut: int
     ref: float
     funnel: dict[str, int]
+    dropped: dict[str, tuple[str, ...]]
+    """The questions that each stage of the funnel dropped."""
     note: str | None
     accuracy: AccuracyEffect
     effects: dict[str, Effect]
     """By metric, in the order of :data:`LABELS`."""
+    controls: tuple[ControlEffect, ...]
+    """The noise draws; none where no control was asked for."""
     by_reader_kind: dict[str, Group]
     by_layer_band: dict[str, Group]
 
@@ -150,11 +156,16 @@ def compare(
     *,
     name: str,
     algorithm: str,
+    profile: str | None = None,
+    engine: str = "transformers",
+    controls: Sequence[Control] = (),
 ) -> Comparison:
     """Compare two checkpoints' scores (row i: question i of `pairing`) and answers.
 
-    Raises RLCircuitsError where the two graphs differ, the scores are not of the pairing's questions, or
-    the answers share no question.
+    `profile` says what the pair is held against; by default it is the algorithm's. `engine` generated the answers.
+
+    Raises RLCircuitsError where the two graphs differ, the scores are not of the pairing's questions, the
+    answers share no question, or the algorithm has no profile and none is named.
     """
     check_same_graph(before, after)
     wanted = len(pairing.question_ids)
@@ -164,24 +175,31 @@ def compare(
                 f"the {side} scores are of {len(scores.values)} sequences; the pairing has {wanted} questions"
             )
     first, second = _all_metrics(before, after)
+    drawn = tuple(_control_effect(control, first) for control in controls)
     return Comparison(
         name=name,
         before=before_answers.model,
         after=after_answers.model,
         algorithm=algorithm,
+        profile=profile or profile_for(algorithm).name,
         questions=before_answers.question_set,
         split=before_answers.split,
         granularity=before.graph.granularity,
+        engine=engine,
         sampling=asdict(before_answers.sampling),
+        prompting=None if before_answers.prompting is None else before_answers.prompting.model_dump(),
+        score_on=pairing.score_on,
         alpha=pairing.alpha,
         balance=pairing.balance,
         question_ids=pairing.question_ids,
         t_cut=pairing.t_cut,
         ref=pairing.ref,
         funnel=dict(pairing.funnel),
-        note=pairing.note,
+        dropped=dict(pairing.dropped_ids),
+        note=_notes(pairing, drawn),
         accuracy=compare_accuracy(before_answers, after_answers),
-        effects={metric: paired_effect(metric, first[metric], second[metric]) for metric in LABELS},
+        effects=paired_effects(first, second),
+        controls=drawn,
         by_reader_kind=_groups(metrics.intensity_by_reader_kind(before), metrics.intensity_by_reader_kind(after)),
         by_layer_band=_groups(metrics.intensity_by_layer_band(before), metrics.intensity_by_layer_band(after)),
     )
@@ -197,57 +215,35 @@ def check_same_graph(before: EdgeScores, after: EdgeScores) -> None:
         )
 
 
-def paired_effect(metric: str, before: Float64Array, after: Float64Array) -> Effect:
-    """One metric's effect from its value on each question: float64 [K] before and after, NaN where undefined.
-
-    Questions where either is NaN are left out; ``questions`` counts the others. No question left, or no
-    difference anywhere, has p = 1.
-    """
-    defined = ~(np.isnan(before) | np.isnan(after))
-    x, y = before[defined], after[defined]
-    difference = y - x
-    mean_x, mean_y = (float(v.mean()) if v.size else float("nan") for v in (x, y))
-    return Effect(
-        metric=metric,
-        before=mean_x,
-        after=mean_y,
-        change=(mean_y - mean_x) / abs(mean_x) if mean_x else float("nan"),
-        win_share=float(np.mean((np.sign(difference) + 1) / 2)) if x.size else float("nan"),
-        interval=_interval(difference),
-        p_up=signed_rank(difference, "greater"),
-        p_down=signed_rank(difference, "less"),
-        p_two_sided=signed_rank(difference, "two-sided"),
-        questions=int(x.size),
-        before_values=tuple(before.tolist()),
-        after_values=tuple(after.tolist()),
-    )
+def _control_effect(control: Control, before: Mapping[str, Float64Array]) -> ControlEffect:
+    shifts = {}
+    if control.scores is not None:
+        places = np.array(control.paired.places, dtype=np.intp)
+        noised = _control_metrics(control.scores)
+        shifts = {metric: shift(before[metric][places], noised[metric]) for metric in CONTROL_METRICS}
+    return ControlEffect(control.draw, control.answers.accuracy, len(control.paired.places), shifts)
 
 
-def signed_rank(difference: Float64Array, alternative: Alternative) -> float:
-    """Give p of Wilcoxon's signed-rank test on differences [K], zeros ranked (Pratt); 1 where all are zero."""
-    if not difference.any():
-        return 1.0
-    return float(stats.wilcoxon(difference, zero_method="pratt", alternative=alternative).pvalue)
+def _notes(pairing: Pairing, controls: Sequence[ControlEffect]) -> str | None:
+    notes = [pairing.note] if pairing.note else []
+    notes += [
+        f"noise draw {control.draw} answered only {control.k} of the compared questions right, "
+        f"too few to be scored, so that no effect can exceed it"
+        for control in controls
+        if not control.shifts
+    ]
+    return "; ".join(notes) or None
 
 
-def compare_accuracy(before: Answers, after: Answers) -> AccuracyEffect:
-    """Accuracy on every question both were asked, and McNemar's exact one-sided test for a fall."""
-    left = {item.question_id: item.correct for item in before.items}
-    right = {item.question_id: item.correct for item in after.items}
-    asked = [question for question in left if question in right]
-    if not asked:
-        raise RLCircuitsError("before and after answered no question in common; accuracy needs the same questions")
-    lost = sum(left[q] and not right[q] for q in asked)
-    gained = sum(right[q] and not left[q] for q in asked)
-    fall = stats.binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue if lost + gained else 1.0
-    return AccuracyEffect(
-        before=sum(left[q] for q in asked) / len(asked),
-        after=sum(right[q] for q in asked) / len(asked),
-        asked=len(asked),
-        lost=lost,
-        gained=gained,
-        p_fall=float(fall),
-    )
+def _control_metrics(scores: EdgeScores) -> dict[str, Float64Array]:
+    """The metrics of :data:`CONTROL_METRICS`, [S] each."""
+    return {
+        "intensity": metrics.activation_intensity(scores),
+        "complexity": metrics.information_complexity(scores),
+        "kurtosis": metrics.distribution_kurtosis(scores),
+        "loss": np.asarray(scores.loss, dtype=np.float64),
+        "intensity_over_loss": metrics.intensity_over_loss(scores),
+    }
 
 
 def _all_metrics(before: EdgeScores, after: EdgeScores) -> tuple[dict[str, Float64Array], dict[str, Float64Array]]:
@@ -256,11 +252,7 @@ def _all_metrics(before: EdgeScores, after: EdgeScores) -> tuple[dict[str, Float
 
     def measure(scores: EdgeScores) -> dict[str, Float64Array]:
         return {
-            "intensity": metrics.activation_intensity(scores),
-            "complexity": metrics.information_complexity(scores),
-            "kurtosis": metrics.distribution_kurtosis(scores),
-            "loss": np.asarray(scores.loss, dtype=np.float64),
-            "intensity_over_loss": metrics.intensity_over_loss(scores),
+            **_control_metrics(scores),
             "complexity_shared": metrics.information_complexity(scores, "histogram-shared", value_range=shared),
             "complexity_mass": metrics.information_complexity(scores, "mass"),
             "effective_edges": metrics.effective_edges(scores),
@@ -268,23 +260,6 @@ def _all_metrics(before: EdgeScores, after: EdgeScores) -> tuple[dict[str, Float
         }
 
     return measure(before), measure(after)
-
-
-def _interval(difference: Float64Array) -> tuple[float, float]:
-    """Bootstrap interval of the mean difference; a point where all differences are the same."""
-    if not difference.size:
-        return (float("nan"), float("nan"))
-    if np.ptp(difference) == 0:
-        return (float(difference[0]), float(difference[0]))
-    result: Any = stats.bootstrap(
-        (difference,),
-        np.mean,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        method="BCa",
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
-    )
-    return (float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
 def _size(graph: EdgeGraph) -> str:

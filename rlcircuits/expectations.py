@@ -3,13 +3,23 @@
 One table, :data:`PROFILES`, says which directions are asserted for which algorithm. The asserted directions
 are those that arXiv 2509.21044 reports for online RL; for everything else the directions are reported only.
 
-The three metrics of a profile are judged together: the verdict holds only if *all* of them moved as
-expected, each at level :data:`ALPHA`. This is an intersection-union test, whose own level is at most ALPHA,
-so the three tests need no correction for being three.
+The rule, fixed in advance: a metric's effect **counts** in a direction when
 
-A change that passes is a real change over the questions. That it is the *algorithm's* doing needs a control
-(the same base with noise, or with supervised training), and raw intensity follows surprise, so that a verdict
-always shows the loss and the accuracy beside it.
+1. Wilcoxon's signed-rank test on the questions' paired differences, one-sided in that direction, gives
+   p < :data:`ALPHA`; and
+2. it exceeds the matched control: the base with random noise of the update's norm, tensor by tensor, some
+   draws of it (:mod:`rlcircuits.controls`). It exceeds it when that end of the 95 % interval of the pair's mean
+   difference which is nearer to zero lies, in that direction, beyond the mean difference of *every* draw.
+   A draw that answered too few of the questions right to be measured cannot be exceeded.
+
+Where no control was measured only the first is asked for, and the verdict says ``no control``.
+
+Online RL (``online-rl``) is held to all three metrics at once. Each is tested at its full level, so this is an
+intersection-union test, whose own level is at most ALPHA: the three need no correction for being three. A
+``control`` (supervised training) is held to the opposite: not all three may count. ``preference`` and
+``rejection`` are reported. Accuracy must not fall, whatever the profile.
+
+Raw intensity follows surprise, so that a verdict always shows the loss and the accuracy beside it.
 """
 
 from __future__ import annotations
@@ -22,12 +32,16 @@ from typing import TYPE_CHECKING, Literal
 from rlcircuits.errors import RLCircuitsError
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison import AccuracyEffect, Comparison, Effect
+    from rlcircuits.comparison import Comparison
+    from rlcircuits.effects import AccuracyEffect, Effect, Shift
 
 Direction = Literal["up", "down"]
 
 GATE_METRICS = ("intensity", "complexity", "kurtosis")
 """The three metrics the gate judges, in the order they are shown."""
+
+ACCURACY = "accuracy"
+NOT_ONLINE_RL = "not-online-rl"
 
 ALPHA = 0.01
 """Level of each metric's one-sided Wilcoxon signed-rank test."""
@@ -35,6 +49,9 @@ ALPHA = 0.01
 ACCURACY_LEVEL = 0.05
 """Level of McNemar's one-sided test for a fall in accuracy. Looser than ALPHA, since here a small p is the
 bad news: the gate should notice damage early."""
+
+ONLINE_RL: Mapping[str, Direction] = MappingProxyType({"intensity": "up", "complexity": "up", "kurtosis": "down"})
+"""Where the paper saw the metrics go after online RL."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +61,20 @@ class Profile:
     name: str
     meaning: str
     algorithms: tuple[str, ...]
-    expected: Mapping[str, Direction]
+    expected: Mapping[str, Direction] = field(default_factory=lambda: MappingProxyType({}))
     """Direction asserted, by metric. Metrics not named are reported. Accuracy must never fall."""
+    not_online_rl: bool = False
+    """It is asserted that the pair is not read as online RL."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What a verdict says something of, in order: the metrics, accuracy, and what else the profile asserts."""
+        return (*GATE_METRICS, ACCURACY, *([NOT_ONLINE_RL] if self.not_online_rl else []))
+
+    @property
+    def asserted(self) -> tuple[str, ...]:
+        """Those of the measures of which the profile asserts something."""
+        return tuple(measure for measure in self.measures if measure in self.expected or measure not in GATE_METRICS)
 
 
 PROFILES: tuple[Profile, ...] = (
@@ -53,19 +82,23 @@ PROFILES: tuple[Profile, ...] = (
         name="online-rl",
         meaning="trained on its own sampled answers by their reward",
         algorithms=("grpo", "ppo", "rloo", "reinforce", "dapo"),
-        expected=MappingProxyType({"intensity": "up", "complexity": "up", "kurtosis": "down"}),
+        expected=ONLINE_RL,
     ),
     Profile(
         name="preference",
         meaning="trained on pairs of preferred and rejected answers; weak or inconsistent in the paper",
-        algorithms=("dpo", "ipo", "kto", "orpo", "simpo"),
-        expected=MappingProxyType({}),
+        algorithms=("dpo", "dpo-onpolicy", "ipo", "kto", "orpo", "simpo"),
+    ),
+    Profile(
+        name="rejection",
+        meaning="trained on its own right answers as if they were demonstrations; between online RL and none",
+        algorithms=("rft",),
     ),
     Profile(
         name="control",
-        meaning="no reinforcement learning: what the metrics do without it",
-        algorithms=("sft", "rft", "noise"),
-        expected=MappingProxyType({}),
+        meaning="no reinforcement learning: must not be read as online RL",
+        algorithms=("sft", "sft-more", "sft-clean", "noise"),
+        not_online_rl=True,
     ),
 )
 
@@ -83,16 +116,25 @@ def profile_for(algorithm: str) -> Profile:
     raise RLCircuitsError(f"algorithm is {algorithm!r}; it must be one of {', '.join(algorithms())}")
 
 
+def profile_named(name: str) -> Profile:
+    """Find a profile by its name. Raises RLCircuitsError for an unknown one."""
+    for profile in PROFILES:
+        if name == profile.name:
+            return profile
+    raise RLCircuitsError(f"profile is {name!r}; it must be one of {', '.join(p.name for p in PROFILES)}")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of a verdict."""
 
     measure: str
-    """A metric's name, or ``accuracy``."""
+    """A metric's name, ``accuracy`` or ``not-online-rl``."""
     expected: Direction | None
-    """None where the direction is reported and not asserted."""
+    """None where no direction is asserted."""
     p: float
-    """One-sided for an asserted direction, two-sided for a reported one; for accuracy that of a fall."""
+    """One-sided for an asserted direction, two-sided for a reported one; for accuracy that of a fall; for
+    ``not-online-rl`` the largest of the three one-sided ones in online RL's directions."""
     holds: bool | None
     """None where nothing was asserted."""
     words: str
@@ -103,70 +145,137 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a comparison shows what its algorithm's profile expects."""
+    """Whether a comparison shows what its profile expects."""
 
     profile: Profile
     findings: Mapping[str, Finding]
     """By metric: the three that the gate judges."""
     accuracy: Finding
+    not_online_rl: Finding | None
+    """None where the profile does not assert it."""
+
+    @property
+    def all_findings(self) -> Mapping[str, Finding]:
+        """By measure, :attr:`Profile.measures`."""
+        last = (self.accuracy, *([self.not_online_rl] if self.not_online_rl else []))
+        return {**self.findings, **{finding.measure: finding for finding in last}}
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The measures for which what was asserted does not hold."""
+        return tuple(measure for measure, finding in self.all_findings.items() if finding.holds is False)
 
     @property
     def holds(self) -> bool:
-        """No asserted direction failed, and accuracy did not fall."""
-        return all(finding.holds is not False for finding in (*self.findings.values(), self.accuracy))
+        """Nothing that was asserted failed, and accuracy did not fall."""
+        return not self.failed
 
     @property
     def words(self) -> str:
         """``holds``, or ``does not hold: complexity, accuracy``."""
-        failed = [f.measure for f in (*self.findings.values(), self.accuracy) if f.holds is False]
-        return f"does not hold: {', '.join(failed)}" if failed else "holds"
+        return f"does not hold: {', '.join(self.failed)}" if self.failed else "holds"
 
 
 def judge(comparison: Comparison) -> Verdict:
-    """Hold a comparison against its algorithm's profile. Raises RLCircuitsError for an unknown algorithm."""
-    profile = profile_for(comparison.algorithm)
+    """Hold a comparison against its profile. Raises RLCircuitsError for an unknown profile."""
+    profile = profile_named(comparison.profile)
     return Verdict(
         profile=profile,
         findings={metric: _judge_effect(comparison, metric, profile.expected.get(metric)) for metric in GATE_METRICS},
         accuracy=_judge_accuracy(comparison),
+        not_online_rl=_judge_not_online_rl(comparison) if profile.not_online_rl else None,
     )
 
 
-def direction(effect: Effect) -> Direction | None:
+def direction(effect: Effect | Shift) -> Direction | None:
     """Where a metric went, None where neither one-sided test is below ALPHA."""
     if effect.p_up < ALPHA:
         return "up"
     return "down" if effect.p_down < ALPHA else None
 
 
+def exceeds_control(comparison: Comparison, metric: str, towards: Direction) -> bool | None:
+    """Whether a metric's effect lies beyond every noise draw's, by the rule above; None without a control."""
+    if not comparison.controls:
+        return None
+    low, high = comparison.effects[metric].interval
+    draws = [control.shifts[metric].difference for control in comparison.controls if control.shifts]
+    if len(draws) < len(comparison.controls):
+        return False
+    return all(low > draw for draw in draws) if towards == "up" else all(high < draw for draw in draws)
+
+
+def counts(comparison: Comparison, metric: str, towards: Direction) -> bool:
+    """Whether a metric's effect counts in this direction, by the rule above."""
+    return (
+        direction(comparison.effects[metric]) == towards and exceeds_control(comparison, metric, towards) is not False
+    )
+
+
+def reads_as_online_rl(comparison: Comparison) -> bool:
+    """Whether all three metrics count in the directions of online RL."""
+    return all(counts(comparison, metric, towards) for metric, towards in ONLINE_RL.items())
+
+
+def control_reads_as_online_rl(shifts: Mapping[str, Shift]) -> bool:
+    """Whether noise alone moved all three metrics as online RL does, each at level ALPHA."""
+    return bool(shifts) and all(direction(shifts[metric]) == towards for metric, towards in ONLINE_RL.items())
+
+
 def _judge_effect(comparison: Comparison, metric: str, expected: Direction | None) -> Finding:
     effect = comparison.effects[metric]
     went = direction(effect)
-    seen = went or "no clear change"
+    seen: str = went or "no clear change"
+    beyond = exceeds_control(comparison, metric, went) if went else None
     p = {"up": effect.p_up, "down": effect.p_down, None: effect.p_two_sided}[expected]
+    if went and beyond is False:
+        seen = f"{went}, not beyond noise"
     if expected is None:
         holds, words = None, f"{seen} (reported)"
-    elif went == expected:
-        holds, words = True, f"{seen} as expected"
-    else:
+    elif went != expected:
         holds, words = False, f"{seen}, expected {expected}"
-    return Finding(metric, expected, p, holds, words, _effect_message(comparison, effect, words, expected, p))
+    elif beyond is False:
+        holds, words = False, seen
+    else:
+        holds, words = True, f"{seen} as expected" + (", no control" if beyond is None else "")
+    message = "\n".join(
+        [
+            f"{comparison.name} ({comparison.algorithm}), {metric}: {words}",
+            *_effect_lines(effect, p, expected),
+            _control_line(comparison, metric),
+            _loss_line(comparison),
+        ]
+    )
+    return Finding(metric, expected, p, holds, words, message)
 
 
-def _effect_message(comparison: Comparison, effect: Effect, words: str, expected: Direction | None, p: float) -> str:
-    loss = comparison.effects["loss"]
+def _effect_lines(effect: Effect, p: float, expected: Direction | None) -> list[str]:
     low, high = effect.interval
     test = f"one-sided Wilcoxon signed-rank test for {expected}, level {ALPHA:g}" if expected else "two-sided Wilcoxon"
-    return "\n".join(
-        [
-            f"{comparison.name} ({comparison.algorithm}), {effect.metric}: {words}",
-            f"  {effect.before:.4g} → {effect.after:.4g} ({effect.change:+.1%}), mean over"
-            f" K = {effect.questions} questions; it rose on {effect.win_share:.0%} of them",
-            f"  p = {p:.2g} ({test})",
-            f"  95 % interval of the mean difference: [{low:.3g}, {high:.3g}]",
-            f"  loss {loss.before:.4g} → {loss.after:.4g} ({loss.change:+.1%}): raw intensity follows"
-            " surprise, so read it beside the loss",
-        ]
+    return [
+        f"  {effect.before:.4g} → {effect.after:.4g} ({effect.change:+.1%}), mean over"
+        f" K = {effect.questions} questions; it rose on {effect.win_share:.0%} of them",
+        f"  p = {p:.2g} ({test})",
+        f"  95 % interval of the mean difference: [{low:.3g}, {high:.3g}]",
+    ]
+
+
+def _control_line(comparison: Comparison, metric: str) -> str:
+    if not comparison.controls:
+        return "  no control was measured: only p is judged"
+    draws = [
+        f"{control.shifts[metric].difference:+.3g}" if control.shifts else f"not measurable ({control.k} right answers)"
+        for control in comparison.controls
+    ]
+    accuracies = ", ".join(f"{control.accuracy:.3f}" for control in comparison.controls)
+    return f"  noise of the update's norm, mean difference by draw: {', '.join(draws)} (accuracy {accuracies})"
+
+
+def _loss_line(comparison: Comparison) -> str:
+    loss, ratio = comparison.effects["loss"], comparison.effects["intensity_over_loss"]
+    return (
+        f"  loss {loss.before:.4g} → {loss.after:.4g} ({loss.change:+.1%}), intensity / loss {ratio.change:+.1%}:"
+        " raw intensity follows surprise, so read it beside the loss"
     )
 
 
@@ -182,4 +291,24 @@ def _judge_accuracy(comparison: Comparison) -> Finding:
             f"  p = {effect.p_fall:.2g} (one-sided exact McNemar test for a fall, level {ACCURACY_LEVEL:g})",
         ]
     )
-    return Finding("accuracy", None, effect.p_fall, holds, words, message)
+    return Finding(ACCURACY, None, effect.p_fall, holds, words, message)
+
+
+def _judge_not_online_rl(comparison: Comparison) -> Finding:
+    holds = not reads_as_online_rl(comparison)
+    words = "not read as online RL" if holds else "read as online RL"
+    p = {metric: _one_sided(comparison.effects[metric], towards) for metric, towards in ONLINE_RL.items()}
+    lines = [f"{comparison.name} ({comparison.algorithm}) is {words}"]
+    for metric, towards in ONLINE_RL.items():
+        effect = comparison.effects[metric]
+        verb = "counts" if counts(comparison, metric, towards) else "does not count"
+        lines += [
+            f"  {metric}: {verb} as {towards}",
+            *(f"  {line}" for line in _effect_lines(effect, p[metric], towards)),
+        ]
+        lines.append(f"  {_control_line(comparison, metric)}")
+    return Finding(NOT_ONLINE_RL, None, max(p.values()), holds, words, "\n".join([*lines, _loss_line(comparison)]))
+
+
+def _one_sided(effect: Effect, towards: Direction) -> float:
+    return effect.p_up if towards == "up" else effect.p_down

@@ -18,8 +18,8 @@ Every function raises :class:`RLCircuitsError` where a score is NaN or infinite,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,13 +48,16 @@ HISTOGRAM_BINS = 64
 TOP_FRACTION = 0.01
 """The share of edges that :func:`top_share` calls the top."""
 
+BLOCK_NUMBERS = 2**21
+"""Scores taken at a time, in float64: 16 MiB."""
+
 LAYER_BANDS = ("early", "middle", "late")
 """Thirds of the depth, by the reader's layer; the reader of the final residual counts as late."""
 
 
 def activation_intensity(scores: EdgeScores) -> Float64Array:
     """Mean |w| of each sequence, in nats: float64 [S]."""
-    return _each(scores, lambda w: float(np.abs(w).mean()))
+    return _each(scores, lambda w: np.abs(w).mean(axis=1))
 
 
 def information_complexity(
@@ -78,12 +81,12 @@ def information_complexity(
     if estimator != "histogram-shared":
         if value_range is not None:
             raise RLCircuitsError(f"value_range is for the histogram-shared estimator, not for {estimator}")
-        return _each(scores, _mass_entropy if estimator == "mass" else lambda w: _own_range(w, bins))
+        return _each(
+            scores,
+            _mass_entropy if estimator == "mass" else lambda w: _histogram(w, bins, np.abs(w).max(axis=1)),
+        )
     highs = _shared_highs(value_range, len(scores.values))
-    return np.array(
-        [_histogram(w, bins, high, i) for i, (w, high) in enumerate(zip(edge_vectors(scores), highs, strict=True))],
-        dtype=np.float64,
-    )
+    return _concatenated(_histogram(w, bins, highs[first : first + len(w)], first) for first, w in edge_blocks(scores))
 
 
 def distribution_kurtosis(scores: EdgeScores) -> Float64Array:
@@ -99,10 +102,7 @@ def intensity_over_loss(scores: EdgeScores) -> Float64Array:
 
     Raw intensity follows surprise: a surer model has smaller gradients everywhere. This takes that out.
     """
-    loss = np.asarray(scores.loss, dtype=np.float64)
-    ratio: Float64Array = np.full(loss.shape, np.nan)
-    np.divide(activation_intensity(scores), loss, out=ratio, where=loss != 0)
-    return ratio
+    return _ratio(activation_intensity(scores), np.asarray(scores.loss, dtype=np.float64))
 
 
 def effective_edges(scores: EdgeScores) -> Float64Array:
@@ -110,7 +110,7 @@ def effective_edges(scores: EdgeScores) -> Float64Array:
 
     0 where all scores are zero.
     """
-    return _each(scores, lambda w: float(np.exp(stats.entropy(np.abs(w)))) if w.any() else 0.0)
+    return _each(scores, lambda w: np.where(w.any(axis=1), np.exp(_entropy(np.abs(w))), 0.0))
 
 
 def top_share(scores: EdgeScores, fraction: float = TOP_FRACTION) -> Float64Array:
@@ -121,17 +121,17 @@ def top_share(scores: EdgeScores, fraction: float = TOP_FRACTION) -> Float64Arra
     if not 0 < fraction <= 1:
         raise RLCircuitsError(f"fraction is {fraction}; it must lie in (0, 1]")
 
-    def share(w: Float64Array) -> float:
-        sizes = np.sort(np.abs(w))
-        top = max(round(fraction * w.size), 1)
-        return float(sizes[-top:].sum() / sizes.sum()) if w.any() else float("nan")
+    def share(w: Float64Array) -> Float64Array:
+        sizes = np.sort(np.abs(w), axis=1)
+        top = max(round(fraction * w.shape[1]), 1)
+        return _ratio(sizes[:, -top:].sum(axis=1), sizes.sum(axis=1))
 
     return _each(scores, share)
 
 
 def largest(scores: EdgeScores) -> Float64Array:
     """Largest |w| of each sequence, in nats: float64 [S]. The range that a pair's shared histogram needs."""
-    return _each(scores, lambda w: float(np.abs(w).max()))
+    return _each(scores, lambda w: np.abs(w).max(axis=1))
 
 
 def intensity_by_reader_kind(scores: EdgeScores) -> dict[str, Float64Array]:
@@ -158,27 +158,42 @@ def intensity_by_layer_band(scores: EdgeScores) -> dict[str, Float64Array]:
     return {band: groups[band] for band in LAYER_BANDS if band in groups}
 
 
-def edge_vectors(scores: EdgeScores) -> Iterator[Float64Array]:
-    """Yield the scores of the edges that exist, one float64 vector [E] a sequence.
+def edge_blocks(scores: EdgeScores) -> Iterator[tuple[int, Float64Array]]:
+    """Yield the scores of the edges that exist, some sequences at a time: the first one's place, float64 [n, E].
 
-    One sequence at a time, since a large model's head graph in float64 has no room for all of them.
+    In blocks of :data:`BLOCK_NUMBERS`, since a large model's head graph in float64 has no room for all of them.
     Raises RLCircuitsError where there is no edge, or where a score is not finite.
     """
     mask = np.asarray(scores.graph.mask, dtype=bool)
-    if not mask.any():
+    edges = int(mask.sum())
+    if not edges:
         raise RLCircuitsError("the graph has no edges; a metric needs at least one")
-    for index, matrix in enumerate(scores.values):
-        w = np.asarray(matrix)[mask].astype(np.float64)
-        bad = int(np.count_nonzero(~np.isfinite(w)))
-        if bad:
+    rows = max(BLOCK_NUMBERS // edges, 1)
+    for first in range(0, len(scores.values), rows):
+        w = np.asarray(scores.values[first : first + rows])[:, mask].astype(np.float64)
+        bad = np.count_nonzero(~np.isfinite(w), axis=1)
+        if bad.any():
+            place = int(np.flatnonzero(bad)[0])
             raise RLCircuitsError(
-                f"sequence {index} has {bad} scores of {w.size} that are NaN or infinite; metrics need finite scores"
+                f"sequence {first + place} has {bad[place]} scores of {edges} that are NaN or infinite; "
+                f"metrics need finite scores"
             )
-        yield w
+        yield first, w
 
 
-def _each(scores: EdgeScores, metric: Callable[[Float64Array], float]) -> Float64Array:
-    return np.array([metric(w) for w in edge_vectors(scores)], dtype=np.float64)
+def _each(scores: EdgeScores, metric: Callable[[Float64Array], Float64Array]) -> Float64Array:
+    return _concatenated(metric(w) for _, w in edge_blocks(scores))
+
+
+def _concatenated(blocks: Iterable[Float64Array]) -> Float64Array:
+    return np.concatenate([np.empty(0), *blocks])
+
+
+def _ratio(above: Float64Array, below: Float64Array) -> Float64Array:
+    """One array over another, NaN where the other is 0."""
+    ratio: Float64Array = np.full(below.shape, np.nan)
+    np.divide(above, below, out=ratio, where=below != 0)
+    return ratio
 
 
 def _is_attention(reader: str) -> bool:
@@ -190,28 +205,42 @@ def _intensity_by(scores: EdgeScores, group_of_reader: list[str]) -> dict[str, F
     mask = np.asarray(scores.graph.mask, dtype=bool)
     group_of_edge = np.broadcast_to(np.asarray(group_of_reader), mask.shape)[mask]
     members = {group: group_of_edge == group for group in dict.fromkeys(group_of_reader)}
-    rows: dict[str, list[Any]] = {group: [] for group, edges in members.items() if edges.any()}
-    for w in edge_vectors(scores):
+    rows: dict[str, list[Float64Array]] = {group: [] for group, edges in members.items() if edges.any()}
+    for _, w in edge_blocks(scores):
         for group, row in rows.items():
-            row.append(np.abs(w[members[group]]).mean())
-    return {group: np.array(row, dtype=np.float64) for group, row in rows.items()}
+            row.append(np.abs(w[:, members[group]]).mean(axis=1))
+    return {group: _concatenated(row) for group, row in rows.items()}
 
 
-def _own_range(w: Float64Array, bins: int) -> float:
-    return _histogram(w, bins, float(np.abs(w).max()), 0)
+def _entropy(weights: Float64Array) -> Float64Array:
+    """Shannon entropy in nats of each row, divided by its sum: [n, any] -> [n]; 0 for a row of zeros."""
+    entropy = np.zeros(len(weights))
+    live = weights.any(axis=1)
+    if live.any():
+        entropy[live] = stats.entropy(weights[live], axis=1)
+    return entropy
 
 
-def _histogram(w: Float64Array, bins: int, high: float, index: int) -> float:
-    """Entropy in nats of the histogram of |w| over [0, high]."""
+def _histogram(w: Float64Array, bins: int, highs: Float64Array, first: int = 0) -> Float64Array:
+    """Entropy in nats of the histogram of |w| over [0, high], row by row: [n, E] and [n] -> [n].
+
+    Bins are those of :func:`numpy.histogram`. `first` is the place of the first row, for errors.
+    """
     sizes = np.abs(w)
-    top = float(sizes.max())
-    if top > high:
-        raise RLCircuitsError(f"value_range ends at {high:g} but sequence {index} has |w| up to {top:g}")
-    if top == 0:
-        return 0.0
+    tops = sizes.max(axis=1)
+    if (tops > highs).any():
+        row = int(np.flatnonzero(tops > highs)[0])
+        raise RLCircuitsError(
+            f"value_range ends at {highs[row]:g} but sequence {first + row} has |w| up to {tops[row]:g}"
+        )
+    counts = np.zeros((len(w), bins))
+    live = np.flatnonzero(tops)
     # Divided first, so that a range too small to be cut into bins (subnormal scores) is none.
-    counts, _ = np.histogram(sizes / high, bins=bins, range=(0.0, 1.0))
-    return float(stats.entropy(counts))
+    shares = sizes[live] / highs[live, None]
+    places = np.minimum(np.searchsorted(np.linspace(0.0, 1.0, bins + 1), shares, side="right") - 1, bins - 1)
+    cells = np.arange(len(live))[:, None] * bins + places
+    counts[live] = np.bincount(cells.ravel(), minlength=len(live) * bins).reshape(len(live), bins)
+    return _entropy(counts)
 
 
 def _shared_highs(value_range: tuple[float, float | Float64Array] | None, sequences: int) -> Float64Array:
@@ -226,16 +255,21 @@ def _shared_highs(value_range: tuple[float, float | Float64Array] | None, sequen
     return np.broadcast_to(highs, (sequences,))
 
 
-def _mass_entropy(w: Float64Array) -> float:
-    """Entropy of |w| / Σ|w| over log E, so that it lies in [0, 1] whatever the graph's size."""
-    if w.size == 1 or not w.any():
-        return 0.0
+def _mass_entropy(w: Float64Array) -> Float64Array:
+    """Entropy of |w| / Σ|w| over log E, so that it lies in [0, 1] whatever the graph's size: [n, E] -> [n]."""
+    if w.shape[1] == 1:
+        return np.zeros(len(w))
+    entropy: Float64Array = _entropy(np.abs(w)) / np.log(w.shape[1])
     # Rounding may leave equal scores a last digit above 1.
-    return min(float(stats.entropy(np.abs(w))) / float(np.log(w.size)), 1.0)
+    return entropy.clip(max=1.0)
 
 
-def _kurtosis(w: Float64Array) -> float:
-    if np.ptp(w) == 0:
-        return float("nan")
-    # The moment is blind to scale; the fourth power of a tiny score is not.
-    return float(stats.kurtosis(w / np.abs(w).max(), fisher=False))
+def _kurtosis(w: Float64Array) -> Float64Array:
+    """[n, E] -> [n]; NaN for a row without spread."""
+    kurtosis: Float64Array = np.full(len(w), np.nan)
+    spread = np.ptp(w, axis=1) > 0
+    if spread.any():
+        # The moment is blind to scale; the fourth power of a tiny score is not.
+        scaled = w[spread] / np.abs(w[spread]).max(axis=1, keepdims=True)
+        kurtosis[spread] = stats.kurtosis(scaled, axis=1, fisher=False)
+    return kurtosis

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from rlcircuits.answers import Answer, Answers, Sampling
 from rlcircuits.attribution import EdgeScores
-from rlcircuits.comparison import Comparison, compare
+from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.graph import build_graph
-from rlcircuits.pairing import pair
+from rlcircuits.pairing import Pairing, pair, pair_control
 
 
 def scores_of(edges: np.ndarray, loss: Sequence[float] | None = None, layers: int = 2) -> EdgeScores:
@@ -33,6 +35,12 @@ def random_scores(sequences: int, seed: int, scale: float = 1.0, degrees: float 
     return scores_of(edges, loss=list(rng.uniform(0.1, 1.0, sequences)))
 
 
+def rows_of(scores: EdgeScores, places: Sequence[int]) -> EdgeScores:
+    """The scores of some of the sequences."""
+    chosen = list(places)
+    return EdgeScores(scores.values[chosen], scores.loss[chosen], scores.graph, scores.backend)
+
+
 def answers_of(
     correct: Sequence[bool],
     lengths: Sequence[int] | int = 10,
@@ -41,16 +49,23 @@ def answers_of(
     model: str = "made-up",
     split: str = "test",
     sampling: Sampling | None = None,
+    first_token: int = 100,
 ) -> Answers:
-    """One answer a flag, to questions q0, q1, …, with these token counts."""
+    """One answer a flag, to questions q0, q1, …, with these token counts; its ids count up from `first_token`."""
     count = len(correct)
     lengths = [lengths] * count if isinstance(lengths, int) else lengths
     prompts = [prompts] * count if isinstance(prompts, int) else prompts
     items = tuple(
-        Answer(f"q{i}", tuple(range(prompt)), tuple(range(100, 100 + length)), "", bool(right), True)
+        Answer(f"q{i}", tuple(range(prompt)), tuple(range(first_token, first_token + length)), "", bool(right), True)
         for i, (right, length, prompt) in enumerate(zip(correct, lengths, prompts, strict=True))
     )
     return Answers(model, "arithmetic", split, sampling or Sampling(), items)
+
+
+def noise(pairing: Pairing, before: Answers, answers: Answers, scores: EdgeScores | None, draw: int = 0) -> Control:
+    """A noise draw with these answers; `scores` are of all the pairing's questions, the right ones are taken."""
+    paired = pair_control(pairing, before, answers)
+    return Control(draw, answers, paired, None if scores is None else rows_of(scores, paired.places))
 
 
 def made_up_comparison(
@@ -60,18 +75,32 @@ def made_up_comparison(
     rise: bool = True,
     right_after: Sequence[bool] | None = None,
     questions: int = 40,
+    controls: Sequence[float] = (1.0, 1.01),
+    **options: Any,
 ) -> Comparison:
-    """A comparison whose intensity and complexity rise and kurtosis falls, or the other way round."""
+    """A comparison whose intensity and complexity rise and kurtosis falls, or the other way round.
+
+    `controls`: for each noise draw by what it multiplies before's scores; 0 for one that answered nothing right.
+    """
     small_and_heavy = random_scores(questions, seed=0, scale=1.0, degrees=2.5)
     large_and_flat = random_scores(questions, seed=1, scale=3.0, degrees=200.0)
     first, last = (small_and_heavy, large_and_flat) if rise else (large_and_flat, small_and_heavy)
     before = answers_of([True] * questions, model="base")
     after = answers_of([True] * questions, model="tuned")
-    compared = compare(first, last, pair(before, after, k=questions), before, after, name=name, algorithm=algorithm)
-    if right_after is None:
-        return compared
-    from dataclasses import replace
-
-    from rlcircuits.comparison import compare_accuracy
-
-    return replace(compared, accuracy=compare_accuracy(before, answers_of(right_after)))
+    paired = pair(before, after, k=questions)
+    drawn = [
+        noise(
+            paired,
+            before,
+            answers_of([factor > 0] * questions),
+            replace(first, values=factor * first.values) if factor else None,
+            draw,
+        )
+        for draw, factor in enumerate(controls)
+    ]
+    compared = compare(first, last, paired, before, after, name=name, algorithm=algorithm, controls=drawn, **options)
+    return (
+        compared
+        if right_after is None
+        else replace(compared, accuracy=compare_accuracy(before, answers_of(right_after)))
+    )

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import answers_of, made_up_comparison, random_scores, scores_of
+from made_up import answers_of, made_up_comparison, noise, random_scores, rows_of, scores_of
 from scipy import stats
 
-from rlcircuits import metrics
-from rlcircuits.comparison import LABELS, compare, compare_accuracy, paired_effect, signed_rank
+from rlcircuits import effects, metrics
+from rlcircuits.comparison import CONTROL_METRICS, LABELS, compare, compare_accuracy, paired_effect, signed_rank
+from rlcircuits.effects import mean_intervals, shift
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.expectations import GATE_METRICS
+from rlcircuits.expectations import GATE_METRICS, judge
 from rlcircuits.pairing import pair
-from rlcircuits.report.json import find_comparisons, load_comparison, save_comparison, to_json
+from rlcircuits.report.html import write_page
+from rlcircuits.report.json import find_comparisons, load_comparison, load_finished, save_comparison, to_json
 from rlcircuits.report.plots import plot_comparison
-from rlcircuits.report.terminal import detail, summary_table
+from rlcircuits.report.terminal import detail, summary_table, variants_table
 
 ANSWERS = answers_of([True] * 30)
 PAIRING = pair(ANSWERS, ANSWERS, k=30)
@@ -109,6 +111,19 @@ def test_p_values_are_uniform_where_nothing_changed(questions: int) -> None:
         assert stats.binomtest(int((p < level).sum()), p.size, level).pvalue > 0.01
 
 
+def test_intervals_are_scipys_whatever_else_is_asked_for() -> None:
+    rng = np.random.default_rng(3)
+    values = {"a": rng.exponential(size=60), "b": rng.normal(size=60), "short": rng.normal(size=45), "one": np.ones(9)}
+    found = mean_intervals(values)
+    for name in ("a", "b", "short"):
+        wanted = stats.bootstrap(
+            (values[name],), np.mean, n_resamples=effects.RESAMPLES, rng=np.random.default_rng(effects.BOOTSTRAP_SEED)
+        ).confidence_interval
+        assert found[name] == pytest.approx((wanted.low, wanted.high), rel=1e-9)
+        assert mean_intervals({name: values[name]})[name] == pytest.approx(found[name], rel=1e-9)
+    assert found["one"] == (1, 1)
+
+
 def test_the_interval_covers_the_mean() -> None:
     rng = np.random.default_rng(0)
     covered = 0
@@ -117,6 +132,50 @@ def test_the_interval_covers_the_mean() -> None:
         low, high = paired_effect("m", np.zeros(100), difference).interval
         covered += low <= 0 <= high
     assert covered >= 34  # 38 expected; fewer than 34 of 40 has a chance of 1 % at 95 %
+
+
+def test_a_control_is_compared_on_the_questions_it_answered_right() -> None:
+    before, after, noised = (random_scores(30, seed) for seed in range(3))
+    right = [place % 3 > 0 for place in range(30)]
+    chosen = [place for place in range(30) if right[place]]
+    control = noise(PAIRING, ANSWERS, answers_of(right), noised, draw=7)
+    result = compare(before, after, PAIRING, ANSWERS, ANSWERS, name="p", algorithm="grpo", controls=[control])
+    (drawn,) = result.controls
+    assert (drawn.draw, drawn.k, drawn.accuracy) == (7, 20, pytest.approx(2 / 3))
+    assert tuple(drawn.shifts) == CONTROL_METRICS
+    for metric in CONTROL_METRICS:
+        alone = compare(
+            rows_of(before, chosen), rows_of(noised, chosen), pair(*[answers_of([True] * 20)] * 2, k=20),
+            ANSWERS, ANSWERS, name="p", algorithm="grpo",
+        ).effects[metric]  # fmt: skip
+        found = drawn.shifts[metric]
+        assert found.difference == pytest.approx(alone.after - alone.before)
+        assert (found.change, found.win_share) == pytest.approx((alone.change, alone.win_share))
+        assert (found.p_up, found.p_down) == (alone.p_up, alone.p_down)
+
+
+def test_a_control_that_answered_too_little_is_said() -> None:
+    scores = random_scores(30, 0)
+    control = noise(PAIRING, ANSWERS, answers_of([True] * 4 + [False] * 26), None, draw=1)
+    result = compare(scores, scores, PAIRING, ANSWERS, ANSWERS, name="p", algorithm="grpo", controls=[control])
+    assert result.controls[0].shifts == {}
+    assert result.controls[0].k == 4
+    assert result.note == (
+        "noise draw 1 answered only 4 of the compared questions right, too few to be scored, so that no effect "
+        "can exceed it"
+    )
+    assert "noise draw 1: accuracy 0.133, 4 of the questions compared, too few to measure" in detail(result)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=20, max_size=40))
+@settings(max_examples=25)
+def test_a_shift_is_the_effect_of_the_control(values: list[float]) -> None:
+    before = np.array(values)
+    control = before[::-1] + 0.5
+    found, effect = shift(before, control), paired_effect("m", before, control)
+    assert found.difference == pytest.approx(effect.after - effect.before, abs=1e-9)
+    assert found.win_share == effect.win_share
+    assert (found.p_up, found.p_down) == (effect.p_up, effect.p_down)
 
 
 def test_accuracy_by_hand() -> None:
@@ -169,7 +228,20 @@ def test_to_json_and_back(tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "made-up" / "comparison.json").read_text(encoding="utf-8"))
     assert stored["verdict"]["holds"] is True
     assert stored["verdict"]["findings"]["kurtosis"]["words"] == "down as expected"
+    assert stored["verdict"]["reads_as_online_rl"] is True
+    assert stored["comparison"]["dropped"]["right by both"] == []
+    assert [control["draw"] for control in stored["comparison"]["controls"]] == [0, 1]
     assert find_comparisons(tmp_path) == tuple(tmp_path / n / "comparison.json" for n in ("made-up", "zero"))
+
+
+def test_a_comparison_is_finished_only_for_its_key(tmp_path: Path) -> None:
+    comparison = made_up_comparison()
+    path = save_comparison(comparison, tmp_path, key="abc")
+    assert load_finished(tmp_path, "abc") == load_comparison(tmp_path) == comparison
+    assert load_finished(tmp_path, "abd") is None
+    assert load_finished(tmp_path / "nowhere", "abc") is None
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    assert load_finished(tmp_path, "abc") is None
 
 
 @pytest.mark.parametrize(
@@ -177,7 +249,7 @@ def test_to_json_and_back(tmp_path: Path) -> None:
     [
         ("{", "Invalid JSON"),
         ('{"format": "other", "version": 1, "comparison": {}}', "field 'format'"),
-        ('{"format": "rlcircuits-comparison", "version": 1, "comparison": {}}', "field 'comparison.name'"),
+        ('{"format": "rlcircuits-comparison", "version": 2, "comparison": {}}', "field 'comparison.name'"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -210,6 +282,37 @@ def test_one_table_for_all_pairs() -> None:
     assert "1.000 → 0.500" in second
     assert "does not hold" in second
     assert "does not hold" not in first
+    for line in ("loss", "int. / loss", "intensity", "complexity", "kurtosis"):
+        assert sum(f"  {line}  " in row for row in first.splitlines()) == 1
+
+
+def test_the_table_shows_the_control() -> None:
+    # Two draws of the base's scores times 1 and 1.1: intensity +5 % on average.
+    with_control, without = (
+        summary_table([made_up_comparison(controls=controls)]).splitlines() for controls in ((1.0, 1.1), ())
+    )
+    (row,) = (line for line in with_control if " intensity " in line)
+    assert "+5.0 %" in row
+    (row,) = (line for line in without if " intensity " in line)
+    assert "+5.0 %" not in row
+    assert row.endswith("up as expected, no control")
+
+
+def test_a_control_pair_is_said_not_to_be_read_as_online_rl() -> None:
+    for rise, words in ((False, "holds: not read as online RL"), (True, "does not hold: read as online RL")):
+        last = summary_table([made_up_comparison(algorithm="sft", rise=rise)]).splitlines()[-1]
+        assert last.endswith(f"  {words}")
+
+
+def test_how_a_verdict_depends_on_whose_answers_are_scored() -> None:
+    comparison = made_up_comparison()
+    gold = pair(ANSWERS, ANSWERS, k=30, score_on="gold", gold={f"q{i}": [1, 2] for i in range(30)})
+    other = compare(*[random_scores(30, 0)] * 2, gold, ANSWERS, ANSWERS, name="x-on-gold", algorithm="grpo")
+    lines = variants_table([comparison, other]).splitlines()
+    assert lines[2].startswith("each model's own answers")
+    assert lines[2].endswith("holds")
+    assert lines[3].startswith("the gold answers, by both models")
+    assert lines[3].endswith("does not hold")
 
 
 def test_detail_shows_funnel_and_explaining_metrics() -> None:
@@ -217,8 +320,10 @@ def test_detail_shows_funnel_and_explaining_metrics() -> None:
     assert "asked 40 → answered by both 40" in text
     for metric in LABELS:
         shown = any(line.startswith(f"{LABELS[metric]}  ") for line in text.splitlines())
-        assert shown == (metric not in (*GATE_METRICS, "loss"))
+        assert shown == (metric not in (*GATE_METRICS, "loss", "intensity_over_loss"))
     assert "intensity into late layers" in text
+    assert "noise draw 1: accuracy 1.000, 40 of the questions compared: loss +0.0 %, intensity +1.0 %" in text
+    assert "no noise control was measured" in detail(made_up_comparison(controls=()))
 
 
 def test_plot_is_written(tmp_path: Path) -> None:
@@ -227,3 +332,24 @@ def test_plot_is_written(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(RLCircuitsError, match=r"must end in one of \.png"):
         plot_comparison(made_up_comparison(), tmp_path / "pair.table")
+
+
+def test_detail_says_why_questions_were_dropped() -> None:
+    before, after = answers_of([True] * 40), answers_of([True] * 33 + [False] * 7, [10] * 30 + [40] * 10)
+    scores = random_scores(25, 0)
+    result = compare(scores, scores, pair(before, after, k=25), before, after, name="x", algorithm="sft")
+    assert result.dropped["right by both"] == tuple(f"q{i}" for i in range(33, 40))
+    assert "  dropped for want of: right by both 7, length near the mean 3\n" in detail(result)
+    assert "  dropped for want of: nothing\n" in detail(made_up_comparison())
+
+
+def test_one_page_holds_everything(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    comparisons = [made_up_comparison("one"), made_up_comparison("two", "sft", rise=False)]
+    page = write_page(comparisons, tmp_path / "pages" / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/png;base64,iVBOR') == 2
+    assert "http" not in page.replace("https://", "http")  # nothing is fetched
+    for comparison in comparisons:
+        assert f"<h2>{comparison.name}: {judge(comparison).words}</h2>" in page
+    assert page.count("<table>") == 1
+    assert "one-sided Wilcoxon" in page

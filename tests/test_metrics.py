@@ -107,10 +107,27 @@ def test_agrees_with_scipy(seed: int) -> None:
         stats.entropy(sizes, axis=1) / math.log(sizes.shape[1]),
         rtol=1e-12,
     )
-    counts = [np.histogram(row, bins=metrics.HISTOGRAM_BINS, range=(0, row.max()))[0] for row in sizes]
-    np.testing.assert_allclose(
-        metrics.information_complexity(scores), stats.entropy(np.array(counts), axis=1), rtol=1e-12
-    )
+    for bins in (7, 10, metrics.HISTOGRAM_BINS):
+        counts = [np.histogram(row / row.max(), bins=bins, range=(0, 1))[0] for row in sizes]
+        np.testing.assert_allclose(
+            metrics.information_complexity(scores, bins=bins), stats.entropy(np.array(counts), axis=1), rtol=1e-12
+        )
+
+
+def test_sequences_are_taken_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = random_scores(7, seed=4)
+    everything = {name: metric(scores) for name, metric in SCALE_FREE.items()}
+    shared = (0, metrics.largest(scores))
+    whole = metrics.information_complexity(scores, "histogram-shared", value_range=shared)
+    monkeypatch.setattr(metrics, "BLOCK_NUMBERS", 3 * scores.graph.n_edges)
+    assert [first for first, _ in metrics.edge_blocks(scores)] == [0, 3, 6]
+    for name, metric in SCALE_FREE.items():
+        np.testing.assert_array_equal(metric(scores), everything[name])
+    in_blocks = metrics.information_complexity(scores, "histogram-shared", value_range=shared)
+    np.testing.assert_array_equal(in_blocks, whole)
+    broken = scores_of(np.vstack([np.ones((4, 5)), np.full((1, 5), np.nan)]))
+    with pytest.raises(RLCircuitsError, match="sequence 4 has 5 scores of 23 that are NaN or infinite"):
+        metrics.activation_intensity(broken)
 
 
 def test_by_hand() -> None:

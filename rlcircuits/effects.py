@@ -1,0 +1,216 @@
+"""One measure before and after, question by question: its paired difference, tested and sized.
+
+The unit is the question. An effect is judged on the paired differences, after minus before, by Wilcoxon's
+signed-rank test (it stays calibrated at a few dozen questions, where normal-theory error bars do not), and
+sized by a bootstrap interval of the mean difference. Accuracy is compared over all the questions asked, by
+McNemar's exact test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, PlainSerializer
+from scipy import stats
+
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.metrics import Float64Array
+
+if TYPE_CHECKING:
+    from rlcircuits.answers import Answers
+
+Alternative = Literal["two-sided", "greater", "less"]
+
+CONFIDENCE = 0.95
+"""Of the bootstrap interval."""
+
+RESAMPLES = 9999
+"""Of the bootstrap."""
+
+BOOTSTRAP_SEED = 42
+"""The interval is the same from run to run."""
+
+_RESAMPLES_AT_A_TIME = 200  # of all metrics together: more fall out of the processor's cache
+
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: float("nan") if value is None else value),
+    PlainSerializer(lambda value: None if np.isnan(value) else value, when_used="json"),
+]
+"""A float whose NaN is null in JSON, which knows no NaN."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One metric before and after, over the questions where both are defined (not NaN)."""
+
+    metric: str
+    before: Number
+    """Mean over the questions."""
+    after: Number
+    change: Number
+    """(after - before) / abs(before), of the means."""
+    win_share: Number
+    """Share of questions on which the metric rose; ties count half."""
+    interval: tuple[Number, Number]
+    """95 % bootstrap interval of the mean difference, in the metric's own unit."""
+    p_up: float
+    """One-sided p of Wilcoxon's signed-rank test: the metric rose."""
+    p_down: float
+    """The same: the metric fell."""
+    p_two_sided: float
+    questions: int
+    """Questions where the metric is defined in both."""
+    before_values: tuple[Number, ...]
+    """One a question, in the order of the comparison's questions."""
+    after_values: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What a control did to one metric, over the questions where it is defined before and with the control."""
+
+    difference: Number
+    """Mean of control - before, in the metric's own unit."""
+    change: Number
+    """The difference over abs(mean before)."""
+    win_share: Number
+    """Share of questions on which the metric rose; ties count half."""
+    p_up: float
+    """One-sided p of Wilcoxon's signed-rank test: the metric rose."""
+    p_down: float
+
+
+@dataclass(frozen=True)
+class AccuracyEffect:
+    """Accuracy before and after, on all the questions that both models were asked."""
+
+    before: float
+    after: float
+    asked: int
+    lost: int
+    """Right before, wrong after."""
+    gained: int
+    """Wrong before, right after."""
+    p_fall: float
+    """One-sided p of McNemar's exact test: accuracy fell."""
+
+
+def paired_effects(before: Mapping[str, Float64Array], after: Mapping[str, Float64Array]) -> dict[str, Effect]:
+    """Every metric's effect from its value on each question: float64 [K] before and after, NaN where undefined.
+
+    Questions where either is NaN are left out; ``questions`` counts the others. No question left, or no
+    difference anywhere, has p = 1.
+    """
+    differences = {metric: _defined(before[metric], after[metric]) for metric in before}
+    intervals = mean_intervals({metric: y - x for metric, (x, y) in differences.items()})
+    effects = {}
+    for metric, (x, y) in differences.items():
+        mean_x, mean_y = _mean(x), _mean(y)
+        effects[metric] = Effect(
+            metric=metric,
+            before=mean_x,
+            after=mean_y,
+            change=(mean_y - mean_x) / abs(mean_x) if mean_x else float("nan"),
+            win_share=_win_share(y - x),
+            interval=intervals[metric],
+            p_up=signed_rank(y - x, "greater"),
+            p_down=signed_rank(y - x, "less"),
+            p_two_sided=signed_rank(y - x, "two-sided"),
+            questions=int(x.size),
+            before_values=tuple(before[metric].tolist()),
+            after_values=tuple(after[metric].tolist()),
+        )
+    return effects
+
+
+def paired_effect(metric: str, before: Float64Array, after: Float64Array) -> Effect:
+    """One metric's effect, as :func:`paired_effects` gives it."""
+    return paired_effects({metric: before}, {metric: after})[metric]
+
+
+def shift(before: Float64Array, control: Float64Array) -> Shift:
+    """What a control did to a metric, from its value on each question: float64 [K] each, NaN where undefined."""
+    x, y = _defined(before, control)
+    difference, base = _mean(y - x), _mean(x)
+    return Shift(
+        difference=difference,
+        change=difference / abs(base) if base else float("nan"),
+        win_share=_win_share(y - x),
+        p_up=signed_rank(y - x, "greater"),
+        p_down=signed_rank(y - x, "less"),
+    )
+
+
+def signed_rank(difference: Float64Array, alternative: Alternative) -> float:
+    """Give p of Wilcoxon's signed-rank test on differences [K], zeros ranked (Pratt); 1 where all are zero."""
+    if not difference.any():
+        return 1.0
+    return float(stats.wilcoxon(difference, zero_method="pratt", alternative=alternative).pvalue)
+
+
+def compare_accuracy(before: Answers, after: Answers) -> AccuracyEffect:
+    """Accuracy on every question both were asked, and McNemar's exact one-sided test for a fall."""
+    left = {item.question_id: item.correct for item in before.items}
+    right = {item.question_id: item.correct for item in after.items}
+    asked = [question for question in left if question in right]
+    if not asked:
+        raise RLCircuitsError("before and after answered no question in common; accuracy needs the same questions")
+    lost = sum(left[q] and not right[q] for q in asked)
+    gained = sum(right[q] and not left[q] for q in asked)
+    fall = stats.binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue if lost + gained else 1.0
+    return AccuracyEffect(
+        before=sum(left[q] for q in asked) / len(asked),
+        after=sum(right[q] for q in asked) / len(asked),
+        asked=len(asked),
+        lost=lost,
+        gained=gained,
+        p_fall=float(fall),
+    )
+
+
+def mean_intervals(differences: Mapping[str, Float64Array]) -> dict[str, tuple[float, float]]:
+    """Bootstrap interval (BCa) of each one's mean; a point where all its numbers are the same, NaN where it has none.
+
+    Those of one length are resampled together, with the same questions drawn: most of a bootstrap's time
+    goes into drawing, and a metric's interval does not depend on what else is asked for.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    by_length: dict[int, list[str]] = {}
+    for metric, values in differences.items():
+        if not values.size:
+            found[metric] = (float("nan"), float("nan"))
+        elif np.ptp(values) == 0:
+            found[metric] = (float(values[0]), float(values[0]))
+        else:
+            by_length.setdefault(values.size, []).append(metric)
+    for together in by_length.values():
+        result: Any = stats.bootstrap(
+            (np.stack([differences[metric] for metric in together]),),
+            np.mean,
+            axis=-1,
+            confidence_level=CONFIDENCE,
+            n_resamples=RESAMPLES,
+            batch=_RESAMPLES_AT_A_TIME,
+            method="BCa",
+            rng=np.random.default_rng(BOOTSTRAP_SEED),
+        )
+        ends = zip(result.confidence_interval.low, result.confidence_interval.high, strict=True)
+        found |= {metric: (float(low), float(high)) for metric, (low, high) in zip(together, ends, strict=True)}
+    return found
+
+
+def _defined(before: Float64Array, after: Float64Array) -> tuple[Float64Array, Float64Array]:
+    defined = ~(np.isnan(before) | np.isnan(after))
+    return before[defined], after[defined]
+
+
+def _mean(values: Float64Array) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _win_share(difference: Float64Array) -> float:
+    return _mean((np.sign(difference) + 1) / 2)
