@@ -2,8 +2,9 @@ from .answers import Answer, Answers, Sampling, answer_questions
 from .attribution import EdgeScores, attribute
 from .checkpoint import Checkpoint
 from .comparison import Comparison, Effect, compare
+from .controls import NoisedSource
 from .errors import RLCircuitsError
-from .expectations import PROFILES, Finding, Verdict, judge, profile_for
+from .expectations import PROFILES, Finding, Verdict, judge, profile_for, reads_as_online_rl
 from .graph import EdgeGraph
 from .metrics import (
     activation_intensity,
@@ -16,13 +17,17 @@ from .metrics import (
     top_share,
 )
 from .pairing import Pairing, pair
-from .pairs import Pair, load_pairs
-from .pipeline import Settings, run_pair
-from .questions import Question, QuestionSet, load_questions
+from .pairs import Pair, load_pairs, load_pairs_file
+from .pipeline import Settings, run_pair, run_variants
+from .prompting import Prompting
+from .questions import Question, QuestionSet, QuestionSource, load_questions
+from .recorded import recorded_answers
 from .report.json import load_comparison, save_comparison
 from .report.plots import plot_comparison
 from .report.terminal import summary_table
+from .scores_store import attribute_stored
 from .sequences import AnswerSequence
+from .source import CheckpointSource
 
 __all__ = [
     "PROFILES",
@@ -30,15 +35,19 @@ __all__ = [
     "AnswerSequence",
     "Answers",
     "Checkpoint",
+    "CheckpointSource",
     "Comparison",
     "EdgeGraph",
     "EdgeScores",
     "Effect",
     "Finding",
+    "NoisedSource",
     "Pair",
     "Pairing",
+    "Prompting",
     "Question",
     "QuestionSet",
+    "QuestionSource",
     "RLCircuitsError",
     "Sampling",
     "Settings",
@@ -46,6 +55,7 @@ __all__ = [
     "activation_intensity",
     "answer_questions",
     "attribute",
+    "attribute_stored",
     "compare",
     "distribution_kurtosis",
     "effective_edges",
@@ -56,11 +66,15 @@ __all__ = [
     "judge",
     "load_comparison",
     "load_pairs",
+    "load_pairs_file",
     "load_questions",
     "pair",
     "plot_comparison",
     "profile_for",
+    "reads_as_online_rl",
+    "recorded_answers",
     "run_pair",
+    "run_variants",
     "save_comparison",
     "summary_table",
     "top_share",

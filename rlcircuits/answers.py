@@ -163,18 +163,20 @@ def _batch_seed(seed: int, batch: int) -> int:
 def _check_prompts(
     engine: Engine, questions: QuestionSet, prompts: Sequence[tuple[int, ...]], sampling: Sampling
 ) -> None:
+    # Read once: an engine looks them up in the model each time.
+    vocabulary, context = engine.vocabulary, engine.context
     for question, prompt in zip(questions.questions, prompts, strict=True):
         name = f"question {question.id!r} of {questions.name!r}"
         if not prompt or not question.text:
             raise RLCircuitsError(f"{name} has an empty prompt")
-        unknown = [token for token in prompt if not 0 <= token < engine.vocabulary]
+        unknown = [token for token in prompt if not 0 <= token < vocabulary]
         if unknown:
             raise RLCircuitsError(
                 f"{name}: its prompt has token id {unknown[0]}, outside the model's vocabulary of "
-                f"{engine.vocabulary} ids; the tokenizer is another model's"
+                f"{vocabulary} ids; the tokenizer is another model's"
             )
-        if engine.context is not None and len(prompt) + sampling.max_new_tokens > engine.context:
+        if context is not None and len(prompt) + sampling.max_new_tokens > context:
             raise RLCircuitsError(
                 f"{name}: {len(prompt)} prompt tokens and {sampling.max_new_tokens} new ones do not fit the "
-                f"model's context of {engine.context}; lower max_new_tokens"
+                f"model's context of {context}; lower max_new_tokens"
             )

@@ -1,11 +1,27 @@
-"""What the command line's parts share: exit codes, and how a command is declared."""
+"""What the command line's parts share: exit codes, how a command is declared, and the options that several have."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, cast
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from rlcircuits.errors import RLCircuitsError
+
+if TYPE_CHECKING:
+    from rlcircuits.settings import Settings
+    from rlcircuits.source import CheckpointSource
 
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
+
+_SAMPLING = ("temperature", "top_p", "max_new_tokens")
+_PROMPTING = ("template", "system", "chat")
+_SETTINGS = (
+    "k", "alpha", "balance", "min_questions", "score_on", "noise_draws", "question_count", "split", "engine",
+    "batch_size", "granularity", "device", "dtype", "batch_tokens",
+)  # fmt: skip
 
 
 def command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -13,3 +29,84 @@ def command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentP
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.set_defaults(run=run)
     return cast("argparse.ArgumentParser", parser)
+
+
+def answer_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how questions are asked. Each is None where it was not given."""
+    add = parser.add_argument
+    add("--questions", metavar="SET", help="question set, or a JSON lines file (arithmetic)")
+    add("--split", help="of the question set (test)")
+    add("--temperature", type=float, help="of sampling, 0 is greedy (1)")
+    add("--top-p", type=float, help="of sampling (1)")
+    add("--sampling-seed", type=int, metavar="SEED", help="(42)")
+    add("--max-new-tokens", type=int, metavar="N", help="longest answer (32)")
+    add("--template", metavar="TEXT", help="what stands around a question, with {question} in it")
+    add("--system", metavar="TEXT", help="system prompt")
+    add("--few-shot", metavar="FILE", help="worked examples, put before each question as they are")
+    add("--no-chat", dest="chat", action="store_false", default=None, help="leave the chat template aside")
+    add("--engine", help="what generates answers: transformers or vllm (transformers)")
+    add("--batch-size", type=int, metavar="N", help="questions answered at once (64)")
+
+
+def graph_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how edges are scored."""
+    parser.add_argument("--granularity", choices=("sublayer", "head"), help="of the graph (sublayer)")
+    parser.add_argument("--batch-tokens", type=int, metavar="N", help="token budget of an attribution batch")
+
+
+def model_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a checkpoint is loaded."""
+    parser.add_argument("--device", help="torch device (the best there is)")
+    parser.add_argument("--dtype", help="of the weights: float32, bfloat16, ... (the checkpoint's own)")
+    parser.add_argument("--device-map", metavar="MAP", help="how to split a model over devices: auto, ... (one device)")
+
+
+def single_model(parser: argparse.ArgumentParser) -> None:
+    """Add the one checkpoint of a command that takes one."""
+    parser.add_argument("model", help="folder or hub id; a LoRA adapter is merged into its base")
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    parser.add_argument("--store", metavar="DIR", help="keep work in DIR as it is made, and go on from what is there")
+
+
+def source_of(options: argparse.Namespace) -> CheckpointSource:
+    """The checkpoint that was named."""
+    from rlcircuits.source import CheckpointSource
+
+    device = None if options.device_map else options.device
+    return CheckpointSource(options.model, options.revision, options.dtype, device, options.device_map)
+
+
+def typed(options: argparse.Namespace) -> dict[str, Any]:
+    """The settings that were given as options, as a table like a pairs file's ``[settings]``."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    sampling = {name: given[name] for name in _SAMPLING if name in given}
+    if "sampling_seed" in given:
+        sampling["seed"] = given["sampling_seed"]
+    prompting = {name: given[name] for name in _PROMPTING if name in given}
+    if "few_shot" in given:
+        prompting["few_shot"] = _text(given["few_shot"])
+    table = {name: given[name] for name in _SETTINGS if name in given}
+    return {**table, **_unless_empty(sampling=sampling, prompting=prompting)}
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings that the options make."""
+    from rlcircuits.settings import make_settings
+
+    return make_settings(typed(options))
+
+
+def tell(line: str) -> None:
+    """Say how far a long command is, apart from its result."""
+    print(line, file=sys.stderr)
+
+
+def _unless_empty(**tables: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: table for name, table in tables.items() if table}
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RLCircuitsError(f"--few-shot {path}: cannot be read: {error}") from None

@@ -1,13 +1,25 @@
-"""Which pairs to compare: one pair's description, and a TOML file of them.
+"""Which pairs to compare: one pair's description, and a TOML file of them with the settings of their run.
+
+[settings]                      # optional: the fields of rlcircuits.Settings
+k = 100
+[settings.sampling]
+max_new_tokens = 512
+
+[[questions]]                   # optional: question sets other than those that come with rlcircuits
+name = "ours"
+file = "ours.jsonl"             # relative to this file
+question = "problem"            # the fields' names
+answer = "solution"
+gold = "boxed"
 
 [[pair]]
-name = "llama-sums-grpo"
-before = "llama-sums/sft"       # a folder, relative to this file, or a hub id
-after = "llama-sums/grpo"
-algorithm = "grpo"
-questions = "arithmetic"        # the default
+name = "release"
+before = "checkpoints/sft"      # a folder, relative to this file, or a hub id
+after = "checkpoints/grpo"
+algorithm = "grpo"              # or profile = "online-rl", or both
+questions = ["gsm8k", "ours"]   # one or several; arithmetic by default
 
-[pair.does_not_hold]            # directions that were measured and honestly do not hold, each with its numbers:
+[pair.does_not_hold]            # what was measured and honestly does not hold, each with its numbers:
 complexity = "2.86 → 2.87, p = 0.33"      # the test is expected to fail, and fails if it passes
 """
 
@@ -15,20 +27,37 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from rlcircuits import questions as question_sets
+from rlcircuits.complaints import problem
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.expectations import profile_for
+from rlcircuits.expectations import Profile, profile_for, profile_named
+from rlcircuits.prompting import Prompting
+from rlcircuits.questions.source import QuestionSource
+
+if TYPE_CHECKING:
+    from rlcircuits.settings import Settings
+    from rlcircuits.source import CheckpointSource
 
 DEFAULT_QUESTIONS = "arithmetic"
-GateMetric = Literal["intensity", "complexity", "kurtosis"]
+Measure = Literal["intensity", "complexity", "kurtosis", "accuracy", "not-online-rl"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_Table = TypeVar("_Table", bound=BaseModel)
+
+
+class AskedQuestions(QuestionSource):
+    """A question set, and how much of it is asked."""
+
+    count: int | None = Field(default=None, ge=1)
+    """Questions asked, drawn with a fixed seed. None: the settings' question_count."""
 
 
 class Pair(BaseModel):
@@ -41,13 +70,28 @@ class Pair(BaseModel):
     before: str
     """Folder or hub id of the checkpoint that training started from."""
     after: str
-    """Folder or hub id of the checkpoint that it ended with."""
-    algorithm: str
-    """How it was trained; see :data:`rlcircuits.expectations.PROFILES`."""
-    questions: str = Field(default=DEFAULT_QUESTIONS)
-    """The question set's name."""
-    does_not_hold: dict[GateMetric, str] = Field(default_factory=dict)
-    """Metrics whose expected direction is known not to hold, each with the reason: a strict expected failure."""
+    """Folder or hub id of the checkpoint that it ended with; a LoRA adapter is merged into its base."""
+    profile: str | None = None
+    """Name of the profile that the pair is held against, where it is not the algorithm's."""
+    algorithm: str = Field(default="", validate_default=True)
+    """How it was trained; see :data:`rlcircuits.expectations.PROFILES`. Where a profile is given, any name or none."""
+    revision_before: str | None = None
+    """Branch, tag or commit, of a hub id."""
+    revision_after: str | None = None
+    dtype: str | None = None
+    """Of the weights; None: the settings'."""
+    device_map: str | None = None
+    """How to split the models over devices (``auto``, …); None: one device."""
+    questions: AskedQuestions = Field(default=DEFAULT_QUESTIONS, validate_default=True)  # type: ignore[assignment]
+    """The question set; its name alone where that says all, or a JSON lines file."""
+    prompting: Prompting | None = None
+    """How the pair's questions become prompts; None: the settings'."""
+    recorded_before: Path | None = None
+    """A file of answers that before gave already (see :mod:`rlcircuits.recorded`); it is then not asked."""
+    recorded_after: Path | None = None
+    """The same of after; the same file where it holds both."""
+    does_not_hold: dict[Measure, str] = Field(default_factory=dict)
+    """Measures whose assertion is known not to hold, each with the reason: a strict expected failure."""
 
     @field_validator("name")
     @classmethod
@@ -63,23 +107,81 @@ class Pair(BaseModel):
             raise ValueError("it is empty; a folder or a hub id is wanted")
         return checkpoint
 
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _by_name(cls, questions: object) -> object:
+        return _question_fields(questions) if isinstance(questions, str) else questions
+
+    @field_validator("profile")
+    @classmethod
+    def _known_profile(cls, profile: str | None) -> str | None:
+        return None if profile is None else profile_named(profile).name
+
     @field_validator("algorithm")
     @classmethod
-    def _known_algorithm(cls, algorithm: str) -> str:
+    def _known_algorithm(cls, algorithm: str, info: ValidationInfo) -> str:
+        profile = info.data.get("profile")
+        if profile is not None:
+            return algorithm.lower() or profile
+        if not algorithm:
+            raise ValueError("missing; say how the pair was trained, or name a profile to hold it against")
         profile_for(algorithm)
         return algorithm.lower()
 
-    @field_validator("questions")
-    @classmethod
-    def _known_questions(cls, name: str) -> str:
-        if name not in question_sets.names():
-            raise ValueError(f"unknown question set {name!r}; known: {', '.join(question_sets.names())}")
-        return name
+    @model_validator(mode="after")
+    def _asserted(self) -> Pair:
+        for measure in self.does_not_hold:
+            if measure not in self.expectations.asserted:
+                raise ValueError(
+                    f"does_not_hold names {measure}, of which the profile {self.expectations.name!r} asserts nothing"
+                )
+        return self
+
+    @property
+    def expectations(self) -> Profile:
+        """What the pair is held against: the profile named, else the algorithm's."""
+        return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether answers of both, or one, are read from a file."""
+        return self.recorded_before is not None or self.recorded_after is not None
+
+    def sources(self, device: str | None = None, dtype: str | None = None) -> tuple[CheckpointSource, CheckpointSource]:
+        """Before and after, as what can be loaded. `device` and `dtype` where the pair names none of its own."""
+        from rlcircuits.source import CheckpointSource
+
+        dtype, device = self.dtype or dtype, None if self.device_map else device
+        before = CheckpointSource(self.before, self.revision_before, dtype, device, self.device_map)
+        return before, CheckpointSource(self.after, self.revision_after, dtype, device, self.device_map)
 
 
-def make_pair(**fields: str) -> Pair:
+@dataclass(frozen=True)
+class PairsFile:
+    """What a pairs file says: its pairs, one a question set, and the settings of the run."""
+
+    pairs: tuple[Pair, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """As written; what is not written is for :func:`rlcircuits.settings.make_settings` to fill in."""
+    path: Path | None = None
+
+    def make_settings(self, options: Mapping[str, Any] = MappingProxyType({})) -> Settings:
+        """The settings of the run: the file's, but for those of `options`, which was typed."""
+        from rlcircuits.settings import make_settings, merged
+
+        where = f"{self.path}: [settings]" if self.path else "the settings"
+        make_settings(self.settings, where)
+        return make_settings(merged(self.settings, options))
+
+
+def make_pair(**fields: object) -> Pair:
     """Make a pair from its fields, with the errors of :func:`load_pairs` but for the file."""
-    return _validated(fields, "the pair")
+    return _validated(Pair, fields, "the pair")
+
+
+def asked_questions(questions: str) -> AskedQuestions:
+    """The question set of this name, or that of a JSON lines file."""
+    return _validated(AskedQuestions, _question_fields(questions), f"questions {questions!r}")
 
 
 def pair_name(before: str, after: str) -> str:
@@ -89,7 +191,15 @@ def pair_name(before: str, after: str) -> str:
 
 
 def load_pairs(path: str | Path) -> tuple[Pair, ...]:
-    """Read a pairs file. Folders are resolved against the file's own folder; a hub id stays as it is.
+    """Read the pairs of a pairs file; see :func:`load_pairs_file`."""
+    return load_pairs_file(path).pairs
+
+
+def load_pairs_file(path: str | Path) -> PairsFile:
+    """Read a pairs file. Folders and files are resolved against its own folder; a hub id stays as it is.
+
+    A pair with several question sets becomes one for each, ``<name>-<question set>``, and its ``does_not_hold``
+    may then hold a table for each question set.
 
     Raises RLCircuitsError, naming file and key, where the file is missing or no TOML, has no pair, a key that
     is not known, a value that does not fit, a folder that is not there, or one name twice.
@@ -101,38 +211,102 @@ def load_pairs(path: str | Path) -> tuple[Pair, ...]:
         raise RLCircuitsError(f"{path}: there is no such file; a TOML file with [[pair]] tables is wanted") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RLCircuitsError(f"{path}: cannot be read as TOML: {error}") from None
-    others = sorted(set(content) - {"pair"})
+    others = sorted(set(content) - {"settings", "questions", "pair"})
     if others:
-        raise RLCircuitsError(f"{path}: unknown key {others[0]!r}; the file may hold [[pair]] tables only")
-    tables = content.get("pair", [])
-    if not isinstance(tables, list) or not tables or not all(isinstance(table, dict) for table in tables):
-        raise RLCircuitsError(f"{path}: key 'pair' must be one or more [[pair]] tables")
+        raise RLCircuitsError(
+            f"{path}: unknown key {others[0]!r}; the file may hold [settings], [[questions]] and [[pair]] tables"
+        )
+    settings = content.get("settings", {})
+    if not isinstance(settings, dict):
+        raise RLCircuitsError(f"{path}: key 'settings' must be one [settings] table")
+    known: dict[str, AskedQuestions] = {}
+    for place, table in enumerate(_tables(content.get("questions", []), path, "questions"), start=1):
+        where = f"{path}: questions {place}"
+        asked = _validated(AskedQuestions, table, where)
+        asked = asked.model_copy(update={"file": _file(asked.file, path.parent, f"{where}, key 'file'")})
+        if asked.name in known:
+            raise RLCircuitsError(f"{where}, key 'name': {asked.name!r} is the name of an earlier question set too")
+        known[asked.name] = asked
     pairs: dict[str, Pair] = {}
+    tables = _tables(content.get("pair", []), path, "pair")
+    if not tables:
+        raise RLCircuitsError(f"{path}: key 'pair' must be one or more [[pair]] tables")
     for place, table in enumerate(tables, start=1):
         where = f"{path}: pair {place}"
-        pair = _validated(table, where)
-        if pair.name in pairs:
-            raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
-        folders = {
-            key: _resolve(getattr(pair, key), path.parent, f"{where}, key {key!r}") for key in ("before", "after")
-        }
-        pairs[pair.name] = pair.model_copy(update=folders)
-    return tuple(pairs.values())
+        for one in _one_a_question_set(table, known, where):
+            pair = _validated(Pair, one, where)
+            if pair.questions.file is not None and pair.questions.name not in known:
+                file = _file(pair.questions.file, path.parent, f"{where}, key 'questions'")
+                pair = pair.model_copy(update={"questions": pair.questions.model_copy(update={"file": file})})
+            if pair.name in pairs:
+                raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
+            folders = {
+                key: _resolve(getattr(pair, key), path.parent, f"{where}, key {key!r}") for key in ("before", "after")
+            }
+            files = {
+                key: _file(getattr(pair, key), path.parent, f"{where}, key {key!r}")
+                for key in ("recorded_before", "recorded_after")
+            }
+            pairs[pair.name] = pair.model_copy(update={**folders, **files})
+    found = PairsFile(tuple(pairs.values()), settings, path)
+    if settings:
+        found.make_settings()
+    return found
 
 
-def _validated(table: dict[str, object] | dict[str, str], where: str) -> Pair:
+def _question_fields(questions: str) -> dict[str, object]:
+    if questions.endswith(".jsonl"):
+        return {"name": re.sub(r"[^\w.+-]", "-", Path(questions).stem), "file": questions}
+    return {"name": questions}
+
+
+def _tables(found: object, path: Path, key: str) -> list[dict[str, Any]]:
+    if not isinstance(found, list) or not all(isinstance(table, dict) for table in found):
+        raise RLCircuitsError(f"{path}: key {key!r} must be one or more [[{key}]] tables")
+    return found
+
+
+def _file(file: Path | None, folder: Path, where: str) -> Path | None:
+    if file is None:
+        return None
+    found = folder / file.expanduser()
+    if not found.is_file():
+        raise RLCircuitsError(f"{where}: there is no file {found}")
+    return found.resolve()
+
+
+def _one_a_question_set(
+    table: dict[str, Any], known: Mapping[str, AskedQuestions], where: str
+) -> Iterable[dict[str, Any]]:
+    """The pair's table for each of its question sets: their names replaced by what the file says of them."""
+    asked = table.get("questions", DEFAULT_QUESTIONS)
+    sets = [asked] if isinstance(asked, str) else asked
+    if not isinstance(sets, list) or not sets or not all(isinstance(name, str) for name in sets):
+        raise RLCircuitsError(f"{where}, key 'questions': must be a question set's name or a list of names")
+    if len(set(sets)) < len(sets):
+        raise RLCircuitsError(f"{where}, key 'questions': names one set twice")
+    reasons = table.get("does_not_hold", {})
+    if not isinstance(reasons, dict):
+        raise RLCircuitsError(f"{where}, key 'does_not_hold': must be a table")
+    several = len(sets) > 1
+    for other in sorted(name for name, reason in reasons.items() if isinstance(reason, dict) and name not in sets):
+        raise RLCircuitsError(
+            f"{where}, key 'does_not_hold.{other}': {other!r} is not among the pair's question sets, {', '.join(sets)}"
+        )
+    for name in sets:
+        own = reasons.get(name, {})
+        everywhere = {measure: reason for measure, reason in reasons.items() if measure not in sets}
+        one = {**table, "questions": known.get(name, name), "does_not_hold": {**everywhere, **own}}
+        if several and isinstance(table.get("name"), str):
+            one["name"] = f"{table['name']}-{name}"
+        yield one
+
+
+def _validated(model: type[_Table], table: Mapping[str, object], where: str) -> _Table:
     try:
-        return Pair.model_validate(table)
+        return model.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = {
-            "extra_forbidden": f"unknown; known keys are {', '.join(Pair.model_fields)}",
-            "missing": "missing",
-            "string_type": f"must be a string, not {first['input']!r}",
-            "literal_error": f"must be one of {', '.join(get_args(GateMetric))}, not {first['input']!r}",
-        }.get(first["type"], first["msg"].removeprefix("Value error, "))
-        raise RLCircuitsError(f"{where}, key {key!r}: {reason}") from None
+        raise RLCircuitsError(f"{where}{problem(error, model.model_fields)}") from None
 
 
 def _resolve(checkpoint: str, folder: Path, where: str) -> str:

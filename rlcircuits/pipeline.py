@@ -1,67 +1,63 @@
-"""One pair from two checkpoints to a comparison: answer, pair, attribute, compare.
+"""One pair from two checkpoints to a comparison: answer, pair, attribute, control, compare.
 
-Only one model is in memory at a time. The pairing needs both models' answers, so the one that answered first
-is loaded a second time to be scored:
+Only one model is on the device at a time. The pairing needs both models' answers, so the one that answered
+first is loaded a second time to be scored:
 
     before: load, answer, free
     after:  load, answer; pair the answers; attribute, free
+    before with noise, draw by draw: load, answer, attribute on the questions it answered right, free
     before: load, attribute, free
+
+With a store every step's work is kept as it is made, under a key of all that it depends on: a killed run goes on
+where it was, and what is there already loads no model. The answers of a base that several pairs share are
+made once.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
 from rlcircuits import pairing
-from rlcircuits.answers import Answers, Sampling, answer_questions
-from rlcircuits.attribution import EdgeScores, attribute
+from rlcircuits.answers import Answers, answer_questions
+from rlcircuits.attribution import EdgeScores
 from rlcircuits.checkpoint import Checkpoint
-from rlcircuits.comparison import Comparison, compare
-from rlcircuits.graph import Granularity, check_granularity
+from rlcircuits.comparison import Comparison, Control, compare
+from rlcircuits.controls import NoisedSource
+from rlcircuits.durable import key_of
+from rlcircuits.pace import Work, note_pace
+from rlcircuits.pairing import Pairing, pair_control
 from rlcircuits.pairs import Pair
-from rlcircuits.questions import load_questions
-from rlcircuits.report.json import save_comparison
+from rlcircuits.questions import QuestionSet, load_questions
+from rlcircuits.recorded import Side, recorded_answers
+from rlcircuits.report.json import load_finished, save_comparison
+from rlcircuits.scores_store import attribute_stored
 from rlcircuits.sequences import AnswerSequence
+from rlcircuits.settings import Settings
+from rlcircuits.source import CheckpointSource, Source, check_same_vocabulary
+
+__all__ = ["Settings", "run_pair", "run_variants"]
 
 Notify = Callable[[str], None]
 
-MAX_NEW_TOKENS = 32
-"""Longest answer by default: what a question of the arithmetic set needs, with room to spare."""
+TRANSFORMERS = "transformers"
 
+RECORDED = "recorded"
+"""What a comparison calls the engine of answers that were read from a file."""
 
-@dataclass(frozen=True)
-class Settings:
-    """How a pair is measured. The same for every pair of a run."""
+STORE = "store"
+"""The folder of an output folder in which answers and scores are kept as they are made."""
 
-    k: int = 200
-    """Questions compared, sampled from those that pass the protocol."""
-    alpha: float = pairing.DEFAULT_ALPHA
-    """Share of the reference answer length that is scored."""
-    balance: float = pairing.DEFAULT_BALANCE
-    """How far a question's two answer lengths may differ, as a share of their mean."""
-    seed: int = pairing.DEFAULT_SEED
-    """Of the sample of K."""
-    question_count: int = 400
-    """Questions asked."""
-    split: str = "test"
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=MAX_NEW_TOKENS))
-    """How answers are drawn, the same for both models."""
-    granularity: Granularity = "sublayer"
-    device: str | None = None
-    """None: the best there is."""
-    dtype: str | None = None
-    """None: the checkpoint's own."""
-    batch_tokens: int | None = None
-    """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribution.attribute`."""
-
-    def __post_init__(self) -> None:
-        check_granularity(self.granularity)
-        pairing.check_options(self.alpha, self.k, self.balance)
+VERSION = 1
+"""Changes whenever the same inputs may give another comparison."""
 
 
 def run_pair(
@@ -69,77 +65,269 @@ def run_pair(
     settings: Settings | None = None,
     *,
     output: str | Path | None = None,
+    store: str | Path | None = None,
     notify: Notify | None = None,
     progress: bool = False,
 ) -> Comparison:
     """Measure one pair. `notify` is told each stage in one line; `progress` shows bars within a stage.
 
     With `output`, the folder ``output/<pair name>`` gets both models' answers (JSON lines) and scores
-    (safetensors) and ``comparison.json``, each as soon as it is there.
+    (safetensors) and ``comparison.json``, each as soon as it is there; a comparison found there that was made of
+    the same weights, questions and settings is only read. Answers and scores are kept as they are made in
+    the folder `store`, by default ``output/store``; without either nothing is kept.
 
     Raises RLCircuitsError for anything wrong with the checkpoints, the questions or the options, before/after
-    with different graphs and too few questions left included.
+    with different graphs, parameters or tokenizers and too few questions left included.
     """
     settings = settings or Settings()
-    tell = notify or (lambda _line: None)
     folder = None if output is None else Path(output) / pair.name
-    questions = load_questions(pair.questions, split=settings.split, count=settings.question_count)
-
-    def load(path: str) -> Checkpoint:
-        return Checkpoint.load(path, device=settings.device, dtype=settings.dtype)
-
-    def answer(checkpoint: Checkpoint, side: str) -> Answers:
-        tell(f"{pair.name}: {side} answers {len(questions)} questions of {questions.name}")
-        answers = answer_questions(checkpoint, questions, settings.sampling, progress=progress)
-        if folder:
-            answers.save(folder / f"{side}.answers.jsonl")
-        return answers
-
-    def score(checkpoint: Checkpoint, side: str, sequences: Sequence[AnswerSequence]) -> EdgeScores:
-        tell(f"{pair.name}: {side} is attributed on {len(sequences)} answers")
-        scores = attribute(
-            checkpoint, sequences, settings.granularity, batch_tokens=settings.batch_tokens, progress=progress
-        )
-        if folder:
-            scores.save(folder / f"{side}.scores.safetensors")
-        return scores
-
-    # A checkpoint is freed when its last name is gone, so none may outlive its stage.
-    before_answers = answer(load(pair.before), "before")
-    _free_memory()
-    checkpoint = load(pair.after)
-    after_answers = answer(checkpoint, "after")
-    paired = pairing.pair(
-        before_answers,
-        after_answers,
-        alpha=settings.alpha,
-        k=settings.k,
-        balance=settings.balance,
-        seed=settings.seed,
-    )
-    tell(f"{pair.name}: {pairing.show_funnel(paired.funnel)}; the first {paired.t_cut} tokens are scored")
-    after_scores = score(checkpoint, "after", paired.after)
-    del checkpoint
-    _free_memory()
-    before_scores = score(load(pair.before), "before", paired.before)
-    _free_memory()
-
-    comparison = compare(
-        before_scores,
-        after_scores,
-        paired,
-        before_answers,
-        after_answers,
-        name=pair.name,
-        algorithm=pair.algorithm,
-    )
-    if folder:
-        save_comparison(comparison, folder)
+    if store is None and output is not None:
+        store = Path(output) / STORE
+    run = _Run(pair, settings, folder, None if store is None else Path(store), notify or (lambda _line: None), progress)
+    if folder is None:
+        return run.measure()
+    key = run.key()
+    finished = load_finished(folder, key)
+    if finished is not None:
+        run.tell("measured before, and nothing has changed since")
+        return finished
+    comparison = run.measure()
+    save_comparison(comparison, folder, key)
     return comparison
 
 
-def _free_memory() -> None:
-    # A model's modules refer to one another, so only the collector frees them, and only then can CUDA.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def run_variants(
+    pair: Pair,
+    settings: Settings | None = None,
+    *,
+    output: str | Path | None = None,
+    notify: Notify | None = None,
+    progress: bool = False,
+) -> tuple[Comparison, ...]:
+    """Measure one pair with each choice of whose answers are scored, :data:`rlcircuits.pairing.SCORE_ON`.
+
+    Questions are asked once. The pair's name says which variant a comparison is of, but for ``own``.
+    """
+    settings = settings or Settings()
+    with TemporaryDirectory(prefix="rlcircuits-") as temporary:
+        store = Path(temporary) if output is None else Path(output) / STORE
+        found = []
+        for score_on in pairing.SCORE_ON:
+            named = pair if score_on == "own" else pair.model_copy(update={"name": f"{pair.name}-on-{score_on}"})
+            variant = replace(settings, score_on=score_on)
+            found.append(run_pair(named, variant, output=output, store=store, notify=notify, progress=progress))
+        return tuple(found)
+
+
+@dataclass
+class _Run:
+    """One pair being measured."""
+
+    pair: Pair
+    settings: Settings
+    folder: Path | None
+    store: Path | None
+    notify: Notify
+    progress: bool
+
+    def __post_init__(self) -> None:
+        if self.pair.prompting is not None:
+            self.settings = replace(self.settings, prompting=self.pair.prompting)
+        self.before, self.after = self.pair.sources(self.settings.device, self.settings.dtype)
+        asked = self.pair.questions
+        self.questions: QuestionSet = load_questions(
+            asked, split=self.settings.split, count=asked.count or self.settings.question_count
+        )
+
+    def tell(self, line: str) -> None:
+        self.notify(f"{self.pair.name}: {line}")
+
+    def key(self) -> str:
+        """What must be the same for a comparison to be this one."""
+        grade = self.questions.grade
+        settings = asdict(self.settings) | {"prompting": self.settings.prompting.model_dump()}
+        del settings["device"]
+        recorded = [self.pair.recorded_before, self.pair.recorded_after]
+        return key_of(
+            {
+                "version": VERSION,
+                "pair": [self.pair.name, self.pair.algorithm, self.pair.expectations.name],
+                "sources": [self.before.name, self.before.fingerprint(), self.after.name, self.after.fingerprint()],
+                "set": [self.questions.name, self.questions.split, [asdict(q) for q in self.questions.questions]],
+                "grader": f"{grade.__module__}:{getattr(grade, '__qualname__', type(grade).__qualname__)}",
+                "settings": settings,
+                "recorded": [
+                    None if file is None else hashlib.sha256(file.read_bytes()).hexdigest() for file in recorded
+                ],
+            }
+        )
+
+    def measure(self) -> Comparison:
+        """All the stages."""
+        settings = self.settings
+        check_same_vocabulary(self.before, self.after)
+        with _Held(self.before) as before:
+            before_answers = self.answer(before, "before", self.pair.recorded_before)
+        with _Held(self.after) as after:
+            after_answers = self.answer(after, "after", self.pair.recorded_after)
+            paired = self.pairing(before_answers, after_answers)
+            after_scores = self.score(after, "after", paired.after)
+        controls = [self.control(draw, paired, before_answers) for draw in range(settings.noise_draws)]
+        with _Held(self.before) as before:
+            before_scores = self.score(before, "before", paired.before)
+        return compare(
+            before_scores,
+            after_scores,
+            paired,
+            before_answers,
+            after_answers,
+            name=self.pair.name,
+            algorithm=self.pair.algorithm,
+            profile=self.pair.expectations.name,
+            engine=RECORDED if self.pair.recorded else settings.engine,
+            controls=controls,
+        )
+
+    def pairing(self, before: Answers, after: Answers) -> Pairing:
+        settings = self.settings
+        gold = None
+        if settings.score_on == "gold":
+            tokenizer = self.before.tokenizer()
+            gold = {q.id: tokenizer(q.gold, add_special_tokens=False)["input_ids"] for q in self.questions.questions}
+        paired = pairing.pair(
+            before,
+            after,
+            alpha=settings.alpha,
+            k=settings.k,
+            balance=settings.balance,
+            seed=settings.seed,
+            min_questions=settings.min_questions,
+            score_on=settings.score_on,
+            gold=gold,
+        )
+        if settings.score_on != "own":
+            # Both models are scored on the same ids, which then must mean the same to both.
+            used = {token for sequence in paired.before for token in sequence.answer_ids}
+            check_same_vocabulary(self.before, self.after, used)
+        self.tell(f"{pairing.show_funnel(paired.funnel)}; the first {paired.t_cut} tokens are scored")
+        return paired
+
+    def control(self, draw: int, paired: Pairing, before: Answers) -> Control:
+        """Let one draw of noise answer, and score it where it answered enough of the compared questions right."""
+        with _Held(NoisedSource(self.before, self.after, draw)) as noised:
+            answers = self.generate(noised, f"noise {draw}")
+            chosen = pair_control(paired, before, answers)
+            scores = None
+            if len(chosen.places) >= self.settings.min_questions:
+                scores = self.score(noised, f"noise {draw}", chosen.sequences, keep=False)
+        return Control(draw, answers, chosen, scores)
+
+    def answer(self, source: _Held, side: Side, recorded: Path | None) -> Answers:
+        """The answers of one of the pair: made, or read where they were recorded."""
+        if recorded is None:
+            answers = self.generate(source, side)
+        else:
+            self.tell(f"{side} has recorded answers in {recorded}")
+            # One file for both holds them side by side.
+            which = side if self.pair.recorded_before == self.pair.recorded_after else None
+            answers = recorded_answers(recorded, source, self.questions, sampling=self.settings.sampling, side=which)
+        if self.folder:
+            answers.save(self.folder / f"{side}.answers.jsonl")
+        return answers
+
+    def generate(self, source: _Held, who: str) -> Answers:
+        self.tell(f"{who} answers {len(self.questions)} questions of {self.questions.name}")
+        # Another engine loads a folder by itself, and there is none with noise in it.
+        by_itself = self.settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
+        watch = _Watch(source)
+        answers = answer_questions(
+            source.source if by_itself else source,
+            self.questions,
+            self.settings.sampling,
+            self.settings.batch_size,
+            self.progress,
+            engine=self.settings.engine if by_itself else TRANSFORMERS,
+            prompting=self.settings.prompting,
+            store=self.store,
+        )
+        if by_itself:
+            gc.collect()  # what the engine held on to
+        self.note("answers", watch, sum(len(item.answer_ids) for item in answers.items))
+        return answers
+
+    def score(self, source: _Held, side: str, sequences: Sequence[AnswerSequence], keep: bool = True) -> EdgeScores:
+        self.tell(f"{side} is attributed on {len(sequences)} answers")
+        watch = _Watch(source)
+        scores = attribute_stored(
+            source,
+            sequences,
+            self.settings.granularity,
+            batch_tokens=self.settings.batch_tokens,
+            progress=self.progress,
+            store=self.store,
+        )
+        self.note("scores", watch, sum(sequence.input_length for sequence in sequences))
+        if self.folder and keep:
+            scores.save(self.folder / f"{side}.scores.safetensors")
+        return scores
+
+    def note(self, work: Work, watch: _Watch, tokens: int) -> None:
+        """Note how fast a step was, if it was done and not read from the store."""
+        if self.store is not None and watch.source.loaded:
+            note_pace(self.store, work, watch.source.name, tokens, watch.seconds)
+
+
+class _Held:
+    """A source that is loaded once, when first asked for, and freed at the end: answers and scores need one load."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.load_seconds = 0.0
+        self._checkpoint: Checkpoint | None = None
+
+    @property
+    def loaded(self) -> bool:
+        return self._checkpoint is not None
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()
+
+    def tokenizer(self) -> Any:
+        return self.source.tokenizer()
+
+    def load(self) -> Checkpoint:
+        if self._checkpoint is None:
+            start = time.perf_counter()
+            self._checkpoint = self.source.load()
+            self.load_seconds = time.perf_counter() - start
+        return self._checkpoint
+
+    def __enter__(self) -> _Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._checkpoint is None:
+            return
+        # A model's modules refer to one another, so that only the garbage collector, which takes its time, would
+        # free it. The weights are let go at once.
+        for tensor in (*self._checkpoint.model.parameters(), *self._checkpoint.model.buffers()):
+            tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        self._checkpoint = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class _Watch:
+    """Time since it was made, without loading the model."""
+
+    def __init__(self, source: _Held) -> None:
+        self.source = source
+        self._start = time.perf_counter() - source.load_seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start - self.source.load_seconds

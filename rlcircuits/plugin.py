@@ -8,20 +8,25 @@ It is loaded with the package (entry point ``rlcircuits``), so a repository of o
 and then ``pytest --before SFT_DIR --after RL_DIR --algorithm grpo``, or a file of pairs given by ``--pairs``
 or by the ini option ``rlcircuits_pairs``. Two fixtures, each parametrized over the pairs:
 
-- ``effect``: a :class:`~rlcircuits.expectations.Finding`, one a pair and metric (intensity, complexity,
-  kurtosis). Where the pair's algorithm asserts nothing of a metric the test is skipped, with the numbers.
+- ``effect``: a :class:`~rlcircuits.expectations.Finding`, one a pair and measure: intensity, complexity, kurtosis,
+  accuracy, and for a control ``not-online-rl``. Where the pair's profile asserts nothing of a measure the test
+  is skipped, with the numbers.
+- ``compared``: not parametrized; ``compared(name)`` is the comparison of the pair of that name.
 - ``pair_comparison``: the pair's whole :class:`~rlcircuits.comparison.Comparison`;
   :func:`rlcircuits.expectations.judge` gives its verdict.
 
-A pair is measured once a session, when its first test asks for it. Importing this module costs nothing much:
-torch is imported when a pair is measured.
+A pair is measured once a session, when its first test asks for it; a base that several pairs share answers once.
+Importing this module costs nothing much: torch is imported when a pair is measured.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,13 +36,44 @@ from rlcircuits.errors import RLCircuitsError
 if TYPE_CHECKING:
     from rlcircuits.comparison import Comparison
     from rlcircuits.expectations import Finding
-    from rlcircuits.pairs import Pair
+    from rlcircuits.pairs import Pair, PairsFile
 
 INI_PAIRS = "rlcircuits_pairs"
 NO_PAIRS = (
     "no pair of checkpoints was given: use --before DIR --after DIR --algorithm NAME, or --pairs FILE.toml, "
     f"or set {INI_PAIRS} in the pytest configuration"
 )
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "k": {"type": int, "metavar": "K", "help": "questions compared (200)"},
+    "alpha": {"type": float, "help": "share of the answer length that is scored (0.3)"},
+    "balance": {"type": float, "help": "how far two answer lengths may differ, as a share of their mean (0.5)"},
+    "min-questions": {"type": int, "metavar": "N", "help": "fewer questions left to compare are an error (20)"},
+    "score-on": {
+        "choices": ("own", "before", "after", "gold"),
+        "help": "whose answers are scored: each model's own (the default), or the same ones by both models",
+    },
+    "noise-draws": {"type": int, "metavar": "N", "help": "draws of the noise control, 0 for none (3)"},
+    "question-count": {"type": int, "metavar": "N", "help": "questions asked (400)"},
+    "temperature": {"type": float, "help": "of sampling, 0 is greedy (1)"},
+    "top-p": {"type": float, "help": "of sampling (1)"},
+    "sampling-seed": {"type": int, "metavar": "SEED", "help": "of sampling (42)"},
+    "max-new-tokens": {"type": int, "metavar": "N", "help": "longest answer (32)"},
+    "engine": {"help": "what generates answers: transformers (the default) or vllm"},
+    "batch-size": {"type": int, "metavar": "N", "help": "questions answered at once (64)"},
+    "batch-tokens": {"type": int, "metavar": "N", "help": "token budget of an attribution batch"},
+    "granularity": {"choices": ("sublayer", "head"), "help": "of the graph (sublayer)"},
+    "device": {"help": "torch device (the best there is)"},
+    "dtype": {"help": "of the weights: float32, bfloat16, ... (the checkpoint's own)"},
+}
+"""The options that a pairs file's ``[settings]`` has too; what is typed goes before what is written."""
+
+_OF_SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "sampling_seed": "seed",
+    "max_new_tokens": "max_new_tokens",
+}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,29 +83,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--before", metavar="DIR", help="checkpoint before the training: a folder or a hub id")
     add("--after", metavar="DIR", help="checkpoint after it")
     add("--algorithm", metavar="NAME", help="how it was trained: grpo, ppo, dpo, sft, ...")
-    add("--questions", metavar="SET", default="arithmetic", help="question set (default: %(default)s)")
+    add(
+        "--questions",
+        metavar="SET",
+        default="arithmetic",
+        help="question set, or a JSON lines file (default: %(default)s)",
+    )
     add("--pairs", metavar="FILE.toml", help=f"many pairs; default: the ini option {INI_PAIRS}")
-
-    def setting(name: str, **kwargs: Any) -> None:
-        # Prefixed: the plugin is loaded in every session of whoever installs the package, and must not
-        # take `--device` or `--k` from the conftest.py of a project that has its own.
-        add(f"--rlcircuits-{name}", dest=f"rlcircuits_{name.replace('-', '_')}", **kwargs)
-
-    setting("k", type=int, default=200, metavar="K", help="questions compared (default: %(default)s)")
-    setting("alpha", type=float, default=0.3, help="share of the answer length that is scored (default: %(default)s)")
-    setting("question-count", type=int, default=400, metavar="N", help="questions asked (default: %(default)s)")
-    setting("temperature", type=float, default=1.0, help="of sampling, 0 is greedy (default: %(default)s)")
-    setting("sampling-seed", type=int, default=42, metavar="SEED", help="of sampling (default: %(default)s)")
-    setting("max-new-tokens", type=int, default=32, metavar="N", help="longest answer (default: %(default)s)")
-    setting("granularity", default="sublayer", choices=("sublayer", "head"), help="of the graph (default: %(default)s)")
-    setting("device", help="torch device (default: the best there is)")
-    setting("dtype", help="of the weights: float32, bfloat16, ... (default: the checkpoint's own)")
-    setting(
-        "output",
+    # Prefixed: the plugin is loaded in every session of whoever installs the package, and must not
+    # take `--device` or `--k` from the conftest.py of a project that has its own.
+    for name, kwargs in SETTINGS.items():
+        add(f"--rlcircuits-{name}", dest=_dest(name), **kwargs)
+    add(
+        "--rlcircuits-output",
         metavar="DIR",
-        help="keep each pair's answers, scores and comparison in DIR/<pair> (default: nothing is kept)",
+        help="keep each pair's answers, scores and comparison in DIR/<pair>, and go on from there (nothing is kept)",
     )
     parser.addini(INI_PAIRS, "pairs file used where no pair is given, relative to the root folder")
+
+
+def _dest(name: str) -> str:
+    return f"rlcircuits_{name.replace('-', '_')}"
 
 
 @dataclass
@@ -79,7 +113,8 @@ class _Session:
     config: pytest.Config
     comparisons: dict[str, Comparison] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    _pairs: tuple[Pair, ...] | None = None
+    _file: PairsFile | None = None
+    _temporary: TemporaryDirectory[str] | None = None
 
     @property
     def source(self) -> str | None:
@@ -90,24 +125,32 @@ class _Session:
         return option.pairs or self.config.getini(INI_PAIRS) or None
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
-        if self._pairs is None:
-            self._pairs = self._find_pairs()
-        return self._pairs
+    def typed(self) -> dict[str, Any]:
+        """The settings given as options, by their names among the settings."""
+        given = {_dest(name).removeprefix("rlcircuits_"): self.config.getoption(_dest(name)) for name in SETTINGS}
+        given = {name: value for name, value in given.items() if value is not None}
+        sampling = {_OF_SAMPLING[name]: given.pop(name) for name in _OF_SAMPLING if name in given}
+        return {**given, **({"sampling": sampling} if sampling else {})}
 
-    def _find_pairs(self) -> tuple[Pair, ...]:
+    @property
+    def file(self) -> PairsFile:
+        if self._file is None:
+            self._file = self._find_pairs()
+        return self._file
+
+    def _find_pairs(self) -> PairsFile:
         # Not at the top: a session that uses no pair should not pay for these imports.
-        from rlcircuits.pairs import load_pairs, make_pair, pair_name
+        from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair, pair_name
 
         option = self.config.option
         if option.before:
             name = pair_name(option.before, option.after)
             fields = {key: getattr(option, key) for key in ("before", "after", "algorithm", "questions")}
-            return (make_pair(name=name, **fields),)
+            return PairsFile((make_pair(name=name, **fields),))
         if option.pairs:
-            return load_pairs(self.config.invocation_params.dir / option.pairs)
+            return load_pairs_file(self.config.invocation_params.dir / option.pairs)
         ini = self.config.getini(INI_PAIRS)
-        return load_pairs(self.config.rootpath / ini) if ini else ()
+        return load_pairs_file(self.config.rootpath / ini) if ini else PairsFile(())
 
     def comparison(self, pair: Pair) -> Comparison:
         """Give the pair's comparison, measured at the first call; one that could not be fails all its tests."""
@@ -126,28 +169,26 @@ class _Session:
         return self.comparisons[pair.name]
 
     def _measure(self, pair: Pair) -> Comparison:
-        from rlcircuits.answers import Sampling
-        from rlcircuits.pipeline import Settings, run_pair
+        from rlcircuits.pipeline import run_pair
 
         option = self.config.option
-        settings = Settings(
-            k=option.rlcircuits_k,
-            alpha=option.rlcircuits_alpha,
-            question_count=option.rlcircuits_question_count,
-            sampling=Sampling(
-                temperature=option.rlcircuits_temperature,
-                seed=option.rlcircuits_sampling_seed,
-                max_new_tokens=option.rlcircuits_max_new_tokens,
-            ),
-            granularity=option.rlcircuits_granularity,
-            device=option.rlcircuits_device,
-            dtype=option.rlcircuits_dtype,
-        )
         output = option.rlcircuits_output
         if output is not None:
             output = self.config.invocation_params.dir / output
         bars = option.capture == "no" and sys.stderr.isatty()
-        return run_pair(pair, settings, output=output, notify=self._tell, progress=bars)
+        settings = self.file.make_settings(self.typed)
+        store = None if output else self._temporary_store()
+        return run_pair(pair, settings, output=output, store=store, notify=self._tell, progress=bars)
+
+    def _temporary_store(self) -> Path:
+        """Where answers are kept for the session's length, so that pairs with one base share its answers."""
+        if self._temporary is None:
+            self._temporary = TemporaryDirectory(prefix="rlcircuits-")
+        return Path(self._temporary.name)
+
+    def close(self) -> None:
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def _tell(self, line: str) -> None:
         """One line a stage, past pytest's capture, since a pair may take minutes; none with -q."""
@@ -179,31 +220,37 @@ def pytest_configure(config: pytest.Config) -> None:
     if option.before or option.pairs:
         # What was typed is checked at once; the ini option only where a test needs it.
         try:
-            session.pairs  # noqa: B018
+            file = session.file
+            if session.typed:
+                file.make_settings(session.typed)
         except RLCircuitsError as error:
             raise pytest.UsageError(str(error)) from None
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what was kept for the session."""
+    session = config.stash.get(_SESSION, None)
+    if session is not None:
+        session.close()
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say in one line what will be measured; nothing where no pair is given."""
-    option, source = config.option, config.stash[_SESSION].source
-    if source is None:
+    session = config.stash[_SESSION]
+    if session.source is None:
         return None
-    return (
-        f"rlcircuits: {source}, {option.rlcircuits_question_count} questions, K = {option.rlcircuits_k}, "
-        f"alpha = {option.rlcircuits_alpha:g}, {option.rlcircuits_granularity} graph"
-    )
+    typed = {**session.typed, **session.typed.get("sampling", {})}
+    typed.pop("sampling", None)
+    return ", ".join([f"rlcircuits: {session.source}", *(f"{name} = {value}" for name, value in typed.items())])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test a pair, or a pair and metric, of every test that asks for our fixtures."""
+    """Make one test a pair, or a pair and measure, of every test that asks for our fixtures."""
     wanted = [name for name in ("pair_comparison", "effect") if name in metafunc.fixturenames]
     if not wanted:
         return
-    from rlcircuits.expectations import GATE_METRICS
-
     try:
-        pairs = metafunc.config.stash[_SESSION].pairs
+        pairs = metafunc.config.stash[_SESSION].file.pairs
     except RLCircuitsError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not pairs:
@@ -211,21 +258,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif "effect" in wanted:
         rows = [
             pytest.param(
-                *(((pair, metric) if name == "effect" else pair) for name in wanted),
-                id=f"{pair.name}-{metric}",
-                marks=_known_not_to_hold(pair, metric),
+                *(((pair, measure) if name == "effect" else pair) for name in wanted),
+                id=f"{pair.name}-{measure}",
+                marks=_known_not_to_hold(pair, measure),
             )
             for pair in pairs
-            for metric in GATE_METRICS
+            for measure in pair.expectations.measures
         ]
     else:
         rows = [pytest.param(pair, id=pair.name) for pair in pairs]
     metafunc.parametrize(wanted, rows, indirect=True)
 
 
-def _known_not_to_hold(pair: Pair, metric: Any) -> tuple[pytest.MarkDecorator, ...]:
-    """A strict expected failure where the pairs file says so: it is told when the direction holds after all."""
-    reason = pair.does_not_hold.get(metric)
+def _known_not_to_hold(pair: Pair, measure: Any) -> tuple[pytest.MarkDecorator, ...]:
+    """A strict expected failure where the pairs file says so: it is told when the measure holds after all."""
+    reason = pair.does_not_hold.get(measure)
     return () if reason is None else (pytest.mark.xfail(raises=AssertionError, strict=True, reason=reason),)
 
 
@@ -236,12 +283,26 @@ def pair_comparison(request: pytest.FixtureRequest) -> Comparison:
 
 
 @pytest.fixture
+def compared(request: pytest.FixtureRequest) -> Callable[[str], Comparison]:
+    """Give a pair's comparison by the pair's name; the test is skipped where the session has no such pair."""
+    session = request.config.stash[_SESSION]
+
+    def comparison(name: str) -> Comparison:
+        for pair in session.file.pairs:
+            if pair.name == name:
+                return session.comparison(pair)
+        pytest.skip(f"no pair of this session is named {name!r}")
+
+    return comparison
+
+
+@pytest.fixture
 def effect(request: pytest.FixtureRequest) -> Finding:
-    """Whether one metric of one pair moved as its algorithm should make it; once a pair and metric."""
+    """Whether one measure of one pair is as its profile wants it; once a pair and measure."""
     from rlcircuits.expectations import judge
 
-    pair, metric = request.param
-    finding = judge(request.config.stash[_SESSION].comparison(pair)).findings[metric]
+    pair, measure = request.param
+    finding = judge(request.config.stash[_SESSION].comparison(pair)).all_findings[measure]
     if finding.holds is None:
         pytest.skip(f"reported, not asserted for this algorithm\n{finding.message}")
     return finding

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from rlcircuits.answers import Answers
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.cli import main
 from rlcircuits.comparison import Comparison
-from rlcircuits.report.json import load_comparison, save_comparison
+from rlcircuits.expectations import judge
+from rlcircuits.pairs import load_pairs_file
+from rlcircuits.pipeline import run_pair
+from rlcircuits.report.json import load_comparison, save_comparison, to_json
 
 TOKENS = ["<pad>", "<eos>", *"0123456789+=;>?"]
 
@@ -70,6 +73,18 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
     assert "holds no right answer to score" in capsys.readouterr().err
     assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
     loaded = EdgeScores.load(scores)
+    # The same through a store, twice: the second time from what is kept.
+    kept = ("--store", str(tmp_path / "store"))
+    again, other = str(tmp_path / "again.jsonl"), str(tmp_path / "again.safetensors")
+    for _ in range(2):
+        answer = ["answer", str(tiny / "base"), "--count", "6", "--max-new-tokens", "9", "--out", again, *kept]
+        assert main(answer) == 0
+        assert Answers.load(again).items == stored.items
+        attribute = ["attribute", str(tiny / "base"), "--answers", again, "--out", other, *kept]
+        assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
+        torch.testing.assert_close(EdgeScores.load(other).values, loaded.values)
+    capsys.readouterr()
+    assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
     answered = [item for item in stored.items if item.answer_ids]
     assert len(loaded) == len(answered) == 6
     assert loaded.graph.granularity == "head"
@@ -81,7 +96,7 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
 def compare_arguments(tiny: Path, *more: str) -> list[str]:
     return [
         "compare", "--before", str(tiny / "base"), "--after", str(tiny / "tuned"), "--algorithm", "sft",
-        "--question-count", "60", "--k", "20", *more,
+        "--question-count", "130", "--k", "20", "--noise-draws", "1", *more,
     ]  # fmt: skip
 
 
@@ -93,17 +108,113 @@ def test_compare_then_report(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr()
     assert "base-to-tuned" in printed.out
     assert "(reported)" in printed.out
-    assert "base-to-tuned: before answers 60 questions" in printed.err
+    assert "base-to-tuned: before answers 130 questions" in printed.err
     stored = load_comparison(tmp_path / "base-to-tuned")
     scores = EdgeScores.load(tmp_path / "base-to-tuned" / "after.scores.safetensors")
     np.testing.assert_array_equal(stored.effects["intensity"].after_values, metrics.activation_intensity(scores))
-    assert stored.accuracy.asked == 60
+    assert stored.accuracy.asked == 130
 
-    plot = tmp_path / "pair.png"
-    assert main(["report", str(tmp_path), "--plot", str(plot)]) == 0
+    plot, page = tmp_path / "pair.png", tmp_path / "page.html"
+    assert main(["report", str(tmp_path), "--plot", str(plot), "--html", str(page)]) == 0
     shown = capsys.readouterr().out
     assert printed.out.splitlines()[0] in shown
     assert plot.exists()
+    assert "base-to-tuned" in page.read_text(encoding="utf-8")
+
+    # Again: nothing is measured anew.
+    assert main(compare_arguments(tiny, *more)) == 0
+    again = capsys.readouterr()
+    assert again.out == printed.out
+    assert again.err == "base-to-tuned: measured before, and nothing has changed since\n"
+
+
+@pytest.mark.usefixtures("all_right")
+def test_one_table_of_whose_answers_are_scored(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = compare_arguments(tiny, "--balance", "2", "--score-on", "all", "--output", str(tmp_path))
+    code = main(arguments)
+    out = capsys.readouterr().out
+    table = out.split("base-to-tuned, by whose answers are scored\n")[1].splitlines()
+    words = ("each model's own answers", "before's answers, by", "after's answers, by", "the gold answers, by")
+    assert [row.startswith(word) for row, word in zip(table[2:], words, strict=True)] == [True] * 4
+    # The verdict is that of the paper's way.
+    own = load_comparison(tmp_path / "base-to-tuned")
+    assert code == (0 if judge(own).holds else 1)
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("\n".join(table) + "\n")
+    assert load_comparison(tmp_path / "base-to-tuned-on-gold").score_on == "gold"
+
+
+@pytest.mark.usefixtures("all_right")
+def test_from_init_to_the_verdict_and_the_same_by_pytest_and_python(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], pytester: pytest.Pytester
+) -> None:
+    file, output = tmp_path / "here" / "release.toml", tmp_path / "out"
+    init = ["init", str(file), "--before", str(tiny / "base"), "--after", str(tiny / "tuned"), "--algorithm", "sft"]
+    assert main([*init, "--questions", "arithmetic"]) == 0
+    written = file.read_text(encoding="utf-8")
+    for old, new in (
+        ("k = 100 ", "k = 20 "), ("# balance = 0.5", "balance = 2"), ("# noise_draws = 3", "noise_draws = 1"),
+        ("# question_count = 400", "question_count = 30"), ("max_new_tokens = 512", "max_new_tokens = 9"),
+    ):  # fmt: skip
+        assert written.count(old) == 1
+        written = written.replace(old, new)
+    file.write_text(written, encoding="utf-8")
+    assert main(init) == 2
+    assert capsys.readouterr().err == f"rlcircuits: {file} is there already; --force replaces it\n"
+    assert file.read_text(encoding="utf-8") == written
+
+    assert main(["plan", str(file), "--output", str(output)]) == 0
+    planned = capsys.readouterr().out
+    # 30 questions by before, after and one noise draw, of at most 9 tokens.
+    assert [cell for cell in planned.splitlines()[2].split() if cell][1:6] == ["arithmetic", "30", "3", "270", "810"]
+    assert planned.endswith("time: unknown until the first answers.\n")
+
+    code = main(["compare", "--pairs", str(file), "--output", str(output), "--json"])
+    assert code in (0, 1)
+    by_cli = json.loads(capsys.readouterr().out)
+    assert main(["plan", str(file), "--output", str(output)]) == 0
+    planned = capsys.readouterr().out
+    assert planned.splitlines()[2].endswith("measured")
+    assert "To do: 0 answer tokens at most, 0 tokens to score" in planned
+
+    pairs = load_pairs_file(file)
+    by_python = run_pair(pairs.pairs[0], pairs.make_settings())
+    assert json.loads(to_json(by_python))["comparison"] == by_cli["comparison"]
+
+    pytester.makepyfile("def test_effect(effect):\n    assert effect.holds, effect.message")
+    plugin = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")
+    arguments = ("--pairs", str(file), "--rlcircuits-output", str(tmp_path / "by-pytest"))
+    pytester.runpytest_inprocess("-p", "no:cacheprovider", *plugin, *arguments)
+    by_pytest = json.loads((tmp_path / "by-pytest" / "release" / "comparison.json").read_text(encoding="utf-8"))
+    assert by_pytest["comparison"] == by_cli["comparison"]
+    assert by_pytest["verdict"] == by_cli["verdict"]
+
+
+def test_init_replaces_only_when_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    assert load_pairs_file("release.toml").pairs[0].algorithm == "grpo"
+    Path("release.toml").write_text("mine")
+    assert main(["init"]) == 2
+    assert Path("release.toml").read_text() == "mine"
+    assert main(["init", "--force", "--algorithm", "dpo", "--before", 'odd"name\\here']) == 0
+    (pair,) = tomllib.loads(Path("release.toml").read_text())["pair"]
+    assert (pair["algorithm"], pair["before"], pair["after"]) == ("dpo", 'odd"name\\here', "checkpoints/rl")
+    capsys.readouterr()
+
+
+def test_a_plan_says_what_cannot_be_found_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pairs.toml").write_text(
+        '[settings]\nnoise_draws = 0\n[[pair]]\nname = "far"\nbefore = "no/such-base"\nafter = "no/such"\n'
+        'algorithm = "grpo"\n'
+    )
+    assert main(["plan", str(tmp_path / "pairs.toml")]) == 0
+    out = capsys.readouterr().out
+    assert "no/such-base" in out
+    assert "is no folder here, and the hub does not say what it holds" in out
+    assert "unknown tokens to score" in out
 
 
 @pytest.mark.usefixtures("all_right")
@@ -120,14 +231,15 @@ def test_compare_is_the_same_from_run_to_run(tiny: Path, capsys: pytest.CaptureF
 def test_compare_refuses_other_graphs(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = compare_arguments(tiny, "--balance", "2")
     arguments[arguments.index(str(tiny / "tuned"))] = str(tiny / "deeper")
-    assert main(arguments) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("rlcircuits: before and after have different graphs")
+    for draws, message in (("0", "before and after have different graphs"), ("1", "noise of the update's norm needs")):
+        assert main([*arguments, "--noise-draws", draws]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"rlcircuits: {message}")
 
 
 def test_too_few_right_answers(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(compare_arguments(tiny)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("rlcircuits: 0 questions are left to compare and at least 20 are needed: asked 60 →")
+    assert error.startswith("rlcircuits: 0 questions are left to compare and at least 20 are needed: asked 130 →")
 
 
 @pytest.mark.parametrize(("rise", "code"), [(True, 0), (False, 1)])
@@ -154,7 +266,13 @@ def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["compare", "--before", "a", "--after", "b", "--algorithm", "magic"], "algorithm is 'magic'"),
         (["compare", "--before", "a", "--after", "b", "--algorithm", "grpo", "--k", "5"], "k is 5"),
         (["answer", "./nowhere", "--out", "x.jsonl"], "nowhere"),
-        (["answer", "./nowhere", "--questions", "riddles", "--out", "x.jsonl"], "unknown question set 'riddles'"),
+        (["answer", "./nowhere", "--questions", "riddles", "--out", "x.jsonl"], "question set 'riddles' is not known"),
+        (["compare", "--before", "a", "--algorithm", "grpo"], "compare needs --before and --after, or --pairs"),
+        (["compare", "--pairs", "x.toml", "--name", "y"], "--pairs and --name were both given"),
+        (["compare", "--pairs", "gone.toml"], "gone.toml: there is no such file"),
+        (["answer", "./nowhere", "--few-shot", "gone.txt", "--out", "x.jsonl"], "--few-shot gone.txt: cannot be read"),
+        (["answer", "./nowhere", "--template", "x", "--out", "x.jsonl"], "must hold {question} once"),
+        (["plan", "gone.toml"], "gone.toml: there is no such file"),
         (["attribute", "m", "--answers", "gone.jsonl", "--out", "x"], "gone.jsonl: cannot be read as answers"),
         (["report", "gone"], "gone: holds no comparison.json"),
         (["fixtures", "verify"], "no fixtures/recipe in "),
@@ -172,41 +290,6 @@ def test_bad_input_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rlcircuits: ")
     assert message in line
-
-
-RECIPE = """
-def train(family, algorithm, **options):
-    return (family, algorithm, *sorted((key, str(value)) for key, value in options.items()))
-def verify(root):
-    return ["grpo: another hash"] if "broken" in str(root) else []
-"""
-
-
-def test_fixtures_are_found_from_a_folder_within_the_checkout(tmp_path: Path) -> None:
-    recipe = tmp_path / "checkout" / "fixtures" / "recipe"
-    recipe.mkdir(parents=True)
-    (recipe / "__init__.py").write_text(RECIPE)
-    within = tmp_path / "checkout" / "docs"
-    within.mkdir()
-
-    def run(*arguments: str) -> tuple[int, str]:
-        # In a process of its own, which no other `fixtures` package has been imported into.
-        command = [sys.executable, "-m", "rlcircuits.cli", "fixtures", *arguments]
-        environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
-        done = subprocess.run(command, cwd=within, env=environment, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout + done.stderr
-
-    code, out = run("train", "llama-sums", "grpo", "--force")
-    assert code == 0
-    for part in (
-        "'llama-sums', 'grpo'",
-        "('force', 'True')",
-        "('seed', 'None')",  # left to the recipe
-        f"'{tmp_path / 'checkout' / 'fixtures'}'",
-    ):
-        assert part in out
-    assert run("verify")[0] == 0
-    assert run("verify", "--root", "broken") == (1, "grpo: another hash\n")
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from made_up import answers_of
 
 from rlcircuits.answers import Answers, Sampling
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.pairing import MIN_QUESTIONS, STAGES, pair, show_funnel
+from rlcircuits.pairing import MIN_QUESTIONS, SCORE_ON, STAGES, ScoreOn, pair, pair_control, show_funnel
 
 
 def test_every_stage_drops_what_it_should() -> None:
@@ -27,7 +27,10 @@ def test_every_stage_drops_what_it_should() -> None:
 
     assert tuple(result.funnel) == STAGES
     assert list(result.funnel.values()) == [40, 39, 38, 37, 36, 35, 30]
-    assert list(result.dropped.values()) == [1, 1, 1, 1, 1, 5]
+    assert tuple(result.dropped_ids) == STAGES[1:]
+    assert [len(ids) for ids in result.dropped_ids.values()] == [1, 1, 1, 1, 1, 5]
+    assert [ids for stage, ids in result.dropped_ids.items() if stage != "sampled"] == [(f"q{i}",) for i in range(5)]
+    assert {*result.question_ids, *result.dropped_ids["sampled"]} == {f"q{i}" for i in range(5, 40)}
     assert not {"q0", "q1", "q2", "q3", "q4"} & set(result.question_ids)
     kept = 37
     assert result.ref == pytest.approx(min((20 * 35 + 35 + 12) / kept, (20 * 35 + 35 + 28) / kept))
@@ -88,6 +91,71 @@ def test_too_few_left_shows_the_funnel() -> None:
     )
 
 
+def test_the_least_number_of_questions_is_an_option() -> None:
+    few = answers_of([True] * 7)
+    assert len(pair(few, few, k=7, min_questions=5).question_ids) == 7
+    with pytest.raises(RLCircuitsError, match="7 questions are left to compare and at least 8 are needed"):
+        pair(few, few, k=9, min_questions=8)
+
+
+LENGTHS = [9 + place % 3 for place in range(40)]
+BEFORE, AFTER = answers_of([True] * 40, LENGTHS), answers_of([True] * 40, 10, first_token=500)
+GOLD = {f"q{place}": [900 + place, 901 + place] for place in range(40)}
+
+
+@given(st.sampled_from(SCORE_ON), st.sampled_from([0.1, 0.5, 1.0]))
+def test_whose_answers_are_scored_changes_nothing_else(score_on: ScoreOn, alpha: float) -> None:
+    own = pair(BEFORE, AFTER, k=30, alpha=alpha)
+    result = pair(BEFORE, AFTER, k=30, alpha=alpha, score_on=score_on, gold=GOLD)
+    assert result.score_on == score_on
+    for name in ("question_ids", "t_cut", "ref", "funnel", "dropped_ids"):
+        assert getattr(result, name) == getattr(own, name)
+    answers = {
+        "before": [s.answer_ids for s in own.before],
+        "after": [s.answer_ids for s in own.after],
+        "gold": [tuple(GOLD[question][: own.t_cut]) for question in own.question_ids],
+    }
+    expected = ("before", "after") if score_on == "own" else (score_on, score_on)
+    for sequences, originals, whose in zip(
+        (result.before, result.after), (own.before, own.after), expected, strict=True
+    ):
+        assert [s.prompt_ids for s in sequences] == [s.prompt_ids for s in originals]
+        assert [s.answer_ids for s in sequences] == answers[whose]
+
+
+def test_gold_answers_must_be_there() -> None:
+    for gold in (None, {}, {**GOLD, "q3": []}):
+        with pytest.raises(RLCircuitsError, match=r"question 'q\d+' has no gold answer to score"):
+            pair(BEFORE, AFTER, k=40, score_on="gold", gold=gold)
+
+
+def test_a_control_is_held_to_the_pairs_steps() -> None:
+    paired = pair(BEFORE, AFTER, k=40, alpha=0.5)
+    right = [place != 3 for place in range(40)]
+    lengths = list(LENGTHS)
+    lengths[5] = 24  # outside the window of the pair's ref
+    lengths[7] = 4  # not balanced with before's
+    lengths[9] = 0
+    chosen = pair_control(paired, BEFORE, answers_of(right, lengths, first_token=700))
+    left_out = {3, 5, 7, 9}
+    assert [paired.question_ids[place] for place in chosen.places] == [f"q{i}" for i in range(40) if i not in left_out]
+    for place, sequence in zip(chosen.places, chosen.sequences, strict=True):
+        assert sequence.prompt_ids == paired.before[place].prompt_ids
+        assert sequence.answer_ids == tuple(range(700, 700 + paired.t_cut))
+    assert pair_control(paired, BEFORE, answers_of([False] * 40)).places == ()
+    # Questions that the pair does not compare are none of the control's.
+    few = pair(BEFORE, AFTER, k=25)
+    assert len(pair_control(few, BEFORE, BEFORE).places) == 25
+
+
+@pytest.mark.parametrize("score_on", ["before", "after", "gold"])
+def test_a_control_is_scored_on_the_same_tokens_where_both_models_are(score_on: ScoreOn) -> None:
+    paired = pair(BEFORE, AFTER, k=40, score_on=score_on, gold=GOLD)
+    chosen = pair_control(paired, BEFORE, answers_of([place % 2 == 0 for place in range(40)], first_token=700))
+    assert len(chosen.places) == 20
+    assert chosen.sequences == tuple(paired.before[place] for place in chosen.places)
+
+
 def test_nothing_right_is_an_error_too() -> None:
     with pytest.raises(RLCircuitsError, match="0 questions are left"):
         pair(answers_of([False] * 30), answers_of([True] * 30))
@@ -113,6 +181,12 @@ def twice(answers: Answers) -> Answers:
         (answers_of([True] * 30), {"alpha": 1.5}, "alpha is 1.5"),
         (answers_of([True] * 30), {"k": 19}, "k is 19; a paired test needs at least 20"),
         (answers_of([True] * 30), {"balance": -0.1}, "balance is -0.1"),
+        (answers_of([True] * 30), {"min_questions": 0}, "min_questions is 0"),
+        (
+            answers_of([True] * 30),
+            {"score_on": "both"},
+            "score_on is 'both'; it must be one of own, before, after, gold",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said(after: Answers, options: dict[str, float], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,14 +18,8 @@ from rlcircuits.pairs import Pair
 from rlcircuits.pipeline import Settings
 
 USERS_TESTS = """
-from rlcircuits.expectations import judge
-
 def test_effect(effect):
     assert effect.holds, effect.message
-
-def test_accuracy(pair_comparison):
-    verdict = judge(pair_comparison)
-    assert verdict.accuracy.holds, verdict.accuracy.message
 """
 ONE_PAIR = ("--before", "org/base", "--after", "org/tuned", "--algorithm", "grpo")
 
@@ -46,15 +41,20 @@ class FakePipeline:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Pair, Settings, Any]] = []
+        self.stores: list[Any] = []
         self.options: dict[str, Any] = {}
         self.error: Exception | None = None
 
-    def __call__(self, pair: Pair, settings: Settings, *, output: Any, notify: Any, progress: bool) -> Comparison:
+    def __call__(
+        self, pair: Pair, settings: Settings, *, output: Any, store: Any, notify: Any, progress: bool
+    ) -> Comparison:
         self.calls.append((pair, settings, output))
+        self.stores.append(store)
+        assert store is None or os.path.isdir(store)
         notify(f"{pair.name}: a stage")
         if self.error is not None:
             raise self.error
-        return made_up_comparison(pair.name, pair.algorithm, **self.options)
+        return made_up_comparison(pair.name, pair.algorithm, profile=pair.expectations.name, **self.options)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_one_pair_by_options(run: Run, pipeline: FakePipeline) -> None:
     result.assert_outcomes(passed=4)
     assert len(pipeline.calls) == 1
     pair, settings, output = pipeline.calls[0]
-    assert (pair.before, pair.after, pair.algorithm, pair.questions) == (
+    assert (pair.before, pair.after, pair.algorithm, pair.questions.name) == (
         "org/base",
         "org/tuned",
         "grpo",
@@ -79,17 +79,35 @@ def test_one_pair_by_options(run: Run, pipeline: FakePipeline) -> None:
     assert output is None
     result.stdout.fnmatch_lines(
         [
-            "rlcircuits: org/base → org/tuned (grpo), 400 questions, K = 200, alpha = 0.3, sublayer graph",
+            "rlcircuits: org/base → org/tuned (grpo)",
             "base-to-tuned: a stage",
             "*test_effect[[]base-to-tuned-intensity[]] PASSED*",
+            "*test_effect[[]base-to-tuned-accuracy[]] PASSED*",
             "*= rlcircuits =*",
             "pair *before → after*verdict",
             "base-to-tuned *accuracy*did not fall",
+            "grpo, K = 40 *loss*(reported)",
             "*intensity*up as expected",
             "*kurtosis*down as expected",
             "*verdict*holds",
         ]
     )
+
+
+def test_the_whole_comparison_is_a_fixture_too(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_mine="""
+        def test_whole(pair_comparison):
+            assert pair_comparison.k == 40
+
+        def test_both(pair_comparison, effect):
+            assert effect.measure == "accuracy" or pair_comparison.effects[effect.measure].questions == 40
+        """
+    )
+    result = run("-v", *ONE_PAIR)
+    result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines(["*::test_whole[[]base-to-tuned[]] PASSED*"])
+    assert len(pipeline.calls) == 1
 
 
 def test_options_reach_the_pipeline(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
@@ -113,16 +131,29 @@ def test_options_reach_the_pipeline(run: Run, pipeline: FakePipeline, pytester: 
         "head",
         "--rlcircuits-max-new-tokens",
         "12",
+        "--rlcircuits-noise-draws",
+        "1",
+        "--rlcircuits-score-on",
+        "gold",
+        "--rlcircuits-min-questions",
+        "30",
+        "--rlcircuits-batch-size",
+        "8",
         "--rlcircuits-output",
         "kept",
     )
     result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        ["rlcircuits: org/base → org/tuned (grpo), k = 50, alpha = 0.1, *, temperature = 0.0, *"]
+    )
     _, settings, output = pipeline.calls[0]
     assert (settings.k, settings.alpha, settings.question_count) == (50, 0.1, 99)
     assert (settings.device, settings.dtype, settings.granularity) == ("cpu", "bfloat16", "head")
     sampling = settings.sampling
     assert (sampling.seed, sampling.temperature, sampling.max_new_tokens) == (7, 0, 12)
+    assert (settings.noise_draws, settings.score_on, settings.min_questions, settings.batch_size) == (1, "gold", 30, 8)
     assert output == pytester.path / "kept"
+    assert pipeline.stores == [None]  # the pipeline's own choice, within the output
 
 
 def test_a_failed_effect_shows_the_numbers(run: Run, pipeline: FakePipeline) -> None:
@@ -135,6 +166,7 @@ def test_a_failed_effect_shows_the_numbers(run: Run, pipeline: FakePipeline) -> 
             "*mean over K = 40 questions; it rose on *",
             "*p = * (one-sided Wilcoxon signed-rank test for up, level 0.01)",
             "*95 % interval of the mean difference: *",
+            "*noise of the update's norm, mean difference by draw: *",
             "*loss * raw intensity follows surprise, so read it beside the loss",
             "*AssertionError: base-to-tuned (grpo), accuracy: fell",
             "*= rlcircuits =*",
@@ -191,10 +223,44 @@ def test_many_pairs_from_a_file(run: Run, pipeline: FakePipeline, pytester: pyte
     pytester.makeini(f"[pytest]\n{'rlcircuits_pairs = zoo/pairs.toml' if how == 'ini' else ''}")
     result = run(*([] if how == "ini" else ["--pairs", "zoo/pairs.toml"]))
     result.assert_outcomes(passed=8)
+    # One store for the session, so that a base answers once, and gone with it.
+    assert len(set(pipeline.stores)) == 1
+    assert not os.path.exists(pipeline.stores[0])
     assert [call[0].name for call in pipeline.calls] == ["one", "two"]
     assert pipeline.calls[0][0].before == str(pytester.path / "zoo" / "base")
     assert pipeline.calls[1][0].after == "org/tuned"
-    result.stdout.fnmatch_lines(["rlcircuits: zoo/pairs.toml, *"])
+    result.stdout.fnmatch_lines(["rlcircuits: zoo/pairs.toml"])
+
+
+def test_what_is_typed_goes_before_what_the_file_says(
+    run: Run, pipeline: FakePipeline, pytester: pytest.Pytester
+) -> None:
+    pytester.mkdir("base")
+    pytester.path.joinpath("pairs.toml").write_text(
+        "[settings]\nk = 60\nalpha = 0.5\n[settings.sampling]\ntemperature = 0\nseed = 3\n" + PAIRS
+    )
+    run("--pairs", "pairs.toml", "--rlcircuits-alpha", "0.1", "--rlcircuits-sampling-seed", "5", "-k", "one")
+    settings = pipeline.calls[0][1]
+    assert (settings.k, settings.alpha) == (60, 0.1)
+    assert (settings.sampling.temperature, settings.sampling.seed, settings.sampling.max_new_tokens) == (0, 5, 32)
+
+
+def test_one_row_a_pair_question_set_and_measure(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
+    pytester.mkdir("base")
+    pytester.path.joinpath("pairs.toml").write_text(
+        PAIRS.replace('"grpo"', '"sft"\nquestions = ["arithmetic", "equations"]')
+    )
+    result = run("--pairs", "pairs.toml", "-v", "-k", "one")
+    ids = [line.split("[")[1].split("]")[0] for line in result.outlines if line.endswith("%]")]
+    assert ids == [
+        f"one-{questions}-{measure}"
+        for questions in ("arithmetic", "equations")
+        for measure in ("intensity", "complexity", "kurtosis", "accuracy", "not-online-rl")
+    ]
+    # A control's metrics are reported, its accuracy holds, and it is read as online RL.
+    result.assert_outcomes(skipped=6, passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*AssertionError: one-arithmetic (sft) is read as online RL"])
+    assert [call[0].questions.name for call in pipeline.calls] == ["arithmetic", "equations"]
 
 
 @pytest.mark.parametrize(("rise", "outcomes"), [(False, {"xfailed": 2}), (True, {"failed": 2})])
@@ -211,9 +277,29 @@ def test_a_direction_known_not_to_hold_is_a_strict_expected_failure(
     result.stdout.fnmatch_lines(["*3.1 to 3.0*"])
 
 
+@pytest.mark.parametrize(("rise", "outcomes"), [(True, {"xfailed": 1}), (False, {"failed": 1})])
+def test_a_control_known_to_be_read_as_online_rl(
+    run: Run, pipeline: FakePipeline, pytester: pytest.Pytester, rise: bool, outcomes: dict[str, int]
+) -> None:
+    pytester.mkdir("base")
+    pytester.path.joinpath("pairs.toml").write_text(
+        PAIRS + "profile = 'control'\n[pair.does_not_hold]\nnot-online-rl = 'all three moved'\n"
+    )
+    pipeline.options = {"rise": rise}
+    run("--pairs", "pairs.toml", "-k", "two and online").assert_outcomes(**outcomes)
+
+
+def test_a_fall_in_accuracy_that_is_known(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
+    pytester.mkdir("base")
+    pytester.path.joinpath("pairs.toml").write_text(PAIRS + "[pair.does_not_hold]\naccuracy = '0.9 to 0.7'\n")
+    pipeline.options = {"right_after": [True] * 30 + [False] * 10}
+    run("--pairs", "pairs.toml", "-k", "two and accuracy").assert_outcomes(xfailed=1)
+    run("--pairs", "pairs.toml", "-k", "one and accuracy").assert_outcomes(failed=1)
+
+
 def test_no_pairs_skips_and_says_what_to_give(run: Run) -> None:
     result = run("-rs")
-    result.assert_outcomes(skipped=2)
+    result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*no pair of checkpoints was given: use --before DIR --after DIR*"])
     assert not any(line.startswith("rlcircuits:") for line in result.outlines)
 
@@ -227,7 +313,8 @@ def test_no_pairs_skips_and_says_what_to_give(run: Run) -> None:
         ([*ONE_PAIR, "--pairs", "x.toml"], "--pairs and --before were both given*"),
         (["--algorithm", "grpo"], "--algorithm is for --before and --after*"),
         ([*ONE_PAIR[:-1], "magic"], "the pair, key 'algorithm': algorithm is 'magic'; it must be one of grpo, *"),
-        ([*ONE_PAIR, "--questions", "riddles"], "the pair, key 'questions': unknown question set 'riddles'*"),
+        ([*ONE_PAIR, "--questions", "riddles"], "the pair, key 'questions': question set 'riddles' is not known*"),
+        ([*ONE_PAIR, "--rlcircuits-k", "3"], "the settings: k is 3; *"),
         (["--pairs", "x.toml"], "*x.toml: there is no such file*"),
     ],
 )
@@ -237,29 +324,11 @@ def test_wrong_usage_is_one_sentence(run: Run, arguments: list[str], message: st
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
 
 
-@pytest.mark.parametrize(
-    ("pairs", "message"),
-    [
-        ("[[pair]\n", "cannot be read as TOML: *"),
-        ("", "key 'pair' must be one or more [[]*"),
-        ("colour = 1\n" + PAIRS, "unknown key 'colour'; *"),
-        (PAIRS.replace("name = ", "nome = "), "pair 1, key 'name': missing"),
-        (PAIRS + "colour = 1", "pair 2, key 'colour': unknown; known keys are name, before, *"),
-        (
-            PAIRS + "[pair.does_not_hold]\nspeed = 'x'",
-            "pair 2, key 'does_not_hold.speed.*': must be one of intensity, *",
-        ),
-        (PAIRS.replace('"PPO"', "7"), "pair 2, key 'algorithm': must be a string, not 7"),
-        (PAIRS.replace('"two"', '"a/b"'), "pair 2, key 'name': 'a/b' names a folder too*"),
-        (PAIRS.replace('"two"', '"one"'), "pair 2, key 'name': 'one' is the name of an earlier pair too"),
-        (PAIRS.replace('"base"', '"x/y/z"'), "pair 1, key 'before': there is no folder *"),
-    ],
-)
-def test_a_wrong_pairs_file_is_named(run: Run, pytester: pytest.Pytester, pairs: str, message: str) -> None:
-    pytester.path.joinpath("pairs.toml").write_text(pairs)
+def test_a_wrong_pairs_file_is_one_sentence(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.path.joinpath("pairs.toml").write_text(PAIRS + "colour = 1")
     result = run("--pairs", "pairs.toml")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: *pairs.toml: {message}"])
+    result.stderr.fnmatch_lines(["ERROR: *pairs.toml: pair 2, key 'colour': unknown; known keys are name, before, *"])
 
 
 def test_a_wrong_file_in_the_ini_option_fails_only_tests_that_need_it(run: Run, pytester: pytest.Pytester) -> None:

@@ -1,8 +1,9 @@
 """A comparison as JSON, there and back.
 
 The file holds ``format`` and ``version``, the ``comparison`` with every question's values, so that it can be
-shown and plotted again without a model, and the ``verdict`` in words for other programs to read. The verdict
-is never read back: it is judged anew from the numbers.
+shown and plotted again without a model, the ``key`` of everything it was made from, so that it need not be made
+again, and the ``verdict`` in words for other programs to read. The verdict is never read back: it is judged anew
+from the numbers.
 """
 
 from __future__ import annotations
@@ -15,38 +16,38 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.comparison import Comparison
+from rlcircuits.durable import write_whole
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.expectations import Verdict, judge
+from rlcircuits.expectations import Verdict, judge, reads_as_online_rl
 
 FILE_NAME = "comparison.json"
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
-_VERSION: Literal[1] = 1
+_VERSION: Literal[2] = 2
 
 
 @dataclass(frozen=True)
 class _Stored:
     format: Literal["rlcircuits-comparison"]
-    version: Literal[1]
+    version: Literal[2]
     comparison: Comparison
+    key: str | None = None
 
 
 _ADAPTER: TypeAdapter[_Stored] = TypeAdapter(_Stored)
 
 
-def to_json(comparison: Comparison) -> str:
-    """Write the comparison and its verdict as a JSON document. NaN is null."""
-    stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison), mode="json")
-    return json.dumps(stored | {"verdict": _describe(judge(comparison))}, indent=1, allow_nan=False) + "\n"
+def to_json(comparison: Comparison, key: str | None = None) -> str:
+    """Write the comparison and its verdict as a JSON document. NaN is null. `key`: of what it was made from."""
+    stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
+    return json.dumps(stored | {"verdict": _describe(comparison, judge(comparison))}, indent=1, allow_nan=False) + "\n"
 
 
-def save_comparison(comparison: Comparison, folder: str | Path) -> Path:
+def save_comparison(comparison: Comparison, folder: str | Path, key: str | None = None) -> Path:
     """Write ``comparison.json`` into `folder` (made if need be), replacing it only once all is written."""
     path = Path(folder) / FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(to_json(comparison), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, lambda partial: _write(partial, to_json(comparison, key)))
     return path
 
 
@@ -55,16 +56,16 @@ def load_comparison(path: str | Path) -> Comparison:
 
     Raises RLCircuitsError naming file and field for a missing, cut-off or malformed file.
     """
-    path = Path(path)
-    path = path / FILE_NAME if path.is_dir() else path
+    return _load(path).comparison
+
+
+def load_finished(folder: str | Path, key: str) -> Comparison | None:
+    """Read the comparison of a folder if it was made from what `key` stands for; None if there is none such."""
     try:
-        return _ADAPTER.validate_json(path.read_bytes()).comparison
-    except OSError as error:
-        raise RLCircuitsError(f"{path}: cannot be read as a comparison: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise RLCircuitsError(f"{path}: {f'field {field!r}: ' if field else ''}{first['msg']}") from None
+        stored = _load(folder)
+    except RLCircuitsError:
+        return None  # missing, of an older version, or damaged: it is made again
+    return stored.comparison if stored.key == key else None
 
 
 def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
@@ -80,10 +81,30 @@ def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
     return found
 
 
-def _describe(verdict: Verdict) -> dict[str, object]:
-    findings = [*verdict.findings.values(), verdict.accuracy]
+def _load(path: str | Path) -> _Stored:
+    path = Path(path)
+    path = path / FILE_NAME if path.is_dir() else path
+    try:
+        return _ADAPTER.validate_json(path.read_bytes())
+    except OSError as error:
+        raise RLCircuitsError(f"{path}: cannot be read as a comparison: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise RLCircuitsError(f"{path}: {f'field {field!r}: ' if field else ''}{first['msg']}") from None
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _describe(comparison: Comparison, verdict: Verdict) -> dict[str, object]:
     return {
         "holds": verdict.holds,
         "profile": verdict.profile.name,
-        "findings": {f.measure: {"holds": f.holds, "p": f.p, "words": f.words} for f in findings},
+        "reads_as_online_rl": reads_as_online_rl(comparison),
+        "findings": {
+            measure: {"holds": finding.holds, "p": finding.p, "words": finding.words}
+            for measure, finding in verdict.all_findings.items()
+        },
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rlcircuits.report.terminal import format_change
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SIZE_INCHES = (12.0, 4.8)
 DPI = 150
@@ -25,25 +27,37 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     Points above the diagonal rose. The crosshair is the mean. Raises RLCircuitsError without matplotlib, or
     for an ending it cannot write.
     """
+    path = Path(path)
+    figure = _figure(comparison)
+    if path.suffix.removeprefix(".") not in figure.canvas.get_supported_filetypes():
+        raise RLCircuitsError(f"{path}: a plot's file must end in one of .png, .pdf, .svg")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def plot_png(comparison: Comparison) -> bytes:
+    """The picture of :func:`plot_comparison` as the bytes of a PNG file. Raises RLCircuitsError without matplotlib."""
+    buffer = BytesIO()
+    _figure(comparison).savefig(buffer, dpi=DPI, format="png")
+    return buffer.getvalue()
+
+
+def _figure(comparison: Comparison) -> Figure:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise RLCircuitsError("plots need matplotlib: pip install 'rlcircuits[plots]'") from None
-    path = Path(path)
     # Without pyplot, so that no global state and no display is needed.
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    if path.suffix.removeprefix(".") not in canvas.get_supported_filetypes():
-        raise RLCircuitsError(f"{path}: a plot's file must end in one of .png, .pdf, .svg")
+    FigureCanvasAgg(figure)
     verdict = judge(comparison)
     panels: Any = figure.subplots(1, len(GATE_METRICS))
     for axes, metric in zip(panels, GATE_METRICS, strict=True):
         _panel(axes, comparison, metric, verdict.findings[metric].words)
     figure.suptitle(f"{comparison.name} ({comparison.algorithm}), {comparison.k} questions: {verdict.words}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
-    return path
+    return figure
 
 
 def _panel(axes: Axes, comparison: Comparison, metric: str, words: str) -> None:

@@ -3,42 +3,84 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tabulate import SEPARATING_LINE, tabulate
 
-from rlcircuits.comparison import LABELS, Comparison, Effect, Group
-from rlcircuits.expectations import GATE_METRICS, Finding, Verdict, direction, judge
+from rlcircuits.comparison import LABELS, Comparison, ControlEffect, Effect, Group
+from rlcircuits.expectations import (
+    GATE_METRICS,
+    NOT_ONLINE_RL,
+    Verdict,
+    control_reads_as_online_rl,
+    direction,
+    judge,
+)
 from rlcircuits.pairing import show_funnel
 
-HEADERS = ("pair", "K", "measure", "before → after", "change", "rose on", "p", "verdict")
+HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
+
+SHORT = {"intensity_over_loss": "int. / loss"}
+"""Words for a metric where there is no room."""
 
 
-def summary_table(comparisons: Iterable[Comparison]) -> str:
-    """Accuracy, loss and the three metrics of every pair, with each pair's verdict in its first row.
+def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -> str:
+    """Accuracy, loss and the three metrics of every pair, raw intensity also over loss, and each pair's verdict.
 
-    `rose on` is the share of questions on which the measure rose. Loss is shown since intensity follows it.
+    `control` is what noise of the update's size did, on average over its draws. `rose on` is the share of
+    questions on which the measure rose. Loss is shown since intensity follows it. `tablefmt` is tabulate's.
     """
     rows: list[list[str] | str] = []
     for comparison in comparisons:
-        if rows:
+        if rows and tablefmt == "simple":
             rows.append(SEPARATING_LINE)
-        rows += _block(comparison)
-    return _table(rows, HEADERS)
+        rows += summary_rows(comparison)
+    return _table(rows, HEADERS, tablefmt)
+
+
+def summary_rows(comparison: Comparison) -> list[list[str]]:
+    """A pair's rows of :func:`summary_table`."""
+    verdict = judge(comparison)
+    accuracy = comparison.accuracy
+    noised_accuracy = _mean([control.accuracy for control in comparison.controls])
+    rows = [
+        [
+            "accuracy",
+            arrow(accuracy.before, accuracy.after, ".3f"),
+            format_change(accuracy.before, accuracy.after),
+            format_change(accuracy.before, noised_accuracy),
+            "",
+            format_p(verdict.accuracy.p),
+            verdict.accuracy.words,
+        ]
+    ]
+    for metric in ("loss", "intensity", "intensity_over_loss", "complexity", "kurtosis"):
+        finding = verdict.findings.get(metric)
+        effect = comparison.effects[metric]
+        p, words = (finding.p, finding.words) if finding else (effect.p_two_sided, _reported(effect))
+        moved, change, rose = _numbers(effect)
+        noised = _control_change(comparison.controls, metric)
+        rows.append([SHORT.get(metric, metric), moved, change, noised, rose, format_p(p), words])
+    rows.append(["verdict", "", "", "", "", "", _verdict(verdict)])
+    heads = [comparison.name, f"  {comparison.algorithm}, K = {comparison.k}", f"  {comparison.questions}"]
+    heads += [""] * (len(rows) - len(heads))
+    return [[head, *row] for head, row in zip(heads, rows, strict=True)]
 
 
 def detail(comparison: Comparison) -> str:
-    """Write what the summary leaves out of a pair: how questions were chosen, the explaining metrics."""
+    """Write what the summary leaves out of a pair: how questions were chosen, the controls, the explaining metrics."""
     lines = [
         f"before: {comparison.before}",
-        f"after:  {comparison.after} ({comparison.algorithm})",
-        f"questions: {comparison.questions} ({comparison.split})",
+        f"after:  {comparison.after} ({comparison.algorithm}, held against {comparison.profile})",
+        f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}",
         f"  {show_funnel(comparison.funnel)}",
-        f"scored: the first {comparison.t_cut} answer tokens (reference length {comparison.ref:.1f}),"
-        f" {comparison.granularity} graph",
+        f"  dropped for want of: {_dropped(comparison)}",
+        f"scored: the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} (reference length"
+        f" {comparison.ref:.1f}), {comparison.granularity} graph",
     ]
     if comparison.note:
         lines.append(f"note: {comparison.note}")
+    lines += [_control_line(control) for control in comparison.controls] or ["no noise control was measured"]
     explaining = [
         [
             LABELS[metric],
@@ -47,7 +89,7 @@ def detail(comparison: Comparison) -> str:
             direction(effect) or "no clear change",
         ]
         for metric, effect in comparison.effects.items()
-        if metric not in (*GATE_METRICS, "loss")
+        if metric not in (*GATE_METRICS, "loss", "intensity_over_loss")
     ]
     groups = [
         [f"intensity into {name}", arrow(group.before, group.after), format_change(group.before, group.after)]
@@ -64,6 +106,30 @@ def detail(comparison: Comparison) -> str:
     return "\n".join([*lines, "", _table([*explaining, *groups], headers)])
 
 
+SCORED = {
+    "own": "each model's own answers",
+    "before": "before's answers, by both models",
+    "after": "after's answers, by both models",
+    "gold": "the gold answers, by both models",
+}
+"""Words for whose answers were scored."""
+
+
+def variants_table(comparisons: Sequence[Comparison]) -> str:
+    """How one pair's verdict depends on whose answers are scored: a row a variant."""
+    rows: list[list[str] | str] = []
+    for comparison in comparisons:
+        verdict = judge(comparison)
+        cells = []
+        for metric in ("loss", *GATE_METRICS):
+            effect = comparison.effects[metric]
+            finding = verdict.findings.get(metric)
+            p = finding.p if finding else effect.p_two_sided
+            cells.append(f"{format_change(effect.before, effect.after)} (p {format_p(p)})")
+        rows.append([SCORED[comparison.score_on], *cells, _verdict(verdict)])
+    return _table(rows, ("scored", "loss", *GATE_METRICS, "verdict"))
+
+
 def arrow(before: float, after: float, style: str = "#.3g") -> str:
     """``0.0274 → 0.0316``."""
     return f"{_plain(before, style)} → {_plain(after, style)}"
@@ -73,7 +139,7 @@ def format_change(before: float, after: float) -> str:
     """``+15.3 %``, and nothing where there is nothing to be relative to."""
     if not before or math.isnan(before) or math.isnan(after):
         return ""
-    return f"{(after - before) / abs(before):+.1%}".replace("%", " %")
+    return _percent((after - before) / abs(before))
 
 
 def format_p(p: float) -> str:
@@ -81,52 +147,50 @@ def format_p(p: float) -> str:
     return f"{p:.2f}" if p >= 0.01 else f"{p:.0e}"
 
 
-def _block(comparison: Comparison) -> list[list[str] | str]:
-    verdict = judge(comparison)
-    accuracy, loss = comparison.accuracy, comparison.effects["loss"]
-    rows: list[list[str] | str] = [
-        _effect_row(comparison.effects[metric], verdict.findings[metric]) for metric in GATE_METRICS
-    ]
-    rows.insert(
-        0,
-        [
-            "accuracy",
-            arrow(accuracy.before, accuracy.after, ".3f"),
-            format_change(accuracy.before, accuracy.after),
-            "",
-            format_p(verdict.accuracy.p),
-            verdict.accuracy.words,
-        ],
-    )
-    rows.insert(
-        1,
-        [
-            "loss",
-            *_numbers(loss),
-            format_p(loss.p_two_sided),
-            f"{direction(loss) or 'no clear change'} (reported)",
-        ],
-    )
-    rows.append(["verdict", "", "", "", "", _verdict(verdict)])
-    first = [[comparison.name, str(comparison.k)], [f"  {comparison.algorithm}", ""]]
-    heads = first + [["", ""]] * (len(rows) - len(first))
-    return [[*head, *row] for head, row in zip(heads, rows, strict=True)]
+def _dropped(comparison: Comparison) -> str:
+    counts = {stage: len(ids) for stage, ids in comparison.dropped.items() if ids and stage != "sampled"}
+    return ", ".join(f"{stage} {count}" for stage, count in counts.items()) or "nothing"
+
+
+def _control_line(control: ControlEffect) -> str:
+    line = f"noise draw {control.draw}: accuracy {control.accuracy:.3f}, {control.k} of the questions compared"
+    if not control.shifts:
+        return f"{line}, too few to measure"
+    moved = ", ".join(f"{metric} {_percent(control.shifts[metric].change)}" for metric in ("loss", *GATE_METRICS))
+    alarm = "; by itself it reads as online RL" if control_reads_as_online_rl(control.shifts) else ""
+    return f"{line}: {moved}{alarm}"
 
 
 def _verdict(verdict: Verdict) -> str:
-    # Which measures failed, their own rows say.
+    # Which measures failed, their own rows say; this one has none.
+    if NOT_ONLINE_RL in verdict.failed:
+        return "does not hold: read as online RL"
     if not verdict.holds:
         return "does not hold"
+    if verdict.not_online_rl:
+        return "holds: not read as online RL"
     return "holds" if verdict.profile.expected else "holds (asserts accuracy only)"
 
 
-def _effect_row(effect: Effect, finding: Finding) -> list[str]:
-    return [effect.metric, *_numbers(effect), format_p(finding.p), finding.words]
+def _reported(effect: Effect) -> str:
+    return f"{direction(effect) or 'no clear change'} (reported)"
 
 
 def _numbers(effect: Effect) -> list[str]:
     rose = "" if math.isnan(effect.win_share) else f"{effect.win_share:.0%}".replace("%", " %")
     return [arrow(effect.before, effect.after), format_change(effect.before, effect.after), rose]
+
+
+def _control_change(controls: Sequence[ControlEffect], metric: str) -> str:
+    return _percent(_mean([control.shifts[metric].change for control in controls if control.shifts]))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{share:+.1%}".replace("%", " %")
 
 
 def _bands(comparison: Comparison) -> list[tuple[str, Group]]:
@@ -137,6 +201,6 @@ def _plain(value: float, style: str) -> str:
     return "undefined" if math.isnan(value) else format(value, style).rstrip(".")
 
 
-def _table(rows: list[list[str] | str], headers: tuple[str, ...]) -> str:
-    aligned = ["right" if header in ("K", "change", "rose on") else "left" for header in headers]
-    return tabulate(rows, headers, tablefmt="simple", colalign=aligned, disable_numparse=True)
+def _table(rows: Sequence[list[str] | str], headers: tuple[str, ...], tablefmt: str = "simple") -> str:
+    aligned = ["right" if header in ("change", "control", "rose on") else "left" for header in headers]
+    return tabulate(rows, headers, tablefmt=tablefmt, colalign=aligned, disable_numparse=True)

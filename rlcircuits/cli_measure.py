@@ -1,0 +1,200 @@
+"""The command line's measuring part: ``compare``, and its steps ``answer`` and ``attribute`` one at a time."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rlcircuits.cli_parts import (
+    DOES_NOT_HOLD,
+    HOLDS,
+    answer_options,
+    command,
+    graph_options,
+    model_options,
+    settings_of,
+    single_model,
+    source_of,
+    tell,
+    typed,
+)
+from rlcircuits.errors import RLCircuitsError
+
+if TYPE_CHECKING:
+    from rlcircuits.answers import Answers
+    from rlcircuits.pairs import PairsFile
+    from rlcircuits.sequences import AnswerSequence
+
+_ALPHA_HELP = "share of the mean answer length that is scored (0.3)"
+_OF_ONE_PAIR = ("algorithm", "profile", "revision_before", "revision_after", "recorded_before", "recorded_after")
+
+
+def add_measuring(commands: Any) -> None:
+    """Add ``compare``, ``answer`` and ``attribute``."""
+    compare = command(commands, "compare", _compare, "measure pairs and judge them: 0 all hold, 1 not, 2 bad input")
+    add = compare.add_argument
+    add("--pairs", metavar="FILE.toml", help="the pairs of a file and its settings, instead of one pair by options")
+    add("--before", metavar="DIR", help="checkpoint before: a folder or a hub id")
+    add("--after", metavar="DIR", help="checkpoint after the training")
+    add("--algorithm", help="how it was trained: grpo, ppo, dpo, sft, ...")
+    add("--profile", help="what to hold it against, if not the algorithm's: online-rl, preference, rejection, control")
+    add("--revision-before", metavar="REV", help="branch, tag or commit of a hub id")
+    add("--revision-after", metavar="REV", help="the same of after")
+    add("--recorded-before", metavar="FILE.jsonl", help="answers that before gave already, as token ids")
+    add("--recorded-after", metavar="FILE.jsonl", help="the same of after; the same file where it holds both")
+    add("--name", help="of the pair, in tables and for its folder (default: from the checkpoints)")
+    add("--k", type=int, help="questions compared (200)")
+    add("--question-count", type=int, metavar="N", help="asked (400)")
+    add("--alpha", type=float, help=_ALPHA_HELP)
+    add("--balance", type=float, help="how far two answer lengths may differ, as a share of their mean (0.5)")
+    add("--min-questions", type=int, metavar="N", help="fewer questions left to compare are an error (20)")
+    add("--noise-draws", type=int, metavar="N", help="draws of the noise control, 0 for none (3)")
+    add(
+        "--score-on",
+        choices=("own", "before", "after", "gold", "all"),
+        help="whose answers are scored: each model's own, or the same by both; all: one table of every choice (own)",
+    )
+    answer_options(compare)
+    graph_options(compare)
+    model_options(compare)
+    add("--output", metavar="DIR", help="keep answers, scores and comparison in DIR/<pair>, and go on from there")
+    add("--json", action="store_true", help="print each comparison as JSON")
+
+    answer = command(commands, "answer", _answer, "let a checkpoint answer a question set")
+    single_model(answer)
+    answer.add_argument("--count", type=int, default=400, metavar="N", help="questions asked (default: %(default)s)")
+    answer.add_argument("--out", required=True, metavar="FILE.jsonl", help="where the answers go")
+    answer_options(answer)
+    model_options(answer)
+
+    attribute = command(commands, "attribute", _attribute, "score every edge on a checkpoint's answers")
+    single_model(attribute)
+    attribute.add_argument("--answers", required=True, metavar="FILE.jsonl", help="as `rlcircuits answer` wrote them")
+    attribute.add_argument("--out", required=True, metavar="FILE.safetensors", help="where the scores go")
+    attribute.add_argument("--wrong-too", action="store_true", help="score wrong answers too, not only right ones")
+    cut = attribute.add_mutually_exclusive_group()
+    cut.add_argument("--alpha", type=float, default=0.3, help=_ALPHA_HELP)
+    cut.add_argument("--t-cut", type=int, metavar="TOKENS", help="answer tokens that are scored, instead of --alpha")
+    graph_options(attribute)
+    model_options(attribute)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rlcircuits.expectations import judge
+    from rlcircuits.pipeline import run_pair, run_variants
+    from rlcircuits.report.json import to_json
+    from rlcircuits.report.terminal import detail, summary_table, variants_table
+
+    all_variants = options.score_on == "all"
+    if all_variants:
+        options.score_on = None
+    file = _pairs(options)
+    settings = file.make_settings(typed(options))
+    how = {"output": options.output, "notify": tell, "progress": sys.stderr.isatty()}
+    measured = [
+        run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
+        for pair in file.pairs
+    ]
+    comparisons = [comparison for variants in measured for comparison in variants]
+    if options.json:
+        for comparison in comparisons:
+            print(to_json(comparison), end="")
+    else:
+        print(summary_table(comparisons))
+        for comparison in comparisons:
+            print(f"\n{comparison.name}\n{detail(comparison)}")
+        for variants in measured if all_variants else []:
+            print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    # With variants the pair's verdict is that of the paper's way; the others are there to compare.
+    return HOLDS if all(judge(variants[0]).holds for variants in measured) else DOES_NOT_HOLD
+
+
+def _pairs(options: argparse.Namespace) -> PairsFile:
+    from rlcircuits.pairs import DEFAULT_QUESTIONS, PairsFile, load_pairs_file, make_pair, pair_name
+
+    names = ("before", "after", *_OF_ONE_PAIR, "name", "questions", "device_map")
+    single = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    if options.pairs:
+        if single:
+            raise RLCircuitsError(f"--pairs and {single[0]} were both given; a pairs file says it of each pair")
+        return load_pairs_file(options.pairs)
+    if not options.before or not options.after:
+        raise RLCircuitsError("compare needs --before and --after, or --pairs FILE.toml")
+    fields = {name: getattr(options, name) for name in _OF_ONE_PAIR if getattr(options, name)}
+    pair = make_pair(
+        name=options.name or pair_name(options.before, options.after),
+        before=options.before,
+        after=options.after,
+        questions=options.questions or DEFAULT_QUESTIONS,
+        device_map=options.device_map,
+        **fields,
+    )
+    return PairsFile((pair,))
+
+
+def _answer(options: argparse.Namespace) -> int:
+    from rlcircuits.answers import answer_questions
+    from rlcircuits.pairs import DEFAULT_QUESTIONS, asked_questions
+    from rlcircuits.questions import load_questions
+
+    settings = settings_of(options)
+    questions = load_questions(
+        asked_questions(options.questions or DEFAULT_QUESTIONS), split=settings.split, count=options.count
+    )
+    answers = answer_questions(
+        source_of(options),
+        questions,
+        settings.sampling,
+        settings.batch_size,
+        progress=sys.stderr.isatty(),
+        engine=settings.engine,
+        prompting=settings.prompting,
+        store=options.store,
+    )
+    answers.save(options.out)
+    print(f"{len(answers)} answers, accuracy {answers.accuracy:.3f}, in {options.out}")
+    return HOLDS
+
+
+def _attribute(options: argparse.Namespace) -> int:
+    from rlcircuits import metrics
+    from rlcircuits.answers import Answers
+    from rlcircuits.scores_store import attribute_stored
+
+    sequences, t_cut = _sequences(Answers.load(options.answers), options)
+    scores = attribute_stored(
+        source_of(options),
+        sequences,
+        options.granularity or "sublayer",
+        batch_tokens=options.batch_tokens,
+        progress=sys.stderr.isatty(),
+        store=options.store,
+    )
+    scores.save(options.out)
+    print(f"{len(sequences)} answers, first {t_cut} tokens, {scores.graph.n_edges} edges, in {options.out}")
+    for name, values in {
+        "loss": scores.loss.double().numpy(),
+        "activation intensity": metrics.activation_intensity(scores),
+        "information complexity": metrics.information_complexity(scores),
+        "distribution kurtosis": metrics.distribution_kurtosis(scores),
+    }.items():
+        print(f"{name}: mean {float(values.mean()):.4g}")
+    return HOLDS
+
+
+def _sequences(answers: Answers, options: argparse.Namespace) -> tuple[list[AnswerSequence], int]:
+    """Give the answers to score, in the file's order and cut to T_cut tokens, and T_cut."""
+    from rlcircuits.sequences import AnswerSequence
+
+    chosen = [item for item in answers.items if item.answer_ids and (item.correct or options.wrong_too)]
+    if not chosen:
+        raise RLCircuitsError(f"{options.answers}: holds no right answer to score; --wrong-too scores wrong ones too")
+    if not 0 < options.alpha <= 1:
+        raise RLCircuitsError(f"--alpha is {options.alpha}; it must lie in (0, 1]")
+    if options.t_cut is not None and options.t_cut < 1:
+        raise RLCircuitsError(f"--t-cut is {options.t_cut}; at least 1 token must be scored")
+    mean = sum(len(item.answer_ids) for item in chosen) / len(chosen)
+    t_cut = options.t_cut or max(math.floor(options.alpha * mean), 1)
+    return [AnswerSequence(item.prompt_ids, item.answer_ids[:t_cut]) for item in chosen], t_cut

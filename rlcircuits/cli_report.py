@@ -1,0 +1,60 @@
+"""The command line's ``report``: stored comparisons shown again, without a model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlcircuits.cli_parts import HOLDS, command
+
+if TYPE_CHECKING:
+    from rlcircuits.comparison import Comparison
+
+
+def add_report(commands: Any) -> None:
+    """Add the ``report`` command."""
+    report = command(commands, "report", _report, "show stored comparisons again")
+    report.add_argument("folder", metavar="DIR", help="as --output wrote it: one pair's folder or that of many")
+    report.add_argument("--plot", metavar="FILE.png", help="plot every question too (a file a pair, if many)")
+    report.add_argument("--html", metavar="FILE.html", help="write one page with the tables and plots")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from rlcircuits.report.json import find_comparisons, load_comparison
+    from rlcircuits.report.terminal import detail, summary_table, variants_table
+
+    comparisons = [load_comparison(path) for path in find_comparisons(options.folder)]
+    print(summary_table(comparisons))
+    for comparison in comparisons:
+        print(f"\n{comparison.name}\n{detail(comparison)}")
+    for variants in _variants(comparisons):
+        print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    if options.plot:
+        from rlcircuits.report.plots import plot_comparison
+
+        path = Path(options.plot)
+        for comparison in comparisons:
+            one = path if len(comparisons) == 1 else path.with_stem(f"{path.stem}-{comparison.name}")
+            print(f"plot of {comparison.name}: {plot_comparison(comparison, one)}")
+    if options.html:
+        from rlcircuits.report.html import write_page
+
+        print(f"page: {write_page(comparisons, options.html)}")
+    return HOLDS
+
+
+def _variants(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Those that differ in whose answers were scored, together."""
+    from rlcircuits.pairing import SCORE_ON
+
+    together: dict[tuple[str, ...], list[Comparison]] = {}
+    for one in comparisons:
+        together.setdefault((one.before, one.after, one.questions, one.split, one.granularity), []).append(one)
+    order: dict[str, int] = {name: place for place, name in enumerate(SCORE_ON)}
+    return [
+        sorted(variants, key=lambda one: order.get(one.score_on, len(order)))
+        for variants in together.values()
+        if len({one.score_on for one in variants}) > 1
+    ]

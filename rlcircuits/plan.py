@@ -1,0 +1,343 @@
+"""What measuring the pairs of a file would take, found out without loading any weights.
+
+Questions and prompts are made as the run would make them, so tokens of prompts are exact. Answers are counted at
+their longest, so everything that depends on them is an upper bound. What is in the store already is told by model,
+question set and settings: weights are not read, so that a checkpoint changed since is only noticed by the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import huggingface_hub
+import safetensors
+from tabulate import tabulate
+from transformers import AutoConfig, AutoTokenizer
+
+from rlcircuits.adapters import find_base, is_adapter
+from rlcircuits.answer_file import Header, parse_header
+from rlcircuits.checkpoint import torch_dtype
+from rlcircuits.controls import NoisedSource
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.folder import first_line
+from rlcircuits.pace import tokens_per_second
+from rlcircuits.pairs import Pair, PairsFile
+from rlcircuits.pipeline import STORE
+from rlcircuits.questions import QuestionSet, load_questions
+from rlcircuits.report.json import load_comparison
+
+if TYPE_CHECKING:
+    from rlcircuits.settings import Settings
+    from rlcircuits.source import CheckpointSource
+
+_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
+_BITS_OF_OTHERS = 8
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What a checkpoint needs. None where it could not be found out; `problem` then says why."""
+
+    name: str
+    parameters: int | None = None
+    weight_bytes: int | None = None
+    """In the dtype it is loaded as."""
+    cache_bytes: int | None = None
+    """Keys and values of a batch of the longest answers."""
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model's answers to a question set: those to make, at their longest, and those that are in the store."""
+
+    model: str
+    asked: int
+    prompt_tokens: int | None
+    answer_tokens: int
+    stored: int
+
+    @property
+    def tokens_left(self) -> int:
+        """Most tokens yet to be written."""
+        return self.answer_tokens * (self.asked - self.stored) // max(self.asked, 1)
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """What a pair would do."""
+
+    name: str
+    questions: str
+    answering: tuple[Answering, ...]
+    """Before, after, and each noise draw; without those that are recorded."""
+    scored_tokens: int | None
+    """Most tokens read by attributions, of all models together."""
+    measured: bool
+    """There is a comparison with these settings in the output folder."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pairs file would do."""
+
+    pairs: tuple[PairPlan, ...]
+    models: tuple[ModelPlan, ...]
+    answer_tokens: int
+    """Most tokens yet to be written; answers that several pairs share count once."""
+    scored_tokens: int | None
+    seconds: float | None
+    """None where no pace is known yet, or the prompts could not be made."""
+
+
+def make_plan(file: PairsFile, settings: Settings, output: str | Path | None = None) -> Plan:
+    """Find out what measuring the pairs of `file` with `settings` takes; `output` is the run's output folder.
+
+    Raises RLCircuitsError for questions that cannot be had. A checkpoint that cannot be had is said in its line.
+    """
+    store = None if output is None else Path(output) / STORE
+    kept = list(_headers(store)) if store else []
+    models: dict[tuple[str, str | None], ModelPlan] = {}
+    pairs: list[PairPlan] = []
+    made: dict[tuple[str, str], int] = {}
+    for pair in file.pairs:
+        asked = pair.questions
+        questions = load_questions(asked, split=settings.split, count=asked.count or settings.question_count)
+        sources = pair.sources(settings.device, settings.dtype)
+        prompts = _prompt_lengths(sources[0], pair, settings, questions)
+        for source in sources:
+            key = (source.name, source.dtype)
+            if key not in models:
+                longest = max(prompts, default=0) + settings.sampling.max_new_tokens
+                models[key] = _model(source, settings.batch_size * longest)
+        plan = _pair(pair, settings, questions, prompts, kept, output)
+        pairs.append(plan)
+        for answering in plan.answering:
+            made[answering.model, plan.questions] = answering.tokens_left
+    answer_tokens = sum(made.values())
+    scored = [plan.scored_tokens for plan in pairs if not plan.measured]
+    scored_tokens = None if None in scored else sum(tokens or 0 for tokens in scored)
+    seconds = _seconds(store, answer_tokens, scored_tokens)
+    return Plan(tuple(pairs), tuple(models.values()), answer_tokens, scored_tokens, seconds)
+
+
+def show_plan(plan: Plan) -> str:
+    """Write a plan as tables."""
+    pairs = [
+        [
+            pair.name,
+            pair.questions,
+            pair.answering[0].asked if pair.answering else "recorded",
+            len(pair.answering),
+            _count(pair.answering[0].prompt_tokens) if pair.answering else "",
+            _count(sum(answering.answer_tokens for answering in pair.answering)),
+            _count(pair.scored_tokens),
+            "measured" if pair.measured else _stored(pair),
+        ]
+        for pair in plan.pairs
+    ]
+    headers = (
+        "pair",
+        "questions",
+        "asked",
+        "of models",
+        "prompt tokens",
+        "answer tokens ≤",
+        "scored tokens ≤",
+        "there already",
+    )
+    models = [
+        [
+            model.name,
+            _count(model.parameters),
+            _bytes(model.weight_bytes),
+            _bytes(model.cache_bytes),
+            model.problem or "",
+        ]
+        for model in plan.models
+    ]
+    wait = "unknown until the first answers" if plan.seconds is None else f"at most {_duration(plan.seconds)}"
+    lines = [
+        tabulate(
+            pairs, headers, disable_numparse=True, colalign=_align(headers, ("pair", "questions", "there already"))
+        ),
+        "",
+        tabulate(
+            models,
+            ("model", "parameters", "weights", "cache while answering", ""),
+            disable_numparse=True,
+            colalign=("left", "right", "right", "right", "left"),
+        ),
+        "",
+        "One model is loaded at a time, and for the noise control after's weights are on the CPU beside it. Attribution"
+        " fits its batches to the memory that is left.",
+        f"To do: {_count(plan.answer_tokens)} answer tokens at most, {_count(plan.scored_tokens)} tokens to score;"
+        f" time: {wait}.",
+    ]
+    return "\n".join(lines)
+
+
+def _pair(
+    pair: Pair,
+    settings: Settings,
+    questions: QuestionSet,
+    prompts: list[int],
+    kept: list[tuple[Header, int]],
+    output: str | Path | None,
+) -> PairPlan:
+    before, after = pair.sources(settings.device, settings.dtype)
+    answering_models = [] if pair.recorded_before else [before.name]
+    answering_models += [] if pair.recorded_after else [after.name]
+    answering_models += [NoisedSource(before, after, draw).name for draw in range(settings.noise_draws)]
+    longest = settings.sampling.max_new_tokens
+    answering = tuple(
+        Answering(
+            model,
+            len(questions),
+            sum(prompts) if prompts else None,
+            len(questions) * longest,
+            _already(kept, model, questions, pair, settings),
+        )
+        for model in answering_models
+    )
+    compared = min(settings.k, len(questions))
+    scored = None
+    if prompts:
+        t_cut = max(math.floor(settings.alpha * longest), 1)
+        mean = math.ceil(sum(prompts) / len(prompts))
+        scored = (2 + settings.noise_draws) * compared * (mean + t_cut - 1)
+    measured = output is not None and _measured(Path(output) / pair.name, settings, len(questions))
+    return PairPlan(pair.name, questions.name, answering, scored, measured)
+
+
+def _measured(folder: Path, settings: Settings, asked: int) -> bool:
+    """Whether there is a comparison with these settings; the run looks at the weights too."""
+    try:
+        found = load_comparison(folder)
+    except RLCircuitsError:
+        return False
+    ours = (settings.alpha, settings.balance, settings.score_on, settings.granularity, asdict(settings.sampling))
+    theirs = (found.alpha, found.balance, found.score_on, found.granularity, found.sampling)
+    return ours == theirs and len(found.controls) == settings.noise_draws and found.accuracy.asked == asked
+
+
+def _prompt_lengths(source: CheckpointSource, pair: Pair, settings: Settings, questions: QuestionSet) -> list[int]:
+    """Tokens of each prompt; empty where the tokenizer cannot be had."""
+    try:
+        tokenizer = _tokenizer(source)
+    except RLCircuitsError:
+        return []
+    prompting = pair.prompting or settings.prompting
+    return [len(prompting.prompt_ids(tokenizer, question.text)) for question in questions.questions]
+
+
+def _tokenizer(source: CheckpointSource) -> Any:
+    if Path(source.path).is_dir():
+        return source.tokenizer()
+    try:
+        # By itself: the source would fetch the weights along with it.
+        return AutoTokenizer.from_pretrained(source.path, revision=source.revision)
+    except Exception as error:  # of the hub's client, or whatever a damaged file makes the tokenizer's library raise
+        raise RLCircuitsError(f"{source.name} has no tokenizer that loads: {first_line(error)}") from error
+
+
+def _model(source: CheckpointSource, cache_tokens: int) -> ModelPlan:
+    try:
+        parameters, config = _sizes(source)
+    except RLCircuitsError as error:
+        return ModelPlan(source.name, problem=str(error))
+    wanted = torch_dtype(source.dtype)
+    bits = None if isinstance(wanted, str) else wanted.itemsize * 8
+    weight_bytes = sum(count * (bits or _BITS.get(dtype, _BITS_OF_OTHERS)) // 8 for dtype, count in parameters.items())
+    count = sum(parameters.values())
+    per_number = weight_bytes / count if count else 0
+    return ModelPlan(source.name, count, weight_bytes, int(_cache_numbers(config) * cache_tokens * per_number))
+
+
+def _sizes(source: CheckpointSource) -> tuple[Mapping[str, int], Any]:
+    """Number of parameters by dtype, and the config. Raises RLCircuitsError where they cannot be had."""
+    folder = Path(source.path)
+    try:
+        if folder.is_dir():
+            folder = find_base(folder).folder if is_adapter(folder) else folder
+            return _count_parameters(folder), AutoConfig.from_pretrained(str(folder)).get_text_config()
+        config = AutoConfig.from_pretrained(source.path, revision=source.revision).get_text_config()
+        found = huggingface_hub.get_safetensors_metadata(source.path, revision=source.revision)
+        return {str(dtype): count for dtype, count in found.parameter_count.items()}, config
+    except Exception as error:  # of the hub's client, which lets those of its HTTP library through
+        what = "cannot be read" if folder.is_dir() else "is no folder here, and the hub does not say what it holds"
+        raise RLCircuitsError(f"{what}: {first_line(error)}") from error
+
+
+def _count_parameters(folder: Path) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safetensors.safe_open(str(file), framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 (not a dict)
+                piece = opened.get_slice(name)
+                counts[piece.get_dtype()] = counts.get(piece.get_dtype(), 0) + math.prod(piece.get_shape())
+    return counts
+
+
+def _cache_numbers(config: Any) -> int:
+    """Numbers that the cache of keys and values holds for a token."""
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return 2 * int(config.num_hidden_layers) * int(getattr(config, "num_key_value_heads", None) or heads) * int(width)
+
+
+def _headers(store: Path) -> Iterator[tuple[Header, int]]:
+    """The header and the number of answers of every file of answers in the store."""
+    for path in sorted(store.glob("*.jsonl")):
+        lines = path.read_bytes().split(b"\n")[:-1]
+        try:
+            yield parse_header(path, lines[0]), len(lines) - 1
+        except (IndexError, RLCircuitsError):
+            continue
+
+
+def _already(kept: list[tuple[Header, int]], model: str, questions: QuestionSet, pair: Pair, settings: Settings) -> int:
+    prompting = (pair.prompting or settings.prompting).model_dump()
+    for header, count in kept:
+        same = (header.model, header.question_set, header.split, header.count, header.sampling, header.batch_size) == (
+            model, questions.name, questions.split, len(questions), settings.sampling, settings.batch_size,
+        )  # fmt: skip
+        used = header.prompting.model_dump() if header.prompting else {}
+        if same and all(used.get(name) == value for name, value in prompting.items()):
+            return min(count, len(questions))
+    return 0
+
+
+def _seconds(store: Path | None, answer_tokens: int, scored_tokens: int | None) -> float | None:
+    if store is None or scored_tokens is None:
+        return None
+    answers, scores = tokens_per_second(store, "answers"), tokens_per_second(store, "scores")
+    if (answer_tokens and answers is None) or (scored_tokens and scores is None):
+        return None
+    return answer_tokens / (answers or 1) + scored_tokens / (scores or 1)
+
+
+def _stored(pair: PairPlan) -> str:
+    stored, asked = (sum(getattr(a, name) for a in pair.answering) for name in ("stored", "asked"))
+    return f"{stored:,} of {asked:,} answers" if stored else "nothing"
+
+
+def _align(headers: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("left" if header in left else "right" for header in headers)
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _bytes(number: int | None) -> str:
+    return "unknown" if number is None else f"{number / 1e9:,.2f} GB"
+
+
+def _duration(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

@@ -1,0 +1,61 @@
+"""One self-contained page: the table of all pairs, and each pair's details and plot. Needs matplotlib."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from rlcircuits.comparison import Comparison
+from rlcircuits.durable import write_whole
+from rlcircuits.expectations import judge
+from rlcircuits.report.plots import plot_png
+from rlcircuits.report.terminal import detail, summary_table
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; font-size: 0.9rem; }
+th, td { padding: 0.15rem 0.8rem; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }
+pre { overflow-x: auto; background: #f6f6f6; padding: 1rem; font-size: 0.85rem; }
+img { max-width: 100%; }
+"""
+
+
+def write_page(comparisons: Sequence[Comparison], path: str | Path) -> Path:
+    """Write the page, pictures included, replacing `path` only once all is written.
+
+    Raises RLCircuitsError without matplotlib.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = to_html(comparisons)
+    write_whole(path, lambda partial: _write(partial, text))
+    return path
+
+
+def to_html(comparisons: Sequence[Comparison]) -> str:
+    """The page's text."""
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8"><title>rlcircuits</title>',
+        f"<style>{_STYLE}</style></head><body>",
+        "<h1>rlcircuits</h1>",
+        # tabulate escapes what it is given.
+        summary_table(comparisons, tablefmt="html"),
+    ]
+    for comparison in comparisons:
+        picture = base64.b64encode(plot_png(comparison)).decode("ascii")
+        verdict = judge(comparison)
+        asserted = [finding.message for finding in verdict.all_findings.values() if finding.holds is not None]
+        parts += [
+            f"<h2>{escape(comparison.name)}: {escape(verdict.words)}</h2>",
+            f'<img alt="{escape(comparison.name)}, question by question" src="data:image/png;base64,{picture}">',
+            f"<pre>{escape(detail(comparison))}</pre>",
+            f"<pre>{escape(chr(10).join(asserted))}</pre>",
+        ]
+    return "\n".join([*parts, "</body></html>", ""])
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

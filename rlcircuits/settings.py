@@ -1,0 +1,101 @@
+"""How pairs are measured: one set of settings for every pair of a run, from Python, options or a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from rlcircuits import pairing
+from rlcircuits.answers import Sampling
+from rlcircuits.complaints import problem
+from rlcircuits.engines import check_engine
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.graph import Granularity, check_granularity
+from rlcircuits.prompting import Prompting
+
+MAX_NEW_TOKENS = 32
+"""Longest answer by default: what a question of the arithmetic set needs, with room to spare."""
+
+NOISE_DRAWS = 3
+"""Draws of the noise control by default."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a pair is measured. The same for every pair of a run."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    k: int = 200
+    """Questions compared, sampled from those that pass the protocol."""
+    alpha: float = pairing.DEFAULT_ALPHA
+    """Share of the reference answer length that is scored."""
+    balance: float = pairing.DEFAULT_BALANCE
+    """How far a question's two answer lengths may differ, as a share of their mean."""
+    seed: int = pairing.DEFAULT_SEED
+    """Of the sample of K."""
+    min_questions: int = pairing.MIN_QUESTIONS
+    """Fewer questions left to compare are an error."""
+    score_on: pairing.ScoreOn = "own"
+    """Whose answers are scored; see :data:`rlcircuits.pairing.SCORE_ON`."""
+    noise_draws: int = NOISE_DRAWS
+    """Draws of the noise control; 0 for none, and then only p is judged."""
+    question_count: int = 400
+    """Questions asked, where the question set does not say."""
+    split: str = "test"
+    """Of the question set, where it does not say."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=MAX_NEW_TOKENS))
+    """How answers are drawn, the same for both models."""
+    prompting: Prompting = field(default_factory=Prompting)
+    """What stands around a question."""
+    engine: str = "transformers"
+    """What generates the answers."""
+    batch_size: int = 64
+    """Questions answered at once."""
+    granularity: Granularity = "sublayer"
+    device: str | None = None
+    """None: the best there is."""
+    dtype: str | None = None
+    """None: the checkpoint's own. A pair's own comes first."""
+    batch_tokens: int | None = None
+    """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribution.attribute`."""
+
+    def __post_init__(self) -> None:
+        check_granularity(self.granularity)
+        check_engine(self.engine)
+        pairing.check_options(self.alpha, self.k, self.balance, self.min_questions, self.score_on)
+        for name, least in (("noise_draws", 0), ("question_count", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise RLCircuitsError(f"{name} is {getattr(self, name)}; at least {least} is wanted")
+
+
+_SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
+
+
+def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Settings:
+    """Make settings of a table such as a pairs file's ``[settings]``; what it leaves out is as by default.
+
+    Raises RLCircuitsError naming the key (`where` comes first) for one that is unknown or does not fit.
+    """
+    # A table of one's own changes the sampling's defaults here, which are not those of Sampling itself.
+    sampling = table.get("sampling", {})
+    if isinstance(sampling, Mapping):
+        table = {**table, "sampling": {**asdict(Settings().sampling), **sampling}}
+    try:
+        # As JSON, where pydantic's strictness knows that a table may stand for an object.
+        return _SETTINGS.validate_json(json.dumps(table, default=str), strict=True)
+    except ValidationError as error:
+        raise RLCircuitsError(f"{where}{problem(error)}") from None
+
+
+def merged(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """Both tables as one; where both have a key `last` wins, table by table."""
+    both = dict(first)
+    for key, value in last.items():
+        ours = both.get(key)
+        both[key] = merged(ours, value) if isinstance(ours, Mapping) and isinstance(value, Mapping) else value
+    return both
