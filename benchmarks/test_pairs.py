@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlcircuits.comparison import Comparison
-from rlcircuits.expectations import Finding, control_reads_as_online_rl
+from rlcircuits.expectations import Finding, noise_reads_as_online_rl
 
 
 def test_effect(effect: Finding) -> None:
@@ -11,5 +11,5 @@ def test_effect(effect: Finding) -> None:
 
 
 def test_noise_is_not_read_as_online_rl(pair_comparison: Comparison) -> None:
-    read = [control.draw for control in pair_comparison.controls if control_reads_as_online_rl(control.shifts)]
-    assert not read, f"noise draws {read} moved all three metrics in online RL's directions"
+    read = [control.draw for control in pair_comparison.controls if noise_reads_as_online_rl(pair_comparison, control)]
+    assert not read, f"noise draws {read} are taken for online RL"

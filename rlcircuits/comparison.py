@@ -21,7 +21,7 @@ from rlcircuits.effects import (
     compare_accuracy,
     paired_effect,
     paired_effects,
-    shift,
+    shifts,
     signed_rank,
 )
 from rlcircuits.errors import RLCircuitsError
@@ -216,12 +216,12 @@ def check_same_graph(before: EdgeScores, after: EdgeScores) -> None:
 
 
 def _control_effect(control: Control, before: Mapping[str, Float64Array]) -> ControlEffect:
-    shifts = {}
+    found = {}
     if control.scores is not None:
         places = np.array(control.paired.places, dtype=np.intp)
         noised = _control_metrics(control.scores)
-        shifts = {metric: shift(before[metric][places], noised[metric]) for metric in CONTROL_METRICS}
-    return ControlEffect(control.draw, control.answers.accuracy, len(control.paired.places), shifts)
+        found = shifts({metric: before[metric][places] for metric in noised}, noised)
+    return ControlEffect(control.draw, control.answers.accuracy, len(control.paired.places), found)
 
 
 def _notes(pairing: Pairing, controls: Sequence[ControlEffect]) -> str | None:

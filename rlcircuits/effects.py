@@ -79,6 +79,8 @@ class Shift:
     """The difference over abs(mean before)."""
     win_share: Number
     """Share of questions on which the metric rose; ties count half."""
+    interval: tuple[Number, Number]
+    """95 % bootstrap interval of the difference."""
     p_up: float
     """One-sided p of Wilcoxon's signed-rank test: the metric rose."""
     p_down: float
@@ -132,17 +134,22 @@ def paired_effect(metric: str, before: Float64Array, after: Float64Array) -> Eff
     return paired_effects({metric: before}, {metric: after})[metric]
 
 
-def shift(before: Float64Array, control: Float64Array) -> Shift:
-    """What a control did to a metric, from its value on each question: float64 [K] each, NaN where undefined."""
-    x, y = _defined(before, control)
-    difference, base = _mean(y - x), _mean(x)
-    return Shift(
-        difference=difference,
-        change=difference / abs(base) if base else float("nan"),
-        win_share=_win_share(y - x),
-        p_up=signed_rank(y - x, "greater"),
-        p_down=signed_rank(y - x, "less"),
-    )
+def shifts(before: Mapping[str, Float64Array], control: Mapping[str, Float64Array]) -> dict[str, Shift]:
+    """What a control did to every metric, from its value on each question: float64 [K] each, NaN where undefined."""
+    values = {metric: _defined(before[metric], control[metric]) for metric in control}
+    intervals = mean_intervals({metric: y - x for metric, (x, y) in values.items()})
+    found = {}
+    for metric, (x, y) in values.items():
+        difference, base = _mean(y - x), _mean(x)
+        found[metric] = Shift(
+            difference=difference,
+            change=difference / abs(base) if base else float("nan"),
+            win_share=_win_share(y - x),
+            interval=intervals[metric],
+            p_up=signed_rank(y - x, "greater"),
+            p_down=signed_rank(y - x, "less"),
+        )
+    return found
 
 
 def signed_rank(difference: Float64Array, alternative: Alternative) -> float:

@@ -24,7 +24,7 @@ Raw intensity follows surprise, so that a verdict always shows the loss and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Literal
 from rlcircuits.errors import RLCircuitsError
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison import Comparison
+    from rlcircuits.comparison import Comparison, ControlEffect
     from rlcircuits.effects import AccuracyEffect, Effect, Shift
 
 Direction = Literal["up", "down"]
@@ -198,11 +198,7 @@ def exceeds_control(comparison: Comparison, metric: str, towards: Direction) -> 
     """Whether a metric's effect lies beyond every noise draw's, by the rule above; None without a control."""
     if not comparison.controls:
         return None
-    low, high = comparison.effects[metric].interval
-    draws = [control.shifts[metric].difference for control in comparison.controls if control.shifts]
-    if len(draws) < len(comparison.controls):
-        return False
-    return all(low > draw for draw in draws) if towards == "up" else all(high < draw for draw in draws)
+    return _beyond(comparison.effects[metric], comparison.controls, metric, towards)
 
 
 def counts(comparison: Comparison, metric: str, towards: Direction) -> bool:
@@ -217,9 +213,22 @@ def reads_as_online_rl(comparison: Comparison) -> bool:
     return all(counts(comparison, metric, towards) for metric, towards in ONLINE_RL.items())
 
 
-def control_reads_as_online_rl(shifts: Mapping[str, Shift]) -> bool:
-    """Whether noise alone moved all three metrics as online RL does, each at level ALPHA."""
-    return bool(shifts) and all(direction(shifts[metric]) == towards for metric, towards in ONLINE_RL.items())
+def noise_reads_as_online_rl(comparison: Comparison, draw: ControlEffect) -> bool:
+    """Whether one of the noise draws would be taken for online RL: judged as a pair is, the other draws its control."""
+    others = [control for control in comparison.controls if control.draw != draw.draw]
+    return bool(draw.shifts) and all(
+        direction(draw.shifts[metric]) == towards and _beyond(draw.shifts[metric], others, metric, towards)
+        for metric, towards in ONLINE_RL.items()
+    )
+
+
+def _beyond(effect: Effect | Shift, controls: Sequence[ControlEffect], metric: str, towards: Direction) -> bool:
+    """Whether the interval's end nearer to zero lies beyond the mean difference of every control."""
+    low, high = effect.interval
+    draws = [control.shifts[metric].difference for control in controls if control.shifts]
+    if len(draws) < len(controls):
+        return False
+    return all(low > draw for draw in draws) if towards == "up" else all(high < draw for draw in draws)
 
 
 def _judge_effect(comparison: Comparison, metric: str, expected: Direction | None) -> Finding:

@@ -56,7 +56,7 @@ RECORDED = "recorded"
 STORE = "store"
 """The folder of an output folder in which answers and scores are kept as they are made."""
 
-VERSION = 1
+VERSION = 2
 """Changes whenever the same inputs may give another comparison."""
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 from rlcircuits import effects, metrics
 from rlcircuits.comparison import CONTROL_METRICS, LABELS, compare, compare_accuracy, paired_effect, signed_rank
-from rlcircuits.effects import mean_intervals, shift
+from rlcircuits.effects import mean_intervals, shifts
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, judge
 from rlcircuits.pairing import pair
@@ -172,9 +172,10 @@ def test_a_control_that_answered_too_little_is_said() -> None:
 def test_a_shift_is_the_effect_of_the_control(values: list[float]) -> None:
     before = np.array(values)
     control = before[::-1] + 0.5
-    found, effect = shift(before, control), paired_effect("m", before, control)
+    found, effect = shifts({"m": before}, {"m": control})["m"], paired_effect("m", before, control)
     assert found.difference == pytest.approx(effect.after - effect.before, abs=1e-9)
     assert found.win_share == effect.win_share
+    assert found.interval == effect.interval
     assert (found.p_up, found.p_down) == (effect.p_up, effect.p_down)
 
 
@@ -249,7 +250,7 @@ def test_a_comparison_is_finished_only_for_its_key(tmp_path: Path) -> None:
     [
         ("{", "Invalid JSON"),
         ('{"format": "other", "version": 1, "comparison": {}}', "field 'format'"),
-        ('{"format": "rlcircuits-comparison", "version": 2, "comparison": {}}', "field 'comparison.name'"),
+        ('{"format": "rlcircuits-comparison", "version": 3, "comparison": {}}', "field 'comparison.name'"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -20,11 +20,11 @@ from rlcircuits.expectations import (
     ONLINE_RL,
     PROFILES,
     algorithms,
-    control_reads_as_online_rl,
     counts,
     direction,
     exceeds_control,
     judge,
+    noise_reads_as_online_rl,
     profile_for,
     profile_named,
     reads_as_online_rl,
@@ -103,7 +103,9 @@ def with_draws(comparison: Comparison, *draws: dict[str, float]) -> Comparison:
     """The comparison with these noise draws instead: mean difference by metric, others 0; none for an empty draw."""
     controls = []
     for place, draw in enumerate(draws):
-        shifts = {m: Shift(draw.get(m, 0.0), 0.0, 0.5, 0.5, 0.5) for m in comparison.effects} if draw else {}
+        shifts = (
+            {m: Shift(draw.get(m, 0.0), 0.0, 0.5, (-1.0, 1.0), 0.5, 0.5) for m in comparison.effects} if draw else {}
+        )
         controls.append(ControlEffect(place, 0.9, 40 if draw else 3, shifts))
     return replace(comparison, controls=tuple(controls))
 
@@ -183,10 +185,20 @@ def test_a_pair_may_be_held_against_another_profile() -> None:
 
 
 def test_noise_that_moves_all_three_is_noticed() -> None:
-    shifts = {metric: Shift(1.0, 1.0, 0.9, 1e-5, 1.0) for metric in GATE_METRICS}
-    assert not control_reads_as_online_rl(shifts)  # kurtosis went up
-    assert control_reads_as_online_rl({**shifts, "kurtosis": Shift(-1.0, -1.0, 0.1, 1.0, 1e-5)})
-    assert not control_reads_as_online_rl({})
+    still = {metric: Shift(0.0, 0.0, 0.5, (-0.1, 0.1), 0.5, 0.5) for metric in GATE_METRICS}
+    up = {metric: Shift(1.0, 1.0, 0.9, (0.8, 1.2), 1e-5, 1.0) for metric in GATE_METRICS}
+    as_online_rl = {**up, "kurtosis": Shift(-1.0, -1.0, 0.1, (-1.2, -0.8), 1.0, 1e-5)}
+
+    def read(*draws: dict[str, Shift]) -> list[bool]:
+        controls = tuple(ControlEffect(place, 0.9, 40, shifts) for place, shifts in enumerate(draws))
+        comparison = replace(UP, controls=controls)
+        return [noise_reads_as_online_rl(comparison, control) for control in controls]
+
+    assert read(as_online_rl, still, still) == [True, False, False]
+    assert read(up, still, still) == [False] * 3  # kurtosis went up
+    assert read(as_online_rl, as_online_rl, still) == [False] * 3  # neither is beyond the other
+    assert read(as_online_rl, {}, still) == [False] * 3  # one that cannot be measured cannot be exceeded
+    assert read(as_online_rl) == [True]
 
 
 @pytest.mark.parametrize("algorithm", ["dpo", "rft"])

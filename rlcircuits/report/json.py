@@ -23,13 +23,13 @@ from rlcircuits.expectations import Verdict, judge, reads_as_online_rl
 FILE_NAME = "comparison.json"
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
-_VERSION: Literal[2] = 2
+_VERSION: Literal[3] = 3
 
 
 @dataclass(frozen=True)
 class _Stored:
     format: Literal["rlcircuits-comparison"]
-    version: Literal[2]
+    version: Literal[3]
     comparison: Comparison
     key: str | None = None
 

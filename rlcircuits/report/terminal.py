@@ -12,9 +12,9 @@ from rlcircuits.expectations import (
     GATE_METRICS,
     NOT_ONLINE_RL,
     Verdict,
-    control_reads_as_online_rl,
     direction,
     judge,
+    noise_reads_as_online_rl,
 )
 from rlcircuits.pairing import show_funnel
 
@@ -80,7 +80,9 @@ def detail(comparison: Comparison) -> str:
     ]
     if comparison.note:
         lines.append(f"note: {comparison.note}")
-    lines += [_control_line(control) for control in comparison.controls] or ["no noise control was measured"]
+    lines += [_control_line(comparison, control) for control in comparison.controls] or [
+        "no noise control was measured"
+    ]
     explaining = [
         [
             LABELS[metric],
@@ -152,12 +154,12 @@ def _dropped(comparison: Comparison) -> str:
     return ", ".join(f"{stage} {count}" for stage, count in counts.items()) or "nothing"
 
 
-def _control_line(control: ControlEffect) -> str:
+def _control_line(comparison: Comparison, control: ControlEffect) -> str:
     line = f"noise draw {control.draw}: accuracy {control.accuracy:.3f}, {control.k} of the questions compared"
     if not control.shifts:
         return f"{line}, too few to measure"
     moved = ", ".join(f"{metric} {_percent(control.shifts[metric].change)}" for metric in ("loss", *GATE_METRICS))
-    alarm = "; by itself it reads as online RL" if control_reads_as_online_rl(control.shifts) else ""
+    alarm = "; by itself it reads as online RL" if noise_reads_as_online_rl(comparison, control) else ""
     return f"{line}: {moved}{alarm}"
 
 
