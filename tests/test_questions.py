@@ -12,7 +12,7 @@ from rlcircuits.questions import arithmetic, load_questions, names
 
 
 def test_known_names() -> None:
-    assert names() == ("arithmetic",)
+    assert names() == ("arithmetic", "college_math", "equations", "gsm8k", "math", "math500")
 
 
 def test_splits_are_disjoint_and_cover_every_question() -> None:
@@ -84,7 +84,7 @@ def test_grade(answer: str, right: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("arithmetics", {}, r"unknown question set 'arithmetics'; known: arithmetic"),
+        ("arithmetics", {}, r"unknown question set 'arithmetics'; known: arithmetic, college_math, equations, gsm8k"),
         ("arithmetic", {"split": "validation"}, r"no split 'validation'; known: train, dev, test"),
         ("arithmetic", {"count": 0}, r"count of questions is 0"),
         ("arithmetic", {"count": 10**6}, r"count of questions is 1000000, but split 'test' of 'arithmetic' has 145482"),

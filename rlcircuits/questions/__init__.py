@@ -1,6 +1,8 @@
 """Question sets: what is asked, in which split, and how an answer is graded.
 
-One module a set. A set is found by its name with `load_questions`, and `names` lists what there is.
+A set is found with `load_questions`, by its name or by a `QuestionSource`; `names` lists what there is. One module
+makes each built-in set, `source.py` lists the published ones, and a JSON lines file can be one too. `grade_all` grades
+answers.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
-__all__ = ["Question", "QuestionSet", "load_questions", "names"]
+__all__ = ["Grade", "Question", "QuestionSet", "QuestionSource", "grade_all", "load_questions", "names"]
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,43 @@ class QuestionSet:
         return len(self.questions)
 
 
-def _loaders() -> dict[str, Callable[[str, int | None, int], QuestionSet]]:
-    # Imported here because each set's module imports the two classes above.
-    from rlcircuits.questions import arithmetic
+# Below, since these import the two classes above.
+from rlcircuits.questions import arithmetic, equations  # noqa: E402
+from rlcircuits.questions.grading import Grade, grade_all, grader  # noqa: E402
+from rlcircuits.questions.records import draw, read_questions  # noqa: E402
 
-    return {"arithmetic": arithmetic.load}
+_BUILT_IN: dict[str, Callable[[str, int | None, int], QuestionSet]] = {
+    "arithmetic": arithmetic.load,
+    "equations": equations.load,
+}
 
 
 def names() -> tuple[str, ...]:
     """Return the names `load_questions` knows, sorted."""
-    return tuple(sorted(_loaders()))
+    return tuple(sorted({*_BUILT_IN, *PUBLISHED}))
 
 
-def load_questions(name: str, *, split: str = "test", count: int | None = None, seed: int = 42) -> QuestionSet:
+def load_questions(
+    source: str | QuestionSource, *, split: str = "test", count: int | None = None, seed: int = 42
+) -> QuestionSet:
     """Return questions of a set's split, the same ones in the same order on every machine.
 
-    `count` of them drawn without replacement with `seed` (a smaller count is a prefix of a larger one), or
-    the whole split in its natural order when `count` is None.
+    `source` is a set's name, or a `QuestionSource`, whose own split, if it has one, goes before `split`. `count` of
+    them are drawn without replacement with `seed` (a smaller count is a prefix of a larger one), or the whole split is
+    given in its natural order when `count` is None.
 
-    Raises RLCircuitsError for an unknown set or split, or a count the split cannot fill.
+    Raises RLCircuitsError for an unknown set or split, a count the split cannot fill, a grader that cannot be
+    used, and whatever is wrong with a file or hub dataset (see `records.read_questions`).
     """
-    loaders = _loaders()
-    if name not in loaders:
-        raise RLCircuitsError(f"unknown question set {name!r}; known: {', '.join(sorted(loaders))}")
-    return loaders[name](split, count, seed)
+    if isinstance(source, str):
+        if source not in names():
+            raise RLCircuitsError(f"unknown question set {source!r}; known: {', '.join(names())}")
+        source = QuestionSource(name=source)
+    split = source.split or split
+    if source.file is None and source.name in _BUILT_IN:
+        return _BUILT_IN[source.name](split, count, seed)
+    grade = grader(source.grader)
+    questions = read_questions(source, split)
+    if count is not None:
+        questions = draw(questions, count, seed, of=str(source.file or f"split {split!r} of {source.name!r}"))
+    return QuestionSet(name=source.name, split=split, questions=questions, grade=grade)

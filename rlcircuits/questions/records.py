@@ -1,0 +1,151 @@
+"""Questions from JSON lines or from the hub, each record checked, each error naming its place and field."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.questions import Question
+from rlcircuits.questions.gold import extract_gold
+from rlcircuits.questions.source import PUBLISHED, QuestionSource
+
+__all__ = ["draw", "read_questions"]
+
+_T = TypeVar("_T")
+_ID_FIELDS = ("unique_id", "id")
+
+Record = tuple[str, Mapping[str, Any]]
+"""Where it stands, for errors, and what it holds."""
+
+
+def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
+    """Return all questions of a source in their own order.
+
+    Raises RLCircuitsError, naming file, line and field, for a file that is missing, empty or not UTF-8, a line that
+    is no JSON object, a field that is missing, empty or no text, a gold answer that is not in its field, and two
+    questions with one id; naming the dataset, where the hub does not give it.
+    """
+    records = _hub_records(source, split) if source.file is None else _file_records(source.file)
+    id_field = source.id
+    questions: list[Question] = []
+    places: dict[str, str] = {}
+    for number, (place, record) in enumerate(records, start=1):
+        if number == 1 and id_field is None:
+            id_field = next((field for field in _ID_FIELDS if field in record), None)
+        question = Question(
+            id=str(number) if id_field is None else _id(record, id_field, place),
+            text=_text(record, source.question, place),
+            gold=_gold(record, source, place),
+        )
+        if question.id in places:
+            raise RLCircuitsError(
+                f"{place}: field {id_field!r}: {question.id!r} is the id of {places[question.id]} too; ids must differ"
+            )
+        places[question.id] = place
+        questions.append(question)
+    if not questions:
+        raise RLCircuitsError(f"{source.file or source.name}: it is empty; one question a line is wanted")
+    return tuple(questions)
+
+
+def draw(items: Sequence[_T], count: int, seed: int, of: str) -> tuple[_T, ...]:
+    """Draw without replacement. A smaller count is a prefix of a larger one with the same seed.
+
+    Raises RLCircuitsError, with `of` as the name of what is drawn from, for a count that is not there.
+    """
+    if count < 1:
+        raise RLCircuitsError(f"count of questions is {count}; at least 1 is wanted")
+    if count > len(items):
+        raise RLCircuitsError(f"count of questions is {count}, but {of} has {len(items)}")
+    # Only Random.random() is used: it is the one method whose sequence Python promises not to change.
+    rng = random.Random(seed)
+    left = list(items)
+    for place in range(count):
+        other = place + int(rng.random() * (len(left) - place))
+        left[place], left[other] = left[other], left[place]
+    return tuple(left[:count])
+
+
+def _file_records(file: Path) -> Iterator[Record]:
+    try:
+        lines = file.expanduser().read_bytes().split(b"\n")
+    except OSError as error:
+        raise RLCircuitsError(f"{file}: cannot be read as questions: {error.strerror or error}") from error
+    if not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        place = f"{file}:{number}"
+        try:
+            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        except UnicodeDecodeError as error:
+            raise RLCircuitsError(f"{place}: it is not UTF-8: {error.reason} at byte {error.start}") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise RLCircuitsError(f"{place}: it is no JSON object: {error}") from error
+        if not isinstance(record, dict):
+            raise RLCircuitsError(f"{place}: found {_kind(record)}; a JSON object is wanted")
+        yield place, record
+
+
+def _hub_records(source: QuestionSource, split: str) -> Iterator[Record]:
+    published = PUBLISHED[source.name]
+    instead = f"or give the set's file: QuestionSource(name={source.name!r}, file=...)"
+    try:
+        datasets = importlib.import_module("datasets")
+    except ImportError:
+        raise RLCircuitsError(
+            f"question set {source.name!r} comes from the hub by way of datasets, which is not installed; "
+            f"pip install datasets, {instead}"
+        ) from None
+    try:
+        rows = datasets.load_dataset(published.dataset, published.config, split=split, revision=source.revision)
+    except Exception as error:  # what the hub's clients raise has no common base
+        reason = str(error).strip().split("\n")[0]
+        raise RLCircuitsError(
+            f"question set {source.name!r}: split {split!r} of the dataset {published.dataset} cannot be loaded "
+            f"({type(error).__name__}: {reason}); see to the connection and the name, {instead}"
+        ) from error
+    for number, record in enumerate(rows, start=1):
+        yield f"{published.dataset} ({split}), row {number}", record
+
+
+def _text(record: Mapping[str, Any], field: str, place: str) -> str:
+    if field not in record:
+        raise RLCircuitsError(f"{place}: field {field!r} is missing; there are {', '.join(map(str, record))}")
+    value = record[field]
+    if not isinstance(value, str):
+        raise RLCircuitsError(f"{place}: field {field!r}: found {_kind(value)}; a text is wanted")
+    if not value.strip():
+        raise RLCircuitsError(f"{place}: field {field!r} is empty; a text is wanted")
+    if not value.isprintable() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise RLCircuitsError(f"{place}: field {field!r} holds half a character (a lone surrogate)")
+    return value
+
+
+def _gold(record: Mapping[str, Any], source: QuestionSource, place: str) -> str:
+    answer = _text(record, source.answer, place)
+    try:
+        return extract_gold(source.gold, answer)
+    except ValueError as error:
+        raise RLCircuitsError(f"{place}: field {source.answer!r}: {error}") from error
+
+
+def _id(record: Mapping[str, Any], field: str, place: str) -> str:
+    value = record.get(field)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(record, field, place)
+
+
+def _kind(value: Any) -> str:
+    names = {
+        str: "a text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -1,0 +1,105 @@
+"""Where a question set comes from: which file or hub dataset, which fields, how it is graded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rlcircuits.questions.gold import GoldForm
+
+__all__ = ["PUBLISHED", "Published", "QuestionSource"]
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_GRADER = re.compile(r"math|exact|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published question set: its dataset on the hub, and what its fields are called there and in its files."""
+
+    dataset: str
+    config: str | None
+    question: str
+    answer: str
+    gold: GoldForm
+
+
+PUBLISHED = {
+    "gsm8k": Published("openai/gsm8k", "main", "question", "answer", "hash"),
+    "math": Published("DigitalLearningGmbH/MATH-lighteval", "default", "problem", "solution", "boxed"),
+    "math500": Published("HuggingFaceH4/MATH-500", None, "problem", "answer", "plain"),
+    "college_math": Published("di-zhang-fdu/College_Math_Test", None, "question", "answer", "plain"),
+}
+"""The published sets by name. All are graded as mathematics."""
+
+
+class QuestionSource(BaseModel):
+    """A question set and where its questions are.
+
+    A set that comes with rlcircuits needs its `name` alone, or its name and a local `file`; any other set needs a
+    name of its own and a `file`. What is left out is as the set has it, for a set of one's own as written here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Names the set in results: letters, digits and ._+-"""
+    file: Path | None = None
+    """JSON lines, one question each. None: the set's own questions, from the hub for a published set."""
+    question: str = Field(default="question", min_length=1)
+    """The field that holds the question."""
+    answer: str = Field(default="answer", min_length=1)
+    """The field that holds the right answer, or a solution that ends in it."""
+    id: str | None = Field(default=None, min_length=1)
+    """The field that holds a question's id. None: `unique_id` or `id` where the first line has one, otherwise ids are
+    line numbers."""
+    gold: GoldForm = "plain"
+    """How the right answer stands in its field: after `####` (hash), in a box (boxed), or alone (plain)."""
+    grader: str = "math"
+    """`math`, `exact`, or a function of one's own as `module:function`, called with the answer's text and the gold."""
+    split: str | None = None
+    """Which split of the set. None leaves it to whoever loads the questions. Of a file it is a name and no more."""
+    revision: str | None = None
+    """Commit, tag or branch of the hub dataset. None: the newest."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_published(cls, fields: Any) -> Any:
+        published = PUBLISHED.get(fields.get("name", "")) if isinstance(fields, dict) else None
+        if published is None:
+            return fields
+        return {"question": published.question, "answer": published.answer, "gold": published.gold, **fields}
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} names files too; use letters, digits and . _ + - only")
+        return name
+
+    @field_validator("grader")
+    @classmethod
+    def _grader(cls, grader: str) -> str:
+        if not _GRADER.fullmatch(grader):
+            raise ValueError(f"{grader!r} is no grader; 'math', 'exact' or 'module:function' is wanted")
+        return grader
+
+    @model_validator(mode="after")
+    def _has_questions(self) -> QuestionSource:
+        from rlcircuits.questions import names
+
+        if self.file is None and self.name not in names():
+            raise ValueError(
+                f"question set {self.name!r} is not known and has no file; known: {', '.join(names())}; "
+                f"a set of your own needs file"
+            )
+        if self.name in names() and self.name not in PUBLISHED and self.model_fields_set - {"name", "split"}:
+            key = sorted(self.model_fields_set - {"name", "split"})[0]
+            raise ValueError(f"question set {self.name!r} is built in and takes no {key}")
+        if self.file is not None and self.revision is not None:
+            raise ValueError("a file has no revision; give one of file and revision")
+        return self

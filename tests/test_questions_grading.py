@@ -1,0 +1,199 @@
+"""Grading many answers: whatever a grader does to one of them, the others get their grades."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.questions import Grade, Question, QuestionSet, QuestionSource, grade_all, load_questions
+from rlcircuits.questions.grading import grade_exact, grader
+from rlcircuits.questions.isolated import IsolatedGrader
+
+GRADERS = """
+import os, signal, sys, time
+
+def right(text, gold):
+    print("graders may print")
+    if text == "hang":
+        while True:
+            pass
+    if text == "sleep":
+        time.sleep(1000)
+    if text == "exit":
+        os._exit(3)
+    if text == "crash":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if text == "raise":
+        raise KeyError("no such thing")
+    if text == "leave":
+        sys.exit()
+    if text == "deep":
+        return right_below(0)
+    if text == "words":
+        return "yes"
+    if text == "numpy":
+        import numpy
+        return numpy.bool_(True)
+    return text == gold
+
+def right_below(depth):
+    return right_below(depth + 1)
+
+class Nested:
+    @staticmethod
+    def right(text, gold):
+        return True
+
+number = 5
+"""
+
+
+@pytest.fixture
+def graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_graders.py").write_text(GRADERS)
+    (tmp_path / "broken_grader.py").write_text("import nothing_of_that_name")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def own(graders: Path) -> Iterator[IsolatedGrader]:
+    grader = IsolatedGrader("own_graders:right", time_limit=0.4)
+    yield grader
+    grader.close()
+
+
+def asked(grade: object, *golds: str) -> QuestionSet:
+    questions = tuple(Question(id=str(place), text="?", gold=gold) for place, gold in enumerate(golds))
+    return QuestionSet("made up", "test", questions, grade)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("hang", "the grader took more than 0.4 s of processor time and was ended"),
+        ("sleep", "the grader gave no answer in 4 s and was ended"),
+        ("exit", "the grader's process died with exit code 3"),
+        ("crash", "the grader's process died with signal 11"),
+        ("raise", "KeyError: 'no such thing'"),
+        ("leave", "SystemExit"),
+        ("deep", "RecursionError: maximum recursion depth exceeded"),
+        ("words", "the grader returned 'yes'; True or False is wanted"),
+    ],
+)
+def test_a_failure_marks_its_answer_and_no_other(own: IsolatedGrader, text: str, problem: str) -> None:
+    grades = grade_all(asked(own, "5", "5", "5", "5"), ["5", text, "6", "5"])
+    assert [grades[0], *grades[2:]] == [Grade(True), Grade(False), Grade(True)]
+    assert not grades[1].correct
+    assert grades[1].problem == problem
+
+
+def test_truth_values_of_numpy_are_fine(own: IsolatedGrader) -> None:
+    assert own.grade("numpy", "") == Grade(True)
+    assert own("5", "5")
+    assert not own("6", "5")
+
+
+def test_text_arrives_as_it_is(own: IsolatedGrader) -> None:
+    for text in ("a\nb\r\n", "\u2028 – π \x00", "\ud800", '"}{', ""):
+        assert own(text, text)
+        assert not own(text, text + "x")
+
+
+def test_grades_from_another_thread(graders: Path) -> None:
+    grades: list[Grade] = []
+    questions = asked(grader("math"), "0.5", "0.5")
+    thread = threading.Thread(target=lambda: grades.extend(grade_all(questions, [r"\boxed{\frac12}", "5"])))
+    thread.start()
+    thread.join()
+    assert grades == [Grade(True), Grade(False)]
+
+
+def test_an_answer_sympy_would_work_on_for_ever_is_given_up() -> None:
+    math = IsolatedGrader("math", time_limit=1.5)
+    grades = grade_all(asked(math, "5", "5"), ["The answer is $9^{9^{9^{9}}}+1$.", "The answer is 5."])
+    math.close()
+    assert grades[0].problem == "the grader took more than 1.5 s of processor time and was ended"
+    assert grades[1] == Grade(True)
+
+
+def test_a_grader_of_ones_own_is_found_in_the_current_directory(graders: Path) -> None:
+    (graders / "q.jsonl").write_text('{"question": "Q", "answer": "5"}\n{"question": "R", "answer": "6"}\n')
+    questions = load_questions(QuestionSource(name="mine", file=Path("q.jsonl"), grader="own_graders:right"))
+    assert grade_all(questions, ["5", "5"]) == [Grade(True), Grade(False)]
+    nested = load_questions(QuestionSource(name="mine", file=Path("q.jsonl"), grader="own_graders:Nested.right"))
+    assert grade_all(nested, ["5", "5"]) == [Grade(True), Grade(True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "no_such_module:right",
+            "grader 'no_such_module:right': module 'no_such_module' cannot be imported: ModuleNotF",
+        ),
+        ("broken_grader:right", "'broken_grader' cannot be imported: .*No module named 'nothing_of_that_name'"),
+        ("own_graders:wrong", r"own_graders\.py has no 'wrong'"),
+        ("own_graders:number", "'number' of module 'own_graders' is no function but 5"),
+    ],
+)
+def test_a_grader_that_cannot_be_imported_is_one_clear_error(graders: Path, name: str, message: str) -> None:
+    (graders / "q.jsonl").write_text('{"question": "Q", "answer": "5"}\n')
+    with pytest.raises(RLCircuitsError, match=message):
+        load_questions(QuestionSource(name="mine", file=Path("q.jsonl"), grader=name))
+
+
+def test_a_script_without_a_main_guard_is_not_run_again(graders: Path) -> None:
+    script = graders / "folder" / "script.py"
+    script.parent.mkdir()
+    (script.parent / "beside.py").write_text("def right(text, gold): return text == gold")
+    script.write_text(
+        "from rlcircuits.questions.grading import grader\n"
+        "print('once', grader('math')('1/2', '0.5'), grader('beside:right')('5', '6'))\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("once True False\n", "")
+
+
+def test_a_plain_function_that_raises_marks_its_answer() -> None:
+    def fragile(text: str, gold: str) -> bool:
+        return 1 / int(text) == 1 / int(gold)
+
+    grades = grade_all(asked(fragile, "5", "5", "5"), ["5", "0", "6"])
+    assert grades == [Grade(True), Grade(False, "ZeroDivisionError: division by zero"), Grade(False)]
+
+
+def test_as_many_texts_as_questions() -> None:
+    with pytest.raises(RLCircuitsError, match="found 1 answers to 2 questions; one each is wanted"):
+        grade_all(asked(grade_exact, "5", "6"), ["5"])
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("B", True),
+        (" B\n", True),
+        ("The answer is B.", True),
+        ("First A seems right.\nAnswer: **B**", True),
+        (r"So it is $\boxed{B}$.", True),
+        ("#### B", True),
+        ("b", False),
+        ("A or B", False),
+        ("The answer is BB.", False),
+        ("", False),
+    ],
+)
+def test_exact(text: str, right: bool) -> None:
+    assert grade_exact(text, "B") is right
+
+
+def test_the_built_in_sets_grade_through_the_same_function() -> None:
+    questions = load_questions("arithmetic", count=2)
+    texts = [f"1+1=2>{questions.questions[0].gold}", "1+1"]
+    assert grade_all(questions, texts) == [Grade(True), Grade(False)]
