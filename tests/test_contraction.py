@@ -1,4 +1,4 @@
-"""Every contraction backend against the float64 definition, on the shapes Hypothesis draws."""
+"""Every contraction backend against the float64 definition, on what Hypothesis draws."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from contraction_cases import Case, cases, error, felt, make_case, written
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,57 +14,93 @@ from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import build_graph
-from rlcircuits.readers import Felt
-from rlcircuits.writers import one_writer
 
-sizes = st.tuples(*(st.integers(1, n) for n in (5, 5, 3, 7, 9)))
+DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 
 
-@pytest.mark.parametrize("backend", sorted(set(BACKENDS) - {"reference"}))
-@given(size=sizes, seed=st.integers(0, 99), dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]))
-def test_backends_are_the_definition(backend: str, size: Any, seed: int, dtype: torch.dtype) -> None:
-    n_writers, n_readers, batch, pos, width = size
-    generator = torch.Generator().manual_seed(seed)
-    # Writers and readers arrive as slices and broadcasts of larger tensors too: never assume contiguity.
-    writes = torch.randn(n_writers, batch, width, pos, generator=generator).to(dtype).transpose(2, 3)
-    grads = torch.randn(batch, n_readers, pos, width, generator=generator).to(dtype).transpose(0, 1)
-    wanted = BACKENDS["reference"](writes, grads)
-    by_hand = torch.zeros(batch, n_writers, n_readers, dtype=torch.float64)
-    for b in range(batch):
-        for w in range(n_writers):
-            for r in range(n_readers):
-                by_hand[b, w, r] = -(writes[w, b].double() * grads[r, b].double()).sum()
-    torch.testing.assert_close(wanted, by_hand)
-    found = BACKENDS[backend](writes, grads)
-    assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+@given(case=cases(DTYPES, nodes=3))
+def test_the_reference_is_the_sum_by_hand(case: Case) -> None:
+    found = case.run(BACKENDS["reference"])
+    writes = [write.double() for w in case.writers for write in w.tensors()]
+    grads = []
+    for readers in case.readers:
+        for i, grad in enumerate(readers.grads.double()):
+            grads.append(grad - sum(c[i].double()[..., None] * d.double() for c, d in readers.less))
+    by_hand = torch.zeros_like(found)
+    for w, write in enumerate(writes):
+        for r, grad in enumerate(grads):
+            if case.edges[w, r]:
+                by_hand[:, w, r] = -(write * grad).sum((1, 2))
+    torch.testing.assert_close(found, by_hand)
+
+
+@given(case=cases(DTYPES))
+def test_matmul_is_the_definition(case: Case) -> None:
+    found = case.run(BACKENDS["matmul"])
+    double = case.readers[0].grads.dtype == torch.float64
+    assert found.dtype == (torch.float64 if double else torch.float32)
     # Inputs are exact in float32 whatever their dtype, so only float32 sums round.
-    scale = (writes.double().norm() * grads.double().norm()).item()
-    assert (found.double() - wanted).norm().item() <= 1e-6 * scale
+    assert error(found, case) <= (1e-14 if double else 1e-6)
 
 
 @given(layers=st.integers(1, 12), seed=st.integers(0, 99))
 def test_grouping_changes_nothing(layers: int, seed: int) -> None:
     graph = build_graph(layers, 2, "sublayer")
-    generator = torch.Generator().manual_seed(seed)
-    writes = torch.randn(len(graph.writers), 2, 3, 4, generator=generator)
-    grads = torch.randn(len(graph.readers), 2, 3, 4, generator=generator)
+    n_writers, n_readers = graph.mask.shape
+    case = make_case(
+        writers=[(1, "contiguous")] * n_writers,
+        readers=[(1, "contiguous", 0)] * n_readers,
+        shape=(2, 3, 4),
+        dtype=torch.float32,
+        seed=seed,
+    )
     contraction = GroupedContraction(graph, BACKENDS["reference"])
-    contraction.set_writers([one_writer(i, write) for i, write in enumerate(writes)])
-    for reader in reversed(range(len(graph.readers))):
-        contraction.deliver(Felt(range(reader, reader + 1), grads[reader, None]))
-    wanted = BACKENDS["reference"](writes, grads) * graph.mask
-    torch.testing.assert_close(contraction.finish(), wanted)
+    contraction.set_writers(case.writers)
+    for reader in reversed(case.readers):
+        contraction.deliver(reader)
+    torch.testing.assert_close(
+        contraction.finish(), Case(case.writers, case.readers, graph.mask).run(BACKENDS["reference"])
+    )
 
 
 def test_a_reader_without_a_gradient_is_an_error() -> None:
     graph = build_graph(1, 2, "sublayer")
     contraction = GroupedContraction(graph, BACKENDS["reference"])
-    contraction.set_writers([one_writer(i, torch.ones(1, 1, 1)) for i in range(len(graph.writers))])
-    contraction.deliver(Felt(range(0, 4), torch.ones(4, 1, 1, 1)))
+    contraction.set_writers([written(i, torch.ones(1, 1, 1, 1)) for i in range(len(graph.writers))])
+    contraction.deliver(felt(0, torch.ones(4, 1, 1, 1)))
     with pytest.raises(RLCircuitsError, match="no gradient reached reader logits"):
         contraction.finish()
 
 
-def test_an_unknown_backend_is_an_error() -> None:
-    with pytest.raises(RLCircuitsError, match="backend is 'cublas'; it must be one of matmul, reference"):
+class Weight:
+    """What the choice of a backend looks at in a model's weight, for a device that need not be here."""
+
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "with_triton", "without"),
+    [
+        ("cpu", torch.float32, "matmul", "matmul"),
+        ("cuda", torch.bfloat16, "triton", "matmul"),
+        ("cuda", torch.float32, "triton", "matmul"),
+        ("cuda", torch.float64, "matmul", "matmul"),
+    ],
+)
+def test_the_choice_is_by_device_and_dtype(
+    monkeypatch: Any, device: str, dtype: torch.dtype, with_triton: str, without: str
+) -> None:
+    weight: Any = Weight(device, dtype)
+    for spec, wanted in ((object(), with_triton), (None, without)):
+        monkeypatch.setattr("rlcircuits.contraction.find_spec", lambda name, spec=spec: spec)
+        assert choose_backend(None, weight) == wanted
+        assert choose_backend("matmul", weight) == "matmul"
+
+
+def test_a_backend_that_cannot_run_is_an_error(monkeypatch: Any) -> None:
+    with pytest.raises(RLCircuitsError, match="backend is 'cublas'; it must be one of matmul, reference, triton"):
         choose_backend("cublas")
+    monkeypatch.setattr("rlcircuits.contraction.find_spec", lambda name: None)
+    with pytest.raises(RLCircuitsError, match="triton is not installed"):
+        choose_backend("triton")

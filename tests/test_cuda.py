@@ -4,26 +4,72 @@ from __future__ import annotations
 
 import pytest
 import torch
+from contraction_cases import error, make_case
 from models import fixed_sequences, relative_error, tiny
 from oracle import edge_scores
 from tiny_models import build
 
 from rlcircuits import attribute
+from rlcircuits.contraction import BACKENDS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
+NAMES = ["llama", "qwen2", "gpt2", "gpt-neox", "phi3", "gemma2", "olmo2", "granite", "qwen3-moe"]
 
+
+@pytest.mark.parametrize("backend", [None, "matmul"])
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt2", "gpt-neox", "phi3", "gemma2", "olmo2", "qwen3-moe"])
-def test_scores_on_cuda_are_the_definitions(name: str, granularity: str) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_on_cuda_are_the_definitions(name: str, granularity: str, backend: str | None) -> None:
     scores, losses = edge_scores(tiny(name), fixed_sequences(), granularity)
-    found = attribute(build(name, seed=3).to("cuda"), fixed_sequences(), granularity)
+    found = attribute(build(name, seed=3).to("cuda"), fixed_sequences(), granularity, backend=backend)
+    assert found.backend == (backend or "triton")
     assert relative_error(found.values, scores) < 1e-4
     torch.testing.assert_close(found.loss.double(), losses, rtol=1e-4, atol=1e-4)
 
 
-def test_half_precision_on_cuda_is_that_of_the_cpu() -> None:
-    model = build("llama", seed=3, dtype=torch.bfloat16)
-    scores, _ = edge_scores(model, fixed_sequences())
-    on_cpu = relative_error(attribute(model, fixed_sequences()).values, scores)
-    assert relative_error(attribute(model.to("cuda"), fixed_sequences()).values, scores) < 3 * on_cpu
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_half_precision_on_cuda_is_that_of_the_cpu(name: str, granularity: str) -> None:
+    model = build(name, seed=3, dtype=torch.bfloat16)
+    scores, _ = edge_scores(model, fixed_sequences(), granularity)
+    on_cpu = relative_error(attribute(model, fixed_sequences(), granularity).values, scores)
+    on_cuda = attribute(model.to("cuda"), fixed_sequences(), granularity)
+    assert on_cuda.backend == "triton"
+    assert relative_error(on_cuda.values, scores) < 3 * on_cpu
+
+
+def test_float64_on_cuda_is_contracted_by_matrix_products() -> None:
+    scores, _ = edge_scores(tiny("llama"), fixed_sequences())
+    found = attribute(build("llama", seed=3).double().to("cuda"), fixed_sequences())
+    assert found.backend == "matmul"
+    assert relative_error(found.values, scores) < 1e-5
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_sequences_scores_on_cuda_do_not_depend_on_its_batch(side: str) -> None:
+    model = build("qwen2", seed=3).to("cuda")
+    together = attribute(model, fixed_sequences(), padding_side=side).values
+    apart = torch.cat([attribute(model, [sequence]).values for sequence in fixed_sequences()])
+    assert relative_error(together, apart) < 1e-4
+
+
+@pytest.mark.parametrize("backend", ["triton", "matmul"])
+@pytest.mark.parametrize("directions", [0, 1])
+def test_the_contraction_at_a_large_models_size(backend: str, directions: int) -> None:
+    """65 writers and 35 readers of two sequences of 171 tokens at width 4096, in bfloat16."""
+    case = make_case(
+        writers=[(1, "contiguous")] * 33 + [(32, "contiguous")],
+        readers=[(1, "contiguous", 0)] * 3 + [(32, "contiguous", directions)],
+        shape=(2, 171, 4096),
+        dtype=torch.bfloat16,
+    ).to("cuda")
+    assert error(case.run(BACKENDS[backend]), case) < (2e-2 if directions else 1e-5)
+
+
+def test_a_batchs_memory_is_given_back() -> None:
+    model = build("llama", seed=3).to("cuda")
+    attribute(model, fixed_sequences())
+    before = torch.cuda.memory_allocated()
+    attribute(model, fixed_sequences(), "head")
+    assert torch.cuda.memory_allocated() == before

@@ -1,35 +1,71 @@
 """The contraction of what writers wrote with what readers felt: the core's one reduction.
 
-A backend takes writes [W, batch, pos, width] and grads [R, batch, pos, width] and returns
+A backend takes writers, readers and the edges between them, a bool [W, R], and returns
 
-    scores[batch, w, r] = − Σ_pos,width writes[w, batch] · grads[r, batch]        (float32 or float64)
+    scores[batch, w, r] = − Σ_pos,width writes[w, batch] · grads[r, batch]        where edges[w, r], else 0
 
-``reference`` is the definition in float64, ``matmul`` a batched GEMM on any device.
+in float32 or float64. ``reference`` is the definition in float64, ``matmul`` a batched GEMM on any device,
+``triton`` a fused kernel for CUDA that reads every tensor where it lies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 from rlcircuits.contraction.matmul import contract_matmul
 from rlcircuits.contraction.reference import contract_reference
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.readers import Felt
+from rlcircuits.writers import Writers
 
-Contract = Callable[[Tensor, Tensor], Tensor]
-
-BACKENDS: dict[str, Contract] = {"matmul": contract_matmul, "reference": contract_reference}
-DEFAULT_BACKEND = "matmul"
+Contract = Callable[[Sequence[Writers], Sequence[Felt], Tensor], Tensor]
 
 
-def choose_backend(name: str | None) -> str:
-    """The name of the backend to use: ``name`` itself, or the default where it is None.
+def _contract_triton(writers: Sequence[Writers], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+    # Imported when it is used: triton is not there on every platform.
+    from rlcircuits.contraction.triton_kernel import contract_triton
 
-    Raises RLCircuitsError for a name that is not in BACKENDS.
+    return contract_triton(writers, readers, edges)
+
+
+BACKENDS: dict[str, Contract] = {
+    "matmul": contract_matmul,
+    "reference": contract_reference,
+    "triton": _contract_triton,
+}
+# What the triton kernel multiplies.
+TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def choose_backend(name: str | None, weight: Tensor | None = None) -> str:
+    """The name of the backend to use: ``name`` itself, or the fastest that runs on the model where it is None.
+
+    weight: any weight of the model, for its device and dtype; without one the choice is ``matmul``. On CUDA it
+    is ``triton``, where triton is installed and the model is not in float64. Raises RLCircuitsError for a name
+    that is not in BACKENDS or a backend that cannot run on the model.
     """
     if name is None:
-        return DEFAULT_BACKEND
+        fused = weight is not None and weight.device.type == "cuda" and weight.dtype in TRITON_DTYPES
+        return "triton" if fused and find_spec("triton") else "matmul"
     if name not in BACKENDS:
         raise RLCircuitsError(f"backend is {name!r}; it must be one of {', '.join(BACKENDS)}")
+    if name == "triton":
+        _check_triton(weight)
     return name
+
+
+def _check_triton(weight: Tensor | None) -> None:
+    if not find_spec("triton"):
+        raise RLCircuitsError("backend is 'triton', but triton is not installed; matmul runs everywhere")
+    if weight is None:
+        return
+    if weight.dtype not in TRITON_DTYPES:
+        raise RLCircuitsError(f"backend is 'triton', which has no {weight.dtype}; matmul has")
+    from rlcircuits.contraction.triton_kernel import INTERPRETED
+
+    if weight.device.type != "cuda" and not INTERPRETED:
+        raise RLCircuitsError(f"backend is 'triton', but the model is on {weight.device}; it needs a CUDA device")

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from rlcircuits.contraction import Contract
+from rlcircuits.contraction.devices import sent, working_bytes
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph
-from rlcircuits.readers import Felt, along
+from rlcircuits.readers import Felt
 from rlcircuits.writers import Writers
 
 # The writers are read once a group of readers, and the group's gradients are held in memory.
 READERS_AT_A_TIME = 16
-# Fewer nodes than this are laid side by side for one matrix product; more come that way already.
-SIDE_BY_SIDE = 8
-
-_Nodes = TypeVar("_Nodes", Writers, Felt)
 
 
 class GroupedContraction:
@@ -42,9 +38,12 @@ class GroupedContraction:
 
     def deliver(self, felt: Felt) -> None:
         """Take what some readers felt; contract once a group is here."""
+        # A model split over devices: a group lies on one of them, to which the writers come.
+        if self._pending and self._pending[-1].grads.device != felt.grads.device:
+            self._contract_pending()
         self._pending.append(felt)
         self._delivered.update(felt.indices)
-        if sum(len(readers.indices) for readers in self._pending) >= self._group:
+        if self._enough():
             self._contract_pending()
 
     def finish(self) -> Tensor:
@@ -57,54 +56,25 @@ class GroupedContraction:
         missing = [name for i, name in enumerate(self._graph.readers) if i not in self._delivered]
         if missing or self._values is None:
             raise RLCircuitsError(f"no gradient reached reader {missing[0]}: the model's output does not depend on it")
-        return self._values * self._graph.mask.to(self._values.device)
+        return self._values
+
+    def _enough(self) -> bool:
+        """Whether the readers at hand are a group. Larger ones read the writers less often, where memory allows it."""
+        if sum(len(felt.indices) for felt in self._pending) < self._group:
+            return False
+        return sum(felt.grads.nbytes for felt in self._pending) >= working_bytes(self._pending[0].grads.device)
 
     def _contract_pending(self) -> None:
-        readers = [(group, _joined([felt.grads for felt in group])) for group in _side_by_side(self._pending)]
-        columns = [i for felt in self._pending for i in felt.indices]
-        self._pending = []
-        seen = self._graph.mask[:, columns].any(dim=1)
-        for group in _side_by_side([w for w in self._writers if bool(seen[w.indices.start])]):
-            writes = _joined([w.tensors().to(readers[0][1].device) for w in group])
-            lengths: dict[int, Tensor] = {}  # by direction: q, k and v of a block have theirs in common
-            for felts, grads in readers:
-                scores = self._contract(writes, grads)
-                start = 0
-                for felt in felts:
-                    stop = start + len(felt.indices)
-                    for coefficients, direction in felt.less:
-                        if id(direction) not in lengths:
-                            lengths[id(direction)] = along(writes, direction)
-                        scores[:, :, start:stop] += torch.einsum("wbt,rbt->bwr", lengths[id(direction)], coefficients)
-                    start = stop
-                self._place(group, felts, scores)
-
-    def _place(self, writers: Sequence[Writers], readers: Sequence[Felt], scores: Tensor) -> None:
+        readers, self._pending = self._pending, []
+        seen = self._graph.mask[:, _indices(readers)].any(dim=1)
+        writers = [w for w in self._writers if bool(seen[w.indices.start])]
+        rows, columns = torch.tensor(_indices(writers))[:, None], torch.tensor(_indices(readers))
+        scores = self._contract(writers, readers, self._graph.mask[rows, columns])
         if self._values is None:
             self._values = scores.new_zeros(scores.shape[0], *self._graph.mask.shape)
         device = self._values.device
-        rows, columns = (
-            torch.tensor([i for n in nodes for i in n.indices], device=device) for nodes in (writers, readers)
-        )
-        self._values[:, rows[:, None], columns] = scores.to(device)
+        self._values[:, sent(rows, device), sent(columns, device)] = scores.to(device)
 
 
-def _side_by_side(nodes: Sequence[_Nodes]) -> list[list[_Nodes]]:
-    """Nodes in groups of about SIDE_BY_SIDE; those that are so many by themselves stay alone, uncopied."""
-    groups: list[list[_Nodes]] = []
-    few: list[_Nodes] = []
-    for node in nodes:
-        if len(node.indices) >= SIDE_BY_SIDE:
-            groups.append([node])
-            continue
-        few.append(node)
-        if sum(len(n.indices) for n in few) >= SIDE_BY_SIDE:
-            groups.append(few)
-            few = []
-    if few:
-        groups.append(few)
-    return groups
-
-
-def _joined(tensors: list[Tensor]) -> Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+def _indices(nodes: Sequence[Writers] | Sequence[Felt]) -> list[int]:
+    return [i for node in nodes for i in node.indices]

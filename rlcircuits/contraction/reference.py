@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from rlcircuits.readers import Felt
+from rlcircuits.writers import Writers
 
-def contract_reference(writes: Tensor, grads: Tensor) -> Tensor:
-    """−Σ_pos,width writes · grads.
 
-    writes: [W, batch, pos, width]; grads: [R, batch, pos, width], any floating dtype.
+def contract_reference(writers: Sequence[Writers], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+    """−Σ_pos,width writes · grads on every edge.
+
+    writers, readers: tensors [nodes, batch, pos, width] of any floating dtype. edges: bool [W, R], in their order.
     Returns float64 [batch, W, R].
     """
-    return -torch.einsum("wbtd,rbtd->bwr", writes.double(), grads.double())
+    rows = []
+    for writer in writers:
+        row = []
+        for felt in readers:
+            grads = felt.grads.double()
+            for coefficients, direction in felt.less:
+                grads = grads - torch.einsum("rbt,btd->rbtd", coefficients.double(), direction.double())
+            row.append(-torch.einsum("wbtd,rbtd->bwr", writer.tensors().to(grads), grads))
+        rows.append(torch.cat(row, dim=2))
+    scores = torch.cat(rows, dim=1)
+    return scores * edges.to(scores.device)

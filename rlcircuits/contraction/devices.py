@@ -1,0 +1,26 @@
+"""What the contraction asks of a device: memory for tensors of its own, and small tables without waiting."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Of an accelerator's memory: 4 GB of 80.
+SHARE = 0.05
+
+
+def working_bytes(device: torch.device) -> int:
+    """Bytes that tensors which are made, or held back, for a contraction may take at a time on ``device``.
+
+    On the CPU 0, the least that does the work: larger groups were not faster there.
+    """
+    if device.type != "cuda":
+        return 0
+    return int(SHARE * torch.cuda.get_device_properties(device).total_memory)
+
+
+def sent(table: Tensor, device: torch.device) -> Tensor:
+    """A small CPU tensor on ``device``. The usual copy to an accelerator would wait for all work queued there."""
+    if device.type != "cuda":
+        return table.to(device)
+    return table.pin_memory().to(device, non_blocking=True)

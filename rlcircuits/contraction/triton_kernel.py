@@ -1,0 +1,323 @@
+"""The contraction as one Triton kernel: every writer and reader is read where it lies, once a tile of scores.
+
+The inner dimension pos·width is long (up to 10⁷) and the score matrix small, so the work is split over the inner
+dimension: each program sums a piece of it for one tile of writers × readers of one sequence (first stage), and
+the pieces are added (second stage). No atomics: the same inputs give the same bits.
+
+The phases, in order:
+
+1. ``contract_triton`` takes readers whose norms share directions together, and writers as memory allows.
+2. ``Places`` says where each node's tensor starts and how it strides, relative to one base address: tensors of
+   separate allocations need no copy into one.
+3. ``_partial_scores`` (the kernel) runs for those tiles only that hold an edge.
+4. A sum over the pieces.
+
+The readers' ``less``, the part of their norms' Jacobian that was left to the contraction, is taken off each tile
+of gradients as it is loaded, so that neither writers nor gradients are read a second time for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
+
+from rlcircuits.contraction.devices import sent, working_bytes
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.readers import Felt
+from rlcircuits.writers import Writers
+
+# Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.
+_LOAD_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How the work is cut; all but ``steps``, ``warps`` and ``stages`` are powers of two of at least 16.
+
+    writers, readers: rows and columns of a tile of scores. width: features of an inner step, all at one
+    position. steps: inner steps a program. warps, stages: threads a program (by 32), and loads in flight.
+    """
+
+    writers: int
+    readers: int
+    width: int
+    steps: int
+    warps: int
+    stages: int
+
+    @classmethod
+    def fitting(cls, n_writers: int, n_readers: int, dtype: torch.dtype) -> Tiles:
+        """Tiles as large as the score matrix up to 128 × 64, so that as little as can be is read twice.
+
+        Float32 products run outside the tensor cores and need the registers: 128 × 32.
+        """
+        writers = min(128, max(16, triton.next_power_of_2(n_writers)))
+        readers = min(32 if dtype == torch.float32 else 64, max(16, triton.next_power_of_2(n_readers)))
+        width = 128 // dtype.itemsize
+        return cls(writers, readers, width, steps=8192 // width, warps=8 if writers * readers >= 4096 else 4, stages=3)
+
+
+def contract_triton(
+    writers: Sequence[Writers], readers: Sequence[Felt], edges: Tensor, tiles: Tiles | None = None
+) -> Tensor:
+    """−Σ_pos,width writes · grads on every edge, with float32 accumulation.
+
+    writers, readers: tensors [nodes, batch, pos, width] of float32, bfloat16 or float16, with any strides. Float32 is
+    multiplied as such unless torch was told otherwise (``torch.set_float32_matmul_precision``). edges: bool
+    [W, R], in their order. tiles: by default those that fit. Returns float32 [batch, W, R].
+
+    Raises RLCircuitsError for another dtype.
+    """
+    device = readers[0].grads.device
+    scores = torch.zeros(readers[0].grads.shape[1], *edges.shape, device=device)
+    columns = _spans(readers)
+    first_row = 0
+    with _on(device):
+        for chunk in _chunks(writers, readers[0].grads[0].nbytes, working_bytes(device)):
+            writes = [w.tensors().to(device) for w in chunk]
+            rows = torch.arange(first_row, first_row + sum(map(len, writes)))[:, None]
+            first_row += len(rows)
+            for felts, places in _by_directions(readers, columns):
+                if edges[rows, places].any():
+                    found = _contract(writes, felts, edges[rows, places], tiles)
+                    scores[:, sent(rows, device), sent(places, device)] = found
+    return scores
+
+
+def _contract(writes: list[Tensor], felts: list[Felt], edges: Tensor, tiles: Tiles | None) -> Tensor:
+    """One launch: [batch, W, R] of readers whose ``less`` has the same directions."""
+    dtype = _common_dtype([*writes, *(felt.grads for felt in felts)])
+    # Kept until the launch: the kernel has their addresses only.
+    writes, grads = [w.to(dtype) for w in writes], [felt.grads.to(dtype) for felt in felts]
+    left, right = Places.of(writes), Places.of(grads)
+    batch, pos, width = grads[0].shape[1:]
+    tiles = tiles or Tiles.fitting(len(edges), edges.shape[1], dtype)
+    live = sent(_live_tiles(edges, tiles), left.base.device)
+    splits = triton.cdiv(pos * triton.cdiv(width, tiles.width), tiles.steps)
+    partial = left.base.new_zeros(splits, batch, *edges.shape, dtype=torch.float32)
+    directions = [direction.contiguous() for _, direction in felts[0].less]
+    coefficients = [torch.cat([felt.less[i][0] for felt in felts]) for i in range(len(directions))]
+    _partial_scores[(len(live) * splits, batch)](
+        left.base,
+        right.base,
+        left.table,
+        right.table,
+        sent(edges.to(torch.uint8), partial.device),
+        live,
+        # [direction, batch, pos, reader]: what a program needs at one position lies together
+        torch.stack(coefficients).permute(0, 2, 3, 1).contiguous() if coefficients else partial,
+        directions[0] if directions else partial,
+        directions[-1] if directions else partial,
+        partial,
+        len(live),
+        batch,
+        pos,
+        width,
+        *edges.shape,
+        DIRECTIONS=len(directions),
+        LEFT_UNIT=left.unit,
+        RIGHT_UNIT=right.unit,
+        LEFT_FLAT=left.flat,
+        RIGHT_FLAT=right.flat,
+        PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
+        # Triton's interpreter has no bfloat16 product.
+        WIDEN=INTERPRETED and dtype == torch.bfloat16,
+        WRITERS=tiles.writers,
+        READERS=tiles.readers,
+        WIDTH=tiles.width,
+        STEPS=tiles.steps,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+    )
+    return partial.sum(0)
+
+
+@triton.jit  # type: ignore[untyped-decorator,misc]
+def _partial_scores(  # type: ignore[no-untyped-def]
+    writes,
+    grads,
+    write_places,
+    grad_places,
+    edges,
+    live,
+    coefficients,
+    direction,
+    last_direction,
+    partial,
+    n_live,
+    n_batch,
+    n_positions,
+    width,
+    n_writers,
+    n_readers,
+    DIRECTIONS: tl.constexpr,
+    LEFT_UNIT: tl.constexpr,
+    RIGHT_UNIT: tl.constexpr,
+    LEFT_FLAT: tl.constexpr,
+    RIGHT_FLAT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+    WRITERS: tl.constexpr,
+    READERS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    """One piece of one tile's scores of one sequence.
+
+    writes, grads: base addresses; the nodes' places, int64 [nodes, 4], are relative to them. edges: uint8 [W, R].
+    live: int32 [tiles with an edge, 2], rows and columns of tiles. coefficients: [DIRECTIONS, batch, pos, R].
+    direction, last_direction: [batch, pos, width]. partial: float32 [pieces, batch, W, R].
+    """
+    tile = tl.program_id(0) % n_live
+    piece = tl.program_id(0) // n_live
+    sequence = tl.program_id(1)
+    rows = tl.load(live + 2 * tile) * WRITERS + tl.arange(0, WRITERS)
+    columns = tl.load(live + 2 * tile + 1) * READERS + tl.arange(0, READERS)
+    is_row = rows < n_writers
+    is_column = columns < n_readers
+    write_start = tl.load(write_places + 4 * rows, mask=is_row, other=0)
+    write_start += sequence * tl.load(write_places + 4 * rows + 1, mask=is_row, other=0)
+    write_step = tl.load(write_places + 4 * rows + 2, mask=is_row, other=0)
+    write_stride = tl.load(write_places + 4 * rows + 3, mask=is_row, other=0)
+    grad_start = tl.load(grad_places + 4 * columns, mask=is_column, other=0)
+    grad_start += sequence * tl.load(grad_places + 4 * columns + 1, mask=is_column, other=0)
+    grad_step = tl.load(grad_places + 4 * columns + 2, mask=is_column, other=0)
+    grad_stride = tl.load(grad_places + 4 * columns + 3, mask=is_column, other=0)
+
+    total = tl.zeros((WRITERS, READERS), dtype=tl.float32)
+    steps_a_position = tl.cdiv(width, WIDTH)
+    first = piece * STEPS
+    for step in range(first, tl.minimum(first + STEPS, n_positions * steps_a_position)):
+        position = step // steps_a_position
+        features = (step % steps_a_position) * WIDTH + tl.arange(0, WIDTH)
+        is_feature = features < width
+
+        write_at = ((write_start + position * write_step) * LEFT_UNIT)[:, None]
+        write_at += features[None, :] if LEFT_FLAT else features[None, :] * write_stride[:, None]
+        write = tl.load(writes + write_at, mask=is_row[:, None] & is_feature[None, :], other=0.0)
+
+        grad_at = ((grad_start + position * grad_step) * RIGHT_UNIT)[:, None]
+        grad_at += features[None, :] if RIGHT_FLAT else features[None, :] * grad_stride[:, None]
+        grad = tl.load(grads + grad_at, mask=is_column[:, None] & is_feature[None, :], other=0.0)
+
+        if DIRECTIONS > 0:
+            place = sequence.to(tl.int64) * n_positions + position
+            along = tl.load(direction + place * width + features, mask=is_feature, other=0.0)
+            much = tl.load(coefficients + place * n_readers + columns, mask=is_column, other=0.0)
+            felt = grad.to(tl.float32) - much[:, None] * along[None, :]
+            if DIRECTIONS > 1:
+                second = (n_batch + sequence).to(tl.int64) * n_positions + position
+                along = tl.load(last_direction + place * width + features, mask=is_feature, other=0.0)
+                much = tl.load(coefficients + second * n_readers + columns, mask=is_column, other=0.0)
+                felt -= much[:, None] * along[None, :]
+            grad = felt.to(grad.dtype)
+        if WIDEN:
+            write = write.to(tl.float32)
+            grad = grad.to(tl.float32)
+        total = tl.dot(write, tl.trans(grad), total, input_precision=PRECISION)
+
+    at = (piece.to(tl.int64) * n_batch + sequence) * n_writers * n_readers
+    at += rows[:, None] * n_readers + columns[None, :]
+    is_score = is_row[:, None] & is_column[None, :]
+    is_edge = tl.load(edges + rows[:, None] * n_readers + columns[None, :], mask=is_score, other=0) != 0
+    tl.store(partial + at, tl.where(is_edge, -total, 0.0), mask=is_score)
+
+
+# With TRITON_INTERPRET=1 Triton runs kernels in Python, on any device.
+INTERPRETED = isinstance(_partial_scores, InterpretedFunction)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where nodes' tensors lie.
+
+    base: the first of them in memory. table: int64 [nodes, 4] on their device: start from ``base``, strides over
+    batch, positions and width, all but the last in ``unit`` elements. flat: the last stride is 1 for all.
+    """
+
+    base: Tensor
+    table: Tensor
+    unit: int
+    flat: bool
+
+    @classmethod
+    def of(cls, tensors: list[Tensor]) -> Places:
+        """tensors: of one dtype and device, each [nodes, batch, pos, width]."""
+        base = min(tensors, key=Tensor.data_ptr)
+        table = torch.tensor(
+            [
+                [(t.data_ptr() - base.data_ptr()) // t.element_size() + node * t.stride(0), *t.stride()[1:]]
+                for t in tensors
+                for node in range(len(t))
+            ]
+        )
+        flat = bool((table[:, 3] == 1).all())
+        # By `unit` the compiler knows that addresses are multiples of a whole load.
+        unit = _LOAD_BYTES // base.element_size()
+        if not flat or bool((table[:, :3] % unit).any()):
+            unit = 1
+        table[:, :3] //= unit
+        return cls(base, sent(table, base.device), unit, flat)
+
+
+def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:
+    """The tiles that hold an edge: int32 [live, 2]."""
+    rows, columns = (
+        torch.arange(n).div(size, rounding_mode="floor")
+        for n, size in zip(edges.shape, (tiles.writers, tiles.readers), strict=True)
+    )
+    pairs = torch.stack([rows[:, None].expand(edges.shape), columns[None, :].expand(edges.shape)], dim=-1)
+    live: Tensor = pairs[edges].unique(dim=0)
+    return live.to(torch.int32)
+
+
+def _chunks(writers: Sequence[Writers], node_bytes: int, budget: int) -> Iterator[list[Writers]]:
+    """Writers in lists of as many as could be made anew within the budget, at least one."""
+    chunk: list[Writers] = []
+    nodes = 0
+    for writer in writers:
+        if chunk and (nodes + len(writer.indices)) * node_bytes > budget:
+            yield chunk
+            chunk, nodes = [], 0
+        chunk.append(writer)
+        nodes += len(writer.indices)
+    yield chunk
+
+
+def _spans(readers: Sequence[Felt]) -> list[range]:
+    spans = []
+    first = 0
+    for felt in readers:
+        spans.append(range(first, first + len(felt.indices)))
+        first += len(felt.indices)
+    return spans
+
+
+def _by_directions(readers: Sequence[Felt], columns: list[range]) -> Iterator[tuple[list[Felt], Tensor]]:
+    """Readers whose ``less`` has the same directions, with their columns."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, felt in enumerate(readers):
+        groups.setdefault(tuple(id(direction) for _, direction in felt.less), []).append(index)
+    for members in groups.values():
+        yield [readers[i] for i in members], torch.tensor([column for i in members for column in columns[i]])
+
+
+def _common_dtype(tensors: list[Tensor]) -> torch.dtype:
+    dtype = tensors[0].dtype
+    for tensor in tensors:
+        dtype = torch.promote_types(dtype, tensor.dtype)
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise RLCircuitsError(f"backend triton was given {dtype}; it multiplies float32, bfloat16 and float16")
+    return dtype
+
+
+def _on(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Launches go to the current CUDA device, which need not be the tensors'."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

@@ -1,0 +1,138 @@
+"""Writers, readers and edges as Hypothesis draws them for the contraction's backends, and how far off a result is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rlcircuits.contraction import BACKENDS
+from rlcircuits.readers import Felt
+from rlcircuits.writers import Writers
+
+Layout = Callable[[Tensor], Tensor]
+
+# A tensor [nodes, batch, pos, width] again, with its elements elsewhere in memory.
+LAYOUTS: dict[str, Layout] = {
+    "contiguous": lambda t: t.contiguous(),
+    "width strided": lambda t: t.transpose(2, 3).contiguous().transpose(2, 3),
+    "batch first": lambda t: t.transpose(0, 1).contiguous().transpose(0, 1),
+    "a slice at an odd address": lambda t: torch.cat([t[..., :3], t, t[..., :2]], dim=-1)[..., -t.shape[-1] - 2 : -2],
+    "one tensor for all nodes": lambda t: t[:1].expand(t.shape),
+    "one position for all": lambda t: t[:, :, :1].expand(t.shape),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One contraction: what a backend is given."""
+
+    writers: list[Writers]
+    readers: list[Felt]
+    edges: Tensor
+
+    def run(self, contract: Callable[[Sequence[Writers], Sequence[Felt], Tensor], Tensor]) -> Tensor:
+        return contract(self.writers, self.readers, self.edges)
+
+    def to(self, device: str) -> Case:
+        """The same on another device."""
+        return self._changed(lambda nodes: nodes.to(device), lambda direction: direction.to(device))
+
+    def of_sequence(self, index: int) -> Case:
+        """The same of one sequence of the batch."""
+        here = slice(index, index + 1)
+        return self._changed(lambda nodes: nodes[:, here], lambda direction: direction[here])
+
+    def absolute(self) -> Case:
+        """The same with every term of every sum made negative, as the scores' sign makes it: none cancels."""
+        readers = [
+            felt(f.indices.start, f.grads.abs(), tuple((-c.abs(), d.abs()) for c, d in f.less)) for f in self.readers
+        ]
+        return Case([written(w.indices.start, w.tensors().abs()) for w in self.writers], readers, self.edges)
+
+    def _changed(self, nodes: Layout, direction: Layout) -> Case:
+        writers = [written(w.indices.start, nodes(w.tensors())) for w in self.writers]
+        shared = {id(d): direction(d) for f in self.readers for _, d in f.less}
+        readers = [
+            felt(f.indices.start, nodes(f.grads), tuple((nodes(c), shared[id(d)]) for c, d in f.less))
+            for f in self.readers
+        ]
+        return Case(writers, readers, self.edges)
+
+
+def written(first: int, tensor: Tensor) -> Writers:
+    return Writers(range(first, first + len(tensor)), lambda: tensor)
+
+
+def felt(first: int, tensor: Tensor, less: tuple[tuple[Tensor, Tensor], ...] = ()) -> Felt:
+    return Felt(range(first, first + len(tensor)), tensor, less)
+
+
+def make_case(
+    *,
+    writers: Sequence[tuple[int, str]],
+    readers: Sequence[tuple[int, str, int]],
+    shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    edges: str = "triangle",
+    seed: int = 0,
+) -> Case:
+    """Random writers and readers.
+
+    writers: (nodes, layout) each. readers: (nodes, layout, directions) each; those with as many directions
+    share them. shape: batch, pos, width. edges: triangle, scattered or all.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*size: int) -> Tensor:
+        return torch.randn(*size, generator=generator)
+
+    made_writers: list[Writers] = []
+    for nodes, layout in writers:
+        tensor = LAYOUTS[layout](draw(nodes, *shape).to(dtype))
+        made_writers.append(written(sum(len(w.indices) for w in made_writers), tensor))
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    directions = {count: [draw(*shape).to(wide) for _ in range(count)] for _, _, count in readers}
+    made_readers: list[Felt] = []
+    for nodes, layout, count in readers:
+        less = tuple((draw(nodes, *shape[:2]).to(wide), direction) for direction in directions[count])
+        tensor = LAYOUTS[layout](draw(nodes, *shape).to(dtype))
+        made_readers.append(felt(sum(len(f.indices) for f in made_readers), tensor, less))
+    size = sum(n for n, _ in writers), sum(n for n, _, _ in readers)
+    if edges == "triangle":  # a writer is seen by those after it; the first by all, the last perhaps by none
+        moments = [torch.arange(n) / n for n in size]
+        mask = moments[0][:, None] <= moments[1][None, :]
+    else:
+        mask = draw(*size) > (-9 if edges == "all" else 0)
+    return Case(made_writers, made_readers, mask)
+
+
+@st.composite
+def cases(draw: st.DrawFn, dtypes: Sequence[torch.dtype], nodes: int = 17) -> Case:
+    """Any sizes: one writer, one token, one sequence, one feature, and tails of every tile."""
+    layout = st.sampled_from(sorted(LAYOUTS))
+    some = st.integers(1, nodes)
+    return make_case(
+        writers=draw(st.lists(st.tuples(some, layout), min_size=1, max_size=2)),
+        readers=draw(st.lists(st.tuples(some, layout, st.integers(0, 2)), min_size=1, max_size=2)),
+        shape=draw(st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 36))),
+        dtype=draw(st.sampled_from(list(dtypes))),
+        edges=draw(st.sampled_from(["triangle", "scattered", "all"])),
+        seed=draw(st.integers(0, 99)),
+    )
+
+
+def error(found: Tensor, case: Case) -> float:
+    """‖found − definition‖ over the norm that the scores have without cancellation; infinite for NaN.
+
+    A sum that happens to cancel is as uncertain as its terms, so terms set the scale.
+    """
+    wanted = case.run(BACKENDS["reference"])
+    terms = case.absolute().run(BACKENDS["reference"])
+    if not found.isfinite().all():
+        return float("inf")
+    difference = (found.double().to(wanted.device) - wanted).norm()
+    return float(difference / terms.norm()) if difference > 0 else 0.0

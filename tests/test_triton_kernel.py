@@ -1,0 +1,244 @@
+"""The Triton kernel against the float64 definition: on the GPU where there is one, else under Triton's interpreter."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from contraction_cases import Case, cases, error, make_case
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import fixed_sequences, relative_error, tiny
+
+from rlcircuits import attribute
+from rlcircuits.contraction import choose_backend
+from rlcircuits.errors import RLCircuitsError
+
+CUDA = torch.cuda.is_available()
+if not CUDA:
+    os.environ["TRITON_INTERPRET"] = "1"  # read when triton and the kernel are imported
+triton = pytest.importorskip("triton", reason="triton is not installed")
+
+from triton import language as tl  # noqa: E402
+from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
+
+from rlcircuits.contraction import triton_kernel  # noqa: E402
+from rlcircuits.contraction.triton_kernel import Tiles, contract_triton  # noqa: E402
+
+DEVICE = "cuda" if CUDA else "cpu"
+RUNS = CUDA or (triton_kernel.INTERPRETED and isinstance(tl.cdiv, InterpretedFunction))
+needs_kernel = pytest.mark.skipif(
+    not RUNS, reason="triton was imported before this file; it runs in a process of its own"
+)
+
+# Against the definition in float64. Half-precision readers are rounded once more where a direction is taken off them.
+TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+SMALL = Tiles(writers=16, readers=16, width=16, steps=4, warps=4, stages=2)
+tilings = st.builds(
+    Tiles,
+    writers=st.sampled_from([16, 32]),
+    readers=st.sampled_from([16, 32]),
+    width=st.sampled_from([16, 32]),
+    steps=st.integers(2, 5),
+    warps=st.just(4),
+    stages=st.just(2),
+)
+
+
+@pytest.mark.skipif(RUNS, reason="the tests below run in this process")
+def test_the_kernel_in_a_process_of_its_own() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    ran = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+
+
+def tolerance(case: Case) -> float:
+    """The dtype's, or float32's where nothing but sums rounds."""
+    dtype = case.readers[0].grads.dtype
+    return TOLERANCE[dtype if any(f.less for f in case.readers) else torch.float32]
+
+
+def contract(case: Case, tiles: Tiles | None) -> torch.Tensor:
+    moved = case.to(DEVICE) if CUDA else case
+    return contract_triton(moved.writers, moved.readers, moved.edges, tiles).cpu()
+
+
+@needs_kernel
+@settings(max_examples=20)
+@given(case=cases(list(TOLERANCE)), tiles=tilings)
+def test_the_kernel_is_the_definition(case: Case, tiles: Tiles) -> None:
+    found = contract(case, tiles)
+    assert found.dtype == torch.float32
+    assert (found[:, ~case.edges] == 0).all()
+    assert error(found, case) <= tolerance(case)
+
+
+@needs_kernel
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("directions", [0, 1, 2])
+def test_tiles_that_fit_by_themselves(dtype: torch.dtype, directions: int) -> None:
+    case = make_case(
+        writers=[(1, "contiguous"), (32, "contiguous"), (1, "contiguous")],
+        readers=[(1, "contiguous", 0), (18, "contiguous", directions)],
+        shape=(2, 3, 144),
+        dtype=dtype,
+    )
+    assert error(contract(case, None), case) <= tolerance(case)
+
+
+@needs_kernel
+def test_what_no_writer_reaches_is_not_read() -> None:
+    case = make_case(
+        writers=[(40, "contiguous")], readers=[(40, "contiguous", 0)], shape=(1, 2, 16), dtype=torch.float32
+    )
+    edges = torch.ones(40, 40).triu(1).bool()
+    case.readers[0].grads[0] = torch.nan  # before every writer
+    case.writers[0].tensors()[-1] = torch.nan  # after every reader
+    found = contract(Case(case.writers, case.readers, edges), SMALL)
+    assert (found[:, ~edges] == 0).all()
+    assert found.isfinite().all()
+
+
+@given(seed=st.integers(0, 99), size=st.tuples(st.integers(1, 50), st.integers(1, 50)), density=st.floats(0.001, 1))
+def test_tiles_without_an_edge_are_left_out(seed: int, size: tuple[int, int], density: float) -> None:
+    edges = torch.rand(size, generator=torch.Generator().manual_seed(seed)) < density
+    live = triton_kernel._live_tiles(edges, SMALL).tolist()
+    wanted = {(w // 16, r // 16) for w, r in edges.nonzero().tolist()}
+    assert sorted(map(tuple, live)) == sorted(wanted)
+
+
+@needs_kernel
+@settings(max_examples=5)
+@given(case=cases([torch.float32, torch.bfloat16]))
+def test_a_sequences_scores_are_the_same_bits_again_and_in_any_batch(case: Case) -> None:
+    found = contract(case, SMALL)
+    assert torch.equal(contract(case, SMALL), found)
+    assert torch.equal(contract(case.of_sequence(-1 % found.shape[0]), SMALL), found[-1:])
+
+
+@needs_kernel
+@pytest.mark.parametrize("budget", [0, 10**9])
+def test_writers_may_be_made_a_few_at_a_time(monkeypatch: Any, budget: int) -> None:
+    case = make_case(
+        writers=[(1, "contiguous"), (5, "contiguous"), (1, "contiguous"), (5, "contiguous")],
+        readers=[(2, "contiguous", 0), (2, "contiguous", 1)],
+        shape=(1, 2, 24),
+        dtype=torch.float32,
+    )
+    monkeypatch.setattr(triton_kernel, "working_bytes", lambda device: budget)
+    assert error(contract(case, None), case) <= 1e-6
+
+
+@needs_kernel
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
+def test_attribution_through_the_kernel(name: str, granularity: str) -> None:
+    if CUDA:
+        pytest.skip("tests/test_cuda.py runs whole models")
+    batch = fixed_sequences(2)
+    found = attribute(tiny(name), batch, granularity, backend="triton")
+    assert found.backend == "triton"
+    assert relative_error(found.values, attribute(tiny(name), batch, granularity, backend="reference").values) < 1e-5
+
+
+def test_what_the_kernel_cannot_multiply_is_an_error(monkeypatch: Any) -> None:
+    case = make_case(writers=[(1, "contiguous")], readers=[(1, "contiguous", 0)], shape=(1, 1, 16), dtype=torch.float64)
+    with pytest.raises(RLCircuitsError, match=r"backend triton was given torch\.float64"):
+        contract(case, None)
+    with pytest.raises(RLCircuitsError, match=r"backend is 'triton', which has no torch\.float64"):
+        choose_backend("triton", torch.zeros(1, dtype=torch.float64))
+    monkeypatch.setattr(triton_kernel, "INTERPRETED", False)
+    with pytest.raises(RLCircuitsError, match="the model is on cpu; it needs a CUDA device"):
+        choose_backend("triton", torch.zeros(1))
+
+
+COMPILE = """
+import torch, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from rlcircuits.contraction.triton_kernel import Tiles, _partial_scores as kernel
+
+tiles = Tiles.fitting(65, 16, torch.bfloat16)
+constants = dict(
+    DIRECTIONS=1, LEFT_UNIT=8, RIGHT_UNIT=8, LEFT_FLAT=True, RIGHT_FLAT=True, PRECISION="ieee", WIDEN=False,
+    WRITERS=tiles.writers, READERS=tiles.readers, WIDTH=tiles.width, STEPS=tiles.steps,
+)
+pointers = dict(writes="*bf16", grads="*bf16", write_places="*i64", grad_places="*i64", edges="*u8", live="*i32")
+pointers |= dict.fromkeys(("coefficients", "direction", "last_direction", "partial"), "*fp32")
+names = kernel.arg_names
+types = {name: pointers.get(name, "constexpr" if name in constants else "i32") for name in names}
+aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in (*pointers, "width")}
+places = {(names.index(name),): value for name, value in constants.items()}
+source = ASTSource(fn=kernel, signature=types, constexprs=places, attrs=aligned)
+options = dict(num_warps=tiles.warps, num_stages=tiles.stages)
+print(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"])
+"""
+
+
+@pytest.mark.skipif(CUDA, reason="the tests above compile it for the GPU that is here")
+def test_the_kernel_compiles_for_a_gpu_that_is_not_here() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    ran = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    # What it lives on: loads of 16 bytes a thread that do not wait, and products on the tensor cores.
+    assert "cp.async.cg" in ran.stdout
+    assert "wgmma" in ran.stdout
+
+
+# What may go wrong in a kernel, as a change of its source that the checks above must not survive.
+MUTANTS = {
+    "sign": ("-total", "total"),
+    "mask off by one row": ("edges + rows[:, None]", "edges + (rows[:, None] + 1)"),
+    "mask off by one column": ("[None, :], mask=is_score, other=0)", "[None, :] + 1, mask=is_score, other=0)"),
+    "mask left out": ("tl.where(is_edge, -total, 0.0)", "-total"),
+    "tiles on the diagonal left out": ("pairs[edges]", "pairs[edges & (pairs[..., 0] < pairs[..., 1])]"),
+    "last features left out": ("steps_a_position = tl.cdiv(width, WIDTH)", "steps_a_position = width // WIDTH"),
+    "last piece left out": ("(len(live) * splits, batch)", "(len(live) * (splits - 1), batch)"),
+    "last step of a piece left out": ("tl.minimum(first + STEPS,", "tl.minimum(first + STEPS - 1,"),
+    "last row left out": ("rows < n_writers", "rows < n_writers - 1"),
+    "features beyond the width": ("is_feature = features < width", "is_feature = features < width + 1"),
+    "next position": ("position * write_step", "(position + 1) % n_positions * write_step"),
+    "first sequence for all": ("sequence * tl.load(grad_places", "0 * tl.load(grad_places"),
+    "stride forgotten": ("features[None, :] * grad_stride[:, None]", "features[None, :]"),
+    "direction added": ("grad.to(tl.float32) - much", "grad.to(tl.float32) + much"),
+    "second direction forgotten": ("felt -= much", "felt -= 0 * much"),
+    "bfloat16 sums": ("return partial.sum(0)", "return partial.bfloat16().sum(0).float()"),
+}  # fmt: skip
+CHECKED = [
+    make_case(
+        writers=[(3, "width strided"), (15, "contiguous")],
+        readers=[(15, "contiguous", count), (4, "width strided", count)],
+        shape=(2, 2, 35),
+        dtype=torch.float32,
+        edges="triangle",
+    )
+    for count in (2, 0)
+]
+
+
+@needs_kernel
+def test_the_kernel_passes_the_check_that_its_mutants_fail() -> None:
+    for case in CHECKED:
+        assert error(contract(case, SMALL), case) <= TOLERANCE[torch.float32]
+
+
+@needs_kernel
+@pytest.mark.parametrize("mutant", sorted(MUTANTS))
+def test_a_mutated_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
+    old, new = MUTANTS[mutant]
+    source = Path(triton_kernel.__file__).read_text()
+    assert source.count(old) == 1
+    changed = tmp_path / "changed.py"
+    changed.write_text(source.replace(old, new))
+    spec: Any = importlib.util.spec_from_file_location("changed", changed)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "changed", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(sys.modules[__name__], "contract_triton", module.contract_triton)
+    assert any(error(contract(case, SMALL), case) > TOLERANCE[torch.float32] for case in CHECKED)
