@@ -14,11 +14,16 @@ from rlcircuits import AnswerSequence
 from rlcircuits.capture import frozen
 
 
-def floor(model: Any, sequences: list[AnswerSequence]) -> None:
-    """The yardstick: the plain forward and activation-only backward of a batch of sequences of one shape.
+def floor(model: Any, sequences: list[AnswerSequence], together: int) -> None:
+    """The yardstick: the plain forward and activation-only backward of sequences of one shape.
 
-    Same loss, logits on the scored positions only, weights frozen, nothing captured.
+    Same loss, logits on the scored positions only, weights frozen, nothing captured. together: sequences a batch.
     """
+    for first in range(0, len(sequences), together):
+        _floor(model, sequences[first : first + together])
+
+
+def _floor(model: Any, sequences: list[AnswerSequence]) -> None:
     device = model.get_input_embeddings().weight.device
     tokens = torch.tensor([[*s.prompt_ids, *s.answer_ids] for s in sequences], device=device)
     scored = len(sequences[0].answer_ids)
@@ -39,33 +44,41 @@ def compare(
     device: torch.device,
     tokens: int,
     rounds: int = 5,
+    peer_share: float = 1,
 ) -> float:
     """Time ``run`` with pytest-benchmark and ``peer`` before each of its rounds; the median of run / peer by round.
 
-    tokens: what one run reads. Both run once first, untimed: allocators, thread pools and kernels are then
-    warm. Puts tokens/s, the ratio and the device into the benchmark's ``extra_info``.
+    tokens: what one run reads. peer_share: how much of that the peer does; its time is scaled up to the whole.
+    Both run once first, untimed: allocators, thread pools and kernels are then warm. Puts tokens/s, the ratio
+    and the device into the benchmark's ``extra_info``.
     """
     seconds: list[float] = []
 
     def run_peer() -> None:
-        start = time.perf_counter()
-        _finished(peer, device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(timed(peer, device) / peer_share)
 
     run()
     run_peer()
     seconds.clear()
-    benchmark.pedantic(lambda: _finished(run, device), setup=run_peer, rounds=rounds, iterations=1)
+    benchmark.pedantic(lambda: timed(run, device), setup=run_peer, rounds=rounds, iterations=1)
     stats = benchmark.stats.stats
     ratio = statistics.median(own / other for own, other in zip(stats.data, seconds, strict=True))
     benchmark.extra_info.update(
         ratio=round(ratio, 3),
         peer_seconds=round(statistics.median(seconds), 4),
         tokens_per_second=round(tokens / stats.median),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        device=device_name(device),
         threads=torch.get_num_threads(),
     )
     return ratio
+
+
+def compare_memory(benchmark: Any, model: Any, run: Callable[[], Any], peer: Callable[[], Any]) -> float:
+    """The peak memory of ``run`` over the peer's; puts it and the bytes into the benchmark's ``extra_info``."""
+    device = model.get_input_embeddings().weight.device
+    peak, other = (peak_bytes(model, what, device) for what in (run, peer))
+    benchmark.extra_info.update(peak_memory_bytes=peak, peak_memory_ratio=round(peak / other, 3))
+    return peak / other
 
 
 def peak_bytes(model: Any, run: Callable[[], Any], device: torch.device) -> int:
@@ -89,14 +102,46 @@ def peak_bytes(model: Any, run: Callable[[], Any], device: torch.device) -> int:
     return weights + most
 
 
+def matmul_peak(device: torch.device, size: int = 8192, repeats: int = 20) -> float:
+    """FLOP/s of a large bfloat16 matrix product on random data, the best of three rounds."""
+    left, right = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    return 2 * size**3 / _best(lambda: left @ right, device, repeats)
+
+
+def copy_bandwidth(device: torch.device, size: int = 2**30, repeats: int = 20) -> float:
+    """Bytes/s of a device-to-device copy, read and written bytes counted, the best of three rounds."""
+    source = torch.randint(0, 256, (size,), device=device, dtype=torch.uint8)
+    target = torch.empty_like(source)
+    return 2 * size / _best(lambda: target.copy_(source), device, repeats)
+
+
+def _best(run: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """Seconds of one run among ``repeats`` that are queued together."""
+
+    def several() -> None:
+        for _ in range(repeats):
+            run()
+
+    several()
+    return min(timed(several, device) for _ in range(3)) / repeats
+
+
+def timed(run: Callable[[], Any], device: torch.device) -> float:
+    """Seconds until ``run`` and what it queued on the device are done."""
+    start = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def device_name(device: torch.device) -> str:
+    """The device's name, as ratios are compared by it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def equal_sequences(count: int, prompt: int, answer: int, vocabulary: int) -> list[AnswerSequence]:
     """``count`` random sequences of one shape."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocabulary, (count, prompt + answer), generator=generator)
     return [AnswerSequence(tuple(row[:prompt]), tuple(row[prompt:])) for row in ids.tolist()]
-
-
-def _finished(run: Callable[[], Any], device: torch.device) -> None:
-    run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
