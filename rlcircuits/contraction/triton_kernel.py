@@ -18,7 +18,6 @@ of gradients as it is loaded, so that neither writers nor gradients are read a s
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from rlcircuits.contraction.devices import sent, working_bytes
+from rlcircuits.contraction.devices import current, sent, working_bytes
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.readers import Felt
 from rlcircuits.writers import Writers
@@ -79,7 +78,7 @@ def contract_triton(
     scores = torch.zeros(readers[0].grads.shape[1], *edges.shape, device=device)
     columns = _spans(readers)
     first_row = 0
-    with _on(device):
+    with current(device):
         for chunk in _chunks(writers, readers[0].grads[0].nbytes, working_bytes(device)):
             writes = [w.tensors().to(device) for w in chunk]
             rows = torch.arange(first_row, first_row + sum(map(len, writes)))[:, None]
@@ -317,7 +316,3 @@ def _common_dtype(tensors: list[Tensor]) -> torch.dtype:
         raise RLCircuitsError(f"backend triton was given {dtype}; it multiplies float32, bfloat16 and float16")
     return dtype
 
-
-def _on(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Launches go to the current CUDA device, which need not be the tensors'."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
