@@ -10,7 +10,7 @@ from contraction_cases import Case, cases, error, felt, make_case, written
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcircuits.contraction import BACKENDS, choose_backend
+from rlcircuits.contraction import BACKENDS, choose_backend, devices
 from rlcircuits.contraction.grouped import GroupedContraction
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import build_graph
@@ -92,8 +92,8 @@ def test_the_choice_is_by_device_and_dtype(
     monkeypatch: Any, device: str, dtype: torch.dtype, with_triton: str, without: str
 ) -> None:
     weight: Any = Weight(device, dtype)
-    for spec, wanted in ((object(), with_triton), (None, without)):
-        monkeypatch.setattr("rlcircuits.contraction.find_spec", lambda name, spec=spec: spec)
+    for installed, wanted in ((True, with_triton), (False, without)):
+        monkeypatch.setattr(devices, "has_triton", lambda installed=installed: installed)
         assert choose_backend(None, weight) == wanted
         assert choose_backend("matmul", weight) == "matmul"
 
@@ -101,6 +101,6 @@ def test_the_choice_is_by_device_and_dtype(
 def test_a_backend_that_cannot_run_is_an_error(monkeypatch: Any) -> None:
     with pytest.raises(RLCircuitsError, match="backend is 'cublas'; it must be one of matmul, reference, triton"):
         choose_backend("cublas")
-    monkeypatch.setattr("rlcircuits.contraction.find_spec", lambda name: None)
+    monkeypatch.setattr(devices, "has_triton", lambda: False)
     with pytest.raises(RLCircuitsError, match="triton is not installed"):
         choose_backend("triton")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -71,6 +72,9 @@ RIGHT = [
     ("(-∞,2)∪(3,∞)", r"(-\infty, 2) \cup (3, \infty)"),
     (r"\begin{bmatrix}-1/3\\2/3\end{bmatrix}", r"\begin{pmatrix} -\frac13 \\ \frac23 \end{pmatrix}"),
     ("x^2 + C", "x^2+c"),
+    (r"-2x\left(\frac{1}{3}\right)^{x^2}\ln 3", r"$-2 x \ln (3)(1 / 3)^{x^{2}}$"),
+    (r"\sum_{n=0}^\infty \frac{x^{n+1}(-1)^n}{1+n}", r"$\sum_{n=0}^{\infty} \frac{(-1)^{n}}{n+1} x^{n+1}$"),
+    (r"(t, 2t) \text{ for all real numbers } t", "$(t, 2 t)$ for all real numbers $t$"),
     # words
     ("No solution.", "no solution"),
     ("even", r"\text{even}"),
@@ -105,6 +109,11 @@ WRONG = [
     (r"\log _{36}\left(36^{216}\right)=217", r"$\log _{36}\left(36^{216}\right)=216$"),
     ("-1, 1", "-1,1,1"),
     ("x=-6", "$x=-6$ or $x=6$"),
+    ("x_3=1.475773163", "$x_{3}=1.475773162$"),
+    ("1-5051/2^{101}", "$1-5051 / 2^{100}$"),
+    (r"\cos(\theta) \approx 0.12", r"\cos (\theta) \approx 0.13"),
+    (r"\ln x+C", r"$\ln |x|+C$"),
+    ("X and Y are independent", "$X$ and $Y$ are related"),
     ("(2,1)", "(1,2)"),
     ("[1,2)", "(1,2]"),
     (r"3, \pi", r"\left( 3, \frac{\pi}{2} \right)"),
@@ -221,7 +230,7 @@ def test_gold_answers_in_disguise_and_changed(name: str) -> None:
     assert len(found) > 15
 
 
-FLOORS = {("college_math", "first number's sign flipped"): 0.95}
+FLOORS = {("college_math", "sign flipped"): 0.95}
 """Where not every one is graded as wanted on all of the set; docs/questions.md says which and why."""
 
 
@@ -231,6 +240,6 @@ def test_check_prints_rates_and_failures(tmp_path: Path, capsys: pytest.CaptureF
     assert main([str(file)]) == 0
     printed = capsys.readouterr().out
     assert "gsm8k (2)" in printed
-    assert "| correct   | `$1{,}234$`                   | 1 / 1 (100.00 %)" in printed
+    assert re.search(r"\| correct +\| `\$1\{,\}234\$` +\| 1 / 1 \(100\.00 %\)", printed)
     assert main([str(tmp_path / "gone.jsonl")]) == 2
     assert "gone.jsonl: cannot be read as questions" in capsys.readouterr().err

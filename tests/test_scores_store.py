@@ -58,7 +58,8 @@ def test_stored_scores_are_the_plain_ones(source: CheckpointSource, tmp_path: Pa
     assert same(score(Unloadable(source), tmp_path, granularity=granularity), wanted)
     assert same(score(source, None, granularity=granularity), wanted)
     assert same(score(source.load(), None, granularity=granularity), wanted)
-    assert run_in(tmp_path).name.startswith(f"team0-model-{granularity}-")
+    team = Path(source.path).parent.name
+    assert run_in(tmp_path).name.startswith(f"{team}-model-{granularity}-")
     assert len(batches_in(tmp_path)) > 2
 
 

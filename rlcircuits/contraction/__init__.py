@@ -11,11 +11,10 @@ in float32 or float64. ``reference`` is the definition in float64, ``matmul`` a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 
-import torch
 from torch import Tensor
 
+from rlcircuits.contraction import devices
 from rlcircuits.contraction.matmul import contract_matmul
 from rlcircuits.contraction.reference import contract_reference
 from rlcircuits.errors import RLCircuitsError
@@ -37,8 +36,6 @@ BACKENDS: dict[str, Contract] = {
     "reference": contract_reference,
     "triton": _contract_triton,
 }
-# What the triton kernel multiplies.
-TRITON_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def choose_backend(name: str | None, weight: Tensor | None = None) -> str:
@@ -49,8 +46,7 @@ def choose_backend(name: str | None, weight: Tensor | None = None) -> str:
     that is not in BACKENDS or a backend that cannot run on the model.
     """
     if name is None:
-        fused = weight is not None and weight.device.type == "cuda" and weight.dtype in TRITON_DTYPES
-        return "triton" if fused and find_spec("triton") else "matmul"
+        return "triton" if weight is not None and devices.runs_kernels(weight) else "matmul"
     if name not in BACKENDS:
         raise RLCircuitsError(f"backend is {name!r}; it must be one of {', '.join(BACKENDS)}")
     if name == "triton":
@@ -59,11 +55,11 @@ def choose_backend(name: str | None, weight: Tensor | None = None) -> str:
 
 
 def _check_triton(weight: Tensor | None) -> None:
-    if not find_spec("triton"):
+    if not devices.has_triton():
         raise RLCircuitsError("backend is 'triton', but triton is not installed; matmul runs everywhere")
     if weight is None:
         return
-    if weight.dtype not in TRITON_DTYPES:
+    if weight.dtype not in devices.KERNEL_DTYPES:
         raise RLCircuitsError(f"backend is 'triton', which has no {weight.dtype}; matmul has")
     from rlcircuits.contraction.triton_kernel import INTERPRETED
 

@@ -1,14 +1,29 @@
-"""What the contraction asks of a device: memory for tensors of its own, and small tables without waiting."""
+"""What the contraction asks of a device: kernels, memory for tensors of its own, small tables without waiting."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 # Of an accelerator's memory: 4 GB of 80.
 SHARE = 0.05
+# What the Triton kernels compute with.
+KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+@cache
+def has_triton() -> bool:
+    """Whether triton is installed."""
+    return find_spec("triton") is not None
+
+
+def runs_kernels(tensor: Tensor) -> bool:
+    """Whether the Triton kernels take ``tensor`` as it is."""
+    return tensor.device.type == "cuda" and tensor.dtype in KERNEL_DTYPES and has_triton()
 
 
 def working_bytes(device: torch.device) -> int:

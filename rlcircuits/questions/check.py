@@ -24,7 +24,7 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.progress import progress_bar
 from rlcircuits.questions import Question, QuestionSource, load_questions
 from rlcircuits.questions.grading import grade_answer, grader
-from rlcircuits.questions.latex import tidy
+from rlcircuits.questions.latex import tidy, without_units
 from rlcircuits.questions.source import PUBLISHED
 from rlcircuits.questions.symbolic import parsed
 
@@ -70,9 +70,9 @@ def _inline(gold: str) -> str:
 
 def _formula(gold: str) -> str:
     r"""Write a gold answer as one formula, words in \text{}."""
-    if "$" not in gold:
+    pieces = re.split(r"(?<!\\)\$+", gold)
+    if len(pieces) == 1 or "\\" in pieces[0]:
         return gold if "\\" in gold or re.search(r"\d", gold) or len(gold) < 2 else rf"\text{{{gold}}}"
-    pieces = re.split(r"\$+", gold)
     return "".join(
         piece if place % 2 else re.sub(r"[^\s,;.]+(?:\s+[^\s,;.]+)*", lambda words: rf"\text{{ {words[0]} }}", piece)
         for place, piece in enumerate(pieces)
@@ -133,14 +133,16 @@ def _other_order(gold: str) -> str | None:
 
 
 def _by_sympy(gold: str) -> str | None:
-    # What SymPy's printer loses is left out: the base of a logarithm, capitals, the order of a = b = c.
+    # Left out is what SymPy loses: the base of a logarithm, capitals, the order of a = b = c, what a list has twice.
     if _plain_number(gold) is not None or not _is_formula(gold) or re.search(r"%|\\log|[ABD-Z]|=.*=", gold):
         return None
     from sympy import latex
 
-    expression = parsed(tidy(_bare(gold)))
+    expression = parsed(without_units(tidy(_bare(gold))))
+    if expression is None or len(getattr(expression, "_unsorted_args", expression.args)) > len(expression.args):
+        return None
     printed = latex(expression, ln_notation=True, inv_trig_style="full")
-    return None if expression is None else f"The answer is ${printed}$."
+    return f"The answer is ${printed}$."
 
 
 def _if_number(template: str) -> Rewrite:
@@ -197,7 +199,7 @@ def _number_changed(gold: str) -> str | None:
 
 
 def _sign_flipped(gold: str) -> str | None:
-    for match in _NUMBER.finditer(gold):
+    for match in _NUMBER.finditer(gold, max(gold.rfind("="), gold.rfind(r"\approx"), 0)):
         if float(match[0]) != 0:
             before = gold[: match.start()]
             sign = before.rstrip()
@@ -215,7 +217,7 @@ def _answered(change: Rewrite) -> Rewrite:
 
 CHANGES: dict[str, Rewrite] = {
     "last number + 1": _answered(_number_changed),
-    "first number's sign flipped": _answered(_sign_flipped),
+    "sign flipped": _answered(_sign_flipped),
     "+ 7 added": _answered(_term_added),
 }
 """Ways to change a gold answer: each must grade as wrong."""

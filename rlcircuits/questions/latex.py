@@ -72,13 +72,13 @@ _SHORT_WORDS = frozenset(
 )
 
 _SHORT_UNITS = "in|ft|yd|mi|mm|cm|km|kg|mg|lb|oz|hr|ml|m|g|s|h|L|km/h|m/s"
-_NO_LIST = r"(?!(?:and|or)\b)"
+_NO_UNIT = r"(?!(?:and|or|are|not|never|has|have|does|was|when|where)\b)"
 _UNIT_GROUPS = re.compile(
     rf"(?<=[\d)}}%])\s*(?:[/·-]?\s*(?:{_TEXT}|\\mathrm\s*\{{(?![eid]\}})[^{{}}]*\}})(?:\^\{{?-?\d\}}?)?\s*)+(?=$|,|;)"
 )
 _UNIT_WORDS = re.compile(
-    rf"(?:(?<=[\d)}}%])|(?<=(?<![A-Za-z\\])[A-Za-z])|(?<=\\pi))\s+{_NO_LIST}"
-    rf"(?:[A-Za-z]{{3,}}|{_SHORT_UNITS})(?:\^\d)?(?:[\s/.-]+{_NO_LIST}[A-Za-z]+(?:\^\d)?)*$"
+    rf"(?:(?<=[\d)}}%])|(?<=(?<![A-Za-z\\])[A-Za-z])|(?<=\\pi))\s+{_NO_UNIT}"
+    rf"(?:[A-Za-z]{{3,}}|{_SHORT_UNITS})(?:\^\d)?(?:[\s/.-]+{_NO_UNIT}[A-Za-z]+(?:\^\d)?){{0,4}}$"
     r"|(?<=\d)(?:mm|cm|km|kg|mg|ml|km/h|mph)(?:\^\d)?$"
     r"|(?<=\d)\s*[\u0400-\u04ff\u3040-\u9fff]+$"  # 18元, and the step tag of Math-Shepherd
 )

@@ -81,6 +81,8 @@ def _readings(answer: str, gold: str) -> Iterator[tuple[str, str]]:
         yield theirs[-1], gold
     elif len(theirs) == 1 and len(ours) > 1 and _names_a_value(ours[0]):
         yield answer, ours[-1]
+    elif len(theirs) > 1 and len(ours) > 1 and same_text(theirs[0], ours[0]):
+        yield theirs[-1], ours[-1]
     else:
         yield "=".join(theirs), "=".join(ours)
 

@@ -2,7 +2,7 @@
 
 math-verify solves two equations to compare them, which can take minutes, and calls any two without solutions the
 same. Here two equations are the same when their left sides are and their right sides are, or when one is a multiple of
-the other. And what differs at a random point is not simplified to see that it differs.
+the other. Expressions are first compared at random points, where simplifying their difference may take minutes too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -19,9 +20,16 @@ from rlcircuits.errors import RLCircuitsError
 __all__ = ["NO_MATH_VERIFY", "parsed", "same_formula"]
 
 NO_MATH_VERIFY = "the grader 'math' needs math-verify, which is not installed; pip install math-verify"
-_POINTS = 2
-"""Enough: they are real numbers drawn at random."""
-_FAR_APART = 1e-6
+_POINTS = 6
+"""Two expressions that agree at so many random points are the same; one that differs at one of them is not."""
+_POSITIVE_POINTS = 2
+"""Of these, the first, where every symbol is positive: there the roots of textbooks are real."""
+_CLOSE = 1e-9
+_ZERO = 1e-15
+"""What is left of 0 by rounding."""
+
+
+_APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
 
 
 @lru_cache(maxsize=64)
@@ -40,7 +48,7 @@ def parsed(latex: str) -> Any:
     # Its own removal of units takes variables too: 4-3m would become 4-3.
     config = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
     found = parse(
-        f"${latex}$",
+        f"${_APPROXIMATELY.sub('=', latex)}$",  # it would leave out what follows the sign
         [LatexExtractionConfig(normalization_config=config)],
         fallback_mode="no_fallback",
         extraction_mode="first_match",
@@ -67,7 +75,8 @@ def _same(gold: Any, answer: Any) -> bool:
             return _same_elements(ours, theirs)
         if gold.has(Eq) or answer.has(Eq):
             return _same_elements(gold.args, answer.args)
-    return not _differ(gold, answer) and _verified(gold, answer)
+    same = _same_everywhere(gold, answer)
+    return _verified(gold, answer) if same is None else same
 
 
 def _as_written(collection: Any) -> list[Any]:
@@ -110,31 +119,46 @@ def _same_equation(gold: Any, answer: Any) -> bool:
     ours, theirs = gold.lhs - gold.rhs, answer.lhs - answer.rhs
     if ours.free_symbols != theirs.free_symbols:
         return False
-    one, other = (_at_random(ours, seed) / (_at_random(theirs, seed) or math.nan) for seed in range(_POINTS))
-    if not (math.isnan(one) or math.isnan(other) or math.isclose(one, other, rel_tol=_FAR_APART)):
+    one, other = (_at_random(ours, point) / (_at_random(theirs, point) or math.nan) for point in range(2))
+    if not (math.isnan(one) or math.isnan(other) or math.isclose(one, other, rel_tol=_CLOSE)):
         return False
     ratio = simplify(ours / theirs)
     return bool(ratio.is_number and ratio.is_finite and not ratio.is_zero)
 
 
-def _differ(gold: Any, answer: Any) -> bool:
-    """Return True when two expressions with symbols have different real values somewhere."""
-    from sympy import Expr
+def _same_everywhere(gold: Any, answer: Any) -> bool | None:
+    """Compare exact numbers exactly and expressions with symbols at random points; None where that does not decide."""
+    from sympy import Expr, Sum
 
-    if not (isinstance(gold, Expr) and isinstance(answer, Expr) and gold.free_symbols | answer.free_symbols):
-        return False
-    for seed in range(_POINTS):
-        ours, theirs = _at_random(gold, seed), _at_random(answer, seed)
-        if not (math.isnan(ours) or math.isnan(theirs) or math.isclose(ours, theirs, rel_tol=_FAR_APART)):
-            return True
-    return False
+    if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
+        return None
+    if isinstance(gold, Sum) and isinstance(answer, Sum) and gold.limits == answer.limits:
+        return _same(gold.function, answer.function)
+    if not gold.free_symbols | answer.free_symbols:
+        ours, theirs = gold.doit(), answer.doit()
+        return bool(ours == theirs) if ours.is_Rational and theirs.is_Rational else None
+    real = 0
+    for point in range(_POINTS):
+        ours, theirs = _at_random(gold, point), _at_random(answer, point)
+        if not (math.isnan(ours) or math.isnan(theirs)):
+            if math.isclose(ours, theirs, rel_tol=_CLOSE, abs_tol=_ZERO):
+                real += 1
+            elif point < _POSITIVE_POINTS:
+                return False
+    return True if real == _POINTS else None
 
 
-def _at_random(expression: Any, seed: int) -> float:
-    """Return the value with every symbol set to a number that its name and the seed fix; nan unless it is real."""
-    values = {symbol: random.Random(f"{seed} {symbol}").uniform(0.3, 1.7) for symbol in expression.free_symbols}
+def _at_random(expression: Any, point: int) -> float:
+    """Return the value with every symbol set to a number that its name and the point fix; nan unless it is real."""
+    from sympy import Rational
+
+    values = {}
+    for symbol in expression.free_symbols:
+        rng = random.Random(f"{point} {symbol}")
+        sign = 1 if point < _POSITIVE_POINTS else rng.choice((-1, 1))
+        values[symbol] = Rational(sign * rng.randint(300, 1700), 1000)
     try:
-        value = complex(expression.subs(values).evalf(15))
+        value = complex(expression.subs(values).evalf(20))
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         return math.nan
     return value.real if value.imag == 0 and math.isfinite(value.real) else math.nan
