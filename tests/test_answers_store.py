@@ -83,7 +83,7 @@ def test_a_stored_run_gives_what_an_unstored_one_does(source: CheckpointSource, 
 
 def test_the_file_says_what_was_asked_and_lists_answers_as_made(source: CheckpointSource, whole: Path) -> None:
     header, *lines = (json.loads(line) for line in whole.read_text().splitlines())
-    assert whole.name.startswith("team0-model-few-test-")
+    assert "-model-few-test-" in whole.name
     assert whole.name.endswith(f"-{header['key'][:12]}.jsonl")
     wanted = {"model": source.name, "count": 7, "engine": "transformers", "batch_size": BATCH}
     assert {name: header[name] for name in wanted} == wanted

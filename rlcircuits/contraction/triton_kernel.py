@@ -27,7 +27,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent, working_bytes
+from rlcircuits.contraction.devices import current, sent, working_bytes
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.readers import Felt
 from rlcircuits.writers import Writers
@@ -312,6 +312,7 @@ def _common_dtype(tensors: list[Tensor]) -> torch.dtype:
     dtype = tensors[0].dtype
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
-    if dtype not in KERNEL_DTYPES:
+    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise RLCircuitsError(f"backend triton was given {dtype}; it multiplies float32, bfloat16 and float16")
     return dtype
+
