@@ -97,9 +97,9 @@ class QuestionSource(BaseModel):
                 f"question set {self.name!r} is not known and has no file; known: {', '.join(names())}; "
                 f"a set of your own needs file"
             )
-        if self.name in names() and self.name not in PUBLISHED and self.model_fields_set - {"name", "split"}:
-            key = sorted(self.model_fields_set - {"name", "split"})[0]
-            raise ValueError(f"question set {self.name!r} is built in and takes no {key}")
+        unused = self.model_fields_set & set(QuestionSource.model_fields) - {"name", "split"}
+        if self.name in names() and self.name not in PUBLISHED and unused:
+            raise ValueError(f"question set {self.name!r} is built in and takes no {min(unused)}")
         if self.file is not None and self.revision is not None:
             raise ValueError("a file has no revision; give one of file and revision")
         return self
