@@ -55,6 +55,7 @@ print(f"{torch.cuda.get_device_name()}, Python {platform.python_version()}, torc
         phase "$model" 60 "$python" -m pytest -q -p no:cacheprovider benchmarks/test_core_speed.py -k "cuda-$model" \
             --benchmark-storage="file://$out" --benchmark-save="$model" --benchmark-columns=median,rounds
     done
+    phase "other tiles" 60 "$python" benchmarks/tune_contraction.py
     echo "=== $SECONDS s in all; exit $status"
     return $status
 }

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from contraction_inputs import Inputs
 from measure import (
     compare,
     compare_memory,
@@ -28,10 +29,6 @@ from shapes import LARGE, LARGER, SMALL, Shape
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.contraction import BACKENDS
-from rlcircuits.contraction.devices import working_bytes
-from rlcircuits.graph import build_graph
-from rlcircuits.readers import Felt
-from rlcircuits.writers import one_writer
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -188,36 +185,25 @@ def test_a_larger_model_runs(benchmark: Any, checkpoint: Checkpoint, setting: Se
 )
 def test_contraction(benchmark: Any, setting: Setting) -> None:
     """The last group of readers with all writers: bytes read over the time, against a copy's bytes."""
-    device, shape = torch.device(setting.device), setting.shape
-    graph = build_graph(shape.layers, shape.heads, "sublayer")
-    size = setting.count, setting.length, shape.width
-    nbytes = setting.count * setting.length * shape.width * setting.dtype.itemsize
-    n_readers = min(len(graph.readers), max(16, working_bytes(device) // nbytes + 1))
-    graph_edges = graph.mask[:, -n_readers:]
-    generator = torch.Generator(device).manual_seed(0)
-
-    def draw() -> torch.Tensor:
-        return torch.randn(size, device=device, dtype=setting.dtype, generator=generator)
-
-    writers = [one_writer(i, draw()) for i in range(len(graph.writers))]
-    readers = [Felt(range(i, i + 1), draw()[None]) for i in range(n_readers)]
+    device = torch.device(setting.device)
+    inputs = Inputs.draw(setting.shape, device, setting.dtype, setting.count, setting.length)
     contract = BACKENDS["triton" if setting.device == "cuda" else "matmul"]
     repeats = 10  # queued together, so that the time to launch one is hidden as it is behind the backward
 
     def run() -> float:
         def several() -> None:
             for _ in range(repeats):
-                contract(writers, readers, graph_edges)
+                contract(inputs.writers, inputs.readers, inputs.edges)
 
         return timed(several, device)
 
     run()
     benchmark.pedantic(run, rounds=5, iterations=1)
-    bandwidth = (len(writers) + n_readers) * nbytes * repeats / benchmark.stats.stats.median
+    bandwidth = inputs.nbytes * repeats / benchmark.stats.stats.median
     copy = copy_bandwidth(device, 2**30 if setting.device == "cuda" else 2**26)
     share = bandwidth / copy
     benchmark.extra_info.update(
-        readers=n_readers,
+        readers=len(inputs.readers),
         bytes_per_second=round(bandwidth),
         copy_bytes_per_second=round(copy),
         bandwidth_share=round(share, 3),

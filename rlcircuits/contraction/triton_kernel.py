@@ -27,7 +27,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from rlcircuits.contraction.devices import current, sent, working_bytes
+from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent, working_bytes
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.readers import Felt
 from rlcircuits.writers import Writers
@@ -53,12 +53,12 @@ class Tiles:
 
     @classmethod
     def fitting(cls, n_writers: int, n_readers: int, dtype: torch.dtype) -> Tiles:
-        """Tiles as large as the score matrix up to 128 × 64, so that as little as can be is read twice.
+        """Tiles as large as the score matrix up to 128 × 128, so that as little as can be is read twice.
 
         Float32 products run outside the tensor cores and need the registers: 128 × 32.
         """
         writers = min(128, max(16, triton.next_power_of_2(n_writers)))
-        readers = min(32 if dtype == torch.float32 else 64, max(16, triton.next_power_of_2(n_readers)))
+        readers = min(32 if dtype == torch.float32 else 128, max(16, triton.next_power_of_2(n_readers)))
         width = 128 // dtype.itemsize
         return cls(writers, readers, width, steps=8192 // width, warps=8 if writers * readers >= 4096 else 4, stages=3)
 
@@ -312,7 +312,6 @@ def _common_dtype(tensors: list[Tensor]) -> torch.dtype:
     dtype = tensors[0].dtype
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
-    if dtype not in (torch.float32, torch.bfloat16, torch.float16):
+    if dtype not in KERNEL_DTYPES:
         raise RLCircuitsError(f"backend triton was given {dtype}; it multiplies float32, bfloat16 and float16")
     return dtype
-
