@@ -8,18 +8,16 @@ import torch
 from shapes import Shape
 from torch import Tensor
 
-from rlcircuits.contraction.devices import working_bytes
-from rlcircuits.contraction.grouped import READERS_AT_A_TIME
+from rlcircuits.contraction.devices import held_bytes, readers_at_a_time
+from rlcircuits.felt import Felt
 from rlcircuits.graph import build_graph
-from rlcircuits.readers import Felt
-from rlcircuits.writers import Writers, one_writer
 
 
 @dataclass(frozen=True)
 class Inputs:
     """What a backend is given, and the fewest bytes it must read."""
 
-    writers: list[Writers]
+    writers: list[Tensor]
     readers: list[Felt]
     edges: Tensor
     nbytes: int
@@ -30,12 +28,12 @@ class Inputs:
         graph = build_graph(shape.layers, shape.heads, "sublayer")
         size = sequences, length, shape.width
         each = sequences * length * shape.width * dtype.itemsize
-        together = min(len(graph.readers), max(READERS_AT_A_TIME, working_bytes(device) // each + 1))
+        together = min(len(graph.readers), readers_at_a_time(device), held_bytes(device) // each + 1)
         generator = torch.Generator(device).manual_seed(0)
 
         def draw() -> Tensor:
             return torch.randn(size, device=device, dtype=dtype, generator=generator)
 
-        writers = [one_writer(i, draw()) for i in range(len(graph.writers))]
+        writers = [draw()[None] for _ in graph.writers]
         readers = [Felt(range(i, i + 1), draw()[None]) for i in range(together)]
         return cls(writers, readers, graph.mask[:, -together:], (len(writers) + together) * each)

@@ -25,7 +25,7 @@ class Shape:
     heads: int
     kv_heads: int
     vocabulary: int
-    together: dict[str, int] = field(default_factory=lambda: {"sublayer": 64, "head": 8})
+    together: dict[str, int] = field(default_factory=lambda: {"sublayer": 32, "head": 8})
 
     def build(self, device: str, dtype: torch.dtype) -> Any:
         """A causal LM of this shape with random weights, made on the device."""

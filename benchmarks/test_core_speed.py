@@ -153,12 +153,12 @@ def test_attribution(benchmark: Any, checkpoint: Checkpoint, setting: Setting, g
     indirect=True,
 )
 def test_batching(benchmark: Any, checkpoint: Checkpoint, setting: Setting) -> None:
-    """All sequences in one batch, over a quarter of them one by one."""
+    """All sequences in large batches, over a quarter of them one by one."""
     sequences, few = setting.sequences(), setting.sequences(setting.count // 4)
     tokens = setting.count * setting.length
 
     def batched() -> None:
-        attribute(checkpoint, sequences, batch_tokens=tokens)
+        attribute(checkpoint, sequences, batch_tokens=setting.shape.together["sublayer"] * setting.length)
 
     def one_at_a_time() -> None:
         attribute(checkpoint, few, batch_tokens=1)
@@ -187,7 +187,7 @@ def test_contraction(benchmark: Any, setting: Setting) -> None:
     """The last group of readers with all writers: bytes read over the time, against a copy's bytes."""
     device = torch.device(setting.device)
     inputs = Inputs.draw(setting.shape, device, setting.dtype, setting.count, setting.length)
-    contract = BACKENDS["triton" if setting.device == "cuda" else "matmul"]
+    contract = BACKENDS["triton" if setting.device == "cuda" else "matmul"].contract
     repeats = 10  # queued together, so that the time to launch one is hidden as it is behind the backward
 
     def run() -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 from rlcircuits.capture import Recording, frozen, record, sequence_losses
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
-from rlcircuits.contraction.grouped import GroupedContraction
+from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.diagnosis import explain_non_finite, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph, build_graph
@@ -99,9 +99,10 @@ def attribute(
         model: a Hugging Face causal LM, a ``Checkpoint``, or a TransformerLens ``TransformerBridge``.
         sequences: what to score; all answer tokens count.
         granularity: ``sublayer``, or ``head`` for every attention head as its own writer and its own
-            q, k and v reader (with grouped queries, each query head reads its own copy of k and v).
+            q, k and v reader (with grouped queries, each query head reads its own copy of k and v), or
+            ``kv-head``, the same with one k and one v reader for each key/value head.
         batch_tokens: most tokens, padding included, in a batch; by default from the memory there is.
-        backend: ``matmul`` or ``reference`` (float64); by default the fastest that runs here.
+        backend: ``triton``, ``matmul`` or ``reference`` (float64); by default the fastest that runs here.
         corrupted: for each sequence another of the same prompt and answer lengths; o_u is then
             replaced by o_u(clean) − o_u(corrupted): patching instead of zero ablation.
         padding_side: ``right`` or ``left``; the scores do not depend on it, and right needs no mask.
@@ -115,7 +116,7 @@ def attribute(
             the context, a model that is not mapped, a non-finite loss, or no memory for one sequence.
     """
     checkpoint = Checkpoint.of(model)
-    name = choose_backend(backend)
+    name = choose_backend(backend, next(checkpoint.model.parameters()))
     graph = graph_of(checkpoint, granularity)
     plan = plan_attribution(checkpoint, sequences, batch_tokens)
     values = torch.zeros(len(sequences), *graph.mask.shape)
@@ -134,7 +135,9 @@ def attribute(
 def graph_of(checkpoint: Checkpoint, granularity: str) -> EdgeGraph:
     """The graph of a checkpoint. Raises RLCircuitsError for an unknown granularity."""
     parts = checkpoint.parts
-    return build_graph(len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel)
+    return build_graph(
+        len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel, n_kv_heads=parts.n_kv_heads
+    )
 
 
 def plan_attribution(
@@ -198,7 +201,9 @@ def _attribute_batch(
     """Scores [batch, W, R] and losses [batch], both on the CPU, of one batch."""
     model, parts = checkpoint.model, checkpoint.parts
     baseline = None if corrupted is None else record(model, parts, graph, corrupted)
-    contraction = GroupedContraction(graph, BACKENDS[backend])
+    count, positions = batch.input_ids.shape
+    size = Rectangle(count, positions, parts.width, _itemsize(checkpoint))
+    contraction = GroupedContraction(graph, BACKENDS[backend], size)
     recording = record(model, parts, graph, batch, deliver=contraction.deliver)
     losses = sequence_losses(recording.logits, batch)
     if bad := first_non_finite(batch, losses):
@@ -240,8 +245,11 @@ def _default_batch_tokens(checkpoint: Checkpoint) -> int:
     # Kept per token and block: the stream before both norms, two writers, q, k, v before and after
     # the rotation, the attention's output, and gate, up and their product.
     per_block = 12 * checkpoint.parts.width + 4 * inner
-    size = next(iter(checkpoint.model.parameters())).element_size()
-    return max(1, int(MEMORY_SHARE * free / (per_block * len(checkpoint.parts.blocks) * size)))
+    return max(1, int(MEMORY_SHARE * free / (per_block * len(checkpoint.parts.blocks) * _itemsize(checkpoint))))
+
+
+def _itemsize(checkpoint: Checkpoint) -> int:
+    return int(next(checkpoint.model.parameters()).element_size())
 
 
 def _out_of_memory(error: RuntimeError) -> bool:

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.architecture import Parts
+from rlcircuits.felt import Deliver
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.hooks import Hooks
-from rlcircuits.readers import Deliver, Tap, hook_input, hook_readers
+from rlcircuits.readers import Tap, hook_input, hook_readers
 from rlcircuits.sequences import Batch
 from rlcircuits.writers import Writers, hook_writers, one_writer
 

@@ -23,6 +23,7 @@ from rlcircuits.folder import check_folder, first_line, has_tokenizer, load_toke
 from rlcircuits.graph import build_graph
 from rlcircuits.hooks import Hooks
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
+from rlcircuits.windows import WHOLE
 
 # How far the stream may be from the sum of its writers, relative to its norm. A missing or doubled
 # writer is off by its whole norm; rounding at each of 2L additions is not.
@@ -159,7 +160,7 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
             raise explain_non_finite(
                 model, batch, f"{type(model).__name__} has a non-finite loss on {_PROBE_TOKENS} tokens"
             )
-        written = {w.indices.start: w.tensors()[0].double() for w in found.writers}
+        written = {w.indices.start: w.wrote(WHOLE)[0].double() for w in found.writers}
         for reader, name in enumerate(graph.readers):
             sublayer = name.removesuffix(".q")  # q, k and v read one stream
             if sublayer.endswith((".k", ".v")):

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from rlcircuits.contraction.devices import runs_kernels
 
 _FORMULAS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
 Vjp = Callable[[Tensor], Tensor]
@@ -38,12 +41,17 @@ class Factors:
 class Linearised:
     """A norm's Jacobian at one stream.
 
-    vjp: from ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape, of x's dtype. factors: the same in factors,
+    vjp: from ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape, of x's dtype. factored: makes the same in factors,
     None for a norm whose formula is not known.
     """
 
     vjp: Vjp
-    factors: Factors | None = None
+    factored: Callable[[], Factors] | None = None
+
+    @cached_property
+    def factors(self) -> Factors | None:
+        """The same in factors, made when they are first asked for."""
+        return None if self.factored is None else self.factored()
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,20 @@ class Norm:
         if self.kind == "other":
             return Linearised(lambda grad: _vjp_by_autograd(self.module, x, grad))
         work = _working_dtype(x.dtype)
-        centred, scale = self._centre_and_scale(x.to(work))
-        unit = centred * scale
         weight = self._weight(work)
         layer = self.kind == "layer"
+
+        def factored() -> Factors:
+            centred, scale = self._centre_and_scale(x.to(work))
+            unit = centred * scale
+            return Factors(scale, weight, (unit, unit.new_ones(1).expand_as(unit)) if layer else (unit,))
+
+        if runs_kernels(x):
+            from rlcircuits.contraction.triton_norm import norm_vjp
+
+            return Linearised(lambda grad: norm_vjp(x, grad, weight, self.eps, centred=layer), factored)
+        factors = factored()
+        unit, scale = factors.removed[0], factors.scale
 
         def vjp(grad: Tensor) -> Tensor:
             inner = grad.to(work) if weight is None else grad.to(work) * weight
@@ -84,8 +102,7 @@ class Norm:
                 inner = inner - inner.mean(-1, keepdim=True)
             return torch.addcmul(inner, unit, along, value=-1).mul_(scale).to(x.dtype)
 
-        removed = (unit, torch.ones_like(unit)) if layer else (unit,)
-        return Linearised(vjp, Factors(scale, weight, removed))
+        return Linearised(vjp, lambda: factors)
 
     def share(self, whole: Tensor, part: Tensor) -> Tensor:
         """What ``part`` contributes to norm(whole), the scale held at that of the whole.

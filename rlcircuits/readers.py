@@ -9,32 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlcircuits.architecture import Parts, Projection, as_index
+from rlcircuits.felt import Deliver, Felt, Readers, at_hand
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.hooks import Hooks
 from rlcircuits.norms import Linearised, Norm
+from rlcircuits.windows import Window
 
-
-@dataclass(frozen=True)
-class Felt:
-    """What consecutive readers felt: ∂ℓ/∂x_v = grads − Σ coefficients ⊗ direction.
-
-    grads: [len(indices), batch, pos, width]. less: pairs of coefficients [len(indices), batch, pos] and a
-    direction [batch, pos, width], the part of a norm's Jacobian that is cheaper to take off the scores.
-    """
-
-    indices: range
-    grads: Tensor
-    less: tuple[tuple[Tensor, Tensor], ...] = ()
-
-
-Deliver = Callable[[Felt], None]
 # (gradient at a node's output, its norm at the stream) → gradient at the stream
 NodeBackward = Callable[[Tensor, Linearised], Tensor]
 
@@ -103,21 +89,23 @@ def hook_readers(
     see: Callable[[str, Tensor], None],
 ) -> None:
     """Hook every reader but ``logits``. see: shown (sublayer name, the stream it reads)."""
-    index = {name: i for i, name in enumerate(graph.readers)}
-    by_head = graph.granularity == "head"
+    index: dict[tuple[str, str], int] = {}  # of each sublayer's first reader of a kind
+    for place, (sublayer, kind) in enumerate(map(_sublayer_and_kind, graph.readers)):
+        index.setdefault((sublayer, kind), place)
+    group = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
+    copies = {"q": 1, "k": group, "v": group}
     for layer, block in enumerate(parts.blocks):
         attention = Tap(hooks, block.attention_norm, _named(see, f"attn.{layer}"))
-        if by_head and parts.n_kv_heads != parts.n_heads:
+        if group > 1:
             stack.enter_context(_ungrouped(block.attention, parts))
         for projection in block.projections:
-            if by_head:
-                first = {kind: index[f"attn.{layer}.h0.{kind}"] for kind in projection.features}
-                _hook_heads(hooks, attention, projection, parts.n_heads, first, deliver)
-            else:
-                first = {kind: index[f"attn.{layer}.{kind}"] for kind in projection.features}
+            first = {kind: index[f"attn.{layer}", kind] for kind in projection.features}
+            if graph.granularity == "sublayer":
                 _hook_projection(hooks, attention, projection, first, deliver)
+            else:
+                _hook_heads(hooks, attention, projection, copies, first, deliver)
         mlp = Tap(hooks, block.mlp_norm, _named(see, f"mlp.{layer}"))
-        hook_input(hooks, block.mlp, mlp, index[f"mlp.{layer}"], deliver)
+        hook_input(hooks, block.mlp, mlp, index[f"mlp.{layer}", ""], deliver)
 
 
 def hook_input(
@@ -132,7 +120,7 @@ def hook_input(
 
     def backward(grad: Tensor, norm: Linearised) -> Tensor:
         felt = norm.vjp(grad)
-        deliver(Felt(range(reader, reader + 1), felt[None]))
+        deliver(at_hand(reader, felt[None]))
         return felt
 
     hooks.replace_input(module, lambda hidden: then(tap.join(tap.arrive(hidden), backward)))
@@ -145,7 +133,7 @@ def _hook_projection(hooks: Hooks, tap: Tap, projection: Projection, first: dict
         total: Tensor | None = None
         for kind, features in projection.features.items():
             felt = norm.vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))
-            deliver(Felt(range(first[kind], first[kind] + 1), felt[None]))
+            deliver(at_hand(first[kind], felt[None]))
             total = felt if total is None else total + felt
         assert total is not None
         return total
@@ -155,27 +143,28 @@ def _hook_projection(hooks: Hooks, tap: Tap, projection: Projection, first: dict
 
 
 def _hook_heads(
-    hooks: Hooks, tap: Tap, projection: Projection, n_heads: int, first: dict[str, int], deliver: Deliver
+    hooks: Hooks, tap: Tap, projection: Projection, copies: dict[str, int], first: dict[str, int], deliver: Deliver
 ) -> None:
-    """Readers q, k and v of every query head.
+    """Readers q, k and v of every head.
 
-    With grouped queries each query head is given its own copy of its group's k and v features, so
-    that each copy's gradient is that head's; ``_ungrouped`` makes the attention expect the copies.
+    copies: how many heads read each head's features, by kind. Where k and v are read by a group of query heads, each
+    is given its own copy of them, so that each copy's gradient is that head's; ``_ungrouped`` makes the attention
+    expect the copies.
     """
-    read = {k: f.repeat_interleave(n_heads // len(f), dim=0) for k, f in projection.features.items()}
-    grouped = any(len(features) != n_heads for features in projection.features.values())
-    copied = torch.cat([features.flatten() for features in read.values()]) if grouped else None
-    if grouped:  # the copies lie one after another
+    read = {kind: f.repeat_interleave(copies[kind], dim=0) for kind, f in projection.features.items()}
+    copied = None
+    given = read
+    if any(copies[kind] > 1 for kind in read):  # the copies lie one after another
+        copied = torch.cat([features.flatten() for features in read.values()])
         sizes = [features.numel() for features in read.values()]
-        given = {k: g.view_as(read[k]) for k, g in zip(read, torch.arange(sum(sizes)).split(sizes), strict=True)}
-    else:
-        given = read
+        places = torch.arange(sum(sizes)).split(sizes)
+        given = {kind: place.view_as(read[kind]) for kind, place in zip(read, places, strict=True)}
 
     def backward(grad: Tensor, norm: Linearised) -> Tensor:
         for kind, features in read.items():
             by_head = grad[..., as_index(given[kind], grad.device)].unflatten(-1, features.shape)
             weight = projection.rows(features).unflatten(0, features.shape)
-            deliver(_felt_by_heads(range(first[kind], first[kind] + n_heads), by_head, weight, norm))
+            deliver(_felt_by_heads(first[kind], by_head, weight, norm))
         if copied is not None:
             everything = torch.cat([f.flatten() for f in projection.features.values()])
             folded = grad.new_zeros(*grad.shape[:-1], len(everything))
@@ -189,25 +178,30 @@ def _hook_heads(
     hooks.replace_output(projection.module, join)
 
 
-def _felt_by_heads(indices: range, grad: Tensor, weight: Tensor, norm: Linearised) -> Felt:
+def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -> Readers:
     """What each head's reader felt, from the gradient at its features.
 
     grad: [batch, pos, heads, head_dim]. weight: [heads, head_dim, width]. The norm's scale goes onto the
     features and its weight onto the projection, both n_heads times smaller than the result; its directions
     are left to the contraction.
     """
-    if norm.factors is None:
-        return Felt(indices, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
-    scale, norm_weight = norm.factors.scale, norm.factors.weight
-    scaled = (grad.to(scale.dtype) * scale[..., None]).to(grad.dtype)
-    if norm_weight is not None:
-        weight = (weight * norm_weight).to(weight.dtype)
-    grads = torch.einsum("bthd,hdm->hbtm", scaled, weight)
-    less = [(along(grads, direction) / direction.shape[-1], direction) for direction in norm.factors.removed]
-    return Felt(indices, grads, tuple(less))
+    factors = norm.factors
+    if factors is None:
+        return at_hand(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
+    scaled = (grad.to(factors.scale.dtype) * factors.scale[..., None]).to(grad.dtype).flatten(-2)
+    if factors.weight is not None:
+        weight = (weight * factors.weight).to(weight.dtype)
+    indices = range(first, first + len(weight))
+
+    def felt(window: Window) -> Felt:
+        grads = torch.einsum("bthd,hdm->hbtm", window.of(scaled).unflatten(-1, weight.shape[:2]), weight)
+        directions = [window.of(direction) for direction in factors.removed]
+        return Felt(indices, grads, tuple((_along(grads, d) / d.shape[-1], d) for d in directions))
+
+    return Readers(indices, felt, scaled.nbytes, scaled.device)
 
 
-def along(nodes: Tensor, direction: Tensor) -> Tensor:
+def _along(nodes: Tensor, direction: Tensor) -> Tensor:
     """⟨node, direction⟩ at each position: [nodes, batch, pos, width] and [batch, pos, width] → [nodes, batch, pos]."""
     return torch.einsum("nbtd,btd->nbt", nodes.to(direction.dtype), direction)
 
@@ -235,6 +229,12 @@ def _ungrouped(attention: nn.Module, parts: Parts) -> Iterator[None]:
     finally:
         for owner, name, value in saved:
             setattr(owner, name, value)
+
+
+def _sublayer_and_kind(reader: str) -> tuple[str, str]:
+    """``attn.0.h3.q`` → attn.0 and q; ``mlp.0`` → itself and nothing."""
+    name = reader.split(".")
+    return ".".join(name[:2]), name[-1] if len(name) > 2 else ""
 
 
 def _named(see: Callable[[str, Tensor], None], name: str) -> Callable[[Tensor], None]:

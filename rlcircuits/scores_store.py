@@ -103,7 +103,7 @@ def attribute_stored(
             manifest = _read_manifest(folder, key)
             if manifest is None:
                 plan = tuple(plan_attribution(checkpoint, sequences, batch_tokens))
-                chosen = choose_backend(backend)
+                chosen = choose_backend(backend, next(checkpoint.model.parameters()))
                 manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=plan)
                 write_whole(folder / MANIFEST, partial(_write_manifest, manifest))
             _make_rest(checkpoint, sequences, manifest, folder, progress)

@@ -15,40 +15,41 @@ from torch import Tensor
 from rlcircuits.architecture import Block, Parts
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.hooks import Hooks
+from rlcircuits.windows import Window
 
 
 @dataclass(frozen=True)
 class Writers:
     """Consecutive writers of the graph, with a way to make their tensors.
 
-    tensors() is [len(indices), batch, pos, width]. Heads are made only when they are contracted:
-    kept are their z, which are n_heads times smaller.
+    wrote(window) is [len(indices), batch, pos, width] of the window. Heads are made only when they are
+    contracted: kept are their z, which are n_heads times smaller.
     """
 
     indices: range
-    tensors: Callable[[], Tensor]
+    wrote: Callable[[Window], Tensor]
 
     def minus(self, other: Writers) -> Writers:
         """What these writers wrote less what they wrote in another run, position by position."""
-        return Writers(self.indices, lambda: self.tensors() - other.tensors())
+        return Writers(self.indices, lambda window: self.wrote(window) - other.wrote(window))
 
 
 def hook_writers(hooks: Hooks, parts: Parts, graph: EdgeGraph, found: list[Writers]) -> None:
     """Hook attention and MLP of every block; ``found`` grows in graph order while the model runs."""
     index = {name: i for i, name in enumerate(graph.writers)}
     for layer, block in enumerate(parts.blocks):
-        if graph.granularity == "head":
-            _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], found)
-        else:
+        if graph.granularity == "sublayer":
             after = block.attention if block.attention_post_norm is None else block.attention_post_norm.module
             hooks.see_output(after, _keep(found, index[f"attn.{layer}"], parts.residual_multiplier))
+        else:
+            _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], found)
         after = block.mlp if block.mlp_post_norm is None else block.mlp_post_norm.module
         hooks.see_output(after, _keep(found, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
 def one_writer(index: int, written: Tensor, multiplier: float = 1.0) -> Writers:
     """A single writer whose output [batch, pos, width] is at hand."""
-    return Writers(range(index, index + 1), lambda: _scaled(written[None], multiplier))
+    return Writers(range(index, index + 1), lambda window: _scaled(window.of(written)[None], multiplier))
 
 
 def _keep(found: list[Writers], index: int, multiplier: float) -> Callable[[Tensor], None]:
@@ -64,15 +65,16 @@ def _hook_heads(hooks: Hooks, parts: Parts, block: Block, first: int, found: lis
     kept: dict[str, Tensor] = {}
 
     def keep_output(whole: Tensor) -> None:
-        z = kept.pop("z").unflatten(-1, (parts.n_heads, -1))
+        z = kept.pop("z")
 
-        def tensors() -> Tensor:
-            outputs = torch.einsum("bthd,hdm->hbtm", z, weight)
+        def wrote(window: Window) -> Tensor:
+            by_head = window.of(z).unflatten(-1, (parts.n_heads, -1))
+            outputs = torch.einsum("bthd,hdm->hbtm", by_head, weight)
             if block.attention_post_norm is not None:
-                outputs = block.attention_post_norm.share(whole, outputs)
+                outputs = block.attention_post_norm.share(window.of(whole), outputs)
             return _scaled(outputs, parts.residual_multiplier)
 
-        found.append(Writers(range(first, first + parts.n_heads), tensors))
+        found.append(Writers(range(first, first + parts.n_heads), wrote))
 
     hooks.see_input(block.output, lambda z: kept.update(z=z))
     hooks.see_output(block.output, keep_output)

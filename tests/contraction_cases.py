@@ -9,9 +9,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlcircuits.contraction import BACKENDS
-from rlcircuits.readers import Felt
-from rlcircuits.writers import Writers
+from rlcircuits.contraction import BACKENDS, Backend
+from rlcircuits.felt import Felt
 
 Layout = Callable[[Tensor], Tensor]
 
@@ -30,12 +29,12 @@ LAYOUTS: dict[str, Layout] = {
 class Case:
     """One contraction: what a backend is given."""
 
-    writers: list[Writers]
+    writers: list[Tensor]
     readers: list[Felt]
     edges: Tensor
 
-    def run(self, contract: Callable[[Sequence[Writers], Sequence[Felt], Tensor], Tensor]) -> Tensor:
-        return contract(self.writers, self.readers, self.edges)
+    def run(self, backend: Backend) -> Tensor:
+        return backend.contract(self.writers, self.readers, self.edges)
 
     def to(self, device: str) -> Case:
         """The same on another device."""
@@ -51,20 +50,16 @@ class Case:
         readers = [
             felt(f.indices.start, f.grads.abs(), tuple((-c.abs(), d.abs()) for c, d in f.less)) for f in self.readers
         ]
-        return Case([written(w.indices.start, w.tensors().abs()) for w in self.writers], readers, self.edges)
+        return Case([writes.abs() for writes in self.writers], readers, self.edges)
 
     def _changed(self, nodes: Layout, direction: Layout) -> Case:
-        writers = [written(w.indices.start, nodes(w.tensors())) for w in self.writers]
+        writers = [nodes(writes) for writes in self.writers]
         shared = {id(d): direction(d) for f in self.readers for _, d in f.less}
         readers = [
             felt(f.indices.start, nodes(f.grads), tuple((nodes(c), shared[id(d)]) for c, d in f.less))
             for f in self.readers
         ]
         return Case(writers, readers, self.edges)
-
-
-def written(first: int, tensor: Tensor) -> Writers:
-    return Writers(range(first, first + len(tensor)), lambda: tensor)
 
 
 def felt(first: int, tensor: Tensor, less: tuple[tuple[Tensor, Tensor], ...] = ()) -> Felt:
@@ -90,10 +85,7 @@ def make_case(
     def draw(*size: int) -> Tensor:
         return torch.randn(*size, generator=generator)
 
-    made_writers: list[Writers] = []
-    for nodes, layout in writers:
-        tensor = LAYOUTS[layout](draw(nodes, *shape).to(dtype))
-        made_writers.append(written(sum(len(w.indices) for w in made_writers), tensor))
+    made_writers = [LAYOUTS[layout](draw(nodes, *shape).to(dtype)) for nodes, layout in writers]
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     directions = {count: [draw(*shape).to(wide) for _ in range(count)] for _, _, count in readers}
     made_readers: list[Felt] = []

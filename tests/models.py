@@ -34,9 +34,9 @@ def tiny(name: str) -> PreTrainedModel:
     return build(name, seed=3)
 
 
-def fixed_sequences(count: int = 3) -> list[AnswerSequence]:
+def fixed_sequences(count: int = 3, seed: int = 11) -> list[AnswerSequence]:
     """A few sequences of different lengths, always the same."""
-    generator = torch.Generator().manual_seed(11)
+    generator = torch.Generator().manual_seed(seed)
     made = []
     for index in range(count):
         ids = torch.randint(3, VOCABULARY, (9 + 2 * index,), generator=generator).tolist()

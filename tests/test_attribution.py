@@ -19,6 +19,7 @@ from rlcircuits import AnswerSequence, Checkpoint, EdgeScores, attribute
 from rlcircuits.architecture import find_parts
 from rlcircuits.capture import frozen
 from rlcircuits.checkpoint import plain_gradient
+from rlcircuits.contraction import grouped
 from rlcircuits.sequences import make_batch
 
 TOLERANCE = 1e-4  # float32 against float64, ‖W − W*‖ / ‖W*‖ of each sequence
@@ -139,6 +140,16 @@ def test_the_model_is_left_as_it_was_after_an_error() -> None:
     handle.remove()
     assert state_of(model) == before
     assert torch.isfinite(attribute(model, fixed_sequences()).values).all()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(("name", "granularity"), CASES)
+def test_windows_of_one_token_change_nothing(name: str, granularity: str, side: Any, monkeypatch: Any) -> None:
+    clean, corrupted = fixed_sequences(), fixed_sequences(seed=12)
+    whole = attribute(tiny(name), clean, granularity, corrupted=corrupted, padding_side=side)
+    monkeypatch.setattr(grouped, "window_bytes", lambda device: 0)
+    apart = attribute(tiny(name), clean, granularity, corrupted=corrupted, padding_side=side)
+    assert relative_error(apart.values, whole.values) < TOLERANCE
 
 
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])

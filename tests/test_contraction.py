@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
-from contraction_cases import Case, cases, error, felt, make_case, written
+from contraction_cases import Case, cases, error, make_case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcircuits.contraction import BACKENDS, choose_backend, devices
-from rlcircuits.contraction.grouped import GroupedContraction
+from rlcircuits.contraction import BACKENDS, choose_backend, devices, grouped
+from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.felt import at_hand
 from rlcircuits.graph import build_graph
+from rlcircuits.windows import windows
+from rlcircuits.writers import one_writer
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 
@@ -21,7 +25,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 @given(case=cases(DTYPES, nodes=3))
 def test_the_reference_is_the_sum_by_hand(case: Case) -> None:
     found = case.run(BACKENDS["reference"])
-    writes = [write.double() for w in case.writers for write in w.tensors()]
+    writes = [write.double() for w in case.writers for write in w]
     grads = []
     for readers in case.readers:
         for i, grad in enumerate(readers.grads.double()):
@@ -43,8 +47,14 @@ def test_matmul_is_the_definition(case: Case) -> None:
     assert error(found, case) <= (1e-14 if double else 1e-6)
 
 
-@given(layers=st.integers(1, 12), seed=st.integers(0, 99))
-def test_grouping_changes_nothing(layers: int, seed: int) -> None:
+@given(
+    layers=st.integers(1, 8),
+    held=st.sampled_from([0, 300, 10_000]),
+    window=st.sampled_from([0, 600, 3_000, 100_000]),
+    together=st.integers(1, 40),
+    seed=st.integers(0, 99),
+)
+def test_groups_and_windows_change_nothing(layers: int, held: int, window: int, together: int, seed: int) -> None:
     graph = build_graph(layers, 2, "sublayer")
     n_writers, n_readers = graph.mask.shape
     case = make_case(
@@ -54,20 +64,35 @@ def test_grouping_changes_nothing(layers: int, seed: int) -> None:
         dtype=torch.float32,
         seed=seed,
     )
-    contraction = GroupedContraction(graph, BACKENDS["reference"])
-    contraction.set_writers(case.writers)
-    for reader in reversed(case.readers):
-        contraction.deliver(reader)
-    torch.testing.assert_close(
-        contraction.finish(), Case(case.writers, case.readers, graph.mask).run(BACKENDS["reference"])
-    )
+    sizes = {
+        "held_bytes": lambda device: held,
+        "window_bytes": lambda device: window,
+        "readers_at_a_time": lambda device: together,
+    }
+    with mock.patch.multiple(grouped, **sizes):
+        contraction = GroupedContraction(graph, BACKENDS["reference"], Rectangle(2, 3, 4, itemsize=4))
+        contraction.set_writers([one_writer(i, wrote[0]) for i, wrote in enumerate(case.writers)])
+        for felt in reversed(case.readers):
+            contraction.deliver(at_hand(felt.indices.start, felt.grads))
+        found = contraction.finish()
+    torch.testing.assert_close(found, Case(case.writers, case.readers, graph.mask).run(BACKENDS["reference"]))
+
+
+@given(batch=st.integers(1, 5), positions=st.integers(1, 9), tokens=st.integers(0, 60))
+def test_windows_hold_every_token_once(batch: int, positions: int, tokens: int) -> None:
+    seen = torch.zeros(batch, positions, 2)
+    for window in windows(batch, positions, tokens):
+        part = window.of(seen)
+        assert 1 <= part[..., 0].numel() <= max(1, tokens)
+        part += 1
+    assert (seen == 1).all()
 
 
 def test_a_reader_without_a_gradient_is_an_error() -> None:
     graph = build_graph(1, 2, "sublayer")
-    contraction = GroupedContraction(graph, BACKENDS["reference"])
-    contraction.set_writers([written(i, torch.ones(1, 1, 1, 1)) for i in range(len(graph.writers))])
-    contraction.deliver(felt(0, torch.ones(4, 1, 1, 1)))
+    contraction = GroupedContraction(graph, BACKENDS["reference"], Rectangle(1, 1, 1, itemsize=4))
+    contraction.set_writers([one_writer(i, torch.ones(1, 1, 1)) for i in range(len(graph.writers))])
+    contraction.deliver(at_hand(0, torch.ones(4, 1, 1, 1)))
     with pytest.raises(RLCircuitsError, match="no gradient reached reader logits"):
         contraction.finish()
 

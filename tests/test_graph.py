@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.graph import build_graph
+from rlcircuits.graph import GRANULARITIES, build_graph
 
 layers = st.integers(1, 40)
 heads = st.integers(1, 8)
@@ -30,11 +30,19 @@ def test_head_counts(n_layers: int, n_heads: int) -> None:
     assert len(graph.readers) == 3 * n_layers * n_heads + n_layers + 1
 
 
+@given(n_layers=layers, n_heads=heads, group=st.integers(1, 4))
+def test_shared_key_value_heads_are_counted_once(n_layers: int, n_heads: int, group: int) -> None:
+    graph = build_graph(n_layers, n_heads * group, "kv-head", n_kv_heads=n_heads)
+    assert graph.writers == build_graph(n_layers, n_heads * group, "head").writers
+    assert len(graph.readers) == n_layers * (n_heads * group + 2 * n_heads + 1) + 1
+    assert graph.granularity == "kv-head"
+
+
 def test_thirty_two_layers_have_the_published_number_of_edges() -> None:
     assert build_graph(32, 32, "sublayer").n_edges == 4193
 
 
-@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("parallel", [False, True])
 def test_an_edge_needs_a_writer_before_its_reader(granularity: str, parallel: bool) -> None:
     graph = build_graph(3, 2, granularity, parallel=parallel)
@@ -54,5 +62,5 @@ def precedes(writer: str, reader: str, parallel: bool) -> bool:
 
 
 def test_an_unknown_granularity_is_an_error() -> None:
-    with pytest.raises(RLCircuitsError, match="granularity is 'neuron'; it must be one of sublayer, head"):
+    with pytest.raises(RLCircuitsError, match="granularity is 'neuron'; it must be one of sublayer, head, kv-head"):
         build_graph(1, 1, "neuron")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -14,8 +15,8 @@ from tiny_models import build
 from rlcircuits import AnswerSequence, attribute
 from rlcircuits.architecture import find_parts
 from rlcircuits.capture import frozen, record, sequence_losses
-from rlcircuits.contraction.grouped import GroupedContraction
-from rlcircuits.contraction.reference import contract_reference
+from rlcircuits.contraction import BACKENDS
+from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.graph import build_graph
 from rlcircuits.sequences import make_batch
 
@@ -60,6 +61,24 @@ def test_2_heads_sum_to_the_sublayer(name: str, batch: list[AnswerSequence]) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=3)
+@given(batch=batches)
+def test_2_query_heads_sum_to_the_key_value_head_they_share(name: str, batch: list[AnswerSequence]) -> None:
+    heads, shared = attribute(tiny(name), batch, "head"), attribute(tiny(name), batch, "kv-head")
+    parts = find_parts(tiny(name))
+    group = parts.n_heads // parts.n_kv_heads
+    assert shared.graph.writers == heads.graph.writers
+    assert len(shared.graph.readers) == len(parts.blocks) * (parts.n_heads + 2 * parts.n_kv_heads + 1) + 1
+    summed = torch.zeros_like(shared.values)
+    for column, reader in enumerate(heads.graph.readers):
+        if reader[-1] in "kv":
+            sublayer, head, kind = re.fullmatch(r"(.*)\.h(\d+)\.(k|v)", reader).groups()
+            reader = f"{sublayer}.kv{int(head) // group}.{kind}"
+        summed[:, :, shared.graph.readers.index(reader)] += heads.values[:, :, column]
+    assert relative_error(summed, shared.values) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
 @settings(max_examples=3)
 @given(data=st.data())
@@ -95,7 +114,8 @@ def test_5_scaling_the_loss_scales_the_scores(name: str, batch: list[AnswerSeque
     rectangle = make_batch(batch, range(len(batch)))
     scaled = []
     for c in (1.0, factor):
-        contraction = GroupedContraction(graph, contract_reference)
+        size = Rectangle(*rectangle.input_ids.shape, parts.width, itemsize=4)
+        contraction = GroupedContraction(graph, BACKENDS["reference"], size)
         with frozen(model):
             recording = record(model, parts, graph, rectangle, deliver=contraction.deliver)
             contraction.set_writers(recording.writers)

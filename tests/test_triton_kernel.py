@@ -1,4 +1,4 @@
-"""The Triton kernel against the float64 definition: on the GPU where there is one, else under Triton's interpreter."""
+"""The Triton kernels against float64 definitions: on the GPU where there is one, else under Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from models import fixed_sequences, relative_error, tiny
 from rlcircuits import attribute
 from rlcircuits.contraction import choose_backend
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.norms import Norm
 
 CUDA = torch.cuda.is_available()
 if not CUDA:
@@ -28,7 +29,7 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 from triton import language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
-from rlcircuits.contraction import triton_kernel  # noqa: E402
+from rlcircuits.contraction import triton_kernel, triton_norm  # noqa: E402
 from rlcircuits.contraction.triton_kernel import Tiles, contract_triton  # noqa: E402
 
 DEVICE = "cuda" if CUDA else "cpu"
@@ -99,7 +100,7 @@ def test_what_no_writer_reaches_is_not_read() -> None:
     )
     edges = torch.ones(40, 40).triu(1).bool()
     case.readers[0].grads[0] = torch.nan  # before every writer
-    case.writers[0].tensors()[-1] = torch.nan  # after every reader
+    case.writers[0][-1] = torch.nan  # after every reader
     found = contract(Case(case.writers, case.readers, edges), SMALL)
     assert (found[:, ~edges] == 0).all()
     assert found.isfinite().all()
@@ -123,19 +124,6 @@ def test_a_sequences_scores_are_the_same_bits_again_and_in_any_batch(case: Case)
 
 
 @needs_kernel
-@pytest.mark.parametrize("budget", [0, 10**9])
-def test_writers_may_be_made_a_few_at_a_time(monkeypatch: Any, budget: int) -> None:
-    case = make_case(
-        writers=[(1, "contiguous"), (5, "contiguous"), (1, "contiguous"), (5, "contiguous")],
-        readers=[(2, "contiguous", 0), (2, "contiguous", 1)],
-        shape=(1, 2, 24),
-        dtype=torch.float32,
-    )
-    monkeypatch.setattr(triton_kernel, "working_bytes", lambda device: budget)
-    assert error(contract(case, None), case) <= 1e-6
-
-
-@needs_kernel
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
 @pytest.mark.parametrize("name", ["qwen2", "gpt2"])
 def test_attribution_through_the_kernel(name: str, granularity: str) -> None:
@@ -156,6 +144,35 @@ def test_what_the_kernel_cannot_multiply_is_an_error(monkeypatch: Any) -> None:
     monkeypatch.setattr(triton_kernel, "INTERPRETED", False)
     with pytest.raises(RLCircuitsError, match="the model is on cpu; it needs a CUDA device"):
         choose_backend("triton", torch.zeros(1))
+
+
+@needs_kernel
+@settings(max_examples=30)
+@given(
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(2, 70)),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    kind=st.sampled_from(["rms", "layer"]),
+    weighted=st.booleans(),
+    strided=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_norms_kernel_is_its_jacobian(
+    shape: Any, dtype: torch.dtype, kind: Any, weighted: bool, strided: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x, grad = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
+    if strided:
+        x, grad = x.transpose(0, 1), grad.transpose(0, 1)
+    module = torch.nn.Module()
+    module.weight = torch.nn.Parameter(torch.randn(shape[-1], generator=generator).to(dtype)) if weighted else None
+    weight = None if module.weight is None else module.weight.detach()
+    exact = Norm(module.double(), kind, eps=1e-3).linearise(x.double())
+    moved = [None if t is None else t.to(DEVICE) for t in (x, grad, weight)]
+    found = triton_norm.norm_vjp(moved[0], moved[1], moved[2], 1e-3, centred=kind == "layer").cpu()
+    assert (found.shape, found.dtype) == (x.shape, dtype)
+    # What is left after the removed directions may be small beside what they were taken off.
+    before = grad.double() * exact.factors.scale * (1 if weight is None else weight.double())
+    assert (found.double() - exact.vjp(grad.double())).norm() <= TOLERANCE[dtype] * before.norm()
 
 
 COMPILE = """

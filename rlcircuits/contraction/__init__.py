@@ -1,6 +1,7 @@
 """The contraction of what writers wrote with what readers felt: the core's one reduction.
 
-A backend takes writers, readers and the edges between them, a bool [W, R], and returns
+A backend takes what writers wrote (tensors [writers, batch, pos, width]), what readers felt and the edges between
+them, a bool [W, R], and returns
 
     scores[batch, w, r] = − Σ_pos,width writes[w, batch] · grads[r, batch]        where edges[w, r], else 0
 
@@ -11,30 +12,42 @@ in float32 or float64. ``reference`` is the definition in float64, ``matmul`` a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from rlcircuits.contraction import devices
-from rlcircuits.contraction.matmul import contract_matmul
+from rlcircuits.contraction.matmul import contract_matmul, side_by_side
 from rlcircuits.contraction.reference import contract_reference
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.readers import Felt
-from rlcircuits.writers import Writers
+from rlcircuits.felt import Felt
 
-Contract = Callable[[Sequence[Writers], Sequence[Felt], Tensor], Tensor]
+Contract = Callable[[Sequence[Tensor], Sequence[Felt], Tensor], Tensor]
 
 
-def _contract_triton(writers: Sequence[Writers], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+def _contract_triton(writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
     # Imported when it is used: triton is not there on every platform.
     from rlcircuits.contraction.triton_kernel import contract_triton
 
     return contract_triton(writers, readers, edges)
 
 
-BACKENDS: dict[str, Contract] = {
-    "matmul": contract_matmul,
-    "reference": contract_reference,
-    "triton": _contract_triton,
+@dataclass(frozen=True)
+class Backend:
+    """A way to contract.
+
+    prepare: puts what writers wrote in the form that is quickest to read, once for all readers; still tensors
+    [writers, batch, pos, width].
+    """
+
+    contract: Contract
+    prepare: Callable[[Sequence[Tensor]], Sequence[Tensor]] = list
+
+
+BACKENDS = {
+    "matmul": Backend(contract_matmul, side_by_side),
+    "reference": Backend(contract_reference),
+    "triton": Backend(_contract_triton),
 }
 
 

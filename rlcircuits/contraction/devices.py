@@ -26,13 +26,22 @@ def runs_kernels(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda" and tensor.dtype in KERNEL_DTYPES and has_triton()
 
 
-def working_bytes(device: torch.device) -> int:
-    """Bytes that tensors which are made, or held back, for a contraction may take at a time on ``device``.
+def held_bytes(device: torch.device) -> int:
+    """Bytes that readers' gradients may take on ``device`` while they are held back."""
+    return 2**28 if device.type != "cuda" else _share(device)
 
-    On the CPU 0, the least that does the work: larger groups were not faster there.
-    """
-    if device.type != "cuda":
-        return 0
+
+def window_bytes(device: torch.device) -> int:
+    """Bytes that the tensors of one contraction may take: on the CPU, what its caches hold about."""
+    return 2**25 if device.type != "cuda" else _share(device)
+
+
+def readers_at_a_time(device: torch.device) -> int:
+    """Readers of one contraction at least: on the CPU about a block's heads, on CUDA the kernel's largest tile."""
+    return 16 if device.type != "cuda" else 128
+
+
+def _share(device: torch.device) -> int:
     return int(SHARE * torch.cuda.get_device_properties(device).total_memory)
 
 

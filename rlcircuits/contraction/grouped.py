@@ -1,34 +1,49 @@
-"""Contract readers in groups while the backward goes on, so that their gradients need not all be kept."""
+"""Contract readers in groups, window by window, so that neither all of their gradients nor all heads are ever made."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rlcircuits.contraction import Contract
-from rlcircuits.contraction.devices import sent, working_bytes
+from rlcircuits.contraction import Backend
+from rlcircuits.contraction.devices import held_bytes, readers_at_a_time, sent, window_bytes
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.felt import Readers
 from rlcircuits.graph import EdgeGraph
-from rlcircuits.readers import Felt
+from rlcircuits.windows import Window, windows
 from rlcircuits.writers import Writers
 
-# The writers are read once a group of readers, and the group's gradients are held in memory.
-READERS_AT_A_TIME = 16
+
+@dataclass(frozen=True)
+class Rectangle:
+    """What is contracted, [batch, positions] of ``width`` features of ``itemsize`` bytes."""
+
+    batch: int
+    positions: int
+    width: int
+    itemsize: int
+
+    def windows(self, nodes: int, nbytes: int) -> Iterator[Window]:
+        """Windows in which tensors of so many nodes take at most so many bytes, if a token's do."""
+        return windows(self.batch, self.positions, nbytes // (nodes * self.width * self.itemsize))
 
 
 class GroupedContraction:
-    """Takes readers' gradients as the backward makes them and fills the score matrix group by group."""
+    """Takes readers' gradients as the backward makes them and fills the score matrix group by group.
 
-    def __init__(self, graph: EdgeGraph, contract: Contract) -> None:
+    What readers felt is held while the backward goes on and lets go of what the forward kept, as far as memory
+    allows: each time that it is contracted, the writers' heads are made anew.
+    """
+
+    def __init__(self, graph: EdgeGraph, backend: Backend, size: Rectangle) -> None:
         self._graph = graph
-        self._contract = contract
+        self._backend = backend
+        self._size = size
         self._writers: list[Writers] = []
-        # At head granularity one block's q, k and v heads at once: the writers' heads are made once a block.
-        heads = sum(name.startswith("attn.0.") for name in graph.readers)
-        self._group = max(READERS_AT_A_TIME, heads)
-        self._pending: list[Felt] = []
+        self._held: list[Readers] = []
         self._delivered: set[int] = set()
         self._values: Tensor | None = None
 
@@ -36,45 +51,61 @@ class GroupedContraction:
         """Say what the writers wrote; before the backward."""
         self._writers = sorted(writers, key=lambda w: w.indices.start)
 
-    def deliver(self, felt: Felt) -> None:
-        """Take what some readers felt; contract once a group is here."""
+    def deliver(self, readers: Readers) -> None:
+        """Take what some readers felt; contract once enough is held."""
         # A model split over devices: a group lies on one of them, to which the writers come.
-        if self._pending and self._pending[-1].grads.device != felt.grads.device:
-            self._contract_pending()
-        self._pending.append(felt)
-        self._delivered.update(felt.indices)
-        if self._enough():
-            self._contract_pending()
+        if self._held and self._held[-1].device != readers.device:
+            self._contract_held()
+        self._held.append(readers)
+        self._delivered.update(readers.indices)
+        if sum(held.nbytes for held in self._held) >= held_bytes(readers.device):
+            self._contract_held()
 
     def finish(self) -> Tensor:
         """Contract what is left. Returns scores [batch, writers, readers], 0 where there is no edge.
 
         Raises RLCircuitsError if no gradient reached a reader.
         """
-        if self._pending:
-            self._contract_pending()
+        if self._held:
+            self._contract_held()
         missing = [name for i, name in enumerate(self._graph.readers) if i not in self._delivered]
         if missing or self._values is None:
             raise RLCircuitsError(f"no gradient reached reader {missing[0]}: the model's output does not depend on it")
         return self._values
 
-    def _enough(self) -> bool:
-        """Whether the readers at hand are a group. Larger ones read the writers less often, where memory allows it."""
-        if sum(len(felt.indices) for felt in self._pending) < self._group:
-            return False
-        return sum(felt.grads.nbytes for felt in self._pending) >= working_bytes(self._pending[0].grads.device)
-
-    def _contract_pending(self) -> None:
-        readers, self._pending = self._pending, []
-        seen = self._graph.mask[:, _indices(readers)].any(dim=1)
+    def _contract_held(self) -> None:
+        held, self._held = self._held, []
+        device = held[0].device
+        seen = self._graph.mask[:, _indices(held)].any(dim=1)
         writers = [w for w in self._writers if bool(seen[w.indices.start])]
-        rows, columns = torch.tensor(_indices(writers))[:, None], torch.tensor(_indices(readers))
-        scores = self._contract(writers, readers, self._graph.mask[rows, columns])
+        rows = torch.tensor(_indices(writers))[:, None]
+        groups = _grouped(held, readers_at_a_time(device))
+        nodes = len(rows) + max(len(_indices(group)) for group in groups)
+        for window in self._size.windows(nodes, window_bytes(device)):
+            written = self._backend.prepare([w.wrote(window).to(device) for w in writers])
+            for group in groups:
+                columns = torch.tensor(_indices(group))
+                felt = [readers.felt(window) for readers in group]
+                scores = self._backend.contract(written, felt, self._graph.mask[rows, columns])
+                self._add(window.sequences, rows, columns, scores)
+
+    def _add(self, sequences: slice, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
         if self._values is None:
-            self._values = scores.new_zeros(scores.shape[0], *self._graph.mask.shape)
+            self._values = scores.new_zeros(self._size.batch, *self._graph.mask.shape)
         device = self._values.device
-        self._values[:, sent(rows, device), sent(columns, device)] = scores.to(device)
+        # Indexing with a slice first gives a view, which indexing with tensors then adds to.
+        self._values[sequences][:, sent(rows, device), sent(columns, device)] += scores.to(device)
 
 
-def _indices(nodes: Sequence[Writers] | Sequence[Felt]) -> list[int]:
+def _grouped(readers: Sequence[Readers], size: int) -> list[list[Readers]]:
+    """Readers in groups, each the first that have ``size`` together."""
+    groups: list[list[Readers]] = [[]]
+    for some in readers:
+        if len(_indices(groups[-1])) >= size:
+            groups.append([])
+        groups[-1].append(some)
+    return groups
+
+
+def _indices(nodes: Sequence[Writers] | Sequence[Readers]) -> list[int]:
     return [i for node in nodes for i in node.indices]

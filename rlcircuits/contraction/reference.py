@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlcircuits.readers import Felt
-from rlcircuits.writers import Writers
+from rlcircuits.felt import Felt
 
 
-def contract_reference(writers: Sequence[Writers], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+def contract_reference(writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
     """−Σ_pos,width writes · grads on every edge.
 
     writers, readers: tensors [nodes, batch, pos, width] of any floating dtype. edges: bool [W, R], in their order.
@@ -24,7 +23,7 @@ def contract_reference(writers: Sequence[Writers], readers: Sequence[Felt], edge
             grads = felt.grads.double()
             for coefficients, direction in felt.less:
                 grads = grads - torch.einsum("rbt,btd->rbtd", coefficients.double(), direction.double())
-            row.append(-torch.einsum("wbtd,rbtd->bwr", writer.tensors().to(grads), grads))
+            row.append(-torch.einsum("wbtd,rbtd->bwr", writer.to(grads), grads))
         rows.append(torch.cat(row, dim=2))
     scores = torch.cat(rows, dim=1)
     return scores * edges.to(scores.device)

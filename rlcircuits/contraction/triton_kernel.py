@@ -6,7 +6,7 @@ the pieces are added (second stage). No atomics: the same inputs give the same b
 
 The phases, in order:
 
-1. ``contract_triton`` takes readers whose norms share directions together, and writers as memory allows.
+1. ``contract_triton`` takes readers whose norms share directions together.
 2. ``Places`` says where each node's tensor starts and how it strides, relative to one base address: tensors of
    separate allocations need no copy into one.
 3. ``_partial_scores`` (the kernel) runs for those tiles only that hold an edge.
@@ -27,10 +27,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent, working_bytes
+from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.readers import Felt
-from rlcircuits.writers import Writers
+from rlcircuits.felt import Felt
 
 # Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.
 _LOAD_BYTES = 16
@@ -64,7 +63,7 @@ class Tiles:
 
 
 def contract_triton(
-    writers: Sequence[Writers], readers: Sequence[Felt], edges: Tensor, tiles: Tiles | None = None
+    writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor, tiles: Tiles | None = None
 ) -> Tensor:
     """−Σ_pos,width writes · grads on every edge, with float32 accumulation.
 
@@ -76,17 +75,10 @@ def contract_triton(
     """
     device = readers[0].grads.device
     scores = torch.zeros(readers[0].grads.shape[1], *edges.shape, device=device)
-    columns = _spans(readers)
-    first_row = 0
     with current(device):
-        for chunk in _chunks(writers, readers[0].grads[0].nbytes, working_bytes(device)):
-            writes = [w.tensors().to(device) for w in chunk]
-            rows = torch.arange(first_row, first_row + sum(map(len, writes)))[:, None]
-            first_row += len(rows)
-            for felts, places in _by_directions(readers, columns):
-                if edges[rows, places].any():
-                    found = _contract(writes, felts, edges[rows, places], tiles)
-                    scores[:, sent(rows, device), sent(places, device)] = found
+        for felts, places in _by_directions(readers):
+            if edges[:, places].any():
+                scores[:, :, sent(places, device)] = _contract(list(writers), felts, edges[:, places], tiles)
     return scores
 
 
@@ -138,7 +130,10 @@ def _contract(writes: list[Tensor], felts: list[Felt], edges: Tensor, tiles: Til
     return partial.sum(0)
 
 
-@triton.jit  # type: ignore[untyped-decorator,misc]
+# Sizes that differ from launch to launch: a kernel is not compiled anew for each that is 1 or a multiple of 16.
+@triton.jit(  # type: ignore[untyped-decorator,misc]
+    do_not_specialize=["n_live", "n_batch", "n_positions", "n_writers", "n_readers"]
+)
 def _partial_scores(  # type: ignore[no-untyped-def]
     writes,
     grads,
@@ -277,35 +272,17 @@ def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:
     return live.to(torch.int32)
 
 
-def _chunks(writers: Sequence[Writers], node_bytes: int, budget: int) -> Iterator[list[Writers]]:
-    """Writers in lists of as many as could be made anew within the budget, at least one."""
-    chunk: list[Writers] = []
-    nodes = 0
-    for writer in writers:
-        if chunk and (nodes + len(writer.indices)) * node_bytes > budget:
-            yield chunk
-            chunk, nodes = [], 0
-        chunk.append(writer)
-        nodes += len(writer.indices)
-    yield chunk
-
-
-def _spans(readers: Sequence[Felt]) -> list[range]:
-    spans = []
+def _by_directions(readers: Sequence[Felt]) -> Iterator[tuple[list[Felt], Tensor]]:
+    """Readers whose ``less`` has the same directions, with their columns."""
+    groups: dict[tuple[int, ...], tuple[list[Felt], list[int]]] = {}
     first = 0
     for felt in readers:
-        spans.append(range(first, first + len(felt.indices)))
+        felts, columns = groups.setdefault(tuple(id(direction) for _, direction in felt.less), ([], []))
+        felts.append(felt)
+        columns.extend(range(first, first + len(felt.indices)))
         first += len(felt.indices)
-    return spans
-
-
-def _by_directions(readers: Sequence[Felt], columns: list[range]) -> Iterator[tuple[list[Felt], Tensor]]:
-    """Readers whose ``less`` has the same directions, with their columns."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index, felt in enumerate(readers):
-        groups.setdefault(tuple(id(direction) for _, direction in felt.less), []).append(index)
-    for members in groups.values():
-        yield [readers[i] for i in members], torch.tensor([column for i in members for column in columns[i]])
+    for felts, columns in groups.values():
+        yield felts, torch.tensor(columns)
 
 
 def _common_dtype(tensors: list[Tensor]) -> torch.dtype:

@@ -1,0 +1,47 @@
+"""What readers felt: the loss's gradient at the stream as each of them reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlcircuits.windows import Window
+
+
+@dataclass(frozen=True)
+class Felt:
+    """What consecutive readers felt: ∂ℓ/∂x_v = grads − Σ coefficients ⊗ direction.
+
+    grads: [len(indices), batch, pos, width]. less: pairs of coefficients [len(indices), batch, pos] and a
+    direction [batch, pos, width], the part of a norm's Jacobian that is cheaper to take off the scores.
+    """
+
+    indices: range
+    grads: Tensor
+    less: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Consecutive readers of the graph, with a way to make what they felt.
+
+    felt(window) is of the window. Heads' gradients are made only when they are contracted: kept are those at their
+    features, n_heads times smaller. nbytes: what is kept meanwhile. device: where.
+    """
+
+    indices: range
+    felt: Callable[[Window], Felt]
+    nbytes: int
+    device: torch.device
+
+
+def at_hand(first: int, grads: Tensor) -> Readers:
+    """Readers whose gradients [readers, batch, pos, width] are there as a whole."""
+    indices = range(first, first + len(grads))
+    return Readers(indices, lambda window: Felt(indices, window.of(grads)), grads.nbytes, grads.device)
+
+
+Deliver = Callable[[Readers], None]
