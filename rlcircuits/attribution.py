@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rlcircuits.capture import Recording, frozen, record, sequence_losses
+from rlcircuits.capture import frozen, recorded, sequence_losses
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
@@ -83,6 +83,7 @@ def attribute(
     *,
     corrupted: Sequence[AnswerSequence] | None = None,
     padding_side: PaddingSide = "right",
+    recompute: bool = False,
     progress: bool = False,
 ) -> EdgeScores:
     """Score every edge of the residual-stream graph for every sequence.
@@ -106,6 +107,8 @@ def attribute(
         corrupted: for each sequence another of the same prompt and answer lengths; o_u is then
             replaced by o_u(clean) − o_u(corrupted): patching instead of zero ablation.
         padding_side: ``right`` or ``left``; the scores do not depend on it, and right needs no mask.
+        recompute: gradient checkpointing, for long sequences: keep each block's input only and run the block
+            again in the backward. The same scores with less memory, for the time of one more forward.
         progress: show a progress bar on stderr.
 
     Returns scores in the order of ``sequences``. The model's parameters, hooks and modes are as
@@ -124,7 +127,14 @@ def attribute(
     with progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(sequences))
         for indices, scores, losses in attribute_batches(
-            checkpoint, sequences, plan, graph, name, corrupted=corrupted, padding_side=padding_side
+            checkpoint,
+            sequences,
+            plan,
+            graph,
+            name,
+            corrupted=corrupted,
+            padding_side=padding_side,
+            recompute=recompute,
         ):
             values[list(indices)] = scores
             loss[list(indices)] = losses
@@ -162,6 +172,7 @@ def attribute_batches(
     *,
     corrupted: Sequence[AnswerSequence] | None = None,
     padding_side: PaddingSide = "right",
+    recompute: bool = False,
 ) -> Generator[tuple[tuple[int, ...], Tensor, Tensor], None, None]:
     """Score batch after batch of ``plan``: the indices, scores [batch, W, R] and losses [batch], on the CPU.
 
@@ -181,7 +192,7 @@ def attribute_batches(
             batch = make_batch(sequences, indices, padding_side).to(checkpoint.device)
             other = None if corrupted is None else make_batch(corrupted, indices, padding_side).to(checkpoint.device)
             try:
-                scores, losses = _attribute_batch(checkpoint, graph, batch, other, backend)
+                scores, losses = _attribute_batch(checkpoint, graph, batch, other, backend, recompute)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
@@ -196,30 +207,33 @@ def attribute_batches(
 
 
 def _attribute_batch(
-    checkpoint: Checkpoint, graph: EdgeGraph, batch: Batch, corrupted: Batch | None, backend: str
+    checkpoint: Checkpoint, graph: EdgeGraph, batch: Batch, corrupted: Batch | None, backend: str, recompute: bool
 ) -> tuple[Tensor, Tensor]:
     """Scores [batch, W, R] and losses [batch], both on the CPU, of one batch."""
     model, parts = checkpoint.model, checkpoint.parts
-    baseline = None if corrupted is None else record(model, parts, graph, corrupted)
+    baseline = None
+    if corrupted is not None:
+        with recorded(model, parts, graph, corrupted) as recording:
+            baseline = recording.writers
     count, positions = batch.input_ids.shape
     size = Rectangle(count, positions, parts.width, _itemsize(checkpoint))
     contraction = GroupedContraction(graph, BACKENDS[backend], size)
-    recording = record(model, parts, graph, batch, deliver=contraction.deliver)
-    losses = sequence_losses(recording.logits, batch)
-    if bad := first_non_finite(batch, losses):
-        raise explain_non_finite(model, batch, f"{bad} has a non-finite loss")
-    contraction.set_writers(recording.writers if baseline is None else _differences(recording, baseline))
-    # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
-    torch.autograd.grad(losses.sum(), recording.entry)
+    with recorded(model, parts, graph, batch, deliver=contraction.deliver, recompute=recompute) as recording:
+        losses = sequence_losses(recording.logits, batch)
+        if bad := first_non_finite(batch, losses):
+            raise explain_non_finite(model, batch, f"{bad} has a non-finite loss")
+        contraction.set_writers(recording.writers if baseline is None else _differences(recording.writers, baseline))
+        # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
+        torch.autograd.grad(losses.sum(), recording.entry)
     scores = contraction.finish()
     if bad := first_non_finite(batch, scores.sum((1, 2))):
         raise explain_non_finite(model, batch, f"{bad} has a non-finite score")
     return scores.float().cpu(), losses.detach().float().cpu()
 
 
-def _differences(clean: Recording, corrupted: Recording) -> list[Writers]:
-    others = {writers.indices: writers for writers in corrupted.writers}
-    return [writers.minus(others[writers.indices]) for writers in clean.writers]
+def _differences(clean: Sequence[Writers], corrupted: Sequence[Writers]) -> list[Writers]:
+    others = {writers.indices: writers for writers in corrupted}
+    return [writers.minus(others[writers.indices]) for writers in clean]
 
 
 def _check_corrupted(sequences: Sequence[AnswerSequence], corrupted: Sequence[AnswerSequence]) -> None:

@@ -2,7 +2,7 @@
 
 The phases, in order:
 
-1. Forward (``record``). Hooks on the original model keep what each writer added to the residual
+1. Forward (``recorded``). Hooks on the original model keep what each writer added to the residual
    stream, and put one node of the autograd graph in place of each reader's norm. The stream itself
    flows on untouched. The unembedding sees the scored positions only.
 2. Loss (``sequence_losses``). Each sequence has its own loss; their sum gives every sequence its own
@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rlcircuits.architecture import Parts
 from rlcircuits.felt import Deliver
@@ -61,7 +63,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def record(
+@contextmanager
+def recorded(
     model: nn.Module,
     parts: Parts,
     graph: EdgeGraph,
@@ -69,11 +72,13 @@ def record(
     *,
     deliver: Deliver | None = None,
     keep_streams: bool = False,
-) -> Recording:
-    """Run the model on a batch and record it. The model's hooks are as before when this returns.
+    recompute: bool = False,
+) -> Iterator[Recording]:
+    """Run the model on a batch and record it; run the backward inside. The model's hooks are as before at the end.
 
     deliver: takes the readers' gradients when the backward is run. Without it the forward leaves no
-    graph and only the writers are kept. keep_streams: also keep what every sublayer reads.
+    graph and only the writers are kept. keep_streams: also keep what every sublayer reads. recompute: keep no more
+    of a block than its input, and run it again when the backward comes to it.
     """
     recording = Recording()
 
@@ -89,18 +94,37 @@ def record(
     def scored(hidden: Tensor) -> Tensor:
         return hidden[batch.rows.to(hidden.device), batch.columns.to(hidden.device)][None]
 
-    with ExitStack() as stack, torch.set_grad_enabled(deliver is not None):
-        hooks = Hooks(stack)
-        hooks.replace_input(parts.blocks[0].module, enter)
-        hook_writers(hooks, parts, graph, recording.writers)
-        if deliver is None:
-            hooks.replace_input(parts.unembedding, scored)
-        else:
-            hook_readers(hooks, stack, parts, graph, deliver, see)
-            final = Tap(hooks, parts.final_norm, lambda stream: see("logits", stream))
-            hook_input(hooks, parts.unembedding, final, len(graph.readers) - 1, deliver, then=scored)
-        recording.logits = forward_logits(model, batch)[0]
-    return recording
+    with ExitStack() as stack:
+        # A block that runs again writes nothing anew, but its readers are where they were.
+        with ExitStack() as forward_only, torch.set_grad_enabled(deliver is not None):
+            once = Hooks(forward_only)
+            once.replace_input(parts.blocks[0].module, enter)
+            hook_writers(once, parts, graph, recording.writers)
+            if deliver is None:
+                once.replace_input(parts.unembedding, scored)
+            else:
+                hooks = Hooks(stack)
+                hook_readers(hooks, stack, parts, graph, deliver, see)
+                final = Tap(hooks, parts.final_norm, lambda stream: see("logits", stream))
+                hook_input(hooks, parts.unembedding, final, len(graph.readers) - 1, deliver, then=scored)
+                if recompute:
+                    for block in parts.blocks:
+                        stack.enter_context(_recomputed(block.module))
+            recording.logits = forward_logits(model, batch)[0]
+        yield recording
+
+
+@contextmanager
+def _recomputed(module: nn.Module) -> Iterator[None]:
+    """Make the module's forward keep its input only, and run again in the backward."""
+    own = vars(module).get("forward")  # accelerate puts one there to move inputs between devices
+    module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def forward_logits(model: nn.Module, batch: Batch) -> Tensor:

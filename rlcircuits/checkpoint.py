@@ -16,7 +16,7 @@ from transformers.utils import logging
 from rlcircuits.adapters import find_base, is_adapter, merge
 from rlcircuits.architecture import Parts, find_parts
 from rlcircuits.bridge import is_bridge, unbridge
-from rlcircuits.capture import forward_logits, frozen, record, sequence_losses
+from rlcircuits.capture import forward_logits, frozen, recorded, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.folder import check_folder, first_line, has_tokenizer, load_tokenizer, local_folder
@@ -153,8 +153,10 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
     weight = next(iter(model.parameters()))
     batch = batch.to(model.get_input_embeddings().weight.device)  # type: ignore[operator]
     tolerance = _STREAM_TOLERANCE.get(weight.dtype, 5e-2)
-    with frozen(model):
-        found = record(model, parts, graph, batch, deliver=lambda felt: None, keep_streams=True)
+    with (
+        frozen(model),
+        recorded(model, parts, graph, batch, deliver=lambda readers: None, keep_streams=True) as found,
+    ):
         losses = sequence_losses(found.logits, batch)
         if first_non_finite(batch, losses):
             raise explain_non_finite(
@@ -171,6 +173,7 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
             total = sum(tensor.to(stream.device) for u, tensor in written.items() if graph.mask[u, reader])
             _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
         (ours,) = torch.autograd.grad(losses.sum(), found.entry)
+    with frozen(model):
         plain = plain_gradient(model, parts, batch)
     _agree(ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own")
 

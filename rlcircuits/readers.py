@@ -30,15 +30,16 @@ _NO_NORM = Linearised(lambda grad: grad)
 class Tap:
     """Where a sublayer takes from the stream: before its norm, or directly where it has none.
 
-    see: shown the stream as it is read, [batch, pos, width], out of the graph.
+    see: shown the stream as it is read, [batch, pos, width], out of the graph. nodes: how many read through it.
     """
 
-    def __init__(self, hooks: Hooks, norm: Norm | None, see: Callable[[Tensor], None]) -> None:
+    def __init__(self, hooks: Hooks, norm: Norm | None, see: Callable[[Tensor], None], nodes: int = 1) -> None:
         self._norm = norm
         self._see = see
+        self._nodes = nodes
         self._stream: Tensor | None = None
-        self._joined = 0
         self._linearised: Linearised | None = None
+        self._joined = self._carried = 0
         if norm is not None:
             hooks.replace_input(norm.module, self._leave_graph)
 
@@ -48,17 +49,21 @@ class Tap:
 
     def join(self, computed: Tensor, backward: NodeBackward) -> Tensor:
         """Put ``computed``, made from the sublayer's input outside the graph, back into the graph."""
-        assert self._stream is not None, "a sublayer ran before its norm"
-        self._joined += 1
-        return _Node.apply(self._stream, computed, self, backward)  # type: ignore[no-any-return, no-untyped-call]
+        stream = self._stream
+        assert stream is not None, "a sublayer ran before its norm"
+        self._joined = (self._joined + 1) % self._nodes
+        if self._joined == 0:  # the graph has it from here on
+            self._stream = None
+        return _Node.apply(stream, computed, self, backward)  # type: ignore[no-any-return, no-untyped-call]
 
     def carry(self, stream: Tensor, backward: NodeBackward, grad: Tensor) -> Tensor:
         """Run one node's backward. The norm is linearised once for all nodes that read through it."""
         if self._linearised is None:
             self._linearised = _NO_NORM if self._norm is None else self._norm.linearise(stream)
-        linearised, self._joined = self._linearised, self._joined - 1
-        if self._joined == 0:  # the stream is not needed any more, so its memory goes back while the backward runs
-            self._linearised = self._stream = None
+        linearised = self._linearised
+        self._carried = (self._carried + 1) % self._nodes
+        if self._carried == 0:
+            self._linearised = None
         return backward(grad, linearised)
 
     def _leave_graph(self, hidden: Tensor) -> Tensor:
@@ -95,7 +100,7 @@ def hook_readers(
     group = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
     copies = {"q": 1, "k": group, "v": group}
     for layer, block in enumerate(parts.blocks):
-        attention = Tap(hooks, block.attention_norm, _named(see, f"attn.{layer}"))
+        attention = Tap(hooks, block.attention_norm, _named(see, f"attn.{layer}"), len(block.projections))
         if group > 1:
             stack.enter_context(_ungrouped(block.attention, parts))
         for projection in block.projections:

@@ -152,6 +152,15 @@ def test_windows_of_one_token_change_nothing(name: str, granularity: str, side: 
     assert relative_error(apart.values, whole.values) < TOLERANCE
 
 
+@pytest.mark.parametrize(("name", "granularity"), CASES)
+def test_recomputed_blocks_give_the_same_scores(name: str, granularity: str) -> None:
+    model = build(name, seed=3)
+    before = state_of(model)
+    found = attribute(model, fixed_sequences(), granularity, recompute=True)
+    assert state_of(model) == before
+    assert torch.equal(found.values, attribute(model, fixed_sequences(), granularity).values)
+
+
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
 def test_a_batchs_memory_is_given_back_without_the_garbage_collector(granularity: str) -> None:
     model = build("llama", seed=5)
@@ -184,7 +193,9 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 
 def state_of(model: Any) -> Any:
     """Everything a capture could leave behind."""
-    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for m in model.modules()]
+    hooks = [
+        (len(m._forward_hooks), len(m._forward_pre_hooks), m.training, "forward" in vars(m)) for m in model.modules()
+    ]
     numbers = [getattr(m, "num_key_value_groups", None) for m in model.modules()]
     return hooks, numbers, [(p.requires_grad, p.grad is None) for p in model.parameters()]
 

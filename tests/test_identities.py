@@ -14,7 +14,7 @@ from tiny_models import build
 
 from rlcircuits import AnswerSequence, attribute
 from rlcircuits.architecture import find_parts
-from rlcircuits.capture import frozen, record, sequence_losses
+from rlcircuits.capture import frozen, recorded, sequence_losses
 from rlcircuits.contraction import BACKENDS
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.graph import build_graph
@@ -116,8 +116,7 @@ def test_5_scaling_the_loss_scales_the_scores(name: str, batch: list[AnswerSeque
     for c in (1.0, factor):
         size = Rectangle(*rectangle.input_ids.shape, parts.width, itemsize=4)
         contraction = GroupedContraction(graph, BACKENDS["reference"], size)
-        with frozen(model):
-            recording = record(model, parts, graph, rectangle, deliver=contraction.deliver)
+        with frozen(model), recorded(model, parts, graph, rectangle, deliver=contraction.deliver) as recording:
             contraction.set_writers(recording.writers)
             torch.autograd.grad(c * sequence_losses(recording.logits, rectangle).sum(), recording.entry)
         scaled.append(contraction.finish())
