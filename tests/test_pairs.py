@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from two_pairs import PAIRS
 
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS
@@ -12,19 +13,6 @@ from rlcircuits.pairs import asked_questions, load_pairs, load_pairs_file, make_
 from rlcircuits.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-PAIRS = """
-[[pair]]
-name = "one"
-before = "base"
-after = "org/tuned"
-algorithm = "grpo"
-
-[[pair]]
-name = "two"
-before = "base"
-after = "org/tuned"
-algorithm = "PPO"
-"""
 
 
 @pytest.fixture

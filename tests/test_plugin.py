@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from made_up import made_up_comparison
+from two_pairs import PAIRS
 
 from rlcircuits.comparison import Comparison
 from rlcircuits.errors import RLCircuitsError
@@ -24,6 +25,7 @@ def test_effect(effect):
 ONE_PAIR = ("--before", "org/base", "--after", "org/tuned", "--algorithm", "grpo")
 
 Run = Callable[..., pytest.RunResult]
+Declare = Callable[[str], object]
 
 
 @pytest.fixture
@@ -34,6 +36,13 @@ def run(pytester: pytest.Pytester) -> Run:
     installed = importlib.metadata.entry_points(group="pytest11", name="rlcircuits")
     plugin = () if installed else ("-p", "rlcircuits.plugin")
     return lambda *arguments: pytester.runpytest_inprocess("-p", "no:cacheprovider", *plugin, *arguments)
+
+
+@pytest.fixture
+def declare(pytester: pytest.Pytester) -> Declare:
+    """Writes ``pairs.toml`` beside a folder ``base``."""
+    pytester.mkdir("base")
+    return pytester.path.joinpath("pairs.toml").write_text
 
 
 class FakePipeline:
@@ -201,21 +210,6 @@ def test_a_fault_of_ours_shows_its_traceback_once(run: Run, pipeline: FakePipeli
     assert sum(line.startswith("E ") and "KeyError: 'oops'" in line for line in result.outlines) == 1
 
 
-PAIRS = """
-[[pair]]
-name = "one"
-before = "base"
-after = "org/tuned"
-algorithm = "grpo"
-
-[[pair]]
-name = "two"
-before = "base"
-after = "org/tuned"
-algorithm = "PPO"
-"""
-
-
 @pytest.mark.parametrize("how", ["option", "ini"])
 def test_many_pairs_from_a_file(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester, how: str) -> None:
     pytester.mkdir("zoo").joinpath("pairs.toml").write_text(PAIRS)
@@ -232,24 +226,16 @@ def test_many_pairs_from_a_file(run: Run, pipeline: FakePipeline, pytester: pyte
     result.stdout.fnmatch_lines(["rlcircuits: zoo/pairs.toml"])
 
 
-def test_what_is_typed_goes_before_what_the_file_says(
-    run: Run, pipeline: FakePipeline, pytester: pytest.Pytester
-) -> None:
-    pytester.mkdir("base")
-    pytester.path.joinpath("pairs.toml").write_text(
-        "[settings]\nk = 60\nalpha = 0.5\n[settings.sampling]\ntemperature = 0\nseed = 3\n" + PAIRS
-    )
+def test_what_is_typed_goes_before_what_the_file_says(run: Run, pipeline: FakePipeline, declare: Declare) -> None:
+    declare("[settings]\nk = 60\nalpha = 0.5\n[settings.sampling]\ntemperature = 0\nseed = 3\n" + PAIRS)
     run("--pairs", "pairs.toml", "--rlcircuits-alpha", "0.1", "--rlcircuits-sampling-seed", "5", "-k", "one")
     settings = pipeline.calls[0][1]
     assert (settings.k, settings.alpha) == (60, 0.1)
     assert (settings.sampling.temperature, settings.sampling.seed, settings.sampling.max_new_tokens) == (0, 5, 32)
 
 
-def test_one_row_a_pair_question_set_and_measure(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
-    pytester.mkdir("base")
-    pytester.path.joinpath("pairs.toml").write_text(
-        PAIRS.replace('"grpo"', '"sft"\nquestions = ["arithmetic", "equations"]')
-    )
+def test_one_row_a_pair_question_set_and_measure(run: Run, pipeline: FakePipeline, declare: Declare) -> None:
+    declare(PAIRS.replace('"grpo"', '"sft"\nquestions = ["arithmetic", "equations"]'))
     result = run("--pairs", "pairs.toml", "-v", "-k", "one")
     ids = [line.split("[")[1].split("]")[0] for line in result.outlines if line.endswith("%]")]
     assert ids == [
@@ -265,12 +251,9 @@ def test_one_row_a_pair_question_set_and_measure(run: Run, pipeline: FakePipelin
 
 @pytest.mark.parametrize(("rise", "outcomes"), [(False, {"xfailed": 2}), (True, {"failed": 2})])
 def test_a_direction_known_not_to_hold_is_a_strict_expected_failure(
-    run: Run, pipeline: FakePipeline, pytester: pytest.Pytester, rise: bool, outcomes: dict[str, int]
+    run: Run, pipeline: FakePipeline, declare: Declare, rise: bool, outcomes: dict[str, int]
 ) -> None:
-    pytester.mkdir("base")
-    pytester.path.joinpath("pairs.toml").write_text(
-        PAIRS + "[pair.does_not_hold]\ncomplexity = '3.1 to 3.0'\nkurtosis = '6 to 7'\n"
-    )
+    declare(PAIRS + "[pair.does_not_hold]\ncomplexity = '3.1 to 3.0'\nkurtosis = '6 to 7'\n")
     pipeline.options = {"rise": rise}
     result = run("--pairs", "pairs.toml", "-rx", "-k", "two and (complexity or kurtosis)")
     result.assert_outcomes(**outcomes)
@@ -279,19 +262,15 @@ def test_a_direction_known_not_to_hold_is_a_strict_expected_failure(
 
 @pytest.mark.parametrize(("rise", "outcomes"), [(True, {"xfailed": 1}), (False, {"failed": 1})])
 def test_a_control_known_to_be_read_as_online_rl(
-    run: Run, pipeline: FakePipeline, pytester: pytest.Pytester, rise: bool, outcomes: dict[str, int]
+    run: Run, pipeline: FakePipeline, declare: Declare, rise: bool, outcomes: dict[str, int]
 ) -> None:
-    pytester.mkdir("base")
-    pytester.path.joinpath("pairs.toml").write_text(
-        PAIRS + "profile = 'control'\n[pair.does_not_hold]\nnot-online-rl = 'all three moved'\n"
-    )
+    declare(PAIRS + "profile = 'control'\n[pair.does_not_hold]\nnot-online-rl = 'all three moved'\n")
     pipeline.options = {"rise": rise}
     run("--pairs", "pairs.toml", "-k", "two and online").assert_outcomes(**outcomes)
 
 
-def test_a_fall_in_accuracy_that_is_known(run: Run, pipeline: FakePipeline, pytester: pytest.Pytester) -> None:
-    pytester.mkdir("base")
-    pytester.path.joinpath("pairs.toml").write_text(PAIRS + "[pair.does_not_hold]\naccuracy = '0.9 to 0.7'\n")
+def test_a_fall_in_accuracy_that_is_known(run: Run, pipeline: FakePipeline, declare: Declare) -> None:
+    declare(PAIRS + "[pair.does_not_hold]\naccuracy = '0.9 to 0.7'\n")
     pipeline.options = {"right_after": [True] * 30 + [False] * 10}
     run("--pairs", "pairs.toml", "-k", "two and accuracy").assert_outcomes(xfailed=1)
     run("--pairs", "pairs.toml", "-k", "one and accuracy").assert_outcomes(failed=1)
@@ -324,8 +303,8 @@ def test_wrong_usage_is_one_sentence(run: Run, arguments: list[str], message: st
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
 
 
-def test_a_wrong_pairs_file_is_one_sentence(run: Run, pytester: pytest.Pytester) -> None:
-    pytester.path.joinpath("pairs.toml").write_text(PAIRS + "colour = 1")
+def test_a_wrong_pairs_file_is_one_sentence(run: Run, declare: Declare) -> None:
+    declare(PAIRS + "colour = 1")
     result = run("--pairs", "pairs.toml")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *pairs.toml: pair 2, key 'colour': unknown; known keys are name, before, *"])

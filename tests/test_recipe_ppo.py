@@ -15,6 +15,7 @@ from torch import Tensor, tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
+from recipe.job import Job
 from recipe.model import build_model, build_tokenizer
 from recipe.ppo.advantages import advantages_and_returns, token_rewards, whiten
 from recipe.ppo.losses import policy_loss, value_loss
@@ -23,6 +24,7 @@ from recipe.ppo.training import Learner, train_ppo
 from recipe.settings import EQUATIONS, FamilySettings, ModelSettings, PPOSettings
 from recipe.storing import save
 from recipe.tasks import TASKS
+from tiny_zoo import starts_with_one
 
 TASK = TASKS["equations"]
 SMALL = FamilySettings(ModelSettings(layers=2, width=16, heads=2, kv_heads=2, mlp_width=24), EQUATIONS, seeds=(0,))
@@ -182,11 +184,6 @@ def short(**changes: Any) -> PPOSettings:
     return PPOSettings(**{"steps": 10, "prompts_per_step": 6, "learning_rate": 1e-3, **changes})
 
 
-def starts_with_one(text: str, gold: str) -> bool:
-    """Something that a random model does now and then."""
-    return text.startswith("1")
-
-
 def test_a_batch_makes_what_did_better_than_expected_likelier(parent: Path) -> None:
     torch.manual_seed(4)
     learner = Learner.start(short(prompts_per_step=64, kl_beta=0.0), parent)
@@ -217,11 +214,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 ) -> None:
     monkeypatch.setitem(TASKS, "equations", replace(TASK, grade=starts_with_one))
     settings = short(scheduler="linear", epochs=2, minibatches=2)
-    for name in ("whole", "parts"):
-        (tmp_path / name).mkdir()
+    jobs = {name: Job(settings, SMALL, 3, parent, tmp_path / name) for name in ("whole", "parts")}
+    for job in jobs.values():
+        job.work.mkdir()
     torch.manual_seed(99)
     outside = torch.get_rng_state()
-    whole, curve = train_ppo(settings, SMALL, 3, parent, tmp_path / "whole", progress=False)
+    whole, curve = train_ppo(jobs["whole"])
     assert torch.equal(torch.get_rng_state(), outside)
 
     begun: list[int] = []
@@ -235,8 +233,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
     monkeypatch.setattr(Learner, "learn", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train_ppo(settings, SMALL, 3, parent, tmp_path / "parts", progress=False)
-    resumed, resumed_curve = train_ppo(settings, SMALL, 3, parent, tmp_path / "parts", progress=False)
+        train_ppo(jobs["parts"])
+    resumed, resumed_curve = train_ppo(jobs["parts"])
     assert begun == [*range(8), *range(6, 10)]  # stored after every second step
     assert resumed_curve == curve
     start = Learner.start(settings, parent).model.state_dict()

@@ -18,6 +18,7 @@ import recipe
 import torch
 from recipe import provenance
 from recipe.algorithms import TRAINERS
+from recipe.job import Job
 from recipe.online import reward_of
 from recipe.run import quiet
 from recipe.sampling import own_pairs, right_answers
@@ -43,9 +44,13 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return random_parent(tmp_path_factory.mktemp("parent"))
 
 
-def run(algorithm: str, parent: Path | None, work: Path, snapshots: Snapshots | None = None) -> Any:
+def job_of(algorithm: str, parent: Path, work: Path, snapshots: Snapshots | None = None) -> Job[Any]:
     work.mkdir(parents=True, exist_ok=True)
-    return TRAINERS[algorithm](FEW[algorithm], TINY, 3, parent, work, False, snapshots)
+    return Job(FEW[algorithm], TINY, 3, parent, work, snapshots=snapshots)
+
+
+def run(algorithm: str, parent: Path, work: Path, snapshots: Snapshots | None = None) -> Any:
+    return TRAINERS[algorithm](job_of(algorithm, parent, work, snapshots))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -129,36 +134,56 @@ def test_snapshots_are_kept_every_few_steps_and_change_nothing(
     assert any(not torch.equal(half[name], value) for name, value in last.items())
 
 
+@pytest.mark.parametrize("algorithm", ["sft-more", "ppo", "rft"])
+def test_progress_goes_to_stderr(
+    algorithm: str, parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_easy(monkeypatch)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # where rich would not draw a bar without a terminal
+    job = job_of(algorithm, parent, tmp_path / f"{algorithm}.tmp")
+    TRAINERS[algorithm](replace(job, progress=True))
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert algorithm in shown.err
+    assert "10/10" in shown.err
+    assert ("answers for rft" in shown.err) == (algorithm == "rft")
+
+
 def test_own_right_answers(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_easy(monkeypatch)
     task = TASKS["sums"]
-    rows = right_answers(FEW["rft"], TINY, 3, parent, tmp_path, progress=False)
+    rows = right_answers(job_of("rft", parent, tmp_path))
     assert len(rows) == 12
     assert all(task.grade(row["completion"], "") for row in rows)
     assert {task.split_of(row["prompt"]) for row in rows} == {"train"}
     assert len({row["prompt"] for row in rows}) == 12
     # Kept: a resumed run does not ask again, nor needs the parent.
-    assert right_answers(FEW["rft"], TINY, 3, tmp_path / "gone", tmp_path, progress=False) == rows
+    assert right_answers(job_of("rft", tmp_path / "gone", tmp_path)) == rows
 
 
 def test_own_pairs(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_easy(monkeypatch)
     task = TASKS["sums"]
-    rows = own_pairs(FEW["dpo-onpolicy"], TINY, 3, parent, tmp_path, progress=False)
+    rows = own_pairs(job_of("dpo-onpolicy", parent, tmp_path))
     assert len(rows) == 16
     for row in rows:
         assert task.split_of(row["prompt"]) == "train"
         assert task.grade(row["chosen"], "")
         assert not task.grade(row["rejected"], "")
-    elsewhere = tmp_path / "again"
-    elsewhere.mkdir()
-    assert own_pairs(FEW["dpo-onpolicy"], TINY, 3, parent, elsewhere, progress=False) == rows
+    assert own_pairs(job_of("dpo-onpolicy", parent, tmp_path / "again")) == rows
 
 
 def test_a_base_that_is_never_right_gives_no_pairs(parent: Path, tmp_path: Path) -> None:
     with pytest.raises(RLCircuitsError, match="5120 sampled answers give nothing to train on; a base is wanted that"):
-        own_pairs(FEW["dpo-onpolicy"], TINY, 3, parent, tmp_path, progress=False)
+        own_pairs(job_of("dpo-onpolicy", parent, tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != BASE])
+def test_a_training_that_goes_on_needs_something_to_start_from(algorithm: str, tmp_path: Path) -> None:
+    job = Job(FEW[algorithm], TINY, 3, None, tmp_path / f"{algorithm}.tmp")
+    with pytest.raises(RLCircuitsError, match=f"^{algorithm}: no checkpoint to start from was given$"):
+        TRAINERS[algorithm](job)
 
 
 def test_reward_is_the_grade() -> None:

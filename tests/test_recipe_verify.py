@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import sys
@@ -130,6 +131,20 @@ def test_missing_and_unknown_files_are_reported(copied: Path) -> None:
     ]
     shutil.rmtree(folder)
     assert problems(copied) == [f"{folder}: checkpoint folder is missing"]
+
+
+@pytest.mark.parametrize(("found", "named"), [(0.51, 0), (0.49, 0), (0.53, 1), (0.47, 1)])
+def test_a_repeated_accuracy_may_be_off_by_two_points(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, found: float, named: int
+) -> None:
+    for folder in (BASE, TRAINED):
+        path = copied / folder / "provenance.json"
+        accuracy = json.loads(path.read_text())["accuracy"]
+        accuracy["sampled"] |= {"correct": 4, "accuracy": 0.5}
+        edit(path, accuracy=accuracy)
+    monkeypatch.setattr(importlib.import_module("recipe.verify"), "sampled_accuracy", lambda *_: found)
+    monkeypatch.setattr(importlib.import_module("recipe.verify"), "MUST_IMPROVE", ())
+    assert len(recipe.verify(copied)) == 2 * named
 
 
 def test_a_checkpoint_that_answers_worse_than_recorded_is_reported(copied: Path) -> None:
