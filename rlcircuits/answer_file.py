@@ -3,14 +3,14 @@
 Answers are kept as token ids, because those are what is scored later; the text beside them is what was
 graded. On disk they are JSON lines: a header that says what was asked of whom and how, then one answer a
 line, in the order they were made. The header promises the number of answers, so that a file that was cut off
-is not taken for a whole one.
+is not taken for a whole one. With one answer a question nothing is written of samples, as before there were any.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,14 +31,15 @@ class Sampling:
 
     `temperature` 0 is greedy decoding; above 0 a token is drawn from softmax(logits / temperature),
     restricted to the smallest set of tokens whose probability reaches `top_p`. `seed` fixes the draws for a
-    given batch size. Nothing is taken over from a checkpoint's own generation settings, so that both of a
-    pair are asked alike.
+    given batch size. `n` answers are drawn to every question, independently; greedy ones would all be the same.
+    Nothing is taken over from a checkpoint's own generation settings, so that both of a pair are asked alike.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_new_tokens: int = 64
     seed: int = 42
+    n: int = 1
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -49,11 +50,25 @@ class Sampling:
             raise RLCircuitsError(f"sampling max_new_tokens is {self.max_new_tokens}; at least 1 is wanted")
         if not 0 <= self.seed < 2**63:
             raise RLCircuitsError(f"sampling seed is {self.seed}; a number from 0 to 2**63 - 1 is wanted")
+        if self.n < 1:
+            raise RLCircuitsError(f"sampling n is {self.n}; at least 1 answer to every question is wanted")
+        if self.n > 1 and self.temperature == 0:
+            raise RLCircuitsError(
+                f"sampling n is {self.n} at temperature 0, where all answers to a question are the same; n = 1 or a "
+                f"temperature above 0 is wanted"
+            )
+
+    def __repr__(self) -> str:
+        return f"Sampling({', '.join(f'{name}={value!r}' for name, value in self.table().items())})"
+
+    def table(self) -> dict[str, int | float]:
+        """The fields by name, `n` only where it is not 1: what was kept before there was an `n` is found again."""
+        return {name: value for name, value in asdict(self).items() if name != "n" or value != 1}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer to one question.
+    """One answer to one question, the `sample`-th (from 0) of those that were drawn.
 
     `prompt_ids` and `answer_ids` are what the model saw and wrote, without padding; the end token is among
     `answer_ids` when it was written, and then `finished` is True. `text` is the answer decoded without
@@ -67,6 +82,7 @@ class Answer:
     correct: bool
     finished: bool
     problem: str | None = None
+    sample: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,7 @@ _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 @dataclass(frozen=True)
 class Answers:
-    """Every answer of one checkpoint to one question set, in the question set's order."""
+    """Every answer of one checkpoint to one question set: in the question set's order, then in the samples'."""
 
     model: str
     question_set: str
@@ -140,7 +156,8 @@ class Answers:
         header = Header(
             FORMAT, VERSION, self.model, self.question_set, self.split, self.sampling, count, self.prompting
         )
-        lines = [header_line(header), *(answer_line(Line.of(item, place)) for place, item in enumerate(self.items))]
+        places = {name: place for place, name in enumerate(dict.fromkeys(item.question_id for item in self.items))}
+        lines = [header_line(header), *(answer_line(Line.of(item, places[item.question_id])) for item in self.items)]
         write_whole(path, lambda partial: _written(partial, lines))
 
     @classmethod
@@ -158,7 +175,7 @@ class Answers:
         if lines == [""]:
             raise RLCircuitsError(f"{path}:1: file is empty; a header line is wanted")
         header = parse_header(path, lines[0])
-        found = parse_answers(path, lines[1:])
+        found = parse_answers(path, lines[1:], header.sampling.n)
         if len(found) != header.count:
             raise RLCircuitsError(
                 f"{path}:{len(lines)}: file ends after {len(found)} answers; its header promises {header.count}"
@@ -168,17 +185,17 @@ class Answers:
 
 def header_line(header: Header) -> bytes:
     """The header as a line of the file."""
-    return _HEADER.dump_json(header) + b"\n"
+    return _HEADER.dump_json(header, exclude={"sampling": {"n"}} if header.sampling.n == 1 else None) + b"\n"
 
 
 def answer_line(line: Line) -> bytes:
     """An answer as a line of the file."""
-    return _LINE.dump_json(line) + b"\n"
+    return _LINE.dump_json(line, exclude={"sample"} if line.sample == 0 else None) + b"\n"
 
 
 def answers_from(header: Header, lines: Iterable[Line]) -> Answers:
     """The answers of a file, from the order they were made in to the question set's."""
-    items = sorted(lines, key=lambda line: -1 if line.place is None else line.place)
+    items = sorted(lines, key=lambda line: (-1, 0) if line.place is None else (line.place, line.sample))
     return Answers(
         header.model,
         header.question_set,
@@ -199,17 +216,24 @@ def parse_header(path: Path, line: str | bytes) -> Header:
     return header
 
 
-def parse_answers(path: Path, lines: Iterable[str | bytes]) -> list[Line]:
-    """Read the lines after the header. Raises RLCircuitsError for a malformed one or a question twice."""
+def parse_answers(path: Path, lines: Iterable[str | bytes], n: int) -> list[Line]:
+    """Read the lines after the header, with `n` answers a question.
+
+    Raises RLCircuitsError for a malformed one, an answer twice, or a sample that is none of n.
+    """
     found: list[Line] = []
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, int], int] = {}
     for number, line in enumerate(lines, start=2):
         item = parse_line(_LINE, path, number, line)
-        if item.question_id in seen:
+        if not 0 <= item.sample < n:
+            raise RLCircuitsError(f"{path}:{number}: field 'sample' is {item.sample}; 0 to {n - 1} is wanted")
+        answer = (item.question_id, item.sample)
+        if answer in seen:
+            which = f"sample {item.sample} of " if n > 1 else ""
             raise RLCircuitsError(
-                f"{path}:{number}: question {item.question_id!r} was already answered on line {seen[item.question_id]}"
+                f"{path}:{number}: {which}question {item.question_id!r} was already answered on line {seen[answer]}"
             )
-        seen[item.question_id] = number
+        seen[answer] = number
         found.append(item)
     return found
 

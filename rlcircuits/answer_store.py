@@ -44,12 +44,12 @@ def store_path(store: Path, header: Header) -> Path:
 
 
 @contextmanager
-def answer_log(store: Path | None, header: Header, order: Sequence[int]) -> Iterator[AnswerLog]:
+def answer_log(store: Path | None, header: Header, order: Sequence[tuple[int, int]]) -> Iterator[AnswerLog]:
     """Open the answers with this header, or begin them; without a ``store`` nothing is kept.
 
-    order: places in the question set, in the order the answers are made. One process writes at a time; a
-    finished file is only read. Raises RLCircuitsError for a file that another process writes, that is damaged,
-    or that belongs to other settings.
+    order: each answer's question's place in the question set and its sample, in the order the answers are made.
+    One process writes at a time; a finished file is only read. Raises RLCircuitsError for a file that another
+    process writes, that is damaged, or that belongs to other settings.
     """
     if store is None:
         yield AnswerLog(None, [])
@@ -65,7 +65,7 @@ def answer_log(store: Path | None, header: Header, order: Sequence[int]) -> Iter
         yield AnswerLog(path, kept)
 
 
-def _kept(path: Path, header: Header, order: Sequence[int]) -> list[Line]:
+def _kept(path: Path, header: Header, order: Sequence[tuple[int, int]]) -> list[Line]:
     """The answers of whole batches in the file, checked against what is to be made."""
     lines = _whole_lines(path)
     if not lines:
@@ -76,10 +76,11 @@ def _kept(path: Path, header: Header, order: Sequence[int]) -> list[Line]:
     if count < len(order):
         assert header.batch_size is not None, "a stored file has batches"
         count -= count % header.batch_size
-    found = parse_answers(path, lines[1 : 1 + count])
-    for number, (line, place) in enumerate(zip(found, order, strict=False), start=2):
-        if line.place != place:
-            raise RLCircuitsError(f"{path}:{number}: field 'place' is {line.place}; {place} is wanted")
+    found = parse_answers(path, lines[1 : 1 + count], header.sampling.n)
+    for number, (line, (place, sample)) in enumerate(zip(found, order, strict=False), start=2):
+        for field, value, wanted in (("place", line.place, place), ("sample", line.sample, sample)):
+            if value != wanted:
+                raise RLCircuitsError(f"{path}:{number}: field {field!r} is {value}; {wanted} is wanted")
     if count > len(order):
         raise RLCircuitsError(f"{path}:{len(order) + 2}: there are {count} answers; {len(order)} are wanted")
     return found

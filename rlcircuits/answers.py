@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def answer_questions(
     prompting: Prompting | None = None,
     store: str | Path | None = None,
 ) -> Answers:
-    """Give one answer to every question, in batches of like prompt length, then grade it.
+    """Give `sampling.n` answers to every question, in batches of like prompt length, then grade them.
 
     The same weights, prompts, sampling, engine and batch size give the same answers on one device; the global
     random state is left as it was.
@@ -45,7 +45,7 @@ def answer_questions(
         model: a checkpoint, or a source of one, which is loaded only if there is something to answer.
         questions: what to ask, and how answers are graded.
         sampling: how answers are drawn; by default ``Sampling()``.
-        batch_size: questions answered at once.
+        batch_size: answers written at once.
         progress: show a progress bar on stderr, with tokens a second and the time left.
         engine: ``transformers``, or ``vllm`` where it is installed.
         prompting: how a question becomes a prompt; by default ``Prompting()``.
@@ -77,7 +77,7 @@ def answer_questions(
         question_set=questions.name,
         split=questions.split,
         sampling=replace(sampling),
-        count=len(prompts),
+        count=len(prompts) * sampling.n,
         prompting=prompting.used(tokenizer),
         engine=engine,
         batch_size=batch_size,
@@ -86,7 +86,8 @@ def answer_questions(
         header = replace(header, key=_key(header, source, questions, prompts))
 
     # Neighbours of one length waste no padding; the longest first shows a lack of memory at once.
-    order = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
+    places = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
+    order = [(place, sample) for place in places for sample in range(sampling.n)]
     with answer_log(None if store is None else Path(store), header, order) as log:
         if len(log.lines) < len(order):
             writer = open_engine(engine, model)
@@ -100,7 +101,7 @@ def _answer_rest(
     log: AnswerLog,
     questions: QuestionSet,
     prompts: Sequence[tuple[int, ...]],
-    order: Sequence[int],
+    order: Sequence[tuple[int, int]],
     header: Header,
     tokenizer: Any,
     progress: bool,
@@ -112,27 +113,47 @@ def _answer_rest(
         task = bar.add_task(questions.name, total=len(order), completed=len(log.lines), rate="")
         tokens = 0
         for start in range(len(log.lines), len(order), header.batch_size):
-            places = order[start : start + header.batch_size]
+            batch = order[start : start + header.batch_size]
             seed = _batch_seed(header.sampling.seed, start // header.batch_size)
-            asked = [prompts[place] for place in places]
-            completions = writer.complete(asked, header.sampling, seed)
-            log.append(graded(questions, list(zip(places, asked, completions, strict=True)), tokenizer))
+            completions = writer.complete([prompts[place] for place, _ in batch], header.sampling, seed)
+            made = [
+                Made(place, sample, prompts[place], completion)
+                for (place, sample), completion in zip(batch, completions, strict=True)
+            ]
+            log.append(graded(questions, made, tokenizer))
             tokens += sum(len(completion.ids) for completion in completions)
             elapsed = bar.tasks[task].elapsed
-            bar.update(task, advance=len(places), rate=f"{tokens / elapsed:,.0f} tokens/s" if elapsed else "")
+            bar.update(task, advance=len(batch), rate=f"{tokens / elapsed:,.0f} tokens/s" if elapsed else "")
 
 
-def graded(
-    questions: QuestionSet, asked: Sequence[tuple[int, tuple[int, ...], Completion]], tokenizer: Any
-) -> list[Line]:
-    """Decode and grade completions; ``asked`` has each one's question's place in the set, its prompt and itself."""
+@dataclass(frozen=True)
+class Made:
+    """A completion, not yet graded: its question's place in the set, which sample it is, and its prompt."""
+
+    place: int
+    sample: int
+    prompt: tuple[int, ...]
+    completion: Completion
+
+
+def graded(questions: QuestionSet, made: Sequence[Made], tokenizer: Any) -> list[Line]:
+    """Decode and grade completions."""
     lines = []
-    for place, prompt, completion in asked:
-        question = questions.questions[place]
-        text = tokenizer.decode(completion.ids, skip_special_tokens=True)
+    for one in made:
+        question = questions.questions[one.place]
+        text = tokenizer.decode(one.completion.ids, skip_special_tokens=True)
         grade = grade_answer(questions.grade, text, question.gold)
-        answer = Answer(question.id, prompt, completion.ids, text, grade.correct, completion.finished, grade.problem)
-        lines.append(Line.of(answer, place))
+        answer = Answer(
+            question.id,
+            one.prompt,
+            one.completion.ids,
+            text,
+            grade.correct,
+            one.completion.finished,
+            grade.problem,
+            one.sample,
+        )
+        lines.append(Line.of(answer, one.place))
     return lines
 
 
@@ -147,7 +168,7 @@ def _key(header: Header, source: Source, questions: QuestionSet, prompts: Sequen
             "set": [questions.name, questions.split],
             "asked": [[q.id, q.gold, prompt] for q, prompt in zip(questions.questions, prompts, strict=True)],
             "grader": f"{grader.__module__}:{name}",
-            "sampling": asdict(header.sampling),
+            "sampling": header.sampling.table(),
             "prompting": header.prompting.model_dump() if header.prompting else None,
             "engine": header.engine,
             "batch_size": header.batch_size,

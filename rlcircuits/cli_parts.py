@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
 
-_SAMPLING = ("temperature", "top_p", "max_new_tokens")
+_SAMPLING = ("temperature", "top_p", "max_new_tokens", "n")
 _PROMPTING = ("template", "system", "chat")
 _SETTINGS = (
     "k", "alpha", "balance", "min_questions", "score_on", "noise_draws", "question_count", "split", "engine",
@@ -40,12 +40,13 @@ def answer_options(parser: argparse.ArgumentParser) -> None:
     add("--top-p", type=float, help="of sampling (1)")
     add("--sampling-seed", type=int, metavar="SEED", help="(42)")
     add("--max-new-tokens", type=int, metavar="N", help="longest answer (32)")
+    add("--n", type=int, help="answers to every question, drawn or on each line of recorded ones (1)")
     add("--template", metavar="TEXT", help="what stands around a question, with {question} in it")
     add("--system", metavar="TEXT", help="system prompt")
     add("--few-shot", metavar="FILE", help="worked examples, put before each question as they are")
     add("--no-chat", dest="chat", action="store_false", default=None, help="leave the chat template aside")
     add("--engine", help="what generates answers: transformers or vllm (transformers)")
-    add("--batch-size", type=int, metavar="N", help="questions answered at once (64)")
+    add("--batch-size", type=int, metavar="N", help="answers written at once (64)")
 
 
 def graph_options(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,14 @@
 """Before and after on the same questions: what was measured of a pair, with its noise controls.
 
-Each metric gives one number a question and model; :mod:`rlcircuits.effects` makes effects of them. What the
-numbers should be is none of this module's business: see :mod:`rlcircuits.expectations`.
+Each metric gives one number a question and model, the mean over the question's answers where it has several;
+:mod:`rlcircuits.effects` makes effects of them. What the numbers should be is none of this module's business: see
+:mod:`rlcircuits.expectations`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class Control:
     answers: Answers
     paired: ControlPairing
     scores: EdgeScores | None
-    """Row i is of the pairing's question ``paired.places[i]``. None where there were too few to be scored."""
+    """Row i is beside the pairing's row ``paired.rows[i]``. None where there were too few to be scored."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ class Comparison:
         """Questions compared."""
         return len(self.question_ids)
 
+    @property
+    def n(self) -> int:
+        """Answers to every question."""
+        return int(self.sampling.get("n", 1))
+
 
 def compare(
     before: EdgeScores,
@@ -160,22 +166,23 @@ def compare(
     engine: str = "transformers",
     controls: Sequence[Control] = (),
 ) -> Comparison:
-    """Compare two checkpoints' scores (row i: question i of `pairing`) and answers.
+    """Compare two checkpoints' scores (row i: row i of `pairing`) and answers.
 
     `profile` says what the pair is held against; by default it is the algorithm's. `engine` generated the answers.
 
-    Raises RLCircuitsError where the two graphs differ, the scores are not of the pairing's questions, the
+    Raises RLCircuitsError where the two graphs differ, the scores are not of the pairing's rows, the
     answers share no question, or the algorithm has no profile and none is named.
     """
     check_same_graph(before, after)
-    wanted = len(pairing.question_ids)
+    wanted = len(pairing.places)
+    unit = "questions" if wanted == len(pairing.question_ids) else "pairs of answers"
     for side, scores in (("before", before), ("after", after)):
         if len(scores.values) != wanted:
             raise RLCircuitsError(
-                f"the {side} scores are of {len(scores.values)} sequences; the pairing has {wanted} questions"
+                f"the {side} scores are of {len(scores.values)} sequences; the pairing has {wanted} {unit}"
             )
     first, second = _all_metrics(before, after)
-    drawn = tuple(_control_effect(control, first) for control in controls)
+    drawn = tuple(_control_effect(control, first, pairing) for control in controls)
     return Comparison(
         name=name,
         before=before_answers.model,
@@ -186,7 +193,7 @@ def compare(
         split=before_answers.split,
         granularity=before.graph.granularity,
         engine=engine,
-        sampling=asdict(before_answers.sampling),
+        sampling=before_answers.sampling.table(),
         prompting=None if before_answers.prompting is None else before_answers.prompting.model_dump(),
         score_on=pairing.score_on,
         alpha=pairing.alpha,
@@ -198,10 +205,10 @@ def compare(
         dropped=dict(pairing.dropped_ids),
         note=_notes(pairing, drawn),
         accuracy=compare_accuracy(before_answers, after_answers),
-        effects=paired_effects(first, second),
+        effects=paired_effects(_by_question(first, pairing), _by_question(second, pairing)),
         controls=drawn,
-        by_reader_kind=_groups(metrics.intensity_by_reader_kind(before), metrics.intensity_by_reader_kind(after)),
-        by_layer_band=_groups(metrics.intensity_by_layer_band(before), metrics.intensity_by_layer_band(after)),
+        by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
+        by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
     )
 
 
@@ -215,13 +222,21 @@ def check_same_graph(before: EdgeScores, after: EdgeScores) -> None:
         )
 
 
-def _control_effect(control: Control, before: Mapping[str, Float64Array]) -> ControlEffect:
+def _control_effect(control: Control, before: Mapping[str, Float64Array], pairing: Pairing) -> ControlEffect:
+    """Both sides over the rows that the control has; `before` is of all rows of the pairing."""
     found = {}
     if control.scores is not None:
-        places = np.array(control.paired.places, dtype=np.intp)
+        rows = control.paired.rows
         noised = _control_metrics(control.scores)
-        found = shifts({metric: before[metric][places] for metric in noised}, noised)
-    return ControlEffect(control.draw, control.answers.accuracy, len(control.paired.places), found)
+        beside = {metric: before[metric][list(rows)] for metric in noised}
+        found = shifts(_by_question(beside, pairing, rows), _by_question(noised, pairing, rows))
+    return ControlEffect(control.draw, control.answers.accuracy, control.paired.k, found)
+
+
+def _by_question(
+    values: Mapping[str, Float64Array], pairing: Pairing, rows: Sequence[int] | None = None
+) -> dict[str, Float64Array]:
+    return {name: pairing.by_question(each, rows) for name, each in values.items()}
 
 
 def _notes(pairing: Pairing, controls: Sequence[ControlEffect]) -> str | None:
@@ -236,7 +251,7 @@ def _notes(pairing: Pairing, controls: Sequence[ControlEffect]) -> str | None:
 
 
 def _control_metrics(scores: EdgeScores) -> dict[str, Float64Array]:
-    """The metrics of :data:`CONTROL_METRICS`, [S] each."""
+    """The metrics of :data:`CONTROL_METRICS`, [rows] each."""
     return {
         "intensity": metrics.activation_intensity(scores),
         "complexity": metrics.information_complexity(scores),
@@ -247,7 +262,7 @@ def _control_metrics(scores: EdgeScores) -> dict[str, Float64Array]:
 
 
 def _all_metrics(before: EdgeScores, after: EdgeScores) -> tuple[dict[str, Float64Array], dict[str, Float64Array]]:
-    """Every metric of :data:`LABELS` for both, [K] each."""
+    """Every metric of :data:`LABELS` for both, [rows] each."""
     shared = (0.0, np.maximum(metrics.largest(before), metrics.largest(after)))
 
     def measure(scores: EdgeScores) -> dict[str, Float64Array]:
@@ -266,5 +281,8 @@ def _size(graph: EdgeGraph) -> str:
     return f"{len(graph.writers)} writers, {len(graph.readers)} readers, {graph.n_edges} edges"
 
 
-def _groups(before: dict[str, Float64Array], after: dict[str, Float64Array]) -> dict[str, Group]:
-    return {name: Group(float(before[name].mean()), float(after[name].mean())) for name in before}
+def _groups(
+    intensity: Callable[[EdgeScores], dict[str, Float64Array]], before: EdgeScores, after: EdgeScores, pairing: Pairing
+) -> dict[str, Group]:
+    ours, theirs = (_by_question(intensity(scores), pairing) for scores in (before, after))
+    return {name: Group(float(ours[name].mean()), float(theirs[name].mean())) for name in ours}

@@ -1,9 +1,10 @@
 """One measure before and after, question by question: its paired difference, tested and sized.
 
-The unit is the question. An effect is judged on the paired differences, after minus before, by Wilcoxon's
-signed-rank test (it stays calibrated at a few dozen questions, where normal-theory error bars do not), and
-sized by a bootstrap interval of the mean difference. Accuracy is compared over all the questions asked, by
-McNemar's exact test.
+The unit is the question, however often it was answered: answers to one question are not independent, so its value
+is the mean over them. An effect is judged on the paired differences, after minus before, by Wilcoxon's signed-rank
+test (it stays calibrated at a few dozen questions, where normal-theory error bars do not), and sized by a bootstrap
+interval of the mean difference. Accuracy is compared over all the questions asked, by the exact sign test, which is
+McNemar's where each was answered once.
 """
 
 from __future__ import annotations
@@ -93,12 +94,13 @@ class AccuracyEffect:
     before: float
     after: float
     asked: int
+    """Questions."""
     lost: int
-    """Right before, wrong after."""
+    """Questions whose share of right answers fell: with one answer each, right before and wrong after."""
     gained: int
-    """Wrong before, right after."""
+    """Questions whose share of right answers rose."""
     p_fall: float
-    """One-sided p of McNemar's exact test: accuracy fell."""
+    """One-sided p of the exact sign test on them (with one answer each McNemar's): accuracy fell."""
 
 
 def paired_effects(before: Mapping[str, Float64Array], after: Mapping[str, Float64Array]) -> dict[str, Effect]:
@@ -160,14 +162,17 @@ def signed_rank(difference: Float64Array, alternative: Alternative) -> float:
 
 
 def compare_accuracy(before: Answers, after: Answers) -> AccuracyEffect:
-    """Accuracy on every question both were asked, and McNemar's exact one-sided test for a fall."""
-    left = {item.question_id: item.correct for item in before.items}
-    right = {item.question_id: item.correct for item in after.items}
+    """Accuracy on every question both were asked, and the exact one-sided sign test for a fall.
+
+    With one answer to each question that is McNemar's test. With several, a question counts once, for the direction
+    in which its share of right answers went: by how much does not matter.
+    """
+    left, right = _shares_right(before), _shares_right(after)
     asked = [question for question in left if question in right]
     if not asked:
         raise RLCircuitsError("before and after answered no question in common; accuracy needs the same questions")
-    lost = sum(left[q] and not right[q] for q in asked)
-    gained = sum(right[q] and not left[q] for q in asked)
+    lost = sum(right[q] < left[q] for q in asked)
+    gained = sum(right[q] > left[q] for q in asked)
     fall = stats.binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue if lost + gained else 1.0
     return AccuracyEffect(
         before=sum(left[q] for q in asked) / len(asked),
@@ -177,6 +182,14 @@ def compare_accuracy(before: Answers, after: Answers) -> AccuracyEffect:
         gained=gained,
         p_fall=float(fall),
     )
+
+
+def _shares_right(answers: Answers) -> dict[str, float]:
+    """The share of right answers to each question."""
+    grades: dict[str, list[bool]] = {}
+    for item in answers.items:
+        grades.setdefault(item.question_id, []).append(item.correct)
+    return {question: sum(each) / len(each) for question, each in grades.items()}
 
 
 def mean_intervals(differences: Mapping[str, Float64Array]) -> dict[str, tuple[float, float]]:

@@ -47,8 +47,9 @@ ALPHA = 0.01
 """Level of each metric's one-sided Wilcoxon signed-rank test."""
 
 ACCURACY_LEVEL = 0.05
-"""Level of McNemar's one-sided test for a fall in accuracy. Looser than ALPHA, since here a small p is the
-bad news: the gate should notice damage early."""
+"""Level of the exact one-sided test for a fall in accuracy: McNemar's, or where questions have several answers each the
+sign test on their shares of right ones. Looser than ALPHA, since here a small p is the bad news: the gate should notice
+damage early."""
 
 ONLINE_RL: Mapping[str, Direction] = MappingProxyType({"intensity": "up", "complexity": "up", "kurtosis": "down"})
 """Where the paper saw the metrics go after online RL."""
@@ -292,12 +293,16 @@ def _judge_accuracy(comparison: Comparison) -> Finding:
     effect: AccuracyEffect = comparison.accuracy
     holds = not effect.p_fall < ACCURACY_LEVEL
     words = "did not fall" if holds else "fell"
+    if comparison.n == 1:
+        asked, moved, test = "", f"{effect.lost} lost, {effect.gained} gained", "McNemar"
+    else:
+        asked, test = f", {comparison.n} answers to each", "sign"
+        moved = f"the share of right ones fell on {effect.lost} and rose on {effect.gained}"
     message = "\n".join(
         [
             f"{comparison.name} ({comparison.algorithm}), accuracy: {words}",
-            f"  {effect.before:.3f} → {effect.after:.3f} on {effect.asked} questions:"
-            f" {effect.lost} lost, {effect.gained} gained",
-            f"  p = {effect.p_fall:.2g} (one-sided exact McNemar test for a fall, level {ACCURACY_LEVEL:g})",
+            f"  {effect.before:.3f} → {effect.after:.3f} on {effect.asked} questions{asked}: {moved}",
+            f"  p = {effect.p_fall:.2g} (one-sided exact {test} test for a fall, level {ACCURACY_LEVEL:g})",
         ]
     )
     return Finding(ACCURACY, None, effect.p_fall, holds, words, message)

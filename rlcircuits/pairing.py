@@ -10,6 +10,11 @@ Six steps, after arXiv 2509.21044 (the ranges in brackets are what its authors r
 5. and whose two lengths differ by at most `balance` x their mean (0.1, 0.5, 0.6);
 6. sample K questions with a fixed seed.
 
+With n answers to every question, before's sample j is paired with after's sample j, a matching that does not look at
+the answers. The steps are then of these pairs of answers, and a question is kept as long as one of its pairs is. A
+question counts once: in the funnel, and in ref, by the mean lengths of its pairs that are left. Of the K questions all
+pairs that are left are scored, and a question's value is the mean over them (:meth:`Pairing.by_question`).
+
 The answers are then cut to the first T_cut = max(⌊alpha · ref⌋, 1) tokens (alpha 0.03 to 0.5), the same for
 both models; an answer shorter than T_cut is scored whole. Lengths are in tokens, the end token included.
 
@@ -21,13 +26,15 @@ with the same T_cut: what of an effect comes from the answers, and what from the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.metrics import Float64Array
 from rlcircuits.sequences import AnswerSequence
 
 if TYPE_CHECKING:
@@ -73,12 +80,17 @@ STAGES = (
 class Pairing:
     """Two checkpoints' answers to the same questions, cut to the same length.
 
-    `before[i]` and `after[i]` answer `question_ids[i]`, in the question set's order.
+    `before[i]` and `after[i]` are a row: they are compared with one another and answer question `places[i]` of
+    `question_ids`. Questions are in the question set's order, a question's rows in that of its samples.
     """
 
     question_ids: tuple[str, ...]
     before: tuple[AnswerSequence, ...]
     after: tuple[AnswerSequence, ...]
+    places: tuple[int, ...]
+    """Each row's question; one row a question where there is one answer to each, or where gold answers are scored."""
+    samples: tuple[tuple[int, ...], ...]
+    """Each row's samples of the answers that were paired; several where the row is of the gold answer."""
     t_cut: int
     """Answer tokens scored at most."""
     ref: float
@@ -100,6 +112,18 @@ class Pairing:
             return None
         return f"{self.k} questions were wanted and {len(self.question_ids)} were left, so all are compared"
 
+    def by_question(self, values: Float64Array, rows: Sequence[int] | None = None) -> Float64Array:
+        """Average a number a row into a number a question: float64 [rows] -> [K].
+
+        rows: which rows the values are of; all of them by default. Values that are NaN are left out; a question
+        without any other has NaN.
+        """
+        found: list[list[float]] = [[] for _ in self.question_ids]
+        for row, value in zip(range(len(self.places)) if rows is None else rows, values.tolist(), strict=True):
+            if not math.isnan(value):
+                found[self.places[row]].append(value)
+        return np.array([_mean(each) for each in found])
+
 
 def pair(
     before: Answers,
@@ -118,8 +142,8 @@ def pair(
     `gold` holds the token ids of each question's gold answer, by question; only ``score_on="gold"`` needs it.
 
     Raises RLCircuitsError for options out of range, answers to different question sets, a question answered
-    twice, different sampling, a gold answer that is missing or empty, or fewer than `min_questions` questions
-    left (with the funnel).
+    more often than the sampling's `n`, different sampling, a gold answer that is missing or empty, or fewer than
+    `min_questions` questions left (with the funnel).
     """
     check_options(alpha, k, balance, min_questions, score_on)
     if (before.question_set, before.split) != (after.question_set, after.split):
@@ -131,18 +155,24 @@ def pair(
         raise RLCircuitsError(
             f"before was sampled with {before.sampling} and after with {after.sampling}; a pair needs the same sampling"
         )
-    left, right = _by_question(before, "before"), _by_question(after, "after")
-    asked = list(dict.fromkeys([*left, *right]))
+    left, right = _by_sample(before, "before"), _by_sample(after, "after")
+    asked = list(dict.fromkeys(question for question, _ in (*left, *right)))
     stages = [asked]
+    pairs = {key: (left[key], right[key]) for key in left if key in right}
 
-    stages.append([q for q in asked if q in left and q in right and left[q].answer_ids and right[q].answer_ids])
-    stages.append([q for q in stages[-1] if left[q].correct and right[q].correct])
-    stages.append([q for q in stages[-1] if len(left[q].prompt_ids) == len(right[q].prompt_ids)])
+    def keep(passes: Callable[[Answer, Answer], bool]) -> None:
+        """The next stage: the pairs of answers that pass, and the questions that have one."""
+        for key in [key for key, both in pairs.items() if not passes(*both)]:
+            del pairs[key]
+        left_over = {question for question, _ in pairs}
+        stages.append([question for question in stages[-1] if question in left_over])
 
-    lengths = {q: (len(left[q].answer_ids), len(right[q].answer_ids)) for q in stages[-1]}
-    ref = float(np.array(list(lengths.values())).mean(axis=0).min()) if lengths else 0.0
-    stages.append([q for q in stages[-1] if _near(lengths[q], ref)])
-    stages.append([q for q in stages[-1] if _balanced(lengths[q], balance)])
+    keep(lambda ours, theirs: bool(ours.answer_ids and theirs.answer_ids))
+    keep(lambda ours, theirs: ours.correct and theirs.correct)
+    keep(lambda ours, theirs: len(ours.prompt_ids) == len(theirs.prompt_ids))
+    ref = _reference(pairs)
+    keep(lambda ours, theirs: _near(_lengths(ours, theirs), ref))
+    keep(lambda ours, theirs: _balanced(_lengths(ours, theirs), balance))
 
     if len(stages[-1]) < min_questions:
         raise RLCircuitsError(
@@ -151,11 +181,13 @@ def pair(
         )
     stages.append(_sample(stages[-1], k, seed))
     t_cut = max(math.floor(alpha * ref), 1)
-    scored = {q: _scored_answers(q, left[q], right[q], score_on, gold) for q in stages[-1]}
+    rows = _rows(stages[-1], pairs, score_on, gold)
     return Pairing(
         question_ids=tuple(stages[-1]),
-        before=tuple(AnswerSequence(left[q].prompt_ids, scored[q][0]).truncated(t_cut) for q in stages[-1]),
-        after=tuple(AnswerSequence(right[q].prompt_ids, scored[q][1]).truncated(t_cut) for q in stages[-1]),
+        before=tuple(row.before.truncated(t_cut) for row in rows),
+        after=tuple(row.after.truncated(t_cut) for row in rows),
+        places=tuple(row.place for row in rows),
+        samples=tuple(row.samples for row in rows),
         t_cut=t_cut,
         ref=ref,
         alpha=alpha,
@@ -169,33 +201,37 @@ def pair(
 
 @dataclass(frozen=True)
 class ControlPairing:
-    """A control's answers to questions that a pairing compares: `sequences[i]` is of question `places[i]` of it."""
+    """A control's answers: `sequences[i]` stands beside row `rows[i]` of a pairing, of question `places[i]`."""
 
+    rows: tuple[int, ...]
     places: tuple[int, ...]
     sequences: tuple[AnswerSequence, ...]
 
+    @property
+    def k(self) -> int:
+        """Questions that it is compared on."""
+        return len(set(self.places))
+
 
 def pair_control(pairing: Pairing, before: Answers, control: Answers) -> ControlPairing:
-    """Pick those of the pairing's questions that a control compares with `before` on: right, and of a length with it.
+    """Pick those of the pairing's rows that a control compares with `before` on: right, and of a length with it.
 
-    The control (before, with noise) is held to the pairing's own ref, balance and T_cut. `before` are the
-    answers that `pairing` was made of. Questions the control has no right answer to are left out, without a
+    The control (before, with noise) is held to the pairing's own ref, balance and T_cut, sample by sample. `before`
+    are the answers that `pairing` was made of. Rows the control has no right answer to are left out, without a
     least number: see :class:`~rlcircuits.comparison.ControlEffect`.
     """
-    left, right = _by_question(before, "before"), _by_question(control, "control's")
-    places: list[int] = []
+    left, right = _by_sample(before, "before"), _by_sample(control, "control's")
+    rows: list[int] = []
     sequences: list[AnswerSequence] = []
-    for place, (question, shared) in enumerate(zip(pairing.question_ids, pairing.before, strict=True)):
-        answer = right.get(question)
-        if answer is None or not answer.correct or not answer.answer_ids:
+    for row, (place, samples, shared) in enumerate(zip(pairing.places, pairing.samples, pairing.before, strict=True)):
+        keys = [(pairing.question_ids[place], sample) for sample in samples]
+        chosen = [right[key] for key in keys if key in right and _compares(left[key], right[key], pairing)]
+        if not chosen:
             continue
-        lengths = (len(left[question].answer_ids), len(answer.answer_ids))
-        if not (_near(lengths, pairing.ref) and _balanced(lengths, pairing.balance)):
-            continue
-        own = AnswerSequence(answer.prompt_ids, answer.answer_ids).truncated(pairing.t_cut)
-        places.append(place)
+        own = AnswerSequence(chosen[0].prompt_ids, chosen[0].answer_ids).truncated(pairing.t_cut)
+        rows.append(row)
         sequences.append(own if pairing.score_on == "own" else shared)
-    return ControlPairing(tuple(places), tuple(sequences))
+    return ControlPairing(tuple(rows), tuple(pairing.places[row] for row in rows), tuple(sequences))
 
 
 def show_funnel(funnel: Mapping[str, int]) -> str:
@@ -213,6 +249,66 @@ def _dropped(stages: list[list[str]]) -> dict[str, tuple[str, ...]]:
         name: tuple(q for q in earlier if q not in later)
         for name, earlier, later in zip(STAGES[1:], stages, kept, strict=False)
     }
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What is compared with one another: two answers to a question, or what stands for them."""
+
+    place: int
+    samples: tuple[int, ...]
+    before: AnswerSequence
+    after: AnswerSequence
+
+
+_Pairs = Mapping[tuple[str, int], tuple["Answer", "Answer"]]
+"""The answers of before and after by question and sample."""
+
+
+def _rows(
+    questions: Sequence[str], pairs: _Pairs, score_on: ScoreOn, gold: Mapping[str, Sequence[int]] | None
+) -> list[_Row]:
+    """The rows of these questions; a gold answer would be the same in every row of its question, so it has one."""
+    samples: dict[str, list[int]] = {question: [] for question in questions}
+    for question, sample in sorted(pairs, key=lambda key: key[1]):
+        if question in samples:
+            samples[question].append(sample)
+    rows = []
+    for place, question in enumerate(questions):
+        together = [tuple(samples[question])] if score_on == "gold" else [(sample,) for sample in samples[question]]
+        for chosen in together:
+            before, after = pairs[question, chosen[0]]
+            ids = _scored_answers(question, before, after, score_on, gold)
+            both = (AnswerSequence(answer.prompt_ids, own) for answer, own in zip((before, after), ids, strict=True))
+            rows.append(_Row(place, chosen, *both))
+    return rows
+
+
+def _reference(pairs: _Pairs) -> float:
+    """The smaller of the two models' mean answer length, over questions: of each the mean over its pairs."""
+    lengths: dict[str, list[tuple[int, int]]] = {}
+    for (question, _), both in pairs.items():
+        lengths.setdefault(question, []).append(_lengths(*both))
+    if not lengths:
+        return 0.0
+    return float(np.array([np.mean(each, axis=0) for each in lengths.values()]).mean(axis=0).min())
+
+
+def _compares(before: Answer, control: Answer, pairing: Pairing) -> bool:
+    lengths = _lengths(before, control)
+    right = control.correct and bool(control.answer_ids)
+    return right and _near(lengths, pairing.ref) and _balanced(lengths, pairing.balance)
+
+
+def _lengths(before: Answer, after: Answer) -> tuple[int, int]:
+    return len(before.answer_ids), len(after.answer_ids)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Exact before it is rounded once: neither the order nor repeating all values changes it."""
+    if not values:
+        return math.nan
+    return values[0] if len(values) == 1 else statistics.mean(values)
 
 
 def _near(lengths: tuple[int, int], ref: float) -> bool:
@@ -247,14 +343,23 @@ def _sample(questions: list[str], k: int, seed: int) -> list[str]:
     return [questions[i] for i in sorted(chosen)]
 
 
-def _by_question(answers: Answers, side: str) -> dict[str, Answer]:
-    found: dict[str, Answer] = {}
+def _by_sample(answers: Answers, side: str) -> dict[tuple[str, int], Answer]:
+    """The answers by question and sample."""
+    n = answers.sampling.n
+    found: dict[tuple[str, int], Answer] = {}
     for item in answers.items:
-        if item.question_id in found:
+        key = (item.question_id, item.sample)
+        if not 0 <= item.sample < n:
             raise RLCircuitsError(
-                f"the {side} answers hold question {item.question_id!r} twice; a pair needs one answer a question"
+                f"the {side} answers hold sample {item.sample} of question {item.question_id!r}; their sampling has "
+                f"n = {n}, so 0 to {n - 1} is wanted"
             )
-        found[item.question_id] = item
+        if key in found:
+            which, wanted = ("", "a question") if n == 1 else (f"sample {item.sample} of ", "a sample")
+            raise RLCircuitsError(
+                f"the {side} answers hold {which}question {item.question_id!r} twice; a pair needs one answer {wanted}"
+            )
+        found[key] = item
     return found
 
 

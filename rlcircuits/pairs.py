@@ -4,6 +4,7 @@
 k = 100
 [settings.sampling]
 max_new_tokens = 512
+n = 4                           # answers to every question; 1 by default
 
 [[questions]]                   # optional: question sets other than those that come with rlcircuits
 name = "ours"
@@ -40,6 +41,7 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import Profile, profile_for, profile_named
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions.source import QuestionSource
+from rlcircuits.table import Table
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings
@@ -60,8 +62,11 @@ class AskedQuestions(QuestionSource):
     """Questions asked, drawn with a fixed seed. None: the settings' question_count."""
 
 
-class Pair(BaseModel):
-    """Two checkpoints, what was done to get from one to the other, and what to ask them."""
+class Pair(Table):
+    """Two checkpoints, what was done to get from one to the other, and what to ask them.
+
+    Raises RLCircuitsError naming the key for one that is unknown or does not fit.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

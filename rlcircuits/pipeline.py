@@ -145,7 +145,11 @@ class _Run:
     def key(self) -> str:
         """What must be the same for a comparison to be this one."""
         grade = self.questions.grade
-        settings = asdict(self.settings) | {"prompting": self.settings.prompting.model_dump()}
+        settings = asdict(self.settings)
+        settings |= {
+            "prompting": self.settings.prompting.model_dump(),
+            "sampling": self.settings.sampling.table(),
+        }
         del settings["device"]
         recorded = [self.pair.recorded_before, self.pair.recorded_after]
         return key_of(
@@ -218,7 +222,7 @@ class _Run:
             answers = self.generate(noised, f"noise {draw}")
             chosen = pair_control(paired, before, answers)
             scores = None
-            if len(chosen.places) >= self.settings.min_questions:
+            if chosen.k >= self.settings.min_questions:
                 scores = self.score(noised, f"noise {draw}", chosen.sequences, keep=False)
         return Control(draw, answers, chosen, scores)
 
@@ -236,7 +240,9 @@ class _Run:
         return answers
 
     def generate(self, source: _Held, who: str) -> Answers:
-        self.tell(f"{who} answers {len(self.questions)} questions of {self.questions.name}")
+        n = self.settings.sampling.n
+        often = "" if n == 1 else f", {n} times each"
+        self.tell(f"{who} answers {len(self.questions)} questions of {self.questions.name}{often}")
         # Another engine loads a folder by itself, and there is none with noise in it.
         by_itself = self.settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
         watch = _Watch(source)

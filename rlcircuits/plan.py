@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,14 +57,23 @@ class Answering:
 
     model: str
     asked: int
+    """Questions."""
+    n: int
+    """Answers to each."""
     prompt_tokens: int | None
     answer_tokens: int
     stored: int
+    """Answers."""
+
+    @property
+    def answers(self) -> int:
+        """Answers in all."""
+        return self.asked * self.n
 
     @property
     def tokens_left(self) -> int:
         """Most tokens yet to be written."""
-        return self.answer_tokens * (self.asked - self.stored) // max(self.asked, 1)
+        return self.answer_tokens * (self.answers - self.stored) // max(self.answers, 1)
 
 
 @dataclass(frozen=True)
@@ -131,7 +140,7 @@ def show_plan(plan: Plan) -> str:
         [
             pair.name,
             pair.questions,
-            pair.answering[0].asked if pair.answering else "recorded",
+            _asked(pair.answering[0]) if pair.answering else "recorded",
             len(pair.answering),
             _count(pair.answering[0].prompt_tokens) if pair.answering else "",
             _count(sum(answering.answer_tokens for answering in pair.answering)),
@@ -193,13 +202,14 @@ def _pair(
     answering_models = [] if pair.recorded_before else [before.name]
     answering_models += [] if pair.recorded_after else [after.name]
     answering_models += [NoisedSource(before, after, draw).name for draw in range(settings.noise_draws)]
-    longest = settings.sampling.max_new_tokens
+    longest, n = settings.sampling.max_new_tokens, settings.sampling.n
     answering = tuple(
         Answering(
             model,
             len(questions),
-            sum(prompts) if prompts else None,
-            len(questions) * longest,
+            n,
+            n * sum(prompts) if prompts else None,
+            n * len(questions) * longest,
             _already(kept, model, questions, pair, settings),
         )
         for model in answering_models
@@ -209,7 +219,8 @@ def _pair(
     if prompts:
         t_cut = max(math.floor(settings.alpha * longest), 1)
         mean = math.ceil(sum(prompts) / len(prompts))
-        scored = (2 + settings.noise_draws) * compared * (mean + t_cut - 1)
+        rows = compared * (1 if settings.score_on == "gold" else n)
+        scored = (2 + settings.noise_draws) * rows * (mean + t_cut - 1)
     measured = output is not None and _measured(Path(output) / pair.name, settings, len(questions))
     return PairPlan(pair.name, questions.name, answering, scored, measured)
 
@@ -220,7 +231,7 @@ def _measured(folder: Path, settings: Settings, asked: int) -> bool:
         found = load_comparison(folder)
     except RLCircuitsError:
         return False
-    ours = (settings.alpha, settings.balance, settings.score_on, settings.granularity, asdict(settings.sampling))
+    ours = (settings.alpha, settings.balance, settings.score_on, settings.granularity, settings.sampling.table())
     theirs = (found.alpha, found.balance, found.score_on, found.granularity, found.sampling)
     return ours == theirs and len(found.controls) == settings.noise_draws and found.accuracy.asked == asked
 
@@ -302,13 +313,14 @@ def _headers(store: Path) -> Iterator[tuple[Header, int]]:
 
 def _already(kept: list[tuple[Header, int]], model: str, questions: QuestionSet, pair: Pair, settings: Settings) -> int:
     prompting = (pair.prompting or settings.prompting).model_dump()
+    answers = len(questions) * settings.sampling.n
     for header, count in kept:
         same = (header.model, header.question_set, header.split, header.count, header.sampling, header.batch_size) == (
-            model, questions.name, questions.split, len(questions), settings.sampling, settings.batch_size,
+            model, questions.name, questions.split, answers, settings.sampling, settings.batch_size,
         )  # fmt: skip
         used = header.prompting.model_dump() if header.prompting else {}
         if same and all(used.get(name) == value for name, value in prompting.items()):
-            return min(count, len(questions))
+            return min(count, answers)
     return 0
 
 
@@ -322,8 +334,12 @@ def _seconds(store: Path | None, answer_tokens: int, scored_tokens: int | None) 
 
 
 def _stored(pair: PairPlan) -> str:
-    stored, asked = (sum(getattr(a, name) for a in pair.answering) for name in ("stored", "asked"))
-    return f"{stored:,} of {asked:,} answers" if stored else "nothing"
+    stored, answers = (sum(getattr(a, name) for a in pair.answering) for name in ("stored", "answers"))
+    return f"{stored:,} of {answers:,} answers" if stored else "nothing"
+
+
+def _asked(answering: Answering) -> str:
+    return str(answering.asked) if answering.n == 1 else f"{answering.asked} × {answering.n}"
 
 
 def _align(headers: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:

@@ -59,8 +59,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "top-p": {"type": float, "help": "of sampling (1)"},
     "sampling-seed": {"type": int, "metavar": "SEED", "help": "of sampling (42)"},
     "max-new-tokens": {"type": int, "metavar": "N", "help": "longest answer (32)"},
+    "n": {"type": int, "metavar": "N", "help": "answers to every question (1)"},
     "engine": {"help": "what generates answers: transformers (the default) or vllm"},
-    "batch-size": {"type": int, "metavar": "N", "help": "questions answered at once (64)"},
+    "batch-size": {"type": int, "metavar": "N", "help": "answers written at once (64)"},
     "batch-tokens": {"type": int, "metavar": "N", "help": "token budget of an attribution batch"},
     "granularity": {"choices": ("sublayer", "head"), "help": "of the graph (sublayer)"},
     "device": {"help": "torch device (the best there is)"},
@@ -73,6 +74,7 @@ _OF_SAMPLING = {
     "top_p": "top_p",
     "sampling_seed": "seed",
     "max_new_tokens": "max_new_tokens",
+    "n": "n",
 }
 
 

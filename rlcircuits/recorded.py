@@ -8,8 +8,9 @@ One line a question. The fields, by the first of these names that a line has:
 - the answer: ``completion_token_ids``, ``generate_token_ids``, ``answer_ids``, ``outputs`` or ``completions``.
 
 A field of token ids may hold several samples, as lists of ids or as objects with ``token_ids`` (vLLM's outputs, with
-their ``finish_reason``); the first is taken. Further fields are left alone, grades among them: the question set
-grades. Lines of questions that are not in the set are passed over.
+their ``finish_reason``); of answers the first n are taken, as many as the sampling has, and of prompts the first.
+Further fields are left alone, grades among them: the question set grades. Lines of questions that are not in the set
+are passed over.
 
 So the files of the study's authors (arXiv 2509.21044, code at tsinghua-fib-lab/llm_rl_probing_analysis) load as they
 are: what their ``math_eval.py --save_outputs`` writes for one model, and what their ``datasets_prepare.ipynb`` makes of
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rlcircuits.answer_file import Answers, Sampling
-from rlcircuits.answers import graded
+from rlcircuits.answers import Made, graded
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.engines import Completion
 from rlcircuits.errors import RLCircuitsError
@@ -49,11 +50,11 @@ _OF_SIDE = {
 
 @dataclass(frozen=True)
 class _Record:
-    """One line: the question's place in the set, and what was read and written."""
+    """One line: the question's place in the set, and what was read and written, sample by sample."""
 
     place: int
     prompt: tuple[int, ...]
-    completion: Completion
+    completions: tuple[Completion, ...]
 
 
 def recorded_answers(
@@ -67,11 +68,12 @@ def recorded_answers(
     """Read recorded answers of ``model`` to ``questions``, and grade them.
 
     model: whose tokenizer the ids are of; it is not loaded. sampling: how the answers were drawn, which the file
-    does not say; a pair needs the same for both. side: which of the two models in a file of two.
+    does not say; a pair needs the same for both. Each line needs `n` samples, and may have more. side: which of the
+    two models in a file of two.
 
-    Raises RLCircuitsError naming file, line and field for a line that cannot be read, prompt ids outside the
-    vocabulary (``attribute`` checks the answers'), a question answered twice, prompts that do not hold their questions
-    (as ids of another tokenizer do not), or a file without answers to these questions.
+    Raises RLCircuitsError naming file, line and field for a line that cannot be read or has too few samples, prompt
+    ids outside the vocabulary (``attribute`` checks the answers'), a question answered twice, prompts that do not hold
+    their questions (as ids of another tokenizer do not), or a file without answers to these questions.
     """
     path = Path(path)
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
@@ -84,7 +86,7 @@ def recorded_answers(
     if side is not None and side not in get_args(Side):
         raise RLCircuitsError(f"side is {side!r}; it must be before or after")
 
-    reader = _Reader(questions, tokenizer, side)
+    reader = _Reader(questions, tokenizer, side, sampling.n)
     records: dict[int, _Record] = {}
     lines: dict[int, int] = {}
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
@@ -105,7 +107,8 @@ def recorded_answers(
 
     ordered = [records[place] for place in sorted(records)]
     _check_prompts(path, questions, ordered, tokenizer, model.name)
-    found = graded(questions, [(r.place, r.prompt, r.completion) for r in ordered], tokenizer)
+    made = [Made(r.place, sample, r.prompt, answer) for r in ordered for sample, answer in enumerate(r.completions)]
+    found = graded(questions, made, tokenizer)
     items = tuple(line.answer() for line in found)
     return Answers(model.name, questions.name, questions.split, sampling, items)
 
@@ -113,7 +116,7 @@ def recorded_answers(
 class _Reader:
     """Reads single lines. Errors name the field; the caller puts file and line before it."""
 
-    def __init__(self, questions: QuestionSet, tokenizer: Any, side: Side | None) -> None:
+    def __init__(self, questions: QuestionSet, tokenizer: Any, side: Side | None, n: int) -> None:
         self._ids = {question.id: place for place, question in enumerate(questions.questions)}
         self._texts: dict[str, list[int]] = {}
         for place, question in enumerate(questions.questions):
@@ -124,6 +127,7 @@ class _Reader:
         names: tuple[tuple[str, ...], tuple[str, ...]] = (_PROMPT, _ANSWER) if side is None else _OF_SIDE[side]
         self._prompt, self._answer = names
         self._sideless = side is None
+        self._n = n
 
     def read(self, line: str) -> _Record | None:
         """The record, or None if it answers none of the questions."""
@@ -136,12 +140,15 @@ class _Reader:
         if self._sideless and any(name in fields for names in _OF_SIDE.values() for name in names[0]):
             raise RLCircuitsError("holds answers of two models; side must say which, before or after")
         place = self._place(fields)
-        prompt, _ = self._token_ids(fields, self._prompt)
-        answer, reason = self._token_ids(fields, self._answer)
+        ((prompt, _),) = self._samples(fields, self._prompt, 1)
+        answers = self._samples(fields, self._answer, self._n)
         if not prompt:
             raise RLCircuitsError(f"field {_named(fields, self._prompt)!r} is empty")
+        return None if place is None else _Record(place, prompt, tuple(self._completion(*each) for each in answers))
+
+    def _completion(self, answer: tuple[int, ...], reason: str | None) -> Completion:
         finished = reason == "stop" if reason is not None else bool(answer) and answer[-1] == self._end
-        return None if place is None else _Record(place, prompt, Completion(answer, finished))
+        return Completion(answer, finished)
 
     def _place(self, fields: dict[str, Any]) -> int | None:
         text = fields.get("question")
@@ -164,24 +171,37 @@ class _Reader:
             f"field {name!r} is {value!r}; a question's {'place' if name in _INDEX else 'id'} is wanted"
         )
 
-    def _token_ids(self, fields: dict[str, Any], names: Sequence[str]) -> tuple[tuple[int, ...], str | None]:
-        """The first sample's token ids, and why it ended where the line says so."""
+    def _samples(
+        self, fields: dict[str, Any], names: Sequence[str], count: int
+    ) -> list[tuple[tuple[int, ...], str | None]]:
+        """The first ``count`` samples: the token ids of each, and why it ended where the line says so."""
         name = _named(fields, names)
         found: Any = fields[name]
+        several = isinstance(found, list) and found and isinstance(found[0], list | dict)
+        samples = found[:count] if several else [found]
+        if len(samples) < count:
+            raise RLCircuitsError(
+                f"field {name!r} holds {len(samples)} {'samples' if len(samples) > 1 else 'sample'}; the sampling's "
+                f"n = {count} are wanted"
+            )
+        return [
+            self._token_ids(f"field {name!r}" + (f", sample {number}," if count > 1 else ""), sample, names)
+            for number, sample in enumerate(samples)
+        ]
+
+    def _token_ids(self, where: str, found: Any, names: Sequence[str]) -> tuple[tuple[int, ...], str | None]:
         reason: Any = None
-        if isinstance(found, list) and found and isinstance(found[0], list | dict):
-            found = found[0]
         if isinstance(found, dict):
             found, reason = found.get("token_ids"), found.get("finish_reason")
         if not isinstance(found, list):
-            raise RLCircuitsError(f"field {name!r} holds no list of token ids")
+            raise RLCircuitsError(f"{where} holds no list of token ids")
         for position, token in enumerate(found):
             if isinstance(token, bool) or not isinstance(token, int):
-                raise RLCircuitsError(f"field {name!r} has {token!r} at position {position}; a token id is wanted")
+                raise RLCircuitsError(f"{where} has {token!r} at position {position}; a token id is wanted")
             # A model may know, and write, a few ids more than its tokenizer; it was not asked with them.
             if token < 0 or (names is self._prompt and token >= self._vocabulary):
                 raise RLCircuitsError(
-                    f"field {name!r} has token id {token} at position {position}, outside the tokenizer's vocabulary "
+                    f"{where} has token id {token} at position {position}, outside the tokenizer's vocabulary "
                     f"of {self._vocabulary} ids"
                 )
         return tuple(found), reason if isinstance(reason, str) else None

@@ -55,7 +55,7 @@ class Settings:
     engine: str = "transformers"
     """What generates the answers."""
     batch_size: int = 64
-    """Questions answered at once."""
+    """Answers written at once."""
     granularity: Granularity = "sublayer"
     device: str | None = None
     """None: the best there is."""

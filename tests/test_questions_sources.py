@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.pairs import AskedQuestions, Pair
 from rlcircuits.questions import QuestionSource, load_questions
 from rlcircuits.questions.gold import boxes, extract_gold
 from rlcircuits.questions.records import draw
@@ -173,6 +174,21 @@ def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
 def test_a_source_that_cannot_be_is_refused(fields: dict[str, str], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         QuestionSource.model_validate(fields)
+
+
+def test_a_source_made_by_hand_is_refused_in_our_words() -> None:
+    for fields, message in (
+        ({"name": "gsm9k"}, "QuestionSource: question set 'gsm9k' is not known and has no file; known: arithmetic, "),
+        ({"name": "gsm8k", "fiel": "x.jsonl"}, "QuestionSource, key 'fiel': unknown; known keys are name, file, "),
+        ({"name": "gsm8k", "gold": "last"}, "QuestionSource, key 'gold': must be one of 'hash', 'boxed', 'plain'"),
+        ({}, "QuestionSource, key 'name': missing"),
+    ):
+        with pytest.raises(RLCircuitsError, match=f"^{message}"):
+            QuestionSource(**fields)  # type: ignore[arg-type]
+    with pytest.raises(RLCircuitsError, match=r"^AskedQuestions, key 'count': "):
+        AskedQuestions(name="gsm8k", count=0)
+    with pytest.raises(RLCircuitsError, match=r"^Pair, key 'questions\.gold': must be one of"):
+        Pair(name="x", before="a", after="b", algorithm="grpo", questions={"name": "gsm8k", "gold": "last"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from rlcircuits.questions.gold import GoldForm
+from rlcircuits.table import Table
 
 __all__ = ["PUBLISHED", "Published", "QuestionSource"]
 
@@ -37,11 +38,13 @@ PUBLISHED = {
 """The published sets by name. All are graded as mathematics."""
 
 
-class QuestionSource(BaseModel):
+class QuestionSource(Table):
     """A question set and where its questions are.
 
     A set that comes with rlcircuits needs its `name` alone, or its name and a local `file`; any other set needs a
     name of its own and a `file`. What is left out is as the set has it, for a set of one's own as written here.
+
+    Raises RLCircuitsError naming the key for one that is unknown or does not fit.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

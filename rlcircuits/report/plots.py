@@ -56,7 +56,8 @@ def _figure(comparison: Comparison) -> Figure:
     panels: Any = figure.subplots(1, len(GATE_METRICS))
     for axes, metric in zip(panels, GATE_METRICS, strict=True):
         _panel(axes, comparison, metric, verdict.findings[metric].words)
-    figure.suptitle(f"{comparison.name} ({comparison.algorithm}), {comparison.k} questions: {verdict.words}")
+    asked = f"{comparison.k} questions" + (f" of {comparison.n} answers" if comparison.n > 1 else "")
+    figure.suptitle(f"{comparison.name} ({comparison.algorithm}), {asked}: {verdict.words}")
     return figure
 
 

@@ -62,7 +62,8 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
         noised = _control_change(comparison.controls, metric)
         rows.append([SHORT.get(metric, metric), moved, change, noised, rose, format_p(p), words])
     rows.append(["verdict", "", "", "", "", "", _verdict(verdict)])
-    heads = [comparison.name, f"  {comparison.algorithm}, K = {comparison.k}", f"  {comparison.questions}"]
+    size = f"K = {comparison.k}" + (f", n = {comparison.n}" if comparison.n > 1 else "")
+    heads = [comparison.name, f"  {comparison.algorithm}, {size}", f"  {comparison.questions}"]
     heads += [""] * (len(rows) - len(heads))
     return [[head, *row] for head, row in zip(heads, rows, strict=True)]
 
@@ -72,7 +73,7 @@ def detail(comparison: Comparison) -> str:
     lines = [
         f"before: {comparison.before}",
         f"after:  {comparison.after} ({comparison.algorithm}, held against {comparison.profile})",
-        f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}",
+        f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}{_often(comparison)}",
         f"  {show_funnel(comparison.funnel)}",
         f"  dropped for want of: {_dropped(comparison)}",
         f"scored: the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} (reference length"
@@ -147,6 +148,10 @@ def format_change(before: float, after: float) -> str:
 def format_p(p: float) -> str:
     """Two digits, and a power of ten where it is small."""
     return f"{p:.2f}" if p >= 0.01 else f"{p:.0e}"
+
+
+def _often(comparison: Comparison) -> str:
+    return "" if comparison.n == 1 else f", {comparison.n} to every question; a question's value is their mean"
 
 
 def _dropped(comparison: Comparison) -> str:
