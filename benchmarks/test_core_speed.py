@@ -187,7 +187,7 @@ def test_contraction(benchmark: Any, setting: Setting) -> None:
     """The last group of readers with all writers: bytes read over the time, against a copy's bytes."""
     device = torch.device(setting.device)
     inputs = Inputs.draw(setting.shape, device, setting.dtype, setting.count, setting.length)
-    contract = BACKENDS["triton" if setting.device == "cuda" else "matmul"].contract
+    contract = BACKENDS["triton" if setting.device == "cuda" else "matmul"]().contract
     repeats = 10  # queued together, so that the time to launch one is hidden as it is behind the backward
 
     def run() -> float:

@@ -217,7 +217,7 @@ def _attribute_batch(
             baseline = recording.writers
     count, positions = batch.input_ids.shape
     size = Rectangle(count, positions, parts.width, _itemsize(checkpoint))
-    contraction = GroupedContraction(graph, BACKENDS[backend], size)
+    contraction = GroupedContraction(graph, BACKENDS[backend](), size)
     with recorded(model, parts, graph, batch, deliver=contraction.deliver, recompute=recompute) as recording:
         losses = sequence_losses(recording.logits, batch)
         if bad := first_non_finite(batch, losses):

@@ -13,15 +13,15 @@ from rlcircuits.windows import Window
 
 @dataclass(frozen=True)
 class Felt:
-    """What consecutive readers felt: ∂ℓ/∂x_v = grads − Σ coefficients ⊗ direction.
+    """What consecutive readers felt: ∂ℓ/∂x_v = grads − Σ_d (mean grads·d) d at each position, d in ``removed``.
 
-    grads: [len(indices), batch, pos, width]. less: pairs of coefficients [len(indices), batch, pos] and a
-    direction [batch, pos, width], the part of a norm's Jacobian that is cheaper to take off the scores.
+    grads: [len(indices), batch, pos, width]. removed: directions, [batch, pos, width] each: the part of a norm's
+    Jacobian that is cheaper to take off the scores.
     """
 
     indices: range
     grads: Tensor
-    less: tuple[tuple[Tensor, Tensor], ...] = ()
+    removed: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ def at_hand(first: int, grads: Tensor) -> Readers:
     """Readers whose gradients [readers, batch, pos, width] are there as a whole."""
     indices = range(first, first + len(grads))
     return Readers(indices, lambda window: Felt(indices, window.of(grads)), grads.nbytes, grads.device)
+
+
+def along(nodes: Tensor, direction: Tensor) -> Tensor:
+    """Mean of node · direction at each position: [nodes, batch, pos, width], [batch, pos, width] → [nodes, batch, pos].
+
+    In the direction's dtype.
+    """
+    return torch.einsum("nbtd,btd->nbt", nodes.to(direction.dtype), direction) / direction.shape[-1]
 
 
 Deliver = Callable[[Readers], None]

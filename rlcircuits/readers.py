@@ -200,15 +200,9 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
 
     def felt(window: Window) -> Felt:
         grads = torch.einsum("bthd,hdm->hbtm", window.of(scaled).unflatten(-1, weight.shape[:2]), weight)
-        directions = [window.of(direction) for direction in factors.removed]
-        return Felt(indices, grads, tuple((_along(grads, d) / d.shape[-1], d) for d in directions))
+        return Felt(indices, grads, tuple(window.of(direction) for direction in factors.removed))
 
     return Readers(indices, felt, scaled.nbytes, scaled.device)
-
-
-def _along(nodes: Tensor, direction: Tensor) -> Tensor:
-    """⟨node, direction⟩ at each position: [nodes, batch, pos, width] and [batch, pos, width] → [nodes, batch, pos]."""
-    return torch.einsum("nbtd,btd->nbt", nodes.to(direction.dtype), direction)
 
 
 @contextmanager

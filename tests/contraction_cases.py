@@ -33,8 +33,8 @@ class Case:
     readers: list[Felt]
     edges: Tensor
 
-    def run(self, backend: Backend) -> Tensor:
-        return backend.contract(self.writers, self.readers, self.edges)
+    def run(self, backend: Callable[[], Backend]) -> Tensor:
+        return backend().contract(self.writers, self.readers, self.edges)
 
     def to(self, device: str) -> Case:
         """The same on another device."""
@@ -47,23 +47,23 @@ class Case:
 
     def absolute(self) -> Case:
         """The same with every term of every sum made negative, as the scores' sign makes it: none cancels."""
-        readers = [
-            felt(f.indices.start, f.grads.abs(), tuple((-c.abs(), d.abs()) for c, d in f.less)) for f in self.readers
-        ]
+        readers = []
+        for f in self.readers:
+            size = whole = f.grads.double().abs()
+            for direction in f.removed:
+                size = size + (whole * direction.abs()).mean(-1, keepdim=True) * direction.abs()
+            readers.append(felt(f.indices.start, size))
         return Case([writes.abs() for writes in self.writers], readers, self.edges)
 
     def _changed(self, nodes: Layout, direction: Layout) -> Case:
         writers = [nodes(writes) for writes in self.writers]
-        shared = {id(d): direction(d) for f in self.readers for _, d in f.less}
-        readers = [
-            felt(f.indices.start, nodes(f.grads), tuple((nodes(c), shared[id(d)]) for c, d in f.less))
-            for f in self.readers
-        ]
+        shared = {id(d): direction(d) for f in self.readers for d in f.removed}
+        readers = [felt(f.indices.start, nodes(f.grads), tuple(shared[id(d)] for d in f.removed)) for f in self.readers]
         return Case(writers, readers, self.edges)
 
 
-def felt(first: int, tensor: Tensor, less: tuple[tuple[Tensor, Tensor], ...] = ()) -> Felt:
-    return Felt(range(first, first + len(tensor)), tensor, less)
+def felt(first: int, tensor: Tensor, removed: tuple[Tensor, ...] = ()) -> Felt:
+    return Felt(range(first, first + len(tensor)), tensor, removed)
 
 
 def make_case(
@@ -90,9 +90,8 @@ def make_case(
     directions = {count: [draw(*shape).to(wide) for _ in range(count)] for _, _, count in readers}
     made_readers: list[Felt] = []
     for nodes, layout, count in readers:
-        less = tuple((draw(nodes, *shape[:2]).to(wide), direction) for direction in directions[count])
         tensor = LAYOUTS[layout](draw(nodes, *shape).to(dtype))
-        made_readers.append(felt(sum(len(f.indices) for f in made_readers), tensor, less))
+        made_readers.append(felt(sum(len(f.indices) for f in made_readers), tensor, tuple(directions[count])))
     size = sum(n for n, _ in writers), sum(n for n, _, _ in readers)
     if edges == "triangle":  # a writer is seen by those after it; the first by all, the last perhaps by none
         moments = [torch.arange(n) / n for n in size]

@@ -28,8 +28,9 @@ def test_the_reference_is_the_sum_by_hand(case: Case) -> None:
     writes = [write.double() for w in case.writers for write in w]
     grads = []
     for readers in case.readers:
-        for i, grad in enumerate(readers.grads.double()):
-            grads.append(grad - sum(c[i].double()[..., None] * d.double() for c, d in readers.less))
+        for grad in readers.grads.double():
+            lengths = [(d.double() * grad).sum(-1, keepdim=True) / d.shape[-1] for d in readers.removed]
+            grads.append(grad - sum(c * d.double() for c, d in zip(lengths, readers.removed, strict=True)))
     by_hand = torch.zeros_like(found)
     for w, write in enumerate(writes):
         for r, grad in enumerate(grads):
@@ -70,7 +71,7 @@ def test_groups_and_windows_change_nothing(layers: int, held: int, window: int, 
         "readers_at_a_time": lambda device: together,
     }
     with mock.patch.multiple(grouped, **sizes):
-        contraction = GroupedContraction(graph, BACKENDS["reference"], Rectangle(2, 3, 4, itemsize=4))
+        contraction = GroupedContraction(graph, BACKENDS["reference"](), Rectangle(2, 3, 4, itemsize=4))
         contraction.set_writers([one_writer(i, wrote[0]) for i, wrote in enumerate(case.writers)])
         for felt in reversed(case.readers):
             contraction.deliver(at_hand(felt.indices.start, felt.grads))
@@ -90,7 +91,7 @@ def test_windows_hold_every_token_once(batch: int, positions: int, tokens: int) 
 
 def test_a_reader_without_a_gradient_is_an_error() -> None:
     graph = build_graph(1, 2, "sublayer")
-    contraction = GroupedContraction(graph, BACKENDS["reference"], Rectangle(1, 1, 1, itemsize=4))
+    contraction = GroupedContraction(graph, BACKENDS["reference"](), Rectangle(1, 1, 1, itemsize=4))
     contraction.set_writers([one_writer(i, torch.ones(1, 1, 1)) for i in range(len(graph.writers))])
     contraction.deliver(at_hand(0, torch.ones(4, 1, 1, 1)))
     with pytest.raises(RLCircuitsError, match="no gradient reached reader logits"):

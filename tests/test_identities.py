@@ -115,7 +115,7 @@ def test_5_scaling_the_loss_scales_the_scores(name: str, batch: list[AnswerSeque
     scaled = []
     for c in (1.0, factor):
         size = Rectangle(*rectangle.input_ids.shape, parts.width, itemsize=4)
-        contraction = GroupedContraction(graph, BACKENDS["reference"], size)
+        contraction = GroupedContraction(graph, BACKENDS["reference"](), size)
         with frozen(model), recorded(model, parts, graph, rectangle, deliver=contraction.deliver) as recording:
             contraction.set_writers(recording.writers)
             torch.autograd.grad(c * sequence_losses(recording.logits, rectangle).sum(), recording.entry)

@@ -62,7 +62,7 @@ def test_the_kernel_in_a_process_of_its_own() -> None:
 def tolerance(case: Case) -> float:
     """The dtype's, or float32's where nothing but sums rounds."""
     dtype = case.readers[0].grads.dtype
-    return TOLERANCE[dtype if any(f.less for f in case.readers) else torch.float32]
+    return TOLERANCE[dtype if any(f.removed for f in case.readers) else torch.float32]
 
 
 def contract(case: Case, tiles: Tiles | None) -> torch.Tensor:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
 from rlcircuits.contraction import devices
-from rlcircuits.contraction.matmul import contract_matmul, side_by_side
+from rlcircuits.contraction.matmul import Matmul
 from rlcircuits.contraction.reference import contract_reference
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.felt import Felt
@@ -32,23 +33,30 @@ def _contract_triton(writers: Sequence[Tensor], readers: Sequence[Felt], edges: 
     return contract_triton(writers, readers, edges)
 
 
-@dataclass(frozen=True)
-class Backend:
-    """A way to contract.
+class Backend(Protocol):
+    """A way to contract, opened for one batch."""
 
-    prepare: puts what writers wrote in the form that is quickest to read, once for all readers; still tensors
-    [writers, batch, pos, width].
-    """
+    def prepare(self, writers: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Put what writers wrote in the form that is quickest to read, once for all readers."""
+
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+        """Contract as above."""
+
+
+@dataclass(frozen=True)
+class _InPlace:
+    """A backend that reads writers where they are."""
 
     contract: Contract
     prepare: Callable[[Sequence[Tensor]], Sequence[Tensor]] = list
 
 
-BACKENDS = {
-    "matmul": Backend(contract_matmul, side_by_side),
-    "reference": Backend(contract_reference),
-    "triton": Backend(_contract_triton),
+BACKENDS: dict[str, Callable[[], Backend]] = {
+    "matmul": Matmul,
+    "reference": lambda: _InPlace(contract_reference),
+    "triton": lambda: _InPlace(_contract_triton),
 }
+"""How to open each backend, by name."""
 
 
 def choose_backend(name: str | None, weight: Tensor | None = None) -> str:

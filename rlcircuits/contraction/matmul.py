@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -11,41 +13,67 @@ from rlcircuits.contraction.devices import sent
 from rlcircuits.felt import Felt
 
 
-def contract_matmul(writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
-    """−Σ_pos,width writes · grads on every edge, with float32 accumulation.
-
-    writers, readers: tensors [nodes, batch, pos, width] of any floating dtype, all on one device. edges: bool [W, R],
-    in their order. Returns [batch, W, R], float32 (float64 for float64 inputs).
+class Matmul:
+    """Matrix products, and the memory in which their factors are laid side by side again and again.
 
     One product a position keeps all cores busy; a single product over pos·width has few rows and columns to share
     out. Half-precision inputs are widened first: a half-precision product would round each score to the inputs'
     precision.
     """
-    (written,) = side_by_side(writers)
-    seen = int(edges.any(dim=1).nonzero().max()) + 1 if edges.any() else 0  # later writers are not multiplied
-    # A direction stands among the readers: what each writer has along it then costs no pass of its own.
-    directions = {id(direction): direction for felt in readers for _, direction in felt.less}
-    (grads,) = side_by_side([*(felt.grads for felt in readers), *(d[None] for d in directions.values())])
-    _, batch, pos, _ = grads.shape
-    left = written[:seen].flatten(1, 2).transpose(0, 1)
-    right = grads.flatten(1, 2).permute(1, 2, 0)
-    products = torch.bmm(left, right).view(batch, pos, seen, len(grads))
-    found = products[..., : edges.shape[1]].sum(1)
-    along = dict(zip(directions, products[..., edges.shape[1] :].unbind(-1), strict=True))
-    first = 0
-    for felt in readers:
-        for coefficients, direction in felt.less:
-            less = torch.einsum("btw,rbt->bwr", along[id(direction)], coefficients.to(found.dtype))
-            found[:, :, first : first + len(felt.indices)] -= less
-        first += len(felt.indices)
-    scores = found.new_zeros(batch, *edges.shape)
-    scores[:, :seen] = found.neg_().mul_(sent(edges[:seen], found.device))
-    return scores
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, Tensor] = {}
+
+    def prepare(self, writers: Sequence[Tensor]) -> list[Tensor]:
+        """All writers in one tensor, which the next call overwrites."""
+        return [self._side_by_side("writers", writers)]
+
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+        """−Σ_pos,width writes · grads on every edge, with float32 accumulation.
+
+        writers, readers: tensors [nodes, batch, pos, width] of any floating dtype, all on one device. edges: bool
+        [W, R], in their order. Returns [batch, W, R], float32 (float64 for float64 inputs).
+        """
+        written = self._side_by_side("writers", writers)
+        seen = int(edges.any(dim=1).nonzero().max()) + 1 if edges.any() else 0  # later writers are not multiplied
+        # A direction stands among the readers: what each writer has along it then costs no pass of its own.
+        directions = {id(direction): direction[None] for felt in readers for direction in felt.removed}
+        grads = self._side_by_side("readers", [*(felt.grads for felt in readers), *directions.values()])
+        products = _products(written[:seen], grads)
+        found = products[..., : edges.shape[1]].sum(1)
+        if directions:
+            along = _products(torch.cat([*directions.values()]).to(grads.dtype), grads)[..., : edges.shape[1]]
+            along = along.div(grads.shape[-1]) * sent(_removed(readers, [*directions]), along.device)
+            found -= torch.einsum("btwd,btdr->bwr", products[..., edges.shape[1] :], along)
+        scores = found.new_zeros(len(found), *edges.shape)
+        scores[:, :seen] = found.neg_().mul_(sent(edges[:seen], found.device))
+        return scores
+
+    def _side_by_side(self, what: Literal["writers", "readers"], tensors: Sequence[Tensor]) -> Tensor:
+        """All nodes in one tensor, float32 (float64 for float64 inputs)."""
+        first = tensors[0]
+        work = torch.float64 if first.dtype == torch.float64 else torch.float32
+        if len(tensors) == 1:
+            return first.to(work)
+        size = sum(map(len, tensors)), *first.shape[1:]
+        room = self._rooms.get(what)
+        if room is None or room.numel() < math.prod(size) or (room.dtype, room.device) != (work, first.device):
+            room = self._rooms[what] = torch.empty(math.prod(size), dtype=work, device=first.device)
+        whole = room[: math.prod(size)].view(size)
+        for part, tensor in zip(whole.split([len(tensor) for tensor in tensors]), tensors, strict=True):
+            part.copy_(tensor)
+        return whole
 
 
-def side_by_side(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """All nodes in one tensor, float32 (float64 for float64 inputs)."""
-    work = torch.float64 if tensors[0].dtype == torch.float64 else torch.float32
-    if len(tensors) == 1:
-        return [tensors[0].to(work)]
-    return [torch.cat([tensor.to(work) for tensor in tensors])]
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """Node times node at each position: [L, batch, pos, width] and [R, batch, pos, width] → [batch, pos, L, R]."""
+    _, batch, pos, _ = right.shape
+    by_position = torch.bmm(left.flatten(1, 2).transpose(0, 1), right.flatten(1, 2).permute(1, 2, 0))
+    return by_position.view(batch, pos, len(left), len(right))
+
+
+def _removed(readers: Sequence[Felt], directions: Sequence[int]) -> Tensor:
+    """Which directions are removed from which readers' gradients: bool [directions, R]."""
+    return torch.tensor(
+        [[d in map(id, felt.removed) for felt in readers for _ in felt.indices] for d in directions], dtype=torch.bool
+    )

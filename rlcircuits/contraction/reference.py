@@ -20,9 +20,10 @@ def contract_reference(writers: Sequence[Tensor], readers: Sequence[Felt], edges
     for writer in writers:
         row = []
         for felt in readers:
-            grads = felt.grads.double()
-            for coefficients, direction in felt.less:
-                grads = grads - torch.einsum("rbt,btd->rbtd", coefficients.double(), direction.double())
+            whole = grads = felt.grads.double()
+            for direction in felt.removed:
+                share = (whole * direction.double()).mean(-1, keepdim=True)
+                grads = grads - share * direction.double()
             row.append(-torch.einsum("wbtd,rbtd->bwr", writer.to(grads), grads))
         rows.append(torch.cat(row, dim=2))
     scores = torch.cat(rows, dim=1)

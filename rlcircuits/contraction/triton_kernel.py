@@ -12,7 +12,7 @@ The phases, in order:
 3. ``_partial_scores`` (the kernel) runs for those tiles only that hold an edge.
 4. A sum over the pieces.
 
-The readers' ``less``, the part of their norms' Jacobian that was left to the contraction, is taken off each tile
+The readers' ``removed``, the part of their norms' Jacobian that was left to the contraction, is taken off each tile
 of gradients as it is loaded, so that neither writers nor gradients are read a second time for it.
 """
 
@@ -29,7 +29,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.felt import Felt
+from rlcircuits.felt import Felt, along
 
 # Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.
 _LOAD_BYTES = 16
@@ -83,7 +83,7 @@ def contract_triton(
 
 
 def _contract(writes: list[Tensor], felts: list[Felt], edges: Tensor, tiles: Tiles | None) -> Tensor:
-    """One launch: [batch, W, R] of readers whose ``less`` has the same directions."""
+    """One launch: [batch, W, R] of readers whose ``removed`` has the same directions."""
     dtype = _common_dtype([*writes, *(felt.grads for felt in felts)])
     # Kept until the launch: the kernel has their addresses only.
     writes, grads = [w.to(dtype) for w in writes], [felt.grads.to(dtype) for felt in felts]
@@ -93,8 +93,8 @@ def _contract(writes: list[Tensor], felts: list[Felt], edges: Tensor, tiles: Til
     live = sent(_live_tiles(edges, tiles), left.base.device)
     splits = triton.cdiv(pos * triton.cdiv(width, tiles.width), tiles.steps)
     partial = left.base.new_zeros(splits, batch, *edges.shape, dtype=torch.float32)
-    directions = [direction.contiguous() for _, direction in felts[0].less]
-    coefficients = [torch.cat([felt.less[i][0] for felt in felts]) for i in range(len(directions))]
+    directions = [direction.contiguous() for direction in felts[0].removed]
+    coefficients = [torch.cat([along(felt.grads, direction) for felt in felts]) for direction in directions]
     _partial_scores[(len(live) * splits, batch)](
         left.base,
         right.base,
@@ -273,11 +273,11 @@ def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:
 
 
 def _by_directions(readers: Sequence[Felt]) -> Iterator[tuple[list[Felt], Tensor]]:
-    """Readers whose ``less`` has the same directions, with their columns."""
+    """Readers whose ``removed`` has the same directions, with their columns."""
     groups: dict[tuple[int, ...], tuple[list[Felt], list[int]]] = {}
     first = 0
     for felt in readers:
-        felts, columns = groups.setdefault(tuple(id(direction) for _, direction in felt.less), ([], []))
+        felts, columns = groups.setdefault(tuple(map(id, felt.removed)), ([], []))
         felts.append(felt)
         columns.extend(range(first, first + len(felt.indices)))
         first += len(felt.indices)
