@@ -169,6 +169,7 @@ def _attribute(options: argparse.Namespace) -> int:
         sequences,
         options.granularity or "sublayer",
         batch_tokens=options.batch_tokens,
+        recompute=bool(options.recompute),
         progress=sys.stderr.isatty(),
         store=options.store,
     )

@@ -20,7 +20,7 @@ _SAMPLING = ("temperature", "top_p", "max_new_tokens", "n")
 _PROMPTING = ("template", "system", "chat")
 _SETTINGS = (
     "k", "alpha", "balance", "min_questions", "score_on", "noise_draws", "question_count", "split", "engine",
-    "batch_size", "granularity", "device", "dtype", "batch_tokens",
+    "batch_size", "granularity", "device", "dtype", "batch_tokens", "recompute",
 )  # fmt: skip
 
 
@@ -51,8 +51,14 @@ def answer_options(parser: argparse.ArgumentParser) -> None:
 
 def graph_options(parser: argparse.ArgumentParser) -> None:
     """Add what says how edges are scored."""
-    parser.add_argument("--granularity", choices=("sublayer", "head"), help="of the graph (sublayer)")
+    parser.add_argument("--granularity", choices=("sublayer", "head", "kv-head"), help="of the graph (sublayer)")
     parser.add_argument("--batch-tokens", type=int, metavar="N", help="token budget of an attribution batch")
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        default=None,
+        help="run blocks again in the backward: long sequences in less memory, the same scores",
+    )
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:

@@ -150,7 +150,7 @@ class _Run:
             "prompting": self.settings.prompting.model_dump(),
             "sampling": self.settings.sampling.table(),
         }
-        del settings["device"]
+        del settings["device"], settings["recompute"]  # what they change is no score
         recorded = [self.pair.recorded_before, self.pair.recorded_after]
         return key_of(
             {
@@ -269,6 +269,7 @@ class _Run:
             sequences,
             self.settings.granularity,
             batch_tokens=self.settings.batch_tokens,
+            recompute=self.settings.recompute,
             progress=self.progress,
             store=self.store,
         )

@@ -63,7 +63,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "engine": {"help": "what generates answers: transformers (the default) or vllm"},
     "batch-size": {"type": int, "metavar": "N", "help": "answers written at once (64)"},
     "batch-tokens": {"type": int, "metavar": "N", "help": "token budget of an attribution batch"},
-    "granularity": {"choices": ("sublayer", "head"), "help": "of the graph (sublayer)"},
+    "recompute": {
+        "action": "store_true",
+        "default": None,
+        "help": "run blocks again in the backward: less memory, the same scores",
+    },
+    "granularity": {"choices": ("sublayer", "head", "kv-head"), "help": "of the graph (sublayer)"},
     "device": {"help": "torch device (the best there is)"},
     "dtype": {"help": "of the weights: float32, bfloat16, ... (the checkpoint's own)"},
 }

@@ -31,7 +31,7 @@ from rlcircuits.source import Source
 __all__ = ["attribute_stored"]
 
 FORMAT = "rlcircuits-scores"
-VERSION = 1
+VERSION = 2
 """Changes whenever the same inputs may give other scores, or another layout on disk."""
 
 MANIFEST = "manifest.json"
@@ -63,6 +63,7 @@ def attribute_stored(
     *,
     batch_tokens: int | None = None,
     backend: str | None = None,
+    recompute: bool = False,
     progress: bool = False,
     store: str | Path | None = None,
 ) -> EdgeScores:
@@ -77,7 +78,9 @@ def attribute_stored(
     """
     if store is None:
         checkpoint = model if isinstance(model, Checkpoint) else model.load()
-        return attribute(checkpoint, sequences, granularity, batch_tokens, backend, progress=progress)
+        return attribute(
+            checkpoint, sequences, granularity, batch_tokens, backend, recompute=recompute, progress=progress
+        )
     if isinstance(model, Checkpoint):
         raise RLCircuitsError(
             f"a store knows scores by their source's fingerprint, and {model.name} is a loaded checkpoint; "
@@ -106,19 +109,25 @@ def attribute_stored(
                 chosen = choose_backend(backend, next(checkpoint.model.parameters()))
                 manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=plan)
                 write_whole(folder / MANIFEST, partial(_write_manifest, manifest))
-            _make_rest(checkpoint, sequences, manifest, folder, progress)
+            _make_rest(checkpoint, sequences, manifest, folder, recompute, progress)
     return _assembled(folder, len(sequences))
 
 
 def _make_rest(
-    checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], manifest: _Manifest, folder: Path, progress: bool
+    checkpoint: Checkpoint,
+    sequences: Sequence[AnswerSequence],
+    manifest: _Manifest,
+    folder: Path,
+    recompute: bool,
+    progress: bool,
 ) -> None:
     """Make and keep the batches of the manifest that are not in the folder yet."""
     done = _done(folder)
     # A batch halved for lack of memory may be there in part.
     rest = [tuple(index for index in batch if index not in done) for batch in manifest.batches]
     graph = graph_of(checkpoint, manifest.granularity)
-    batches = attribute_batches(checkpoint, sequences, [batch for batch in rest if batch], graph, manifest.backend)
+    left = [batch for batch in rest if batch]
+    batches = attribute_batches(checkpoint, sequences, left, graph, manifest.backend, recompute=recompute)
     with closing(batches), progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(sequences), completed=len(done))
         for indices, values, losses in batches:

@@ -63,6 +63,8 @@ class Settings:
     """None: the checkpoint's own. A pair's own comes first."""
     batch_tokens: int | None = None
     """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribution.attribute`."""
+    recompute: bool = False
+    """Run blocks again in the backward: the same scores of long sequences in less memory."""
 
     def __post_init__(self) -> None:
         check_granularity(self.granularity)

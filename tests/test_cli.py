@@ -83,6 +83,10 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
         attribute = ["attribute", str(tiny / "base"), "--answers", again, "--out", other, *kept]
         assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
         torch.testing.assert_close(EdgeScores.load(other).values, loaded.values)
+    bytes_before = Path(scores).read_bytes()
+    apart = ["attribute", str(tiny / "base"), "--answers", answers, "--out", scores, "--recompute"]
+    assert main([*apart, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
+    assert Path(scores).read_bytes() == bytes_before
     capsys.readouterr()
     assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
     answered = [item for item in stored.items if item.answer_ids]

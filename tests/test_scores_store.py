@@ -56,6 +56,8 @@ def test_stored_scores_are_the_plain_ones(source: CheckpointSource, tmp_path: Pa
     wanted = attribute(source.load(), SEQUENCES, granularity, batch_tokens=BUDGET)
     assert same(score(source, tmp_path, granularity=granularity), wanted)
     assert same(score(Unloadable(source), tmp_path, granularity=granularity), wanted)
+    assert same(score(Unloadable(source), tmp_path, granularity=granularity, recompute=True), wanted)
+    assert same(score(source, tmp_path / "recomputed", granularity=granularity, recompute=True), wanted)
     assert same(score(source, None, granularity=granularity), wanted)
     assert same(score(source.load(), None, granularity=granularity), wanted)
     team = Path(source.path).parent.name
