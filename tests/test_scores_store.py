@@ -57,7 +57,7 @@ def test_stored_scores_are_the_plain_ones(source: CheckpointSource, tmp_path: Pa
     assert same(score(source, tmp_path, granularity=granularity), wanted)
     assert same(score(Unloadable(source), tmp_path, granularity=granularity), wanted)
     assert same(score(Unloadable(source), tmp_path, granularity=granularity, recompute=True), wanted)
-    assert same(score(source, tmp_path / "recomputed", granularity=granularity, recompute=True), wanted)
+    assert same(score(source, tmp_path.with_suffix(".recomputed"), granularity=granularity, recompute=True), wanted)
     assert same(score(source, None, granularity=granularity), wanted)
     assert same(score(source.load(), None, granularity=granularity), wanted)
     team = Path(source.path).parent.name
