@@ -130,7 +130,7 @@ def _against_floor(benchmark: Any, checkpoint: Checkpoint, setting: Setting, gra
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
 @pytest.mark.parametrize("setting", ALL, indirect=True)
 def test_attribution(benchmark: Any, checkpoint: Checkpoint, setting: Setting, granularity: str, request: Any) -> None:
-    rounds = 7 if setting.device == "cpu" else 3 if granularity == "head" else 5
+    rounds = 15 if setting.device == "cpu" else 3 if granularity == "head" else 5
     over_floor = _against_floor(benchmark, checkpoint, setting, granularity, rounds)
     info = benchmark.extra_info
     if setting.device == "cuda":
