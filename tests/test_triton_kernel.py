@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import fixed_sequences, relative_error, tiny
 
-from rlcircuits import attribute
+from rlcircuits import attribute, norms
 from rlcircuits.contraction import choose_backend
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.norms import Norm
@@ -124,15 +125,20 @@ def test_a_sequences_scores_are_the_same_bits_again_and_in_any_batch(case: Case)
 
 
 @needs_kernel
-@pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@pytest.mark.parametrize("name", ["qwen2", "gpt2"])
-def test_attribution_through_the_kernel(name: str, granularity: str) -> None:
+@pytest.mark.parametrize("granularity", ["sublayer", "head", "kv-head"])
+@pytest.mark.parametrize("name", ["qwen2", "gpt2", "gemma2"])
+def test_attribution_through_the_kernels(name: str, granularity: str, monkeypatch: Any) -> None:
     if CUDA:
         pytest.skip("tests/test_cuda.py runs whole models")
     batch = fixed_sequences(2)
+    wanted = attribute(tiny(name), batch, granularity, backend="reference").values
+    vjps = mock.Mock(side_effect=triton_norm.norm_vjp)
+    monkeypatch.setattr(triton_norm, "norm_vjp", vjps)
+    monkeypatch.setattr(norms, "runs_kernels", lambda tensor: True)  # as on CUDA
     found = attribute(tiny(name), batch, granularity, backend="triton")
     assert found.backend == "triton"
-    assert relative_error(found.values, attribute(tiny(name), batch, granularity, backend="reference").values) < 1e-5
+    assert vjps.call_count > 0
+    assert relative_error(found.values, wanted) < 1e-5
 
 
 def test_what_the_kernel_cannot_multiply_is_an_error(monkeypatch: Any) -> None:
