@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 from rlcircuits.questions import Question, QuestionSet, load_questions
+from rlcircuits.source import CheckpointSource
 
 CHARACTERS = "0123456789+-*/=?;>.,: \n{}\\$QAabcdefghijklmnopqrstuvwxyz"
 TOKENS = ("<pad>", "<bos>", "<eos>", *CHARACTERS)
@@ -34,6 +36,27 @@ def save_checkpoint(folder: Path, name: str = "llama-gqa", seed: int = 3, **opti
     build(name, seed=seed).save_pretrained(folder, **options)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+@dataclass(frozen=True)
+class Unloadable:
+    """A source that must not be loaded; by another fingerprint and name where one is given."""
+
+    source: CheckpointSource
+    known_as: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.source.name if self.known_as is None else "some/model"
+
+    def fingerprint(self) -> str:
+        return self.known_as or self.source.fingerprint()
+
+    def tokenizer(self) -> Any:
+        return self.source.tokenizer()
+
+    def load(self) -> Any:
+        raise AssertionError("loaded")
 
 
 def question_set(*texts: str, gold: str = "83") -> QuestionSet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import filelock
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from saved import MIXED, TOKENS, save_checkpoint, tiny_tokenizer
+from saved import MIXED, TOKENS, Unloadable, save_checkpoint, tiny_tokenizer
 from test_source import touch_weight
 
 from rlcircuits.answers import Answers, Sampling, answer_questions
@@ -24,26 +24,6 @@ from rlcircuits.source import CheckpointSource
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3)
 BATCH = 2  # of seven questions: three batches and one answer
-
-
-@dataclass(frozen=True)
-class Unloadable:
-    """A source that must not be loaded."""
-
-    source: CheckpointSource
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    def fingerprint(self) -> str:
-        return self.source.fingerprint()
-
-    def tokenizer(self) -> Any:
-        return self.source.tokenizer()
-
-    def load(self) -> Any:
-        raise AssertionError("loaded")
 
 
 @pytest.fixture(scope="module")

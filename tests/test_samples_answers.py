@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from saved import MIXED, save_checkpoint
+from saved import MIXED, Unloadable, save_checkpoint
 
 from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.engines import open_engine
@@ -23,27 +23,6 @@ from rlcircuits.source import CheckpointSource
 SAMPLING = Sampling(max_new_tokens=5, seed=3, n=3)
 ONCE = replace(SAMPLING, n=1)
 BATCH = 4  # of seven questions with three answers each: a batch holds parts of two questions, the last one answer
-
-
-@dataclass(frozen=True)
-class Known:
-    """A source with a fingerprint of its own that may not be loaded."""
-
-    source: CheckpointSource
-    known_as: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.source.name if self.known_as is None else "some/model"
-
-    def fingerprint(self) -> str:
-        return self.known_as or self.source.fingerprint()
-
-    def tokenizer(self) -> Any:
-        return self.source.tokenizer()
-
-    def load(self) -> Any:
-        raise AssertionError("loaded")
 
 
 @pytest.fixture(scope="module")
@@ -128,22 +107,22 @@ def test_a_run_cut_off_anywhere_goes_on_to_the_same_file(
     content = whole.read_bytes()
     store = tmp_path_factory.mktemp("cut")
     (store / whole.name).write_bytes(content[: round(share * len(content))])
-    assert ask(source, store) == ask(Known(source), store) == Answers.load(whole)
+    assert ask(source, store) == ask(Unloadable(source), store) == Answers.load(whole)
     assert (store / whole.name).read_bytes() == content
 
 
 def test_another_number_of_answers_is_another_run(source: CheckpointSource, tmp_path: Path) -> None:
     ask(source, tmp_path, ONCE)
     with pytest.raises(AssertionError, match="loaded"):
-        ask(Known(source), tmp_path)
+        ask(Unloadable(source), tmp_path)
     ask(source, tmp_path)
     for sampling in (ONCE, SAMPLING):
-        ask(Known(source), tmp_path, sampling)
+        ask(Unloadable(source), tmp_path, sampling)
 
 
 def test_one_answer_a_question_is_known_by_the_key_it_always_had(source: CheckpointSource, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="loaded"):
-        ask(Known(source, known_as="0" * 64), tmp_path, ONCE)
+        ask(Unloadable(source, known_as="0" * 64), tmp_path, ONCE)
     assert file_in(tmp_path).name == "some-model-few-test-eb8bc41d0d60.jsonl"
 
 
@@ -192,7 +171,7 @@ def test_samples_out_of_order_in_a_store(source: CheckpointSource, whole: Path, 
     lines = whole.read_text().splitlines(keepends=True)
     (tmp_path / whole.name).write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
     with pytest.raises(RLCircuitsError, match=r"\.jsonl:2: field 'sample' is 1; 0 is wanted"):
-        ask(Known(source), tmp_path)
+        ask(Unloadable(source), tmp_path)
 
 
 def test_n_has_limits() -> None:

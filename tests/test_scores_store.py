@@ -10,8 +10,7 @@ from typing import Any
 import filelock
 import pytest
 import torch
-from saved import save_checkpoint
-from test_answers_store import Unloadable
+from saved import Unloadable, save_checkpoint
 from test_source import touch_weight
 from tiny_models import random_sequences
 
