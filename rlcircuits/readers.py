@@ -67,6 +67,9 @@ class Tap:
         return backward(grad, linearised)
 
     def _leave_graph(self, hidden: Tensor) -> Tensor:
+        weight = None if self._norm is None else next(self._norm.module.parameters(), None)
+        if weight is not None:  # a model split over devices: the norm may be on another one than the block before it
+            hidden = hidden.to(weight.device)
         self._stream = hidden
         self._see(hidden.detach())
         return hidden.detach()
