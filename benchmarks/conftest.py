@@ -36,6 +36,12 @@ def pytest_configure(config: Any) -> None:
         options.benchmark_storage = f"file://{RESULTS / machine()}"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A benchmark that is not timed has nothing to judge."""
+    if "benchmark" in getattr(item, "fixturenames", ()) and item.config.getoption("benchmark_disable"):
+        pytest.skip("benchmarks are disabled")
+
+
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
     """Record the versions that speed depends on, and not what the machine is called."""
     for private in ("node", "release"):

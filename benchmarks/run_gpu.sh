@@ -17,7 +17,11 @@ export PYTORCH_ALLOC_CONF=expandable_segments:True
 limit=530 # seconds for everything
 status=0
 
-gpu=$("$python" -c 'import sys, torch
+gpu=$("$python" -c 'import importlib.util as u, sys
+missing = [m for m in ("torch", "triton", "transformers", "pytest", "pytest_benchmark", "hypothesis", "scipy", "rich",
+                       "lazy_loader", "tabulate") if not u.find_spec(m)]
+if missing: sys.exit(f"{sys.executable} lacks {missing}: nothing was run; PYTHON names another interpreter")
+import torch
 if not torch.cuda.is_available(): sys.exit("no CUDA device: nothing was run")
 sys.path.insert(0, "benchmarks")
 import conftest
