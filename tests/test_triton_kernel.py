@@ -165,6 +165,19 @@ def test_what_the_kernel_cannot_multiply_is_an_error(monkeypatch: Any) -> None:
 def test_the_norms_kernel_is_its_jacobian(
     shape: Any, dtype: torch.dtype, kind: Any, weighted: bool, strided: bool, seed: int
 ) -> None:
+    assert norm_error(triton_norm.norm_vjp, shape, dtype, kind, weighted, strided, seed) <= TOLERANCE[dtype]
+
+
+def norm_error(
+    vjp: Any,
+    shape: Any,
+    dtype: torch.dtype = torch.float32,
+    kind: Any = "layer",
+    weighted: bool = True,
+    strided: bool = False,
+    seed: int = 0,
+) -> float:
+    """‖found − Jacobian's‖ over the norm of what the removed directions are taken off, which may leave little."""
     generator = torch.Generator().manual_seed(seed)
     x, grad = (torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
     if strided:
@@ -174,11 +187,10 @@ def test_the_norms_kernel_is_its_jacobian(
     weight = None if module.weight is None else module.weight.detach()
     exact = Norm(module.double(), kind, eps=1e-3).linearise(x.double())
     moved = [None if t is None else t.to(DEVICE) for t in (x, grad, weight)]
-    found = triton_norm.norm_vjp(moved[0], moved[1], moved[2], 1e-3, centred=kind == "layer").cpu()
+    found = vjp(moved[0], moved[1], moved[2], 1e-3, centred=kind == "layer").cpu()
     assert (found.shape, found.dtype) == (x.shape, dtype)
-    # What is left after the removed directions may be small beside what they were taken off.
     before = grad.double() * exact.factors.scale * (1 if weight is None else weight.double())
-    assert (found.double() - exact.vjp(grad.double())).norm() <= TOLERANCE[dtype] * before.norm()
+    return float((found.double() - exact.vjp(grad.double())).norm() / before.norm())
 
 
 COMPILE = """
@@ -233,6 +245,16 @@ MUTANTS = {
     "second direction forgotten": ("felt -= much", "felt -= 0 * much"),
     "bfloat16 sums": ("return partial.sum(0)", "return partial.bfloat16().sum(0).float()"),
 }  # fmt: skip
+NORM_MUTANTS = {
+    "direction added": ("inner - unit * along", "inner + unit * along"),
+    "mean left in": ("inner -= tl.sum(inner) / width", "inner -= 0 * tl.sum(inner) / width"),
+    "stream not centred": ("unit - tl.sum(unit) / width", "unit - 0 * tl.sum(unit) / width"),
+    "features beyond the width": ("tl.where(inside, unit", "tl.where(features < BLOCK, unit"),
+    "epsilon left out": ("/ width + eps", "/ width + 0 * eps"),
+    "weight left out": ("WEIGHTED=weight is not None", "WEIGHTED=False"),
+    "scale left out": ("(inner - unit * along) * scale", "(inner - unit * along)"),
+    "first position for all": ("tl.program_id(0).to(tl.int64) * width", "0 * tl.program_id(0).to(tl.int64) * width"),
+}  # fmt: skip
 CHECKED = [
     make_case(
         writers=[(3, "width strided"), (15, "contiguous")],
@@ -254,14 +276,27 @@ def test_the_kernel_passes_the_check_that_its_mutants_fail() -> None:
 @needs_kernel
 @pytest.mark.parametrize("mutant", sorted(MUTANTS))
 def test_a_mutated_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
-    old, new = MUTANTS[mutant]
-    source = Path(triton_kernel.__file__).read_text()
+    module = mutated(triton_kernel, *MUTANTS[mutant], tmp_path, monkeypatch)
+    monkeypatch.setattr(sys.modules[__name__], "contract_triton", module.contract_triton)
+    assert any(error(contract(case, SMALL), case) > TOLERANCE[torch.float32] for case in CHECKED)
+
+
+@needs_kernel
+@pytest.mark.parametrize("mutant", sorted(NORM_MUTANTS))
+def test_a_mutated_norms_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
+    assert norm_error(triton_norm.norm_vjp, (2, 3, 35)) <= TOLERANCE[torch.float32]
+    module = mutated(triton_norm, *NORM_MUTANTS[mutant], tmp_path, monkeypatch)
+    assert norm_error(module.norm_vjp, (2, 3, 35)) > TOLERANCE[torch.float32]
+
+
+def mutated(original: Any, old: str, new: str, folder: Path, monkeypatch: Any) -> Any:
+    """The module with one piece of its source changed."""
+    source = Path(original.__file__).read_text()
     assert source.count(old) == 1
-    changed = tmp_path / "changed.py"
+    changed = folder / "changed.py"
     changed.write_text(source.replace(old, new))
     spec: Any = importlib.util.spec_from_file_location("changed", changed)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "changed", module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(sys.modules[__name__], "contract_triton", module.contract_triton)
-    assert any(error(contract(case, SMALL), case) > TOLERANCE[torch.float32] for case in CHECKED)
+    return module
