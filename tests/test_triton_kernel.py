@@ -197,7 +197,18 @@ COMPILE = """
 import torch, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from rlcircuits.contraction.triton_kernel import Tiles, _partial_scores as kernel
+
+def show(kernel, pointers, constants, others, aligned, **options):
+    names = kernel.arg_names
+    known = pointers | others | dict.fromkeys(constants, "constexpr")
+    types = {name: known.get(name, "i32") for name in names}
+    aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in (*pointers, *aligned)}
+    places = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=types, constexprs=places, attrs=aligned)
+    print(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"])
+"""
+COMPILE_CONTRACTION = """
+from rlcircuits.contraction.triton_kernel import Tiles, _partial_scores
 
 tiles = Tiles.fitting(65, 16, torch.bfloat16)
 constants = dict(
@@ -206,24 +217,33 @@ constants = dict(
 )
 pointers = dict(writes="*bf16", grads="*bf16", write_places="*i64", grad_places="*i64", edges="*u8", live="*i32")
 pointers |= dict.fromkeys(("coefficients", "direction", "last_direction", "partial"), "*fp32")
-names = kernel.arg_names
-types = {name: pointers.get(name, "constexpr" if name in constants else "i32") for name in names}
-aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in (*pointers, "width")}
-places = {(names.index(name),): value for name, value in constants.items()}
-source = ASTSource(fn=kernel, signature=types, constexprs=places, attrs=aligned)
-options = dict(num_warps=tiles.warps, num_stages=tiles.stages)
-print(triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"])
+show(_partial_scores, pointers, constants, {}, ["width"], num_warps=tiles.warps, num_stages=tiles.stages)
+"""
+COMPILE_NORM = """
+from rlcircuits.contraction.triton_norm import _norm_vjp
+
+pointers = dict(x="*bf16", grad="*bf16", weight="*fp32", result="*bf16")
+constants = dict(CENTRED=True, WEIGHTED=True, BLOCK=4096)
+show(_norm_vjp, pointers, constants, {"eps": "fp32"}, ["width"], num_warps=8)
 """
 
 
-@pytest.mark.skipif(CUDA, reason="the tests above compile it for the GPU that is here")
-def test_the_kernel_compiles_for_a_gpu_that_is_not_here() -> None:
+@pytest.mark.skipif(CUDA, reason="the tests above compile them for the GPU that is here")
+@pytest.mark.parametrize(
+    ("kernel", "instructions"),
+    [
+        # What it lives on: loads of 16 bytes a thread that do not wait, and products on the tensor cores.
+        pytest.param(COMPILE_CONTRACTION, ["cp.async.cg", "wgmma"], id="contraction"),
+        # Loads and stores of 16 bytes a thread.
+        pytest.param(COMPILE_NORM, ["ld.global.v4", "st.global.v4"], id="norm"),
+    ],
+)
+def test_the_kernels_compile_for_a_gpu_that_is_not_here(kernel: str, instructions: list[str]) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    ran = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", COMPILE + kernel], env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
-    # What it lives on: loads of 16 bytes a thread that do not wait, and products on the tensor cores.
-    assert "cp.async.cg" in ran.stdout
-    assert "wgmma" in ran.stdout
+    for instruction in instructions:
+        assert instruction in ran.stdout
 
 
 # What may go wrong in a kernel, as a change of its source that the checks above must not survive.
