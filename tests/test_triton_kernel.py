@@ -190,6 +190,8 @@ def norm_error(
     found = vjp(moved[0], moved[1], moved[2], 1e-3, centred=kind == "layer").cpu()
     assert (found.shape, found.dtype) == (x.shape, dtype)
     before = grad.double() * exact.factors.scale * (1 if weight is None else weight.double())
+    if not found.isfinite().all():
+        return float("inf")
     return float((found.double() - exact.vjp(grad.double())).norm() / before.norm())
 
 
