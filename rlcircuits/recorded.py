@@ -137,8 +137,11 @@ class _Reader:
             raise RLCircuitsError(f"is no JSON: {error}") from error
         if not isinstance(fields, dict):
             raise RLCircuitsError(f"is a {type(fields).__name__}; a JSON object is wanted")
-        if self._sideless and any(name in fields for names in _OF_SIDE.values() for name in names[0]):
+        of_two = [name for names in _OF_SIDE.values() for each in names for name in each]
+        if self._sideless and any(name in fields for name in of_two):
             raise RLCircuitsError("holds answers of two models; side must say which, before or after")
+        if not self._sideless and not any(name in fields for name in of_two):
+            raise RLCircuitsError(f"holds answers of one model; one file for both has the fields {', '.join(of_two)}")
         place = self._place(fields)
         ((prompt, _),) = self._samples(fields, self._prompt, 1)
         answers = self._samples(fields, self._answer, self._n)

@@ -193,6 +193,13 @@ def test_files_that_are_no_records(tmp_path: Path, source: CheckpointSource, mad
         read(tmp_path / "none.jsonl", source)
 
 
+def test_one_model_s_answers_do_not_stand_for_two(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    path = write(tmp_path / "a.jsonl", plain(made))
+    wanted = r"a\.jsonl:1: holds answers of one model; one file for both has the fields base_prompt_tokens, .*rl_answer"
+    with pytest.raises(RLCircuitsError, match=wanted):
+        recorded_answers(path, source, QUESTIONS, sampling=SAMPLING, side="after")
+
+
 def test_token_ids_of_another_vocabulary(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
     path = write(tmp_path / "a.jsonl", plain(made))
     tiny_tokenizer((*TOKENS[:3], *TOKENS[:2:-1])).save_pretrained(tmp_path / "other")
