@@ -80,14 +80,14 @@ class GroupedContraction:
         writers = [w for w in self._writers if bool(seen[w.indices.start])]
         rows = torch.tensor(_indices(writers))[:, None]
         groups = _grouped(held, readers_at_a_time(device))
-        nodes = len(rows) + max(len(_indices(group)) for group in groups)
+        columns = [torch.tensor(_indices(group)) for group in groups]
+        edges = [self._graph.mask[rows, places] for places in columns]
+        nodes = len(rows) + max(map(len, columns))
         for window in self._size.windows(nodes, window_bytes(device)):
             written = self._backend.prepare([w.wrote(window).to(device) for w in writers])
-            for group in groups:
-                columns = torch.tensor(_indices(group))
+            for group, places, between in zip(groups, columns, edges, strict=True):
                 felt = [readers.felt(window) for readers in group]
-                scores = self._backend.contract(written, felt, self._graph.mask[rows, columns])
-                self._add(window.sequences, rows, columns, scores)
+                self._add(window.sequences, rows, places, self._backend.contract(written, felt, between))
 
     def _add(self, sequences: slice, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
         if self._values is None:

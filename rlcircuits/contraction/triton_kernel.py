@@ -245,16 +245,17 @@ class Places:
     def of(cls, tensors: list[Tensor]) -> Places:
         """tensors: of one dtype and device, each [nodes, batch, pos, width]."""
         base = min(tensors, key=Tensor.data_ptr)
-        table = torch.tensor(
-            [
-                [(t.data_ptr() - base.data_ptr()) // t.element_size() + node * t.stride(0), *t.stride()[1:]]
-                for t in tensors
-                for node in range(len(t))
-            ]
-        )
+        origin, size = base.data_ptr(), base.element_size()
+        counts = torch.tensor([len(t) for t in tensors])
+        starts = torch.tensor([[(t.data_ptr() - origin) // size, *t.stride()[1:], t.stride(0)] for t in tensors])
+        # A node is so many of its tensor's first strides behind the tensor's start.
+        nodes = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+        lying = starts.repeat_interleave(counts, dim=0)
+        lying[:, 0] += nodes * lying[:, 4]
+        table = lying[:, :4].contiguous()
         flat = bool((table[:, 3] == 1).all())
         # By `unit` the compiler knows that addresses are multiples of a whole load.
-        unit = _LOAD_BYTES // base.element_size()
+        unit = _LOAD_BYTES // size
         if not flat or bool((table[:, :3] % unit).any()):
             unit = 1
         table[:, :3] //= unit
@@ -263,13 +264,12 @@ class Places:
 
 def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:
     """The tiles that hold an edge: int32 [live, 2]."""
-    rows, columns = (
-        torch.arange(n).div(size, rounding_mode="floor")
-        for n, size in zip(edges.shape, (tiles.writers, tiles.readers), strict=True)
-    )
-    pairs = torch.stack([rows[:, None].expand(edges.shape), columns[None, :].expand(edges.shape)], dim=-1)
-    live: Tensor = pairs[edges].unique(dim=0)
-    return live.to(torch.int32)
+    beyond = (-edges.shape[1] % tiles.readers, -edges.shape[0] % tiles.writers)
+    padded = torch.nn.functional.pad(edges, (0, beyond[0], 0, beyond[1]))
+    rows, columns = (n // size for n, size in zip(padded.shape, (tiles.writers, tiles.readers), strict=True))
+    by_tile = padded.view(rows, tiles.writers, columns, tiles.readers)
+    live: Tensor = by_tile.any(3).any(1).nonzero()
+    return live.to(torch.int32).contiguous()
 
 
 def _by_directions(readers: Sequence[Felt]) -> Iterator[tuple[list[Felt], Tensor]]:
