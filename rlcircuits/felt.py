@@ -29,19 +29,26 @@ class Readers:
     """Consecutive readers of the graph, with a way to make what they felt.
 
     felt(window) is of the window. Heads' gradients are made only when they are contracted: kept are those at their
-    features, n_heads times smaller. nbytes: what is kept meanwhile. device: where.
+    features, n_heads times smaller. nbytes: what is kept meanwhile. device: where. norm: the same for readers that
+    have their directions in common, None for those without.
     """
 
     indices: range
     felt: Callable[[Window], Felt]
     nbytes: int
     device: torch.device
+    norm: int | None = None
 
 
 def at_hand(first: int, grads: Tensor) -> Readers:
     """Readers whose gradients [readers, batch, pos, width] are there as a whole."""
     indices = range(first, first + len(grads))
     return Readers(indices, lambda window: Felt(indices, window.of(grads)), grads.nbytes, grads.device)
+
+
+def place_of(tensor: Tensor) -> tuple[object, ...]:
+    """The same for views of the same numbers: a window's directions are made anew for each of their readers."""
+    return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
 
 
 def along(nodes: Tensor, direction: Tensor) -> Tensor:

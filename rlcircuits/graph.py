@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -33,7 +34,7 @@ class EdgeGraph:
         """The number of edges that exist."""
         return int(self.mask.sum())
 
-    @property
+    @cached_property
     def granularity(self) -> Granularity:
         """``sublayer``; or ``head`` or ``kv-head`` if attention heads are nodes of their own."""
         if any(".kv" in name for name in self.readers):

@@ -205,7 +205,7 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
         grads = torch.einsum("bthd,hdm->hbtm", window.of(scaled).unflatten(-1, weight.shape[:2]), weight)
         return Felt(indices, grads, tuple(window.of(direction) for direction in factors.removed))
 
-    return Readers(indices, felt, scaled.nbytes, scaled.device)
+    return Readers(indices, felt, scaled.nbytes, scaled.device, norm=id(factors))
 
 
 @contextmanager

@@ -256,7 +256,7 @@ MUTANTS = {
     "mask left out": ("tl.where(is_edge, -total, 0.0)", "-total"),
     "tiles on the diagonal left out": ("any(1).nonzero()", "any(1).triu(1).nonzero()"),
     "last features left out": ("steps_a_position = tl.cdiv(width, WIDTH)", "steps_a_position = width // WIDTH"),
-    "last piece left out": ("(len(live) * splits, batch)", "(len(live) * (splits - 1), batch)"),
+    "last piece left out": ("(mask.n_live * splits, batch)", "(mask.n_live * (splits - 1), batch)"),
     "last step of a piece left out": ("tl.minimum(first + STEPS,", "tl.minimum(first + STEPS - 1,"),
     "last row left out": ("rows < n_writers", "rows < n_writers - 1"),
     "features beyond the width": ("is_feature = features < width", "is_feature = features < width + 1"),

@@ -12,25 +12,15 @@ in float32 or float64. ``reference`` is the definition in float64, ``matmul`` a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from rlcircuits.contraction import devices
 from rlcircuits.contraction.matmul import Matmul
-from rlcircuits.contraction.reference import contract_reference
+from rlcircuits.contraction.reference import Reference
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.felt import Felt
-
-Contract = Callable[[Sequence[Tensor], Sequence[Felt], Tensor], Tensor]
-
-
-def _contract_triton(writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
-    # Imported when it is used: triton is not there on every platform.
-    from rlcircuits.contraction.triton_kernel import contract_triton
-
-    return contract_triton(writers, readers, edges)
 
 
 class Backend(Protocol):
@@ -43,19 +33,14 @@ class Backend(Protocol):
         """Contract as above."""
 
 
-@dataclass(frozen=True)
-class _InPlace:
-    """A backend that reads writers where they are."""
+def _open_triton() -> Backend:
+    # Imported when it is used: triton is not there on every platform.
+    from rlcircuits.contraction.triton_kernel import Triton
 
-    contract: Contract
-    prepare: Callable[[Sequence[Tensor]], Sequence[Tensor]] = list
+    return Triton()
 
 
-BACKENDS: dict[str, Callable[[], Backend]] = {
-    "matmul": Matmul,
-    "reference": lambda: _InPlace(contract_reference),
-    "triton": lambda: _InPlace(_contract_triton),
-}
+BACKENDS: dict[str, Callable[[], Backend]] = {"matmul": Matmul, "reference": Reference, "triton": _open_triton}
 """How to open each backend, by name."""
 
 

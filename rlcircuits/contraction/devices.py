@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# Of an accelerator's memory: 4 GB of 80.
-SHARE = 0.05
+# Of an accelerator's memory: 4 and 8 GB of 80. By then the activations' memory is free again.
+HELD_SHARE, WINDOW_SHARE = 0.05, 0.1
 # What the Triton kernels compute with.
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -28,12 +28,12 @@ def runs_kernels(tensor: Tensor) -> bool:
 
 def held_bytes(device: torch.device) -> int:
     """Bytes that readers' gradients may take on ``device`` while they are held back."""
-    return 2**28 if device.type != "cuda" else _share(device)
+    return 2**28 if device.type != "cuda" else _share(device, HELD_SHARE)
 
 
 def window_bytes(device: torch.device) -> int:
     """Bytes that the tensors of one contraction may take: on the CPU, what its caches hold about."""
-    return 2**25 if device.type != "cuda" else _share(device)
+    return 2**25 if device.type != "cuda" else _share(device, WINDOW_SHARE)
 
 
 def readers_at_a_time(device: torch.device) -> int:
@@ -41,8 +41,8 @@ def readers_at_a_time(device: torch.device) -> int:
     return 16 if device.type != "cuda" else 128
 
 
-def _share(device: torch.device) -> int:
-    return int(SHARE * torch.cuda.get_device_properties(device).total_memory)
+def _share(device: torch.device, share: float) -> int:
+    return int(share * torch.cuda.get_device_properties(device).total_memory)
 
 
 def sent(table: Tensor, device: torch.device) -> Tensor:

@@ -83,6 +83,7 @@ class GroupedContraction:
         columns = [torch.tensor(_indices(group)) for group in groups]
         edges = [self._graph.mask[rows, places] for places in columns]
         nodes = len(rows) + max(map(len, columns))
+        rows, columns = sent(rows, device), [sent(places, device) for places in columns]
         for window in self._size.windows(nodes, window_bytes(device)):
             written = self._backend.prepare([w.wrote(window).to(device) for w in writers])
             for group, places, between in zip(groups, columns, edges, strict=True):
@@ -94,16 +95,19 @@ class GroupedContraction:
             self._values = scores.new_zeros(self._size.batch, *self._graph.mask.shape)
         device = self._values.device
         # Indexing with a slice first gives a view, which indexing with tensors then adds to.
-        self._values[sequences][:, sent(rows, device), sent(columns, device)] += scores.to(device)
+        self._values[sequences][:, rows.to(device), columns.to(device)] += scores.to(device)
 
 
 def _grouped(readers: Sequence[Readers], size: int) -> list[list[Readers]]:
-    """Readers in groups, each the first that have ``size`` together."""
-    groups: list[list[Readers]] = [[]]
+    """Readers of the same norm in groups, each the first that have ``size`` together."""
+    groups: list[list[Readers]] = []
+    filling: dict[int | None, list[Readers]] = {}
     for some in readers:
-        if len(_indices(groups[-1])) >= size:
-            groups.append([])
-        groups[-1].append(some)
+        group = filling.get(some.norm)
+        if group is None or len(_indices(group)) >= size:
+            group = filling[some.norm] = []
+            groups.append(group)
+        group.append(some)
     return groups
 
 

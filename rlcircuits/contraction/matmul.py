@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.contraction.devices import sent
-from rlcircuits.felt import Felt
+from rlcircuits.felt import Felt, place_of
 
 
 class Matmul:
@@ -37,7 +37,7 @@ class Matmul:
         written = self._side_by_side("writers", writers)
         seen = int(edges.any(dim=1).nonzero().max()) + 1 if edges.any() else 0  # later writers are not multiplied
         # A direction stands among the readers: what each writer has along it then costs no pass of its own.
-        directions = {id(direction): direction[None] for felt in readers for direction in felt.removed}
+        directions = {place_of(direction): direction[None] for felt in readers for direction in felt.removed}
         grads = self._side_by_side("readers", [*(felt.grads for felt in readers), *directions.values()])
         products = _products(written[:seen], grads)
         found = products[..., : edges.shape[1]].sum(1)
@@ -72,8 +72,7 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
     return by_position.view(batch, pos, len(left), len(right))
 
 
-def _removed(readers: Sequence[Felt], directions: Sequence[int]) -> Tensor:
+def _removed(readers: Sequence[Felt], directions: Sequence[object]) -> Tensor:
     """Which directions are removed from which readers' gradients: bool [directions, R]."""
-    return torch.tensor(
-        [[d in map(id, felt.removed) for felt in readers for _ in felt.indices] for d in directions], dtype=torch.bool
-    )
+    removed = [[place_of(direction) for direction in felt.removed] for felt in readers for _ in felt.indices]
+    return torch.tensor([[direction in each for each in removed] for direction in directions])

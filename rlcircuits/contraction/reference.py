@@ -10,21 +10,28 @@ from torch import Tensor
 from rlcircuits.felt import Felt
 
 
-def contract_reference(writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
-    """−Σ_pos,width writes · grads on every edge.
+class Reference:
+    """The definition, as it stands."""
 
-    writers, readers: tensors [nodes, batch, pos, width] of any floating dtype. edges: bool [W, R], in their order.
-    Returns float64 [batch, W, R].
-    """
-    rows = []
-    for writer in writers:
-        row = []
-        for felt in readers:
-            whole = grads = felt.grads.double()
-            for direction in felt.removed:
-                share = (whole * direction.double()).mean(-1, keepdim=True)
-                grads = grads - share * direction.double()
-            row.append(-torch.einsum("wbtd,rbtd->bwr", writer.to(grads), grads))
-        rows.append(torch.cat(row, dim=2))
-    scores = torch.cat(rows, dim=1)
-    return scores * edges.to(scores.device)
+    def prepare(self, writers: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The writers as they are."""
+        return writers
+
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+        """−Σ_pos,width writes · grads on every edge.
+
+        writers, readers: tensors [nodes, batch, pos, width] of any floating dtype. edges: bool [W, R], in their order.
+        Returns float64 [batch, W, R].
+        """
+        rows = []
+        for writer in writers:
+            row = []
+            for felt in readers:
+                whole = grads = felt.grads.double()
+                for direction in felt.removed:
+                    share = (whole * direction.double()).mean(-1, keepdim=True)
+                    grads = grads - share * direction.double()
+                row.append(-torch.einsum("wbtd,rbtd->bwr", writer.to(grads), grads))
+            rows.append(torch.cat(row, dim=2))
+        scores = torch.cat(rows, dim=1)
+        return scores * edges.to(scores.device)

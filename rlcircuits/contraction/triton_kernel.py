@@ -6,7 +6,7 @@ the pieces are added (second stage). No atomics: the same inputs give the same b
 
 The phases, in order:
 
-1. ``contract_triton`` takes readers whose norms share directions together.
+1. ``Triton`` takes readers whose norms share directions together.
 2. ``Places`` says where each node's tensor starts and how it strides, relative to one base address: tensors of
    separate allocations need no copy into one.
 3. ``_partial_scores`` (the kernel) runs for those tiles only that hold an edge.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import triton
@@ -29,7 +30,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.felt import Felt, along
+from rlcircuits.felt import Felt, along, place_of
 
 # Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.
 _LOAD_BYTES = 16
@@ -73,61 +74,103 @@ def contract_triton(
 
     Raises RLCircuitsError for another dtype.
     """
-    device = readers[0].grads.device
-    scores = torch.zeros(readers[0].grads.shape[1], *edges.shape, device=device)
-    with current(device):
-        for felts, places in _by_directions(readers):
-            if edges[:, places].any():
-                scores[:, :, sent(places, device)] = _contract(list(writers), felts, edges[:, places], tiles)
-    return scores
+    return Triton(tiles).contract(writers, readers, edges)
 
 
-def _contract(writes: list[Tensor], felts: list[Felt], edges: Tensor, tiles: Tiles | None) -> Tensor:
-    """One launch: [batch, W, R] of readers whose ``removed`` has the same directions."""
-    dtype = _common_dtype([*writes, *(felt.grads for felt in felts)])
-    # Kept until the launch: the kernel has their addresses only.
-    writes, grads = [w.to(dtype) for w in writes], [felt.grads.to(dtype) for felt in felts]
-    left, right = Places.of(writes), Places.of(grads)
-    batch, pos, width = grads[0].shape[1:]
-    tiles = tiles or Tiles.fitting(len(edges), edges.shape[1], dtype)
-    live = sent(_live_tiles(edges, tiles), left.base.device)
-    splits = triton.cdiv(pos * triton.cdiv(width, tiles.width), tiles.steps)
-    partial = left.base.new_zeros(splits, batch, *edges.shape, dtype=torch.float32)
-    directions = [direction.contiguous() for direction in felts[0].removed]
-    coefficients = [torch.cat([along(felt.grads, direction) for felt in felts]) for direction in directions]
-    _partial_scores[(len(live) * splits, batch)](
-        left.base,
-        right.base,
-        left.table,
-        right.table,
-        sent(edges.to(torch.uint8), partial.device),
-        live,
-        # [direction, batch, pos, reader]: what a program needs at one position lies together
-        torch.stack(coefficients).permute(0, 2, 3, 1).contiguous() if coefficients else partial,
-        directions[0] if directions else partial,
-        directions[-1] if directions else partial,
-        partial,
-        len(live),
-        batch,
-        pos,
-        width,
-        *edges.shape,
-        DIRECTIONS=len(directions),
-        LEFT_UNIT=left.unit,
-        RIGHT_UNIT=right.unit,
-        LEFT_FLAT=left.flat,
-        RIGHT_FLAT=right.flat,
-        PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
-        # Triton's interpreter has no bfloat16 product.
-        WIDEN=INTERPRETED and dtype == torch.bfloat16,
-        WRITERS=tiles.writers,
-        READERS=tiles.readers,
-        WIDTH=tiles.width,
-        STEPS=tiles.steps,
-        num_warps=tiles.warps,
-        num_stages=tiles.stages,
-    )
-    return partial.sum(0)
+@dataclass(frozen=True)
+class Mask:
+    """Edges, uint8 [W, R], and the tiles that hold one, int32 [n_live, 2], both where the kernel runs."""
+
+    tiles: Tiles
+    edges: Tensor
+    live: Tensor
+    n_live: int
+
+
+class Triton:
+    """Launches the kernel, and keeps the tables of what it is given again: the CPU must not hold up the GPU."""
+
+    def __init__(self, tiles: Tiles | None = None) -> None:
+        self._tiles = tiles
+        self._prepared: tuple[Sequence[Tensor], Places] | None = None
+        # By a mask's id, with the mask itself, so that its id stays its own.
+        self._masks: dict[int, tuple[Tensor, Mask]] = {}
+
+    def prepare(self, writers: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The writers where they are, of one dtype, their places in a table."""
+        written = _of_one_dtype(writers)
+        self._prepared = written, Places.of(written)
+        return written
+
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+        """As :func:`contract_triton`; ``edges`` given again must be as they were."""
+        device = readers[0].grads.device
+        groups = list(_by_directions(readers))
+        with current(device):
+            if len(groups) == 1:
+                return self._launch(writers, readers, edges)
+            scores = torch.zeros(readers[0].grads.shape[1], *edges.shape, device=device)
+            for felts, places in groups:
+                scores[:, :, sent(places, device)] = self._launch(writers, felts, edges[:, places])
+        return scores
+
+    def _launch(self, writers: Sequence[Tensor], felts: Sequence[Felt], edges: Tensor) -> Tensor:
+        """One launch: [batch, W, R] of readers whose ``removed`` has the same directions."""
+        # Kept until the launch: the kernel has their addresses only.
+        grads = _of_one_dtype([felt.grads for felt in felts], like=writers)
+        writes = _of_one_dtype(writers, like=grads)
+        again = self._prepared is not None and writes is self._prepared[0]
+        left = self._prepared[1] if again and self._prepared else Places.of(writes)
+        right = Places.of(grads)
+        batch, pos, width = grads[0].shape[1:]
+        mask = self._mask(edges, grads[0])
+        tiles = mask.tiles
+        splits = triton.cdiv(pos * triton.cdiv(width, tiles.width), tiles.steps)
+        partial = left.base.new_zeros(splits, batch, *edges.shape, dtype=torch.float32)
+        directions = [direction.contiguous() for direction in felts[0].removed]
+        coefficients = [torch.cat([along(felt.grads, direction) for felt in felts]) for direction in directions]
+        if mask.n_live:
+            _partial_scores[(mask.n_live * splits, batch)](
+                left.base,
+                right.base,
+                left.table,
+                right.table,
+                mask.edges,
+                mask.live,
+                # [direction, batch, pos, reader]: what a program needs at one position lies together
+                torch.stack(coefficients).permute(0, 2, 3, 1).contiguous() if coefficients else partial,
+                directions[0] if directions else partial,
+                directions[-1] if directions else partial,
+                partial,
+                mask.n_live,
+                batch,
+                pos,
+                width,
+                *edges.shape,
+                DIRECTIONS=len(directions),
+                LEFT_UNIT=left.unit,
+                RIGHT_UNIT=right.unit,
+                LEFT_FLAT=left.flat,
+                RIGHT_FLAT=right.flat,
+                PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
+                # Triton's interpreter has no bfloat16 product.
+                WIDEN=INTERPRETED and grads[0].dtype == torch.bfloat16,
+                WRITERS=tiles.writers,
+                READERS=tiles.readers,
+                WIDTH=tiles.width,
+                STEPS=tiles.steps,
+                num_warps=tiles.warps,
+                num_stages=tiles.stages,
+            )
+        return partial.sum(0)
+
+    def _mask(self, edges: Tensor, like: Tensor) -> Mask:
+        if id(edges) not in self._masks:
+            tiles = self._tiles or Tiles.fitting(edges.shape[0], edges.shape[1], like.dtype)
+            live = _live_tiles(edges, tiles)
+            mask = Mask(tiles, sent(edges.to(torch.uint8), like.device), sent(live, like.device), len(live))
+            self._masks[id(edges)] = edges, mask
+        return self._masks[id(edges)][1]
 
 
 # Sizes that differ from launch to launch: a kernel is not compiled anew for each that is 1 or a multiple of 16.
@@ -242,7 +285,7 @@ class Places:
     flat: bool
 
     @classmethod
-    def of(cls, tensors: list[Tensor]) -> Places:
+    def of(cls, tensors: Sequence[Tensor]) -> Places:
         """tensors: of one dtype and device, each [nodes, batch, pos, width]."""
         base = min(tensors, key=Tensor.data_ptr)
         origin, size = base.data_ptr(), base.element_size()
@@ -274,10 +317,10 @@ def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:
 
 def _by_directions(readers: Sequence[Felt]) -> Iterator[tuple[list[Felt], Tensor]]:
     """Readers whose ``removed`` has the same directions, with their columns."""
-    groups: dict[tuple[int, ...], tuple[list[Felt], list[int]]] = {}
+    groups: dict[tuple[object, ...], tuple[list[Felt], list[int]]] = {}
     first = 0
     for felt in readers:
-        felts, columns = groups.setdefault(tuple(map(id, felt.removed)), ([], []))
+        felts, columns = groups.setdefault(tuple(map(place_of, felt.removed)), ([], []))
         felts.append(felt)
         columns.extend(range(first, first + len(felt.indices)))
         first += len(felt.indices)
@@ -285,10 +328,10 @@ def _by_directions(readers: Sequence[Felt]) -> Iterator[tuple[list[Felt], Tensor
         yield felts, torch.tensor(columns)
 
 
-def _common_dtype(tensors: list[Tensor]) -> torch.dtype:
-    dtype = tensors[0].dtype
-    for tensor in tensors:
-        dtype = torch.promote_types(dtype, tensor.dtype)
+def _of_one_dtype(tensors: Sequence[Tensor], like: Sequence[Tensor] = ()) -> Sequence[Tensor]:
+    """The tensors in the dtype that they and ``like`` have in common; themselves if it is theirs already."""
+    dtypes = {tensor.dtype for tensor in (*tensors, *like)}
+    dtype = reduce(torch.promote_types, dtypes)
     if dtype not in KERNEL_DTYPES:
         raise RLCircuitsError(f"backend triton was given {dtype}; it multiplies float32, bfloat16 and float16")
-    return dtype
+    return tensors if dtypes == {dtype} else [tensor.to(dtype) for tensor in tensors]
