@@ -48,7 +48,8 @@ def compare(
 ) -> float:
     """Time ``run`` with pytest-benchmark and ``peer`` before each of its rounds; the ratio of the fastest rounds.
 
-    What else a machine does only ever adds to a round's time, so the fastest ones say most. tokens: what one run
+    What else a machine does only ever adds to a round's time, so the fastest ones say most; on the CPU the floor runs
+    up to a third slower once the allocator's heap is used, which would flatter a median. tokens: what one run
     reads. peer_share: how much of that the peer does; its time is scaled up to the whole. Both run once first,
     untimed: allocators, thread pools and kernels are then warm. Puts the ratio, the median of the rounds' ratios,
     tokens/s and the device into the benchmark's ``extra_info``.
