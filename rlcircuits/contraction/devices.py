@@ -37,7 +37,7 @@ def window_bytes(device: torch.device) -> int:
 
 
 def readers_at_a_time(device: torch.device) -> int:
-    """Readers of one contraction at least: on the CPU about a block's heads, on CUDA the kernel's largest tile."""
+    """Readers of one contraction, where they have no norm in common; on CUDA as many as the kernel's largest tile."""
     return 16 if device.type != "cuda" else 128
 
 

@@ -99,12 +99,12 @@ class GroupedContraction:
 
 
 def _grouped(readers: Sequence[Readers], size: int) -> list[list[Readers]]:
-    """Readers of the same norm in groups, each the first that have ``size`` together."""
+    """Readers with a norm's directions in common in one group; others in groups of the first ``size`` or more."""
     groups: list[list[Readers]] = []
     filling: dict[int | None, list[Readers]] = {}
     for some in readers:
         group = filling.get(some.norm)
-        if group is None or len(_indices(group)) >= size:
+        if group is None or (some.norm is None and len(_indices(group)) >= size):
             group = filling[some.norm] = []
             groups.append(group)
         group.append(some)

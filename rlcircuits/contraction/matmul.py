@@ -42,7 +42,7 @@ class Matmul:
         products = _products(written[:seen], grads)
         found = products[..., : edges.shape[1]].sum(1)
         if directions:
-            along = _products(torch.cat([*directions.values()]).to(grads.dtype), grads)[..., : edges.shape[1]]
+            along = _products(grads[edges.shape[1] :], grads)[..., : edges.shape[1]]
             along = along.div(grads.shape[-1]) * sent(_removed(readers, [*directions]), along.device)
             found -= torch.einsum("btwd,btdr->bwr", products[..., edges.shape[1] :], along)
         scores = found.new_zeros(len(found), *edges.shape)
