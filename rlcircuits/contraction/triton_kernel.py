@@ -6,14 +6,14 @@ the pieces are added (second stage). No atomics: the same inputs give the same b
 
 The phases, in order:
 
-1. ``Triton`` takes readers whose norms share directions together.
+1. ``Triton`` takes readers together that have directions in common.
 2. ``Places`` says where each node's tensor starts and how it strides, relative to one base address: tensors of
    separate allocations need no copy into one.
 3. ``_partial_scores`` (the kernel) runs for those tiles only that hold an edge.
 4. A sum over the pieces.
 
 The readers' ``removed``, the part of their norms' Jacobian that was left to the contraction, is taken off each tile
-of gradients as it is loaded, so that neither writers nor gradients are read a second time for it.
+of gradients as it is loaded. Only how long the gradients are along it is found out beforehand.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ class Triton:
         # Kept until the launch: the kernel has their addresses only.
         grads = _of_one_dtype([felt.grads for felt in felts], like=writers)
         writes = _of_one_dtype(writers, like=grads)
-        again = self._prepared is not None and writes is self._prepared[0]
-        left = self._prepared[1] if again and self._prepared else Places.of(writes)
+        prepared = self._prepared
+        left = prepared[1] if prepared is not None and writes is prepared[0] else Places.of(writes)
         right = Places.of(grads)
         batch, pos, width = grads[0].shape[1:]
         mask = self._mask(edges, grads[0])
