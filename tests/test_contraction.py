@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -77,6 +78,17 @@ def test_groups_and_windows_change_nothing(layers: int, held: int, window: int, 
             contraction.deliver(at_hand(felt.indices.start, felt.grads))
         found = contraction.finish()
     torch.testing.assert_close(found, Case(case.writers, case.readers, graph.mask).run(BACKENDS["reference"]))
+
+
+@given(norms=st.lists(st.sampled_from([None, 7, 8]), min_size=1, max_size=30), size=st.integers(1, 9))
+def test_a_norms_readers_stay_together_and_others_come_in_groups(norms: list[int | None], size: int) -> None:
+    readers = [replace(at_hand(i, torch.ones(1, 1, 1, 1)), norm=norm) for i, norm in enumerate(norms)]
+    groups = grouped._grouped(readers, size)
+    assert sorted(r.indices.start for group in groups for r in group) == list(range(len(norms)))
+    assert all(len({r.norm for r in group}) == 1 for group in groups)
+    found = [group[0].norm for group in groups]
+    assert all(found.count(norm) == 1 for norm in {7, 8} & set(norms))
+    assert found.count(None) == -(-norms.count(None) // size)
 
 
 @given(batch=st.integers(1, 5), positions=st.integers(1, 9), tokens=st.integers(0, 60))

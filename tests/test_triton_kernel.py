@@ -20,6 +20,7 @@ from models import fixed_sequences, relative_error, tiny
 from rlcircuits import attribute, norms
 from rlcircuits.contraction import choose_backend
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.felt import Felt
 from rlcircuits.norms import Norm
 
 CUDA = torch.cuda.is_available()
@@ -113,6 +114,14 @@ def test_tiles_without_an_edge_are_left_out(seed: int, size: tuple[int, int], de
     live = triton_kernel._live_tiles(edges, SMALL).tolist()
     wanted = {(w // 16, r // 16) for w, r in edges.nonzero().tolist()}
     assert sorted(map(tuple, live)) == sorted(wanted)
+
+
+def test_readers_of_one_direction_are_one_launch_though_each_has_its_own_view_of_it() -> None:
+    direction, other = torch.ones(2, 3, 8), torch.zeros(2, 3, 8)
+    felts = [Felt(range(2 * i, 2 * i + 2), torch.ones(2, 1, 3, 8), (direction[:1],)) for i in range(3)]
+    felts += [Felt(range(6, 7), torch.ones(1, 1, 3, 8), (other[:1],)), Felt(range(7, 8), torch.ones(1, 1, 3, 8))]
+    groups = [places.tolist() for _, places in triton_kernel._by_directions(felts)]
+    assert groups == [[0, 1, 2, 3, 4, 5], [6], [7]]
 
 
 @needs_kernel

@@ -74,5 +74,6 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 
 def _removed(readers: Sequence[Felt], directions: Sequence[object]) -> Tensor:
     """Which directions are removed from which readers' gradients: bool [directions, R]."""
-    removed = [[place_of(direction) for direction in felt.removed] for felt in readers for _ in felt.indices]
-    return torch.tensor([[direction in each for each in removed] for direction in directions])
+    places = [set(map(place_of, felt.removed)) for felt in readers]
+    by_felt = torch.tensor([[direction in removed for removed in places] for direction in directions])
+    return by_felt.repeat_interleave(torch.tensor([len(felt.indices) for felt in readers]), dim=1)

@@ -86,6 +86,12 @@ class Mask:
     live: Tensor
     n_live: int
 
+    @classmethod
+    def of(cls, edges: Tensor, tiles: Tiles, device: torch.device) -> Mask:
+        """edges: bool [W, R], on the CPU."""
+        live = _live_tiles(edges, tiles)
+        return cls(tiles, sent(edges.to(torch.uint8), device), sent(live, device), len(live))
+
 
 class Triton:
     """Launches the kernel, and keeps the tables of what it is given again: the CPU must not hold up the GPU."""
@@ -104,17 +110,26 @@ class Triton:
 
     def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
         """As :func:`contract_triton`; ``edges`` given again must be as they were."""
-        device = readers[0].grads.device
+        like = readers[0].grads
         groups = list(_by_directions(readers))
-        with current(device):
+        with current(like.device):
             if len(groups) == 1:
-                return self._launch(writers, readers, edges)
-            scores = torch.zeros(readers[0].grads.shape[1], *edges.shape, device=device)
+                if id(edges) not in self._masks:
+                    tiles = self._fitting(edges, writers, like)
+                    self._masks[id(edges)] = edges, Mask.of(edges, tiles, like.device)
+                return self._launch(writers, readers, self._masks[id(edges)][1])
+            scores = torch.zeros(like.shape[1], *edges.shape, device=like.device)
             for felts, places in groups:
-                scores[:, :, sent(places, device)] = self._launch(writers, felts, edges[:, places])
+                part = edges[:, places]
+                mask = Mask.of(part, self._fitting(part, writers, like), like.device)
+                scores[:, :, sent(places, like.device)] = self._launch(writers, felts, mask)
         return scores
 
-    def _launch(self, writers: Sequence[Tensor], felts: Sequence[Felt], edges: Tensor) -> Tensor:
+    def _fitting(self, edges: Tensor, writers: Sequence[Tensor], like: Tensor) -> Tiles:
+        dtype = torch.promote_types(writers[0].dtype, like.dtype)
+        return self._tiles or Tiles.fitting(edges.shape[0], edges.shape[1], dtype)
+
+    def _launch(self, writers: Sequence[Tensor], felts: Sequence[Felt], mask: Mask) -> Tensor:
         """One launch: [batch, W, R] of readers whose ``removed`` has the same directions."""
         # Kept until the launch: the kernel has their addresses only.
         grads = _of_one_dtype([felt.grads for felt in felts], like=writers)
@@ -123,8 +138,7 @@ class Triton:
         left = prepared[1] if prepared is not None and writes is prepared[0] else Places.of(writes)
         right = Places.of(grads)
         batch, pos, width = grads[0].shape[1:]
-        mask = self._mask(edges, grads[0])
-        tiles = mask.tiles
+        tiles, edges = mask.tiles, mask.edges
         splits = triton.cdiv(pos * triton.cdiv(width, tiles.width), tiles.steps)
         partial = left.base.new_zeros(splits, batch, *edges.shape, dtype=torch.float32)
         directions = [direction.contiguous() for direction in felts[0].removed]
@@ -135,7 +149,7 @@ class Triton:
                 right.base,
                 left.table,
                 right.table,
-                mask.edges,
+                edges,
                 mask.live,
                 # [direction, batch, pos, reader]: what a program needs at one position lies together
                 torch.stack(coefficients).permute(0, 2, 3, 1).contiguous() if coefficients else partial,
@@ -163,14 +177,6 @@ class Triton:
                 num_stages=tiles.stages,
             )
         return partial.sum(0)
-
-    def _mask(self, edges: Tensor, like: Tensor) -> Mask:
-        if id(edges) not in self._masks:
-            tiles = self._tiles or Tiles.fitting(edges.shape[0], edges.shape[1], like.dtype)
-            live = _live_tiles(edges, tiles)
-            mask = Mask(tiles, sent(edges.to(torch.uint8), like.device), sent(live, like.device), len(live))
-            self._masks[id(edges)] = edges, mask
-        return self._masks[id(edges)][1]
 
 
 # Sizes that differ from launch to launch: a kernel is not compiled anew for each that is 1 or a multiple of 16.
