@@ -20,6 +20,7 @@ from shapes import SMALL
 from tokenizers import Tokenizer, models
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
+from transformer_lens_names import our_name
 from transformers import PreTrainedTokenizerFast
 
 from rlcircuits import AnswerSequence, Checkpoint, EdgeScores, attribute
@@ -118,20 +119,10 @@ def test_transformer_lens(benchmark: Any, checkpoint: Checkpoint, tmp_path: Path
         )
         found = torch.zeros(scores.graph.mask.shape)
         for (writer, reader), score in result.edge_scores.items():
-            found[rows[_our_name(writer)], columns[_our_name(reader)]] += score
+            found[rows[our_name(writer)], columns[our_name(reader)]] += score
         return found
 
     measure(benchmark, checkpoint, clean, corrupted, peer, matrix, rounds=3)
-
-
-def _our_name(node: Any) -> str:
-    """A TransformerLens node in our names, without its position."""
-    if node.kind in ("embed", "logits"):
-        return str(node.kind)
-    if node.kind in ("mlp_out", "mlp_in"):
-        return f"mlp.{node.layer}"
-    head = f"attn.{node.layer}.h{node.head}"
-    return head if node.kind == "attn_head_out" else f"{head}.{node.kind[0]}"
 
 
 @pytest.mark.skipif(not CIRCUITKIT, reason="circuitkit is not installed")

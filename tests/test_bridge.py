@@ -11,6 +11,7 @@ from tiny_models import VOCABULARY, build
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
+from benchmarks.transformer_lens_names import our_name
 from rlcircuits import AnswerSequence, attribute
 from rlcircuits.errors import RLCircuitsError
 
@@ -87,13 +88,3 @@ def test_agrees_with_transformer_lens_edge_attribution(bridge: Any) -> None:
         found[scores.graph.writers.index(our_name(writer)), scores.graph.readers.index(our_name(reader))] += score
     assert (found != 0).sum() > 0.5 * scores.graph.n_edges
     assert (found - scores.values[0]).norm() < 1e-4 * scores.values[0].norm()
-
-
-def our_name(node: Any) -> str:
-    """A TransformerLens node in our names. Its embedding leaves out positions, which cancel between the runs."""
-    if node.kind in ("embed", "logits"):
-        return str(node.kind)
-    if node.kind in ("mlp_out", "mlp_in"):
-        return f"mlp.{node.layer}"
-    head = f"attn.{node.layer}.h{node.head}"
-    return head if node.kind == "attn_head_out" else f"{head}.{node.kind[0]}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from cut_off import CutOffError, cut_off
 from saved import save_checkpoint, tiny_tokenizer
 from some_pairs import save_tiny_pair
 
@@ -241,15 +242,8 @@ def test_the_same_without_any_folder(pair: Pair, measured: tuple[Comparison, Pat
 def test_a_run_that_was_cut_off_ends_as_an_uninterrupted_one(
     pair: Pair, measured: tuple[Comparison, Path], tmp_path: Path, where: str
 ) -> None:
-    class CutOffError(Exception):
-        pass
-
-    def stop(line: str) -> None:
-        if where in line:
-            raise CutOffError
-
     with pytest.raises(CutOffError):
-        run_pair(pair, SETTINGS, output=tmp_path, notify=stop)
+        run_pair(pair, SETTINGS, output=tmp_path, notify=cut_off(where))
     assert run_pair(pair, SETTINGS, output=tmp_path) == measured[0]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cut_off import CutOffError, cut_off
 
 from rlcircuits import metrics
 from rlcircuits.answers import Answers, Sampling
@@ -109,15 +110,8 @@ def test_the_numbers_are_means_over_the_answers_kept(measured: tuple[Comparison,
 def test_a_run_that_was_cut_off_ends_as_an_uninterrupted_one(
     measured: tuple[Comparison, Path, list[str]], tmp_path: Path, where: str
 ) -> None:
-    class CutOffError(Exception):
-        pass
-
-    def stop(line: str) -> None:
-        if where in line:
-            raise CutOffError
-
     with pytest.raises(CutOffError):
-        run_pair(PAIR, SETTINGS, output=tmp_path, notify=stop)
+        run_pair(PAIR, SETTINGS, output=tmp_path, notify=cut_off(where))
     assert to_json(run_pair(PAIR, SETTINGS, output=tmp_path)) == to_json(measured[0])
     for name in ("before.answers.jsonl", "after.scores.safetensors", "comparison.json"):
         assert (tmp_path / "release" / name).read_bytes() == (measured[1] / "release" / name).read_bytes()
