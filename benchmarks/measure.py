@@ -46,13 +46,14 @@ def compare(
     rounds: int = 7,
     peer_share: float = 1,
 ) -> float:
-    """Time ``run`` with pytest-benchmark and ``peer`` before each of its rounds; the ratio of the fastest rounds.
+    """Time ``run`` with pytest-benchmark and ``peer`` before each of its rounds; the median of run / peer by round.
 
-    What else a machine does only ever adds to a round's time, so the fastest ones say most; on the CPU the floor runs
-    up to a third slower once the allocator's heap is used, which would flatter a median. tokens: what one run
-    reads. peer_share: how much of that the peer does; its time is scaled up to the whole. Both run once first,
-    untimed: allocators, thread pools and kernels are then warm. Puts the ratio, the median of the rounds' ratios,
-    tokens/s and the device into the benchmark's ``extra_info``.
+    That median is what a bound is held against: a machine that is slow for a while is so for both of a round. The
+    ratio of the two fastest rounds goes into the benchmark's ``extra_info`` beside it, with tokens/s and the device:
+    on the CPU the floor runs up to a third slower once the allocator's heap is used, which flatters the median, but
+    the two fastest may lie on either side of such a change. tokens: what one run reads. peer_share: how much of that
+    the peer does; its time is scaled up to the whole. Both run once first, untimed: allocators, thread pools and
+    kernels are then warm.
     """
     seconds: list[float] = []
 
@@ -74,7 +75,7 @@ def compare(
         device=device_name(device),
         threads=torch.get_num_threads(),
     )
-    return ratio
+    return rounds_ratio
 
 
 def compare_memory(benchmark: Any, model: Any, run: Callable[[], Any], peer: Callable[[], Any]) -> float:
