@@ -220,15 +220,15 @@ def _attribute_batch(
     contraction = GroupedContraction(graph, BACKENDS[backend](), size)
     with recorded(model, parts, graph, batch, deliver=contraction.deliver, recompute=recompute) as recording:
         losses = sequence_losses(recording.logits, batch)
-        if bad := first_non_finite(batch, losses):
-            raise explain_non_finite(model, batch, f"{bad} has a non-finite loss")
         contraction.set_writers(recording.writers if baseline is None else _differences(recording.writers, baseline))
         # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
         torch.autograd.grad(losses.sum(), recording.entry)
-    scores = contraction.finish()
-    if bad := first_non_finite(batch, scores.sum((1, 2))):
-        raise explain_non_finite(model, batch, f"{bad} has a non-finite score")
-    return scores.float().cpu(), losses.detach().float().cpu()
+    # Read last: whatever is read of an accelerator waits for all that was asked of it.
+    scores, losses = contraction.finish().float().cpu(), losses.detach().float().cpu()
+    for what, per_sequence in (("loss", losses), ("score", scores.sum((1, 2)))):
+        if bad := first_non_finite(batch, per_sequence):
+            raise explain_non_finite(model, batch, f"{bad} has a non-finite {what}")
+    return scores, losses
 
 
 def _differences(clean: Sequence[Writers], corrupted: Sequence[Writers]) -> list[Writers]:

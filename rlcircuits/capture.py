@@ -144,5 +144,6 @@ def sequence_losses(logits: Tensor, batch: Batch) -> Tensor:
     """
     work = torch.float64 if logits.dtype == torch.float64 else torch.float32
     losses = torch.nn.functional.cross_entropy(logits.to(work), batch.targets, reduction="none")
-    count = torch.bincount(batch.rows, minlength=len(batch.indices))
+    # Counted like this and not by bincount, for which the CPU would wait.
+    count = losses.new_zeros(len(batch.indices)).index_add(0, batch.rows, torch.ones_like(losses))
     return losses.new_zeros(len(batch.indices)).index_add(0, batch.rows, losses) / count

@@ -16,6 +16,7 @@ from contraction_cases import Case, cases, error, make_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import fixed_sequences, relative_error, tiny
+from own_process import check_tests_of
 
 from rlcircuits import attribute, norms
 from rlcircuits.contraction import choose_backend
@@ -56,9 +57,7 @@ tilings = st.builds(
 
 @pytest.mark.skipif(RUNS, reason="the tests below run in this process")
 def test_the_kernel_in_a_process_of_its_own() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    ran = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout
+    check_tests_of(__file__, TRITON_INTERPRET="1")
 
 
 def tolerance(case: Case) -> float:
