@@ -13,15 +13,22 @@ from rlcircuits.windows import Window
 
 @dataclass(frozen=True)
 class Felt:
-    """What consecutive readers felt: ∂ℓ/∂x_v = grads − Σ_d (mean grads·d) d at each position, d in ``removed``.
+    """What consecutive readers felt: ∂ℓ/∂x_v = grads − (mean grads·d) d at each position with d = ``direction``.
 
-    grads: [len(indices), batch, pos, width]. removed: directions, [batch, pos, width] each: the part of a norm's
-    Jacobian that is cheaper to take off the scores.
+    grads: [len(indices), batch, pos, width]. direction: [batch, pos, width], the part of a norm's Jacobian that may
+    be cheaper to take off the scores; None where nothing is left to take off.
     """
 
     indices: range
     grads: Tensor
-    removed: tuple[Tensor, ...] = ()
+    direction: Tensor | None = None
+
+    def whole(self) -> Tensor:
+        """∂ℓ/∂x_v, [len(indices), batch, pos, width]."""
+        if self.direction is None:
+            return self.grads
+        lengths = along(self.grads, self.direction)
+        return torch.addcmul(self.grads, lengths[..., None].to(self.grads.dtype), self.direction, value=-1)
 
 
 @dataclass(frozen=True)
@@ -29,15 +36,13 @@ class Readers:
     """Consecutive readers of the graph, with a way to make what they felt.
 
     felt(window) is of the window. Heads' gradients are made only when they are contracted: kept are those at their
-    features, n_heads times smaller. nbytes: what is kept meanwhile. device: where. norm: the same for readers that
-    have their directions in common, None for those without.
+    features, n_heads times smaller. nbytes: what is kept meanwhile. device: where.
     """
 
     indices: range
     felt: Callable[[Window], Felt]
     nbytes: int
     device: torch.device
-    norm: int | None = None
 
 
 def at_hand(first: int, grads: Tensor) -> Readers:
@@ -47,16 +52,17 @@ def at_hand(first: int, grads: Tensor) -> Readers:
 
 
 def place_of(tensor: Tensor) -> tuple[object, ...]:
-    """The same for views of the same numbers: a window's directions are made anew for each of their readers."""
+    """The same for views of the same numbers: a window's direction is made anew for each of its readers."""
     return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
 
 
 def along(nodes: Tensor, direction: Tensor) -> Tensor:
     """Mean of node · direction at each position: [nodes, batch, pos, width], [batch, pos, width] → [nodes, batch, pos].
 
-    In the direction's dtype.
+    In float32 (float64 for float64 nodes).
     """
-    return torch.einsum("nbtd,btd->nbt", nodes.to(direction.dtype), direction) / direction.shape[-1]
+    work = torch.float64 if nodes.dtype == torch.float64 else torch.float32
+    return torch.einsum("nbtd,btd->nbt", nodes.to(work), direction.to(work)) / direction.shape[-1]
 
 
 Deliver = Callable[[Readers], None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import torch
@@ -25,16 +25,24 @@ _PROBE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 3e
 
 @dataclass(frozen=True)
 class Factors:
-    """A norm's Jacobian-transpose product in factors: g → a − Σ_d (mean a·d) d with a = scale · weight · g.
+    """A norm's Jacobian-transpose product in factors: g → a − (mean a·unit) unit with a = scale · through(g).
 
-    scale: [..., 1]. weight: [width] or None for 1. removed: the directions d, each [..., width]. Many
-    gradients that meet one norm need no pass of their own for a scale per position, a weight per feature
-    and one or two directions: each can be applied where it is small.
+    scale: [..., 1]. weight: [width] or None for 1. centred: whether the norm takes the mean off. unit: the normalised
+    stream, [..., width]. Many gradients that meet one norm need no pass of their own for a scale per position and
+    what is the same at all positions: each can be applied where it is small.
     """
 
     scale: Tensor
     weight: Tensor | None
-    removed: tuple[Tensor, ...]
+    centred: bool
+    unit: Tensor
+
+    def through(self, rows: Tensor) -> Tensor:
+        """The part that is the same at all positions, of ``rows`` [..., width]; in the scale's dtype."""
+        rows = rows.to(self.scale.dtype)
+        if self.weight is not None:
+            rows = rows * self.weight
+        return rows - rows.mean(-1, keepdim=True) if self.centred else rows
 
 
 @dataclass(frozen=True)
@@ -83,23 +91,21 @@ class Norm:
         weight = self._weight(work)
         layer = self.kind == "layer"
 
-        def factored() -> Factors:
+        def factored(dtype: torch.dtype = work) -> Factors:
             centred, scale = self._centre_and_scale(x.to(work))
-            unit = centred * scale
-            return Factors(scale, weight, (unit, unit.new_ones(1).expand_as(unit)) if layer else (unit,))
+            return Factors(scale, weight, layer, (centred * scale).to(dtype))
 
         if runs_kernels(x):
             from rlcircuits.contraction.triton_norm import norm_vjp
 
-            return Linearised(lambda grad: norm_vjp(x, grad, weight, self.eps, centred=layer), factored)
+            by_kernel = partial(norm_vjp, x, weight=weight, eps=self.eps, centred=layer)
+            return Linearised(by_kernel, partial(factored, x.dtype))
         factors = factored()
-        unit, scale = factors.removed[0], factors.scale
+        unit, scale = factors.unit, factors.scale
 
         def vjp(grad: Tensor) -> Tensor:
-            inner = grad.to(work) if weight is None else grad.to(work) * weight
+            inner = factors.through(grad)
             along = (inner * unit).mean(-1, keepdim=True)
-            if layer:
-                inner = inner - inner.mean(-1, keepdim=True)
             return torch.addcmul(inner, unit, along, value=-1).mul_(scale).to(x.dtype)
 
         return Linearised(vjp, lambda: factors)

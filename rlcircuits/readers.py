@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.architecture import Parts, Projection, as_index
+from rlcircuits.contraction.devices import runs_kernels
 from rlcircuits.felt import Deliver, Felt, Readers, at_hand
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.hooks import Hooks
@@ -190,22 +191,25 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
     """What each head's reader felt, from the gradient at its features.
 
     grad: [batch, pos, heads, head_dim]. weight: [heads, head_dim, width]. The norm's scale goes onto the
-    features and its weight onto the projection, both n_heads times smaller than the result; its directions
-    are left to the contraction.
+    features and what is the same at all positions onto the projection, both n_heads times smaller than the result;
+    its direction is taken off by the kernel that makes the heads, or else left to the contraction.
     """
     factors = norm.factors
     if factors is None:
         return at_hand(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
     scaled = (grad.to(factors.scale.dtype) * factors.scale[..., None]).to(grad.dtype).flatten(-2)
-    if factors.weight is not None:
-        weight = (weight * factors.weight).to(weight.dtype)
+    weight = factors.through(weight).to(weight.dtype)
     indices = range(first, first + len(weight))
 
     def felt(window: Window) -> Felt:
-        grads = torch.einsum("bthd,hdm->hbtm", window.of(scaled).unflatten(-1, weight.shape[:2]), weight)
-        return Felt(indices, grads, tuple(window.of(direction) for direction in factors.removed))
+        features, direction = window.of(scaled).unflatten(-1, weight.shape[:2]), window.of(factors.unit)
+        if runs_kernels(features):
+            from rlcircuits.contraction.triton_heads import felt_by_heads
 
-    return Readers(indices, felt, scaled.nbytes, scaled.device, norm=id(factors))
+            return Felt(indices, felt_by_heads(features, weight, direction))
+        return Felt(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
+
+    return Readers(indices, felt, scaled.nbytes, scaled.device)
 
 
 @contextmanager

@@ -49,21 +49,21 @@ class Case:
         """The same with every term of every sum made negative, as the scores' sign makes it: none cancels."""
         readers = []
         for f in self.readers:
-            size = whole = f.grads.double().abs()
-            for direction in f.removed:
-                size = size + (whole * direction.abs()).mean(-1, keepdim=True) * direction.abs()
+            size = f.grads.double().abs()
+            if f.direction is not None:
+                size = size + (size * f.direction.abs()).mean(-1, keepdim=True) * f.direction.abs()
             readers.append(felt(f.indices.start, size))
         return Case([writes.abs() for writes in self.writers], readers, self.edges)
 
     def _changed(self, nodes: Layout, direction: Layout) -> Case:
         writers = [nodes(writes) for writes in self.writers]
-        shared = {id(d): direction(d) for f in self.readers for d in f.removed}
-        readers = [felt(f.indices.start, nodes(f.grads), tuple(shared[id(d)] for d in f.removed)) for f in self.readers]
+        shared = {id(f.direction): direction(f.direction) for f in self.readers if f.direction is not None}
+        readers = [felt(f.indices.start, nodes(f.grads), shared.get(id(f.direction))) for f in self.readers]
         return Case(writers, readers, self.edges)
 
 
-def felt(first: int, tensor: Tensor, removed: tuple[Tensor, ...] = ()) -> Felt:
-    return Felt(range(first, first + len(tensor)), tensor, removed)
+def felt(first: int, tensor: Tensor, direction: Tensor | None = None) -> Felt:
+    return Felt(range(first, first + len(tensor)), tensor, direction)
 
 
 def make_case(
@@ -77,8 +77,8 @@ def make_case(
 ) -> Case:
     """Random writers and readers.
 
-    writers: (nodes, layout) each. readers: (nodes, layout, directions) each; those with as many directions
-    share them. shape: batch, pos, width. edges: triangle, scattered or all.
+    writers: (nodes, layout) each. readers: (nodes, layout, direction) each: 0 for none, or the number of the one
+    they share. shape: batch, pos, width. edges: triangle, scattered or all.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -87,11 +87,11 @@ def make_case(
 
     made_writers = [LAYOUTS[layout](draw(nodes, *shape).to(dtype)) for nodes, layout in writers]
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    directions = {count: [draw(*shape).to(wide) for _ in range(count)] for _, _, count in readers}
+    directions = {number: draw(*shape).to(wide) for _, _, number in readers if number}
     made_readers: list[Felt] = []
-    for nodes, layout, count in readers:
+    for nodes, layout, number in readers:
         tensor = LAYOUTS[layout](draw(nodes, *shape).to(dtype))
-        made_readers.append(felt(sum(len(f.indices) for f in made_readers), tensor, tuple(directions[count])))
+        made_readers.append(felt(sum(len(f.indices) for f in made_readers), tensor, directions.get(number)))
     size = sum(n for n, _ in writers), sum(n for n, _, _ in readers)
     if edges == "triangle":  # a writer is seen by those after it; the first by all, the last perhaps by none
         moments = [torch.arange(n) / n for n in size]

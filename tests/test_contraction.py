@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -30,8 +29,10 @@ def test_the_reference_is_the_sum_by_hand(case: Case) -> None:
     grads = []
     for readers in case.readers:
         for grad in readers.grads.double():
-            lengths = [(d.double() * grad).sum(-1, keepdim=True) / d.shape[-1] for d in readers.removed]
-            grads.append(grad - sum(c * d.double() for c, d in zip(lengths, readers.removed, strict=True)))
+            if readers.direction is not None:
+                unit = readers.direction.double()
+                grad = grad - (unit * grad).sum(-1, keepdim=True) / unit.shape[-1] * unit
+            grads.append(grad)
     by_hand = torch.zeros_like(found)
     for w, write in enumerate(writes):
         for r, grad in enumerate(grads):
@@ -80,15 +81,14 @@ def test_groups_and_windows_change_nothing(layers: int, held: int, window: int, 
     torch.testing.assert_close(found, Case(case.writers, case.readers, graph.mask).run(BACKENDS["reference"]))
 
 
-@given(norms=st.lists(st.sampled_from([None, 7, 8]), min_size=1, max_size=30), size=st.integers(1, 9))
-def test_a_norms_readers_stay_together_and_others_come_in_groups(norms: list[int | None], size: int) -> None:
-    readers = [replace(at_hand(i, torch.ones(1, 1, 1, 1)), norm=norm) for i, norm in enumerate(norms)]
-    groups = grouped._grouped(readers, size)
-    assert sorted(r.indices.start for group in groups for r in group) == list(range(len(norms)))
-    assert all(len({r.norm for r in group}) == 1 for group in groups)
-    found = [group[0].norm for group in groups]
-    assert all(found.count(norm) == 1 for norm in {7, 8} & set(norms))
-    assert found.count(None) == -(-norms.count(None) // size)
+@given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=20), most=st.integers(1, 9))
+def test_readers_come_in_as_few_groups_as_their_order_allows(sizes: list[int], most: int) -> None:
+    readers = [at_hand(sum(sizes[:i]), torch.ones(size, 1, 1, 1)) for i, size in enumerate(sizes)]
+    groups = [[r.indices for r in group] for group in grouped._grouped(readers, most)]
+    assert [indices for group in groups for indices in group] == [r.indices for r in readers]
+    lengths = [sum(map(len, group)) for group in groups]
+    assert all(length <= most or len(group) == 1 for length, group in zip(lengths, groups, strict=True))
+    assert all(lengths[i] + len(group[0]) > most for i, group in enumerate(groups[1:]))
 
 
 @given(batch=st.integers(1, 5), positions=st.integers(1, 9), tokens=st.integers(0, 60))

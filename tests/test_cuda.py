@@ -55,16 +55,16 @@ def test_a_sequences_scores_on_cuda_do_not_depend_on_its_batch(side: str) -> Non
 
 
 @pytest.mark.parametrize("backend", ["triton", "matmul"])
-@pytest.mark.parametrize("directions", [0, 1])
-def test_the_contraction_at_a_large_models_size(backend: str, directions: int) -> None:
+@pytest.mark.parametrize("direction", [0, 1])
+def test_the_contraction_at_a_large_models_size(backend: str, direction: int) -> None:
     """65 writers and 35 readers of two sequences of 171 tokens at width 4096, in bfloat16."""
     case = make_case(
         writers=[(1, "contiguous")] * 33 + [(32, "contiguous")],
-        readers=[(1, "contiguous", 0)] * 3 + [(32, "contiguous", directions)],
+        readers=[(1, "contiguous", 0)] * 3 + [(32, "contiguous", direction)],
         shape=(2, 171, 4096),
         dtype=torch.bfloat16,
     ).to("cuda")
-    assert error(case.run(BACKENDS[backend]), case) < (2e-2 if directions else 1e-5)
+    assert error(case.run(BACKENDS[backend]), case) < (2e-2 if direction else 1e-5)
 
 
 def test_a_batchs_memory_is_given_back() -> None:

@@ -55,15 +55,16 @@ class _Unwrapped:
 
 @pytest.fixture(autouse=True)
 def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let both kernels run elsewhere, and let them be chosen there as on CUDA."""
+    """Let the kernels run elsewhere, and let them be chosen there as on CUDA."""
     if not HERE or importlib.util.find_spec("triton") is None:
         return
-    from rlcircuits import norms
-    from rlcircuits.contraction import devices, triton_kernel, triton_norm
+    from rlcircuits import norms, readers
+    from rlcircuits.contraction import devices, triton_heads, triton_kernel, triton_norm
 
     monkeypatch.setattr(triton_kernel, "_partial_scores", _Unwrapped(triton_kernel._partial_scores))
     monkeypatch.setattr(triton_norm, "_norm_vjp", _Unwrapped(triton_norm._norm_vjp))
-    for module in (norms, devices):
+    monkeypatch.setattr(triton_heads, "_felt_by_heads", _Unwrapped(triton_heads._felt_by_heads))
+    for module in (norms, readers, devices):
         monkeypatch.setattr(module, "runs_kernels", lambda tensor: isinstance(tensor, Elsewhere))
 
 

@@ -56,11 +56,9 @@ def test_factors_make_up_the_jacobian(kind: str, width: int, seed: int) -> None:
     x, grad = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
     linearised = recognise(module, width).linearise(x)
     assert linearised.factors is not None
-    whole = linearised.factors.scale * grad
-    if linearised.factors.weight is not None:
-        whole = whole * linearised.factors.weight
-    parts = [(whole * direction).mean(-1, keepdim=True) * direction for direction in linearised.factors.removed]
-    torch.testing.assert_close(whole - sum(parts), linearised.vjp(grad))
+    whole = linearised.factors.scale * linearised.factors.through(grad)
+    unit = linearised.factors.unit
+    torch.testing.assert_close(whole - (whole * unit).mean(-1, keepdim=True) * unit, linearised.vjp(grad))
 
 
 @pytest.mark.parametrize("kind", KINDS)

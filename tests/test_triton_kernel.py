@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from models import fixed_sequences, relative_error, tiny
 from own_process import check_tests_of
 
-from rlcircuits import attribute, norms
+from rlcircuits import attribute, norms, readers
 from rlcircuits.contraction import choose_backend
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.felt import Felt
@@ -32,7 +32,7 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 from triton import language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
-from rlcircuits.contraction import triton_kernel, triton_norm  # noqa: E402
+from rlcircuits.contraction import triton_heads, triton_kernel, triton_norm  # noqa: E402
 from rlcircuits.contraction.triton_kernel import Tiles, contract_triton  # noqa: E402
 
 DEVICE = "cuda" if CUDA else "cpu"
@@ -63,7 +63,7 @@ def test_the_kernel_in_a_process_of_its_own() -> None:
 def tolerance(case: Case) -> float:
     """The dtype's, or float32's where nothing but sums rounds."""
     dtype = case.readers[0].grads.dtype
-    return TOLERANCE[dtype if any(f.removed for f in case.readers) else torch.float32]
+    return TOLERANCE[dtype if any(f.direction is not None for f in case.readers) else torch.float32]
 
 
 def contract(case: Case, tiles: Tiles | None) -> torch.Tensor:
@@ -83,11 +83,11 @@ def test_the_kernel_is_the_definition(case: Case, tiles: Tiles) -> None:
 
 @needs_kernel
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
-@pytest.mark.parametrize("directions", [0, 1, 2])
-def test_tiles_that_fit_by_themselves(dtype: torch.dtype, directions: int) -> None:
+@pytest.mark.parametrize("direction", [0, 1])
+def test_tiles_that_fit_by_themselves(dtype: torch.dtype, direction: int) -> None:
     case = make_case(
         writers=[(1, "contiguous"), (32, "contiguous"), (1, "contiguous")],
-        readers=[(1, "contiguous", 0), (18, "contiguous", directions)],
+        readers=[(1, "contiguous", 0), (18, "contiguous", direction)],
         shape=(2, 3, 144),
         dtype=dtype,
     )
@@ -115,14 +115,6 @@ def test_tiles_without_an_edge_are_left_out(seed: int, size: tuple[int, int], de
     assert sorted(map(tuple, live)) == sorted(wanted)
 
 
-def test_readers_of_one_direction_are_one_launch_though_each_has_its_own_view_of_it() -> None:
-    direction, other = torch.ones(2, 3, 8), torch.zeros(2, 3, 8)
-    felts = [Felt(range(2 * i, 2 * i + 2), torch.ones(2, 1, 3, 8), (direction[:1],)) for i in range(3)]
-    felts += [Felt(range(6, 7), torch.ones(1, 1, 3, 8), (other[:1],)), Felt(range(7, 8), torch.ones(1, 1, 3, 8))]
-    groups = [places.tolist() for _, places in triton_kernel._by_directions(felts)]
-    assert groups == [[0, 1, 2, 3, 4, 5], [6], [7]]
-
-
 @needs_kernel
 @settings(max_examples=5)
 @given(case=cases([torch.float32, torch.bfloat16]))
@@ -142,10 +134,14 @@ def test_attribution_through_the_kernels(name: str, granularity: str, monkeypatc
     wanted = attribute(tiny(name), batch, granularity, backend="reference").values
     vjps = mock.Mock(side_effect=triton_norm.norm_vjp)
     monkeypatch.setattr(triton_norm, "norm_vjp", vjps)
-    monkeypatch.setattr(norms, "runs_kernels", lambda tensor: True)  # as on CUDA
+    heads = mock.Mock(side_effect=triton_heads.felt_by_heads)
+    monkeypatch.setattr(triton_heads, "felt_by_heads", heads)
+    for module in (norms, readers):
+        monkeypatch.setattr(module, "runs_kernels", lambda tensor: True)  # as on CUDA
     found = attribute(tiny(name), batch, granularity, backend="triton")
     assert found.backend == "triton"
     assert vjps.call_count > 0
+    assert (heads.call_count > 0) == (granularity != "sublayer")
     assert relative_error(found.values, wanted) < 1e-5
 
 
@@ -203,6 +199,36 @@ def norm_error(
     return float((found.double() - exact.vjp(grad.double())).norm() / before.norm())
 
 
+@needs_kernel
+@settings(max_examples=20)
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 3), st.integers(1, 70)),
+    width=st.integers(1, 140),
+    dtype=st.sampled_from(list(TOLERANCE)),
+    seed=st.integers(0, 99),
+)
+def test_the_heads_kernel_is_its_definition(shape: Any, width: int, dtype: torch.dtype, seed: int) -> None:
+    assert heads_error(triton_heads.felt_by_heads, shape, width, dtype, seed) <= TOLERANCE[dtype]
+
+
+def heads_error(make: Any, shape: Any, width: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> float:
+    """‖found − definition‖ over the norm of what the direction is taken off, which may leave little."""
+    generator = torch.Generator().manual_seed(seed)
+    # A window of a batch: neither features nor direction need be contiguous.
+    batch, pos, heads, size = shape
+    features = torch.randn(batch, pos + 2, heads, size, generator=generator).to(dtype)[:, 1:-1]
+    weight = torch.randn(heads, size, width, generator=generator).to(dtype)
+    direction = torch.randn(batch, pos + 2, width, generator=generator)
+    direction = (direction / direction.square().mean(-1, keepdim=True).sqrt()).to(dtype)[:, 1:-1]
+    found = make(*(t.to(DEVICE) for t in (features, weight, direction))).cpu()
+    assert (found.shape, found.dtype) == ((heads, batch, pos, width), dtype)
+    grads = torch.einsum("bthd,hdm->hbtm", features.double(), weight.double())
+    if not found.isfinite().all():
+        return float("inf")
+    wanted = Felt(range(heads), grads, direction.double()).whole()
+    return float((found.double() - wanted).norm() / grads.norm())
+
+
 COMPILE = """
 import torch, triton
 from triton.backends.compiler import GPUTarget
@@ -222,12 +248,19 @@ from rlcircuits.contraction.triton_kernel import Tiles, _partial_scores
 
 tiles = Tiles.fitting(65, 16, torch.bfloat16)
 constants = dict(
-    DIRECTIONS=1, LEFT_UNIT=8, RIGHT_UNIT=8, LEFT_FLAT=True, RIGHT_FLAT=True, PRECISION="ieee", WIDEN=False,
+    LEFT_UNIT=8, RIGHT_UNIT=8, LEFT_FLAT=True, RIGHT_FLAT=True, PRECISION="ieee", WIDEN=False,
     WRITERS=tiles.writers, READERS=tiles.readers, WIDTH=tiles.width, STEPS=tiles.steps,
 )
 pointers = dict(writes="*bf16", grads="*bf16", write_places="*i64", grad_places="*i64", edges="*u8", live="*i32")
-pointers |= dict.fromkeys(("coefficients", "direction", "last_direction", "partial"), "*fp32")
+pointers["partial"] = "*fp32"
 show(_partial_scores, pointers, constants, {}, ["width"], num_warps=tiles.warps, num_stages=tiles.stages)
+"""
+COMPILE_HEADS = """
+from rlcircuits.contraction.triton_heads import _felt_by_heads
+
+pointers = dict(features="*bf16", weight="*bf16", direction="*bf16", lengths="*fp32", result="*bf16")
+constants = dict(SIZE=128, PRECISION="ieee", WIDEN=False, TOKENS=128, FEATURES=128, STEP=64)
+show(_felt_by_heads, pointers, constants, {}, ["width"], num_warps=8)
 """
 COMPILE_NORM = """
 from rlcircuits.contraction.triton_norm import _norm_vjp
@@ -244,6 +277,7 @@ show(_norm_vjp, pointers, constants, {"eps": "fp32"}, ["width"], num_warps=8)
     [
         # What it lives on: loads of 16 bytes a thread that do not wait, and products on the tensor cores.
         pytest.param(COMPILE_CONTRACTION, ["cp.async.cg", "wgmma"], id="contraction"),
+        pytest.param(COMPILE_HEADS, ["cp.async.cg", "wgmma", "st.global.v4"], id="heads"),
         # Loads and stores of 16 bytes a thread.
         pytest.param(COMPILE_NORM, ["ld.global.v4", "st.global.v4"], id="norm"),
     ],
@@ -271,9 +305,17 @@ MUTANTS = {
     "next position": ("position * write_step", "(position + 1) % n_positions * write_step"),
     "first sequence for all": ("sequence * tl.load(grad_places", "0 * tl.load(grad_places"),
     "stride forgotten": ("features[None, :] * grad_stride[:, None]", "features[None, :]"),
-    "direction added": ("grad.to(tl.float32) - much", "grad.to(tl.float32) + much"),
-    "second direction forgotten": ("felt -= much", "felt -= 0 * much"),
     "bfloat16 sums": ("return partial.sum(0)", "return partial.bfloat16().sum(0).float()"),
+}  # fmt: skip
+HEADS_MUTANTS = {
+    "direction added": ("felt - length", "felt + length"),
+    "direction left in": ("felt - length", "felt - 0 * length"),
+    "length of another head": ("lengths + rows * heads + head", "lengths + rows * heads"),
+    "length of a sum": ("projected.float()) / width", "projected.float())"),
+    "first head for all": ("head = tl.program_id(0) % heads", "head = 0 * tl.program_id(0)"),
+    "last step left out": ("range(0, SIZE, STEP)", "range(0, SIZE // STEP * STEP, STEP)"),
+    "features of the next head": ("is_inner = inner < SIZE", "is_inner = inner < SIZE + 1"),
+    "first token for all": ("(rows * heads + head)[:, None] * SIZE", "(0 * rows + head)[:, None] * SIZE"),
 }  # fmt: skip
 NORM_MUTANTS = {
     "direction added": ("inner - unit * along", "inner + unit * along"),
@@ -309,6 +351,14 @@ def test_a_mutated_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: An
     module = mutated(triton_kernel, *MUTANTS[mutant], tmp_path, monkeypatch)
     monkeypatch.setattr(sys.modules[__name__], "contract_triton", module.contract_triton)
     assert any(error(contract(case, SMALL), case) > TOLERANCE[torch.float32] for case in CHECKED)
+
+
+@needs_kernel
+@pytest.mark.parametrize("mutant", sorted(HEADS_MUTANTS))
+def test_a_mutated_heads_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
+    assert heads_error(triton_heads.felt_by_heads, (2, 3, 2, 35), 130) <= TOLERANCE[torch.float32]
+    module = mutated(triton_heads, *HEADS_MUTANTS[mutant], tmp_path, monkeypatch)
+    assert heads_error(module.felt_by_heads, (2, 3, 2, 35), 130) > TOLERANCE[torch.float32]
 
 
 @needs_kernel

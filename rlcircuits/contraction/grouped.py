@@ -99,15 +99,12 @@ class GroupedContraction:
 
 
 def _grouped(readers: Sequence[Readers], size: int) -> list[list[Readers]]:
-    """Readers with a norm's directions in common in one group; others in groups of the first ``size`` or more."""
+    """Groups of at most ``size``, where one delivery is no larger."""
     groups: list[list[Readers]] = []
-    filling: dict[int | None, list[Readers]] = {}
     for some in readers:
-        group = filling.get(some.norm)
-        if group is None or (some.norm is None and len(_indices(group)) >= size):
-            group = filling[some.norm] = []
-            groups.append(group)
-        group.append(some)
+        if not groups or len(_indices(groups[-1])) + len(some.indices) > size:
+            groups.append([])
+        groups[-1].append(some)
     return groups
 
 

@@ -37,7 +37,7 @@ class Matmul:
         written = self._side_by_side("writers", writers)
         seen = int(edges.any(dim=1).nonzero().max()) + 1 if edges.any() else 0  # later writers are not multiplied
         # A direction stands among the readers: what each writer has along it then costs no pass of its own.
-        directions = {place_of(direction): direction[None] for felt in readers for direction in felt.removed}
+        directions = {place_of(felt.direction): felt.direction[None] for felt in readers if felt.direction is not None}
         grads = self._side_by_side("readers", [*(felt.grads for felt in readers), *directions.values()])
         products = _products(written[:seen], grads)
         found = products[..., : edges.shape[1]].sum(1)
@@ -73,7 +73,7 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _removed(readers: Sequence[Felt], directions: Sequence[object]) -> Tensor:
-    """Which directions are removed from which readers' gradients: bool [directions, R]."""
-    places = [set(map(place_of, felt.removed)) for felt in readers]
-    by_felt = torch.tensor([[direction in removed for removed in places] for direction in directions])
+    """Which direction is taken off which readers' gradients: bool [directions, R]."""
+    places = [None if felt.direction is None else place_of(felt.direction) for felt in readers]
+    by_felt = torch.tensor([[direction == place for place in places] for direction in directions])
     return by_felt.repeat_interleave(torch.tensor([len(felt.indices) for felt in readers]), dim=1)

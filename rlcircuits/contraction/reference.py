@@ -27,10 +27,10 @@ class Reference:
         for writer in writers:
             row = []
             for felt in readers:
-                whole = grads = felt.grads.double()
-                for direction in felt.removed:
-                    share = (whole * direction.double()).mean(-1, keepdim=True)
-                    grads = grads - share * direction.double()
+                grads = felt.grads.double()
+                if felt.direction is not None:
+                    direction = felt.direction.double()
+                    grads = grads - (grads * direction).mean(-1, keepdim=True) * direction
                 row.append(-torch.einsum("wbtd,rbtd->bwr", writer.to(grads), grads))
             rows.append(torch.cat(row, dim=2))
         scores = torch.cat(rows, dim=1)

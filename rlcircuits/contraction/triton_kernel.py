@@ -6,19 +6,15 @@ the pieces are added (second stage). No atomics: the same inputs give the same b
 
 The phases, in order:
 
-1. ``Triton`` takes readers together that have directions in common.
-2. ``Places`` says where each node's tensor starts and how it strides, relative to one base address: tensors of
+1. ``Places`` says where each node's tensor starts and how it strides, relative to one base address: tensors of
    separate allocations need no copy into one.
-3. ``_partial_scores`` (the kernel) runs for those tiles only that hold an edge.
-4. A sum over the pieces.
-
-The readers' ``removed``, the part of their norms' Jacobian that was left to the contraction, is taken off each tile
-of gradients as it is loaded. Only how long the gradients are along it is found out beforehand.
+2. ``_partial_scores`` (the kernel) runs for those tiles only that hold an edge.
+3. A sum over the pieces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -30,7 +26,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.felt import Felt, along, place_of
+from rlcircuits.felt import Felt
 
 # Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.
 _LOAD_BYTES = 16
@@ -55,12 +51,15 @@ class Tiles:
     def fitting(cls, n_writers: int, n_readers: int, dtype: torch.dtype) -> Tiles:
         """Tiles as large as the score matrix up to 128 × 128, so that as little as can be is read twice.
 
-        Float32 products run outside the tensor cores and need the registers: 128 × 32.
+        Float32 products run outside the tensor cores and need the registers: 128 × 32. Where there are many tiles,
+        longer pieces keep the device as busy and leave fewer of them to add.
         """
         writers = min(128, max(16, triton.next_power_of_2(n_writers)))
         readers = min(32 if dtype == torch.float32 else 128, max(16, triton.next_power_of_2(n_readers)))
         width = 128 // dtype.itemsize
-        return cls(writers, readers, width, steps=8192 // width, warps=8 if writers * readers >= 4096 else 4, stages=3)
+        many = triton.cdiv(n_writers, writers) * triton.cdiv(n_readers, readers) >= 16
+        steps = (32768 if many else 8192) // width
+        return cls(writers, readers, width, steps, warps=8 if writers * readers >= 4096 else 4, stages=3)
 
 
 def contract_triton(
@@ -110,30 +109,17 @@ class Triton:
 
     def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
         """As :func:`contract_triton`; ``edges`` given again must be as they were."""
-        like = readers[0].grads
-        groups = list(_by_directions(readers))
-        with current(like.device):
-            if len(groups) == 1:
-                if id(edges) not in self._masks:
-                    tiles = self._fitting(edges, writers, like)
-                    self._masks[id(edges)] = edges, Mask.of(edges, tiles, like.device)
-                return self._launch(writers, readers, self._masks[id(edges)][1])
-            scores = torch.zeros(like.shape[1], *edges.shape, device=like.device)
-            for felts, places in groups:
-                part = edges[:, places]
-                mask = Mask.of(part, self._fitting(part, writers, like), like.device)
-                scores[:, :, sent(places, like.device)] = self._launch(writers, felts, mask)
-        return scores
-
-    def _fitting(self, edges: Tensor, writers: Sequence[Tensor], like: Tensor) -> Tiles:
-        dtype = torch.promote_types(writers[0].dtype, like.dtype)
-        return self._tiles or Tiles.fitting(edges.shape[0], edges.shape[1], dtype)
-
-    def _launch(self, writers: Sequence[Tensor], felts: Sequence[Felt], mask: Mask) -> Tensor:
-        """One launch: [batch, W, R] of readers whose ``removed`` has the same directions."""
         # Kept until the launch: the kernel has their addresses only.
-        grads = _of_one_dtype([felt.grads for felt in felts], like=writers)
+        grads = _of_one_dtype([felt.whole() for felt in readers], like=writers)
         writes = _of_one_dtype(writers, like=grads)
+        device = grads[0].device
+        with current(device):
+            if id(edges) not in self._masks:
+                tiles = self._tiles or Tiles.fitting(edges.shape[0], edges.shape[1], grads[0].dtype)
+                self._masks[id(edges)] = edges, Mask.of(edges, tiles, device)
+            return self._launch(writes, grads, self._masks[id(edges)][1])
+
+    def _launch(self, writes: Sequence[Tensor], grads: Sequence[Tensor], mask: Mask) -> Tensor:
         prepared = self._prepared
         left = prepared[1] if prepared is not None and writes is prepared[0] else Places.of(writes)
         right = Places.of(grads)
@@ -141,8 +127,6 @@ class Triton:
         tiles, edges = mask.tiles, mask.edges
         splits = triton.cdiv(pos * triton.cdiv(width, tiles.width), tiles.steps)
         partial = left.base.new_zeros(splits, batch, *edges.shape, dtype=torch.float32)
-        directions = [direction.contiguous() for direction in felts[0].removed]
-        coefficients = [torch.cat([along(felt.grads, direction) for felt in felts]) for direction in directions]
         if mask.n_live:
             _partial_scores[(mask.n_live * splits, batch)](
                 left.base,
@@ -151,17 +135,12 @@ class Triton:
                 right.table,
                 edges,
                 mask.live,
-                # [direction, batch, pos, reader]: what a program needs at one position lies together
-                torch.stack(coefficients).permute(0, 2, 3, 1).contiguous() if coefficients else partial,
-                directions[0] if directions else partial,
-                directions[-1] if directions else partial,
                 partial,
                 mask.n_live,
                 batch,
                 pos,
                 width,
                 *edges.shape,
-                DIRECTIONS=len(directions),
                 LEFT_UNIT=left.unit,
                 RIGHT_UNIT=right.unit,
                 LEFT_FLAT=left.flat,
@@ -190,9 +169,6 @@ def _partial_scores(  # type: ignore[no-untyped-def]
     grad_places,
     edges,
     live,
-    coefficients,
-    direction,
-    last_direction,
     partial,
     n_live,
     n_batch,
@@ -200,7 +176,6 @@ def _partial_scores(  # type: ignore[no-untyped-def]
     width,
     n_writers,
     n_readers,
-    DIRECTIONS: tl.constexpr,
     LEFT_UNIT: tl.constexpr,
     RIGHT_UNIT: tl.constexpr,
     LEFT_FLAT: tl.constexpr,
@@ -215,8 +190,7 @@ def _partial_scores(  # type: ignore[no-untyped-def]
     """One piece of one tile's scores of one sequence.
 
     writes, grads: base addresses; the nodes' places, int64 [nodes, 4], are relative to them. edges: uint8 [W, R].
-    live: int32 [tiles with an edge, 2], rows and columns of tiles. coefficients: [DIRECTIONS, batch, pos, R].
-    direction, last_direction: [batch, pos, width]. partial: float32 [pieces, batch, W, R].
+    live: int32 [tiles with an edge, 2], rows and columns of tiles. partial: float32 [pieces, batch, W, R].
     """
     tile = tl.program_id(0) % n_live
     piece = tl.program_id(0) // n_live
@@ -250,17 +224,6 @@ def _partial_scores(  # type: ignore[no-untyped-def]
         grad_at += features[None, :] if RIGHT_FLAT else features[None, :] * grad_stride[:, None]
         grad = tl.load(grads + grad_at, mask=is_column[:, None] & is_feature[None, :], other=0.0)
 
-        if DIRECTIONS > 0:
-            place = sequence.to(tl.int64) * n_positions + position
-            along = tl.load(direction + place * width + features, mask=is_feature, other=0.0)
-            much = tl.load(coefficients + place * n_readers + columns, mask=is_column, other=0.0)
-            felt = grad.to(tl.float32) - much[:, None] * along[None, :]
-            if DIRECTIONS > 1:
-                second = (n_batch + sequence).to(tl.int64) * n_positions + position
-                along = tl.load(last_direction + place * width + features, mask=is_feature, other=0.0)
-                much = tl.load(coefficients + second * n_readers + columns, mask=is_column, other=0.0)
-                felt -= much[:, None] * along[None, :]
-            grad = felt.to(grad.dtype)
         if WIDEN:
             write = write.to(tl.float32)
             grad = grad.to(tl.float32)
@@ -319,19 +282,6 @@ def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:
     by_tile = padded.view(rows, tiles.writers, columns, tiles.readers)
     live: Tensor = by_tile.any(3).any(1).nonzero()
     return live.to(torch.int32).contiguous()
-
-
-def _by_directions(readers: Sequence[Felt]) -> Iterator[tuple[list[Felt], Tensor]]:
-    """Readers whose ``removed`` has the same directions, with their columns."""
-    groups: dict[tuple[object, ...], tuple[list[Felt], list[int]]] = {}
-    first = 0
-    for felt in readers:
-        felts, columns = groups.setdefault(tuple(map(place_of, felt.removed)), ([], []))
-        felts.append(felt)
-        columns.extend(range(first, first + len(felt.indices)))
-        first += len(felt.indices)
-    for felts, columns in groups.values():
-        yield felts, torch.tensor(columns)
 
 
 def _of_one_dtype(tensors: Sequence[Tensor], like: Sequence[Tensor] = ()) -> Sequence[Tensor]:

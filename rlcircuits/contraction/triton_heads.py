@@ -1,0 +1,102 @@
+"""What heads' readers felt as one Triton kernel: a product for each head, and the norm's direction taken off it.
+
+A reader's gradient is as large as the stream, and each layer has three for each head: the largest tensors there are.
+The kernel writes each of them once. In plain tensor operations they would be written, read for how long they are
+along the direction, read again and written again without it.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from rlcircuits.contraction.devices import current
+from rlcircuits.contraction.triton_kernel import INTERPRETED
+
+_TOKENS, _FEATURES = 128, 128
+
+
+def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor) -> Tensor:
+    """What readers felt: g − (mean g·d) d at each position with g = features · weight of a head.
+
+    features: [batch, pos, heads, head_dim], a head's gradient at its own features. weight: [heads, head_dim, width].
+    direction: d, [batch, pos, width]. All of one dtype, float32, bfloat16 or float16; products add up in float32.
+    Returns [heads, batch, pos, width] of that dtype.
+    """
+    batch, pos, heads, size = features.shape
+    width, tokens = weight.shape[-1], batch * pos
+    features, direction, weight = (tensor.contiguous() for tensor in (features, direction, weight))
+    # ⟨g, d⟩ is ⟨features, W d⟩, for which g need not be there.
+    projected = (direction.view(tokens, width) @ weight.view(-1, width).mT).view(tokens, heads, size)
+    lengths = torch.linalg.vecdot(features.view_as(projected).float(), projected.float()) / width
+    result = features.new_empty(heads, batch, pos, width)
+    blocks = triton.cdiv(width, _FEATURES)
+    with current(features.device):
+        _felt_by_heads[(heads * blocks, triton.cdiv(tokens, _TOKENS))](
+            features,
+            weight,
+            direction,
+            lengths,
+            result,
+            tokens,
+            heads,
+            width,
+            SIZE=size,
+            PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
+            # Triton's interpreter has no bfloat16 product.
+            WIDEN=INTERPRETED and features.dtype == torch.bfloat16,
+            TOKENS=_TOKENS,
+            FEATURES=_FEATURES,
+            STEP=min(64 if features.itemsize == 2 else 32, max(16, triton.next_power_of_2(size))),
+            num_warps=8,
+        )
+    return result
+
+
+@triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator,misc]
+def _felt_by_heads(  # type: ignore[no-untyped-def]
+    features,
+    weight,
+    direction,
+    lengths,
+    result,
+    tokens,
+    heads,
+    width,
+    SIZE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+    TOKENS: tl.constexpr,
+    FEATURES: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """One head's gradients at some tokens and some of the stream's features.
+
+    features: [tokens, heads, SIZE]. weight: [heads, SIZE, width]. direction: [tokens, width]. lengths: float32
+    [tokens, heads]. result: [heads, tokens, width].
+    """
+    head = tl.program_id(0) % heads
+    rows = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    columns = tl.program_id(0) // heads * FEATURES + tl.arange(0, FEATURES)
+    is_row = rows < tokens
+    is_column = columns < width
+    inside = is_row[:, None] & is_column[None, :]
+    rows = rows.to(tl.int64)
+    felt = tl.zeros((TOKENS, FEATURES), dtype=tl.float32)
+    for first in range(0, SIZE, STEP):
+        inner = first + tl.arange(0, STEP)
+        is_inner = inner < SIZE
+        feature_at = (rows * heads + head)[:, None] * SIZE + inner[None, :]
+        feature = tl.load(features + feature_at, mask=is_row[:, None] & is_inner[None, :], other=0.0)
+        weight_at = (head * SIZE + inner)[:, None].to(tl.int64) * width + columns[None, :]
+        row = tl.load(weight + weight_at, mask=is_inner[:, None] & is_column[None, :], other=0.0)
+        if WIDEN:
+            feature = feature.to(tl.float32)
+            row = row.to(tl.float32)
+        felt = tl.dot(feature, row, felt, input_precision=PRECISION)
+    along = tl.load(direction + rows[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+    length = tl.load(lengths + rows * heads + head, mask=is_row, other=0.0)
+    result_at = (head.to(tl.int64) * tokens + rows)[:, None] * width + columns[None, :]
+    tl.store(result + result_at, felt - length[:, None] * along, mask=inside)
