@@ -198,7 +198,7 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
     if factors is None:
         return at_hand(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
     scaled = (grad.to(factors.scale.dtype) * factors.scale[..., None]).to(grad.dtype).flatten(-2)
-    weight = factors.through(weight).to(weight.dtype)
+    weight = factors.through(weight).to(grad.dtype)
     indices = range(first, first + len(weight))
 
     def felt(window: Window) -> Felt:
@@ -206,7 +206,7 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
         if runs_kernels(features):
             from rlcircuits.contraction.triton_heads import felt_by_heads
 
-            return Felt(indices, felt_by_heads(features, weight, direction))
+            return Felt(indices, felt_by_heads(features, weight, direction.to(features.dtype)))
         return Felt(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
 
     return Readers(indices, felt, scaled.nbytes, scaled.device)

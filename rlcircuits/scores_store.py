@@ -31,7 +31,7 @@ from rlcircuits.source import Source
 __all__ = ["attribute_stored"]
 
 FORMAT = "rlcircuits-scores"
-VERSION = 2
+VERSION = 3
 """Changes whenever the same inputs may give other scores, or another layout on disk."""
 
 MANIFEST = "manifest.json"
