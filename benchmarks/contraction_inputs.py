@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from shapes import Shape
@@ -15,25 +16,46 @@ from rlcircuits.graph import build_graph
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a backend is given, and the fewest bytes it must read."""
+    """What a backend is given, the fewest bytes it must read and the fewest operations."""
 
     writers: list[Tensor]
     readers: list[Felt]
     edges: Tensor
     nbytes: int
+    flops: int
 
     @classmethod
-    def draw(cls, shape: Shape, device: torch.device, dtype: torch.dtype, sequences: int, length: int) -> Inputs:
-        """All writers of the sublayer graph, and as many of its last readers as are contracted together."""
-        graph = build_graph(shape.layers, shape.heads, "sublayer")
-        size = sequences, length, shape.width
-        each = sequences * length * shape.width * dtype.itemsize
-        together = min(len(graph.readers), readers_at_a_time(device), held_bytes(device) // each + 1)
+    def draw(
+        cls,
+        shape: Shape,
+        device: torch.device,
+        dtype: torch.dtype,
+        sequences: int,
+        length: int,
+        granularity: str = "sublayer",
+    ) -> Inputs:
+        """All writers of the graph, and as many of its last readers as are contracted together.
+
+        A sublayer's heads are one tensor, as they are made.
+        """
+        graph = build_graph(shape.layers, shape.heads, granularity)
+        tokens = sequences * length
+        each = tokens * shape.width * dtype.itemsize
+        together = min(len(graph.readers), readers_at_a_time(device))
+        if granularity == "sublayer":  # what is held back counts whole; of heads, only the gradients at their features
+            together = min(together, held_bytes(device) // each + 1)
         generator = torch.Generator(device).manual_seed(0)
 
-        def draw() -> Tensor:
-            return torch.randn(size, device=device, dtype=dtype, generator=generator)
+        def draw(names: tuple[str, ...]) -> list[Tensor]:
+            counts = [len(list(nodes)) for _, nodes in groupby(names, lambda name: name.split(".")[:2])]
+            return [
+                torch.randn(n, sequences, length, shape.width, device=device, dtype=dtype, generator=generator)
+                for n in counts
+            ]
 
-        writers = [draw()[None] for _ in graph.writers]
-        readers = [Felt(range(i, i + 1), draw()[None]) for i in range(together)]
-        return cls(writers, readers, graph.mask[:, -together:], (len(writers) + together) * each)
+        writers, grads = draw(graph.writers), draw(graph.readers[-together:])
+        starts = [sum(map(len, grads[:i])) for i in range(len(grads))]
+        readers = [Felt(range(s, s + len(g)), g) for s, g in zip(starts, grads, strict=True)]
+        edges = graph.mask[:, -together:]
+        flops = 2 * int(edges.sum()) * tokens * shape.width
+        return cls(writers, readers, edges, (len(graph.writers) + together) * each, flops)

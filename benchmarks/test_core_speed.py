@@ -226,7 +226,7 @@ def test_contraction(benchmark: Any, setting: Setting) -> None:
     copy = copy_bandwidth(device, 2**30 if setting.device == "cuda" else 2**26)
     share = bandwidth / copy
     benchmark.extra_info.update(
-        readers=len(inputs.readers),
+        readers=inputs.edges.shape[1],
         bytes_per_second=round(bandwidth),
         copy_bytes_per_second=round(copy),
         bandwidth_share=round(share, 3),

@@ -1,6 +1,8 @@
 """Time the contraction's kernel with other tiles: python benchmarks/tune_contraction.py, on a CUDA device.
 
-Prints the share of a copy's bandwidth for each, best first. What is best belongs into ``Tiles.fitting``.
+Prints for each, best first, the bytes it must read over a copy's and the operations it must do over a matrix product's:
+of the sublayer graph, which is bound by the first, and of the head graph, which is bound by the second. What is best
+belongs into ``Tiles.fitting``.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from itertools import product
 
 import torch
 from contraction_inputs import Inputs
-from measure import copy_bandwidth, timed
+from measure import copy_bandwidth, matmul_peak, timed
 from shapes import LARGE
 from tabulate import tabulate
 from triton.runtime.errors import OutOfResources
@@ -26,25 +28,33 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no CUDA device")
     device = torch.device("cuda")
-    inputs = Inputs.draw(LARGE[0], device, torch.bfloat16, sequences=64, length=171)
-    usual = Tiles.fitting(*inputs.edges.shape, torch.bfloat16)
+    peaks = copy_bandwidth(device), matmul_peak(device)
+    for granularity, sequences in (("sublayer", 64), ("head", 2)):
+        inputs = Inputs.draw(LARGE[0], device, torch.bfloat16, sequences, length=171, granularity=granularity)
+        print(f"{granularity}: {inputs.edges.shape[0]} writers, {inputs.edges.shape[1]} readers")
+        print(_table(inputs, *peaks, device), flush=True)
+        del inputs
+
+
+def _table(inputs: Inputs, copy: float, matmul: float, device: torch.device) -> str:
+    usual = Tiles.fitting(inputs.edges.shape[0], inputs.edges.shape[1], inputs.writers[0].dtype)
     choices = {usual}
     for stages, warps in product((2, 3, 4), (4, 8)):
         choices.add(replace(usual, stages=stages, warps=warps))
     choices |= {replace(usual, width=width) for width in (32, 128)}
-    choices |= {replace(usual, steps=steps) for steps in (32, 64, 256, 512)}
-    choices |= {replace(usual, writers=64), replace(usual, readers=32)}
-    copy = copy_bandwidth(device)
+    choices |= {replace(usual, steps=usual.steps * times // 4) for times in (1, 2, 8, 16)}
+    choices |= {replace(usual, writers=64), replace(usual, readers=32), replace(usual, readers=64)}
     rows = []
     for tiles in choices:
         try:
-            share = inputs.nbytes / _seconds(inputs, tiles, device) / copy
+            seconds = _seconds(inputs, tiles, device)
         except OutOfResources as error:  # more shared memory or registers than the device has
             print(f"{tiles}: {error}")
             continue
-        rows.append([f"{share:.1%}", *vars(tiles).values(), "usual" if tiles == usual else ""])
-    rows.sort(key=lambda row: -float(row[0].rstrip("%")))
-    print(tabulate(rows, headers=["of copy", *vars(usual), ""]))
+        shares = inputs.nbytes / seconds / copy, inputs.flops / seconds / matmul
+        rows.append((seconds, [*(f"{share:.1%}" for share in shares), *vars(tiles).values(), tiles == usual]))
+    best_first = [row for _, row in sorted(rows, key=lambda one: one[0])]
+    return tabulate(best_first, headers=["of copy", "of matmul", *vars(usual), "usual"])
 
 
 def _seconds(inputs: Inputs, tiles: Tiles, device: torch.device) -> float:
