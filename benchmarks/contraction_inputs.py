@@ -36,7 +36,7 @@ class Inputs:
     ) -> Inputs:
         """All writers of the graph, and as many of its last readers as are contracted together.
 
-        A sublayer's heads are one tensor, as they are made.
+        A sublayer's nodes of a kind are one tensor, as they are made.
         """
         graph = build_graph(shape.layers, shape.heads, granularity)
         tokens = sequences * length
@@ -47,7 +47,7 @@ class Inputs:
         generator = torch.Generator(device).manual_seed(0)
 
         def draw(names: tuple[str, ...]) -> list[Tensor]:
-            counts = [len(list(nodes)) for _, nodes in groupby(names, lambda name: name.split(".")[:2])]
+            counts = [len(list(nodes)) for _, nodes in groupby(names, _sublayer_and_kind)]
             return [
                 torch.randn(n, sequences, length, shape.width, device=device, dtype=dtype, generator=generator)
                 for n in counts
@@ -59,3 +59,9 @@ class Inputs:
         edges = graph.mask[:, -together:]
         flops = 2 * int(edges.sum()) * tokens * shape.width
         return cls(writers, readers, edges, (len(graph.writers) + together) * each, flops)
+
+
+def _sublayer_and_kind(name: str) -> tuple[str, ...]:
+    """``attn.0.h3.q`` → attn, 0, q; the writer ``attn.0.h3`` → attn, 0."""
+    kind, *rest = name.split(".")
+    return kind, *rest[:1], *(part for part in rest[1:] if not part.startswith("h"))

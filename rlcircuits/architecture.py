@@ -8,12 +8,13 @@ refused with what was looked for. ``checkpoint.verify_stream`` then checks the r
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from rlcircuits.contraction.devices import sent
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.norms import Norm, epsilon_of, recognise
 
@@ -133,6 +134,8 @@ class Parts:
     context: int | None
     residual_multiplier: float
     parallel: bool
+    rotary_switch: int | None
+    """The length beyond which the model turns q and k by other factors, in all sequences of a batch."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def as_index(features: Tensor, device: torch.device) -> slice | Tensor:
     first, count = int(flat[0]), len(flat)
     if torch.equal(flat, torch.arange(first, first + count)):
         return slice(first, first + count)
-    return flat.to(device)
+    return sent(flat, device)
 
 
 def find_parts(model: nn.Module) -> Parts:
@@ -159,6 +162,8 @@ def find_parts(model: nn.Module) -> Parts:
     Raises RLCircuitsError, saying what was looked for, if the family is unknown or a part is
     missing or has an unexpected shape.
     """
+    if hasattr(model, "peft_config"):
+        raise RLCircuitsError(f"{type(model).__name__} holds adapters; merge them first: model.merge_and_unload()")
     config = getattr(model, "config", None)
     family = getattr(config, "model_type", None)
     if family not in LAYOUTS:
@@ -181,7 +186,10 @@ def find_parts(model: nn.Module) -> Parts:
         # Modules of one class and eps follow one formula: compare numbers once, not once a block.
         key = (type(module), epsilon_of(module))
         if key not in formulas:
-            formulas[key] = recognise(module, width)
+            found = recognise(module, width)
+            if found.kind == "other":  # perhaps by its weights
+                return found
+            formulas[key] = found
         return replace(formulas[key], module=module)
 
     blocks = []
@@ -222,7 +230,16 @@ def find_parts(model: nn.Module) -> Parts:
         context=getattr(config, "max_position_embeddings", None),
         residual_multiplier=float(getattr(config, "residual_multiplier", 1.0)),
         parallel=family == "gpt_neox" and bool(config.use_parallel_residual),
+        rotary_switch=_rotary_switch(config),
     )
+
+
+def _rotary_switch(config: Any) -> int | None:
+    rotary = getattr(config, "rope_parameters", None) or {}
+    if rotary.get("rope_type") != "longrope":
+        return None
+    length: int = rotary.get("original_max_position_embeddings") or config.max_position_embeddings
+    return length
 
 
 def _find_projections(

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rlcircuits.capture import frozen, recorded, sequence_losses
+from rlcircuits.capture import differentiable, frozen, recorded, sequence_losses
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
@@ -28,6 +28,8 @@ from rlcircuits.writers import Writers
 CPU_BATCH_TOKENS = 4096
 # Of the accelerator's free memory, how much the automatic budget plans with.
 MEMORY_SHARE = 0.6
+# What the loss of a float16 model is multiplied by, so that its gradients do not vanish; a power of two.
+HALF_SCALE = 2**10
 # The entry of a file's metadata that holds the names.
 _METADATA = "rlcircuits"
 
@@ -52,12 +54,19 @@ class EdgeScores:
     def save(self, path: str | Path, extra: Mapping[str, Tensor] | None = None) -> None:
         """Write to one safetensors file, names and backend in its metadata.
 
-        extra: further tensors to keep in the file, which ``load`` leaves alone.
+        extra: further tensors to keep in the file, which ``load`` leaves alone. Raises RLCircuitsError where the
+        file cannot be written or ``extra`` has one of its own names.
         """
         names = {"writers": self.graph.writers, "readers": self.graph.readers, "backend": self.backend}
-        tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask, **(extra or {})}
+        tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask}
+        if taken := tensors.keys() & (extra or {}).keys():
+            raise RLCircuitsError(f"extra holds {min(taken)!r}, which is the name of a tensor of the scores")
+        tensors |= extra or {}
         # One entry: the library writes several in an order that changes, and equal scores must be equal files.
-        safetensors.torch.save_file(tensors, str(path), metadata={_METADATA: json.dumps(names)})
+        try:
+            safetensors.torch.save_file(tensors, str(path), metadata={_METADATA: json.dumps(names)})
+        except (OSError, safetensors.SafetensorError) as error:
+            raise RLCircuitsError(f"{path} cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> EdgeScores:
@@ -67,11 +76,19 @@ class EdgeScores:
                 metadata = json.loads((file.metadata() or {})[_METADATA])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
             graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
-            return cls(tensors["values"], tensors["loss"], graph, metadata["backend"])
-        except (OSError, safetensors.SafetensorError, json.JSONDecodeError) as error:
+            scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"])
+        except (OSError, safetensors.SafetensorError, json.JSONDecodeError, TypeError) as error:
             raise RLCircuitsError(f"{path} cannot be read as edge scores: {error}") from error
         except KeyError as error:
             raise RLCircuitsError(f"{path} holds no edge scores: {error} is missing") from error
+        edges = len(graph.writers), len(graph.readers)
+        shapes = [tuple(tensor.shape) for tensor in (scores.values, scores.loss, graph.mask)]
+        if shapes != [(len(scores.loss), *edges), (len(scores.loss),), edges]:
+            raise RLCircuitsError(
+                f"{path} holds no edge scores: values {shapes[0]}, loss {shapes[1]} and mask {shapes[2]} do not go "
+                f"with {edges[0]} writers and {edges[1]} readers"
+            )
+        return scores
 
 
 def attribute(
@@ -115,15 +132,18 @@ def attribute(
     before, also after an error.
 
     Raises:
-        RLCircuitsError: an empty answer, a token id outside the vocabulary, a sequence longer than
-            the context, a model that is not mapped, a non-finite loss, or no memory for one sequence.
+        RLCircuitsError: a model that is not mapped, an unknown granularity, padding side or backend or one that
+            cannot run on the model, a token budget below one; a sequence with an empty prompt or answer, a token id
+            outside the vocabulary or more tokens than the context; corrupted sequences of another number or other
+            lengths; a non-finite loss or score, a reader that no gradient reaches, or no memory for one sequence.
     """
     checkpoint = Checkpoint.of(model)
+    sequences, corrupted = list(sequences), None if corrupted is None else list(corrupted)
     name = choose_backend(backend, next(checkpoint.model.parameters()))
     graph = graph_of(checkpoint, granularity)
     plan = plan_attribution(checkpoint, sequences, batch_tokens)
-    values = torch.zeros(len(sequences), *graph.mask.shape)
-    loss = torch.zeros(len(sequences))
+    values = torch.zeros(len(sequences), *graph.mask.shape, dtype=torch.float32)
+    loss = torch.zeros(len(sequences), dtype=torch.float32)
     with progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(sequences))
         for indices, scores, losses in attribute_batches(
@@ -160,7 +180,8 @@ def plan_attribution(
     if batch_tokens is not None and batch_tokens < 1:
         raise RLCircuitsError(f"batch_tokens is {batch_tokens}; at least one token is needed")
     check_sequences(sequences, vocabulary=checkpoint.parts.vocabulary, context=checkpoint.parts.context)
-    return plan_batches(sequences, range(len(sequences)), batch_tokens or _default_batch_tokens(checkpoint))
+    budget = batch_tokens or _default_batch_tokens(checkpoint)
+    return plan_batches(sequences, range(len(sequences)), budget, checkpoint.parts.rotary_switch)
 
 
 def attribute_batches(
@@ -189,15 +210,19 @@ def attribute_batches(
     with frozen(checkpoint.model):
         while todo:
             indices = todo[0]
-            batch = make_batch(sequences, indices, padding_side).to(checkpoint.device)
-            other = None if corrupted is None else make_batch(corrupted, indices, padding_side).to(checkpoint.device)
             try:
-                scores, losses = _attribute_batch(checkpoint, graph, batch, other, backend, recompute)
+                with differentiable():
+                    batch = make_batch(sequences, indices, padding_side).to(checkpoint.device)
+                    other = None
+                    if corrupted is not None:
+                        other = make_batch(corrupted, indices, padding_side).to(checkpoint.device)
+                    scores, losses = _attribute_batch(checkpoint, graph, batch, other, backend, recompute)
             except RuntimeError as error:
                 if not _out_of_memory(error):
                     raise
                 budget = _halved_budget(indices, sequences, error)
-                todo = plan_batches(sequences, [i for left in todo for i in left], budget)
+                left = [i for indices in todo for i in indices]
+                todo = plan_batches(sequences, left, budget, checkpoint.parts.rotary_switch)
                 # The traceback keeps the failed batch's activations alive.
                 error.__traceback__ = None
                 _return_memory()
@@ -211,6 +236,7 @@ def _attribute_batch(
 ) -> tuple[Tensor, Tensor]:
     """Scores [batch, W, R] and losses [batch], both on the CPU, of one batch."""
     model, parts = checkpoint.model, checkpoint.parts
+    scale = HALF_SCALE if next(model.parameters()).dtype == torch.float16 else 1
     baseline = None
     if corrupted is not None:
         with recorded(model, parts, graph, corrupted) as recording:
@@ -222,9 +248,9 @@ def _attribute_batch(
         losses = sequence_losses(recording.logits, batch)
         contraction.set_writers(recording.writers if baseline is None else _differences(recording.writers, baseline))
         # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
-        torch.autograd.grad(losses.sum(), recording.entry)
+        torch.autograd.grad(scale * losses.sum(), recording.entry)
     # Read last: whatever is read of an accelerator waits for all that was asked of it.
-    scores, losses = contraction.finish().float().cpu(), losses.detach().float().cpu()
+    scores, losses = contraction.finish().div(scale).float().cpu(), losses.detach().float().cpu()
     for what, per_sequence in (("loss", losses), ("score", scores.sum((1, 2)))):
         if bad := first_non_finite(batch, per_sequence):
             raise explain_non_finite(model, batch, f"{bad} has a non-finite {what}")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlcircuits.capture import frozen
 from rlcircuits.errors import RLCircuitsError
 
 _TOLERANCE = 1e-3
@@ -34,8 +35,10 @@ def unbridge(bridge: Any) -> nn.Module:
     processed, as in compatibility mode, is another function of them).
     """
     if bridge not in _unbridged:
-        _unbridged[bridge] = model = _unwrap(bridge.original_model, {})
-        _check_same_logits(bridge, model)
+        _unbridged[bridge] = _unwrap(bridge.original_model, {})
+    # Each time: a bridge's weights may have been processed since.
+    with frozen(bridge):
+        _check_same_logits(bridge, _unbridged[bridge])
     return _unbridged[bridge]
 
 

@@ -47,6 +47,13 @@ class Recording:
 
 
 @contextmanager
+def differentiable() -> Iterator[None]:
+    """Gradients are recorded inside, whatever the caller has turned off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Weights without gradients and eval mode inside; every state restored after, also after an error."""
     gradients = [(p, p.requires_grad) for p in model.parameters()]
@@ -140,7 +147,7 @@ def sequence_losses(logits: Tensor, batch: Batch) -> Tensor:
     """ℓ of each sequence: the mean over its scored tokens of −log p(token), in nats.
 
     logits: [scored, vocabulary], any floating dtype. Returns [batch] in float32 (float64 for float64
-    logits), as method and source: arXiv 2509.21044, the loss of its own answer.
+    logits). Source: arXiv 2509.21044, the loss of the model's own answer.
     """
     work = torch.float64 if logits.dtype == torch.float64 else torch.float32
     losses = torch.nn.functional.cross_entropy(logits.to(work), batch.targets, reduction="none")

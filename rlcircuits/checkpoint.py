@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,11 +17,11 @@ from transformers.utils import logging
 from rlcircuits.adapters import find_base, is_adapter, merge
 from rlcircuits.architecture import Parts, find_parts
 from rlcircuits.bridge import is_bridge, unbridge
-from rlcircuits.capture import forward_logits, frozen, recorded, sequence_losses
+from rlcircuits.capture import differentiable, forward_logits, frozen, recorded, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.folder import check_folder, first_line, has_tokenizer, load_tokenizer, local_folder
-from rlcircuits.graph import build_graph
+from rlcircuits.graph import EdgeGraph, build_graph
 from rlcircuits.hooks import Hooks
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.windows import WHOLE
@@ -32,7 +33,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 _PROBE_TOKENS = 8
 
 # The modules of models already verified, so that repeated calls with one model verify it once.
-_verified: weakref.WeakKeyDictionary[nn.Module, tuple[int, ...]] = weakref.WeakKeyDictionary()
+_verified: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], ...]] = weakref.WeakKeyDictionary()
 
 
 class Checkpoint:
@@ -49,10 +50,11 @@ class Checkpoint:
         self.parts: Parts = find_parts(model)
         self._tokenizer = tokenizer
         self._no_tokenizer = f"{self.name} has no tokenizer: none was given with the model"
-        modules = tuple(id(module) for module in model.modules())
-        if _verified.get(model) != modules:
-            verify_stream(model, self.parts)
-            _verified[model] = modules
+        function = tuple(map(_function_of, model.modules()))
+        if _verified.get(model) != function:
+            with differentiable():
+                verify_stream(model, self.parts)
+            _verified[model] = function
 
     @property
     def tokenizer(self) -> Any:
@@ -143,9 +145,9 @@ def torch_dtype(name: str | torch.dtype | None) -> torch.dtype | str:
 def verify_stream(model: nn.Module, parts: Parts) -> None:
     """Check by numbers that the parts found are all that writes to and reads from the stream.
 
-    On a few tokens: every reader's stream is the sum of the writers before it, and the gradient that
-    reaches the first block through the readers is the one the untouched model has. Raises
-    RLCircuitsError naming the first reader for which it is not so.
+    On a few tokens: every reader's stream is the sum of the writers before it, what a sublayer's heads write
+    adds up to what the sublayer writes, and the gradient that reaches the first block through the readers is the
+    one the untouched model has. Raises RLCircuitsError naming the first reader or sublayer for which it is not so.
     """
     graph = build_graph(len(parts.blocks), parts.n_heads, "sublayer", parallel=parts.parallel)
     tokens = torch.randint(parts.vocabulary, (_PROBE_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -174,8 +176,30 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
             _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
         (ours,) = torch.autograd.grad(losses.sum(), found.entry)
     with frozen(model):
+        _verify_heads(model, parts, graph, batch, written, tolerance)
         plain = plain_gradient(model, parts, batch)
     _agree(ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own")
+
+
+def _verify_heads(
+    model: nn.Module, parts: Parts, graph: EdgeGraph, batch: Batch, written: dict[int, Tensor], tolerance: float
+) -> None:
+    """Check that heads and the output's bias add up to ``written``, by the writer's place in ``graph``."""
+    by_head = build_graph(len(parts.blocks), parts.n_heads, "head", parallel=parts.parallel)
+    with recorded(model, parts, by_head, batch) as found:
+        heads = {w.indices.start: w for w in found.writers}
+        for layer, block in enumerate(parts.blocks):
+            total = heads[by_head.writers.index(f"attn.{layer}.h0")].wrote(WHOLE).double().sum(0)
+            bias = getattr(block.output, "bias", None)
+            if bias is not None and block.attention_post_norm is None:
+                total = total + bias.detach().double() * parts.residual_multiplier
+            whole = written[graph.writers.index(f"attn.{layer}")]
+            _agree(total, whole.to(total.device), tolerance, f"the sum of the heads of attn.{layer}", "what it writes")
+
+
+def _function_of(module: nn.Module) -> tuple[object, ...]:
+    """What tells that a module computes what it computed before: itself, its hooks and a forward of its own."""
+    return id(module), *module._forward_pre_hooks, *module._forward_hooks, id(vars(module).get("forward"))
 
 
 def plain_gradient(model: nn.Module, parts: Parts, batch: Batch) -> Tensor:
@@ -195,11 +219,14 @@ def plain_gradient(model: nn.Module, parts: Parts, batch: Batch) -> Tensor:
 
 def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, other: str) -> None:
     wanted = torch.as_tensor(wanted, device=found.device)
-    error = float((found - wanted).norm() / wanted.norm())
+    size = float(wanted.norm())
+    error = float((found - wanted).norm()) / (size or 1)
+    if math.isnan(error):
+        raise RLCircuitsError(f"{what} or {other} is not finite: a weight may be infinite, or the model overflows")
     if not error <= tolerance:
         raise RLCircuitsError(
-            f"{what} is not {other} (relative difference {error:.2g}, at most {tolerance:.2g} allowed): "
-            "this model's residual stream has a writer or reader that is not mapped"
+            f"{what} is not {other} (relative difference {error:.2g}, at most {tolerance:.2g} allowed): this model's "
+            "residual stream has a writer or reader that is not mapped, or a hook, a subclass or autocast changes one"
         )
 
 

@@ -36,6 +36,8 @@ class Factors:
     weight: Tensor | None
     centred: bool
     unit: Tensor
+    square: Tensor | None = None
+    """The mean square of ``unit`` at each position, [...], where it was rounded since."""
 
     def through(self, rows: Tensor) -> Tensor:
         """The part that is the same at all positions, of ``rows`` [..., width]; in the scale's dtype."""
@@ -93,7 +95,9 @@ class Norm:
 
         def factored(dtype: torch.dtype = work) -> Factors:
             centred, scale = self._centre_and_scale(x.to(work))
-            return Factors(scale, weight, layer, (centred * scale).to(dtype))
+            unit = centred * scale
+            square = None if dtype == work else torch.linalg.vecdot(unit, unit) / x.shape[-1]
+            return Factors(scale, weight, layer, unit.to(dtype), square)
 
         if runs_kernels(x):
             from rlcircuits.contraction.triton_norm import norm_vjp
@@ -149,13 +153,12 @@ def recognise(module: nn.Module, width: int) -> Norm:
         bias = getattr(module, "bias", None)
         if bias is not None:
             wanted = wanted - bias.double()
-        tolerance = _PROBE_TOLERANCE[like.dtype] * float(wanted.abs().max())
-        for kind in _FORMULAS:
-            for offset in (0.0, 1.0):
-                norm = Norm(module, kind, offset, eps)
-                found = norm.share(probe.double(), probe.double())
-                if torch.allclose(found, wanted, rtol=0, atol=tolerance):
-                    return norm
+        largest = float(wanted.abs().max())
+        candidates = [Norm(module, kind, offset, eps) for kind in _FORMULAS for offset in (0.0, 1.0)]
+        errors = [float((norm.share(probe.double(), probe.double()) - wanted).abs().max()) for norm in candidates]
+    # The nearest, where there is a nearest: a weight of zero hides what it multiplies.
+    if largest > 0 and min(errors) <= _PROBE_TOLERANCE[like.dtype] * largest:
+        return candidates[errors.index(min(errors))]
     return Norm(module, "other")
 
 
@@ -169,7 +172,8 @@ def epsilon_of(module: nn.Module) -> float | None:
 def _vjp_by_autograd(module: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
     with torch.enable_grad():
         leaf = x.detach().expand_as(grad).requires_grad_(True)
-        (result,) = torch.autograd.grad(module(leaf), leaf, grad)
+        # Past the hooks, which are the capture's.
+        (result,) = torch.autograd.grad(module.forward(leaf), leaf, grad)
     return result
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.architecture import Parts, Projection, as_index
-from rlcircuits.contraction.devices import runs_kernels
+from rlcircuits.contraction.devices import runs_kernels, sent
 from rlcircuits.felt import Deliver, Felt, Readers, at_hand
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.hooks import Hooks
@@ -177,11 +177,11 @@ def _hook_heads(
         if copied is not None:
             everything = torch.cat([f.flatten() for f in projection.features.values()])
             folded = grad.new_zeros(*grad.shape[:-1], len(everything))
-            grad = folded.index_add_(-1, copied.to(grad.device), grad)
+            grad = folded.index_add_(-1, sent(copied, grad.device), grad)
         return norm.vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
 
     def join(output: Tensor) -> Tensor:
-        return tap.join(output if copied is None else output[..., copied.to(output.device)], backward)
+        return tap.join(output if copied is None else output[..., sent(copied, output.device)], backward)
 
     hooks.replace_input(projection.module, tap.arrive)
     hooks.replace_output(projection.module, join)
@@ -206,7 +206,8 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
         if runs_kernels(features):
             from rlcircuits.contraction.triton_heads import felt_by_heads
 
-            return Felt(indices, felt_by_heads(features, weight, direction.to(features.dtype)))
+            square = None if factors.square is None else window.of(factors.square[..., None])[..., 0]
+            return Felt(indices, felt_by_heads(features, weight, direction.to(features.dtype), square))
         return Felt(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
 
     return Readers(indices, felt, scaled.nbytes, scaled.device)

@@ -148,8 +148,8 @@ def _assembled(folder: Path, count: int) -> EdgeScores:
     for file in _batch_files(folder):
         part, indices = EdgeScores.load(file), _indices(file)
         if whole is None:
-            values = torch.zeros(count, *part.graph.mask.shape)
-            whole = EdgeScores(values, torch.zeros(count), part.graph, part.backend)
+            values = torch.zeros(count, *part.graph.mask.shape, dtype=torch.float32)
+            whole = EdgeScores(values, torch.zeros(count, dtype=torch.float32), part.graph, part.backend)
         if not part.graph.same_as(whole.graph) or len(part) != len(indices) or not max(indices) < count:
             raise RLCircuitsError(f"{file} is not of one run with the other files in its folder; remove the folder")
         whole.values[indices] = part.values

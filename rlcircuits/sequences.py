@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rlcircuits.contraction.devices import sent
 from rlcircuits.errors import RLCircuitsError
 
 PaddingSide = Literal["left", "right"]
@@ -35,7 +36,9 @@ class AnswerSequence:
         return len(self.prompt_ids) + len(self.answer_ids) - 1
 
     def truncated(self, t_cut: int) -> AnswerSequence:
-        """The same prompt with only the first ``t_cut`` answer tokens."""
+        """The same prompt with only the first ``t_cut`` answer tokens. Raises RLCircuitsError for none of them."""
+        if t_cut < 1:
+            raise RLCircuitsError(f"t_cut is {t_cut}; at least one answer token is scored")
         return AnswerSequence(self.prompt_ids, self.answer_ids[:t_cut])
 
 
@@ -58,9 +61,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on ``device``."""
-        mask = None if self.attention_mask is None else self.attention_mask.to(device)
-        tensors = (t.to(device) for t in (self.rows, self.columns, self.targets))
-        return Batch(self.indices, self.input_ids.to(device), mask, *tensors)
+        mask = None if self.attention_mask is None else sent(self.attention_mask, device)
+        tensors = (sent(t, device) for t in (self.rows, self.columns, self.targets))
+        return Batch(self.indices, sent(self.input_ids, device), mask, *tensors)
 
 
 def check_sequences(
@@ -72,6 +75,8 @@ def check_sequences(
     """
     for index, sequence in enumerate(sequences):
         name = f"{what} {index}"
+        if not isinstance(sequence, AnswerSequence):
+            raise RLCircuitsError(f"{name} is a {type(sequence).__name__}; an AnswerSequence is needed")
         if not sequence.prompt_ids:
             raise RLCircuitsError(f"{name} has an empty prompt; at least one prompt token is needed")
         if not sequence.answer_ids:
@@ -90,20 +95,23 @@ def check_sequences(
 
 
 def plan_batches(
-    sequences: Sequence[AnswerSequence], indices: Iterable[int], batch_tokens: int
+    sequences: Sequence[AnswerSequence], indices: Iterable[int], batch_tokens: int, switch: int | None = None
 ) -> list[tuple[int, ...]]:
     """Group the sequences at ``indices`` by length so that batch × longest ≤ ``batch_tokens``, longest first.
 
     A sequence longer than the budget gets a batch of its own. Longest first, so that a budget too
-    large for the memory shows at once and not at the end.
+    large for the memory shows at once and not at the end. switch: sequences longer than it come in batches of
+    their own, since the model treats a whole batch by its longest.
     """
     order = sorted(indices, key=lambda i: -sequences[i].input_length)
+    longer = 0 if switch is None else sum(sequences[i].input_length > switch for i in order)
     batches = []
-    start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // sequences[order[start]].input_length)
-        batches.append(tuple(order[start : start + size]))
-        start += size
+    for alike in (order[:longer], order[longer:]):
+        start = 0
+        while start < len(alike):
+            size = max(1, batch_tokens // sequences[alike[start]].input_length)
+            batches.append(tuple(alike[start : start + size]))
+            start += size
     return batches
 
 

@@ -25,7 +25,7 @@ _LIBRARY = str(Path(rlcircuits.__file__).parent)
 _COPIES = {"_to_copy", "copy_"}
 # An accelerator takes the places to read or write from the CPU, too: it copies them first.
 _INDEXING = {"index", "index_put", "index_put_", "_unsafe_index"}
-# What an accelerator can only answer once it has done all that was asked of it before.
+# What an accelerator can only answer once it has done all that was asked of it before. Copies wait as well.
 _ANSWERS = {"_local_scalar_dense", "nonzero", "bincount", "equal", "masked_select", "unique_consecutive", "_unique2"}
 
 waits: Counter[str] = Counter()
@@ -108,7 +108,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         left = [t for t in given if not isinstance(t, Elsewhere) and t.ndim and not _is_index(t, name, args)]
         if left:
             raise RuntimeError(f"{name}: a tensor on the CPU, {tuple(left[0].shape)}, meets one on {DEVICE}")
-    if away and (name in _ANSWERS or (name in _COPIES and not there)):
+    crosses = name in _COPIES and (there != bool(away) or 0 < len(away) < len(given))
+    if (away and name in _ANSWERS) or crosses:
         waits[_line()] += 1
     options = {key: torch.device("cpu") if key == "device" and value is not None else tree_map(inner, value)
                for key, value in kwargs.items()}  # fmt: skip

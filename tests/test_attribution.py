@@ -149,7 +149,7 @@ def test_windows_of_one_token_change_nothing(name: str, granularity: str, side: 
     whole = attribute(tiny(name), clean, granularity, corrupted=corrupted, padding_side=side)
     monkeypatch.setattr(grouped, "window_bytes", lambda device: 0)
     apart = attribute(tiny(name), clean, granularity, corrupted=corrupted, padding_side=side)
-    assert relative_error(apart.values, whole.values) < TOLERANCE
+    assert relative_error(apart.values, whole.values) < 1e-5
 
 
 @pytest.mark.parametrize(("name", "granularity"), CASES)
@@ -171,7 +171,8 @@ def test_a_batchs_memory_is_given_back_without_the_garbage_collector(granularity
     gc.disable()
     try:
         attribute(model, fixed_sequences(), granularity)
-        assert [stream() for stream in streams] == [None] * len(model.model.layers)
+        assert streams
+        assert all(stream() is None for stream in streams)
     finally:
         gc.enable()
 

@@ -279,7 +279,8 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
 
 def test_out_of_memory_on_one_sequence_is_an_error() -> None:
     model = build("llama", seed=3)
+    memory = Memory(model, limit=40)
     attribute(model, fixed_sequences(1))
-    Memory(model, limit=4)
+    memory.limit = 4
     with pytest.raises(RLCircuitsError, match=r"out of memory on sequence 0 alone \(8 tokens\)"):
         attribute(model, fixed_sequences(1))

@@ -63,14 +63,15 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(triton_kernel, "_partial_scores", _Unwrapped(triton_kernel._partial_scores))
     monkeypatch.setattr(triton_norm, "_norm_vjp", _Unwrapped(triton_norm._norm_vjp))
-    monkeypatch.setattr(triton_heads, "_felt_by_heads", _Unwrapped(triton_heads._felt_by_heads))
+    for name in ("_lengths", "_felt_by_heads"):
+        monkeypatch.setattr(triton_heads, name, _Unwrapped(getattr(triton_heads, name)))
     for module in (norms, readers, devices):
         monkeypatch.setattr(module, "runs_kernels", lambda tensor: isinstance(tensor, Elsewhere))
 
 
-def model_of(name: str) -> Any:
+def model_of(name: str, **overrides: Any) -> Any:
     """A tiny model whose transformers code makes no index from a list, which torch would put past this device."""
-    model = build(name, seed=3)
+    model = build(name, seed=3, **overrides)
     model.config.pad_token_id = None
     return model
 
@@ -135,17 +136,18 @@ def test_a_model_split_over_two_devices(ends_away: bool, granularity: str, backe
 
 
 @needs_device
-@pytest.mark.parametrize("backend", ["matmul", "triton"])
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
-def test_the_device_is_waited_for_at_the_end_of_a_batch_only(granularity: str, backend: str) -> None:
+@pytest.mark.parametrize(("name", "backend"), [("qwen2", "triton"), ("gpt-neox", "matmul")])
+def test_the_device_is_waited_for_at_the_end_of_a_batch_only(name: str, granularity: str, backend: str) -> None:
     """Whatever the number of blocks, readers and groups: else the device would stand still meanwhile."""
-    model = model_of("qwen2")
-    with elsewhere(model):
-        checkpoint = Checkpoint.of(model)
-        waits.clear()
-        attribute(checkpoint, fixed_sequences(), granularity, backend=backend)
-    ours = {line: count for line, count in waits.items() if not line.startswith("masking_utils")}
-    assert ours == {"attribution.py:_attribute_batch": 2}, waits  # the scores and the losses
+    for layers in (1, 3):
+        model = model_of(name, num_hidden_layers=layers)
+        with elsewhere(model):
+            checkpoint = Checkpoint.of(model)
+            waits.clear()
+            attribute(checkpoint, fixed_sequences(), granularity, backend=backend)
+        ours = {line: n for line, n in waits.items() if not line.startswith(("masking_utils", "devices.py:sent"))}
+        assert ours == {"attribution.py:_attribute_batch": 2}, waits  # the scores and the losses
 
 
 @needs_device

@@ -229,6 +229,22 @@ def heads_error(make: Any, shape: Any, width: int, dtype: torch.dtype = torch.fl
     return float((found.double() - wanted).norm() / grads.norm())
 
 
+@needs_kernel
+def test_what_is_along_the_direction_goes_though_one_feature_dominates_it() -> None:
+    """As where one feature of the stream is far larger than the others: writers are as large along it."""
+    generator = torch.Generator().manual_seed(0)
+    features, weight = torch.randn(1, 40, 2, 16, generator=generator), torch.randn(2, 16, 64, generator=generator)
+    weight[..., 0] *= 5
+    direction = torch.cat([torch.tensor([7.7654]), torch.full((63,), 0.2417)]).expand(1, 40, 64)
+    square = direction.square().mean(-1).to(DEVICE)
+    given = [tensor.bfloat16().to(DEVICE) for tensor in (features, weight, direction)]
+    found = triton_heads.felt_by_heads(given[0], given[1], given[2], square).cpu().double()
+    grads = torch.einsum("bthd,hdm->hbtm", given[0].cpu().double(), given[1].cpu().double())
+    wanted = Felt(range(2), grads, direction.double()).whole()
+    left = torch.linalg.vecdot(found - wanted, direction.double())
+    assert float(left.norm() / (8 * grads.norm())) < 5e-4
+
+
 COMPILE = """
 import torch, triton
 from triton.backends.compiler import GPUTarget
@@ -262,6 +278,13 @@ pointers = dict(features="*bf16", weight="*bf16", direction="*bf16", lengths="*f
 constants = dict(SIZE=128, PRECISION="ieee", WIDEN=False, TOKENS=128, FEATURES=128, STEP=64)
 show(_felt_by_heads, pointers, constants, {}, ["width"], num_warps=8)
 """
+COMPILE_LENGTHS = """
+from rlcircuits.contraction.triton_heads import _lengths
+
+pointers = dict(features="*bf16", weight="*bf16", direction="*bf16", lengths="*fp32")
+constants = dict(SIZE=128, PADDED=128, PRECISION="ieee", WIDEN=False, TOKENS=128, STEP=64)
+show(_lengths, pointers, constants, {}, ["width"], num_warps=8)
+"""
 COMPILE_NORM = """
 from rlcircuits.contraction.triton_norm import _norm_vjp
 
@@ -278,6 +301,7 @@ show(_norm_vjp, pointers, constants, {"eps": "fp32"}, ["width"], num_warps=8)
         # What it lives on: loads of 16 bytes a thread that do not wait, and products on the tensor cores.
         pytest.param(COMPILE_CONTRACTION, ["cp.async.cg", "wgmma"], id="contraction"),
         pytest.param(COMPILE_HEADS, ["cp.async.cg", "wgmma", "st.global.v4"], id="heads"),
+        pytest.param(COMPILE_LENGTHS, ["cp.async.cg", "wgmma"], id="lengths"),
         # Loads and stores of 16 bytes a thread.
         pytest.param(COMPILE_NORM, ["ld.global.v4", "st.global.v4"], id="norm"),
     ],
@@ -310,12 +334,16 @@ MUTANTS = {
 HEADS_MUTANTS = {
     "direction added": ("felt - length", "felt + length"),
     "direction left in": ("felt - length", "felt - 0 * length"),
-    "length of another head": ("lengths + rows * heads + head", "lengths + rows * heads"),
-    "length of a sum": ("projected.float()) / width", "projected.float())"),
+    "length of another head": ("tl.load(lengths + rows * heads + head", "tl.load(lengths + rows * heads"),
+    "length of a sum": ("projected * feature, 1) / width", "projected * feature, 1)"),
+    "length of some features": ("range(0, width, STEP)", "range(0, width // STEP * STEP, STEP)"),
     "first head for all": ("head = tl.program_id(0) % heads", "head = 0 * tl.program_id(0)"),
     "last step left out": ("range(0, SIZE, STEP)", "range(0, SIZE // STEP * STEP, STEP)"),
-    "features of the next head": ("is_inner = inner < SIZE", "is_inner = inner < SIZE + 1"),
-    "first token for all": ("(rows * heads + head)[:, None] * SIZE", "(0 * rows + head)[:, None] * SIZE"),
+    "features of the next head": ("        is_inner = inner < SIZE", "        is_inner = inner < SIZE + 1"),
+    "first token for all": (
+        "        feature_at = (rows * heads + head)[:, None] * SIZE",
+        "        feature_at = (0 * rows + head)[:, None] * SIZE",
+    ),
 }  # fmt: skip
 NORM_MUTANTS = {
     "direction added": ("inner - unit * along", "inner + unit * along"),

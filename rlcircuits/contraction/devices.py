@@ -47,7 +47,7 @@ def _share(device: torch.device, share: float) -> int:
 
 def sent(table: Tensor, device: torch.device) -> Tensor:
     """A small CPU tensor on ``device``. The usual copy to an accelerator would wait for all work queued there."""
-    if device.type != "cuda":
+    if device.type != "cuda" or table.device.type != "cpu":
         return table.to(device)
     return table.pin_memory().to(device, non_blocking=True)
 

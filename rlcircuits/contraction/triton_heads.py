@@ -18,23 +18,46 @@ from rlcircuits.contraction.triton_kernel import INTERPRETED
 _TOKENS, _FEATURES = 128, 128
 
 
-def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor) -> Tensor:
+def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, square: Tensor | None = None) -> Tensor:
     """What readers felt: g − (mean g·d) d at each position with g = features · weight of a head.
 
     features: [batch, pos, heads, head_dim], a head's gradient at its own features. weight: [heads, head_dim, width].
     direction: d, [batch, pos, width]. All of one dtype, float32, bfloat16 or float16; products add up in float32.
+    square: float32 [batch, pos], d's mean square before it was rounded: where one feature is far larger than the
+    others, its rounding alone would leave a part of g along d that writers as large find.
     Returns [heads, batch, pos, width] of that dtype.
     """
     batch, pos, heads, size = features.shape
     width, tokens = weight.shape[-1], batch * pos
     features, direction, weight = (tensor.contiguous() for tensor in (features, direction, weight))
-    # ⟨g, d⟩ is ⟨features, W d⟩, for which g need not be there.
-    projected = (direction.view(tokens, width) @ weight.view(-1, width).mT).view(tokens, heads, size)
-    lengths = torch.linalg.vecdot(features.view_as(projected).float(), projected.float()) / width
+    lengths = features.new_empty(tokens, heads, dtype=torch.float32)
     result = features.new_empty(heads, batch, pos, width)
-    blocks = triton.cdiv(width, _FEATURES)
+    precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    # Triton's interpreter has no bfloat16 product.
+    widen = INTERPRETED and features.dtype == torch.bfloat16
+    step, padded = 64 if features.itemsize == 2 else 32, max(16, triton.next_power_of_2(size))
+    blocks, rows = triton.cdiv(width, _FEATURES), triton.cdiv(tokens, _TOKENS)
     with current(features.device):
-        _felt_by_heads[(heads * blocks, triton.cdiv(tokens, _TOKENS))](
+        _lengths[(heads, rows)](
+            features,
+            weight,
+            direction,
+            lengths,
+            tokens,
+            heads,
+            width,
+            SIZE=size,
+            PADDED=padded,
+            PRECISION=precision,
+            WIDEN=widen,
+            TOKENS=_TOKENS,
+            STEP=step,
+            num_warps=8,
+        )
+        if square is not None:
+            rounded = direction.float().square().mean(-1)
+            lengths *= (square / rounded.clamp_min(torch.finfo(torch.float32).tiny)).view(tokens, 1)
+        _felt_by_heads[(heads * blocks, rows)](
             features,
             weight,
             direction,
@@ -44,15 +67,58 @@ def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor) -> Tensor
             heads,
             width,
             SIZE=size,
-            PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
-            # Triton's interpreter has no bfloat16 product.
-            WIDEN=INTERPRETED and features.dtype == torch.bfloat16,
+            PRECISION=precision,
+            WIDEN=widen,
             TOKENS=_TOKENS,
             FEATURES=_FEATURES,
-            STEP=min(64 if features.itemsize == 2 else 32, max(16, triton.next_power_of_2(size))),
+            STEP=min(step, padded),
             num_warps=8,
         )
     return result
+
+
+@triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator,misc]
+def _lengths(  # type: ignore[no-untyped-def]
+    features,
+    weight,
+    direction,
+    lengths,
+    tokens,
+    heads,
+    width,
+    SIZE: tl.constexpr,
+    PADDED: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+    TOKENS: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """How long one head's gradients at some tokens are along the direction, mean g·d, before they are there.
+
+    ⟨g, d⟩ is ⟨features, W d⟩. W d is never rounded: where one feature of the stream is much larger than the others,
+    what is taken off the gradients is, too. As in ``_felt_by_heads``; lengths: float32 [tokens, heads].
+    """
+    head = tl.program_id(0)
+    rows = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    inner = tl.arange(0, PADDED)
+    is_row = rows < tokens
+    is_inner = inner < SIZE
+    rows = rows.to(tl.int64)
+    projected = tl.zeros((TOKENS, PADDED), dtype=tl.float32)
+    for first in range(0, width, STEP):
+        columns = first + tl.arange(0, STEP)
+        is_column = columns < width
+        along_at = rows[:, None] * width + columns[None, :]
+        along = tl.load(direction + along_at, mask=is_row[:, None] & is_column[None, :], other=0.0)
+        weight_at = (head * SIZE + inner)[:, None].to(tl.int64) * width + columns[None, :]
+        row = tl.load(weight + weight_at, mask=is_inner[:, None] & is_column[None, :], other=0.0)
+        if WIDEN:
+            along = along.to(tl.float32)
+            row = row.to(tl.float32)
+        projected = tl.dot(along, tl.trans(row), projected, input_precision=PRECISION)
+    feature_at = (rows * heads + head)[:, None] * SIZE + inner[None, :]
+    feature = tl.load(features + feature_at, mask=is_row[:, None] & is_inner[None, :], other=0.0).to(tl.float32)
+    tl.store(lengths + rows * heads + head, tl.sum(projected * feature, 1) / width, mask=is_row)
 
 
 @triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator,misc]

@@ -1,7 +1,7 @@
 """A norm's Jacobian-transpose product as one Triton kernel: the stream and the gradient are read once.
 
 The same closed form as ``norms.Norm.linearise``, which in plain tensor operations passes over float32 copies of
-both some ten times. Every reader's gradient goes through it.
+both some ten times. The gradient of every reader that is no head goes through it, and each attention's sum.
 """
 
 from __future__ import annotations
