@@ -1,20 +1,22 @@
 """The command line: the steps of a comparison together or one at a time.
 
 Exit codes: 0 all is well (``compare``: the verdict holds), 1 the verdict does not hold or a check failed,
-2 bad input, said in one line. torch is imported by the commands that need it, so that ``--help`` is quick.
+2 bad input, said in one line, 130 interrupted, 141 nobody reads the output any more. torch is imported by the
+commands that need it, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, cast
 
 from rlcircuits.cli_fixtures import add_fixtures
 from rlcircuits.cli_measure import add_measuring
-from rlcircuits.cli_parts import BAD_INPUT
+from rlcircuits.cli_parts import BAD_INPUT, INTERRUPTED, UNREAD, say_error
 from rlcircuits.cli_plan import add_planning
 from rlcircuits.cli_report import add_report
 from rlcircuits.errors import RLCircuitsError
@@ -28,9 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cast("Any", stream).reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        # Here, and not when Python ends, so that a reader who has gone is met below.
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        kept = getattr(options, options.kept_in, None) if options.kept_in else None
+        say_error(f"interrupted; the same command goes on from what is in {kept}" if kept else "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is left to write would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
     except (RLCircuitsError, OSError) as error:
-        print(f"rlcircuits: {error}", file=sys.stderr)
+        say_error(str(error))
         return BAD_INPUT
 
 

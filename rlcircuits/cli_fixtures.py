@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.cli_parts import DOES_NOT_HOLD, HOLDS, command
+from rlcircuits.cli_parts import DOES_NOT_HOLD, HOLDS, command, tell
 from rlcircuits.errors import RLCircuitsError
 
 
@@ -16,7 +16,9 @@ def add_fixtures(commands: Any) -> None:
     """Add the ``fixtures`` command and its actions."""
     fixtures = commands.add_parser("fixtures", help="train, check or study the shipped checkpoints (in a checkout)")
     actions = fixtures.add_subparsers(title="actions", required=True, metavar="ACTION")
-    train = command(actions, "train", _train, "train one by its committed recipe, and the base it starts from")
+    train = command(
+        actions, "train", _train, "train one by its committed recipe, and the base it starts from", kept_in="out"
+    )
     train.add_argument("--family", required=True, metavar="F", help="such as llama-sums")
     which = train.add_mutually_exclusive_group(required=True)
     which.add_argument("--algorithm", metavar="A", help="such as grpo")
@@ -39,9 +41,11 @@ def add_fixtures(commands: Any) -> None:
     overview.add_argument("comparisons", metavar="DIR", help="as `pytest benchmarks/ --rlcircuits-output DIR` wrote it")
     overview.add_argument("--declare", action="store_true", help="write zoo.toml anew, with what does not hold")
     sensitivity = command(
-        actions, "sensitivity", _sensitivity, "the verdicts under other choices of alpha, K, bins, ..."
+        actions, "sensitivity", _sensitivity, "the verdicts under other choices of alpha, K, bins, ...", kept_in="work"
     )
-    dynamics = command(actions, "dynamics", _dynamics, "train again and follow the metrics along training")
+    dynamics = command(
+        actions, "dynamics", _dynamics, "train again and follow the metrics along training", kept_in="work"
+    )
     dynamics.add_argument("--family", default="llama-sums", metavar="F", help="(default: %(default)s)")
     dynamics.add_argument("--seed", type=int, metavar="S", help="default: the family's first shipped one")
     for study in (sensitivity, dynamics):
@@ -58,6 +62,7 @@ def _train(options: argparse.Namespace) -> int:
         "out": options.out or checkout / "fixtures",
         "progress": sys.stderr.isatty(),
         "split": options.split,
+        "notify": tell,
     }
     if options.all:
         single = {"--force": options.force, "--snapshots": options.snapshots, "--temperature": options.temperature}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli_parts import (
+    BAD_INPUT,
     DOES_NOT_HOLD,
     HOLDS,
     answer_options,
     command,
     graph_options,
     model_options,
+    say_error,
     settings_of,
     single_model,
     source_of,
@@ -33,7 +36,8 @@ _OF_ONE_PAIR = ("algorithm", "profile", "revision_before", "revision_after", "re
 
 def add_measuring(commands: Any) -> None:
     """Add ``compare``, ``answer`` and ``attribute``."""
-    compare = command(commands, "compare", _compare, "measure pairs and judge them: 0 all hold, 1 not, 2 bad input")
+    judged = "measure pairs and judge them: 0 all hold, 1 not, 2 bad input"
+    compare = command(commands, "compare", _compare, judged, kept_in="output")
     add = compare.add_argument
     add("--pairs", metavar="FILE.toml", help="the pairs of a file and its settings, instead of one pair by options")
     add("--before", metavar="DIR", help="checkpoint before: a folder or a hub id")
@@ -62,14 +66,15 @@ def add_measuring(commands: Any) -> None:
     add("--output", metavar="DIR", help="keep answers, scores and comparison in DIR/<pair>, and go on from there")
     add("--json", action="store_true", help="print each comparison as JSON")
 
-    answer = command(commands, "answer", _answer, "let a checkpoint answer a question set")
+    answer = command(commands, "answer", _answer, "let a checkpoint answer a question set", kept_in="store")
     single_model(answer)
     answer.add_argument("--count", type=int, default=400, metavar="N", help="questions asked (default: %(default)s)")
     answer.add_argument("--out", required=True, metavar="FILE.jsonl", help="where the answers go")
     answer_options(answer)
     model_options(answer)
 
-    attribute = command(commands, "attribute", _attribute, "score every edge on a checkpoint's answers")
+    scored = "score every edge on a checkpoint's answers"
+    attribute = command(commands, "attribute", _attribute, scored, kept_in="store")
     single_model(attribute)
     attribute.add_argument("--answers", required=True, metavar="FILE.jsonl", help="as `rlcircuits answer` wrote them")
     attribute.add_argument("--out", required=True, metavar="FILE.safetensors", help="where the scores go")
@@ -82,6 +87,7 @@ def add_measuring(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from rlcircuits.durable import ready_folder
     from rlcircuits.expectations import judge
     from rlcircuits.pipeline import run_pair, run_variants
     from rlcircuits.report.json import to_json
@@ -92,27 +98,38 @@ def _compare(options: argparse.Namespace) -> int:
         options.score_on = None
     file = _pairs(options)
     settings = file.make_settings(typed(options))
+    if options.output is not None:
+        ready_folder(options.output, "--output")
     how = {"output": options.output, "notify": tell, "progress": sys.stderr.isatty()}
-    measured = [
-        run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
-        for pair in file.pairs
-    ]
+    measured, failures = [], []
+    for pair in file.pairs:
+        try:
+            measured.append(run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),))
+        except BrokenPipeError:  # nobody reads what is said
+            raise
+        except (RLCircuitsError, OSError) as error:
+            failures.append(f"pair {pair.name!r}: {error}")
     comparisons = [comparison for variants in measured for comparison in variants]
     if options.json:
         for comparison in comparisons:
             print(to_json(comparison), end="")
-    else:
+    elif comparisons:
         print(summary_table(comparisons))
         for comparison in comparisons:
             print(f"\n{comparison.name}\n{detail(comparison)}")
         for variants in measured if all_variants else []:
             print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    sys.stdout.flush()  # so that the errors stand below the tables where both go to one file
+    for failure in failures:
+        say_error(failure)
+    if failures:
+        return BAD_INPUT
     # With variants the pair's verdict is that of the paper's way; the others are there to compare.
     return HOLDS if all(judge(variants[0]).holds for variants in measured) else DOES_NOT_HOLD
 
 
 def _pairs(options: argparse.Namespace) -> PairsFile:
-    from rlcircuits.pairs import DEFAULT_QUESTIONS, PairsFile, load_pairs_file, make_pair, pair_name
+    from rlcircuits.pairs import DEFAULT_QUESTIONS, PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
 
     names = ("before", "after", *_OF_ONE_PAIR, "name", "questions", "device_map")
     single = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
@@ -125,8 +142,8 @@ def _pairs(options: argparse.Namespace) -> PairsFile:
     fields = {name: getattr(options, name) for name in _OF_ONE_PAIR if getattr(options, name)}
     pair = make_pair(
         name=options.name or pair_name(options.before, options.after),
-        before=options.before,
-        after=options.after,
+        before=resolve_checkpoint(options.before, Path(), "--before"),
+        after=resolve_checkpoint(options.after, Path(), "--after"),
         questions=options.questions or DEFAULT_QUESTIONS,
         device_map=options.device_map,
         **fields,
@@ -140,6 +157,7 @@ def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.questions import load_questions
 
     settings = settings_of(options)
+    _ready(options)
     questions = load_questions(
         asked_questions(options.questions or DEFAULT_QUESTIONS), split=settings.split, count=options.count
     )
@@ -161,9 +179,11 @@ def _answer(options: argparse.Namespace) -> int:
 def _attribute(options: argparse.Namespace) -> int:
     from rlcircuits import metrics
     from rlcircuits.answers import Answers
+    from rlcircuits.durable import write_whole
     from rlcircuits.scores_store import attribute_stored
 
     sequences, t_cut = _sequences(Answers.load(options.answers), options)
+    _ready(options)
     scores = attribute_stored(
         source_of(options),
         sequences,
@@ -173,7 +193,7 @@ def _attribute(options: argparse.Namespace) -> int:
         progress=sys.stderr.isatty(),
         store=options.store,
     )
-    scores.save(options.out)
+    write_whole(Path(options.out), scores.save)
     print(f"{len(sequences)} answers, first {t_cut} tokens, {scores.graph.n_edges} edges, in {options.out}")
     for name, values in {
         "loss": scores.loss.double().numpy(),
@@ -183,6 +203,15 @@ def _attribute(options: argparse.Namespace) -> int:
     }.items():
         print(f"{name}: mean {float(values.mean()):.4g}")
     return HOLDS
+
+
+def _ready(options: argparse.Namespace) -> None:
+    """Find out before the work whether its result can be kept."""
+    from rlcircuits.durable import ready_file, ready_folder
+
+    ready_file(options.out, "--out")
+    if options.store is not None:
+        ready_folder(options.store, "--store")
 
 
 def _sequences(answers: Answers, options: argparse.Namespace) -> tuple[list[AnswerSequence], int]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rlcircuits.source import CheckpointSource
 
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
+# As shells name a command that was ended by SIGINT and SIGPIPE.
+INTERRUPTED, UNREAD = 130, 141
 
 _SAMPLING = ("temperature", "top_p", "max_new_tokens", "n")
 _PROMPTING = ("template", "system", "chat")
@@ -24,10 +26,13 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-def command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    """Declare a command: `text` is its help, ``run(options)`` gives the exit code."""
+def command(commands: Any, name: str, run: Any, text: str, kept_in: str | None = None) -> argparse.ArgumentParser:
+    """Declare a command: `text` is its help, ``run(options)`` gives the exit code.
+
+    `kept_in` names the option whose folder keeps unfinished work, from which the same command goes on.
+    """
     parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, kept_in=kept_in)
     return cast("argparse.ArgumentParser", parser)
 
 
@@ -106,6 +111,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
 def tell(line: str) -> None:
     """Say how far a long command is, apart from its result."""
     print(line, file=sys.stderr)
+
+
+def say_error(message: str) -> None:
+    """Say what is wrong, in one line."""
+    tell(f"rlcircuits: {message}")
 
 
 def _unless_empty(**tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,13 +30,24 @@ def add_planning(commands: Any) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from rlcircuits.expectations import profile_for
+
     path = Path(options.file)
+    if options.algorithm:
+        profile_for(options.algorithm)
+    values = {
+        "before": _relative(options.before, path),
+        "after": _relative(options.after, path),
+        "algorithm": options.algorithm,
+        # As in a pairs file: a question set is a name, unless it is a JSON lines file.
+        "questions": _relative(options.questions, path)
+        if (options.questions or "").endswith(".jsonl")
+        else options.questions,
+    }
     text = resources.files("rlcircuits").joinpath("templates", DEFAULT_FILE).read_text(encoding="utf-8")
-    for key in ("before", "after", "algorithm", "questions"):
-        if getattr(options, key):
-            text = _with_value(
-                text, key, _relative(getattr(options, key), path) if key != "algorithm" else options.algorithm
-            )
+    for key, value in values.items():
+        if value:
+            text = _with_value(text, key, value)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with path.open("w" if options.force else "x", encoding="utf-8") as file:
@@ -63,9 +74,9 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _relative(value: str, file: Path) -> str:
+def _relative(value: str | None, file: Path) -> str | None:
     """A path that is there, as seen from the file's folder; anything else as it is."""
-    if not Path(value).exists():
+    if not value or not Path(value).exists():
         return value
     return Path(os.path.relpath(Path(value).resolve(), file.resolve().parent)).as_posix()
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import filelock
@@ -47,6 +48,35 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         os.fsync(file.fileno())
     partial.replace(path)
     sync_folder(path.parent)
+
+
+def ready_folder(folder: str | Path, option: str) -> Path:
+    """Make a folder for results and make sure, before any work, that files can be written in it.
+
+    Raises RLCircuitsError naming the ``option`` that gave the folder.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Permissions do not tell: root has them all, and a file system may be mounted to be read only.
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise RLCircuitsError(f"{option}: no file can be written in the folder {folder}: {reason}") from None
+    return folder
+
+
+def ready_file(file: str | Path, option: str) -> Path:
+    """Make sure, before any work, that a file of results can be written; its folder is made.
+
+    Raises RLCircuitsError naming the ``option`` that gave the file.
+    """
+    file = Path(file)
+    if file.is_dir():
+        raise RLCircuitsError(f"{option}: {file} is a folder; a file's name is wanted")
+    ready_folder(file.parent, option)
+    return file
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,16 +5,18 @@ It is loaded with the package (entry point ``rlcircuits``), so a repository of o
     def test_effect(effect):
         assert effect.holds, effect.message
 
-and then ``pytest --before SFT_DIR --after RL_DIR --algorithm grpo``, or a file of pairs given by ``--pairs``
-or by the ini option ``rlcircuits_pairs``. Two fixtures, each parametrized over the pairs:
+and then ``pytest --before=SFT_DIR --after=RL_DIR --algorithm=grpo``, or a file of pairs given by ``--pairs=FILE``
+or by the ini option ``rlcircuits_pairs``. With a space instead of ``=`` pytest takes a path for one of tests, and
+may look for its configuration beside it. Three fixtures, the first two parametrized over the pairs:
 
 - ``effect``: a :class:`~rlcircuits.expectations.Finding`, one a pair and measure: intensity, complexity, kurtosis,
   accuracy, and for a control ``not-online-rl``. Where the pair's profile asserts nothing of a measure the test
   is skipped, with the numbers.
-- ``compared``: not parametrized; ``compared(name)`` is the comparison of the pair of that name.
 - ``pair_comparison``: the pair's whole :class:`~rlcircuits.comparison.Comparison`;
   :func:`rlcircuits.expectations.judge` gives its verdict.
+- ``compared``: ``compared(name)`` is the comparison of the pair of that name.
 
+Where no pair was given at all they fail: a release must not pass for having been compared with nothing.
 A pair is measured once a session, when its first test asks for it; a base that several pairs share answers once.
 Importing this module costs nothing much: torch is imported when a pair is measured.
 """
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 INI_PAIRS = "rlcircuits_pairs"
 NO_PAIRS = (
-    "no pair of checkpoints was given: use --before DIR --after DIR --algorithm NAME, or --pairs FILE.toml, "
+    "no pair of checkpoints was given: use --before=DIR --after=DIR --algorithm=NAME, or --pairs=FILE.toml, "
     f"or set {INI_PAIRS} in the pytest configuration"
 )
 
@@ -87,7 +89,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options that say which pairs to measure, and how."""
     group = parser.getgroup("rlcircuits", "RL circuits: compare two checkpoints")
     add = group.addoption
-    add("--before", metavar="DIR", help="checkpoint before the training: a folder or a hub id")
+    add(
+        "--before",
+        metavar="DIR",
+        help="checkpoint before the training: a folder or a hub id. Write --before=DIR: pytest takes a path after a "
+        "space for one of tests and may look for its configuration beside it; so too with the other paths",
+    )
     add("--after", metavar="DIR", help="checkpoint after it")
     add("--algorithm", metavar="NAME", help="how it was trained: grpo, ppo, dpo, sft, ...")
     add(
@@ -147,42 +154,51 @@ class _Session:
 
     def _find_pairs(self) -> PairsFile:
         # Not at the top: a session that uses no pair should not pay for these imports.
-        from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair, pair_name
+        from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
 
         option = self.config.option
         if option.before:
-            name = pair_name(option.before, option.after)
-            fields = {key: getattr(option, key) for key in ("before", "after", "algorithm", "questions")}
-            return PairsFile((make_pair(name=name, **fields),))
+            folder = self.config.invocation_params.dir
+            pair = make_pair(
+                name=pair_name(option.before, option.after),
+                before=resolve_checkpoint(option.before, folder, "--before"),
+                after=resolve_checkpoint(option.after, folder, "--after"),
+                algorithm=option.algorithm,
+                questions=option.questions,
+            )
+            return PairsFile((pair,))
         if option.pairs:
-            return load_pairs_file(self.config.invocation_params.dir / option.pairs)
+            return load_pairs_file(self.config.invocation_params.dir / Path(option.pairs).expanduser())
         ini = self.config.getini(INI_PAIRS)
         return load_pairs_file(self.config.rootpath / ini) if ini else PairsFile(())
 
+    @property
+    def output(self) -> Path | None:
+        """The folder that was asked for to keep results in."""
+        given = self.config.option.rlcircuits_output
+        return None if given is None else self.config.invocation_params.dir / Path(given).expanduser()
+
     def comparison(self, pair: Pair) -> Comparison:
         """Give the pair's comparison, measured at the first call; one that could not be fails all its tests."""
-        if pair.name in self.failures:
-            pytest.fail(self.failures[pair.name], pytrace=False)
-        if pair.name not in self.comparisons:
+        if pair.name not in {*self.comparisons, *self.failures}:
             try:
                 self.comparisons[pair.name] = self._measure(pair)
-            except RLCircuitsError as error:
+            except (RLCircuitsError, OSError) as error:
                 self.failures[pair.name] = f"{pair.name} could not be measured: {error}"
-                pytest.fail(self.failures[pair.name], pytrace=False)
             except Exception as error:
                 # A fault of ours: its traceback is shown once, with the test that met it first.
                 self.failures[pair.name] = f"{pair.name} could not be measured, see above: {error!r}"
                 raise
+        if pair.name in self.failures:
+            # Out of the except above, so that the error is not shown once more as what led to this one.
+            pytest.fail(self.failures[pair.name], pytrace=False)
         return self.comparisons[pair.name]
 
     def _measure(self, pair: Pair) -> Comparison:
         from rlcircuits.pipeline import run_pair
 
-        option = self.config.option
-        output = option.rlcircuits_output
-        if output is not None:
-            output = self.config.invocation_params.dir / output
-        bars = option.capture == "no" and sys.stderr.isatty()
+        output = self.output
+        bars = self.config.option.capture == "no" and sys.stderr.isatty()
         settings = self.file.make_settings(self.typed)
         store = None if output else self._temporary_store()
         return run_pair(pair, settings, output=output, store=store, notify=self._tell, progress=bars)
@@ -224,14 +240,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if option.algorithm and not option.before:
         raise pytest.UsageError("--algorithm is for --before and --after; a pairs file names each pair's own")
     session = config.stash[_SESSION] = _Session(config)
-    if option.before or option.pairs:
-        # What was typed is checked at once; the ini option only where a test needs it.
-        try:
+    # What was typed is checked at once; the ini option only where a test needs it.
+    try:
+        if option.before or option.pairs:
             file = session.file
             if session.typed:
                 file.make_settings(session.typed)
-        except RLCircuitsError as error:
-            raise pytest.UsageError(str(error)) from None
+        if session.output is not None:
+            from rlcircuits.durable import ready_folder
+
+            ready_folder(session.output, "--rlcircuits-output")
+    except RLCircuitsError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -261,7 +281,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except RLCircuitsError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not pairs:
-        rows = [pytest.param(*[None] * len(wanted), id="no-pairs", marks=pytest.mark.skip(reason=NO_PAIRS))]
+        # One test that fails, and not an error of collecting, which would stop a repository's other tests too.
+        rows = [pytest.param(*[None] * len(wanted), id="no-pairs")]
     elif "effect" in wanted:
         rows = [
             pytest.param(
@@ -285,19 +306,23 @@ def _known_not_to_hold(pair: Pair, measure: Any) -> tuple[pytest.MarkDecorator, 
 
 @pytest.fixture
 def pair_comparison(request: pytest.FixtureRequest) -> Comparison:
-    """One pair's comparison; the test runs once a pair."""
+    """One pair's comparison; the test runs once a pair, and fails where there is none."""
+    if request.param is None:
+        pytest.fail(NO_PAIRS, pytrace=False)
     return request.config.stash[_SESSION].comparison(request.param)
 
 
 @pytest.fixture
 def compared(request: pytest.FixtureRequest) -> Callable[[str], Comparison]:
-    """Give a pair's comparison by the pair's name; the test is skipped where the session has no such pair."""
+    """Give a pair's comparison by its name: fails where the session has no pair, skips where none of that name."""
     session = request.config.stash[_SESSION]
 
     def comparison(name: str) -> Comparison:
         for pair in session.file.pairs:
             if pair.name == name:
                 return session.comparison(pair)
+        if not session.file.pairs:
+            pytest.fail(NO_PAIRS, pytrace=False)
         pytest.skip(f"no pair of this session is named {name!r}")
 
     return comparison
@@ -305,7 +330,9 @@ def compared(request: pytest.FixtureRequest) -> Callable[[str], Comparison]:
 
 @pytest.fixture
 def effect(request: pytest.FixtureRequest) -> Finding:
-    """Whether one measure of one pair is as its profile wants it; once a pair and measure."""
+    """Whether one measure of one pair is as its profile wants it; once a pair and measure, failing without any."""
+    if request.param is None:
+        pytest.fail(NO_PAIRS, pytrace=False)
     from rlcircuits.expectations import judge
 
     pair, measure = request.param

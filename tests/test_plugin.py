@@ -198,7 +198,17 @@ def test_a_pair_that_cannot_be_measured_fails_each_test_shortly(run: Run, pipeli
     assert len(pipeline.calls) == 1
     wanted = "base-to-tuned could not be measured: org/base has no tokenizer"
     assert sum(line == wanted for line in result.outlines) == 4
+    assert "direct cause" not in result.stdout.str()
+    assert "another exception" not in result.stdout.str()
     assert "Traceback" not in result.stdout.str()
+    assert "plugin.py" not in result.stdout.str()
+
+
+def test_a_full_disk_is_no_fault_of_ours(run: Run, pipeline: FakePipeline) -> None:
+    pipeline.error = OSError(28, "No space left on device")
+    result = run(*ONE_PAIR)
+    result.assert_outcomes(errors=4)
+    assert "base-to-tuned could not be measured: [Errno 28] No space left on device" in result.outlines
     assert "plugin.py" not in result.stdout.str()
 
 
@@ -276,10 +286,21 @@ def test_a_fall_in_accuracy_that_is_known(run: Run, pipeline: FakePipeline, decl
     run("--pairs", "pairs.toml", "-k", "one and accuracy").assert_outcomes(failed=1)
 
 
-def test_no_pairs_skips_and_says_what_to_give(run: Run) -> None:
-    result = run("-rs")
-    result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*no pair of checkpoints was given: use --before DIR --after DIR*"])
+def test_a_gate_without_pairs_fails_and_says_what_to_give(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_mine="""
+        def test_effect(effect): pass
+        def test_whole(pair_comparison): pass
+        def test_named(compared): compared("one")
+        def test_other(): pass
+        """
+    )
+    result = run()
+    result.assert_outcomes(errors=2, failed=1, passed=1)
+    message = "no pair of checkpoints was given: use --before=DIR --after=DIR"
+    assert sum(line.startswith(message) for line in result.outlines) == 3
+    assert "plugin.py" not in result.stdout.str()
+    run("-k", "other").assert_outcomes(passed=1, deselected=3)
     assert not any(line.startswith("rlcircuits:") for line in result.outlines)
 
 
@@ -295,12 +316,33 @@ def test_no_pairs_skips_and_says_what_to_give(run: Run) -> None:
         ([*ONE_PAIR, "--questions", "riddles"], "the pair, key 'questions': question set 'riddles' is not known*"),
         ([*ONE_PAIR, "--rlcircuits-k", "3"], "the settings: k is 3; *"),
         (["--pairs", "x.toml"], "*x.toml: there is no such file*"),
+        (
+            ["--before=./gone", "--after=org/tuned", "--algorithm=grpo"],
+            "--before: there is no folder *gone, and './gone' cannot be a hub id either",
+        ),
+        (["--before=org/base", "--after=a/b/c", "--algorithm=grpo"], "--after: there is no folder *a/b/c, and *"),
+        (
+            [*ONE_PAIR, "--rlcircuits-output=test_mine.py"],
+            "--rlcircuits-output: no file can be written in the folder *test_mine.py: it is a file",
+        ),
+        (
+            [*ONE_PAIR, "--rlcircuits-output=test_mine.py/out"],
+            "--rlcircuits-output: no file can be written in the folder *test_mine.py/out: Not a directory",
+        ),
     ],
 )
 def test_wrong_usage_is_one_sentence(run: Run, arguments: list[str], message: str) -> None:
     result = run(*arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
+def test_a_folder_is_found_from_where_pytest_was_called(
+    run: Run, pipeline: FakePipeline, pytester: pytest.Pytester
+) -> None:
+    pytester.mkdir("base")
+    run("--before=./base", "--after=org/tuned", "--algorithm=grpo").assert_outcomes(passed=4)
+    assert (pipeline.calls[0][0].before, pipeline.calls[0][0].name) == (str(pytester.path / "base"), "base-to-tuned")
 
 
 def test_a_wrong_pairs_file_is_one_sentence(run: Run, declare: Declare) -> None:

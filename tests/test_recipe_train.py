@@ -198,7 +198,9 @@ def test_an_interrupted_training_goes_on_to_the_same_checkpoint(
     from trl import SFTTrainer
 
     make_only(monkeypatch, TINY)
-    whole = recipe.train("tiny", "sft", 3, tmp_path / "whole", split="dev")
+    said: list[str] = []
+    whole = recipe.train("tiny", "sft", 3, tmp_path / "whole", split="dev", notify=said.append)
+    assert said == [f"{whole}: training for 10 steps", f"{whole}: answering 8 questions of the split 'dev', twice"]
     assert [path.name for path in whole.parent.iterdir()] == ["sft"]
     begun = stopping(SFTTrainer, monkeypatch, 6)
     with pytest.raises(KeyboardInterrupt):
@@ -266,6 +268,7 @@ def test_another_temperature_is_recorded(tmp_path: Path, monkeypatch: pytest.Mon
         ("tiny", "kto", {}, f"unknown algorithm 'kto'; known: {', '.join(ALGORITHMS)}"),
         ("tiny", "grpo", {"temperature": 0.0}, "temperature is 0.0; more than 0 is wanted"),
         ("tiny", "dpo", {"temperature": 1.3}, "temperature is that of online RL's sampling; 'dpo' has none"),
+        ("tiny", "sft", {"split": "nope"}, "set 'arithmetic' has no split 'nope'; known: train, dev, test"),
         ("tiny", "sft", {"snapshots": "kept", "every": 0}, "every is 0; a number of steps, at least 1, is wanted"),
         (
             "tiny",

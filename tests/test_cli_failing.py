@@ -1,0 +1,113 @@
+"""The command line where something goes wrong on the way: a pair, the disk, the one who waits, the one who reads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up import answers_of, made_up_comparison
+
+from rlcircuits.cli import main
+from rlcircuits.comparison import Comparison
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.pairs import Pair
+from rlcircuits.report.json import save_comparison
+
+
+def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException]) -> list[str]:
+    """Let every pair have a made-up comparison, or an error; returns the growing list of the pairs asked for."""
+    asked: list[str] = []
+
+    def run_pair(pair: Pair, *_: Any, **__: Any) -> Comparison:
+        asked.append(pair.name)
+        if pair.name in failures:
+            raise failures[pair.name]
+        return made_up_comparison(pair.name, pair.algorithm)
+
+    monkeypatch.setattr("rlcircuits.pipeline.run_pair", run_pair)
+    return asked
+
+
+def three_pairs(folder: Path) -> str:
+    file = folder / "pairs.toml"
+    pairs = "".join(
+        f'[[pair]]\nname = "{name}"\nbefore = "org/base"\nafter = "org/{name}"\nalgorithm = "grpo"\n'
+        for name in ("first", "bad", "last")
+    )
+    file.write_text(pairs)
+    return str(file)
+
+
+@pytest.mark.parametrize("json_too", [False, True])
+def test_a_pair_that_fails_takes_nothing_from_the_others(
+    json_too: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = measures(monkeypatch, {"bad": RLCircuitsError("org/bad has no tokenizer")})
+    assert main(["compare", "--pairs", three_pairs(tmp_path), *(["--json"] if json_too else [])]) == 2
+    assert asked == ["first", "bad", "last"]
+    shown = capsys.readouterr()
+    assert shown.err == "rlcircuits: pair 'bad': org/bad has no tokenizer\n"
+    heading = '"name": "{}"' if json_too else "\n{}\n"
+    assert [heading.format(name) in shown.out for name in asked] == [True, False, True]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interruption_is_one_line(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = measures(monkeypatch, {"bad": KeyboardInterrupt()})
+    output = tmp_path / "out"
+    assert main(["compare", "--pairs", three_pairs(tmp_path), *(["--output", str(output)] if kept else [])]) == 130
+    assert asked == ["first", "bad"]
+    more = f"; the same command goes on from what is in {output}" if kept else ""
+    assert capsys.readouterr().err == f"rlcircuits: interrupted{more}\n"
+
+
+def test_a_reader_who_goes_early_ends_the_command_silently(tmp_path: Path) -> None:
+    save_comparison(made_up_comparison("one"), tmp_path / "one")
+    command = [sys.executable, "-m", "rlcircuits.cli", "report", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["compare", "--before", "a", "--after", "b", "--algorithm", "grpo", "--output", "file"], "--output"),
+        (["answer", "./nowhere", "--out", "file/x.jsonl"], "--out"),
+        (["answer", "./nowhere", "--out", "x.jsonl", "--store", "file/store"], "--store"),
+        (["attribute", "./nowhere", "--answers", "answers.jsonl", "--out", "file/x.safetensors"], "--out"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    arguments: list[str],
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = measures(monkeypatch, {})
+    monkeypatch.chdir(tmp_path)
+    answers_of([True] * 3).save("answers.jsonl")
+    Path("file").write_text("")
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"rlcircuits: {option}: no file can be written in the folder file")
+    assert main(["answer", "./nowhere", "--out", "."]) == 2
+    assert capsys.readouterr().err == "rlcircuits: --out: . is a folder; a file's name is wanted\n"
+    assert asked == []
+
+
+def test_an_error_of_the_file_system_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measures(monkeypatch, {"bad": OSError(28, "No space left on device")})
+    assert main(["compare", "--pairs", three_pairs(tmp_path)]) == 2
+    assert capsys.readouterr().err == "rlcircuits: pair 'bad': [Errno 28] No space left on device\n"
