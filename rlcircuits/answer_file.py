@@ -3,7 +3,7 @@
 Answers are kept as token ids, because those are what is scored later; the text beside them is what was
 graded. On disk they are JSON lines: a header that says what was asked of whom and how, then one answer a
 line, in the order they were made. The header promises the number of answers, so that a file that was cut off
-is not taken for a whole one. With one answer a question nothing is written of samples, as before there were any.
+is not taken for a whole one. With one answer a question nothing is written of samples.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Sampling:
         return f"Sampling({', '.join(f'{name}={value!r}' for name, value in self.table().items())})"
 
     def table(self) -> dict[str, int | float]:
-        """The fields by name, `n` only where it is not 1: what was kept before there was an `n` is found again."""
+        """The fields by name, `n` only where it is not 1: one answer a question is written and known without it."""
         return {name: value for name, value in asdict(self).items() if name != "n" or value != 1}
 
 

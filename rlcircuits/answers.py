@@ -159,15 +159,13 @@ def graded(questions: QuestionSet, made: Sequence[Made], tokenizer: Any) -> list
 
 def _key(header: Header, source: Source, questions: QuestionSet, prompts: Sequence[tuple[int, ...]]) -> str:
     """What must be the same for stored answers to be these answers."""
-    grader = questions.grade
-    name = getattr(grader, "__qualname__", None) or getattr(grader, "name", type(grader).__qualname__)
     return key_of(
         {
             "format": [FORMAT, VERSION],
             "source": source.fingerprint(),
             "set": [questions.name, questions.split],
             "asked": [[q.id, q.gold, prompt] for q, prompt in zip(questions.questions, prompts, strict=True)],
-            "grader": f"{grader.__module__}:{name}",
+            "grader": questions.grader,
             "sampling": header.sampling.table(),
             "prompting": header.prompting.model_dump() if header.prompting else None,
             "engine": header.engine,

@@ -118,7 +118,8 @@ class Comparison:
     split: str
     granularity: str
     engine: str
-    """What generated the answers."""
+    """What generated the answers of before and after, ``recorded`` where they were read from a file; both where they
+    differ: ``recorded (before), transformers (after)``."""
     sampling: dict[str, int | float]
     """How both models' answers were drawn: the fields of :class:`~rlcircuits.answers.Sampling`."""
     prompting: dict[str, Any] | None

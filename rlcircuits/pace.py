@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,23 +18,20 @@ class Pace:
     """One piece of work done."""
 
     work: Work
-    model: str
     tokens: int
     """Written (answers) or read (scores)."""
     seconds: float
     """Without loading the model."""
-    at: float
-    """When it was done, in seconds since 1970."""
 
 
 _PACE: TypeAdapter[Pace] = TypeAdapter(Pace)
 
 
-def note_pace(store: Path, work: Work, model: str, tokens: int, seconds: float) -> None:
+def note_pace(store: Path, work: Work, tokens: int, seconds: float) -> None:
     """Add a line to the store's file."""
     store.mkdir(parents=True, exist_ok=True)
     with (store / FILE_NAME).open("ab") as file:
-        file.write(_PACE.dump_json(Pace(work, model, tokens, seconds, time.time())) + b"\n")
+        file.write(_PACE.dump_json(Pace(work, tokens, seconds)) + b"\n")
 
 
 def tokens_per_second(store: Path, work: Work) -> float | None:

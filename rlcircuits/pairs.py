@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from rlcircuits.source import CheckpointSource
 
 DEFAULT_QUESTIONS = "arithmetic"
+STORE = "store"
+"""The folder of an output folder in which answers and scores are kept as they are made; no pair's."""
+
 Measure = Literal["intensity", "complexity", "kurtosis", "accuracy", "not-online-rl"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -71,7 +74,7 @@ class Pair(Table):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """Names the pair in tests and tables, and its folder of results: letters, digits and ._+-"""
+    """Names the pair in tests and tables, and its folder of results: letters, digits and ._+-, but not ``store``"""
     before: str
     """Folder or hub id of the checkpoint that training started from."""
     after: str
@@ -103,7 +106,18 @@ class Pair(Table):
     def _plain(cls, name: str) -> str:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} names a folder too; use letters, digits and . _ + - only")
+        if name.casefold() == STORE:
+            raise ValueError(f"{name!r} is the folder in which answers and scores are kept; use another name")
         return name
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, dtype: str | None) -> str | None:
+        if dtype is not None:
+            from rlcircuits.checkpoint import torch_dtype
+
+            torch_dtype(dtype)
+        return dtype
 
     @field_validator("before", "after")
     @classmethod
@@ -147,11 +161,6 @@ class Pair(Table):
         """What the pair is held against: the profile named, else the algorithm's."""
         return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
 
-    @property
-    def recorded(self) -> bool:
-        """Whether answers of both, or one, are read from a file."""
-        return self.recorded_before is not None or self.recorded_after is not None
-
     def sources(self, device: str | None = None, dtype: str | None = None) -> tuple[CheckpointSource, CheckpointSource]:
         """Before and after, as what can be loaded. `device` and `dtype` where the pair names none of its own."""
         from rlcircuits.source import CheckpointSource
@@ -191,8 +200,7 @@ def asked_questions(questions: str) -> AskedQuestions:
 
 def pair_name(before: str, after: str) -> str:
     """Name a pair that has no name: ``base-to-grpo``, from the ends of its two paths."""
-    ends = (re.sub(r"[^\w.+-]", "-", Path(checkpoint).name).strip("-.") or "model" for checkpoint in (before, after))
-    return "-to-".join(ends)
+    return "-to-".join(_made_up_name(Path(checkpoint).name, "model") for checkpoint in (before, after))
 
 
 def load_pairs(path: str | Path) -> tuple[Pair, ...]:
@@ -246,7 +254,8 @@ def load_pairs_file(path: str | Path) -> PairsFile:
             if pair.name in pairs:
                 raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
             folders = {
-                key: _resolve(getattr(pair, key), path.parent, f"{where}, key {key!r}") for key in ("before", "after")
+                key: resolve_checkpoint(getattr(pair, key), path.parent, f"{where}, key {key!r}")
+                for key in ("before", "after")
             }
             files = {
                 key: _file(getattr(pair, key), path.parent, f"{where}, key {key!r}")
@@ -261,8 +270,14 @@ def load_pairs_file(path: str | Path) -> PairsFile:
 
 def _question_fields(questions: str) -> dict[str, object]:
     if questions.endswith(".jsonl"):
-        return {"name": re.sub(r"[^\w.+-]", "-", Path(questions).stem), "file": questions}
+        return {"name": _made_up_name(Path(questions).stem, "questions"), "file": questions}
     return {"name": questions}
+
+
+def _made_up_name(text: str, kind: str) -> str:
+    """A name that can be one of a folder: the text without what cannot be in it, after ``kind`` where need be."""
+    name = re.sub(r"[^\w.+-]", "-", text).strip("-.").lstrip("-._+")
+    return name if _NAME.fullmatch(name) else f"{kind}-{name}".rstrip("-")
 
 
 def _tables(found: object, path: Path, key: str) -> list[dict[str, Any]]:
@@ -314,7 +329,11 @@ def _validated(model: type[_Table], table: Mapping[str, object], where: str) -> 
         raise RLCircuitsError(f"{where}{problem(error, model.model_fields)}") from None
 
 
-def _resolve(checkpoint: str, folder: Path, where: str) -> str:
+def resolve_checkpoint(checkpoint: str, folder: Path, where: str) -> str:
+    """The whole path of a folder named from ``folder``, or a hub id as it is.
+
+    Raises RLCircuitsError, which begins with ``where``, for what is neither.
+    """
     found = folder / Path(checkpoint).expanduser()
     if found.exists():
         return str(found.resolve())

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -35,14 +36,14 @@ from rlcircuits.controls import NoisedSource
 from rlcircuits.durable import key_of
 from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control
-from rlcircuits.pairs import Pair
+from rlcircuits.pairs import STORE, Pair
 from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.recorded import Side, recorded_answers
 from rlcircuits.report.json import load_finished, save_comparison
 from rlcircuits.scores_store import attribute_stored
 from rlcircuits.sequences import AnswerSequence
 from rlcircuits.settings import Settings
-from rlcircuits.source import CheckpointSource, Source, check_same_vocabulary
+from rlcircuits.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
 
 __all__ = ["Settings", "run_pair", "run_variants"]
 
@@ -53,10 +54,14 @@ TRANSFORMERS = "transformers"
 RECORDED = "recorded"
 """What a comparison calls the engine of answers that were read from a file."""
 
-STORE = "store"
-"""The folder of an output folder in which answers and scores are kept as they are made."""
+_SIDES: tuple[Side, Side] = ("before", "after")
 
-VERSION = 2
+_ANSWERS, _SCORES = "{}.answers.jsonl", "{}.scores.safetensors"
+
+_FILES = tuple(name.format(side) for name in (_ANSWERS, _SCORES) for side in _SIDES)
+"""What a finished pair's folder holds beside its comparison."""
+
+VERSION = 3
 """Changes whenever the same inputs may give another comparison."""
 
 
@@ -73,22 +78,25 @@ def run_pair(
 
     With `output`, the folder ``output/<pair name>`` gets both models' answers (JSON lines) and scores
     (safetensors) and ``comparison.json``, each as soon as it is there; a comparison found there that was made of
-    the same weights, questions and settings is only read. Answers and scores are kept as they are made in
-    the folder `store`, by default ``output/store``; without either nothing is kept.
+    the same weights, questions and settings is only read, if the other files are there too. Answers and scores
+    are kept as they are made in the folder `store`, by default ``output/store``; without either nothing is kept.
+
+    Warns where before and after are the same checkpoint, which is measured all the same: nothing should move.
 
     Raises RLCircuitsError for anything wrong with the checkpoints, the questions or the options, before/after
-    with different graphs, parameters or tokenizers and too few questions left included.
+    with different architectures, parameters or tokenizers and too few questions left included.
     """
     settings = settings or Settings()
     folder = None if output is None else Path(output) / pair.name
     if store is None and output is not None:
         store = Path(output) / STORE
     run = _Run(pair, settings, folder, None if store is None else Path(store), notify or (lambda _line: None), progress)
+    run.warn_of_one_checkpoint()
     if folder is None:
         return run.measure()
     key = run.key()
     finished = load_finished(folder, key)
-    if finished is not None:
+    if finished is not None and all((folder / name).is_file() for name in _FILES):
         run.tell("measured before, and nothing has changed since")
         return finished
     comparison = run.measure()
@@ -142,9 +150,16 @@ class _Run:
     def tell(self, line: str) -> None:
         self.notify(f"{self.pair.name}: {line}")
 
+    def warn_of_one_checkpoint(self) -> None:
+        """Say so where before and after are the same, as after a slip of the pen."""
+        if self.before.fingerprint() == self.after.fingerprint():
+            names = ", ".join(dict.fromkeys((self.before.name, self.after.name)))
+            found = f"before and after are the same checkpoint: {names}; nothing but chance can differ"
+            self.tell(found)
+            warnings.warn(found, stacklevel=3)
+
     def key(self) -> str:
         """What must be the same for a comparison to be this one."""
-        grade = self.questions.grade
         settings = asdict(self.settings)
         settings |= {
             "prompting": self.settings.prompting.model_dump(),
@@ -158,7 +173,7 @@ class _Run:
                 "pair": [self.pair.name, self.pair.algorithm, self.pair.expectations.name],
                 "sources": [self.before.name, self.before.fingerprint(), self.after.name, self.after.fingerprint()],
                 "set": [self.questions.name, self.questions.split, [asdict(q) for q in self.questions.questions]],
-                "grader": f"{grade.__module__}:{getattr(grade, '__qualname__', type(grade).__qualname__)}",
+                "grader": self.questions.grader,
                 "settings": settings,
                 "recorded": [
                     None if file is None else hashlib.sha256(file.read_bytes()).hexdigest() for file in recorded
@@ -169,6 +184,7 @@ class _Run:
     def measure(self) -> Comparison:
         """All the stages."""
         settings = self.settings
+        check_same_architecture(self.before, self.after)
         check_same_vocabulary(self.before, self.after)
         with _Held(self.before) as before:
             before_answers = self.answer(before, "before", self.pair.recorded_before)
@@ -188,9 +204,17 @@ class _Run:
             name=self.pair.name,
             algorithm=self.pair.algorithm,
             profile=self.pair.expectations.name,
-            engine=RECORDED if self.pair.recorded else settings.engine,
+            engine=self.engine(),
             controls=controls,
         )
+
+    def engine(self) -> str:
+        """What gave the answers, side by side where it is not the same."""
+        recorded = (self.pair.recorded_before, self.pair.recorded_after)
+        engines = [self.settings.engine if file is None else RECORDED for file in recorded]
+        if engines[0] == engines[1]:
+            return engines[0]
+        return ", ".join(f"{engine} ({side})" for engine, side in zip(engines, _SIDES, strict=True))
 
     def pairing(self, before: Answers, after: Answers) -> Pairing:
         settings = self.settings
@@ -236,7 +260,7 @@ class _Run:
             which = side if self.pair.recorded_before == self.pair.recorded_after else None
             answers = recorded_answers(recorded, source, self.questions, sampling=self.settings.sampling, side=which)
         if self.folder:
-            answers.save(self.folder / f"{side}.answers.jsonl")
+            answers.save(self.folder / _ANSWERS.format(side))
         return answers
 
     def generate(self, source: _Held, who: str) -> Answers:
@@ -275,13 +299,13 @@ class _Run:
         )
         self.note("scores", watch, sum(sequence.input_length for sequence in sequences))
         if self.folder and keep:
-            scores.save(self.folder / f"{side}.scores.safetensors")
+            scores.save(self.folder / _SCORES.format(side))
         return scores
 
     def note(self, work: Work, watch: _Watch, tokens: int) -> None:
         """Note how fast a step was, if it was done and not read from the store."""
         if self.store is not None and watch.source.loaded:
-            note_pace(self.store, work, watch.source.name, tokens, watch.seconds)
+            note_pace(self.store, work, tokens, watch.seconds)
 
 
 class _Held:

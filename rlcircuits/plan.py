@@ -25,8 +25,7 @@ from rlcircuits.controls import NoisedSource
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.folder import first_line
 from rlcircuits.pace import tokens_per_second
-from rlcircuits.pairs import Pair, PairsFile
-from rlcircuits.pipeline import STORE
+from rlcircuits.pairs import STORE, Pair, PairsFile
 from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.report.json import load_comparison
 

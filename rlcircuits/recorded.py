@@ -3,19 +3,23 @@
 One line a question. The fields, by the first of these names that a line has:
 
 - which question: ``question``, its text; or ``question_id`` or ``id``, its id in the set; or ``idx`` or ``index``, its
-  place in the set, from 0. Where there is a text it decides, and the others only where questions share it;
+  row in the set's file or split, from 0 (of questions that come from neither, their place among those asked). Where
+  there is a text it decides, and the others only where questions share it;
 - the prompt: ``prompt_token_ids`` or ``prompt_ids``;
 - the answer: ``completion_token_ids``, ``generate_token_ids``, ``answer_ids``, ``outputs`` or ``completions``.
 
 A field of token ids may hold several samples, as lists of ids or as objects with ``token_ids`` (vLLM's outputs, with
 their ``finish_reason``); of answers the first n are taken, as many as the sampling has, and of prompts the first.
 Further fields are left alone, grades among them: the question set grades. Lines of questions that are not in the set
-are passed over.
+are passed over. Every question that is in it needs its line: were wrong answers left out, the accuracy would be too
+high. A question without an answer has an empty one (with n samples a list of n empty ones), which counts as wrong.
 
 So the files of the study's authors (arXiv 2509.21044, code at tsinghua-fib-lab/llm_rl_probing_analysis) load as they
 are: what their ``math_eval.py --save_outputs`` writes for one model, and what their ``datasets_prepare.ipynb`` makes of
 two (``all_correct.jsonl`` and the like), where ``base_prompt_tokens``, ``base_answer_tokens``, ``rl_prompt_tokens`` and
-``rl_answer_tokens`` stand side by side and ``side`` says which is meant.
+``rl_answer_tokens`` stand side by side and ``side`` says which is meant. Such a file has the questions that both models
+answered right: ask those alone, with the file itself as the question set (its answer field is ``gt``). Accuracy is then
+1 for both.
 """
 
 from __future__ import annotations
@@ -73,7 +77,7 @@ def recorded_answers(
 
     Raises RLCircuitsError naming file, line and field for a line that cannot be read or has too few samples, prompt
     ids outside the vocabulary (``attribute`` checks the answers'), a question answered twice, prompts that do not hold
-    their questions (as ids of another tokenizer do not), or a file without answers to these questions.
+    their questions (as ids of another tokenizer do not), or a file without a line for each of these questions.
     """
     path = Path(path)
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
@@ -107,6 +111,12 @@ def recorded_answers(
 
     ordered = [records[place] for place in sorted(records)]
     _check_prompts(path, questions, ordered, tokenizer, model.name)
+    left_out = [question.id for place, question in enumerate(questions.questions) if place not in records]
+    if left_out:
+        raise RLCircuitsError(
+            f"{path}: leaves out {len(left_out)} of the {len(questions)} questions asked, the first is {left_out[0]!r}"
+            f"; a question without an answer must be there with an empty answer, which counts as wrong"
+        )
     made = [Made(r.place, sample, r.prompt, answer) for r in ordered for sample, answer in enumerate(r.completions)]
     found = graded(questions, made, tokenizer)
     items = tuple(line.answer() for line in found)
@@ -118,10 +128,12 @@ class _Reader:
 
     def __init__(self, questions: QuestionSet, tokenizer: Any, side: Side | None, n: int) -> None:
         self._ids = {question.id: place for place, question in enumerate(questions.questions)}
+        self._rows = {
+            place if question.row is None else question.row: place for place, question in enumerate(questions.questions)
+        }
         self._texts: dict[str, list[int]] = {}
         for place, question in enumerate(questions.questions):
             self._texts.setdefault(_squashed(question.text), []).append(place)
-        self._count = len(questions)
         self._vocabulary = len(tokenizer)
         self._end = tokenizer.eos_token_id
         names: tuple[tuple[str, ...], tuple[str, ...]] = (_PROMPT, _ANSWER) if side is None else _OF_SIDE[side]
@@ -167,11 +179,11 @@ class _Reader:
         name = _named(fields, (*_ID, *_INDEX), "question")
         value = fields[name]
         if isinstance(value, int) and not isinstance(value, bool) and name in _INDEX:
-            return value if 0 <= value < self._count else None
+            return self._rows.get(value)
         if isinstance(value, str | int) and not isinstance(value, bool) and name in _ID:
             return self._ids.get(str(value))
         raise RLCircuitsError(
-            f"field {name!r} is {value!r}; a question's {'place' if name in _INDEX else 'id'} is wanted"
+            f"field {name!r} is {value!r}; a question's {'row' if name in _INDEX else 'id'} is wanted"
         )
 
     def _samples(

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rlcircuits import pairing
 from rlcircuits.answers import Sampling
+from rlcircuits.checkpoint import torch_dtype
 from rlcircuits.complaints import problem
 from rlcircuits.engines import check_engine
 from rlcircuits.errors import RLCircuitsError
@@ -70,9 +71,12 @@ class Settings:
         check_granularity(self.granularity)
         check_engine(self.engine)
         pairing.check_options(self.alpha, self.k, self.balance, self.min_questions, self.score_on)
-        for name, least in (("noise_draws", 0), ("question_count", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise RLCircuitsError(f"{name} is {getattr(self, name)}; at least {least} is wanted")
+        torch_dtype(self.dtype)
+        limits = (("seed", 0), ("noise_draws", 0), ("question_count", 1), ("batch_size", 1), ("batch_tokens", 1))
+        for name, least in limits:
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise RLCircuitsError(f"{name} is {value}; at least {least} is wanted")
 
 
 _SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)

@@ -14,12 +14,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from transformers import AutoConfig
+
 from rlcircuits.adapters import find_base, is_adapter
 from rlcircuits.checkpoint import Checkpoint, torch_dtype
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.folder import contents, has_tokenizer, load_tokenizer, local_folder
+from rlcircuits.folder import contents, first_line, has_tokenizer, load_tokenizer, local_folder
 
-__all__ = ["CheckpointSource", "Source", "check_same_vocabulary"]
+__all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]
+
+_ARCHITECTURE = ("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
+"""What of the config two checkpoints must share to have one graph and one width."""
 
 
 @runtime_checkable
@@ -85,11 +90,41 @@ class CheckpointSource:
             folder = find_base(folder).folder
         return load_tokenizer(folder, self.name)
 
+    def architecture(self) -> dict[str, Any]:
+        """What the config (an adapter's base's) says of the architecture, without loading the weights.
+
+        Model type, layers, heads, key/value heads and width, by their names in the config, which count for the models
+        that call them otherwise too. Raises RLCircuitsError for a config that is missing or cannot be read.
+        """
+        folder = find_base(self.folder).folder if is_adapter(self.folder) else self.folder
+        try:
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False).get_text_config()
+        except Exception as error:  # whatever a damaged file makes the config's library raise
+            raise RLCircuitsError(f"{self.name} has no config that can be read: {first_line(error)}") from error
+        found = {name: getattr(config, name, None) for name in _ARCHITECTURE}
+        if found["num_key_value_heads"] is None:
+            found["num_key_value_heads"] = found["num_attention_heads"]
+        return found
+
     def load(self) -> Checkpoint:
         """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.checkpoint.Checkpoint.load` refuses."""
         return Checkpoint.load(
             self.folder, device=self.device, dtype=self.dtype, device_map=self.device_map, name=self.name
         )
+
+
+def check_same_architecture(before: CheckpointSource, after: CheckpointSource) -> None:
+    """Check by their configs that both of a pair have one architecture and size, and so one graph.
+
+    Raises RLCircuitsError naming the first field that differs, or for a config that cannot be read.
+    """
+    theirs = after.architecture()
+    for name, value in before.architecture().items():
+        if value != theirs[name]:
+            raise RLCircuitsError(
+                f"{before.name} and {after.name} have different architectures: {name} is {value!r} in the first and "
+                f"{theirs[name]!r} in the second; a pair needs two checkpoints of one architecture and size"
+            )
 
 
 def check_same_vocabulary(before: Source, after: Source, ids: Iterable[int] | None = None) -> None:

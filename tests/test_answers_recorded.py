@@ -13,7 +13,8 @@ from saved import MIXED, TOKENS, save_checkpoint, tiny_tokenizer
 
 from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.questions import Question, QuestionSet
+from rlcircuits.questions import Question, QuestionSet, QuestionSource, load_questions
+from rlcircuits.questions.grading import grade_exact
 from rlcircuits.recorded import Side, recorded_answers
 from rlcircuits.source import CheckpointSource
 
@@ -84,8 +85,33 @@ def test_answers_of_any_engine(
     assert read(write(tmp_path / "a.jsonl", records), source) == wanted
     assert read(write(tmp_path / "b.jsonl", records[::-1]), source) == wanted
     assert {item.correct for item in made.items} == {True, False}
-    half = read(write(tmp_path / "c.jsonl", records[::2]), source)
-    assert half.items == made.items[::2]
+
+
+def test_a_file_that_leaves_questions_out_is_refused(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    """Answers that are right, and no others, would have an accuracy of 1."""
+    right = [record for record, item in zip(plain(made), made.items, strict=True) if item.correct]
+    first = next(item.question_id for item in made.items if not item.correct)
+    message = (
+        rf"a\.jsonl: leaves out {7 - len(right)} of the 7 questions asked, the first is '{first}'; "
+        "a question without an answer must be there with an empty answer"
+    )
+    with pytest.raises(RLCircuitsError, match=message):
+        read(write(tmp_path / "a.jsonl", right), source)
+
+
+def test_an_index_is_the_row_of_the_question_file(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    """Also where the questions have ids of their own and are asked in another order, and not all of them."""
+    file = write(
+        tmp_path / "q.jsonl",
+        [{"id": f"of{n}", "question": q.text, "answer": q.gold} for n, q in enumerate(QUESTIONS.questions)],
+    )
+    asked = load_questions(QuestionSource(name="few", file=file, grader="exact"), count=5)
+    rows = [int(question.id.removeprefix("of")) for question in asked.questions]
+    assert rows != sorted(rows)
+    for shape in (with_outputs, of_the_harness):
+        path = write(tmp_path / "a.jsonl", shape(made))
+        found = recorded_answers(path, source, asked, sampling=SAMPLING)
+        assert [item.answer_ids for item in found.items] == [made.items[row].answer_ids for row in rows]
 
 
 def test_the_authors_file_of_a_pair(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
@@ -107,6 +133,11 @@ def test_the_authors_file_of_a_pair(tmp_path: Path, source: CheckpointSource, ma
     assert [item.answer_ids for item in read(path, source, side="after").items] == [
         item.answer_ids[:2] for item in made.items
     ]
+    # It is a question set too, for a file that holds but a part of the set that was asked.
+    part = write(tmp_path / "part.jsonl", records[1::2])
+    asked = load_questions(QuestionSource(name="part", file=part, answer="gt", grader="exact"), count=3)
+    found = recorded_answers(part, source, asked, sampling=SAMPLING, side="before").items
+    assert {item.answer_ids for item in found} == {item.answer_ids for item in made.items[1::2]}
     with pytest.raises(
         RLCircuitsError, match=r"all_correct\.jsonl:1: holds answers of two models; side must say which"
     ):
@@ -120,8 +151,9 @@ def test_questions_that_share_a_text_need_their_place(tmp_path: Path, source: Ch
     first = made.items[0]
     record = {"question": twins.questions[0].text, "prompt_token_ids": first.prompt_ids, "outputs": [first.answer_ids]}
     records = [record | {"idx": 7}, record | {"idx": 0}, record | {"idx": 3}]
-    found = recorded_answers(write(tmp_path / "a.jsonl", records), source, twins, sampling=SAMPLING)
-    assert [item.question_id for item in found.items] == ["q0", "twin"]
+    path = write(tmp_path / "a.jsonl", [*records, *plain(made)[1:]])
+    found = recorded_answers(path, source, twins, sampling=SAMPLING)
+    assert [item.question_id for item in found.items] == [question.id for question in twins.questions]
 
 
 def test_lines_of_other_questions_are_passed_over(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
@@ -133,9 +165,10 @@ def test_lines_of_other_questions_are_passed_over(tmp_path: Path, source: Checkp
 
 
 def test_an_answer_may_be_empty(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
-    record = plain(made)[0] | {"completion_token_ids": []}
-    (item,) = read(write(tmp_path / "a.jsonl", [record]), source).items
-    assert (item.answer_ids, item.text, item.finished) == ((), "", False)
+    first, *rest = plain(made)
+    path = write(tmp_path / "a.jsonl", [first | {"completion_token_ids": []}, *rest])
+    item = recorded_answers(path, source, replace(QUESTIONS, grade=grade_exact), sampling=SAMPLING).items[0]
+    assert (item.answer_ids, item.text, item.finished, item.correct) == ((), "", False, False)
 
 
 @pytest.mark.parametrize(

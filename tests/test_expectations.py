@@ -96,7 +96,10 @@ def test_a_fall_in_accuracy_is_enough_to_fail() -> None:
     assert not fell.holds
     assert "1.000 → 0.875 on 40 questions: 5 lost, 0 gained" in fell.accuracy.message
     # Four lost of four is p = 1/16, which may be chance.
-    assert judge(made_up_comparison(right_after=[True] * 36 + [False] * 4)).holds
+    slightly = judge(made_up_comparison(right_after=[True] * 36 + [False] * 4))
+    assert slightly.holds
+    assert (fell.accuracy.words, slightly.accuracy.words) == ("fell", "no clear fall")
+    assert judge(made_up_comparison(right_after=[True] * 40)).accuracy.words == "did not fall"
 
 
 def with_draws(comparison: Comparison, *draws: dict[str, float]) -> Comparison:

@@ -20,7 +20,7 @@ from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.graph import build_graph
 from rlcircuits.sequences import make_batch
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}
 # OLMo 2 has no pre-norms. Its q and k pass a norm of their own and v the one after attention, but its
 # MLP reads the raw stream: that reader is not blind to scale.

@@ -207,6 +207,9 @@ def test_thirds_of_the_depth() -> None:
     [
         ("entropy", 64, None, "must be one of histogram, histogram-shared, mass"),
         ("histogram", 1, None, "bins is 1"),
+        ("histogram", 2.5, None, "bins is 2.5"),
+        ("histogram-shared", 64, 5.0, "value_range is 5.0"),
+        ("histogram-shared", 64, (0, 1, 2), r"value_range is \(0, 1, 2\)"),
         ("histogram", 64, (0, 1), "value_range is for the histogram-shared estimator"),
         ("histogram-shared", 64, None, "needs value_range"),
         ("histogram-shared", 64, (1, 2), "value_range must be"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from two_pairs import PAIRS
 
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS
 from rlcircuits.pairs import asked_questions, load_pairs, load_pairs_file, make_pair, pair_name
+from rlcircuits.questions import names as question_names
 from rlcircuits.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -64,7 +67,7 @@ def test_everything_a_pair_may_say(folder: Path) -> None:
     # The pair's own dtype goes first, and a device map stands for a device.
     assert (after.dtype, after.device, after.device_map) == ("bfloat16", None, "auto")
     assert (pair.questions.name, pair.questions.file) == ("ours", folder / "ours.jsonl")
-    assert (pair.recorded_before, pair.recorded_after, pair.recorded) == (folder / "recorded.jsonl", None, True)
+    assert (pair.recorded_before, pair.recorded_after) == (folder / "recorded.jsonl", None)
     assert pair.prompting is not None
     assert pair.prompting.system == "Think."
 
@@ -143,6 +146,18 @@ def test_the_shipped_files_load() -> None:
 def test_a_name_from_two_paths() -> None:
     assert pair_name("runs/base/", "org/tuned model") == "base-to-tuned-model"
     assert asked_questions("some where/our set.jsonl").name == "our-set"
+    assert pair_name("my dir/модель", "_sft") == "model-модель-to-sft"
+    assert pair_name(".", "+.-_") == "model-to-model"
+
+
+@given(before=st.text(min_size=1), after=st.text(min_size=1), questions=st.text())
+@example(before="модель", after="_sft", questions="_ü")
+def test_a_made_up_name_always_fits(before: str, after: str, questions: str) -> None:
+    name = pair_name(before, after)
+    assert make_pair(name=name, before="a", after="b", algorithm="sft").name == name
+    file = f"{questions.replace(chr(0), '')}.jsonl"
+    if Path(file).stem not in question_names():
+        assert asked_questions(file).name
 
 
 @pytest.mark.parametrize(
@@ -163,9 +178,11 @@ def test_a_name_from_two_paths() -> None:
         (PAIRS.replace('algorithm = "PPO"', ""), "pair 2, key 'algorithm': missing; say how"),
         (PAIRS + "profile = 'rl'", "pair 2, key 'profile': profile is 'rl'; it must be one of online-rl"),
         (PAIRS.replace('"two"', '"a/b"'), "pair 2, key 'name': 'a/b' names a folder too"),
+        (PAIRS.replace('"two"', '"Store"'), "pair 2, key 'name': 'Store' is the folder in which answers"),
         (PAIRS.replace('"two"', '"one"'), "pair 2, key 'name': 'one' is the name of an earlier pair too"),
         (PAIRS.replace('"base"', '"x/y/z"'), "pair 1, key 'before': there is no folder "),
         (PAIRS.replace('"base"', '" "'), "pair 1, key 'before': it is empty"),
+        (PAIRS + "dtype = 'foo'", "pair 2, key 'dtype': dtype is 'foo'; it must be auto or one of float32, "),
         (PAIRS + "recorded_after = 'gone.jsonl'", "pair 2, key 'recorded_after': there is no file .*gone.jsonl"),
         (PAIRS + "questions = 3", "pair 2, key 'questions': must be a question set's name or a list of names"),
         (PAIRS + "questions = []", "pair 2, key 'questions': must be a question set's name or a list of names"),
@@ -177,6 +194,9 @@ def test_a_name_from_two_paths() -> None:
         ("[settings]\ncolour = 1\n" + PAIRS, r"\[settings\], key 'colour': unknown"),
         ("[settings]\nk = '9'\n" + PAIRS, r"\[settings\], key 'k': must be a whole number, not '9'"),
         ("[settings]\nalpha = 3\n" + PAIRS, r"\[settings\]: alpha is 3.0; it is a share"),
+        ("[settings]\nseed = -1\n" + PAIRS, r"\[settings\]: seed is -1; at least 0 is wanted"),
+        ("[settings]\nbatch_tokens = -3\n" + PAIRS, r"\[settings\]: batch_tokens is -3; at least 1 is wanted"),
+        ("[settings]\ndtype = 'foo'\n" + PAIRS, r"\[settings\]: dtype is 'foo'; it must be auto or one of float32, "),
         ("[settings]\nsampling = 3\n" + PAIRS, r"\[settings\], key 'sampling': must be a table, not 3"),
         ("[settings.sampling]\ntop_k = 3\n" + PAIRS, r"\[settings\], key 'sampling.top_k': unknown"),
         ("[settings.sampling]\ntemperature = -1\n" + PAIRS, r"\[settings\], key 'sampling': .*temperature is -1"),

@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,12 @@ def test_each_stage_is_kept_and_found_again(
     told: list[str] = []
     assert run_pair(pair, SETTINGS, output=output, notify=told.append) == comparison
     assert told == ["mine: measured before, and nothing has changed since"]
+    # A file beside it is gone: it is made again of what is kept.
+    scores = output / "mine" / "before.scores.safetensors"
+    was = scores.read_bytes()
+    scores.unlink()
+    assert run_pair(pair, SETTINGS, output=output) == comparison
+    assert scores.read_bytes() == was
     # It is gone, and the answers and scores are there: again nothing is loaded, and it is the same to the byte.
     (output / "mine" / "comparison.json").unlink()
     assert run_pair(pair, SETTINGS, output=output) == comparison
@@ -212,6 +219,27 @@ def test_a_changed_setting_is_measured_anew(
     assert to_json(changed) != to_json(measured[0])
 
 
+def test_another_grader_is_measured_anew(folders: tuple[Path, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    """Also one of the same class, as graders in processes of their own are, and one that was edited."""
+    file = tmp_path / "graders_of_one_s_own.py"
+    file.write_text("def kind(answer, gold): return True\ndef strict(answer, gold): return answer < 't'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"question": f"{i}+1?", "answer": "2"}) + "\n" for i in range(50)))
+
+    settings = replace(SETTINGS, noise_draws=0, min_questions=1)
+
+    def accuracy(function: str) -> float:
+        source = {"name": "own", "file": str(questions), "grader": f"{file.stem}:{function}"}
+        pair = make_pair(name="mine", before=str(folders[0]), after=str(folders[1]), algorithm="grpo", questions=source)
+        return run_pair(pair, settings, output=tmp_path / "out").accuracy.before
+
+    kind = accuracy("kind")
+    assert accuracy("strict") < kind == accuracy("kind")
+    file.write_text("def kind(answer, gold): return answer < 'm'\n")
+    assert accuracy("kind") < kind
+
+
 def test_a_changed_checkpoint_is_measured_anew(tmp_path: Path) -> None:
     base, tuned = save_tiny_pair(tmp_path)
     pair = make_pair(name="mine", before=str(base), after=str(tuned), algorithm="grpo")
@@ -229,7 +257,9 @@ def test_pairs_with_one_base_share_its_answers(folders: tuple[Path, Path], loads
     settings = replace(SETTINGS, noise_draws=0)
     for name, after in (("one", folders[1]), ("two", folders[0])):
         pair = make_pair(name=name, before=str(folders[0]), after=str(after), algorithm="sft")
-        run_pair(pair, settings, store=tmp_path)
+        same = pytest.warns(UserWarning, match="before and after are the same checkpoint")
+        with same if name == "two" else nullcontext():
+            run_pair(pair, settings, store=tmp_path)
     # The second pair's base was answered for the first, and scored as its after.
     assert loads == ["base", "tuned", "base", "base"]
 
@@ -281,6 +311,8 @@ def test_recorded_answers_give_the_same_comparison(pair: Pair, output: Path, tmp
     recorded = run_pair(pair.model_copy(update=files), SETTINGS, output=output)
     assert recorded.engine == "recorded"
     assert recorded.prompting is None
+    half = run_pair(pair.model_copy(update={"recorded_before": files["recorded_before"]}), SETTINGS, output=output)
+    assert half.engine == "recorded (before), transformers (after)"
     assert replace(recorded, engine=wanted.engine, prompting=wanted.prompting) == wanted
 
 
@@ -303,6 +335,45 @@ def test_other_tokenizers_are_refused_before_anything_is_loaded(
     assert loads == []
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"num_hidden_layers": 3},
+            "num_hidden_layers is 2 in the first and 3 in the second; a pair needs two checkpoin",
+        ),
+        ({"num_key_value_heads": 1}, "num_key_value_heads is 2 in the first and 1 in the second"),
+        ({"hidden_size": 64}, "hidden_size is 32 in the first and 64 in the second"),
+        ({"model_type": "mistral"}, "model_type is 'llama' in the first and 'mistral' in the second"),
+    ],
+)
+def test_other_architectures_are_refused_before_anything_is_loaded(
+    folders: tuple[Path, Path], loads: list[str], tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    other = shutil.copytree(folders[1], tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | change))
+    pair = make_pair(name="mixed", before=str(folders[0]), after=str(other), algorithm="grpo")
+    with pytest.raises(RLCircuitsError, match=f"have different architectures: {message}"):
+        run_pair(pair, SETTINGS)
+    (other / "config.json").write_text("{")
+    with pytest.raises(RLCircuitsError, match="other has no config that can be read"):
+        run_pair(pair, SETTINGS)
+    assert loads == []
+
+
+def test_one_checkpoint_before_and_after_is_measured_and_told(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    other = shutil.copytree(folders[0], tmp_path / "other")
+    pair = make_pair(name="null", before=str(folders[0]), after=str(other), algorithm="sft")
+    told: list[str] = []
+    with pytest.warns(UserWarning, match="before and after are the same checkpoint") as warned:
+        comparison = run_pair(pair, SETTINGS, notify=told.append)
+    assert len(warned) == 1
+    assert told[0] == f"null: {warned[0].message}"
+    assert comparison.effects["intensity"].before == comparison.effects["intensity"].after
+    assert comparison.controls[0].shifts["intensity"].difference == 0
+
+
 def test_memory_is_returned_after_an_error(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[Checkpoint] = []
     original = CheckpointSource.load
@@ -316,21 +387,3 @@ def test_memory_is_returned_after_an_error(pair: Pair, monkeypatch: pytest.Monke
         run_pair(pair, replace(SETTINGS, k=60, min_questions=51))
     gc.collect()
     assert [sum(p.numel() for p in checkpoint.model.parameters()) for checkpoint in held] == [0, 0]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"k": 3}, "k is 3"),
-        ({"alpha": 2.0}, "alpha is 2.0"),
-        ({"granularity": "atom"}, "granularity is 'atom'"),
-        ({"engine": "steam"}, "engine is 'steam'"),
-        ({"score_on": "both"}, "score_on is 'both'"),
-        ({"noise_draws": -1}, "noise_draws is -1"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"question_count": 0}, "question_count is 0"),
-    ],
-)
-def test_settings_are_checked_before_any_model_is_loaded(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(RLCircuitsError, match=message):
-        Settings(**options)

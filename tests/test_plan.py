@@ -14,8 +14,8 @@ from tiny_models import build
 
 from rlcircuits.answers import Sampling
 from rlcircuits.pace import FILE_NAME, note_pace, tokens_per_second
-from rlcircuits.pairs import PairsFile, make_pair
-from rlcircuits.pipeline import STORE, Settings, run_pair
+from rlcircuits.pairs import STORE, PairsFile, make_pair
+from rlcircuits.pipeline import Settings, run_pair
 from rlcircuits.plan import make_plan, show_plan
 
 SETTINGS = Settings(
@@ -102,8 +102,8 @@ def test_recorded_answers_need_not_be_made(file: PairsFile, tmp_path: Path) -> N
 def test_the_pace_is_that_of_the_last_pieces_of_work(tmp_path: Path) -> None:
     assert tokens_per_second(tmp_path / "none", "answers") is None
     for tokens in (9000, 10, 20, 30, 40, 50):
-        note_pace(tmp_path, "answers", "m", tokens, 2.0)
-    note_pace(tmp_path, "scores", "m", 700, 1.0)
+        note_pace(tmp_path, "answers", tokens, 2.0)
+    note_pace(tmp_path, "scores", 700, 1.0)
     assert tokens_per_second(tmp_path, "answers") == 15
     assert tokens_per_second(tmp_path, "scores") == 700
     # A line that was cut off is passed over.

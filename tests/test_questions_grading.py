@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -129,6 +130,29 @@ def test_a_grader_of_ones_own_is_found_in_the_current_directory(graders: Path) -
     assert grade_all(questions, ["5", "5"]) == [Grade(True), Grade(False)]
     nested = load_questions(QuestionSource(name="mine", file=Path("q.jsonl"), grader="own_graders:Nested.right"))
     assert grade_all(nested, ["5", "5"]) == [Grade(True), Grade(True)]
+
+
+def test_an_edited_grader_of_ones_own_is_another(graders: Path) -> None:
+    (graders / "q.jsonl").write_text('{"question": "Q", "answer": "5"}\n')
+    (graders / "edited.py").write_text("def right(text, gold): return text == gold")
+    source = QuestionSource(name="mine", file=Path("q.jsonl"), grader="edited:right")
+    first = load_questions(source)
+    digest = hashlib.sha256((graders / "edited.py").read_bytes()).hexdigest()
+    name = first.grader
+    assert name == f"rlcircuits.questions.isolated:edited:right sha256:{digest}"
+    assert load_questions(source).grader == name
+    assert grade_all(first, ["5"]) == [Grade(True)]
+    # Also within one process: the name and the grades are of the same code.
+    (graders / "edited.py").write_text("def right(text, gold): return False")
+    assert first.grader == name
+    second = load_questions(source)
+    assert second.grader != name
+    assert grade_all(second, ["5"]) == [Grade(False)]
+
+
+def test_graders_that_come_with_rlcircuits_are_known_by_name() -> None:
+    assert asked(grader("math"), "5").grader == "rlcircuits.questions.isolated:math"
+    assert asked(grader("exact"), "5").grader == "rlcircuits.questions.grading:grade_exact"
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,10 @@ def test_draws_from_a_file(tmp_path: Path) -> None:
     assert len({q.id for q in eight}) == 8
     assert load_questions(source, count=3, seed=1).questions == eight[:3]
     assert load_questions(source, count=8, seed=2).questions != eight
-    assert all(q.text == f"Q{int(q.id) - 1}" for q in eight)
-    with pytest.raises(RLCircuitsError, match=r"count of questions is 21, but .*questions.jsonl has 20"):
+    assert all(q.text == f"Q{q.row}" for q in eight)
+    assert all(q.id == str((q.row or 0) + 1) for q in eight)
+    message = r"count of questions is 21, but .*questions.jsonl has 20; lower question_count \(--question-count\)"
+    with pytest.raises(RLCircuitsError, match=message):
         load_questions(source, count=21)
     with pytest.raises(RLCircuitsError, match="count of questions is 0; at least 1 is wanted"):
         load_questions(source, count=0)

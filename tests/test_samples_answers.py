@@ -259,6 +259,14 @@ def test_recorded_answers_are_the_first_n_of_each_line(
         )
 
 
+def test_a_question_without_answers_has_empty_ones(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
+    records = as_lists(made)
+    records[0]["completion_token_ids"] = [[], [], []]
+    found = read(tmp_path / "a.jsonl", source, records, 3).items
+    assert [(item.answer_ids, item.correct) for item in found[:3]] == [((), False)] * 3
+    assert len(found) == len(made.items)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -20,7 +20,7 @@ from tiny_models import build
 
 from rlcircuits import Checkpoint, attribute
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.source import CheckpointSource, Source, check_same_vocabulary
+from rlcircuits.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
 
 
 @pytest.fixture
@@ -216,6 +216,23 @@ def test_an_adapters_tokenizer_is_its_own_or_its_bases(folder: Path, adapter: Pa
     tiny_tokenizer((*TOKENS[:-1], "<mine>")).save_pretrained(adapter)
     assert "<mine>" in source(adapter).tokenizer().get_vocab()
     assert "<mine>" in source(adapter).load().tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "gpt-neox", "qwen3", "gemma2"])
+def test_the_architecture_is_the_one_that_loads(name: str, tmp_path: Path) -> None:
+    """Whatever the family calls it in its config."""
+    found = source(save_checkpoint(tmp_path, name))
+    parts = found.load().parts
+    assert tuple(found.architecture().values())[1:4] == (len(parts.blocks), parts.n_heads, parts.n_kv_heads)
+    assert all(found.architecture().values())
+
+
+def test_an_adapter_has_its_bases_architecture(folder: Path, adapter: Path, tmp_path: Path) -> None:
+    assert source(adapter).architecture() == source(folder).architecture()
+    check_same_architecture(source(folder), source(adapter))
+    message = "model_type is 'llama' in the first and 'gpt2' in the second; a pair needs"
+    with pytest.raises(RLCircuitsError, match=message):
+        check_same_architecture(source(adapter), source(save_checkpoint(tmp_path / "other", "gpt2")))
 
 
 def test_a_base_beside_its_adapter(folder: Path, adapter: Path) -> None:

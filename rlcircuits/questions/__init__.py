@@ -21,12 +21,14 @@ class Question:
     """One question.
 
     `id` is unique within its set, `text` is what the model is shown (before any chat template), `gold` is the
-    right answer in the form the set's grader compares with.
+    right answer in the form the set's grader compares with. `row` is its place in the file or split it was read from,
+    from 0; None where it was read from none.
     """
 
     id: str
     text: str
     gold: str
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class QuestionSet:
 
     def __len__(self) -> int:
         return len(self.questions)
+
+    @property
+    def grader(self) -> str:
+        """The grader's name, by which kept answers and comparisons are found again.
+
+        Of a `module:function` it holds the sha256 of the module's file.
+        """
+        grade = self.grade
+        name = getattr(grade, "__qualname__", None) or getattr(grade, "identity", type(grade).__qualname__)
+        return f"{grade.__module__}:{name}"
 
 
 # Below, since these import the two classes above.

@@ -7,6 +7,7 @@ pipes as JSON lines. One that takes too long ends, or is ended; the next answer 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import os
 import queue
@@ -17,6 +18,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rlcircuits.errors import RLCircuitsError
@@ -45,6 +47,8 @@ class IsolatedGrader:
         self.name = name
         self.time_limit = time_limit
         self._process: subprocess.Popen[str] | None = None
+        self._file: Path | None = None
+        self._digest: str | None = None
         self._replies: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
 
@@ -71,10 +75,26 @@ class IsolatedGrader:
     def start(self) -> None:
         """Start the process, if it is not there, so that a grader that cannot be used is found out now.
 
-        Raises RLCircuitsError, saying why, where it cannot be started.
+        One whose file has changed since is ended first. Raises RLCircuitsError, saying why, where none can be started.
         """
         with self._lock:
+            if self._process is not None and _digest(self._file) != self._digest:
+                self._kill()
             self._start()
+
+    @property
+    def identity(self) -> str:
+        """The name, and for a grader of one's own the sha256 of the file that its process read it from.
+
+        So an edited one is another; what else the file imports does not count.
+
+        Raises RLCircuitsError where the grader cannot be started.
+        """
+        if self.name == "math":
+            return self.name
+        with self._lock:
+            self._start()
+        return self.name if self._digest is None else f"{self.name} sha256:{self._digest}"
 
     def close(self) -> None:
         """End the process. The next answer starts another."""
@@ -101,6 +121,8 @@ class IsolatedGrader:
         try:
             if ready := self._reply(_START_LIMIT):
                 problem = ready["problem"]
+                self._file = Path(ready["file"]) if ready.get("file") else None
+                self._digest = _digest(self._file)
         except queue.Empty:
             pass
         finally:
@@ -152,6 +174,13 @@ def isolated_grader(name: str) -> IsolatedGrader:
     grader = IsolatedGrader(name)
     atexit.register(grader.close)
     return grader
+
+
+def _digest(file: Path | None) -> str | None:
+    try:
+        return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError:  # gone since
+        return None
 
 
 def _read(process: subprocess.Popen[str], replies: queue.SimpleQueue[str | None]) -> None:

@@ -41,6 +41,7 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
             id=str(number) if id_field is None else _id(record, id_field, place),
             text=_text(record, source.question, place),
             gold=_gold(record, source, place),
+            row=number - 1,
         )
         if question.id in places:
             raise RLCircuitsError(
@@ -61,7 +62,10 @@ def draw(items: Sequence[_T], count: int, seed: int, of: str) -> tuple[_T, ...]:
     if count < 1:
         raise RLCircuitsError(f"count of questions is {count}; at least 1 is wanted")
     if count > len(items):
-        raise RLCircuitsError(f"count of questions is {count}, but {of} has {len(items)}")
+        raise RLCircuitsError(
+            f"count of questions is {count}, but {of} has {len(items)}; lower question_count (--question-count), or "
+            f"count where that was given"
+        )
     # Only Random.random() is used: it is the one method whose sequence Python promises not to change.
     rng = random.Random(seed)
     left = list(items)

@@ -1,7 +1,8 @@
 r"""The answer that a text states, found the way graders of mathematics agree on.
 
 In this order: what stands in the last `\boxed{}`; what follows the last `####`; what follows the last "answer is" or
-"answer:"; the whole text where it is nothing but mathematics; the last formula or number in it.
+"answer:"; the whole text where it is nothing but mathematics; its last line where that is; the last formula or number
+in it; its last line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The process in which a grader runs: `python -m rlcircuits.questions.worker module:function SECONDS`.
 
-It says in one line whether the grader could be imported, then answers each line of `{"text", "gold"}` with one of
-`{"correct", "problem"}`, until its input ends. The kernel ends it when it takes SECONDS of processor time over one.
+It says in one line whether the grader could be imported, and from which file where it is a user's own, then answers
+each line of `{"text", "gold"}` with one of `{"correct", "problem"}`, until its input ends. The kernel ends it when it
+takes SECONDS of processor time over one.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ def find_grader(name: str) -> Callable[[str, str], Any]:
     return function  # type: ignore[no-any-return]
 
 
+def source_file(name: str) -> str | None:
+    """The file that an imported `module:function` was read from; None for `math`, and for a module made of no file."""
+    module = sys.modules.get(name.partition(":")[0]) if name != "math" else None
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    return origin if isinstance(origin, str) and os.path.isfile(origin) else None
+
+
 def grade(function: Callable[[str, str], Any], text: str, gold: str) -> dict[str, Any]:
     """Grade one answer; whatever the grader raises is the reply's problem."""
     try:
@@ -67,7 +75,7 @@ def main(name: str, time_limit: float) -> None:
     except RLCircuitsError as error:
         reply({"problem": str(error)})
         return
-    reply({"problem": None})
+    reply({"problem": None, "file": source_file(name)})
     for line in sys.stdin:
         request = json.loads(line)
         _end_after(time_limit)

@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
 SIZE_INCHES = (12.0, 4.8)
 DPI = 150
+ENDINGS = (".png", ".pdf", ".svg")
 
 
 def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     """Write a picture (png, pdf or svg, by the ending): one panel a metric, one point a question.
 
     Points above the diagonal rose. The crosshair is the mean. Raises RLCircuitsError without matplotlib, or
-    for an ending it cannot write.
+    for another ending.
     """
     path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise RLCircuitsError(f"{path}: a plot's file must end in one of {', '.join(ENDINGS)}")
     figure = _figure(comparison)
-    if path.suffix.removeprefix(".") not in figure.canvas.get_supported_filetypes():
-        raise RLCircuitsError(f"{path}: a plot's file must end in one of .png, .pdf, .svg")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
     return path

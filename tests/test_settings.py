@@ -1,0 +1,31 @@
+"""Settings made in Python: what does not fit is refused where they are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlcircuits.errors import RLCircuitsError
+from rlcircuits.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": 3}, "k is 3"),
+        ({"alpha": 2.0}, "alpha is 2.0"),
+        ({"granularity": "atom"}, "granularity is 'atom'"),
+        ({"engine": "steam"}, "engine is 'steam'"),
+        ({"score_on": "both"}, "score_on is 'both'"),
+        ({"noise_draws": -1}, "noise_draws is -1"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"question_count": 0}, "question_count is 0"),
+        ({"seed": -1}, "seed is -1"),
+        ({"batch_tokens": 0}, "batch_tokens is 0"),
+        ({"dtype": "foo"}, "dtype is 'foo'"),
+    ],
+)
+def test_settings_are_checked_before_any_model_is_loaded(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RLCircuitsError, match=message):
+        Settings(**options)
