@@ -5,7 +5,7 @@
 #   OUT=DIR bash benchmarks/run_gpu.sh     results in DIR
 #
 # Nothing is installed: it needs Python 3.11 or later with torch, triton, transformers, pytest, pytest-benchmark,
-# hypothesis, scipy, rich, lazy_loader and tabulate. PYTHON names the interpreter. Exits with 0 if all passed and nothing
+# hypothesis, rich, lazy_loader and tabulate. PYTHON names the interpreter. Exits with 0 if all passed and nothing
 # was left out for lack of time. Compare with earlier results by benchmarks/regression.py.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +18,7 @@ limit=530 # seconds for everything
 status=0
 
 gpu=$("$python" -c 'import importlib.util as u, sys
-missing = [m for m in ("torch", "triton", "transformers", "pytest", "pytest_benchmark", "hypothesis", "scipy", "rich",
+missing = [m for m in ("torch", "triton", "transformers", "pytest", "pytest_benchmark", "hypothesis", "rich",
                        "lazy_loader", "tabulate") if not u.find_spec(m)]
 if missing: sys.exit(f"{sys.executable} lacks {missing}: nothing was run; PYTHON names another interpreter")
 import torch

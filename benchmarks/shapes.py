@@ -68,7 +68,7 @@ class Shape:
         return float(weights + attention + unembedding + 2 * edges * tokens * self.width)
 
 
-# evidence.md's benchmark, for a CPU.
+# The model of docs/performance.md's CPU tables.
 SMALL = Shape("small", "llama", layers=8, width=512, inner=1376, heads=8, kv_heads=8, vocabulary=8000)
 LARGE = [
     Shape("llama-2-7b", "llama", layers=32, width=4096, inner=11008, heads=32, kv_heads=32, vocabulary=32000),

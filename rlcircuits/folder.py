@@ -61,7 +61,10 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def check_folder(folder: Path) -> None:
-    """Find what is missing or damaged in a checkpoint folder, before anything large is read."""
+    """Find what is missing or damaged in a checkpoint folder, before anything large is read.
+
+    Raises RLCircuitsError where config.json or a weights file is missing, or an index or a weights file is damaged.
+    """
     if not (folder / "config.json").is_file():
         raise RLCircuitsError(f"{folder} has no config.json; a checkpoint folder in Hugging Face format is needed")
     index = folder / "model.safetensors.index.json"

@@ -19,6 +19,7 @@ Every function raises :class:`RLCircuitsError` where a score is NaN or infinite,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,7 +50,7 @@ TOP_FRACTION = 0.01
 """The share of edges that :func:`top_share` calls the top."""
 
 BLOCK_NUMBERS = 2**21
-"""Scores taken at a time, in float64: 16 MiB."""
+"""Scores taken at a time, in float64, a histogram's bins with them: 16 MiB."""
 
 LAYER_BANDS = ("early", "middle", "late")
 """Thirds of the depth, by the reader's layer; the reader of the final residual counts as late."""
@@ -72,21 +73,23 @@ def information_complexity(
     number or one a sequence [S], at least the largest |w|; the others take none. The histograms give nats
     in [0, log bins], ``mass`` a number in [0, 1]. A sequence whose scores are all zero has complexity 0.
 
-    Raises RLCircuitsError for an unknown estimator, fewer than two bins, or a range that does not fit.
+    Raises RLCircuitsError for an unknown estimator, bins that are no whole number of at least 2, or a range that does
+    not fit.
     """
     if estimator not in ESTIMATORS:
         raise RLCircuitsError(f"estimator is {estimator!r}; it must be one of {', '.join(ESTIMATORS)}")
-    if bins < 2:
-        raise RLCircuitsError(f"bins is {bins}; a histogram's entropy needs at least 2")
+    if not isinstance(bins, Integral) or bins < 2:
+        raise RLCircuitsError(f"bins is {bins!r}; a histogram's entropy needs a whole number of at least 2")
     if estimator != "histogram-shared":
         if value_range is not None:
             raise RLCircuitsError(f"value_range is for the histogram-shared estimator, not for {estimator}")
-        return _each(
-            scores,
-            _mass_entropy if estimator == "mass" else lambda w: _histogram(w, bins, np.abs(w).max(axis=1)),
-        )
+        if estimator == "mass":
+            return _each(scores, _mass_entropy)
+        return _each(scores, lambda w: _histogram(w, bins, np.abs(w).max(axis=1)), beside=bins)
     highs = _shared_highs(value_range, len(scores.values))
-    return _concatenated(_histogram(w, bins, highs[first : first + len(w)], first) for first, w in edge_blocks(scores))
+    return _concatenated(
+        _histogram(w, bins, highs[first : first + len(w)], first) for first, w in edge_blocks(scores, beside=bins)
+    )
 
 
 def distribution_kurtosis(scores: EdgeScores) -> Float64Array:
@@ -116,7 +119,7 @@ def effective_edges(scores: EdgeScores) -> Float64Array:
 def top_share(scores: EdgeScores, fraction: float = TOP_FRACTION) -> Float64Array:
     """Share of Σ|w| that the top `fraction` of edges (at least one edge) carries: float64 [S] in [0, 1].
 
-    NaN where all scores are zero.
+    NaN where all scores are zero. Raises RLCircuitsError for a fraction outside (0, 1].
     """
     if not 0 < fraction <= 1:
         raise RLCircuitsError(f"fraction is {fraction}; it must lie in (0, 1]")
@@ -158,17 +161,18 @@ def intensity_by_layer_band(scores: EdgeScores) -> dict[str, Float64Array]:
     return {band: groups[band] for band in LAYER_BANDS if band in groups}
 
 
-def edge_blocks(scores: EdgeScores) -> Iterator[tuple[int, Float64Array]]:
+def edge_blocks(scores: EdgeScores, beside: int = 0) -> Iterator[tuple[int, Float64Array]]:
     """Yield the scores of the edges that exist, some sequences at a time: the first one's place, float64 [n, E].
 
     In blocks of :data:`BLOCK_NUMBERS`, since a large model's head graph in float64 has no room for all of them.
+    beside: numbers that a sequence takes besides its edges', which count too.
     Raises RLCircuitsError where there is no edge, or where a score is not finite.
     """
     mask = np.asarray(scores.graph.mask, dtype=bool)
     edges = int(mask.sum())
     if not edges:
         raise RLCircuitsError("the graph has no edges; a metric needs at least one")
-    rows = max(BLOCK_NUMBERS // edges, 1)
+    rows = max(BLOCK_NUMBERS // (edges + beside), 1)
     for first in range(0, len(scores.values), rows):
         w = np.asarray(scores.values[first : first + rows])[:, mask].astype(np.float64)
         bad = np.count_nonzero(~np.isfinite(w), axis=1)
@@ -181,8 +185,8 @@ def edge_blocks(scores: EdgeScores) -> Iterator[tuple[int, Float64Array]]:
         yield first, w
 
 
-def _each(scores: EdgeScores, metric: Callable[[Float64Array], Float64Array]) -> Float64Array:
-    return _concatenated(metric(w) for _, w in edge_blocks(scores))
+def _each(scores: EdgeScores, metric: Callable[[Float64Array], Float64Array], beside: int = 0) -> Float64Array:
+    return _concatenated(metric(w) for _, w in edge_blocks(scores, beside))
 
 
 def _concatenated(blocks: Iterable[Float64Array]) -> Float64Array:
@@ -246,12 +250,14 @@ def _histogram(w: Float64Array, bins: int, highs: Float64Array, first: int = 0) 
 def _shared_highs(value_range: tuple[float, float | Float64Array] | None, sequences: int) -> Float64Array:
     if value_range is None:
         raise RLCircuitsError("the histogram-shared estimator needs value_range=(0, hi), the range to share")
-    low, high = value_range
-    highs = np.asarray(high, dtype=np.float64)
-    if low != 0 or highs.shape not in ((), (sequences,)) or not np.isfinite(highs).all() or (highs < 0).any():
-        raise RLCircuitsError(
-            f"value_range must be (0, hi) with hi one finite number ≥ 0, or one for each of the {sequences} sequences"
-        )
+    wanted = f"(0, hi) with hi one finite number ≥ 0, or one for each of the {sequences} sequences"
+    try:
+        low, highs = (np.asarray(end, dtype=np.float64) for end in value_range)
+    except (TypeError, ValueError):
+        raise RLCircuitsError(f"value_range is {value_range!r}; it must be {wanted}") from None
+    starts_at_0 = low.shape == () and low == 0
+    if not starts_at_0 or highs.shape not in ((), (sequences,)) or not np.isfinite(highs).all() or (highs < 0).any():
+        raise RLCircuitsError(f"value_range must be {wanted}")
     return np.broadcast_to(highs, (sequences,))
 
 
