@@ -210,6 +210,12 @@ def test_the_heads_kernel_is_its_definition(shape: Any, width: int, dtype: torch
     assert heads_error(triton_heads.felt_by_heads, shape, width, dtype, seed) <= TOLERANCE[dtype]
 
 
+@needs_kernel
+@pytest.mark.parametrize("size", [96, 128, 256])
+def test_heads_of_the_usual_sizes(size: int) -> None:
+    assert heads_error(triton_heads.felt_by_heads, (1, 130, 2, size), 192, torch.bfloat16) <= TOLERANCE[torch.bfloat16]
+
+
 def heads_error(make: Any, shape: Any, width: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> float:
     """‖found − definition‖ over the norm of what the direction is taken off, which may leave little."""
     generator = torch.Generator().manual_seed(seed)

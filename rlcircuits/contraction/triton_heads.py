@@ -36,9 +36,11 @@ def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, square: T
     # Triton's interpreter has no bfloat16 product.
     widen = INTERPRETED and features.dtype == torch.bfloat16
     step, padded = 64 if features.itemsize == 2 else 32, max(16, triton.next_power_of_2(size))
-    blocks, rows = triton.cdiv(width, _FEATURES), triton.cdiv(tokens, _TOKENS)
+    blocks = triton.cdiv(width, _FEATURES)
+    # Of large heads all features are summed at once: half as many tokens keep the sums in registers.
+    fewer = 2 if padded > 128 else 1
     with current(features.device):
-        _lengths[(heads, rows)](
+        _lengths[(heads, triton.cdiv(tokens, _TOKENS // fewer))](
             features,
             weight,
             direction,
@@ -50,14 +52,14 @@ def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, square: T
             PADDED=padded,
             PRECISION=precision,
             WIDEN=widen,
-            TOKENS=_TOKENS,
-            STEP=step,
+            TOKENS=_TOKENS // fewer,
+            STEP=step // fewer,
             num_warps=8,
         )
         if square is not None:
             rounded = direction.float().square().mean(-1)
             lengths *= (square / rounded.clamp_min(torch.finfo(torch.float32).tiny)).view(tokens, 1)
-        _felt_by_heads[(heads * blocks, rows)](
+        _felt_by_heads[(heads * blocks, triton.cdiv(tokens, _TOKENS))](
             features,
             weight,
             direction,
