@@ -1,8 +1,8 @@
-"""What heads' readers felt as one Triton kernel: a product for each head, and the norm's direction taken off it.
+"""What heads' readers felt: a product for each head, and the norm's direction taken off it.
 
 A reader's gradient is as large as the stream, and each layer has three for each head: the largest tensors there are.
-The kernel writes each of them once. In plain tensor operations they would be written, read for how long they are
-along the direction, read again and written again without it.
+One Triton kernel finds how long they are along the direction before they are there, another writes each of them once.
+In plain tensor operations they would be written, read for that length, read again and written again without it.
 """
 
 from __future__ import annotations
