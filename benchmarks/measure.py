@@ -50,7 +50,7 @@ def compare(
 
     That median is what a bound is held against: a machine that is slow for a while is so for both of a round. The
     ratio of the two fastest rounds goes into the benchmark's ``extra_info`` beside it, with tokens/s and the device:
-    on the CPU the floor runs up to a third slower once the allocator's heap is used, which flatters the median, but
+    on the CPU the floor runs slower once the allocator's heap is used, which flatters the median, but
     the two fastest may lie on either side of such a change. tokens: what one run reads. peer_share: how much of that
     the peer does; its time is scaled up to the whole. Both run once first, untimed: allocators, thread pools and
     kernels are then warm.

@@ -36,8 +36,8 @@ class Factors:
     weight: Tensor | None
     centred: bool
     unit: Tensor
-    square: Tensor | None = None
-    """The mean square of ``unit`` at each position, [...], where it was rounded since."""
+    share: Tensor | None = None
+    """The mean square that ``unit`` had over that which rounding left it, [...]; None where it was not rounded."""
 
     def through(self, rows: Tensor) -> Tensor:
         """The part that is the same at all positions, of ``rows`` [..., width]; in the scale's dtype."""
@@ -96,8 +96,12 @@ class Norm:
         def factored(dtype: torch.dtype = work) -> Factors:
             centred, scale = self._centre_and_scale(x.to(work))
             unit = centred * scale
-            square = None if dtype == work else torch.linalg.vecdot(unit, unit) / x.shape[-1]
-            return Factors(scale, weight, layer, unit.to(dtype), square)
+            rounded = unit.to(dtype)
+            share = None
+            if dtype != work:
+                left = rounded.to(work).square().mean(-1).clamp_min(torch.finfo(work).tiny)
+                share = unit.square().mean(-1) / left
+            return Factors(scale, weight, layer, rounded, share)
 
         if runs_kernels(x):
             from rlcircuits.contraction.triton_norm import norm_vjp

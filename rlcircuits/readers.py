@@ -206,8 +206,8 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
         if runs_kernels(features):
             from rlcircuits.contraction.triton_heads import felt_by_heads
 
-            square = None if factors.square is None else window.of(factors.square[..., None])[..., 0]
-            return Felt(indices, felt_by_heads(features, weight, direction.to(features.dtype), square))
+            share = None if factors.share is None else window.of(factors.share[..., None])[..., 0]
+            return Felt(indices, felt_by_heads(features, weight, direction.to(features.dtype), share))
         return Felt(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
 
     return Readers(indices, felt, scaled.nbytes, scaled.device)

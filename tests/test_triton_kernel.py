@@ -241,9 +241,9 @@ def test_what_is_along_the_direction_goes_though_one_feature_dominates_it() -> N
     features, weight = torch.randn(1, 40, 2, 16, generator=generator), torch.randn(2, 16, 64, generator=generator)
     weight[..., 0] *= 5
     direction = torch.cat([torch.tensor([7.7654]), torch.full((63,), 0.2417)]).expand(1, 40, 64)
-    square = direction.square().mean(-1).to(DEVICE)
+    share = (direction.square().mean(-1) / direction.bfloat16().float().square().mean(-1)).to(DEVICE)
     given = [tensor.bfloat16().to(DEVICE) for tensor in (features, weight, direction)]
-    found = triton_heads.felt_by_heads(given[0], given[1], given[2], square).cpu().double()
+    found = triton_heads.felt_by_heads(given[0], given[1], given[2], share).cpu().double()
     grads = torch.einsum("bthd,hdm->hbtm", given[0].cpu().double(), given[1].cpu().double())
     wanted = Felt(range(2), grads, direction.double()).whole()
     left = torch.linalg.vecdot(found - wanted, direction.double())

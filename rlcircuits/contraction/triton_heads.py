@@ -13,18 +13,18 @@ import triton.language as tl
 from torch import Tensor
 
 from rlcircuits.contraction.devices import current
-from rlcircuits.contraction.triton_kernel import INTERPRETED
+from rlcircuits.contraction.triton_kernel import product_options
 
 _TOKENS, _FEATURES = 128, 128
 
 
-def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, square: Tensor | None = None) -> Tensor:
+def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, share: Tensor | None = None) -> Tensor:
     """What readers felt: g − (mean g·d) d at each position with g = features · weight of a head.
 
     features: [batch, pos, heads, head_dim], a head's gradient at its own features. weight: [heads, head_dim, width].
     direction: d, [batch, pos, width]. All of one dtype, float32, bfloat16 or float16; products add up in float32.
-    square: float32 [batch, pos], d's mean square before it was rounded: where one feature is far larger than the
-    others, its rounding alone would leave a part of g along d that writers as large find.
+    share: float32 [batch, pos], d's mean square before it was rounded over that after: where one feature is far larger
+    than the others, its rounding alone would leave a part of g along d that writers as large find.
     Returns [heads, batch, pos, width] of that dtype.
     """
     batch, pos, heads, size = features.shape
@@ -32,9 +32,7 @@ def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, square: T
     features, direction, weight = (tensor.contiguous() for tensor in (features, direction, weight))
     lengths = features.new_empty(tokens, heads, dtype=torch.float32)
     result = features.new_empty(heads, batch, pos, width)
-    precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-    # Triton's interpreter has no bfloat16 product.
-    widen = INTERPRETED and features.dtype == torch.bfloat16
+    products = product_options(features.dtype)
     step, padded = 64 if features.itemsize == 2 else 32, max(16, triton.next_power_of_2(size))
     blocks = triton.cdiv(width, _FEATURES)
     # Of large heads all features are summed at once: half as many tokens keep the sums in registers.
@@ -50,15 +48,13 @@ def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, square: T
             width,
             SIZE=size,
             PADDED=padded,
-            PRECISION=precision,
-            WIDEN=widen,
+            **products,
             TOKENS=_TOKENS // fewer,
             STEP=step // fewer,
             num_warps=8,
         )
-        if square is not None:
-            rounded = direction.float().square().mean(-1)
-            lengths *= (square / rounded.clamp_min(torch.finfo(torch.float32).tiny)).view(tokens, 1)
+        if share is not None:
+            lengths *= share.reshape(tokens, 1)
         _felt_by_heads[(heads * blocks, triton.cdiv(tokens, _TOKENS))](
             features,
             weight,
@@ -69,8 +65,7 @@ def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, square: T
             heads,
             width,
             SIZE=size,
-            PRECISION=precision,
-            WIDEN=widen,
+            **products,
             TOKENS=_TOKENS,
             FEATURES=_FEATURES,
             STEP=min(step, padded),

@@ -145,9 +145,7 @@ class Triton:
                 RIGHT_UNIT=right.unit,
                 LEFT_FLAT=left.flat,
                 RIGHT_FLAT=right.flat,
-                PRECISION="ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
-                # Triton's interpreter has no bfloat16 product.
-                WIDEN=INTERPRETED and grads[0].dtype == torch.bfloat16,
+                **product_options(grads[0].dtype),
                 WRITERS=tiles.writers,
                 READERS=tiles.readers,
                 WIDTH=tiles.width,
@@ -238,6 +236,15 @@ def _partial_scores(  # type: ignore[no-untyped-def]
 
 # With TRITON_INTERPRET=1 Triton runs kernels in Python, on any device.
 INTERPRETED = isinstance(_partial_scores, InterpretedFunction)
+
+
+def product_options(dtype: torch.dtype) -> dict[str, str | bool]:
+    """How the kernels multiply: float32 as such unless torch was told otherwise."""
+    return {
+        "PRECISION": "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
+        # Triton's interpreter has no bfloat16 product.
+        "WIDEN": INTERPRETED and dtype == torch.bfloat16,
+    }
 
 
 @dataclass(frozen=True)
