@@ -88,10 +88,13 @@ def recorded(
     of a block than its input, and run it again when the backward comes to it.
     """
     recording = Recording()
+    streams = recording.streams
 
+    # The nodes of the graph hold this function. If it held the recording, whose logits hold the graph, nothing would
+    # ever free either: the garbage collector does not see references that go through autograd.
     def see(name: str, stream: Tensor) -> None:
         if keep_streams:
-            recording.streams[name] = stream
+            streams[name] = stream
 
     def enter(hidden: Tensor) -> Tensor:
         recording.entry = hidden.detach().requires_grad_(deliver is not None)

@@ -67,9 +67,13 @@ def test_the_contraction_at_a_large_models_size(backend: str, direction: int) ->
     assert error(case.run(BACKENDS[backend]), case) < (2e-2 if direction else 1e-5)
 
 
-def test_a_batchs_memory_is_given_back() -> None:
-    model = build("llama", seed=3).to("cuda")
-    attribute(model, fixed_sequences())
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("granularity", ["sublayer", "head", "kv-head"])
+def test_a_calls_memory_is_given_back(granularity: str, recompute: bool) -> None:
+    model = build("llama-gqa", seed=3).to("cuda")
+    attribute(model, fixed_sequences(), granularity)
     before = torch.cuda.memory_allocated()
-    attribute(model, fixed_sequences(), "head")
+    for side in ("right", "left"):
+        attribute(model, fixed_sequences(), granularity, padding_side=side, recompute=recompute)
+    attribute(model, fixed_sequences(), granularity, corrupted=fixed_sequences(), recompute=recompute)
     assert torch.cuda.memory_allocated() == before
