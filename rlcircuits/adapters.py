@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
-import json
+import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from torch import Tensor, nn
 
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.folder import ADAPTER_CONFIG, check_weights_file, first_line, local_folder
+from rlcircuits.complaints import problem
+from rlcircuits.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
+from rlcircuits.json_files import read_json_object
+from rlcircuits.weight_files import check_weights_file, tensor_headers, weight_files
 
-WEIGHTS = "adapter_model.safetensors"
+
+class _LoRAConfig(BaseModel):
+    """The fields of an adapter's config that peft takes as they are and fails on, or with, somewhere below."""
+
+    model_config = ConfigDict(strict=True)
+
+    base_model_name_or_path: str = Field(min_length=1)
+    revision: str | None = None
+    r: int = Field(ge=1)
+    lora_alpha: float = Field(allow_inf_nan=False)
+    target_modules: str | list[str] | None = None
+    exclude_modules: str | list[str] | None = None
+    modules_to_save: list[str] | None = None
+    layers_to_transform: int | list[int] | None = None
+    layers_pattern: str | list[str] | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
+    layer_replication: list[Any] | None = None
+    use_dora: bool = False
+    use_rslora: bool = False
+    fan_in_fan_out: bool = False
+
+    @field_validator("target_modules", "exclude_modules")
+    @classmethod
+    def _pattern(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"{shortened(value)} is no regular expression: {error}") from None
+        return value
+
+
+_PROBE_TOKENS = 64
+
+# How far the merged model's logits may be from the unmerged one's, relative to their norm: by rounding alone.
+_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 @dataclass(frozen=True)
@@ -24,42 +66,57 @@ class Base:
     name: str
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds an adapter and not a whole checkpoint."""
-    return (folder / ADAPTER_CONFIG).is_file()
-
-
 def find_base(adapter: Path) -> Base:
     """Find the base an adapter names in ``base_model_name_or_path``.
 
     A path is taken from the working directory first, then from the adapter's own folder. Raises RLCircuitsError
-    for a config that cannot be read, another method than LoRA, missing weights, or a base that is not found.
+    for a config that cannot be read, another method than LoRA, missing weights, a folder that holds a whole checkpoint
+    as well, or a base that is not found or is an adapter itself.
     """
     file = adapter / ADAPTER_CONFIG
+    fields = read_json_object(file)
+    if fields.get("peft_type") != "LORA":
+        kind = shortened(fields.get("peft_type"))
+        raise RLCircuitsError(f"{file}: field 'peft_type' is {kind}; only LORA adapters can be merged")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        kind, name, revision = (config.get(key) for key in ("peft_type", "base_model_name_or_path", "revision"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, AttributeError) as error:
-        raise RLCircuitsError(f"{file} cannot be read as an adapter's config: {error}") from error
-    if kind != "LORA":
-        raise RLCircuitsError(f"{file}: field 'peft_type' is {kind!r}; only LORA adapters can be merged")
-    if not isinstance(name, str) or not name:
-        raise RLCircuitsError(f"{file}: field 'base_model_name_or_path' is {name!r}; it must name the base")
-    if not (adapter / WEIGHTS).is_file():
-        raise RLCircuitsError(f"{adapter} has no {WEIGHTS}; other weight formats are not loaded")
-    check_weights_file(adapter / WEIGHTS)
-    beside = adapter / name
-    path = str(beside) if beside.is_dir() and not Path(name).is_dir() else name
+        config = _LoRAConfig.model_validate(fields)
+    except ValidationError as error:
+        raise RLCircuitsError(f"{file}{problem(error)}") from None
+    name = config.base_model_name_or_path
+    if config.layer_replication:
+        raise RLCircuitsError(
+            f"{file}: field 'layer_replication' repeats layers of the base; an adapter can be merged only into the "
+            f"layers that there are: save the merged model as a checkpoint of its own"
+        )
+    if not (adapter / ADAPTER_WEIGHTS).is_file():
+        raise RLCircuitsError(f"{adapter} has no {ADAPTER_WEIGHTS}; other weight formats are not loaded")
+    check_weights_file(adapter / ADAPTER_WEIGHTS)
+    if _holds_whole_weights(adapter):
+        raise RLCircuitsError(
+            f"{adapter} holds an adapter and a whole checkpoint ({CONFIG} and weights); keep the one that is meant in "
+            f"a folder of its own"
+        )
     try:
-        return Base(local_folder(path, revision), name)
-    except RLCircuitsError as error:
-        raise RLCircuitsError(f"{file}: the adapter's base was not found: {error}") from error
+        beside = adapter / name
+        path = str(beside) if beside.is_dir() and not Path(name).is_dir() else name
+        base = Base(local_folder(path, config.revision), name)
+    except (RLCircuitsError, OSError, ValueError) as error:  # a name can be too long, or hold a null character
+        raise RLCircuitsError(f"{file}: the adapter's base was not found: {one_line(error)}") from error
+    if is_adapter(base.folder):
+        raise RLCircuitsError(
+            f"{file}: the adapter's base {name} is an adapter itself; merge that one and save it as a checkpoint first"
+        )
+    return base
 
 
 def merge(model: Any, adapter: Path) -> Any:
-    """The base ``model`` with the adapter's update added to its weights, in memory.
+    """Return the base ``model`` with the adapter's update added to its weights, in memory.
 
-    Raises RLCircuitsError where peft is not installed or the adapter does not fit the model.
+    A weight that several modules share (tied embeddings) and that the adapter changes in one of them is its own
+    afterwards in each.
+
+    Raises RLCircuitsError where peft is not installed, the adapter does not fit the model, or what is merged does not
+    compute what the model with the adapter beside it computes.
     """
     try:
         from peft import PeftModel
@@ -67,10 +124,82 @@ def merge(model: Any, adapter: Path) -> Any:
         raise RLCircuitsError(
             f"{adapter} is a LoRA adapter, and merging it needs peft, which is not installed: pip install peft"
         ) from error
+    _check_resized(model, adapter)
     try:
         with warnings.catch_warnings():
-            # An adapter that covers only some of the modules it names was trained on another model.
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload(safe_merge=True)
-    except (OSError, ValueError, RuntimeError, KeyError, UserWarning, safetensors.SafetensorError) as error:
-        raise RLCircuitsError(f"{adapter} does not fit its base: {first_line(error)}") from error
+            # Of weights that are missing, and of adapters on tied ones. Both are dealt with here.
+            warnings.simplefilter("ignore")
+            tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
+            # The same once more, for the names of the weights that met nothing.
+            loaded = tuned.load_adapter(str(adapter), tuned.active_adapter)
+    # peft checks few of its config's fields: a wrong kind is met somewhere below.
+    except Exception as error:
+        raise RLCircuitsError(f"{adapter} does not fit its base: {one_line(error)}") from error
+    for what, names in (
+        ("lacks weights", loaded.missing_keys),
+        ("has weights that go nowhere", loaded.unexpected_keys),
+    ):
+        if names:
+            raise RLCircuitsError(
+                f"{adapter} does not fit its base: it {what}, the first is {min(names)}; {ADAPTER_CONFIG} must say "
+                f"what the adapter was trained with, and the base be the one it was trained on"
+            )
+    wanted = _logits(tuned, model.config)
+    _untie(tuned)
+    try:
+        merged = tuned.merge_and_unload(safe_merge=True)
+    except Exception as error:
+        raise RLCircuitsError(f"{adapter} cannot be merged into its base: {one_line(error)}") from error
+    found = _logits(merged, model.config)
+    difference = float((found - wanted).norm() / wanted.norm())
+    if not difference <= _TOLERANCE.get(next(merged.parameters()).dtype, 5e-2):
+        raise RLCircuitsError(
+            f"{adapter} cannot be merged into its base: the merged model computes other logits than the model with "
+            f"the adapter beside it (relative difference {difference:.2g}); save the model as a whole checkpoint"
+        )
+    return merged
+
+
+def _check_resized(model: nn.Module, adapter: Path) -> None:
+    """Raise RLCircuitsError for a whole weight in the adapter's file that is of another shape in the base."""
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
+    for key, tensor in tensor_headers(adapter / ADAPTER_WEIGHTS):
+        name = key.removeprefix("base_model.model.")
+        if shapes.get(name, tensor.shape) != tensor.shape:
+            raise RLCircuitsError(
+                f"{tensor.file}: weight {name} has the shape {list(tensor.shape)}, in the base it has "
+                f"{list(shapes[name])} (a vocabulary that was resized?); save the merged model as a whole checkpoint"
+            )
+
+
+def _untie(tuned: nn.Module) -> None:
+    """Give every module that the adapter changes a weight of its own, where it shares one with another module."""
+    shared = Counter(
+        id(weight) for module in tuned.modules() for weight in module._parameters.values() if weight is not None
+    )
+    for module in tuned.modules():
+        if not hasattr(module, "base_layer"):  # no layer of an adapter's
+            continue
+        layer: Any = module.get_base_layer()  # type: ignore[operator]
+        if shared[id(getattr(layer, "weight", None))] > 1:
+            layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=False)
+            tuned.config.tie_word_embeddings = False  # type: ignore[union-attr]
+
+
+@torch.no_grad()
+def _logits(model: Any, config: Any) -> Tensor:
+    """Logits of a few fixed tokens, [1, tokens, vocabulary] in float32."""
+    text = config.get_text_config()
+    length = min(_PROBE_TOKENS, getattr(text, "max_position_embeddings", None) or _PROBE_TOKENS)
+    tokens = torch.randint(text.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
+    device = model.get_input_embeddings().weight.device
+    return model(input_ids=tokens.to(device), use_cache=False).logits.float()  # type: ignore[no-any-return]
+
+
+def _holds_whole_weights(folder: Path) -> bool:
+    if not (folder / CONFIG).is_file():
+        return False
+    try:
+        return bool(weight_files(folder))
+    except RLCircuitsError:
+        return False

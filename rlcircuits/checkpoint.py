@@ -8,21 +8,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.utils import logging
 
-from rlcircuits.adapters import find_base, is_adapter, merge
+from rlcircuits.adapters import find_base, merge
 from rlcircuits.architecture import Parts, find_parts
 from rlcircuits.bridge import is_bridge, unbridge
 from rlcircuits.capture import differentiable, forward_logits, frozen, recorded, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.folder import check_folder, first_line, has_tokenizer, load_tokenizer, local_folder
+from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.graph import EdgeGraph, build_graph
 from rlcircuits.hooks import Hooks
+from rlcircuits.model_loading import load_model
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.windows import WHOLE
 
@@ -95,36 +93,47 @@ class Checkpoint:
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
         device_map: str | None = None,
+        trust_remote_code: bool = False,
         name: str | None = None,
     ) -> Checkpoint:
         """Load a checkpoint from a folder or a hub id, or an adapter merged into its base; safetensors only.
 
-        device: by default ``cuda`` where there is one, else ``cpu``. dtype: by default the one the
-        weights are stored in. revision: of a hub id. device_map: instead of a device, how to split the
-        model over several (needs accelerate). name: what to call it, by default the source.
+        Args:
+            source: a folder or a hub id.
+            device: by default ``cuda`` where there is one, else ``cpu``.
+            dtype: by default the one the weights are stored in.
+            revision: of a hub id.
+            device_map: instead of a device, how to split the model over several (needs accelerate).
+            trust_remote_code: run the Python code that the repository brings along. Without it none is run, and
+                nothing is asked.
+            name: what to call it, by default the source.
 
-        Raises RLCircuitsError for a missing or damaged file, weights that the architecture needs and the
-        files lack, NaN or Inf in a weight, weights without a device to themselves, or a model that is
-        not mapped.
+        Raises:
+            RLCircuitsError: a missing or damaged file, a value in a config that does not fit, weights that the
+                architecture needs and the files lack or that the files hold and the architecture has no place for,
+                quantised weights, NaN or Inf in a weight, weights without a device to themselves, a repository that
+                needs its own code, or a model that is not mapped.
         """
         if device is not None and device_map is not None:
             raise RLCircuitsError(f"device {str(device)!r} and device_map {device_map!r} were both asked for")
-        folder = local_folder(str(source), revision)
+        folder = local_folder(str(source), revision, code=trust_remote_code)
         adapter = folder if is_adapter(folder) else None
         whole = find_base(folder).folder if adapter else folder
         check_folder(whole)
         place = None if device_map else _usable_device(device)
-        model = _load_model(whole, torch_dtype(dtype), device_map)
+        model = load_model(whole, torch_dtype(dtype), device_map, trust_remote_code=trust_remote_code)
         if adapter:
             model = merge(model, adapter)
         _check_resident(model, str(source))
         bad = first_bad_weight(model)
         if bad is not None:
             raise RLCircuitsError(f"{source}: weight {bad} holds NaN or Inf; the checkpoint is damaged")
-        checkpoint = cls((model if place is None else model.to(place)).eval(), name=name or str(source))
+        model = (model if place is None else model.to(place)).eval()
+        _check_runs(model, str(source))
+        checkpoint = cls(model, name=name or str(source))
         try:
             own = adapter if adapter and has_tokenizer(adapter) else whole
-            checkpoint._tokenizer = load_tokenizer(own, checkpoint.name)
+            checkpoint._tokenizer = load_tokenizer(own, checkpoint.name, trust_remote_code=trust_remote_code)
         except RLCircuitsError as error:
             # Attribution needs no tokenizer: the property that gives it out says why there is none.
             checkpoint._no_tokenizer = str(error)
@@ -230,31 +239,6 @@ def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, oth
         )
 
 
-def _load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None) -> Any:
-    # A bar for a few files that load in a moment says nothing, and would stand in the middle of ours.
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        config = AutoConfig.from_pretrained(str(folder))
-        options: dict[str, Any] = {"dtype": dtype, "device_map": device_map}
-        if getattr(config, "attn_logit_softcapping", None):
-            # Fused attention knows no soft-cap and would leave it out without a word.
-            options["attn_implementation"] = "eager"
-        model, report = AutoModelForCausalLM.from_pretrained(
-            str(folder), use_safetensors=True, output_loading_info=True, **options
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, safetensors.SafetensorError) as error:
-        raise RLCircuitsError(f"{folder} cannot be loaded: {first_line(error)}") from error
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-    for problem in ("missing_keys", "mismatched_keys"):
-        if report[problem]:
-            key = sorted(str(k) for k in report[problem])[0]
-            raise RLCircuitsError(f"{folder} has {problem.replace('_keys', '')} weights, the first is {key}")
-    return model
-
-
 def _check_resident(model: nn.Module, name: str) -> None:
     """Raise RLCircuitsError for a model that accelerate split so that some weights are only fetched when they run."""
     for weight, parameter in model.named_parameters():
@@ -265,6 +249,17 @@ def _check_resident(model: nn.Module, name: str) -> None:
             )
 
 
+@torch.no_grad()
+def _check_runs(model: Any, name: str) -> None:
+    """Raise RLCircuitsError for a model whose own forward fails, as by a value of the wrong kind in its config."""
+    try:
+        _ = model(input_ids=model.get_input_embeddings().weight.new_zeros(1, 1, dtype=torch.int64)).logits
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise RLCircuitsError(f"{name}: the model loads and does not run: {one_line(error)}") from error
+
+
 def _usable_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -272,5 +267,5 @@ def _usable_device(device: str | torch.device | None) -> torch.device:
         place = torch.device(device)
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise RLCircuitsError(f"device is {str(device)!r}, which cannot be used here: {first_line(error)}") from error
+        raise RLCircuitsError(f"device is {str(device)!r}, which cannot be used here: {one_line(error)}") from error
     return place

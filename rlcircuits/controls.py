@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -148,5 +148,5 @@ def _generator(draw: int, name: str) -> torch.Generator:
 
 def _on_cpu(source: Source) -> Source:
     if isinstance(source, CheckpointSource):
-        return CheckpointSource(str(source.folder), dtype=source.dtype, device="cpu")
+        return replace(source, path=str(source.folder), revision=None, device="cpu", device_map=None)
     return source

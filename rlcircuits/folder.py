@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import safetensors
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.json_files import read_json_object
+from rlcircuits.weight_files import stored_tensors, weight_files
 
+CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
-_TOKENIZER = ("tokenizer*", "vocab*", "merges*", "added_tokens.json", "special_tokens_map.json", "*.model")
-_TEMPLATES = ("chat_template*", "additional_chat_templates/*")
-_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_TOKENIZER = (
+    "tokenizer*", "vocab*", "merges*", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken",
+    "tekken.json",
+)  # fmt: skip
+_TEMPLATES = ("chat_template*", "additional_chat_templates/*", "processor_config.json")
 # generation_config.json names the tokens that end an answer.
-_IDENTITY = ("config.json", "generation_config.json", ADAPTER_CONFIG, *_TOKENIZER, *_TEMPLATES, *_WEIGHTS)
+_IDENTITY = (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG, *_TOKENIZER, *_TEMPLATES)
+_CODE = "**/*.py"
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # The same weights once more, in the formats of the models' makers.
 _DOUBLES = ("consolidated*", "original/*", "metal/*")
 
-# What was read once need not be read again: by (path, size, time of change), for the life of the process.
-_digests: dict[tuple[str, int, int], str] = {}
+# What was read once need not be read again, for the life of the process.
+_digests: dict[tuple[str, ...], str] = {}
 
 
-def local_folder(path: str, revision: str | None = None) -> Path:
+def local_folder(path: str, revision: str | None = None, *, code: bool = False) -> Path:
     """The folder of a checkpoint: ``path`` itself, or the cached snapshot of a hub id (downloaded if need be).
+
+    code: download the repository's Python files too.
 
     Raises RLCircuitsError for a path that is no folder, a revision of a folder, or a hub id that cannot be had.
     """
@@ -39,78 +48,133 @@ def local_folder(path: str, revision: str | None = None) -> Path:
         return folder
     if folder.is_absolute() or path.startswith((".", "~")):
         raise RLCircuitsError(f"{path} is no folder; a checkpoint folder or a hub id is needed")
+    patterns = [*_IDENTITY, *_WEIGHTS, *(["*.py"] if code else [])]
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                path, revision=revision, allow_patterns=list(_IDENTITY), ignore_patterns=list(_DOUBLES)
+                path, revision=revision, allow_patterns=patterns, ignore_patterns=list(_DOUBLES)
             )
         )
     # huggingface_hub raises its own errors, and lets those of its HTTP client through.
     except Exception as error:
         raise RLCircuitsError(
-            f"{path} is no folder here, and cannot be loaded from the hub: {first_line(error)}"
+            f"{path} is no folder here, and cannot be loaded from the hub: {one_line(error)}"
         ) from error
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """The sha256 of every file that makes the checkpoint what it is, by its name in the folder.
+def contents(folder: Path, *, code: bool = False) -> dict[str, str]:
+    """Return the sha256 of every file that makes a checkpoint (or adapter) what it is, by its name in the folder.
 
-    These are config, tokenizer, templates and weights; reports and training states beside them do not count.
+    These are config, tokenizer, chat templates, and exactly those weights that are loaded; reports, training states
+    and weights that nothing loads do not count. code: neither does Python code, unless it is run.
+
+    Raises RLCircuitsError where the files of the weights cannot be told (see ``weight_files``).
     """
-    return {file.relative_to(folder).as_posix(): _digest(file) for file in _files(folder, _IDENTITY)}
+    weights = (folder / ADAPTER_WEIGHTS,) if is_adapter(folder) else weight_files(folder)
+    files = {*_files(folder, (*_IDENTITY, *([_CODE] if code else []))), *(file for file in weights if file.is_file())}
+    return {file.relative_to(folder).as_posix(): _digest(file) for file in sorted(files)}
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds an adapter and not a whole checkpoint."""
+    return (folder / ADAPTER_CONFIG).is_file()
 
 
 def check_folder(folder: Path) -> None:
-    """Find what is missing or damaged in a checkpoint folder, before anything large is read.
+    """Find what is missing, damaged or not supported in a checkpoint folder, before anything large is read.
 
-    Raises RLCircuitsError where config.json or a weights file is missing, or an index or a weights file is damaged.
+    Raises RLCircuitsError, naming the file and the field or weight, where config.json or a weights file is missing, a
+    config, an index or a weights file is damaged, the weights are quantised, or what ends an answer cannot be read.
     """
-    if not (folder / "config.json").is_file():
-        raise RLCircuitsError(f"{folder} has no config.json; a checkpoint folder in Hugging Face format is needed")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError) as error:
-            raise RLCircuitsError(f"{index} is no index of safetensors shards: {error}") from error
-        files = [folder / name for name in names]
-    else:
-        files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise RLCircuitsError(f"{folder} has no *.safetensors file; other weight formats are not loaded")
-    for file in files:
-        if not file.is_file():
-            raise RLCircuitsError(f"{file} is missing; {index.name} lists it")
-        check_weights_file(file)
+    if not (folder / CONFIG).is_file():
+        raise RLCircuitsError(f"{folder} has no {CONFIG}; a checkpoint folder in Hugging Face format is needed")
+    config = read_json_object(folder / CONFIG)
+    for table in (config, *(value for value in config.values() if isinstance(value, dict))):
+        if (quantised := table.get("quantization_config")) is not None:
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+            raise RLCircuitsError(
+                f"{folder / CONFIG}: field 'quantization_config' says that the weights are quantised ({method!r}); "
+                f"attribution needs them whole: save the model dequantised"
+            )
+    if (other := config.get("transformers_weights")) is not None:
+        raise RLCircuitsError(
+            f"{folder / CONFIG}: field 'transformers_weights' names {other!r} as the weights; only the usual names "
+            f"are loaded: rename the file to model.safetensors and remove the field"
+        )
+    if (folder / GENERATION_CONFIG).is_file():
+        _check_end_tokens(folder / GENERATION_CONFIG, read_json_object(folder / GENERATION_CONFIG))
+    stored_tensors(folder)
 
 
-def check_weights_file(file: Path) -> None:
-    """Raise RLCircuitsError for a safetensors file that is damaged or cut short."""
+def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """Return the transformers config of a folder.
+
+    Raises RLCircuitsError naming config.json where it cannot be read, has a value that does not fit, or needs the
+    repository's own code and that is not trusted.
+    """
+    file = folder / CONFIG
+    fields = read_json_object(file)
+    _check_code(file, fields)
     try:
-        # Opening reads the header and compares its offsets with the file's size.
-        with safetensors.safe_open(str(file), framework="pt"):
-            pass
-    except (OSError, safetensors.SafetensorError) as error:
-        raise RLCircuitsError(f"{file} is damaged or cut short: {error}") from error
+        return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except Exception as error:  # whatever a value of the wrong kind makes the config's library raise
+        if fields.get("auto_map") and not trust_remote_code:
+            raise RLCircuitsError(
+                f"{file}: model_type {fields.get('model_type')!r} needs the repository's own Python code, which is not "
+                f"run unless you say that you trust it: trust_remote_code (--trust-remote-code)"
+            ) from error
+        raise config_error(file, error) from error
+
+
+def config_error(file: Path, error: Exception) -> RLCircuitsError:
+    """Return our error for what a library raises over a config, with the field that holds what it complains of."""
+    text = str(error)
+    blamed = [name for name, value in _strings(read_json_object(file)) if repr(value) in text and name not in text]
+    field = f"field {blamed[0]!r}: " if len(blamed) == 1 else ""
+    return RLCircuitsError(f"{file} makes no model that can be used: {field}{one_line(error)}")
 
 
 def has_tokenizer(folder: Path) -> bool:
     """Whether there are a tokenizer's files in the folder."""
-    return any(_files(folder, ("tokenizer*", "vocab*", "*.model")))
+    return any(_files(folder, ("tokenizer*", "vocab*", "*.model", "tekken.json")))
 
 
-def load_tokenizer(folder: Path, name: str, **options: Any) -> Any:
+def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a folder. Raises RLCircuitsError, calling the checkpoint ``name``, if none loads."""
     try:
-        return AutoTokenizer.from_pretrained(str(folder), **options)
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a damaged file makes the tokenizer's library raise
-        reason = first_line(error) if has_tokenizer(folder) else "there is no tokenizer.json in it"
+        reason = one_line(error) if has_tokenizer(folder) else "there is no tokenizer.json in it"
         raise RLCircuitsError(f"{name} has no tokenizer that loads: {reason}") from error
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _check_code(file: Path, fields: dict[str, Any]) -> None:
+    """Refuse code of another repository than the folder's: what it is at that moment, no fingerprint could tell."""
+    found = fields.get("auto_map")
+    for code in found.values() if isinstance(found, dict) else ():
+        if "--" in str(code):
+            raise RLCircuitsError(
+                f"{file}: field 'auto_map' names code of another repository, {shortened(code)}; copy the code into the "
+                f"folder and name it there, so that it stays what it is"
+            )
+
+
+def _strings(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Give every text in a config with the name of its field."""
+    for name, value in fields.items():
+        if isinstance(value, str):
+            yield f"{path}{name}", value
+        elif isinstance(value, dict):
+            yield from _strings(value, f"{path}{name}.")
+
+
+def _check_end_tokens(file: Path, fields: dict[str, Any]) -> None:
+    found = fields.get("eos_token_id")
+    for token in found if isinstance(found, list) else [] if found is None else [found]:
+        if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+            raise RLCircuitsError(
+                f"{file}: field 'eos_token_id' is {shortened(found)}; a token id, a list of token ids or null is wanted"
+            )
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
@@ -121,7 +185,7 @@ def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
 
 def _digest(file: Path) -> str:
     state = file.stat()
-    key = (str(file.resolve()), state.st_size, state.st_mtime_ns)
+    key = tuple(map(str, (file.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)))
     if key not in _digests:
         with file.open("rb") as opened:
             _digests[key] = hashlib.file_digest(opened, "sha256").hexdigest()

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
-import safetensors
 from tabulate import tabulate
 from transformers import AutoConfig, AutoTokenizer
 
-from rlcircuits.adapters import find_base, is_adapter
+from rlcircuits.adapters import find_base
 from rlcircuits.answer_file import Header, parse_header
 from rlcircuits.checkpoint import torch_dtype
 from rlcircuits.controls import NoisedSource
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.folder import first_line
+from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.folder import check_folder, is_adapter, load_config
 from rlcircuits.pace import tokens_per_second
 from rlcircuits.pairs import STORE, Pair, PairsFile
 from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.report.json import load_comparison
+from rlcircuits.weight_files import stored_tensors
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings
@@ -250,9 +250,11 @@ def _tokenizer(source: CheckpointSource) -> Any:
         return source.tokenizer()
     try:
         # By itself: the source would fetch the weights along with it.
-        return AutoTokenizer.from_pretrained(source.path, revision=source.revision)
+        return AutoTokenizer.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
     except Exception as error:  # of the hub's client, or whatever a damaged file makes the tokenizer's library raise
-        raise RLCircuitsError(f"{source.name} has no tokenizer that loads: {first_line(error)}") from error
+        raise RLCircuitsError(f"{source.name} has no tokenizer that loads: {one_line(error)}") from error
 
 
 def _model(source: CheckpointSource, cache_tokens: int) -> ModelPlan:
@@ -271,25 +273,27 @@ def _model(source: CheckpointSource, cache_tokens: int) -> ModelPlan:
 def _sizes(source: CheckpointSource) -> tuple[Mapping[str, int], Any]:
     """Number of parameters by dtype, and the config. Raises RLCircuitsError where they cannot be had."""
     folder = Path(source.path)
+    if folder.is_dir():
+        folder = find_base(folder).folder if is_adapter(folder) else folder
+        check_folder(folder)
+        config = load_config(folder, trust_remote_code=source.trust_remote_code)
+        return _count_parameters(folder), config.get_text_config()
     try:
-        if folder.is_dir():
-            folder = find_base(folder).folder if is_adapter(folder) else folder
-            return _count_parameters(folder), AutoConfig.from_pretrained(str(folder)).get_text_config()
-        config = AutoConfig.from_pretrained(source.path, revision=source.revision).get_text_config()
+        config = AutoConfig.from_pretrained(
+            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
         found = huggingface_hub.get_safetensors_metadata(source.path, revision=source.revision)
-        return {str(dtype): count for dtype, count in found.parameter_count.items()}, config
     except Exception as error:  # of the hub's client, which lets those of its HTTP library through
-        what = "cannot be read" if folder.is_dir() else "is no folder here, and the hub does not say what it holds"
-        raise RLCircuitsError(f"{what}: {first_line(error)}") from error
+        raise RLCircuitsError(
+            f"is no folder here, and the hub does not say what it holds: {one_line(error)}"
+        ) from error
+    return {str(dtype): count for dtype, count in found.parameter_count.items()}, config.get_text_config()
 
 
 def _count_parameters(folder: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        with safetensors.safe_open(str(file), framework="pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 (not a dict)
-                piece = opened.get_slice(name)
-                counts[piece.get_dtype()] = counts.get(piece.get_dtype(), 0) + math.prod(piece.get_shape())
+    for tensor in stored_tensors(folder).values():
+        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + math.prod(tensor.shape)
     return counts
 
 

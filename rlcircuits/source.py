@@ -14,12 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from transformers import AutoConfig
-
-from rlcircuits.adapters import find_base, is_adapter
+from rlcircuits.adapters import find_base
 from rlcircuits.checkpoint import Checkpoint, torch_dtype
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.folder import contents, first_line, has_tokenizer, load_tokenizer, local_folder
+from rlcircuits.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 
 __all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]
 
@@ -59,6 +57,8 @@ class CheckpointSource:
     """None for ``cuda`` where there is one, else ``cpu``."""
     device_map: str | None = None
     """Instead of a device: how to split the model over devices (``auto``, ``balanced``, …; needs accelerate)."""
+    trust_remote_code: bool = False
+    """Run the Python code that the repository brings along."""
 
     @property
     def name(self) -> str:
@@ -68,19 +68,20 @@ class CheckpointSource:
     @cached_property
     def folder(self) -> Path:
         """Where the files are: a hub id's snapshot is looked up once, so that a moving branch stays put."""
-        return local_folder(self.path, self.revision)
+        return local_folder(self.path, self.revision, code=self.trust_remote_code)
 
     def fingerprint(self) -> str:
-        """Hex sha256 of the files' contents (an adapter's base's too) and the dtype they are loaded as.
+        """Hex sha256 of the contents of the files that are loaded (an adapter's base's too), and of the dtype.
 
         The place (device, device map) does not count. Files are read whole, once a process while unchanged.
-        Raises RLCircuitsError if the checkpoint is not found.
+        Raises RLCircuitsError if the checkpoint is not found, or which files are its weights cannot be told.
         """
-        parts: dict[str, Any] = {"dtype": str(torch_dtype(self.dtype)), "files": contents(self.folder)}
+        code = self.trust_remote_code
+        parts: dict[str, Any] = {"dtype": str(torch_dtype(self.dtype)), "files": contents(self.folder, code=code)}
         if is_adapter(self.folder):
-            parts["base"] = contents(find_base(self.folder).folder)
-        if not any(name.endswith(".safetensors") for name in parts["files"]):
-            raise RLCircuitsError(f"{self.name} has no *.safetensors file; other weight formats are not loaded")
+            parts["base"] = contents(find_base(self.folder).folder, code=code)
+        if code:
+            parts["trust_remote_code"] = True
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def tokenizer(self) -> Any:
@@ -88,7 +89,7 @@ class CheckpointSource:
         folder = self.folder
         if is_adapter(folder) and not has_tokenizer(folder):
             folder = find_base(folder).folder
-        return load_tokenizer(folder, self.name)
+        return load_tokenizer(folder, self.name, trust_remote_code=self.trust_remote_code)
 
     def architecture(self) -> dict[str, Any]:
         """What the config (an adapter's base's) says of the architecture, without loading the weights.
@@ -97,10 +98,7 @@ class CheckpointSource:
         that call them otherwise too. Raises RLCircuitsError for a config that is missing or cannot be read.
         """
         folder = find_base(self.folder).folder if is_adapter(self.folder) else self.folder
-        try:
-            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False).get_text_config()
-        except Exception as error:  # whatever a damaged file makes the config's library raise
-            raise RLCircuitsError(f"{self.name} has no config that can be read: {first_line(error)}") from error
+        config = load_config(folder, trust_remote_code=self.trust_remote_code).get_text_config()
         found = {name: getattr(config, name, None) for name in _ARCHITECTURE}
         if found["num_key_value_heads"] is None:
             found["num_key_value_heads"] = found["num_attention_heads"]
@@ -109,7 +107,12 @@ class CheckpointSource:
     def load(self) -> Checkpoint:
         """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.checkpoint.Checkpoint.load` refuses."""
         return Checkpoint.load(
-            self.folder, device=self.device, dtype=self.dtype, device_map=self.device_map, name=self.name
+            self.folder,
+            device=self.device,
+            dtype=self.dtype,
+            device_map=self.device_map,
+            trust_remote_code=self.trust_remote_code,
+            name=self.name,
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from tiny_models import build
 
 from rlcircuits import Checkpoint, attribute
 from rlcircuits.errors import RLCircuitsError
-from rlcircuits.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
+from rlcircuits.source import CheckpointSource, Source, check_same_vocabulary
 
 
 @pytest.fixture
@@ -164,60 +162,6 @@ def test_a_hub_id_that_is_not_there(cache: Path) -> None:
         CheckpointSource("team/other").fingerprint()
 
 
-# LoRA adapters
-
-LORA = {"r": 3, "lora_alpha": 5, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False}
-
-
-def save_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
-    """An adapter with random weights, both of its factors away from zero."""
-    peft = pytest.importorskip("peft")
-    torch.manual_seed(seed)
-    model = Checkpoint.load(base, device="cpu").model
-    peft.get_peft_model(model, peft.LoraConfig(**LORA)).save_pretrained(folder)
-    (folder / "README.md").unlink()
-    return folder
-
-
-@pytest.fixture
-def adapter(folder: Path, tmp_path: Path) -> Path:
-    return save_adapter(tmp_path / "adapter", folder)
-
-
-def change_config(adapter: Path, **fields: object) -> None:
-    file = adapter / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
-
-
-def test_an_adapter_is_its_base_with_the_update_added(folder: Path, adapter: Path) -> None:
-    merged = dict(source(adapter).load().model.named_parameters())
-    factors = load_file(adapter / "adapter_model.safetensors")
-    changed = 0
-    for name, weight in source(folder).load().model.named_parameters():
-        prefix = f"base_model.model.{name.removesuffix('.weight')}"
-        if f"{prefix}.lora_A.weight" in factors:
-            update = factors[f"{prefix}.lora_B.weight"] @ factors[f"{prefix}.lora_A.weight"]
-            weight = weight + LORA["lora_alpha"] / LORA["r"] * update  # type: ignore[operator]
-            changed += 1
-        torch.testing.assert_close(merged[name], weight)
-    assert changed == 4  # two projections in each of two blocks
-    assert torch.equal(dict(Checkpoint.load(adapter, device="cpu").model.named_parameters())[name], merged[name])
-
-
-def test_an_adapter_is_known_by_itself_and_its_base(folder: Path, adapter: Path, tmp_path: Path) -> None:
-    first = source(adapter).fingerprint()
-    assert first != source(save_adapter(tmp_path / "other", folder, seed=1)).fingerprint()
-    touch_weight(folder)
-    assert source(adapter).fingerprint() != first
-
-
-def test_an_adapters_tokenizer_is_its_own_or_its_bases(folder: Path, adapter: Path) -> None:
-    assert source(adapter).tokenizer().get_vocab() == source(folder).tokenizer().get_vocab()
-    tiny_tokenizer((*TOKENS[:-1], "<mine>")).save_pretrained(adapter)
-    assert "<mine>" in source(adapter).tokenizer().get_vocab()
-    assert "<mine>" in source(adapter).load().tokenizer.get_vocab()
-
-
 @pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "gpt-neox", "qwen3", "gemma2"])
 def test_the_architecture_is_the_one_that_loads(name: str, tmp_path: Path) -> None:
     """Whatever the family calls it in its config."""
@@ -225,59 +169,6 @@ def test_the_architecture_is_the_one_that_loads(name: str, tmp_path: Path) -> No
     parts = found.load().parts
     assert tuple(found.architecture().values())[1:4] == (len(parts.blocks), parts.n_heads, parts.n_kv_heads)
     assert all(found.architecture().values())
-
-
-def test_an_adapter_has_its_bases_architecture(folder: Path, adapter: Path, tmp_path: Path) -> None:
-    assert source(adapter).architecture() == source(folder).architecture()
-    check_same_architecture(source(folder), source(adapter))
-    message = "model_type is 'llama' in the first and 'gpt2' in the second; a pair needs"
-    with pytest.raises(RLCircuitsError, match=message):
-        check_same_architecture(source(adapter), source(save_checkpoint(tmp_path / "other", "gpt2")))
-
-
-def test_a_base_beside_its_adapter(folder: Path, adapter: Path) -> None:
-    change_config(adapter, base_model_name_or_path=f"../{folder.name}")
-    assert torch.isfinite(attribute(source(adapter).load(), fixed_sequences()).values).all()
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        (
-            {"base_model_name_or_path": "nobody/nothing"},
-            "the adapter's base was not found: nobody/nothing is no folder",
-        ),
-        ({"base_model_name_or_path": None}, "field 'base_model_name_or_path' is None; it must name the base"),
-        ({"peft_type": "IA3"}, "field 'peft_type' is 'IA3'; only LORA adapters can be merged"),
-        ({"target_modules": ["no_such_proj"]}, "does not fit its base: "),
-        ({"target_modules": ["q_proj", "down_proj", "up_proj"]}, "does not fit its base: Found missing adapter keys"),
-        ({"r": 2}, "does not fit its base: "),
-    ],
-)
-def test_an_adapter_that_cannot_be_merged(adapter: Path, fields: dict[str, object], message: str) -> None:
-    change_config(adapter, **fields)
-    with pytest.raises(RLCircuitsError, match=message):
-        source(adapter).load()
-
-
-def test_damaged_adapters(adapter: Path) -> None:
-    weights = adapter / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-8])
-    with pytest.raises(RLCircuitsError, match=r"adapter_model\.safetensors is damaged or cut short"):
-        source(adapter).load()
-    weights.unlink()
-    with pytest.raises(RLCircuitsError, match=r"has no adapter_model\.safetensors"):
-        source(adapter).load()
-    (adapter / "adapter_config.json").write_text("{")
-    with pytest.raises(RLCircuitsError, match=r"adapter_config\.json cannot be read as an adapter's config"):
-        source(adapter).load()
-
-
-def test_an_adapter_without_peft(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(RLCircuitsError, match="merging it needs peft, which is not installed: pip install peft"):
-        source(adapter).load()
-    assert source(adapter).fingerprint()
 
 
 # One vocabulary for a pair

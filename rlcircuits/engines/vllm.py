@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, GenerationConfig
+from transformers import GenerationConfig
 
-from rlcircuits.adapters import is_adapter
 from rlcircuits.engines import Completion, end_ids, until_end
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
 from rlcircuits.source import CheckpointSource
 
 if TYPE_CHECKING:
@@ -33,14 +33,18 @@ class VLLMEngine:
         except ImportError as error:
             raise RLCircuitsError("engine 'vllm' needs vllm, which is not installed: pip install vllm") from error
         folder = str(model.folder)
-        text = AutoConfig.from_pretrained(folder).get_text_config()
+        check_folder(model.folder)
+        trusted = model.trust_remote_code
+        text = load_config(model.folder, trust_remote_code=trusted).get_text_config()
         self.context: int | None = getattr(text, "max_position_embeddings", None)
         self.vocabulary = int(text.vocab_size)
-        own = GenerationConfig.from_pretrained(folder) if (model.folder / "generation_config.json").is_file() else None
+        own = GenerationConfig.from_pretrained(folder) if (model.folder / GENERATION_CONFIG).is_file() else None
         self._ends = end_ids(own or text, model.tokenizer())
         self._params = vllm.SamplingParams
         # Without "vllm", the checkpoint's own generation settings would fill what is left open.
-        self._llm: Any = vllm.LLM(folder, dtype=model.dtype or "auto", generation_config="vllm")
+        self._llm: Any = vllm.LLM(
+            folder, dtype=model.dtype or "auto", generation_config="vllm", trust_remote_code=trusted
+        )
 
     def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
         """Continue each prompt; see :class:`~rlcircuits.engines.Engine`."""

@@ -1,0 +1,124 @@
+"""A causal language model from a folder's files: all of its weights, and no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging
+
+from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.folder import CONFIG, config_error, load_config
+from rlcircuits.weight_files import first_left_over, stored_tensors
+
+__all__ = ["load_model"]
+
+# The number of a layer in a weight's name, in any family.
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
+
+
+def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *, trust_remote_code: bool) -> Any:
+    """Return the model of a folder that ``check_folder`` found in order.
+
+    Raises RLCircuitsError, naming the file and the field or weight, where the config makes another model than the
+    weights are of: weights that it needs are missing or of another shape, or weights are left over.
+    """
+    config = load_config(folder, trust_remote_code=trust_remote_code)
+    _check_shapes(folder, config, trust_remote_code)
+    options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "trust_remote_code": trust_remote_code}
+    if getattr(config, "attn_logit_softcapping", None):
+        # Fused attention knows no soft-cap and would leave it out without a word.
+        options["attn_implementation"] = "eager"
+    try:
+        with _quiet():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(folder), use_safetensors=True, output_loading_info=True, **options
+            )
+    # What a value of the wrong kind in a config, or a dtype or device_map that does not go with it, makes of it.
+    except Exception as error:
+        if "ignore_mismatched_sizes" in str(error):  # which weights, transformers says in its log only
+            raise RLCircuitsError(
+                f"{folder / CONFIG}: the model that it describes has weights of other shapes than the files hold; "
+                f"correct the fields that give sizes (of experts, for example)"
+            ) from error
+        raise RLCircuitsError(f"{folder} cannot be loaded: {one_line(error)}") from error
+    left_over = first_left_over(report["unexpected_keys"])
+    if report["missing_keys"]:
+        others = f"; among the weights that it has no place for is {left_over}" if left_over else ""
+        raise RLCircuitsError(f"{folder} has missing weights, the first is {min(report['missing_keys'])}{others}")
+    if left_over:
+        raise RLCircuitsError(
+            f"{folder} holds weights that the model of its {CONFIG} has no place for, the first is {left_over}; "
+            f"without them another model would be measured: correct {CONFIG}, or remove weights that are none of its"
+        )
+    _check_tied(folder, model)
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from showing a bar for a few files, and a report of the weights that is an error here."""
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
+    """Raise RLCircuitsError, naming the field or the weight, where a config makes another model than was saved.
+
+    The model is built without memory for its weights. Only weights that have one name in the files and the model are
+    compared; what remains to be compared transformers does when it loads them.
+    """
+    file, stored = folder / CONFIG, stored_tensors(folder)
+    layers = 1 + max((int(found[1]) for name in stored if (found := _LAYER.search(name))), default=-1)
+    text = config.get_text_config()
+    context = getattr(text, "max_position_embeddings", None)
+    if context is not None and context < 1:
+        raise RLCircuitsError(f"{file}: field 'max_position_embeddings' is {context}; at least 1 is wanted")
+    wanted = getattr(text, "num_hidden_layers", None)
+    # Before a billion layers are built.
+    if isinstance(wanted, int) and 0 < layers < wanted:
+        raise RLCircuitsError(f"{file}: field 'num_hidden_layers' is {wanted}; the weights are of {layers} layers")
+    try:
+        with torch.device("meta"), _quiet():
+            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+        shapes = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
+    except Exception as error:
+        raise config_error(file, error) from error
+    for name, shape in shapes.items():
+        if name in stored and stored[name].shape != shape:
+            raise RLCircuitsError(
+                f"{stored[name].file}: weight {name} has the shape {list(stored[name].shape)}; by {file} it must have "
+                f"{list(shape)}"
+            )
+
+
+def _check_tied(folder: Path, model: Any) -> None:
+    """Raise RLCircuitsError where a config ties the embeddings and the files hold an unembedding that is another."""
+    if not model.config.get_text_config().tie_word_embeddings:
+        return
+    head = model.get_output_embeddings()
+    name = next((f"{name}.weight" for name, module in model.named_modules() if module is head), "")
+    stored = stored_tensors(folder).get(name)
+    if stored is None:
+        return
+    with safetensors.safe_open(str(stored.file), framework="pt") as file:
+        found = file.get_tensor(name)
+    embedding = model.get_input_embeddings().weight
+    if not torch.equal(found.to(embedding.device, embedding.dtype), embedding):
+        raise RLCircuitsError(
+            f"{stored.file}: weight {name} is another than the embedding, and {folder / CONFIG} says that they are one "
+            f"(tie_word_embeddings); set it to false there, or remove the weight"
+        )

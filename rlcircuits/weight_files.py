@@ -1,0 +1,169 @@
+"""Which files of a folder hold a checkpoint's weights, as transformers loads them, and what their headers say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import safetensors
+
+from rlcircuits.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.json_files import read_json_object
+
+__all__ = [
+    "StoredTensor",
+    "check_weights_file",
+    "first_left_over",
+    "stored_tensors",
+    "tensor_headers",
+    "weight_files",
+]
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+# A checkpoint that several processes wrote at once. Where one is there transformers loads it before any other.
+_DISTRIBUTED = "shard-*-model-*.safetensors"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+# What older versions of transformers stored beside the weights, and every version makes anew from the config.
+_REMADE = re.compile(r"(?:^|\.)(?:inv_freq|position_ids|(?:attn|attention)\.(?:masked_bias|bias))$")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a file, by its header: its dtype as safetensors calls it (``F32``, ``BF16``, …), and its shape."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files that transformers loads the weights of ``folder`` from, the index among them if there is one.
+
+    They are ``model.safetensors``, or else those that ``model.safetensors.index.json`` names, in whichever folder
+    below this one.
+
+    Raises RLCircuitsError for a folder without either, a folder with both, an index that cannot be read, a shard
+    that is missing, or one whose name leads out of the folder.
+    """
+    single, index = folder / SINGLE, folder / INDEX
+    if distributed := sorted(folder.glob(_DISTRIBUTED)):
+        raise RLCircuitsError(f"{distributed[0]} is part of a distributed checkpoint; save it consolidated: {SINGLE}")
+    if not index.is_file():
+        if not single.is_file():
+            raise RLCircuitsError(f"{folder} has no *.safetensors file that is loaded: {_what_is_there(folder)}")
+        return (single,)
+    shards = sorted(set(_weight_map(folder).values()))
+    if shards == [SINGLE]:
+        return (single,)
+    if single.is_file():
+        raise RLCircuitsError(
+            f"{folder} has both {SINGLE} and {INDEX}, which names other files ({shards[0]}, …); transformers would "
+            f"load the first and leave out the others: remove the one that is not meant"
+        )
+    return (*(folder / name for name in shards), index)
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Return every tensor of a folder's weights, by name, from the files' headers alone.
+
+    Raises RLCircuitsError as :func:`weight_files` does, and for a damaged file, a tensor that is in two files or in
+    another than the index says, and a weight that is no floating-point number (quantised or complex).
+    """
+    found: dict[str, StoredTensor] = {}
+    files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
+    for file in files:
+        for name, tensor in tensor_headers(file):
+            if name in found:
+                raise RLCircuitsError(f"{file}: weight {name} is in {found[name].file} too; one of the files is stale")
+            _check_dtype(name, tensor)
+            found[name] = tensor
+    if len(files) > 1 or files[0].name != SINGLE:
+        _check_index(folder, found)
+    return found
+
+
+def check_weights_file(file: Path) -> None:
+    """Raise RLCircuitsError for a safetensors file that is damaged, cut short or holds quantised or complex weights."""
+    for name, tensor in tensor_headers(file):
+        _check_dtype(name, tensor)
+
+
+def _check_dtype(name: str, tensor: StoredTensor) -> None:
+    if tensor.dtype not in _FLOATS and not _REMADE.search(name):
+        raise RLCircuitsError(
+            f"{tensor.file}: weight {name} is stored as {tensor.dtype}; only weights in one of {', '.join(_FLOATS)} "
+            f"are loaded: save the model unquantised"
+        )
+
+
+def first_left_over(names: Iterable[str]) -> str | None:
+    """Return the first of the tensors that a model left over which is not one that every model makes anew."""
+    return next((name for name in sorted(names) if not _REMADE.search(name)), None)
+
+
+def tensor_headers(file: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """Give the name and header of each tensor in a file. Raises RLCircuitsError where it is damaged or cut short."""
+    try:
+        # Opening reads the header and compares its offsets with the file's size.
+        with safetensors.safe_open(str(file), framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118 (not a dict)
+                piece = opened.get_slice(name)
+                yield name, StoredTensor(file, piece.get_dtype(), tuple(piece.get_shape()))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RLCircuitsError(f"{file} is damaged or cut short: {one_line(error)}") from error
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """Return the file of every tensor by the index, each checked to be a file in the folder."""
+    index = folder / INDEX
+    content = read_json_object(index)
+    found = content.get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise RLCircuitsError(f"{index}: field 'weight_map' is missing or empty; it must name the file of every weight")
+    if not isinstance(content.get("metadata"), dict):
+        raise RLCircuitsError(f"{index}: field 'metadata' must be an object (it may be empty)")
+    for tensor, name in found.items():
+        where = f"{index}: field 'weight_map.{tensor[:80]}'"
+        if not isinstance(name, str) or not name.endswith(".safetensors"):
+            raise RLCircuitsError(f"{where} is {shortened(name)}; the name of a *.safetensors file is wanted")
+        if _leaves(name):
+            raise RLCircuitsError(f"{where} is {shortened(name)}, which leads out of the folder; only files in it load")
+        if not _is_file(folder / name):
+            raise RLCircuitsError(f"{folder}: the file {shortened(name)} is missing; {INDEX} lists it")
+    return found
+
+
+def _check_index(folder: Path, found: dict[str, StoredTensor]) -> None:
+    """Raise RLCircuitsError unless every tensor is in the file that the index says, and in no other."""
+    said = _weight_map(folder)
+    for name in sorted(said.keys() | found.keys()):
+        if name not in found:
+            raise RLCircuitsError(f"{folder / said[name]}: weight {name} is not in it; {INDEX} says that it is")
+        if name not in said or folder / said[name] != found[name].file:
+            raise RLCircuitsError(f"{found[name].file}: weight {name} is in it; {INDEX} does not say so")
+
+
+def _leaves(name: str) -> bool:
+    """Whether a name leads out of the folder that it is relative to, on any system."""
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    return any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the system, or with a null character in it
+        return False
+
+
+def _what_is_there(folder: Path) -> str:
+    others = sorted(
+        file.name for pattern in ("*.safetensors", "*.bin", "*.pt", "*.gguf") for file in folder.glob(pattern)
+    )
+    there = f"there is {others[0]}" if others else "there are no weights"
+    return f"{SINGLE} or {INDEX} is needed, {there}; other weight formats are not loaded"
