@@ -23,6 +23,7 @@ _PROMPTING = ("template", "system", "chat")
 _SETTINGS = (
     "k", "alpha", "balance", "min_questions", "score_on", "noise_draws", "question_count", "split", "engine",
     "batch_size", "granularity", "device", "dtype", "batch_tokens", "recompute",
+    "trust_remote_code",
 )  # fmt: skip
 
 
@@ -71,6 +72,12 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="torch device (the best there is)")
     parser.add_argument("--dtype", help="of the weights: float32, bfloat16, ... (the checkpoint's own)")
     parser.add_argument("--device-map", metavar="MAP", help="how to split a model over devices: auto, ... (one device)")
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        default=None,
+        help="run the Python code that a checkpoint's repository brings along (none is run)",
+    )
 
 
 def single_model(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +92,8 @@ def source_of(options: argparse.Namespace) -> CheckpointSource:
     from rlcircuits.source import CheckpointSource
 
     device = None if options.device_map else options.device
-    return CheckpointSource(options.model, options.revision, options.dtype, device, options.device_map)
+    trusted = bool(options.trust_remote_code)
+    return CheckpointSource(options.model, options.revision, options.dtype, device, options.device_map, trusted)
 
 
 def typed(options: argparse.Namespace) -> dict[str, Any]:

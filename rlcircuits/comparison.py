@@ -142,6 +142,8 @@ class Comparison:
     """The noise draws; none where no control was asked for."""
     by_reader_kind: dict[str, Group]
     by_layer_band: dict[str, Group]
+    trust_remote_code: bool = False
+    """Python code of the checkpoints' own repositories was allowed to run."""
 
     @property
     def k(self) -> int:
@@ -166,10 +168,12 @@ def compare(
     profile: str | None = None,
     engine: str = "transformers",
     controls: Sequence[Control] = (),
+    trust_remote_code: bool = False,
 ) -> Comparison:
     """Compare two checkpoints' scores (row i: row i of `pairing`) and answers.
 
     `profile` says what the pair is held against; by default it is the algorithm's. `engine` generated the answers.
+    `trust_remote_code` is noted in the result: whether the repositories' own code was allowed to run.
 
     Raises RLCircuitsError where the two graphs differ, the scores are not of the pairing's rows, the
     answers share no question, or the algorithm has no profile and none is named.
@@ -210,6 +214,7 @@ def compare(
         controls=drawn,
         by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
         by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
+        trust_remote_code=trust_remote_code,
     )
 
 

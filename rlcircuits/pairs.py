@@ -161,13 +161,16 @@ class Pair(Table):
         """What the pair is held against: the profile named, else the algorithm's."""
         return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
 
-    def sources(self, device: str | None = None, dtype: str | None = None) -> tuple[CheckpointSource, CheckpointSource]:
+    def sources(
+        self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
+    ) -> tuple[CheckpointSource, CheckpointSource]:
         """Before and after, as what can be loaded. `device` and `dtype` where the pair names none of its own."""
         from rlcircuits.source import CheckpointSource
 
         dtype, device = self.dtype or dtype, None if self.device_map else device
-        before = CheckpointSource(self.before, self.revision_before, dtype, device, self.device_map)
-        return before, CheckpointSource(self.after, self.revision_after, dtype, device, self.device_map)
+        how = (dtype, device, self.device_map, trust_remote_code)
+        before = CheckpointSource(self.before, self.revision_before, *how)
+        return before, CheckpointSource(self.after, self.revision_after, *how)
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,8 @@ class _Run:
     def __post_init__(self) -> None:
         if self.pair.prompting is not None:
             self.settings = replace(self.settings, prompting=self.pair.prompting)
-        self.before, self.after = self.pair.sources(self.settings.device, self.settings.dtype)
+        settings = self.settings
+        self.before, self.after = self.pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
         asked = self.pair.questions
         self.questions: QuestionSet = load_questions(
             asked, split=self.settings.split, count=asked.count or self.settings.question_count
@@ -165,7 +166,8 @@ class _Run:
             "prompting": self.settings.prompting.model_dump(),
             "sampling": self.settings.sampling.table(),
         }
-        del settings["device"], settings["recompute"]  # what they change is no score
+        # What they change is no score; trusted code is in the sources' fingerprints.
+        del settings["device"], settings["recompute"], settings["trust_remote_code"]
         recorded = [self.pair.recorded_before, self.pair.recorded_after]
         return key_of(
             {
@@ -206,6 +208,7 @@ class _Run:
             profile=self.pair.expectations.name,
             engine=self.engine(),
             controls=controls,
+            trust_remote_code=settings.trust_remote_code,
         )
 
     def engine(self) -> str:

@@ -115,7 +115,7 @@ def make_plan(file: PairsFile, settings: Settings, output: str | Path | None = N
     for pair in file.pairs:
         asked = pair.questions
         questions = load_questions(asked, split=settings.split, count=asked.count or settings.question_count)
-        sources = pair.sources(settings.device, settings.dtype)
+        sources = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
         prompts = _prompt_lengths(sources[0], pair, settings, questions)
         for source in sources:
             key = (source.name, source.dtype)
@@ -197,7 +197,7 @@ def _pair(
     kept: list[tuple[Header, int]],
     output: str | Path | None,
 ) -> PairPlan:
-    before, after = pair.sources(settings.device, settings.dtype)
+    before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
     answering_models = [] if pair.recorded_before else [before.name]
     answering_models += [] if pair.recorded_after else [after.name]
     answering_models += [NoisedSource(before, after, draw).name for draw in range(settings.noise_draws)]

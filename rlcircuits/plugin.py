@@ -73,6 +73,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "granularity": {"choices": ("sublayer", "head", "kv-head"), "help": "of the graph (sublayer)"},
     "device": {"help": "torch device (the best there is)"},
     "dtype": {"help": "of the weights: float32, bfloat16, ... (the checkpoint's own)"},
+    "trust-remote-code": {
+        "action": "store_true",
+        "default": None,
+        "help": "run the Python code that a checkpoint's repository brings along (none is run)",
+    },
 }
 """The options that a pairs file's ``[settings]`` has too; what is typed goes before what is written."""
 

@@ -62,6 +62,8 @@ class Settings:
     """None: the best there is."""
     dtype: str | None = None
     """None: the checkpoint's own. A pair's own comes first."""
+    trust_remote_code: bool = False
+    """Run the Python code that a checkpoint's repository brings along. Without it none is run, and nothing is asked."""
     batch_tokens: int | None = None
     """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribution.attribute`."""
     recompute: bool = False

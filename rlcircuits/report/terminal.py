@@ -81,6 +81,8 @@ def detail(comparison: Comparison) -> str:
     ]
     if comparison.note:
         lines.append(f"note: {comparison.note}")
+    if comparison.trust_remote_code:
+        lines.append("note: Python code of the checkpoints' own repositories was allowed to run (trust_remote_code)")
     lines += [_control_line(comparison, control) for control in comparison.controls] or [
         "no noise control was measured"
     ]
