@@ -69,7 +69,7 @@ def answer_questions(
             "give a source, such as CheckpointSource(folder)"
         )
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
-    prompts = [prompting.prompt_ids(tokenizer, question.text) for question in questions.questions]
+    prompts = prompting.prompts(tokenizer, [question.text for question in questions.questions])
     header = Header(
         format=FORMAT,
         version=VERSION,

@@ -242,7 +242,7 @@ def _prompt_lengths(source: CheckpointSource, pair: Pair, settings: Settings, qu
     except RLCircuitsError:
         return []
     prompting = pair.prompting or settings.prompting
-    return [len(prompting.prompt_ids(tokenizer, question.text)) for question in questions.questions]
+    return [len(prompt) for prompt in prompting.prompts(tokenizer, [q.text for q in questions.questions])]
 
 
 def _tokenizer(source: CheckpointSource) -> Any:

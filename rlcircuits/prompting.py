@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-import jinja2
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.chat_template import write_chats
+from rlcircuits.errors import RLCircuitsError, one_line, shortened
 
 __all__ = ["Prompting", "PromptingUsed"]
 
@@ -58,31 +59,74 @@ class Prompting(BaseModel):
         return template
 
     def prompt_ids(self, tokenizer: Any, question: str) -> tuple[int, ...]:
-        """The prompt's token ids. Raises RLCircuitsError where the chat template refuses the messages."""
-        text = (self.few_shot or "") + self.template.replace(_PLACE, question)
-        if not self._chats(tokenizer):
-            return tuple(tokenizer(text if self.system is None else f"{self.system}\n\n{text}")["input_ids"])
-        messages = [{"role": "user", "content": text}]
-        if self.system is not None:
-            messages.insert(0, {"role": "system", "content": self.system})
-        template = _DATE.sub(lambda call: repr(_TODAY.strftime(call["format"])), tokenizer.get_chat_template())
-        try:
-            encoded = tokenizer.apply_chat_template(
-                messages, chat_template=template, add_generation_prompt=True, return_dict=True
-            )
-        except (jinja2.TemplateError, ValueError) as error:
-            raise RLCircuitsError(f"the tokenizer's chat template cannot write the prompt: {error}") from error
-        return tuple(encoded["input_ids"])
+        """The prompt's token ids; see :meth:`prompts`."""
+        return self.prompts(tokenizer, [question])[0]
+
+    def prompts(self, tokenizer: Any, questions: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the token ids of each question's prompt.
+
+        Without a chat template a prompt ends in its text: an end token that the tokenizer appends, after which a
+        model would not answer but begin anew, is left out.
+
+        Raises RLCircuitsError where there are several chat templates and no default, the template fails, or the
+        tokenizer cannot encode a prompt.
+        """
+        texts = [(self.few_shot or "") + self.template.replace(_PLACE, question) for question in questions]
+        template = self._chat_template(tokenizer)
+        if template is None:
+            before = "" if self.system is None else f"{self.system}\n\n"
+            return [_encoded(tokenizer, before + text) for text in texts]
+        system = [] if self.system is None else [{"role": "system", "content": self.system}]
+        dated = _DATE.sub(lambda call: repr(_TODAY.strftime(call["format"])), template)
+        chats = [[*system, {"role": "user", "content": text}] for text in texts]
+        return [_tokenized(tokenizer, text, special=False) for text in write_chats(tokenizer, dated, chats)]
 
     def used(self, tokenizer: Any) -> PromptingUsed:
         """These settings with the chat template they meet, to be kept with the answers."""
-        digest = None
-        if self._chats(tokenizer):
-            digest = hashlib.sha256(tokenizer.get_chat_template().encode()).hexdigest()
+        template = self._chat_template(tokenizer)
+        digest = None if template is None else hashlib.sha256(template.encode()).hexdigest()
         return PromptingUsed(**self.model_dump(), chat_template_sha256=digest)
 
-    def _chats(self, tokenizer: Any) -> bool:
-        return self.chat and bool(getattr(tokenizer, "chat_template", None))
+    def _chat_template(self, tokenizer: Any) -> str | None:
+        """The chat template that is used; None for none."""
+        found = getattr(tokenizer, "chat_template", None)
+        if not self.chat or not found:
+            return None
+        instead = "leave it aside with chat = false (--no-chat) and say with template what stands around a question"
+        if isinstance(found, dict) and "default" not in found:
+            raise RLCircuitsError(
+                f"{_name(tokenizer)} has several chat templates ({', '.join(map(str, found))}) and none called "
+                f"'default'; {instead}"
+            )
+        template = found["default"] if isinstance(found, dict) else found
+        if not isinstance(template, str):
+            raise RLCircuitsError(
+                f"{_name(tokenizer)} has a chat template that is no text ({shortened(template)}); {instead}"
+            )
+        return template
+
+
+def _encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Token ids of a text with the special tokens before it, without those that the tokenizer appends."""
+    ids = _tokenized(tokenizer, text, special=True)
+    bare = _tokenized(tokenizer, text, special=False)
+    for start in range(len(ids) - len(bare) + 1):
+        if ids[start : start + len(bare)] == bare:
+            return ids[: start + len(bare)]
+    return ids  # a tokenizer that splits the text otherwise where special tokens stand around it
+
+
+def _tokenized(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
+    try:
+        return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
+    except Exception as error:  # of the tokenizer's library, which has no class of its own for them
+        raise RLCircuitsError(
+            f"{_name(tokenizer)} cannot encode the prompt {shortened(text)}: {one_line(error)}"
+        ) from error
+
+
+def _name(tokenizer: Any) -> str:
+    return f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'the checkpoint'}"
 
 
 class PromptingUsed(Prompting):
