@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -33,6 +34,9 @@ RESAMPLES = 9999
 
 BOOTSTRAP_SEED = 42
 """The interval is the same from run to run."""
+
+EXACT_UP_TO = 500
+"""Differences that are not zero, up to which the signed-rank test is exact."""
 
 _RESAMPLES_AT_A_TIME = 200  # of all metrics together: more fall out of the processor's cache
 
@@ -155,10 +159,38 @@ def shifts(before: Mapping[str, Float64Array], control: Mapping[str, Float64Arra
 
 
 def signed_rank(difference: Float64Array, alternative: Alternative) -> float:
-    """Give p of Wilcoxon's signed-rank test on differences [K], zeros ranked (Pratt); 1 where all are zero."""
-    if not difference.any():
+    """Give p of Wilcoxon's signed-rank test on differences [K], zeros ranked (Pratt); 1 where all are zero.
+
+    It is exact, ties and zeros included, where at most :data:`EXACT_UP_TO` differences are not zero: given the sizes,
+    every choice of signs is equally likely where nothing changed. (scipy's exact test knows neither zeros nor ties, and
+    its normal approximation is far off where most differences are zero.) Above that number it is scipy's approximation.
+    """
+    changed = difference != 0
+    if not changed.any():
         return 1.0
-    return float(stats.wilcoxon(difference, zero_method="pratt", alternative=alternative).pvalue)
+    if np.count_nonzero(changed) > EXACT_UP_TO:
+        return float(stats.wilcoxon(difference, zero_method="pratt", alternative=alternative).pvalue)
+    # Twice the ranks, since ties have halves; the unit then is what all of them are multiples of.
+    doubled = np.rint(2 * stats.rankdata(np.abs(difference))[changed]).astype(np.int64)
+    ranks = doubled // np.gcd.reduce(doubled)
+    rose = int(ranks[difference[changed] > 0].sum())
+    chances = _chances_of_sums(tuple(sorted(ranks.tolist())))
+    less, greater = (min(1.0, float(side.sum())) for side in (chances[: rose + 1], chances[rose:]))
+    return {"less": less, "greater": greater, "two-sided": min(1.0, 2 * min(less, greater))}[alternative]
+
+
+@lru_cache(maxsize=16)
+def _chances_of_sums(ranks: tuple[int, ...]) -> Float64Array:
+    """Chance of each sum from 0 to that of all ranks, where each is taken or left with chance 1/2."""
+    chances = np.zeros(sum(ranks) + 1)
+    chances[0] = 1.0
+    reached = 0
+    for rank in ranks:
+        without = 0.5 * chances[: reached + 1]
+        chances[: reached + 1] = without
+        chances[rank : reached + rank + 1] += without
+        reached += rank
+    return chances
 
 
 def compare_accuracy(before: Answers, after: Answers) -> AccuracyEffect:
@@ -195,21 +227,27 @@ def _shares_right(answers: Answers) -> dict[str, float]:
 def mean_intervals(differences: Mapping[str, Float64Array]) -> dict[str, tuple[float, float]]:
     """Bootstrap interval (BCa) of each one's mean; a point where all its numbers are the same, NaN where it has none.
 
-    Those of one length are resampled together, with the same questions drawn: most of a bootstrap's time
-    goes into drawing, and a metric's interval does not depend on what else is asked for.
+    What is resampled are the numbers' places between the smallest and the largest, which is the same but for rounding:
+    the squares and cubes of the method neither vanish where numbers differ in the last digit, nor overflow. Those of
+    one length are resampled together, with the same questions drawn: most of a bootstrap's time goes into drawing, and
+    a metric's interval does not depend on what else is asked for.
     """
     found: dict[str, tuple[float, float]] = {}
     by_length: dict[int, list[str]] = {}
     for metric, values in differences.items():
         if not values.size:
             found[metric] = (float("nan"), float("nan"))
-        elif np.ptp(values) == 0:
+        elif values.min() == values.max():
             found[metric] = (float(values[0]), float(values[0]))
         else:
             by_length.setdefault(values.size, []).append(metric)
     for together in by_length.values():
+        values = np.stack([differences[metric] for metric in together])
+        _, exponent = np.frexp(np.abs(values).max(axis=-1))
+        scaled = np.ldexp(values, -exponent[:, None])  # at most 1, exactly
+        lowest, spread = scaled.min(axis=-1), np.ptp(scaled, axis=-1)
         result: Any = stats.bootstrap(
-            (np.stack([differences[metric] for metric in together]),),
+            ((scaled - lowest[:, None]) / spread[:, None],),
             np.mean,
             axis=-1,
             confidence_level=CONFIDENCE,
@@ -218,8 +256,8 @@ def mean_intervals(differences: Mapping[str, Float64Array]) -> dict[str, tuple[f
             method="BCa",
             rng=np.random.default_rng(BOOTSTRAP_SEED),
         )
-        ends = zip(result.confidence_interval.low, result.confidence_interval.high, strict=True)
-        found |= {metric: (float(low), float(high)) for metric, (low, high) in zip(together, ends, strict=True)}
+        low, high = (np.ldexp(lowest + spread * end, exponent) for end in result.confidence_interval)
+        found |= {metric: (float(low[i]), float(high[i])) for i, metric in enumerate(together)}
     return found
 
 
