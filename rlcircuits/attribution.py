@@ -74,7 +74,8 @@ class EdgeScores:
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 metadata = json.loads((file.metadata() or {})[_METADATA])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+                # Copies: the library's tensors are the file itself, and would change or vanish with it.
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
             graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
             scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"])
         except (OSError, safetensors.SafetensorError, json.JSONDecodeError, TypeError) as error:

@@ -34,6 +34,7 @@ from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.comparison import Comparison, Control, compare
 from rlcircuits.controls import NoisedSource
 from rlcircuits.durable import key_of
+from rlcircuits.errors import RLCircuitsError
 from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control
 from rlcircuits.pairs import STORE, Pair
@@ -44,6 +45,7 @@ from rlcircuits.scores_store import attribute_stored
 from rlcircuits.sequences import AnswerSequence
 from rlcircuits.settings import Settings
 from rlcircuits.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
+from rlcircuits.weight_files import tensor_headers
 
 __all__ = ["Settings", "run_pair", "run_variants"]
 
@@ -58,10 +60,7 @@ _SIDES: tuple[Side, Side] = ("before", "after")
 
 _ANSWERS, _SCORES = "{}.answers.jsonl", "{}.scores.safetensors"
 
-_FILES = tuple(name.format(side) for name in (_ANSWERS, _SCORES) for side in _SIDES)
-"""What a finished pair's folder holds beside its comparison."""
-
-VERSION = 3
+VERSION = 4
 """Changes whenever the same inputs may give another comparison."""
 
 
@@ -96,7 +95,7 @@ def run_pair(
         return run.measure()
     key = run.key()
     finished = load_finished(folder, key)
-    if finished is not None and all((folder / name).is_file() for name in _FILES):
+    if finished is not None and _are_whole(folder, run.tell):
         run.tell("measured before, and nothing has changed since")
         return finished
     comparison = run.measure()
@@ -125,6 +124,19 @@ def run_variants(
             variant = replace(settings, score_on=score_on)
             found.append(run_pair(named, variant, output=output, store=store, notify=notify, progress=progress))
         return tuple(found)
+
+
+def _are_whole(folder: Path, tell: Notify) -> bool:
+    """Whether a finished pair's answers and scores are all there, none of them cut short or damaged."""
+    try:
+        for side in _SIDES:
+            Answers.load(folder / _ANSWERS.format(side))
+            for _ in tensor_headers(folder / _SCORES.format(side)):
+                pass
+    except RLCircuitsError as error:
+        tell(f"{error}; the pair is measured again, from what is in the store")
+        return False
+    return True
 
 
 @dataclass

@@ -7,6 +7,7 @@ batches are those of the manifest, a resumed run computes each score as an unint
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
 from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.complaints import problem
 from rlcircuits.contraction import choose_backend
 from rlcircuits.durable import kept_path, key_of, only_writer, short_name, write_whole
 from rlcircuits.errors import RLCircuitsError
@@ -102,6 +104,7 @@ def attribute_stored(
     if len(_done(folder)) < len(sequences):
         with only_writer(folder):
             folder.mkdir(exist_ok=True)
+            _remove_damaged(folder)
             checkpoint = model.load()
             manifest = _read_manifest(folder, key)
             if manifest is None:
@@ -138,15 +141,23 @@ def _make_rest(
 
 
 def _done(folder: Path) -> set[int]:
-    """The sequences whose scores are in the folder."""
-    return {index for file in _batch_files(folder) for index in _indices(file)}
+    """The sequences whose scores are in the folder, in whole files."""
+    return {index for file in _batch_files(folder) for index in _indices(file) or []}
+
+
+def _remove_damaged(folder: Path) -> None:
+    """Remove files that cannot be read, such as one that was cut short, so that their batches are made again."""
+    for file in _batch_files(folder):
+        if _indices(file) is None:
+            warnings.warn(f"{file} is damaged; its scores are made again", stacklevel=4)
+            file.unlink()
 
 
 def _assembled(folder: Path, count: int) -> EdgeScores:
     """The scores of all batches in the folder, in the sequences' order."""
     whole: EdgeScores | None = None
     for file in _batch_files(folder):
-        part, indices = EdgeScores.load(file), _indices(file)
+        part, indices = EdgeScores.load(file), _indices(file) or []
         if whole is None:
             values = torch.zeros(count, *part.graph.mask.shape, dtype=torch.float32)
             whole = EdgeScores(values, torch.zeros(count, dtype=torch.float32), part.graph, part.backend)
@@ -162,12 +173,14 @@ def _batch_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("batch-*.safetensors"))
 
 
-def _indices(file: Path) -> list[int]:
+def _indices(file: Path) -> list[int] | None:
+    """Which sequences a file's scores are of; None where it is damaged."""
     try:
+        # Opening compares the header with the file's size.
         with safetensors.safe_open(str(file), framework="pt") as opened:
             return opened.get_tensor("indices").tolist()  # type: ignore[no-any-return]
-    except (OSError, safetensors.SafetensorError) as error:
-        raise RLCircuitsError(f"{file} cannot be read as a batch of edge scores: {error}") from error
+    except (OSError, safetensors.SafetensorError):
+        return None
 
 
 def _read_manifest(folder: Path, key: str) -> _Manifest | None:
@@ -178,9 +191,7 @@ def _read_manifest(folder: Path, key: str) -> _Manifest | None:
     try:
         manifest = _MANIFEST.validate_json(file.read_bytes(), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RLCircuitsError(f"{file}, field {where!r}: {first['msg']}") from error
+        raise RLCircuitsError(f"{file}{problem(error)}; remove the folder, and its scores are made again") from error
     if manifest.key != key:
         raise RLCircuitsError(f"{file}: these scores were made for other settings; move the folder away")
     return manifest

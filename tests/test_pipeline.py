@@ -195,6 +195,16 @@ def test_each_stage_is_kept_and_found_again(
     scores.unlink()
     assert run_pair(pair, SETTINGS, output=output) == comparison
     assert scores.read_bytes() == was
+    # One was cut short: the same.
+    for name in kept[:4]:
+        file = output / "mine" / name
+        was = file.read_bytes()
+        file.write_bytes(was[: len(was) // 2])
+        told.clear()
+        assert run_pair(pair, SETTINGS, output=output, notify=told.append) == comparison
+        assert name in told[0]
+        assert told[0].endswith("the pair is measured again, from what is in the store")
+        assert file.read_bytes() == was
     # It is gone, and the answers and scores are there: again nothing is loaded, and it is the same to the byte.
     (output / "mine" / "comparison.json").unlink()
     assert run_pair(pair, SETTINGS, output=output) == comparison
@@ -357,7 +367,7 @@ def test_other_architectures_are_refused_before_anything_is_loaded(
     with pytest.raises(RLCircuitsError, match=f"have different architectures: {message}"):
         run_pair(pair, SETTINGS)
     (other / "config.json").write_text("{")
-    with pytest.raises(RLCircuitsError, match="other has no config that can be read"):
+    with pytest.raises(RLCircuitsError, match=r"other/config.json holds no JSON object"):
         run_pair(pair, SETTINGS)
     assert loads == []
 

@@ -129,22 +129,26 @@ def test_a_batch_halved_for_lack_of_memory_is_gone_on_with(
     torch.testing.assert_close(found.loss, wanted.loss)
 
 
-def test_damaged_files_are_one_error(source: CheckpointSource, tmp_path: Path) -> None:
-    score(source, tmp_path)
+@pytest.mark.parametrize("size", [0, 7, 100, -4])
+def test_a_file_that_was_cut_short_is_made_again(source: CheckpointSource, tmp_path: Path, size: int) -> None:
+    wanted = score(source, tmp_path)
     first, second, *_ = batches_in(tmp_path)
-    content = first.read_bytes()
-    first.write_bytes(content[:-4])
-    with pytest.raises(RLCircuitsError, match=rf"{first.name} cannot be read as a batch of edge scores: "):
-        score(source, tmp_path)
-    first.write_bytes(content)
-    EdgeScores.load(second).save(second)
-    with pytest.raises(RLCircuitsError, match=rf"{second.name} cannot be read as a batch of edge scores: .*indices"):
-        score(source, tmp_path)
-    second.unlink()
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[0][:size])
+    EdgeScores.load(second).save(second)  # without its places among the sequences
+    with pytest.warns(UserWarning, match="is damaged; its scores are made again") as told:
+        assert same(score(source, tmp_path), wanted)
+    assert [str(one.message).split(" ")[0] for one in told] == [str(first), str(second)]
+    assert (first.read_bytes(), second.read_bytes()) == contents
+
+
+def test_a_damaged_manifest_is_one_error(source: CheckpointSource, tmp_path: Path) -> None:
+    score(source, tmp_path)
+    batches_in(tmp_path)[1].unlink()
     manifest = run_in(tmp_path) / "manifest.json"
     text = manifest.read_text()
     manifest.write_text(text.replace('"backend"', '"background"'))
-    with pytest.raises(RLCircuitsError, match=r"manifest\.json, field 'backend': Field required"):
+    with pytest.raises(RLCircuitsError, match=r"manifest\.json, key 'backend': missing; remove the folder"):
         score(source, tmp_path)
     manifest.write_text(text.replace('"key":"', '"key":"0'))
     with pytest.raises(RLCircuitsError, match=r"manifest\.json: these scores were made for other settings"):
@@ -189,3 +193,14 @@ def test_what_cannot_be_scored(source: CheckpointSource, tmp_path: Path, options
 def test_a_store_needs_a_source(source: CheckpointSource, tmp_path: Path) -> None:
     with pytest.raises(RLCircuitsError, match="is a loaded checkpoint; give a source, such as"):
         score(source.load(), tmp_path)
+
+
+def test_loaded_scores_do_not_change_with_their_file(source: CheckpointSource, tmp_path: Path) -> None:
+    """As they would, or end the process, were they the file's own pages."""
+    file = tmp_path / "scores.safetensors"
+    scores = score(source, None)
+    scores.save(file)
+    loaded = EdgeScores.load(file)
+    loaded.save(file)
+    file.write_bytes(b"\0" * file.stat().st_size)
+    assert same(loaded, scores)
