@@ -15,9 +15,9 @@ from rlcircuits.answer_store import AnswerLog, answer_log
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.durable import key_of
 from rlcircuits.engines import Completion, Engine, check_engine, open_engine
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.progress import progress_bar
-from rlcircuits.prompting import Prompting
+from rlcircuits.prompting import Prompting, without_their_questions
 from rlcircuits.questions import QuestionSet
 from rlcircuits.questions.grading import grade_answer
 from rlcircuits.source import Source
@@ -69,7 +69,9 @@ def answer_questions(
             "give a source, such as CheckpointSource(folder)"
         )
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
-    prompts = prompting.prompts(tokenizer, [question.text for question in questions.questions])
+    texts = [question.text for question in questions.questions]
+    prompts = prompting.prompts(tokenizer, texts)
+    _check_questions_survive(tokenizer, prompts, texts, model.name, questions)
     header = Header(
         format=FORMAT,
         version=VERSION,
@@ -177,6 +179,19 @@ def _key(header: Header, source: Source, questions: QuestionSet, prompts: Sequen
 def _batch_seed(seed: int, batch: int) -> int:
     """A seed of its own for every batch, so that a batch can be made without those before it."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{batch}".encode()).digest()[:8]) >> 1
+
+
+def _check_questions_survive(
+    tokenizer: Any, prompts: Sequence[tuple[int, ...]], texts: Sequence[str], name: str, questions: QuestionSet
+) -> None:
+    """Raise RLCircuitsError where most prompts lost their question: a tokenizer may leave out what it does not know."""
+    lost = without_their_questions(tokenizer, prompts, texts)
+    if 2 * len(lost) > len(prompts):
+        place, text = lost[0]
+        raise RLCircuitsError(
+            f"the tokenizer of {name} cannot write {len(lost)} of the {len(prompts)} questions of {questions.name!r}: "
+            f"{shortened(texts[place])} becomes {shortened(text)}; ask questions that the checkpoint was made for"
+        )
 
 
 def _check_prompts(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from rlcircuits.chat_template import write_chats
 from rlcircuits.errors import RLCircuitsError, one_line, shortened
 
-__all__ = ["Prompting", "PromptingUsed"]
+__all__ = ["Prompting", "PromptingUsed", "without_their_questions"]
 
 _PLACE = "{question}"
 
@@ -127,6 +127,25 @@ def _tokenized(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
 
 def _name(tokenizer: Any) -> str:
     return f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'the checkpoint'}"
+
+
+def without_their_questions(
+    tokenizer: Any, prompts: Sequence[Sequence[int]], questions: Sequence[str]
+) -> list[tuple[int, str]]:
+    """Return the place of each prompt that does not hold its question's text, and what it holds.
+
+    White space and case do not count, of which tokenizers and prompts make differences.
+    """
+    found = []
+    for place, (prompt, question) in enumerate(zip(prompts, questions, strict=True)):
+        text = tokenizer.decode(prompt, skip_special_tokens=True)
+        if _squashed(question) not in _squashed(text):
+            found.append((place, text))
+    return found
+
+
+def _squashed(text: str) -> str:
+    return "".join(text.split()).casefold()
 
 
 class PromptingUsed(Prompting):

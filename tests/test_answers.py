@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from saved import tiny_tokenizer
+from tiny_models import build
 from transformers import GenerationConfig
 
 from rlcircuits.answers import Answer, Answers, Sampling, answer_questions
@@ -293,3 +295,11 @@ def test_missing_empty_and_binary_files_are_named(tmp_path: Path) -> None:
 def test_no_answers_have_no_accuracy() -> None:
     with pytest.raises(RLCircuitsError, match="answers of 'a model' are empty"):
         _ = replace(STORED, items=()).accuracy
+
+
+def test_questions_that_the_tokenizer_loses_are_refused() -> None:
+    """What it does not know it leaves out, and the model would be asked something else."""
+    questions = question_set("Ärger? Öl!", "1+1?", "Über 5 Äpfel")
+    message = r"the tokenizer of .* cannot write 2 of the 3 questions of 'few': 'Ärger\? Öl!' becomes "
+    with pytest.raises(RLCircuitsError, match=message):
+        answer_questions(Checkpoint(build("llama", seed=3), tiny_tokenizer()), questions)
