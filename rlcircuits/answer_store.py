@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlcircuits.answer_file import Header, Line, answer_line, header_line, parse_answers, parse_header
-from rlcircuits.durable import kept_path, only_writer, short_name, sync_folder
+from rlcircuits.durable import Notify, kept_path, only_writer, short_name, sync_folder
 from rlcircuits.errors import RLCircuitsError
 
 
@@ -44,12 +44,14 @@ def store_path(store: Path, header: Header) -> Path:
 
 
 @contextmanager
-def answer_log(store: Path | None, header: Header, order: Sequence[tuple[int, int]]) -> Iterator[AnswerLog]:
+def answer_log(
+    store: Path | None, header: Header, order: Sequence[tuple[int, int]], notify: Notify | None = None
+) -> Iterator[AnswerLog]:
     """Open the answers with this header, or begin them; without a ``store`` nothing is kept.
 
     order: each answer's question's place in the question set and its sample, in the order the answers are made.
-    One process writes at a time; a finished file is only read. Raises RLCircuitsError for a file that another
-    process writes, that is damaged, or that belongs to other settings.
+    notify: is told when another process writes the file, which is waited for.
+    A finished file is only read. Raises RLCircuitsError for a file that is damaged or belongs to other settings.
     """
     if store is None:
         yield AnswerLog(None, [])
@@ -59,7 +61,7 @@ def answer_log(store: Path | None, header: Header, order: Sequence[tuple[int, in
     if len(_whole_lines(path)) == 1 + len(order):
         yield AnswerLog(path, _kept(path, header, order))
         return
-    with only_writer(path):
+    with only_writer(path, notify):
         kept = _kept(path, header, order)
         _cut(path, header, len(kept))
         yield AnswerLog(path, kept)

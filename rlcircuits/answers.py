@@ -13,7 +13,7 @@ from rich.progress import TextColumn
 from rlcircuits.answer_file import FORMAT, VERSION, Answer, Answers, Header, Line, Sampling, answers_from
 from rlcircuits.answer_store import AnswerLog, answer_log
 from rlcircuits.checkpoint import Checkpoint
-from rlcircuits.durable import key_of
+from rlcircuits.durable import Notify, key_of
 from rlcircuits.engines import Completion, Engine, check_engine, open_engine
 from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.progress import progress_bar
@@ -35,6 +35,7 @@ def answer_questions(
     engine: str = "transformers",
     prompting: Prompting | None = None,
     store: str | Path | None = None,
+    notify: Notify | None = None,
 ) -> Answers:
     """Give `sampling.n` answers to every question, in batches of like prompt length, then grade them.
 
@@ -50,7 +51,9 @@ def answer_questions(
         engine: ``transformers``, or ``vllm`` where it is installed.
         prompting: how a question becomes a prompt; by default ``Prompting()``.
         store: a folder in which answers are kept as they come, under a key of all of the above and of the
-            source's fingerprint. An interrupted run goes on where it was; a finished one is only read.
+            source's fingerprint. An interrupted run goes on where it was; a finished one is only read, and one
+            that another process is making is waited for.
+        notify: is told in one line when another process is waited for.
 
     Raises RLCircuitsError for no questions, an empty prompt, a prompt that leaves no room for `max_new_tokens`
     or has a token the model does not know, an engine that is not there, or a store that cannot be used.
@@ -90,7 +93,7 @@ def answer_questions(
     # Neighbours of one length waste no padding; the longest first shows a lack of memory at once.
     places = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
     order = [(place, sample) for place in places for sample in range(sampling.n)]
-    with answer_log(None if store is None else Path(store), header, order) as log:
+    with answer_log(None if store is None else Path(store), header, order, notify) as log:
         if len(log.lines) < len(order):
             writer = open_engine(engine, model)
             _check_prompts(writer, questions, prompts, sampling)

@@ -11,10 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from uuid import uuid4
 
 import filelock
 
 from rlcircuits.errors import RLCircuitsError
+
+Notify = Callable[[str], None]
+"""Is told in one line what a long step does or waits for."""
 
 KEY_DIGITS = 12
 """How many digits of a key are in a name; the whole key is in the file and compared."""
@@ -42,11 +46,15 @@ def short_name(source: str) -> str:
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` make a file beside ``path`` and put it in its place once it is safely on disk."""
-    partial = path.with_name(f".{path.name}.tmp")
-    write(partial)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # A name of its own, so that two processes do not write into one file.
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 
@@ -90,14 +98,22 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def only_writer(path: Path) -> Iterator[None]:
+def only_writer(path: Path, notify: Notify | None = None) -> Iterator[None]:
     """Hold the right to write ``path``; the system takes it back from a process that dies.
 
-    Raises RLCircuitsError if another process holds it.
+    Waits for a process that holds it, which ``notify`` is told in one line. What that process finished is there
+    afterwards, so look for it again before making it. Locks are nested in one order only, so that no two
+    processes wait for each other: a pair's folder first, then one file or folder of the store.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     try:
-        with filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise RLCircuitsError(f"{path} is being written by another process; wait for it, or stop it") from error
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        if notify is not None:
+            notify(f"waiting for another process to finish {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

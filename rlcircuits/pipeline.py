@@ -19,7 +19,7 @@ import gc
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +33,7 @@ from rlcircuits.attribution import EdgeScores
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.comparison import Comparison, Control, compare
 from rlcircuits.controls import NoisedSource
-from rlcircuits.durable import key_of
+from rlcircuits.durable import Notify, key_of, only_writer
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control
@@ -48,8 +48,6 @@ from rlcircuits.source import CheckpointSource, Source, check_same_architecture,
 from rlcircuits.weight_files import tensor_headers
 
 __all__ = ["Settings", "run_pair", "run_variants"]
-
-Notify = Callable[[str], None]
 
 TRANSFORMERS = "transformers"
 
@@ -79,6 +77,7 @@ def run_pair(
     (safetensors) and ``comparison.json``, each as soon as it is there; a comparison found there that was made of
     the same weights, questions and settings is only read, if the other files are there too. Answers and scores
     are kept as they are made in the folder `store`, by default ``output/store``; without either nothing is kept.
+    What another process is making there is waited for and then read.
 
     Warns where before and after are the same checkpoint, which is measured all the same: nothing should move.
 
@@ -94,13 +93,14 @@ def run_pair(
     if folder is None:
         return run.measure()
     key = run.key()
-    finished = load_finished(folder, key)
-    if finished is not None and _are_whole(folder, run.tell):
-        run.tell("measured before, and nothing has changed since")
+    if (finished := run.finished(folder, key)) is not None:
         return finished
-    comparison = run.measure()
-    save_comparison(comparison, folder, key)
-    return comparison
+    with only_writer(folder, run.tell):
+        if (finished := run.finished(folder, key)) is not None:  # by the process that was waited for
+            return finished
+        comparison = run.measure()
+        save_comparison(comparison, folder, key)
+        return comparison
 
 
 def run_variants(
@@ -194,6 +194,14 @@ class _Run:
                 ],
             }
         )
+
+    def finished(self, folder: Path, key: str) -> Comparison | None:
+        """The comparison in the pair's folder, if it was made from what `key` stands for and all is there."""
+        found = load_finished(folder, key)
+        if found is None or not _are_whole(folder, self.tell):
+            return None
+        self.tell("measured before, and nothing has changed since")
+        return found
 
     def measure(self) -> Comparison:
         """All the stages."""
@@ -294,6 +302,7 @@ class _Run:
             engine=self.settings.engine if by_itself else TRANSFORMERS,
             prompting=self.settings.prompting,
             store=self.store,
+            notify=self.tell,
         )
         if by_itself:
             gc.collect()  # what the engine held on to
@@ -311,6 +320,7 @@ class _Run:
             recompute=self.settings.recompute,
             progress=self.progress,
             store=self.store,
+            notify=self.tell,
         )
         self.note("scores", watch, sum(sequence.input_length for sequence in sequences))
         if self.folder and keep:

@@ -23,7 +23,7 @@ from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, gra
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.complaints import problem
 from rlcircuits.contraction import choose_backend
-from rlcircuits.durable import kept_path, key_of, only_writer, short_name, write_whole
+from rlcircuits.durable import Notify, kept_path, key_of, only_writer, short_name, write_whole
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import check_granularity
 from rlcircuits.progress import progress_bar
@@ -68,15 +68,17 @@ def attribute_stored(
     recompute: bool = False,
     progress: bool = False,
     store: str | Path | None = None,
+    notify: Notify | None = None,
 ) -> EdgeScores:
     """Score every edge for every sequence, as :func:`~rlcircuits.attribution.attribute` does, and keep the scores.
 
     store: a folder. Each batch's scores are kept in it as they are made, under a key of the source's
     fingerprint, the sequences and the options. A run that was killed goes on with the batches it lacks; one
-    that is complete loads no model. Without a store nothing is kept.
+    that is complete loads no model; one that another process is making is waited for, which ``notify`` is told in
+    one line. Without a store nothing is kept.
 
     Raises RLCircuitsError for what ``attribute`` refuses, a store with a checkpoint that is already loaded (it
-    has no fingerprint), a run that another process is making, and damaged files.
+    has no fingerprint), and damaged files.
     """
     if store is None:
         checkpoint = model if isinstance(model, Checkpoint) else model.load()
@@ -102,17 +104,18 @@ def attribute_stored(
     key = key_of(wanted | {"backend": backend})
     folder = kept_path(Path(store), (short_name(model.name), granularity), key)
     if len(_done(folder)) < len(sequences):
-        with only_writer(folder):
-            folder.mkdir(exist_ok=True)
-            _remove_damaged(folder)
-            checkpoint = model.load()
-            manifest = _read_manifest(folder, key)
-            if manifest is None:
-                plan = tuple(plan_attribution(checkpoint, sequences, batch_tokens))
-                chosen = choose_backend(backend, next(checkpoint.model.parameters()))
-                manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=plan)
-                write_whole(folder / MANIFEST, partial(_write_manifest, manifest))
-            _make_rest(checkpoint, sequences, manifest, folder, recompute, progress)
+        with only_writer(folder, notify):
+            if len(_done(folder)) < len(sequences):  # another process may have made them meanwhile
+                folder.mkdir(exist_ok=True)
+                _remove_damaged(folder)
+                checkpoint = model.load()
+                manifest = _read_manifest(folder, key)
+                if manifest is None:
+                    plan = tuple(plan_attribution(checkpoint, sequences, batch_tokens))
+                    chosen = choose_backend(backend, next(checkpoint.model.parameters()))
+                    manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=plan)
+                    write_whole(folder / MANIFEST, partial(_write_manifest, manifest))
+                _make_rest(checkpoint, sequences, manifest, folder, recompute, progress)
     return _assembled(folder, len(sequences))
 
 

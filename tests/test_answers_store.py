@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from saved import MIXED, TOKENS, Unloadable, save_checkpoint, tiny_tokenizer
 from test_source import touch_weight
+from waiting import held, run_while_held
 
 from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.errors import RLCircuitsError
@@ -192,19 +193,33 @@ def test_lines_out_of_order_or_too_many_are_one_error(source: CheckpointSource, 
         ask(Unloadable(source), store)
 
 
-@pytest.fixture
-def held(store: Path) -> Iterator[None]:
-    """Another writer of the file, which is unfinished."""
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_file_that_another_process_writes_is_waited_for(
+    source: CheckpointSource, store: Path, finishes: bool
+) -> None:
+    """And then read where it is whole, or gone on with where that process died."""
     file = file_in(store)
-    file.write_text("".join(file.read_text().splitlines(keepends=True)[:4]))
-    with filelock.FileLock(file.with_name(f".{file.name}.lock")):
-        yield
+    content = file.read_bytes()
+    file.write_bytes(b"".join(content.splitlines(keepends=True)[:4]))
+    asked = Unloadable(source) if finishes else source
+    found = run_while_held(
+        file,
+        lambda notify: ask(asked, store, notify=notify),
+        lambda: finishes and file.write_bytes(content),
+    )
+    assert found == ask(source, None)
+    assert file.read_bytes() == content
 
 
-@pytest.mark.usefixtures("held")
-def test_two_processes_do_not_write_one_file(source: CheckpointSource, store: Path) -> None:
-    with pytest.raises(RLCircuitsError, match=r"\.jsonl is being written by another process"):
-        ask(source, store)
+def test_an_interruption_ends_the_wait(source: CheckpointSource, store: Path) -> None:
+    file = file_in(store)
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:4]))
+
+    def interrupt(_: str) -> None:
+        threading.Timer(0.2, signal.raise_signal, [signal.SIGINT]).start()
+
+    with held(file), pytest.raises(KeyboardInterrupt):
+        ask(source, store, notify=interrupt)
 
 
 def test_a_store_needs_a_source(source: CheckpointSource, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pytest
 import torch
 from saved import Unloadable, save_checkpoint
 from test_source import touch_weight
 from tiny_models import random_sequences
+from waiting import run_while_held
 
 from rlcircuits import AnswerSequence, EdgeScores, attribute, attribution
 from rlcircuits.errors import RLCircuitsError
@@ -164,15 +164,23 @@ def test_batches_of_two_graphs_are_one_error(source: CheckpointSource, tmp_path:
         score(source, tmp_path / "sublayer")
 
 
-def test_two_processes_do_not_make_one_run(source: CheckpointSource, tmp_path: Path) -> None:
-    score(source, tmp_path)
-    batches_in(tmp_path)[0].unlink()
-    folder = run_in(tmp_path)
-    with (
-        filelock.FileLock(folder.with_name(f".{folder.name}.lock")),
-        pytest.raises(RLCircuitsError, match="is being written by another process"),
-    ):
-        score(source, tmp_path)
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_that_another_process_makes_is_waited_for(
+    source: CheckpointSource, tmp_path: Path, finishes: bool
+) -> None:
+    """And then read where it is whole, or gone on with where that process died."""
+    wanted = score(source, tmp_path)
+    batch = batches_in(tmp_path)[0]
+    content = batch.read_bytes()
+    batch.unlink()
+    scored = Unloadable(source) if finishes else source
+    found = run_while_held(
+        run_in(tmp_path),
+        lambda notify: score(scored, tmp_path, notify=notify),
+        lambda: finishes and batch.write_bytes(content),
+    )
+    assert same(found, wanted)
+    assert batch.read_bytes() == content
 
 
 @pytest.mark.parametrize(
