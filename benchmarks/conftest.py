@@ -37,8 +37,12 @@ def pytest_configure(config: Any) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A benchmark that is not timed has nothing to judge."""
-    if "benchmark" in getattr(item, "fixturenames", ()) and item.config.getoption("benchmark_disable"):
+    """A benchmark that is not timed, or timed beside others, has nothing to judge."""
+    if "benchmark" not in getattr(item, "fixturenames", ()):
+        return
+    if hasattr(item.config, "workerinput"):  # a worker of pytest-xdist
+        pytest.skip("timings need the machine to themselves: run them without -n")
+    if item.config.getoption("benchmark_disable"):
         pytest.skip("benchmarks are disabled")
 
 

@@ -1,7 +1,9 @@
 """The command line: the steps of a comparison together or one at a time.
 
 Exit codes: 0 all is well (``compare``: the verdict holds), 1 the verdict does not hold or a check failed,
-2 bad input, said in one line, 130 interrupted, 141 nobody reads the output any more. torch is imported by the
+2 bad input or set-up, said in one line, 70 a fault of rlcircuits itself, said in one line that names the file with the
+traceback, 130 interrupted, 141 nobody reads the output any more. Where several happen in one run the code is the
+first of 70, 2, 1 and 0 that applies: what was not measured counts before what was. torch is imported by the
 commands that need it, so that ``--help`` is quick.
 """
 
@@ -16,10 +18,10 @@ from typing import Any, cast
 
 from rlcircuits.cli_fixtures import add_fixtures
 from rlcircuits.cli_measure import add_measuring
-from rlcircuits.cli_parts import BAD_INPUT, INTERRUPTED, UNREAD, say_error
+from rlcircuits.cli_parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, say_error
 from rlcircuits.cli_plan import add_planning
 from rlcircuits.cli_report import add_report
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.fault import failure_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What is left to write would fail once more when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
-    except (RLCircuitsError, OSError) as error:
-        say_error(str(error))
-        return BAD_INPUT
+    except Exception as error:
+        failure = failure_of(error)
+        say_error(failure.message)
+        return FAULT if failure.is_fault else BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:

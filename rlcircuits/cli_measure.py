@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli_parts import (
     BAD_INPUT,
     DOES_NOT_HOLD,
+    FAULT,
     HOLDS,
     answer_options,
     command,
@@ -36,7 +37,10 @@ _OF_ONE_PAIR = ("algorithm", "profile", "revision_before", "revision_after", "re
 
 def add_measuring(commands: Any) -> None:
     """Add ``compare``, ``answer`` and ``attribute``."""
-    judged = "measure pairs and judge them: 0 all hold, 1 not, 2 bad input"
+    judged = (
+        "measure pairs and judge them; exits with 0 if all hold, 1 if not, 2 if one could not be measured for bad input "
+        "or set-up, 70 for a fault of rlcircuits itself"
+    )
     compare = command(commands, "compare", _compare, judged, kept_in="output")
     add = compare.add_argument
     add("--pairs", metavar="FILE.toml", help="the pairs of a file and its settings, instead of one pair by options")
@@ -89,6 +93,7 @@ def add_measuring(commands: Any) -> None:
 def _compare(options: argparse.Namespace) -> int:
     from rlcircuits.durable import ready_folder
     from rlcircuits.expectations import judge
+    from rlcircuits.fault import failure_of
     from rlcircuits.pipeline import run_pair, run_variants
     from rlcircuits.report.json import to_json
     from rlcircuits.report.terminal import detail, summary_table, variants_table
@@ -101,14 +106,17 @@ def _compare(options: argparse.Namespace) -> int:
     if options.output is not None:
         ready_folder(options.output, "--output")
     how = {"output": options.output, "notify": tell, "progress": sys.stderr.isatty()}
-    measured, failures = [], []
+    measured, verdicts, failures = [], [], []
     for pair in file.pairs:
         try:
-            measured.append(run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),))
+            variants = run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
+            # With variants the pair's verdict is that of the paper's way; the others are there to compare.
+            verdicts.append(judge(variants[0]))
+            measured.append(variants)
         except BrokenPipeError:  # nobody reads what is said
             raise
-        except (RLCircuitsError, OSError) as error:
-            failures.append(f"pair {pair.name!r}: {error}")
+        except Exception as error:  # of this pair alone: the others are measured all the same
+            failures.append((pair.name, failure_of(error, options.output)))
     comparisons = [comparison for variants in measured for comparison in variants]
     if options.json:
         for comparison in comparisons:
@@ -120,12 +128,11 @@ def _compare(options: argparse.Namespace) -> int:
         for variants in measured if all_variants else []:
             print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
     sys.stdout.flush()  # so that the errors stand below the tables where both go to one file
-    for failure in failures:
-        say_error(failure)
+    for name, failure in failures:
+        say_error(f"pair {name!r}: {failure.message}")
     if failures:
-        return BAD_INPUT
-    # With variants the pair's verdict is that of the paper's way; the others are there to compare.
-    return HOLDS if all(judge(variants[0]).holds for variants in measured) else DOES_NOT_HOLD
+        return FAULT if any(failure.is_fault for _, failure in failures) else BAD_INPUT
+    return HOLDS if all(verdict.holds for verdict in verdicts) else DOES_NOT_HOLD
 
 
 def _pairs(options: argparse.Namespace) -> PairsFile:
@@ -170,6 +177,7 @@ def _answer(options: argparse.Namespace) -> int:
         engine=settings.engine,
         prompting=settings.prompting,
         store=options.store,
+        notify=tell,
     )
     answers.save(options.out)
     print(f"{len(answers)} answers, accuracy {answers.accuracy:.3f}, in {options.out}")
@@ -192,6 +200,7 @@ def _attribute(options: argparse.Namespace) -> int:
         recompute=bool(options.recompute),
         progress=sys.stderr.isatty(),
         store=options.store,
+        notify=tell,
     )
     write_whole(Path(options.out), scores.save)
     print(f"{len(sequences)} answers, first {t_cut} tokens, {scores.graph.n_edges} edges, in {options.out}")

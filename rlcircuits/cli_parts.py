@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rlcircuits.source import CheckpointSource
 
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
+# As sysexits.h names an internal software error. Python's own 1 for it would look like a verdict.
+FAULT = 70
 # As shells name a command that was ended by SIGINT and SIGPIPE.
 INTERRUPTED, UNREAD = 130, 141
 

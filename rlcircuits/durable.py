@@ -105,15 +105,31 @@ def only_writer(path: Path, notify: Notify | None = None) -> Iterator[None]:
     afterwards, so look for it again before making it. Locks are nested in one order only, so that no two
     processes wait for each other: a pair's folder first, then one file or folder of the store.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    with writer_if_free(path) as free:
+        if free:
+            yield
+            return
+    if notify is not None:
+        notify(f"waiting for another process to finish {path}")
+    with _lock_of(path):
+        yield
+
+
+@contextmanager
+def writer_if_free(path: Path) -> Iterator[bool]:
+    """Hold the right to write ``path`` and give True, or give False if another process holds it."""
+    lock = _lock_of(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        if notify is not None:
-            notify(f"waiting for another process to finish {path}")
-        lock.acquire()
+        yield False
+        return
     try:
-        yield
+        yield True
     finally:
         lock.release()
+
+
+def _lock_of(path: Path) -> filelock.FileLock:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(path.with_name(f".{path.name}.lock"))

@@ -93,7 +93,7 @@ def run_pair(
     if folder is None:
         return run.measure()
     key = run.key()
-    if (finished := run.finished(folder, key)) is not None:
+    if (finished := run.finished(folder, key, quiet=True)) is not None:
         return finished
     with only_writer(folder, run.tell):
         if (finished := run.finished(folder, key)) is not None:  # by the process that was waited for
@@ -195,10 +195,13 @@ class _Run:
             }
         )
 
-    def finished(self, folder: Path, key: str) -> Comparison | None:
-        """The comparison in the pair's folder, if it was made from what `key` stands for and all is there."""
+    def finished(self, folder: Path, key: str, quiet: bool = False) -> Comparison | None:
+        """The comparison in the pair's folder, if it was made from what `key` stands for and all is there.
+
+        What is damaged is told, unless `quiet`.
+        """
         found = load_finished(folder, key)
-        if found is None or not _are_whole(folder, self.tell):
+        if found is None or not _are_whole(folder, (lambda _: None) if quiet else self.tell):
             return None
         self.tell("measured before, and nothing has changed since")
         return found
