@@ -38,8 +38,8 @@ _OF_ONE_PAIR = ("algorithm", "profile", "revision_before", "revision_after", "re
 def add_measuring(commands: Any) -> None:
     """Add ``compare``, ``answer`` and ``attribute``."""
     judged = (
-        "measure pairs and judge them; exits with 0 if all hold, 1 if not, 2 if one could not be measured for bad input "
-        "or set-up, 70 for a fault of rlcircuits itself"
+        "measure pairs and judge them; exits with 0 if all hold, 1 if not, 2 if bad input or set-up kept one from "
+        "being measured, 70 if a fault of rlcircuits itself did"
     )
     compare = command(commands, "compare", _compare, judged, kept_in="output")
     add = compare.add_argument

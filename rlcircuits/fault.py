@@ -47,8 +47,10 @@ def failure_of(error: Exception, folder: str | Path | None = None) -> Failure:
     found = "".join(traceback.format_exception(error))
     message = f"internal error, a fault of rlcircuits and no verdict: {type(error).__name__}: {_one_line(error)}"
     file = _write_report(found, folder)
-    where = f"the traceback is in {file}, please report it with that file" if file else "please report the traceback"
-    return Failure(f"{message}; {where}", found)
+    if file is None:
+        print(found, end="", file=sys.stderr)
+        return Failure(f"{message}; please report it with the traceback above", found)
+    return Failure(f"{message}; the traceback is in {file}, please report it with that file", found)
 
 
 def _one_line(error: Exception) -> str:

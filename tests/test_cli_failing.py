@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from made_up import answers_of, made_up_comparison
 
+from rlcircuits import expectations
 from rlcircuits.cli import main
 from rlcircuits.comparison import Comparison
 from rlcircuits.errors import RLCircuitsError
@@ -17,7 +20,7 @@ from rlcircuits.pairs import Pair
 from rlcircuits.report.json import save_comparison
 
 
-def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException]) -> list[str]:
+def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException], rise: bool = True) -> list[str]:
     """Let every pair have a made-up comparison, or an error; returns the growing list of the pairs asked for."""
     asked: list[str] = []
 
@@ -25,7 +28,7 @@ def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException]
         asked.append(pair.name)
         if pair.name in failures:
             raise failures[pair.name]
-        return made_up_comparison(pair.name, pair.algorithm)
+        return made_up_comparison(pair.name, pair.algorithm, rise=rise)
 
     monkeypatch.setattr("rlcircuits.pipeline.run_pair", run_pair)
     return asked
@@ -111,3 +114,99 @@ def test_an_error_of_the_file_system_is_one_line(
     measures(monkeypatch, {"bad": OSError(28, "No space left on device")})
     assert main(["compare", "--pairs", three_pairs(tmp_path)]) == 2
     assert capsys.readouterr().err == "rlcircuits: pair 'bad': [Errno 28] No space left on device\n"
+
+
+def report_of(line: str) -> Path:
+    """The file that a fault's line names."""
+    (found,) = re.findall(r"; the traceback is in (\S+), please report it with that file$", line)
+    return Path(found)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_fault_of_ours_is_no_verdict_and_takes_nothing_from_the_others(
+    kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = measures(monkeypatch, {"bad": KeyError("a\nkey")})
+    output = tmp_path / "out"
+    assert main(["compare", "--pairs", three_pairs(tmp_path), *(["--output", str(output)] if kept else [])]) == 70
+    assert asked == ["first", "bad", "last"]
+    shown = capsys.readouterr()
+    assert [f"\n{name}\n" in shown.out for name in asked] == [True, False, True]
+    (line,) = shown.err.splitlines()
+    fault = "internal error, a fault of rlcircuits and no verdict: KeyError: 'a\\nkey'"
+    assert line.startswith(f"rlcircuits: pair 'bad': {fault}; the traceback is in ")
+    report = report_of(line)
+    assert (report.parent == output) is kept
+    written = report.read_text(encoding="utf-8")
+    report.unlink()
+    assert written.startswith("command: ")
+    assert f"torch {torch.__version__.split('+')[0]}" in written
+    assert written.endswith("KeyError: 'a\\nkey'\n")
+
+
+@pytest.mark.parametrize(
+    ("failures", "rise", "code"),
+    [
+        ({}, True, 0),
+        ({}, False, 1),
+        ({"bad": RLCircuitsError("bad")}, False, 2),
+        ({"bad": OSError("bad")}, True, 2),
+        ({"bad": MemoryError()}, True, 2),
+        ({"bad": torch.OutOfMemoryError("CUDA out of memory")}, True, 2),
+        ({"first": RLCircuitsError("bad"), "last": RuntimeError("oops")}, False, 70),
+        ({"first": RecursionError("oops"), "last": RLCircuitsError("bad")}, True, 70),
+        ({"first": AssertionError()}, True, 70),
+        ({"first": RuntimeError("oops"), "bad": KeyboardInterrupt()}, True, 130),
+    ],
+)
+def test_the_exit_code_says_the_worst_that_happened(
+    failures: dict[str, BaseException], rise: bool, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measures(monkeypatch, failures, rise=rise)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["compare", "--pairs", three_pairs(tmp_path)]) == code
+
+
+def test_a_fault_in_judging_one_pair_takes_nothing_from_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measures(monkeypatch, {})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    real = expectations.judge
+
+    def judge(comparison: Comparison) -> expectations.Verdict:
+        if comparison.name == "bad":
+            raise ZeroDivisionError
+        return real(comparison)
+
+    monkeypatch.setattr(expectations, "judge", judge)
+    assert main(["compare", "--pairs", three_pairs(tmp_path)]) == 70
+    shown = capsys.readouterr()
+    assert [f"\n{name}\n" in shown.out for name in ("first", "bad", "last")] == [True, False, True]
+    assert "pair 'bad': internal error" in shown.err
+
+
+def test_a_fault_in_any_command_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise IndexError("x" * 1000)
+
+    monkeypatch.setattr("rlcircuits.report.json.find_comparisons", broken)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["report", "out"]) == 70
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "IndexError: xxx" in line
+    assert len(line) < 500
+    assert "x" * 1000 in report_of(line).read_text(encoding="utf-8")
+
+
+def test_a_fault_is_told_where_no_file_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measures(monkeypatch, {"bad": KeyError("oops")})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert main(["compare", "--pairs", three_pairs(tmp_path)]) == 70
+    *_, above, line = capsys.readouterr().err.splitlines()
+    assert above == "KeyError: 'oops'"
+    assert line.endswith("KeyError: 'oops'; please report it with the traceback above")
