@@ -244,7 +244,7 @@ def test_a_session_without_pairs_under_workers_is_a_strangers(tmp_path: Path) ->
 def test_the_numbers_are_those_without_workers(tmp_path: Path) -> None:
     """Two real pairs of one base, with an output folder and without; every file has the same bytes."""
     (tmp_path / "pairs.toml").write_text(
-        "[settings]\nk = 30\nnoise_draws = 1\nquestion_count = 60\n"
+        "[settings]\nk = 20\nnoise_draws = 1\nquestion_count = 40\n"
         + "".join(
             f'[[pair]]\nname = "{name}"\nbefore = "{SHIPPED}/sft"\nafter = "{SHIPPED}/{name}"\nalgorithm = "{name}"\n'
             for name in ("grpo", "dpo")
