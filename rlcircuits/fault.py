@@ -10,10 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from rlcircuits.errors import RLCircuitsError
-
-_SHOWN = 200
-"""Characters of a fault's own message that go into the one line."""
+from rlcircuits.errors import RLCircuitsError, one_line
 
 _PACKAGES = ("rlcircuits", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 
@@ -43,9 +40,9 @@ def failure_of(error: Exception, folder: str | Path | None = None) -> Failure:
     if isinstance(error, RLCircuitsError | OSError):
         return Failure(str(error))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
-        return Failure(f"out of memory: {_one_line(error)}; lower batch_size or batch_tokens, or set recompute")
+        return Failure(f"out of memory: {one_line(error)}; lower batch_size or batch_tokens, or set recompute")
     found = "".join(traceback.format_exception(error))
-    message = f"internal error, a fault of rlcircuits and no verdict: {type(error).__name__}: {_one_line(error)}"
+    message = f"internal error, a fault of rlcircuits and no verdict: {_words(error)}"
     file = _write_report(found, folder)
     if file is None:
         print(found, end="", file=sys.stderr)
@@ -53,9 +50,9 @@ def failure_of(error: Exception, folder: str | Path | None = None) -> Failure:
     return Failure(f"{message}; the traceback is in {file}, please report it with that file", found)
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _words(error: Exception) -> str:
+    words, kind = one_line(error), type(error).__name__
+    return words if words.startswith(kind) else f"{kind}: {words}"
 
 
 def _write_report(found: str, folder: str | Path | None) -> Path | None:
