@@ -65,6 +65,7 @@ class Reports:
             return
         if is_controller(self._config):
             self._session.read_from_workers(self._pairs)
+        terminalreporter.ensure_newline()
         terminalreporter.section("rlcircuits")
         for line in self._summary():
             terminalreporter.write_line(line)
