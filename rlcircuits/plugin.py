@@ -121,7 +121,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     typed = typed_settings(config)
     typed |= typed.pop("sampling", {})
-    return ", ".join([f"rlcircuits: {source}", *(f"{name} = {value}" for name, value in typed.items())]) + hint(config)
+    said = [f"rlcircuits: {source}", *(f"{name} = {value}" for name, value in typed.items())]
+    return ", ".join(said) + hint(config, typed_only=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -146,9 +146,14 @@ def name_of(config: pytest.Config, name: str) -> str:
     return f"--rlcircuits-{name}" if _belongs_to_another(config, name) else f"--{name}"
 
 
-def hint(config: pytest.Config) -> str:
-    """Say which short names are not ours in this session, to stand behind an error; nothing where all are."""
-    others = [name for name in _GIVEN_PAIRS if _belongs_to_another(config, name)]
+def hint(config: pytest.Config, typed_only: bool = False) -> str:
+    """Say which short names are not ours in this session, to stand behind a line; nothing where all are.
+
+    typed_only: leave out those that were not typed on the command line.
+    """
+    typed = {argument.partition("=")[0] for argument in config.invocation_params.args}
+    names = [name for name in _GIVEN_PAIRS if not typed_only or f"--{name}" in typed]
+    others = [name for name in names if _belongs_to_another(config, name)]
     if not others:
         return ""
     theirs, ours = (", ".join(f"--{prefix}{name}" for name in others) for prefix in ("", "rlcircuits-"))

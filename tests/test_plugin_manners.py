@@ -223,7 +223,9 @@ def test_a_name_that_is_anothers_is_said(run: Run, pytester: pytest.Pytester, na
 def test_another_question_set_than_was_meant_is_said(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makeconftest(option_of("questions") + SAYS_WHAT_WAS_ASKED)
     pytester.makepyfile(USERS_TEST)
-    result = run("--before=a/b", "--after=c/d", "--algorithm=grpo", "--questions=gsm8k")
+    given = ("--before=a/b", "--after=c/d", "--algorithm=grpo")
+    run(*given).stdout.fnmatch_lines(["rlcircuits: a/b → c/d (grpo)"])
+    result = run(*given, "--questions=gsm8k")
     result.stdout.fnmatch_lines(
         ["rlcircuits: a/b → c/d (grpo); *has a --questions of its own, so write --rlcircuits-qu*"]
     )
