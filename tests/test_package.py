@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -29,3 +30,14 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_importing_the_package_and_its_plugin_does_not_import_torch() -> None:
     program = "import rlcircuits, rlcircuits.plugin, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_package_runs_as_the_command_line() -> None:
+    def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "rlcircuits", *arguments], capture_output=True, text=True)
+
+    version = ran("--version")
+    assert (version.returncode, version.stdout) == (0, f"rlcircuits {metadata.version('rlcircuits')}\n")
+    wrong = ran("report", "gone")
+    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert wrong.stderr.startswith("rlcircuits: gone: ")
