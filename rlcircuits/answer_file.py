@@ -16,9 +16,11 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlcircuits.arguments import check_fields, checked
 from rlcircuits.durable import write_whole
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.prompting import PromptingUsed
+from rlcircuits.showing import count, quoted, short_repr
 
 _T = TypeVar("_T")
 FORMAT = "rlcircuits-answers"
@@ -42,6 +44,7 @@ class Sampling:
     n: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise RLCircuitsError(f"sampling temperature is {self.temperature}; 0 (greedy) or more is wanted")
         if not 0 < self.top_p <= 1:
@@ -83,6 +86,11 @@ class Answer:
     finished: bool
     problem: str | None = None
     sample: int = 0
+
+    def __repr__(self) -> str:
+        graded = "right" if self.correct else "wrong"
+        length = count(len(self.answer_ids), "token") + ("" if self.finished else ", unfinished")
+        return short_repr(self, quoted(self.question_id), graded, length, f"text={quoted(self.text)}")
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,16 @@ class Answers:
     prompting: PromptingUsed | None = None
     """How questions became prompts; None where that is not known."""
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __len__(self) -> int:
         return len(self.items)
+
+    def __repr__(self) -> str:
+        accuracy = [f"accuracy {self.accuracy:.3f}"] if self.items else []
+        asked = f"{self.question_set} ({self.split})"
+        return short_repr(self, quoted(self.model), asked, count(len(self), "answer"), *accuracy)
 
     @property
     def accuracy(self) -> float:
@@ -148,6 +164,7 @@ class Answers:
             raise RLCircuitsError(f"answers of {self.model!r} are empty, so they have no accuracy")
         return sum(item.correct for item in self.items) / len(self.items)
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Write a header line, then one answer a line. `path` is replaced only once all is written."""
         path = Path(path)
@@ -161,6 +178,7 @@ class Answers:
         write_whole(path, lambda partial: _written(partial, lines))
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> Answers:
         """Read what `save` or a finished run wrote.
 

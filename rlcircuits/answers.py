@@ -12,6 +12,7 @@ from rich.progress import TextColumn
 
 from rlcircuits.answer_file import FORMAT, VERSION, Answer, Answers, Header, Line, Sampling, answers_from
 from rlcircuits.answer_store import AnswerLog, answer_log
+from rlcircuits.arguments import checked
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.durable import Notify, key_of
 from rlcircuits.engines import Completion, Engine, check_engine, open_engine
@@ -25,6 +26,7 @@ from rlcircuits.source import Source
 __all__ = ["Answer", "Answers", "Sampling", "answer_questions", "graded"]
 
 
+@checked
 def answer_questions(
     model: Source | Checkpoint,
     questions: QuestionSet,

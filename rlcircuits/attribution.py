@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from rlcircuits.arguments import check_fields, checked
 from rlcircuits.capture import differentiable, frozen, recorded, sequence_losses
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
@@ -23,6 +24,7 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph, build_graph
 from rlcircuits.progress import progress_bar
 from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
+from rlcircuits.showing import count, short_repr
 from rlcircuits.writers import Writers
 
 CPU_BATCH_TOKENS = 4096
@@ -48,9 +50,18 @@ class EdgeScores:
     graph: EdgeGraph
     backend: str
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __repr__(self) -> str:
+        graph = f"{self.graph.granularity} graph of {count(self.graph.n_edges, 'edge')}"
+        loss = f"mean loss {float(self.loss.mean()):.3g}" if len(self) else "no loss"
+        return short_repr(self, count(len(self), "sequence"), graph, loss, f"backend {self.backend}")
+
     def __len__(self) -> int:
         return len(self.values)
 
+    @checked
     def save(self, path: str | Path, extra: Mapping[str, Tensor] | None = None) -> None:
         """Write to one safetensors file, names and backend in its metadata.
 
@@ -69,6 +80,7 @@ class EdgeScores:
             raise RLCircuitsError(f"{path} cannot be written: {error}") from error
 
     @classmethod
+    @checked
     def load(cls, path: str | Path) -> EdgeScores:
         """Read what ``save`` wrote. Raises RLCircuitsError if the file is missing, damaged or another kind."""
         try:
@@ -92,6 +104,7 @@ class EdgeScores:
         return scores
 
 
+@checked
 def attribute(
     model: Any,
     sequences: Sequence[AnswerSequence],
@@ -309,7 +322,7 @@ def _halved_budget(indices: tuple[int, ...], sequences: Sequence[AnswerSequence]
     warnings.warn(
         f"out of memory on a batch of {len(indices)} sequences of up to {longest} tokens; "
         f"going on with half as many (batch_tokens={budget} avoids the failed attempt)",
-        stacklevel=4,
+        stacklevel=5,
     )
     return budget
 

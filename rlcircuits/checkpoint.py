@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rlcircuits.adapters import find_base, merge
 from rlcircuits.architecture import Parts, find_parts
+from rlcircuits.arguments import checked
 from rlcircuits.bridge import is_bridge, unbridge
 from rlcircuits.capture import differentiable, forward_logits, frozen, recorded, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
@@ -22,6 +23,7 @@ from rlcircuits.graph import EdgeGraph, build_graph
 from rlcircuits.hooks import Hooks
 from rlcircuits.model_loading import load_model
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
+from rlcircuits.showing import count, quoted, short_repr
 from rlcircuits.windows import WHOLE
 
 # How far the stream may be from the sum of its writers, relative to its norm. A missing or doubled
@@ -40,6 +42,7 @@ class Checkpoint:
     model: the Hugging Face model, unchanged. parts: where it writes and reads. name: what to call it.
     """
 
+    @checked
     def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
         """Map and verify ``model``. Raises RLCircuitsError if it is not understood (see find_parts)."""
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
@@ -53,6 +56,11 @@ class Checkpoint:
             with differentiable():
                 verify_stream(model, self.parts)
             _verified[model] = function
+
+    def __repr__(self) -> str:
+        layers = count(len(self.parts.blocks), "layer")
+        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return short_repr(self, quoted(self.name), type(self.model).__name__, layers, dtype, str(self.device))
 
     @property
     def tokenizer(self) -> Any:
@@ -85,6 +93,7 @@ class Checkpoint:
         return cls(model)
 
     @classmethod
+    @checked
     def load(
         cls,
         source: str | Path,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlcircuits import metrics
+from rlcircuits.arguments import checked
 from rlcircuits.effects import (
     AccuracyEffect,
     Effect,
@@ -29,6 +30,7 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, profile_for
 from rlcircuits.metrics import Float64Array
 from rlcircuits.pairing import ControlPairing, Pairing
+from rlcircuits.showing import quoted, short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers
@@ -80,6 +82,9 @@ class Control:
     scores: EdgeScores | None
     """Row i is beside the pairing's row ``paired.rows[i]``. None where there were too few to be scored."""
 
+    def __repr__(self) -> str:
+        return short_repr(self, f"draw {self.draw}", repr(self.paired))
+
 
 @dataclass(frozen=True)
 class ControlEffect:
@@ -92,6 +97,10 @@ class ControlEffect:
     """The compared questions that it answered right, with a length near before's."""
     shifts: dict[str, Shift]
     """By metric, :data:`CONTROL_METRICS`. Empty where k is too small to say anything."""
+
+    def __repr__(self) -> str:
+        moved = [f"{metric} {shift.change:+.1%}" for metric, shift in self.shifts.items() if metric in GATE_METRICS]
+        return short_repr(self, f"draw {self.draw}", f"accuracy {self.accuracy:.3f}", f"k = {self.k}", *moved)
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,11 @@ class Comparison:
     trust_remote_code: bool = False
     """Python code of the checkpoints' own repositories was allowed to run."""
 
+    def __repr__(self) -> str:
+        accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"
+        moved = [f"{metric} {self.effects[metric].change:+.1%}" for metric in GATE_METRICS if metric in self.effects]
+        return short_repr(self, quoted(self.name), self.algorithm, self.questions, f"K = {self.k}", accuracy, *moved)
+
     @property
     def k(self) -> int:
         """Questions compared."""
@@ -156,6 +170,7 @@ class Comparison:
         return int(self.sampling.get("n", 1))
 
 
+@checked
 def compare(
     before: EdgeScores,
     after: EdgeScores,

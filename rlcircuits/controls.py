@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlcircuits.arguments import check_fields
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.durable import short_name
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.showing import quoted, short_repr
 from rlcircuits.source import CheckpointSource, Source
 
 NORM_TOLERANCE = 1e-3
@@ -39,6 +41,12 @@ class NoisedSource:
     after: Source
     draw: int
     """Which noise: another number is another draw, the same number is the same on every machine."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __repr__(self) -> str:
+        return short_repr(self, quoted(self.before.name), f"noise {self.draw}", f"of {quoted(self.after.name)}")
 
     @property
     def name(self) -> str:

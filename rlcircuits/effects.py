@@ -20,6 +20,7 @@ from scipy import stats
 
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.metrics import Float64Array
+from rlcircuits.showing import count, short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers
@@ -72,6 +73,13 @@ class Effect:
     before_values: tuple[Number, ...]
     """One a question, in the order of the comparison's questions."""
     after_values: tuple[Number, ...]
+
+    def __repr__(self) -> str:
+        means = f"{self.before:.4g} → {self.after:.4g} ({self.change:+.1%})"
+        p = f"p {self.p_up:.2g} up, {self.p_down:.2g} down"
+        return short_repr(
+            self, self.metric, means, f"rose on {self.win_share:.0%}", p, count(self.questions, "question")
+        )
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from rlcircuits.arguments import checked
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.showing import short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.comparison import Comparison, ControlEffect
@@ -66,6 +68,9 @@ class Profile:
     """Direction asserted, by metric. Metrics not named are reported. Accuracy must never clearly fall."""
     not_online_rl: bool = False
     """It is asserted that the pair is not read as online RL."""
+
+    def __repr__(self) -> str:
+        return short_repr(self, repr(self.name))
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -109,6 +114,7 @@ def algorithms() -> tuple[str, ...]:
     return tuple(algorithm for profile in PROFILES for algorithm in profile.algorithms)
 
 
+@checked
 def profile_for(algorithm: str) -> Profile:
     """Find the profile of an algorithm, named in any case. Raises RLCircuitsError for an unknown one."""
     for profile in PROFILES:
@@ -155,6 +161,9 @@ class Verdict:
     not_online_rl: Finding | None
     """None where the profile does not assert it."""
 
+    def __repr__(self) -> str:
+        return short_repr(self, self.words, f"profile {self.profile.name}")
+
     @property
     def all_findings(self) -> Mapping[str, Finding]:
         """By measure, :attr:`Profile.measures`."""
@@ -177,6 +186,7 @@ class Verdict:
         return f"does not hold: {', '.join(self.failed)}" if self.failed else "holds"
 
 
+@checked
 def judge(comparison: Comparison) -> Verdict:
     """Hold a comparison against its profile. Raises RLCircuitsError for an unknown profile."""
     profile = profile_named(comparison.profile)
@@ -209,6 +219,7 @@ def counts(comparison: Comparison, metric: str, towards: Direction) -> bool:
     )
 
 
+@checked
 def reads_as_online_rl(comparison: Comparison) -> bool:
     """Whether all three metrics count in the directions of online RL."""
     return all(counts(comparison, metric, towards) for metric, towards in ONLINE_RL.items())

@@ -9,7 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from rlcircuits.arguments import check_fields, checked
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.showing import count, short_repr
 
 Granularity = Literal["sublayer", "head", "kv-head"]
 GRANULARITIES: tuple[str, ...] = get_args(Granularity)
@@ -29,6 +31,13 @@ class EdgeGraph:
     readers: tuple[str, ...]
     mask: Tensor
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def __repr__(self) -> str:
+        nodes = count(len(self.writers), "writer"), count(len(self.readers), "reader")
+        return short_repr(self, self.granularity, *nodes, count(self.n_edges, "edge"))
+
     @property
     def n_edges(self) -> int:
         """The number of edges that exist."""
@@ -41,6 +50,7 @@ class EdgeGraph:
             return "kv-head"
         return "head" if any(".h" in name for name in self.writers) else "sublayer"
 
+    @checked
     def same_as(self, other: EdgeGraph) -> bool:
         """Whether both graphs have the same names and the same edges."""
         return self.writers == other.writers and self.readers == other.readers and torch.equal(self.mask, other.mask)

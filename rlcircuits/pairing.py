@@ -33,9 +33,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from rlcircuits.arguments import checked
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.metrics import Float64Array
 from rlcircuits.sequences import AnswerSequence
+from rlcircuits.showing import count, short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answer, Answers
@@ -105,6 +107,11 @@ class Pairing:
     """The questions that each stage after the first dropped, by stage."""
     score_on: ScoreOn = "own"
 
+    def __repr__(self) -> str:
+        questions = f"{count(len(self.question_ids), 'question')} of {next(iter(self.funnel.values()), 0):,} asked"
+        cut = f"t_cut = {self.t_cut}", f"ref = {self.ref:.1f}", f"alpha = {self.alpha:g}"
+        return short_repr(self, questions, count(len(self.places), "row"), *cut, f"score_on = {self.score_on!r}")
+
     @property
     def note(self) -> str | None:
         """One sentence where fewer questions were left than K asked for, else None."""
@@ -112,6 +119,7 @@ class Pairing:
             return None
         return f"{self.k} questions were wanted and {len(self.question_ids)} were left, so all are compared"
 
+    @checked
     def by_question(self, values: Float64Array, rows: Sequence[int] | None = None) -> Float64Array:
         """Average a number a row into a number a question: float64 [rows] -> [K].
 
@@ -119,12 +127,18 @@ class Pairing:
         without any other has NaN.
         """
         found: list[list[float]] = [[] for _ in self.question_ids]
-        for row, value in zip(range(len(self.places)) if rows is None else rows, values.tolist(), strict=True):
+        rows = range(len(self.places)) if rows is None else rows
+        if values.shape != (len(rows),):
+            raise RLCircuitsError(
+                f"values has the shape {values.shape}; one number for each of {len(rows)} rows is wanted"
+            )
+        for row, value in zip(rows, values.tolist(), strict=True):
             if not math.isnan(value):
                 found[self.places[row]].append(value)
         return np.array([_mean(each) for each in found])
 
 
+@checked
 def pair(
     before: Answers,
     after: Answers,
@@ -206,6 +220,9 @@ class ControlPairing:
     rows: tuple[int, ...]
     places: tuple[int, ...]
     sequences: tuple[AnswerSequence, ...]
+
+    def __repr__(self) -> str:
+        return short_repr(self, count(self.k, "question"), count(len(self.rows), "row"))
 
     @property
     def k(self) -> int:

@@ -36,11 +36,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from rlcircuits.arguments import checked
 from rlcircuits.complaints import problem
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import Profile, profile_for, profile_named
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions.source import QuestionSource
+from rlcircuits.showing import count, quoted, short_repr
 from rlcircuits.table import Table
 
 if TYPE_CHECKING:
@@ -161,6 +163,7 @@ class Pair(Table):
         """What the pair is held against: the profile named, else the algorithm's."""
         return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
 
+    @checked
     def sources(
         self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
     ) -> tuple[CheckpointSource, CheckpointSource]:
@@ -181,6 +184,9 @@ class PairsFile:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """As written; what is not written is for :func:`rlcircuits.settings.make_settings` to fill in."""
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self, count(len(self.pairs), "pair"), *([quoted(str(self.path))] if self.path else []))
 
     def make_settings(self, options: Mapping[str, Any] = MappingProxyType({})) -> Settings:
         """The settings of the run: the file's, but for those of `options`, which was typed."""
@@ -206,11 +212,13 @@ def pair_name(before: str, after: str) -> str:
     return "-to-".join(_made_up_name(Path(checkpoint).name, "model") for checkpoint in (before, after))
 
 
+@checked
 def load_pairs(path: str | Path) -> tuple[Pair, ...]:
     """Read the pairs of a pairs file; see :func:`load_pairs_file`."""
     return load_pairs_file(path).pairs
 
 
+@checked
 def load_pairs_file(path: str | Path) -> PairsFile:
     """Read a pairs file. Folders and files are resolved against its own folder; a hub id stays as it is.
 

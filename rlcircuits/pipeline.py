@@ -29,6 +29,7 @@ import torch
 
 from rlcircuits import pairing
 from rlcircuits.answers import Answers, answer_questions
+from rlcircuits.arguments import checked
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.comparison import Comparison, Control, compare
@@ -62,6 +63,7 @@ VERSION = 4
 """Changes whenever the same inputs may give another comparison."""
 
 
+@checked
 def run_pair(
     pair: Pair,
     settings: Settings | None = None,
@@ -103,6 +105,7 @@ def run_pair(
         return comparison
 
 
+@checked
 def run_variants(
     pair: Pair,
     settings: Settings | None = None,
@@ -169,7 +172,7 @@ class _Run:
             names = ", ".join(dict.fromkeys((self.before.name, self.after.name)))
             found = f"before and after are the same checkpoint: {names}; nothing but chance can differ"
             self.tell(found)
-            warnings.warn(found, stacklevel=3)
+            warnings.warn(found, stacklevel=4)
 
     def key(self) -> str:
         """What must be the same for a comparison to be this one."""

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from rlcircuits.arguments import checked
 from rlcircuits.chat_template import write_chats
 from rlcircuits.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.showing import said, short_repr
 
 __all__ = ["Prompting", "PromptingUsed", "without_their_questions"]
 
@@ -51,6 +53,9 @@ class Prompting(BaseModel):
             where = ".".join(str(part) for part in first["loc"])
             raise RLCircuitsError(f"prompting, field {where!r}: {first['msg']}") from None
 
+    def __repr__(self) -> str:
+        return short_repr(self, *said((name, value) for name, value in self if name in self.model_fields_set))
+
     @field_validator("template")
     @classmethod
     def _holds_the_question(cls, template: str) -> str:
@@ -58,10 +63,12 @@ class Prompting(BaseModel):
             raise ValueError(f"{template!r} must hold {_PLACE} once")
         return template
 
+    @checked
     def prompt_ids(self, tokenizer: Any, question: str) -> tuple[int, ...]:
         """The prompt's token ids; see :meth:`prompts`."""
         return self.prompts(tokenizer, [question])[0]
 
+    @checked
     def prompts(self, tokenizer: Any, questions: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the token ids of each question's prompt.
 
@@ -81,6 +88,7 @@ class Prompting(BaseModel):
         chats = [[*system, {"role": "user", "content": text}] for text in texts]
         return [_tokenized(tokenizer, text, special=False) for text in write_chats(tokenizer, dated, chats)]
 
+    @checked
     def used(self, tokenizer: Any) -> PromptingUsed:
         """These settings with the chat template they meet, to be kept with the answers."""
         template = self._chat_template(tokenizer)

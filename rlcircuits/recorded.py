@@ -32,6 +32,7 @@ from typing import Any, Literal, get_args
 
 from rlcircuits.answer_file import Answers, Sampling
 from rlcircuits.answers import Made, graded
+from rlcircuits.arguments import checked
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.engines import Completion
 from rlcircuits.errors import RLCircuitsError
@@ -61,6 +62,7 @@ class _Record:
     completions: tuple[Completion, ...]
 
 
+@checked
 def recorded_answers(
     path: str | Path,
     model: Source | Checkpoint,

@@ -19,6 +19,7 @@ import safetensors
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from rlcircuits.arguments import checked
 from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.complaints import problem
@@ -58,6 +59,7 @@ class _Manifest:
 _MANIFEST: TypeAdapter[_Manifest] = TypeAdapter(_Manifest)
 
 
+@checked
 def attribute_stored(
     model: Source | Checkpoint,
     sequences: Sequence[AnswerSequence],
@@ -152,7 +154,7 @@ def _remove_damaged(folder: Path) -> None:
     """Remove files that cannot be read, such as one that was cut short, so that their batches are made again."""
     for file in _batch_files(folder):
         if _indices(file) is None:
-            warnings.warn(f"{file} is damaged; its scores are made again", stacklevel=4)
+            warnings.warn(f"{file} is damaged; its scores are made again", stacklevel=5)
             file.unlink()
 
 

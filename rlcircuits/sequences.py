@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import torch
 from torch import Tensor
 
+from rlcircuits.arguments import checked
 from rlcircuits.contraction.devices import sent
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.showing import said, short_repr
 
 PaddingSide = Literal["left", "right"]
 
@@ -27,19 +30,33 @@ class AnswerSequence:
     answer_ids: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prompt_ids", tuple(int(i) for i in self.prompt_ids))
-        object.__setattr__(self, "answer_ids", tuple(int(i) for i in self.answer_ids))
+        object.__setattr__(self, "prompt_ids", _token_ids("prompt_ids", self.prompt_ids))
+        object.__setattr__(self, "answer_ids", _token_ids("answer_ids", self.answer_ids))
+
+    def __repr__(self) -> str:
+        return short_repr(self, *said(vars(self)))
 
     @property
     def input_length(self) -> int:
         """Tokens the model reads: the last scored token is predicted, never read."""
         return len(self.prompt_ids) + len(self.answer_ids) - 1
 
+    @checked
     def truncated(self, t_cut: int) -> AnswerSequence:
         """The same prompt with only the first ``t_cut`` answer tokens. Raises RLCircuitsError for none of them."""
         if t_cut < 1:
             raise RLCircuitsError(f"t_cut is {t_cut}; at least one answer token is scored")
         return AnswerSequence(self.prompt_ids, self.answer_ids[:t_cut])
+
+
+def _token_ids(name: str, ids: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    """The ids as whole numbers of Python's. Raises RLCircuitsError for anything that is none, a fraction too."""
+    try:
+        if not isinstance(ids, str | bytes):
+            return tuple(map(operator.index, ids))
+    except TypeError:
+        pass
+    raise RLCircuitsError(f"AnswerSequence: {name} is {shortened(ids)}; a list of token ids is wanted")
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rlcircuits import pairing
 from rlcircuits.answers import Sampling
+from rlcircuits.arguments import check_fields
 from rlcircuits.checkpoint import torch_dtype
 from rlcircuits.complaints import problem
 from rlcircuits.engines import check_engine
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import Granularity, check_granularity
 from rlcircuits.prompting import Prompting
+from rlcircuits.showing import short_repr, without_defaults
 
 MAX_NEW_TOKENS = 32
 """Longest answer by default: what a question of the arithmetic set needs, with room to spare."""
@@ -69,7 +71,11 @@ class Settings:
     recompute: bool = False
     """Run blocks again in the backward: the same scores of long sequences in less memory."""
 
+    def __repr__(self) -> str:
+        return short_repr(self, *without_defaults(self))
+
     def __post_init__(self) -> None:
+        check_fields(self)
         check_granularity(self.granularity)
         check_engine(self.engine)
         pairing.check_options(self.alpha, self.k, self.balance, self.min_questions, self.score_on)

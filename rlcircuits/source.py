@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rlcircuits.adapters import find_base
+from rlcircuits.arguments import check_fields
 from rlcircuits.checkpoint import Checkpoint, torch_dtype
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
+from rlcircuits.showing import short_repr, without_defaults
 
 __all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]
 
@@ -59,6 +62,14 @@ class CheckpointSource:
     """Instead of a device: how to split the model over devices (``auto``, ``balanced``, …; needs accelerate)."""
     trust_remote_code: bool = False
     """Run the Python code that the repository brings along."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.path, os.PathLike):
+            object.__setattr__(self, "path", os.fspath(self.path))
+        check_fields(self)
+
+    def __repr__(self) -> str:
+        return short_repr(self, *without_defaults(self))
 
     @property
     def name(self) -> str:

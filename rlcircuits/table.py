@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from rlcircuits.complaints import problem
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.showing import said, short_repr
 
 __all__ = ["Table"]
 
@@ -24,6 +25,9 @@ class Table(BaseModel):
         except ValidationError as error:
             kind = type(self)
             raise RLCircuitsError(f"{kind.__name__}{problem(error, kind.model_fields)}") from None
+
+    def __repr__(self) -> str:
+        return short_repr(self, *said((name, value) for name, value in self if name in self.model_fields_set))
 
     # So that pydantic does not come by here on its way into a nested table.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]

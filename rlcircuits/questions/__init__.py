@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rlcircuits.arguments import check_fields, checked
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
+from rlcircuits.showing import count, quoted, short_repr
 
 __all__ = ["Grade", "Question", "QuestionSet", "QuestionSource", "grade_all", "load_questions", "names"]
 
@@ -30,6 +32,9 @@ class Question:
     gold: str
     row: int | None = None
 
+    def __repr__(self) -> str:
+        return short_repr(self, quoted(self.id), f"text={quoted(self.text)}", f"gold={quoted(self.gold)}")
+
 
 @dataclass(frozen=True)
 class QuestionSet:
@@ -40,8 +45,14 @@ class QuestionSet:
     questions: tuple[Question, ...]
     grade: Callable[[str, str], bool]
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def __len__(self) -> int:
         return len(self.questions)
+
+    def __repr__(self) -> str:
+        return short_repr(self, quoted(self.name), self.split, count(len(self), "question"))
 
     @property
     def grader(self) -> str:
@@ -70,6 +81,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*_BUILT_IN, *PUBLISHED}))
 
 
+@checked
 def load_questions(
     source: str | QuestionSource, *, split: str = "test", count: int | None = None, seed: int = 42
 ) -> QuestionSet:

@@ -72,7 +72,8 @@ class QuestionSource(Table):
     @model_validator(mode="before")
     @classmethod
     def _as_published(cls, fields: Any) -> Any:
-        published = PUBLISHED.get(fields.get("name", "")) if isinstance(fields, dict) else None
+        name = fields.get("name") if isinstance(fields, dict) else None
+        published = PUBLISHED.get(name) if isinstance(name, str) else None
         if published is None:
             return fields
         return {"question": published.question, "answer": published.answer, "gold": published.gold, **fields}

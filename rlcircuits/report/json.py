@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlcircuits.arguments import checked
 from rlcircuits.comparison import Comparison
 from rlcircuits.durable import write_whole
 from rlcircuits.errors import RLCircuitsError
@@ -43,6 +44,7 @@ def to_json(comparison: Comparison, key: str | None = None) -> str:
     return json.dumps(stored | {"verdict": _describe(comparison, judge(comparison))}, indent=1, allow_nan=False) + "\n"
 
 
+@checked
 def save_comparison(comparison: Comparison, folder: str | Path, key: str | None = None) -> Path:
     """Write ``comparison.json`` into `folder` (made if need be), replacing it only once all is written."""
     path = Path(folder) / FILE_NAME
@@ -51,6 +53,7 @@ def save_comparison(comparison: Comparison, folder: str | Path, key: str | None 
     return path
 
 
+@checked
 def load_comparison(path: str | Path) -> Comparison:
     """Read what :func:`save_comparison` wrote, from the file itself or from its folder.
 

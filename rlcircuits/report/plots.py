@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlcircuits.arguments import checked
 from rlcircuits.comparison import LABELS, Comparison
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, judge
@@ -22,6 +23,7 @@ DPI = 150
 ENDINGS = (".png", ".pdf", ".svg")
 
 
+@checked
 def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     """Write a picture (png, pdf or svg, by the ending): one panel a metric, one point a question.
 

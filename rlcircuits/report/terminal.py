@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import SEPARATING_LINE, tabulate
 
+from rlcircuits.arguments import checked
 from rlcircuits.comparison import LABELS, Comparison, ControlEffect, Effect, Group
 from rlcircuits.expectations import (
     GATE_METRICS,
@@ -24,6 +25,7 @@ SHORT = {"intensity_over_loss": "int. / loss"}
 """Words for a metric where there is no room."""
 
 
+@checked
 def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -> str:
     """Accuracy, loss and the three metrics of every pair, raw intensity also over loss, and each pair's verdict.
 

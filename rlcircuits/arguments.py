@@ -1,0 +1,167 @@
+"""Arguments of public functions: one of the wrong kind is refused in one sentence, before anything is done with it.
+
+What is allowed is what the annotations say, so that there is nothing to keep up beside them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from numbers import Integral, Real
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from rlcircuits.errors import RLCircuitsError, shortened
+
+__all__ = ["check_fields", "checked"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    bool: "True or False",
+    Path: "a path",
+    NoneType: "None",
+}
+
+
+def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a function raise RLCircuitsError for an argument that is not of the kind of its annotation.
+
+    Too many arguments, too few and unknown ones remain Python's own TypeError.
+    """
+    signature = inspect.signature(function)
+
+    @functools.cache
+    def kinds() -> dict[str, Any]:
+        # At the first call: some names are only imported for type checkers.
+        return get_type_hints(function, localns=_PublicNames())
+
+    @functools.wraps(function)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if name in kinds():
+                _check(f"{function.__qualname__}: {name}", value, kinds()[name])
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def check_fields(instance: Any) -> None:
+    """Raise RLCircuitsError for a dataclass's field that is not of the kind of its annotation.
+
+    Called in ``__post_init__``. A number of numpy's becomes Python's, and a whole number where any may stand a float,
+    so that equal values are written alike.
+    """
+    kind: Any = type(instance)
+    hints = _field_kinds(kind)
+    for field in fields(instance):
+        value, wanted = getattr(instance, field.name), hints[field.name]
+        _check(f"{kind.__name__}: {field.name}", value, wanted)
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(instance, field.name, value)
+        if wanted is float and isinstance(value, int):
+            object.__setattr__(instance, field.name, float(value))
+
+
+@functools.cache
+def _field_kinds(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, vars(sys.modules[kind.__module__]), _PublicNames())
+
+
+class _PublicNames(dict[str, Any]):
+    """The package's public names, imported when looked up."""
+
+    def __missing__(self, name: str) -> Any:
+        import rlcircuits
+
+        if name not in rlcircuits.__all__:
+            raise KeyError(name)
+        return getattr(rlcircuits, name)
+
+
+def _check(where: str, value: Any, kind: Any) -> None:
+    if not _fits(value, kind):
+        raise RLCircuitsError(f"{where} is {_found(value, kind)}; {_words(kind)} is wanted")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin in (Union, UnionType):
+        if isinstance(value, str) and Path in args:
+            return bool(value)  # an empty one would be the folder that one happens to be in
+        return any(_fits(value, each) for each in args)
+    if origin is Literal:
+        # What may be chosen is said by those who know the choice.
+        return isinstance(value, str)
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, os.PathLike)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        keys, values = args
+        return isinstance(value, origin) and all(_fits(k, keys) and _fits(v, values) for k, v in value.items())
+    if isinstance(origin, type) and issubclass(origin, Iterable) and origin is not np.ndarray:
+        return isinstance(value, origin) and not isinstance(value, str | bytes) and _items_fit(value, args)
+    if origin is not None and isinstance(origin, type):
+        return isinstance(value, origin)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _items_fit(value: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a collection's items fit; an iterator's cannot be looked at without using them up."""
+    if isinstance(value, Iterator) or (len(args) > 1 and args[1:] != (...,)):
+        return True
+    return all(_fits(item, args[0]) for item in value)
+
+
+def _found(value: Any, kind: Any) -> str:
+    """What was given, and of a collection of the right kind the first item that does not fit."""
+    args = get_args(kind)
+    if isinstance(value, list | tuple) and isinstance(get_origin(kind), type) and args:
+        for place, item in enumerate(value):
+            if not _fits(item, args[0]):
+                return f"a {type(value).__name__} with {shortened(item)} at position {place}"
+    return shortened(value)
+
+
+def _words(kind: Any) -> str:
+    """What is wanted, in words."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        kinds = [each for each in args if not (each is str and Path in args)]
+        return " or ".join(map(_words, kinds))
+    if origin is Literal:
+        return f"one of {', '.join(map(str, args))}"
+    if origin is not None and isinstance(origin, type):
+        if issubclass(origin, Mapping):
+            return f"a mapping to {_items(args[1])}"
+        if issubclass(origin, Iterable) and origin is not np.ndarray and args:
+            return f"a list of {_items(args[0])}"
+        return "a function" if issubclass(origin, Callable) else f"{_article(_name(origin))}"  # type: ignore[arg-type]
+    return _WORDS[kind] if kind in _WORDS else _article(_name(kind))
+
+
+def _items(kind: Any) -> str:
+    return {int: "whole numbers", float: "numbers", str: "strings"}.get(kind) or _name(kind)
+
+
+def _name(kind: Any) -> str:
+    return str(getattr(kind, "__name__", kind))
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[:1] in "AEIOU" else f"a {name}"

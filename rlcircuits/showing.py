@@ -1,0 +1,45 @@
+"""Short reprs: one line that says what a person wants to know, however much there is inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+LONGEST = 199
+"""Characters of a repr."""
+
+_LONGEST_PART = 48
+
+
+def short_repr(instance: object, *parts: str) -> str:
+    """Write ``Kind(part, part, …)`` on one line, cut where it would be too long."""
+    text = " ".join(f"{type(instance).__name__}({', '.join(parts)})".split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…)"
+
+
+def quoted(value: object) -> str:
+    """Write a value as its repr, cut in its middle where it is long: of a path both ends say something."""
+    text = repr(value)
+    half = _LONGEST_PART // 2
+    return text if len(text) <= _LONGEST_PART else f"{text[: half - 1]}…{text[-half:]}"
+
+
+def said(values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> list[str]:
+    """Write ``name=value`` for each."""
+    return [f"{name}={quoted(value)}" for name, value in dict(values).items()]
+
+
+def without_defaults(instance: Any) -> list[str]:
+    """Write ``name=value`` for each field of a dataclass that is not as by default."""
+    changed = {}
+    for field in fields(instance):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if getattr(instance, field.name) != default:
+            changed[field.name] = getattr(instance, field.name)
+    return said(changed)
+
+
+def count(number: int, thing: str) -> str:
+    """Write ``1 answer``, ``2 answers``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
