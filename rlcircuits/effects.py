@@ -21,6 +21,7 @@ from scipy import stats
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.metrics import Float64Array
 from rlcircuits.showing import count, short_repr
+from rlcircuits.significance import p_in_words
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers
@@ -76,7 +77,7 @@ class Effect:
 
     def __repr__(self) -> str:
         means = f"{self.before:.4g} → {self.after:.4g} ({self.change:+.1%})"
-        p = f"p {self.p_up:.2g} up, {self.p_down:.2g} down"
+        p = f"p = {p_in_words(self.p_up)} up, {p_in_words(self.p_down)} down"
         return short_repr(
             self, self.metric, means, f"rose on {self.win_share:.0%}", p, count(self.questions, "question")
         )

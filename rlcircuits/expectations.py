@@ -6,7 +6,7 @@ are those that arXiv 2509.21044 reports for online RL; for everything else the d
 The rule, fixed in advance: a metric's effect **counts** in a direction when
 
 1. Wilcoxon's signed-rank test on the questions' paired differences, one-sided in that direction, gives
-   p < :data:`ALPHA`; and
+   p < :data:`~rlcircuits.significance.ALPHA`; and
 2. it exceeds the matched control: the base with random noise of the update's norm, tensor by tensor, some
    draws of it (:mod:`rlcircuits.controls`). It exceeds it when that end of the 95 % interval of the pair's mean
    difference which is nearer to zero lies, in that direction, beyond the mean difference of *every* draw.
@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Literal
 from rlcircuits.arguments import checked
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.showing import short_repr
+from rlcircuits.significance import ACCURACY_LEVEL, ALPHA, p_in_words
 
 if TYPE_CHECKING:
     from rlcircuits.comparison import Comparison, ControlEffect
@@ -45,14 +46,6 @@ GATE_METRICS = ("intensity", "complexity", "kurtosis")
 
 ACCURACY = "accuracy"
 NOT_ONLINE_RL = "not-online-rl"
-
-ALPHA = 0.01
-"""Level of each metric's one-sided Wilcoxon signed-rank test."""
-
-ACCURACY_LEVEL = 0.05
-"""Level of the exact one-sided test for a fall in accuracy: McNemar's, or where questions have several answers each the
-sign test on their shares of right ones. Looser than ALPHA, since here a small p is the bad news: the gate should notice
-damage early."""
 
 ONLINE_RL: Mapping[str, Direction] = MappingProxyType({"intensity": "up", "complexity": "up", "kurtosis": "down"})
 """Where the paper saw the metrics go after online RL."""
@@ -148,6 +141,9 @@ class Finding:
     """``up as expected``, ``no clear change, expected up``, ``down (reported)``, …"""
     message: str = field(repr=False)
     """The numbers, for whoever reads the failed test."""
+
+    def __repr__(self) -> str:
+        return short_repr(self, self.measure, self.words, f"p = {p_in_words(self.p)}")
 
 
 @dataclass(frozen=True)
@@ -276,7 +272,7 @@ def _effect_lines(effect: Effect, p: float, expected: Direction | None) -> list[
     return [
         f"  {effect.before:.4g} → {effect.after:.4g} ({effect.change:+.1%}), mean over"
         f" K = {effect.questions} questions; it rose on {effect.win_share:.0%} of them",
-        f"  p = {p:.2g} ({test})",
+        f"  p = {p_in_words(p)} ({test})",
         f"  95 % interval of the mean difference: [{low:.3g}, {high:.3g}]",
     ]
 
@@ -313,7 +309,7 @@ def _judge_accuracy(comparison: Comparison) -> Finding:
         [
             f"{comparison.name} ({comparison.algorithm}), accuracy: {words}",
             f"  {effect.before:.3f} → {effect.after:.3f} on {effect.asked} questions{asked}: {moved}",
-            f"  p = {effect.p_fall:.2g} (one-sided exact {test} test for a fall, level {ACCURACY_LEVEL:g})",
+            f"  p = {p_in_words(effect.p_fall)} (one-sided exact {test} test for a fall, level {ACCURACY_LEVEL:g})",
         ]
     )
     return Finding(ACCURACY, None, effect.p_fall, holds, words, message)

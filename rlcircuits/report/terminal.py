@@ -18,6 +18,7 @@ from rlcircuits.expectations import (
     noise_reads_as_online_rl,
 )
 from rlcircuits.pairing import show_funnel
+from rlcircuits.significance import format_p
 
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
 
@@ -147,11 +148,6 @@ def format_change(before: float, after: float) -> str:
     if not before or math.isnan(before) or math.isnan(after):
         return ""
     return _percent((after - before) / abs(before))
-
-
-def format_p(p: float) -> str:
-    """Two digits, and a power of ten where it is small."""
-    return f"{p:.2f}" if p >= 0.01 else f"{p:.0e}"
 
 
 def _often(comparison: Comparison) -> str:
