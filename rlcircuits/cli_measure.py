@@ -68,7 +68,7 @@ def add_measuring(commands: Any) -> None:
     graph_options(compare)
     model_options(compare)
     add("--output", metavar="DIR", help="keep answers, scores and comparison in DIR/<pair>, and go on from there")
-    add("--json", action="store_true", help="print each comparison as JSON")
+    add("--json", action="store_true", help="print JSON: one pair's comparison, or a list of those of several")
 
     answer = command(commands, "answer", _answer, "let a checkpoint answer a question set", kept_in="store")
     single_model(answer)
@@ -95,7 +95,7 @@ def _compare(options: argparse.Namespace) -> int:
     from rlcircuits.expectations import judge
     from rlcircuits.fault import failure_of
     from rlcircuits.pipeline import run_pair, run_variants
-    from rlcircuits.report.json import to_json
+    from rlcircuits.report.json import to_json, to_json_list
     from rlcircuits.report.terminal import detail, summary_table, variants_table
 
     all_variants = options.score_on == "all"
@@ -118,9 +118,11 @@ def _compare(options: argparse.Namespace) -> int:
         except Exception as error:  # of this pair alone: the others are measured all the same
             failures.append((pair.name, failure_of(error, options.output)))
     comparisons = [comparison for variants in measured for comparison in variants]
-    if options.json:
-        for comparison in comparisons:
-            print(to_json(comparison), end="")
+    # What was asked for says whether there is one or a list, so that a pair that fails changes nothing of it.
+    if options.json and (all_variants or len(file.pairs) > 1):
+        print(to_json_list(comparisons), end="")
+    elif options.json:
+        print(*map(to_json, comparisons), sep="", end="")
     elif comparisons:
         print(summary_table(comparisons))
         for comparison in comparisons:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rlcircuits.attribution import EdgeScores
 from rlcircuits.cli import main
 from rlcircuits.comparison import Comparison
 from rlcircuits.expectations import judge
-from rlcircuits.pairs import load_pairs_file
+from rlcircuits.pairs import Pair, load_pairs_file
 from rlcircuits.pipeline import run_pair
 from rlcircuits.report.json import load_comparison, save_comparison, to_json
 
@@ -262,6 +263,37 @@ def test_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, rise: bool, c
 
     monkeypatch.setattr("rlcircuits.pipeline.run_pair", measured)
     assert main(["compare", "--before", "a", "--after", "b", "--algorithm", "grpo"]) == code
+
+
+def test_json_is_one_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(pair: Pair, *_: Any, **__: Any) -> Comparison:
+        return made_up_comparison(pair.name)
+
+    def variants(pair: Pair, *_: Any, **__: Any) -> tuple[Comparison, ...]:
+        return tuple(replace(made_up_comparison(pair.name), score_on=score_on) for score_on in ("own", "gold"))
+
+    monkeypatch.setattr("rlcircuits.pipeline.run_pair", measured)
+    monkeypatch.setattr("rlcircuits.pipeline.run_variants", variants)
+    one = ["compare", "--before", "a", "--after", "b", "--algorithm", "grpo", "--json"]
+    assert main(one) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["comparison"]["name"] == "a-to-b"
+    assert main([*one, "--score-on", "all"]) == 0
+    assert [each["comparison"]["score_on"] for each in json.loads(capsys.readouterr().out)] == ["own", "gold"]
+
+    file = tmp_path / "pairs.toml"
+    pair = '[[pair]]\nname = "{}"\nbefore = "a"\nafter = "b"\nalgorithm = "grpo"\n'
+    for names in (["a-to-b"], ["one", "two", "three"]):
+        file.write_text("".join(map(pair.format, names)))
+        assert main(["compare", "--pairs", str(file), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        if len(names) == 1:
+            assert found == alone
+        else:
+            assert [each["comparison"]["name"] for each in found] == names
+            assert all(each.keys() == alone.keys() for each in found)
 
 
 def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

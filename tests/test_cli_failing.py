@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -53,6 +54,8 @@ def test_a_pair_that_fails_takes_nothing_from_the_others(
     assert asked == ["first", "bad", "last"]
     shown = capsys.readouterr()
     assert shown.err == "rlcircuits: pair 'bad': org/bad has no tokenizer\n"
+    if json_too:
+        assert [one["comparison"]["name"] for one in json.loads(shown.out)] == ["first", "last"]
     heading = '"name": "{}"' if json_too else "\n{}\n"
     assert [heading.format(name) in shown.out for name in asked] == [True, False, True]
 

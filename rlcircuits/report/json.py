@@ -9,6 +9,7 @@ from the numbers.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,8 +41,12 @@ _ADAPTER: TypeAdapter[_Stored] = TypeAdapter(_Stored)
 
 def to_json(comparison: Comparison, key: str | None = None) -> str:
     """Write the comparison and its verdict as a JSON document. NaN is null. `key`: of what it was made from."""
-    stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
-    return json.dumps(stored | {"verdict": _describe(comparison, judge(comparison))}, indent=1, allow_nan=False) + "\n"
+    return _dumped(_document(comparison, key))
+
+
+def to_json_list(comparisons: Sequence[Comparison]) -> str:
+    """Write several comparisons as one JSON document, a list of what :func:`to_json` writes of each."""
+    return _dumped([_document(comparison) for comparison in comparisons])
 
 
 @checked
@@ -95,6 +100,15 @@ def _load(path: str | Path) -> _Stored:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise RLCircuitsError(f"{path}: {f'field {field!r}: ' if field else ''}{first['msg']}") from None
+
+
+def _document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
+    stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
+    return stored | {"verdict": _describe(comparison, judge(comparison))}
+
+
+def _dumped(document: object) -> str:
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
