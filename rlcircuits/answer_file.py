@@ -32,14 +32,15 @@ class Sampling:
     """How answers are drawn.
 
     `temperature` 0 is greedy decoding; above 0 a token is drawn from softmax(logits / temperature),
-    restricted to the smallest set of tokens whose probability reaches `top_p`. `seed` fixes the draws for a
-    given batch size. `n` answers are drawn to every question, independently; greedy ones would all be the same.
+    restricted to the smallest set of tokens whose probability reaches `top_p`. An answer ends with its end token,
+    or after `max_new_tokens`; None for as many as the question set needs. `seed` fixes the draws for a given batch
+    size. `n` answers are drawn to every question, independently; greedy ones would all be the same.
     Nothing is taken over from a checkpoint's own generation settings, so that both of a pair are asked alike.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
-    max_new_tokens: int = 64
+    max_new_tokens: int | None = None
     seed: int = 42
     n: int = 1
 
@@ -49,7 +50,7 @@ class Sampling:
             raise RLCircuitsError(f"sampling temperature is {self.temperature}; 0 (greedy) or more is wanted")
         if not 0 < self.top_p <= 1:
             raise RLCircuitsError(f"sampling top_p is {self.top_p}; a number above 0 and at most 1 is wanted")
-        if self.max_new_tokens < 1:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise RLCircuitsError(f"sampling max_new_tokens is {self.max_new_tokens}; at least 1 is wanted")
         if not 0 <= self.seed < 2**63:
             raise RLCircuitsError(f"sampling seed is {self.seed}; a number from 0 to 2**63 - 1 is wanted")
@@ -65,8 +66,8 @@ class Sampling:
         return f"Sampling({', '.join(f'{name}={value!r}' for name, value in self.table().items())})"
 
     def table(self) -> dict[str, int | float]:
-        """The fields by name, `n` only where it is not 1: one answer a question is written and known without it."""
-        return {name: value for name, value in asdict(self).items() if name != "n" or value != 1}
+        """The fields by name, but for an `n` of 1, without which one answer a question is written, and what is None."""
+        return {name: value for name, value in asdict(self).items() if value is not None and (name, value) != ("n", 1)}
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,13 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @property
+    def unfinished(self) -> float:
+        """The share of answers without an end token. Raises RLCircuitsError when there are none."""
+        if not self.items:
+            raise RLCircuitsError(f"answers of {self.model!r} are empty, so none of them has or lacks an end")
+        return sum(not item.finished for item in self.items) / len(self.items)
 
     def __repr__(self) -> str:
         accuracy = [f"accuracy {self.accuracy:.3f}"] if self.items else []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from rich.progress import TextColumn
 
 from rlcircuits.answer_file import FORMAT, VERSION, Answer, Answers, Header, Line, Sampling, answers_from
+from rlcircuits.answer_length import room_of, with_length
 from rlcircuits.answer_store import AnswerLog, answer_log
 from rlcircuits.arguments import checked
 from rlcircuits.checkpoint import Checkpoint
@@ -25,6 +27,9 @@ from rlcircuits.source import Source
 
 __all__ = ["Answer", "Answers", "Sampling", "answer_questions", "graded"]
 
+FIRST_ANSWERS = 64
+"""Answers after which a first look is taken, as many as a batch has by default; smaller batches are added up."""
+
 
 @checked
 def answer_questions(
@@ -37,7 +42,9 @@ def answer_questions(
     engine: str = "transformers",
     prompting: Prompting | None = None,
     store: str | Path | None = None,
+    prompts: Sequence[tuple[int, ...]] | None = None,
     notify: Notify | None = None,
+    first_look: Callable[[Answers], None] | None = None,
 ) -> Answers:
     """Give `sampling.n` answers to every question, in batches of like prompt length, then grade them.
 
@@ -47,7 +54,8 @@ def answer_questions(
     Args:
         model: a checkpoint, or a source of one, which is loaded only if there is something to answer.
         questions: what to ask, and how answers are graded.
-        sampling: how answers are drawn; by default ``Sampling()``.
+        sampling: how answers are drawn; by default ``Sampling()``. Without `max_new_tokens` an answer may be as long
+            as the question set needs, as far as the model's context reaches.
         batch_size: answers written at once.
         progress: show a progress bar on stderr, with tokens a second and the time left.
         engine: ``transformers``, or ``vllm`` where it is installed.
@@ -55,10 +63,15 @@ def answer_questions(
         store: a folder in which answers are kept as they come, under a key of all of the above and of the
             source's fingerprint. An interrupted run goes on where it was; a finished one is only read, and one
             that another process is making is waited for.
-        notify: is told in one line when another process is waited for.
+        prompts: the questions' prompts with this prompting, where they were made before.
+        notify: is told in one line when another process is waited for, and if the context is too short for answers as
+            long as the question set needs.
+        first_look: is given the answers of the first batches, :data:`FIRST_ANSWERS` at least, before more are made, and
+            may raise an error to stop; what there is in a store stays there. Not called where there are no more.
 
-    Raises RLCircuitsError for no questions, an empty prompt, a prompt that leaves no room for `max_new_tokens`
-    or has a token the model does not know, an engine that is not there, or a store that cannot be used.
+    Raises RLCircuitsError for no questions, an empty prompt, a prompt that leaves no room for `max_new_tokens` (without
+    it, too little for an answer) or has a token the model does not know, an engine that is not there, or a store that
+    cannot be used.
     """
     sampling = sampling or Sampling()
     prompting = prompting or Prompting()
@@ -75,7 +88,12 @@ def answer_questions(
         )
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
     texts = [question.text for question in questions.questions]
-    prompts = prompting.prompts(tokenizer, texts)
+    if prompts is None:
+        prompts = prompting.prompts(tokenizer, texts)
+    if len(prompts) != len(texts):
+        raise RLCircuitsError(f"found {len(prompts)} prompts for {len(texts)} questions; one each is wanted")
+    if sampling.max_new_tokens is None:
+        sampling = with_length(sampling, questions, [room_of(model, prompts)], notify)
     _check_questions_survive(tokenizer, prompts, texts, model.name, questions)
     header = Header(
         format=FORMAT,
@@ -95,11 +113,18 @@ def answer_questions(
     # Neighbours of one length waste no padding; the longest first shows a lack of memory at once.
     places = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
     order = [(place, sample) for place in places for sample in range(sampling.n)]
+    first = batch_size * math.ceil(FIRST_ANSWERS / batch_size)
+
+    def look(before: int, now: int) -> None:
+        if first_look is not None and before < first <= now and first < len(order):
+            first_look(answers_from(header, log.lines[:first]))
+
     with answer_log(None if store is None else Path(store), header, order, notify) as log:
+        look(0, len(log.lines))
         if len(log.lines) < len(order):
             writer = open_engine(engine, model)
             _check_prompts(writer, questions, prompts, sampling)
-            _answer_rest(writer, log, questions, prompts, order, header, tokenizer, progress)
+            _answer_rest(writer, log, questions, prompts, order, header, tokenizer, progress, look)
         return answers_from(header, log.lines)
 
 
@@ -112,8 +137,9 @@ def _answer_rest(
     header: Header,
     tokenizer: Any,
     progress: bool,
+    look: Callable[[int, int], None],
 ) -> None:
-    """Make the batches of ``order`` that the log does not hold yet."""
+    """Make the batches of ``order`` that the log does not hold yet; ``look`` at how many there were and are."""
     assert header.batch_size is not None, "answers are made in batches"
     rate = TextColumn("{task.fields[rate]}")
     with progress_bar(progress, rate) as bar:
@@ -128,6 +154,7 @@ def _answer_rest(
                 for (place, sample), completion in zip(batch, completions, strict=True)
             ]
             log.append(graded(questions, made, tokenizer))
+            look(start, len(log.lines))
             tokens += sum(len(completion.ids) for completion in completions)
             elapsed = bar.tasks[task].elapsed
             bar.update(task, advance=len(batch), rate=f"{tokens / elapsed:,.0f} tokens/s" if elapsed else "")
@@ -204,6 +231,7 @@ def _check_prompts(
 ) -> None:
     # Read once: an engine looks them up in the model each time.
     vocabulary, context = engine.vocabulary, engine.context
+    assert sampling.max_new_tokens is not None, "how long answers may be is known before any is made"
     for question, prompt in zip(questions.questions, prompts, strict=True):
         name = f"question {question.id!r} of {questions.name!r}"
         if not prompt or not question.text:

@@ -67,6 +67,19 @@ def add_measuring(commands: Any) -> None:
     answer_options(compare)
     graph_options(compare)
     model_options(compare)
+    add(
+        "--max-unfinished",
+        type=float,
+        metavar="SHARE",
+        help="of first answers, above which a pair is stopped (0.5)",
+    )
+    add(
+        "--no-stop-early",
+        dest="stop_early",
+        action="store_false",
+        default=None,
+        help="go on where the first answers are all wrong or too many of them unfinished",
+    )
     add("--output", metavar="DIR", help="keep answers, scores and comparison in DIR/<pair>, and go on from there")
     add("--json", action="store_true", help="print JSON: one pair's comparison, or a list of those of several")
 
@@ -183,6 +196,8 @@ def _answer(options: argparse.Namespace) -> int:
     )
     answers.save(options.out)
     print(f"{len(answers)} answers, accuracy {answers.accuracy:.3f}, in {options.out}")
+    longest = answers.sampling.max_new_tokens
+    print(f"unfinished: {100 * answers.unfinished:.1f} % (no end token; max_new_tokens = {longest})")
     return HOLDS
 
 

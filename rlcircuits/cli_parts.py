@@ -25,7 +25,7 @@ _PROMPTING = ("template", "system", "chat")
 _SETTINGS = (
     "k", "alpha", "balance", "min_questions", "score_on", "noise_draws", "question_count", "split", "engine",
     "batch_size", "granularity", "device", "dtype", "batch_tokens", "recompute",
-    "trust_remote_code",
+    "trust_remote_code", "stop_early", "max_unfinished",
 )  # fmt: skip
 
 
@@ -47,7 +47,12 @@ def answer_options(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, help="of sampling, 0 is greedy (1)")
     add("--top-p", type=float, help="of sampling (1)")
     add("--sampling-seed", type=int, metavar="SEED", help="(42)")
-    add("--max-new-tokens", type=int, metavar="N", help="longest answer (32)")
+    add(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="longest answer (as the question set needs)",
+    )
     add("--n", type=int, help="answers to every question, drawn or on each line of recorded ones (1)")
     add("--template", metavar="TEXT", help="what stands around a question, with {question} in it")
     add("--system", metavar="TEXT", help="system prompt")

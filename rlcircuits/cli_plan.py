@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.cli_parts import HOLDS, command
+from rlcircuits.cli_parts import BAD_INPUT, HOLDS, command, say_error, tell
 from rlcircuits.errors import RLCircuitsError
 
 DEFAULT_FILE = "release.toml"
+TEST_FILE = "test_release.py"
+TEST = '''"""The release gate: every measure of every pair is as its training should make it."""
+
+
+def test_effect(effect):
+    assert effect.holds, effect.message
+'''
 
 
 def add_planning(commands: Any) -> None:
     """Add ``init`` and ``plan``."""
-    init = command(commands, "init", _init, "write a commented pairs file to start from")
+    written = f"write a commented pairs file to start from, and beside it {TEST_FILE}, which judges it in pytest"
+    init = command(commands, "init", _init, written)
     init.add_argument("file", nargs="?", default=DEFAULT_FILE, metavar="FILE.toml", help="(default: %(default)s)")
     init.add_argument("--before", metavar="DIR", help="checkpoint before, to be written in")
     init.add_argument("--after", metavar="DIR", help="checkpoint after the training")
@@ -45,6 +54,7 @@ def _init(options: argparse.Namespace) -> int:
         else options.questions,
     }
     text = resources.files("rlcircuits").joinpath("templates", DEFAULT_FILE).read_text(encoding="utf-8")
+    text = text.replace(DEFAULT_FILE, path.name)
     for key, value in values.items():
         if value:
             text = _with_value(text, key, value)
@@ -55,6 +65,10 @@ def _init(options: argparse.Namespace) -> int:
     except FileExistsError:
         raise RLCircuitsError(f"{path} is there already; --force replaces it") from None
     print(f"{path}: edit it, then rlcircuits plan {path}")
+    test = path.parent / TEST_FILE
+    if not test.exists():  # one that is there may hold more tests
+        test.write_text(TEST, encoding="utf-8")
+    print(f"{test}: judges it in pytest, with pytest {test} --pairs={path}")
     return HOLDS
 
 
@@ -86,5 +100,10 @@ def _plan(options: argparse.Namespace) -> int:
     from rlcircuits.plan import make_plan, show_plan
 
     file = load_pairs_file(options.file)
-    print(show_plan(make_plan(file, file.make_settings(), options.output)))
-    return HOLDS
+    plan = make_plan(file, file.make_settings(), options.output, notify=tell)
+    print(show_plan(plan))
+    sys.stdout.flush()  # so that the errors stand below the tables where both go to one file
+    missing = [model for model in plan.models if not model.can_be_had]
+    for model in missing:
+        say_error(f"checkpoint {model.name} {model.problem}")
+    return BAD_INPUT if missing else HOLDS

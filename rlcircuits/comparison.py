@@ -48,6 +48,7 @@ __all__ = [
     "Group",
     "Number",
     "Shift",
+    "Unfinished",
     "check_same_graph",
     "compare",
     "compare_accuracy",
@@ -112,6 +113,24 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """Shares of all answers that have no end token: cut off, or recorded without one."""
+
+    before: float
+    after: float
+
+    @classmethod
+    def of(cls, before: Answers, after: Answers) -> Unfinished:
+        """The shares of these answers."""
+        return cls(before.unfinished, after.unfinished)
+
+    @property
+    def words(self) -> str:
+        """``1.5 % before, 0.0 % after``."""
+        return f"{100 * self.before:.1f} % before, {100 * self.after:.1f} % after"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything measured on one pair of checkpoints. To JSON and back: :mod:`rlcircuits.report.json`."""
 
@@ -153,6 +172,8 @@ class Comparison:
     by_layer_band: dict[str, Group]
     trust_remote_code: bool = False
     """Python code of the checkpoints' own repositories was allowed to run."""
+    unfinished: Unfinished | None = None
+    """None in a file of a version that did not note it."""
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"
@@ -230,6 +251,7 @@ def compare(
         by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
         by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
         trust_remote_code=trust_remote_code,
+        unfinished=Unfinished.of(before_answers, after_answers),
     )
 
 

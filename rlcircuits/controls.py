@@ -53,6 +53,11 @@ class NoisedSource:
         """The base's name, the draw's number, and whose update the noise is as large as."""
         return f"{self.before.name} + noise {self.draw} of {short_name(self.after.name)}"
 
+    @property
+    def context_length(self) -> int | None:
+        """That of before, where it is known without loading it."""
+        return getattr(self.before, "context_length", None)
+
     def fingerprint(self) -> str:
         """Hex sha256 of both checkpoints' fingerprints and the draw."""
         parts = ("noise", self.before.fingerprint(), self.after.fingerprint(), str(self.draw))

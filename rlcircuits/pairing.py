@@ -78,6 +78,10 @@ STAGES = (
 """The funnel's stages in order."""
 
 
+class TooFewQuestionsError(RLCircuitsError):
+    """Raised where fewer questions are left to compare than are needed."""
+
+
 @dataclass(frozen=True)
 class Pairing:
     """Two checkpoints' answers to the same questions, cut to the same length.
@@ -189,7 +193,7 @@ def pair(
     keep(lambda ours, theirs: _balanced(_lengths(ours, theirs), balance))
 
     if len(stages[-1]) < min_questions:
-        raise RLCircuitsError(
+        raise TooFewQuestionsError(
             f"{len(stages[-1])} questions are left to compare and at least {min_questions} are needed: "
             f"{show_funnel(_count(stages))}"
         )

@@ -12,6 +12,7 @@ file = "ours.jsonl"             # relative to this file
 question = "problem"            # the fields' names
 answer = "solution"
 gold = "boxed"
+max_new_tokens = 2048           # by default as its set needs, 512 for one of your own
 
 [[pair]]
 name = "release"
@@ -276,7 +277,25 @@ def load_pairs_file(path: str | Path) -> PairsFile:
     found = PairsFile(tuple(pairs.values()), settings, path)
     if settings:
         found.make_settings()
-    return found
+    return _with_lengths_by_set(found)
+
+
+def _with_lengths_by_set(file: PairsFile) -> PairsFile:
+    """Where a question set says its ``max_new_tokens``, let that of ``[settings.sampling]`` be the other sets'.
+
+    So a set's own goes before the file's, and what is typed, which stands among the settings, before both.
+    """
+    sampling = dict(file.settings.get("sampling", {}))
+    if "max_new_tokens" not in sampling or all(pair.questions.max_new_tokens is None for pair in file.pairs):
+        return file
+    of_others = {"max_new_tokens": sampling.pop("max_new_tokens")}
+    pairs = tuple(
+        pair
+        if pair.questions.max_new_tokens is not None
+        else pair.model_copy(update={"questions": pair.questions.model_copy(update=of_others)})
+        for pair in file.pairs
+    )
+    return PairsFile(pairs, {**file.settings, "sampling": sampling}, file.path)
 
 
 def _question_fields(questions: str) -> dict[str, object]:

@@ -8,6 +8,10 @@ first is loaded a second time to be scored:
     before with noise, draw by draw: load, answer, attribute on the questions it answered right, free
     before: load, attribute, free
 
+After the first answers of each a look is taken at whether the pair can come to anything (:mod:`rlcircuits.early_stop`).
+Where before's are in doubt, after's first ones are made before before's others; if the pair then goes on, both models
+are loaded once more.
+
 With a store every step's work is kept as it is made, under a key of all that it depends on: a killed run goes on
 where it was, and what is there already loads no model. The answers of a base that several pairs share are
 made once.
@@ -19,8 +23,10 @@ import gc
 import hashlib
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,13 +34,15 @@ from typing import Any
 import torch
 
 from rlcircuits import pairing
+from rlcircuits.answer_length import room_of, with_length
 from rlcircuits.answers import Answers, answer_questions
 from rlcircuits.arguments import checked
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.checkpoint import Checkpoint
-from rlcircuits.comparison import Comparison, Control, compare
+from rlcircuits.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.controls import NoisedSource
 from rlcircuits.durable import Notify, key_of, only_writer
+from rlcircuits.early_stop import InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control
@@ -162,6 +170,22 @@ class _Run:
         self.questions: QuestionSet = load_questions(
             asked, split=self.settings.split, count=asked.count or self.settings.question_count
         )
+        self.made = tuple(side for side in _SIDES if getattr(self.pair, f"recorded_{side}") is None)
+        self.first: dict[Side, Answers] = {}
+        self.prompts: dict[Side, list[tuple[int, ...]]] = {}
+        if settings.sampling.max_new_tokens is None:
+            self.set_length()
+
+    def set_length(self) -> None:
+        """Let answers be as long as the question set needs, as far as both models' contexts reach."""
+        texts = [question.text for question in self.questions.questions]
+        sources = {"before": self.before, "after": self.after}
+        rooms = []
+        for side in _SIDES:
+            self.prompts[side] = self.settings.prompting.prompts(sources[side].tokenizer(), texts)
+            rooms.append(room_of(sources[side], self.prompts[side]))
+        sampling = with_length(self.settings.sampling, self.questions, rooms, self.tell)
+        self.settings = replace(self.settings, sampling=sampling)
 
     def tell(self, line: str) -> None:
         self.notify(f"{self.pair.name}: {line}")
@@ -182,7 +206,8 @@ class _Run:
             "sampling": self.settings.sampling.table(),
         }
         # What they change is no score; trusted code is in the sources' fingerprints.
-        del settings["device"], settings["recompute"], settings["trust_remote_code"]
+        for name in ("device", "recompute", "trust_remote_code", "stop_early", "max_unfinished"):
+            del settings[name]
         recorded = [self.pair.recorded_before, self.pair.recorded_after]
         return key_of(
             {
@@ -214,10 +239,9 @@ class _Run:
         settings = self.settings
         check_same_architecture(self.before, self.after)
         check_same_vocabulary(self.before, self.after)
-        with _Held(self.before) as before:
-            before_answers = self.answer(before, "before", self.pair.recorded_before)
+        before_answers = self.answers_of_before()
         with _Held(self.after) as after:
-            after_answers = self.answer(after, "after", self.pair.recorded_after)
+            after_answers = self.answer(after, "after")
             paired = self.pairing(before_answers, after_answers)
             after_scores = self.score(after, "after", paired.after)
         controls = [self.control(draw, paired, before_answers) for draw in range(settings.noise_draws)]
@@ -237,6 +261,36 @@ class _Run:
             trust_remote_code=settings.trust_remote_code,
         )
 
+    def answers_of_before(self) -> Answers:
+        """All answers of before; where its first are in doubt, after a look at after's first."""
+        with suppress(InDoubt), _Held(self.before) as before:
+            return self.answer(before, "before")
+        with suppress(InDoubt), _Held(self.after) as after:
+            self.answer(after, "after", only_first=True)
+        self.check_first()
+        with _Held(self.before) as before:
+            return self.answer(before, "before")
+
+    def look(self, side: Side, first: Answers, only_first: bool) -> None:
+        """Take note of a model's first answers. Raises RLCircuitsError or InDoubt if no more are to be made."""
+        known = set(self.first)
+        self.first[side] = first
+        if known >= {*_SIDES} - {side}:
+            self.check_first()
+        elif is_in_doubt(first, self.settings):
+            raise InDoubt
+        if only_first:
+            raise InDoubt
+
+    def check_first(self) -> None:
+        """Raise RLCircuitsError where both models' first answers say that the pair can come to nothing."""
+        reason = reason_to_stop(self.first, self.made, len(self.questions), self.settings)
+        if reason is not None:
+            raise RLCircuitsError(
+                f"stopped early: {reason}; {evidence(self.first, self.questions, self.folder)}; stop_early = false "
+                f"(--no-stop-early) goes on all the same"
+            )
+
     def engine(self) -> str:
         """What gave the answers, side by side where it is not the same."""
         recorded = (self.pair.recorded_before, self.pair.recorded_after)
@@ -251,48 +305,63 @@ class _Run:
         if settings.score_on == "gold":
             tokenizer = self.before.tokenizer()
             gold = {q.id: tokenizer(q.gold, add_special_tokens=False)["input_ids"] for q in self.questions.questions}
-        paired = pairing.pair(
-            before,
-            after,
-            alpha=settings.alpha,
-            k=settings.k,
-            balance=settings.balance,
-            seed=settings.seed,
-            min_questions=settings.min_questions,
-            score_on=settings.score_on,
-            gold=gold,
-        )
+        try:
+            paired = pairing.pair(
+                before,
+                after,
+                alpha=settings.alpha,
+                k=settings.k,
+                balance=settings.balance,
+                seed=settings.seed,
+                min_questions=settings.min_questions,
+                score_on=settings.score_on,
+                gold=gold,
+            )
+        except pairing.TooFewQuestionsError as error:
+            answers: dict[Side, Answers] = {"before": before, "after": after}
+            raise RLCircuitsError(f"{error}; {evidence(answers, self.questions, self.folder)}") from None
         if settings.score_on != "own":
             # Both models are scored on the same ids, which then must mean the same to both.
             used = {token for sequence in paired.before for token in sequence.answer_ids}
             check_same_vocabulary(self.before, self.after, used)
-        self.tell(f"{pairing.show_funnel(paired.funnel)}; the first {paired.t_cut} tokens are scored")
+        funnel = pairing.show_funnel(paired.funnel)
+        unfinished = Unfinished.of(before, after).words
+        self.tell(f"{funnel}; unfinished {unfinished}; the first {paired.t_cut} tokens are scored")
         return paired
 
     def control(self, draw: int, paired: Pairing, before: Answers) -> Control:
         """Let one draw of noise answer, and score it where it answered enough of the compared questions right."""
         with _Held(NoisedSource(self.before, self.after, draw)) as noised:
-            answers = self.generate(noised, f"noise {draw}")
+            answers = self.generate(noised, f"noise {draw}", self.prompts.get("before"))
             chosen = pair_control(paired, before, answers)
             scores = None
             if chosen.k >= self.settings.min_questions:
                 scores = self.score(noised, f"noise {draw}", chosen.sequences, keep=False)
         return Control(draw, answers, chosen, scores)
 
-    def answer(self, source: _Held, side: Side, recorded: Path | None) -> Answers:
+    def answer(self, source: _Held, side: Side, *, only_first: bool = False) -> Answers:
         """The answers of one of the pair: made, or read where they were recorded."""
+        recorded = self.pair.recorded_before if side == "before" else self.pair.recorded_after
         if recorded is None:
-            answers = self.generate(source, side)
+            first_look = partial(self.look, side, only_first=only_first) if self.settings.stop_early else None
+            answers = self.generate(source, side, self.prompts.get(side), first_look)
         else:
             self.tell(f"{side} has recorded answers in {recorded}")
             # One file for both holds them side by side.
             which = side if self.pair.recorded_before == self.pair.recorded_after else None
             answers = recorded_answers(recorded, source, self.questions, sampling=self.settings.sampling, side=which)
+            self.first[side] = answers
         if self.folder:
             answers.save(self.folder / _ANSWERS.format(side))
         return answers
 
-    def generate(self, source: _Held, who: str) -> Answers:
+    def generate(
+        self,
+        source: _Held,
+        who: str,
+        prompts: list[tuple[int, ...]] | None,
+        first_look: Callable[[Answers], None] | None = None,
+    ) -> Answers:
         n = self.settings.sampling.n
         often = "" if n == 1 else f", {n} times each"
         self.tell(f"{who} answers {len(self.questions)} questions of {self.questions.name}{often}")
@@ -309,6 +378,8 @@ class _Run:
             prompting=self.settings.prompting,
             store=self.store,
             notify=self.tell,
+            prompts=prompts,
+            first_look=first_look,
         )
         if by_itself:
             gc.collect()  # what the engine held on to

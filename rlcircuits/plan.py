@@ -8,46 +8,25 @@ question set and settings: weights are not read, so that a checkpoint changed si
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import huggingface_hub
 from tabulate import tabulate
-from transformers import AutoConfig, AutoTokenizer
 
-from rlcircuits.adapters import find_base
-from rlcircuits.answer_file import Header, parse_header
-from rlcircuits.checkpoint import torch_dtype
+from rlcircuits.answer_file import Header, Sampling, parse_header
+from rlcircuits.answer_length import with_length
 from rlcircuits.controls import NoisedSource
-from rlcircuits.errors import RLCircuitsError, one_line
-from rlcircuits.folder import check_folder, is_adapter, load_config
+from rlcircuits.errors import RLCircuitsError
 from rlcircuits.pace import tokens_per_second
 from rlcircuits.pairs import STORE, Pair, PairsFile
+from rlcircuits.plan_models import ModelPlan, PlannedModel
 from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.report.json import load_comparison
-from rlcircuits.weight_files import stored_tensors
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings
-    from rlcircuits.source import CheckpointSource
-
-_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
-_BITS_OF_OTHERS = 8
-
-
-@dataclass(frozen=True)
-class ModelPlan:
-    """What a checkpoint needs. None where it could not be found out; `problem` then says why."""
-
-    name: str
-    parameters: int | None = None
-    weight_bytes: int | None = None
-    """In the dtype it is loaded as."""
-    cache_bytes: int | None = None
-    """Keys and values of a batch of the longest answers."""
-    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,27 +81,38 @@ class Plan:
     """None where no pace is known yet, or the prompts could not be made."""
 
 
-def make_plan(file: PairsFile, settings: Settings, output: str | Path | None = None) -> Plan:
+def make_plan(
+    file: PairsFile,
+    settings: Settings,
+    output: str | Path | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Plan:
     """Find out what measuring the pairs of `file` with `settings` takes; `output` is the run's output folder.
 
-    Raises RLCircuitsError for questions that cannot be had. A checkpoint that cannot be had is said in its line.
+    `notify` is told in one line of answers that a context is too short for.
+
+    Raises RLCircuitsError for questions that cannot be had, and for prompts that leave no room for answers. A
+    checkpoint that cannot be had is said in its line.
     """
     store = None if output is None else Path(output) / STORE
     kept = list(_headers(store)) if store else []
     models: dict[tuple[str, str | None], ModelPlan] = {}
     pairs: list[PairPlan] = []
     made: dict[tuple[str, str], int] = {}
+    beside = Path() if file.path is None else file.path.parent
     for pair in file.pairs:
         asked = pair.questions
         questions = load_questions(asked, split=settings.split, count=asked.count or settings.question_count)
         sources = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
-        prompts = _prompt_lengths(sources[0], pair, settings, questions)
-        for source in sources:
-            key = (source.name, source.dtype)
+        planned = [PlannedModel(source, beside.absolute()) for source in sources]
+        prompts = planned[0].prompts(pair.prompting or settings.prompting, questions)
+        sampling = _sampling(pair, settings, questions, planned, prompts, notify)
+        for model in planned:
+            key = (model.source.name, model.source.dtype)
             if key not in models:
-                longest = max(prompts, default=0) + settings.sampling.max_new_tokens
-                models[key] = _model(source, settings.batch_size * longest)
-        plan = _pair(pair, settings, questions, prompts, kept, output)
+                longest = max(map(len, prompts), default=0) + (sampling.max_new_tokens or 0)
+                models[key] = model.plan(settings.batch_size * longest)
+        plan = _pair(pair, replace(settings, sampling=sampling), questions, list(map(len, prompts)), kept, output)
         pairs.append(plan)
         for answering in plan.answering:
             made[answering.model, plan.questions] = answering.tokens_left
@@ -202,6 +192,7 @@ def _pair(
     answering_models += [] if pair.recorded_after else [after.name]
     answering_models += [NoisedSource(before, after, draw).name for draw in range(settings.noise_draws)]
     longest, n = settings.sampling.max_new_tokens, settings.sampling.n
+    assert longest is not None, "the pair's own length has been found out"
     answering = tuple(
         Answering(
             model,
@@ -224,6 +215,22 @@ def _pair(
     return PairPlan(pair.name, questions.name, answering, scored, measured)
 
 
+def _sampling(
+    pair: Pair,
+    settings: Settings,
+    questions: QuestionSet,
+    planned: list[PlannedModel],
+    prompts: list[tuple[int, ...]],
+    notify: Callable[[str], None] | None,
+) -> Sampling:
+    """The sampling with the length of answers that the run would find; `prompts` are those of the first model."""
+    if settings.sampling.max_new_tokens is not None:
+        return settings.sampling
+    others = [model.prompts(pair.prompting or settings.prompting, questions) for model in planned[1:]]
+    rooms = [model.room(of_it) for model, of_it in zip(planned, [prompts, *others], strict=True)]
+    return with_length(settings.sampling, questions, [room for room in rooms if room is not None], notify)
+
+
 def _measured(folder: Path, settings: Settings, asked: int) -> bool:
     """Whether there is a comparison with these settings; the run looks at the weights too."""
     try:
@@ -233,75 +240,6 @@ def _measured(folder: Path, settings: Settings, asked: int) -> bool:
     ours = (settings.alpha, settings.balance, settings.score_on, settings.granularity, settings.sampling.table())
     theirs = (found.alpha, found.balance, found.score_on, found.granularity, found.sampling)
     return ours == theirs and len(found.controls) == settings.noise_draws and found.accuracy.asked == asked
-
-
-def _prompt_lengths(source: CheckpointSource, pair: Pair, settings: Settings, questions: QuestionSet) -> list[int]:
-    """Tokens of each prompt; empty where the tokenizer cannot be had."""
-    try:
-        tokenizer = _tokenizer(source)
-    except RLCircuitsError:
-        return []
-    prompting = pair.prompting or settings.prompting
-    return [len(prompt) for prompt in prompting.prompts(tokenizer, [q.text for q in questions.questions])]
-
-
-def _tokenizer(source: CheckpointSource) -> Any:
-    if Path(source.path).is_dir():
-        return source.tokenizer()
-    try:
-        # By itself: the source would fetch the weights along with it.
-        return AutoTokenizer.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
-        )
-    except Exception as error:  # of the hub's client, or whatever a damaged file makes the tokenizer's library raise
-        raise RLCircuitsError(f"{source.name} has no tokenizer that loads: {one_line(error)}") from error
-
-
-def _model(source: CheckpointSource, cache_tokens: int) -> ModelPlan:
-    try:
-        parameters, config = _sizes(source)
-    except RLCircuitsError as error:
-        return ModelPlan(source.name, problem=str(error))
-    wanted = torch_dtype(source.dtype)
-    bits = None if isinstance(wanted, str) else wanted.itemsize * 8
-    weight_bytes = sum(count * (bits or _BITS.get(dtype, _BITS_OF_OTHERS)) // 8 for dtype, count in parameters.items())
-    count = sum(parameters.values())
-    per_number = weight_bytes / count if count else 0
-    return ModelPlan(source.name, count, weight_bytes, int(_cache_numbers(config) * cache_tokens * per_number))
-
-
-def _sizes(source: CheckpointSource) -> tuple[Mapping[str, int], Any]:
-    """Number of parameters by dtype, and the config. Raises RLCircuitsError where they cannot be had."""
-    folder = Path(source.path)
-    if folder.is_dir():
-        folder = find_base(folder).folder if is_adapter(folder) else folder
-        check_folder(folder)
-        config = load_config(folder, trust_remote_code=source.trust_remote_code)
-        return _count_parameters(folder), config.get_text_config()
-    try:
-        config = AutoConfig.from_pretrained(
-            source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
-        )
-        found = huggingface_hub.get_safetensors_metadata(source.path, revision=source.revision)
-    except Exception as error:  # of the hub's client, which lets those of its HTTP library through
-        raise RLCircuitsError(
-            f"is no folder here, and the hub does not say what it holds: {one_line(error)}"
-        ) from error
-    return {str(dtype): count for dtype, count in found.parameter_count.items()}, config.get_text_config()
-
-
-def _count_parameters(folder: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for tensor in stored_tensors(folder).values():
-        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + math.prod(tensor.shape)
-    return counts
-
-
-def _cache_numbers(config: Any) -> int:
-    """Numbers that the cache of keys and values holds for a token."""
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 2 * int(config.num_hidden_layers) * int(getattr(config, "num_key_value_heads", None) or heads) * int(width)
 
 
 def _headers(store: Path) -> Iterator[tuple[Header, int]]:

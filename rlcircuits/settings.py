@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -19,9 +19,6 @@ from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import Granularity, check_granularity
 from rlcircuits.prompting import Prompting
 from rlcircuits.showing import short_repr, without_defaults
-
-MAX_NEW_TOKENS = 32
-"""Longest answer by default: what a question of the arithmetic set needs, with room to spare."""
 
 NOISE_DRAWS = 3
 """Draws of the noise control by default."""
@@ -51,8 +48,12 @@ class Settings:
     """Questions asked, where the question set does not say."""
     split: str = "test"
     """Of the question set, where it does not say."""
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=MAX_NEW_TOKENS))
+    sampling: Sampling = field(default_factory=Sampling)
     """How answers are drawn, the same for both models."""
+    stop_early: bool = True
+    """Stop a pair after its first answers if it can come to nothing; see :mod:`rlcircuits.early_stop`."""
+    max_unfinished: float = 0.5
+    """Share of a model's first answers that may lack an end token, above which the pair is stopped."""
     prompting: Prompting = field(default_factory=Prompting)
     """What stands around a question."""
     engine: str = "transformers"
@@ -80,6 +81,8 @@ class Settings:
         check_engine(self.engine)
         pairing.check_options(self.alpha, self.k, self.balance, self.min_questions, self.score_on)
         torch_dtype(self.dtype)
+        if not 0 <= self.max_unfinished <= 1:
+            raise RLCircuitsError(f"max_unfinished is {self.max_unfinished}; a share from 0 to 1 is wanted")
         limits = (("seed", 0), ("noise_draws", 0), ("question_count", 1), ("batch_size", 1), ("batch_tokens", 1))
         for name, least in limits:
             value = getattr(self, name)
@@ -95,10 +98,6 @@ def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Sett
 
     Raises RLCircuitsError naming the key (`where` comes first) for one that is unknown or does not fit.
     """
-    # A table of one's own changes the sampling's defaults here, which are not those of Sampling itself.
-    sampling = table.get("sampling", {})
-    if isinstance(sampling, Mapping):
-        table = {**table, "sampling": {**asdict(Settings().sampling), **sampling}}
     try:
         # As JSON, where pydantic's strictness knows that a table may stand for an object.
         return _SETTINGS.validate_json(json.dumps(table, default=str), strict=True)

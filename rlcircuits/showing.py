@@ -18,11 +18,11 @@ def short_repr(instance: object, *parts: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…)"
 
 
-def quoted(value: object) -> str:
+def quoted(value: object, longest: int = _LONGEST_PART) -> str:
     """Write a value as its repr, cut in its middle where it is long: of a path both ends say something."""
     text = repr(value)
-    half = _LONGEST_PART // 2
-    return text if len(text) <= _LONGEST_PART else f"{text[: half - 1]}…{text[-half:]}"
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def said(values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> list[str]:

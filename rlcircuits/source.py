@@ -102,18 +102,26 @@ class CheckpointSource:
             folder = find_base(folder).folder
         return load_tokenizer(folder, self.name, trust_remote_code=self.trust_remote_code)
 
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens the model can read, by its config (an adapter's base's); None if that names no limit."""
+        return getattr(self._config(), "max_position_embeddings", None)
+
     def architecture(self) -> dict[str, Any]:
         """What the config (an adapter's base's) says of the architecture, without loading the weights.
 
         Model type, layers, heads, key/value heads and width, by their names in the config, which count for the models
         that call them otherwise too. Raises RLCircuitsError for a config that is missing or cannot be read.
         """
-        folder = find_base(self.folder).folder if is_adapter(self.folder) else self.folder
-        config = load_config(folder, trust_remote_code=self.trust_remote_code).get_text_config()
+        config = self._config()
         found = {name: getattr(config, name, None) for name in _ARCHITECTURE}
         if found["num_key_value_heads"] is None:
             found["num_key_value_heads"] = found["num_attention_heads"]
         return found
+
+    def _config(self) -> Any:
+        folder = find_base(self.folder).folder if is_adapter(self.folder) else self.folder
+        return load_config(folder, trust_remote_code=self.trust_remote_code).get_text_config()
 
     def load(self) -> Checkpoint:
         """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.checkpoint.Checkpoint.load` refuses."""

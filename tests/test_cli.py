@@ -159,7 +159,8 @@ def test_from_init_to_the_verdict_and_the_same_by_pytest_and_python(
     written = file.read_text(encoding="utf-8")
     for old, new in (
         ("k = 100 ", "k = 20 "), ("# balance = 0.5", "balance = 2"), ("# noise_draws = 3", "noise_draws = 1"),
-        ("# question_count = 400", "question_count = 30"), ("max_new_tokens = 512", "max_new_tokens = 9"),
+        ("# question_count = 400", "question_count = 30"),
+        ("# max_new_tokens = 512   # longest answer of every", "max_new_tokens = 9  # of every"),
     ):  # fmt: skip
         assert written.count(old) == 1
         written = written.replace(old, new)
@@ -186,9 +187,9 @@ def test_from_init_to_the_verdict_and_the_same_by_pytest_and_python(
     by_python = run_pair(pairs.pairs[0], pairs.make_settings())
     assert json.loads(to_json(by_python))["comparison"] == by_cli["comparison"]
 
-    pytester.makepyfile("def test_effect(effect):\n    assert effect.holds, effect.message")
     plugin = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")
-    arguments = ("--pairs", str(file), "--rlcircuits-output", str(tmp_path / "by-pytest"))
+    # By the test that init wrote beside the pairs file.
+    arguments = (file.with_name("test_release.py"), "--pairs", file, "--rlcircuits-output", tmp_path / "by-pytest")
     pytester.runpytest_inprocess("-p", "no:cacheprovider", *plugin, *arguments)
     by_pytest = json.loads((tmp_path / "by-pytest" / "release" / "comparison.json").read_text(encoding="utf-8"))
     assert by_pytest["comparison"] == by_cli["comparison"]
@@ -201,10 +202,13 @@ def test_init_replaces_only_when_told_to(
     monkeypatch.chdir(tmp_path)
     assert main(["init"]) == 0
     assert load_pairs_file("release.toml").pairs[0].algorithm == "grpo"
-    Path("release.toml").write_text("mine")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("pytest test_release.py --pairs=release.toml")
+    for name in ("release.toml", "test_release.py"):
+        Path(name).write_text("mine")
     assert main(["init"]) == 2
     assert Path("release.toml").read_text() == "mine"
     assert main(["init", "--force", "--algorithm", "dpo", "--before", 'odd"name\\here']) == 0
+    assert Path("test_release.py").read_text() == "mine"
     (pair,) = tomllib.loads(Path("release.toml").read_text())["pair"]
     assert (pair["algorithm"], pair["before"], pair["after"]) == ("dpo", 'odd"name\\here', "checkpoints/rl")
     # A question set's name is no path, whatever lies there; a file of questions is.
@@ -214,6 +218,10 @@ def test_init_replaces_only_when_told_to(
         assert main(["init", "elsewhere/release.toml", "--force", "--questions", questions]) == 0
         (pair,) = tomllib.loads(Path("elsewhere/release.toml").read_text())["pair"]
         assert pair["questions"] == written
+    # What the file says of how to run it names the file as it is called.
+    assert main(["init", "mine.toml"]) == 0
+    assert "release.toml" not in Path("mine.toml").read_text()
+    assert "pytest test_release.py --pairs=mine.toml" in Path("mine.toml").read_text()
     capsys.readouterr()
 
 
@@ -222,11 +230,17 @@ def test_a_plan_says_what_cannot_be_found_out(tmp_path: Path, capsys: pytest.Cap
         '[settings]\nnoise_draws = 0\n[[pair]]\nname = "far"\nbefore = "no/such-base"\nafter = "no/such"\n'
         'algorithm = "grpo"\n'
     )
-    assert main(["plan", str(tmp_path / "pairs.toml")]) == 0
-    out = capsys.readouterr().out
-    assert "no/such-base" in out
-    assert "is no folder here, and the hub does not say what it holds" in out
-    assert "unknown tokens to score" in out
+    # What is known is shown; a checkpoint that a run could not have is an error.
+    assert main(["plan", str(tmp_path / "pairs.toml")]) == 2
+    shown = capsys.readouterr()
+    assert "no/such-base" in shown.out
+    assert "unknown tokens to score" in shown.out
+    errors = shown.err.splitlines()
+    for name, error in zip(("no/such-base", "no/such"), errors, strict=True):
+        assert error.startswith(
+            f"rlcircuits: checkpoint {name} is no folder here, and the hub does not say what it holds: "
+        )
+        assert error.endswith(f"; if a folder is meant, there is none at {tmp_path / name}")
 
 
 @pytest.mark.usefixtures("all_right")
@@ -250,7 +264,7 @@ def test_compare_refuses_other_graphs(tiny: Path, capsys: pytest.CaptureFixture[
 
 
 def test_too_few_right_answers(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(compare_arguments(tiny)) == 2
+    assert main(compare_arguments(tiny, "--no-stop-early")) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     wanted = "rlcircuits: pair 'base-to-tuned': 0 questions are left to compare and at least 20 are needed: asked 130 →"
     assert error.startswith(wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from made_up import answers_of, made_up_comparison, noise, random_scores, rows_o
 from scipy import stats
 
 from rlcircuits import effects, metrics
+from rlcircuits.answers import Sampling
 from rlcircuits.comparison import CONTROL_METRICS, LABELS, compare, compare_accuracy, paired_effect, signed_rank
 from rlcircuits.effects import mean_intervals, shifts
 from rlcircuits.errors import RLCircuitsError
@@ -225,7 +227,7 @@ def test_to_json_and_back(tmp_path: Path) -> None:
         path = save_comparison(comparison, tmp_path / comparison.name)
         loaded = load_comparison(tmp_path / comparison.name)
         assert to_json(loaded) == path.read_text(encoding="utf-8")
-        assert repr(loaded) == repr(comparison)
+        assert str(asdict(loaded)) == str(asdict(comparison))  # NaN is not itself, but is written alike
     stored = json.loads((tmp_path / "made-up" / "comparison.json").read_text(encoding="utf-8"))
     assert stored["verdict"]["holds"] is True
     assert stored["verdict"]["findings"]["kurtosis"]["words"] == "down as expected"
@@ -325,6 +327,27 @@ def test_detail_shows_funnel_and_explaining_metrics() -> None:
     assert "intensity into late layers" in text
     assert "noise draw 1: accuracy 1.000, 40 of the questions compared: loss +0.0 %, intensity +1.0 %" in text
     assert "no noise control was measured" in detail(made_up_comparison(controls=()))
+
+
+def test_unfinished_answers_are_counted_shown_and_stored(tmp_path: Path) -> None:
+    sampling = Sampling(max_new_tokens=512)
+    before, after = (answers_of([True] * 40, sampling=sampling) for _ in range(2))
+    cut = tuple(replace(item, finished=place >= 3) for place, item in enumerate(before.items))
+    before = replace(before, items=cut)
+    scores = random_scores(40, 0)
+    result = compare(scores, scores, pair(before, after, k=40), before, after, name="x", algorithm="sft")
+    line = "\n  unfinished: 7.5 % before, 0.0 % after (no end token; max_new_tokens = 512)\n"
+    assert line in detail(result)
+    file = save_comparison(result, tmp_path)
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    assert stored["comparison"]["unfinished"] == {"before": 0.075, "after": 0.0}
+    assert load_comparison(tmp_path) == result
+    # A file from before they were counted.
+    del stored["comparison"]["unfinished"]
+    file.write_text(json.dumps(stored), encoding="utf-8")
+    old = load_comparison(tmp_path)
+    assert old == replace(result, unfinished=None)
+    assert "unfinished" not in detail(old)
 
 
 def test_plot_is_written(tmp_path: Path) -> None:

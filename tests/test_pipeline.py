@@ -124,7 +124,9 @@ def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkey
         "mine: before is attributed on 25 answers",
     ]
     assert told[2].startswith("mine: asked 50 → answered by both 50 → right by both ")
-    assert told[2].endswith(f"sampled 25; the first {comparison.t_cut} tokens are scored")
+    assert told[2].endswith("tokens are scored")
+    assert comparison.unfinished is not None
+    assert f" → sampled 25; unfinished {comparison.unfinished.words}; the first {comparison.t_cut} " in told[2]
     assert comparison.k == 25
     assert (comparison.before, comparison.after) == (pair.before, pair.after)
     assert (comparison.profile, comparison.engine, comparison.score_on) == ("online-rl", "transformers", "own")

@@ -141,7 +141,7 @@ def test_a_file_from_before_there_were_samples(tmp_path: Path) -> None:
     path = tmp_path / "old.jsonl"
     path.write_text(OLD)
     found = Answers.load(path)
-    assert (found.sampling, [item.sample for item in found.items]) == (Sampling(), [0, 0])
+    assert (found.sampling, [item.sample for item in found.items]) == (Sampling(max_new_tokens=64), [0, 0])
     found.save(tmp_path / "new.jsonl")
     assert (tmp_path / "new.jsonl").read_text() == OLD
 

@@ -8,7 +8,7 @@ answers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlcircuits.arguments import check_fields, checked
 from rlcircuits.errors import RLCircuitsError
@@ -16,6 +16,10 @@ from rlcircuits.questions.source import PUBLISHED, QuestionSource
 from rlcircuits.showing import count, quoted, short_repr
 
 __all__ = ["Grade", "Question", "QuestionSet", "QuestionSource", "grade_all", "load_questions", "names"]
+
+
+MAX_NEW_TOKENS = 512
+"""Tokens that an answer to a set of one's own may need: steps in words and a result, as with GSM8K's."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class QuestionSet:
     split: str
     questions: tuple[Question, ...]
     grade: Callable[[str, str], bool]
+    max_new_tokens: int = MAX_NEW_TOKENS
+    """Tokens that an answer may need, where nobody says how long one may be."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -100,9 +106,13 @@ def load_questions(
         source = QuestionSource(name=source)
     split = source.split or split
     if source.file is None and source.name in _BUILT_IN:
-        return _BUILT_IN[source.name](split, count, seed)
+        built_in = _BUILT_IN[source.name](split, count, seed)
+        return replace(built_in, max_new_tokens=source.max_new_tokens or built_in.max_new_tokens)
     grade = grader(source.grader)
     questions = read_questions(source, split)
     if count is not None:
         questions = draw(questions, count, seed, of=str(source.file or f"split {split!r} of {source.name!r}"))
-    return QuestionSet(name=source.name, split=split, questions=questions, grade=grade)
+    longest = source.max_new_tokens or (
+        PUBLISHED[source.name].max_new_tokens if source.name in PUBLISHED else MAX_NEW_TOKENS
+    )
+    return QuestionSet(source.name, split, questions, grade, longest)

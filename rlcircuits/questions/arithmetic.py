@@ -17,6 +17,8 @@ from rlcircuits.questions import Question, QuestionSet
 
 NAME = "arithmetic"
 LOWEST, HIGHEST = 10, 99
+MAX_NEW_TOKENS = 32
+"""What a question needs, with room to spare."""
 SPLITS = ("train", "dev", "test")
 SIZES = {"train": 437_711, "dev": 145_807, "test": 145_482}
 
@@ -60,7 +62,7 @@ def load(split: str, count: int | None, seed: int) -> QuestionSet:
         chosen = tuple(_question(numbers) for numbers in everything if split_of(question_text(numbers)) == split)
     else:
         chosen = _draw(split, count, seed)
-    return QuestionSet(name=NAME, split=split, questions=chosen, grade=grade)
+    return QuestionSet(NAME, split, chosen, grade, MAX_NEW_TOKENS)
 
 
 def _draw(split: str, count: int, seed: int) -> tuple[Question, ...]:

@@ -17,7 +17,7 @@ from functools import cache
 
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet
-from rlcircuits.questions.arithmetic import SPLITS, grade, split_of
+from rlcircuits.questions.arithmetic import MAX_NEW_TOKENS, SPLITS, grade, split_of
 
 __all__ = ["NAME", "SIZES", "Equation", "draw", "everything", "grade", "load", "question", "split_of"]
 
@@ -64,7 +64,7 @@ def load(split: str, count: int | None, seed: int) -> QuestionSet:
         chosen = tuple(item for item in all_questions if split_of(item.text) == split)
     else:
         chosen = _draw(split, count, seed)
-    return QuestionSet(name=NAME, split=split, questions=chosen, grade=grade)
+    return QuestionSet(NAME, split, chosen, grade, MAX_NEW_TOKENS)
 
 
 def _draw(split: str, count: int, seed: int) -> tuple[Question, ...]:

@@ -27,13 +27,14 @@ class Published:
     question: str
     answer: str
     gold: GoldForm
+    max_new_tokens: int
 
 
 PUBLISHED = {
-    "gsm8k": Published("openai/gsm8k", "main", "question", "answer", "hash"),
-    "math": Published("DigitalLearningGmbH/MATH-lighteval", "default", "problem", "solution", "boxed"),
-    "math500": Published("HuggingFaceH4/MATH-500", None, "problem", "answer", "plain"),
-    "college_math": Published("di-zhang-fdu/College_Math_Test", None, "question", "answer", "plain"),
+    "gsm8k": Published("openai/gsm8k", "main", "question", "answer", "hash", 512),
+    "math": Published("DigitalLearningGmbH/MATH-lighteval", "default", "problem", "solution", "boxed", 2048),
+    "math500": Published("HuggingFaceH4/MATH-500", None, "problem", "answer", "plain", 2048),
+    "college_math": Published("di-zhang-fdu/College_Math_Test", None, "question", "answer", "plain", 2048),
 }
 """The published sets by name. All are graded as mathematics."""
 
@@ -68,6 +69,9 @@ class QuestionSource(Table):
     """Which split of the set. None leaves it to whoever loads the questions. Of a file it is a name and no more."""
     revision: str | None = None
     """Commit, tag or branch of the hub dataset. None: the newest."""
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that an answer may need, for whoever does not say how long one may be. None: as many as the set needs, 512
+    for a set of one's own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,7 +105,7 @@ class QuestionSource(Table):
                 f"question set {self.name!r} is not known and has no file; known: {', '.join(names())}; "
                 f"a set of your own needs file"
             )
-        unused = self.model_fields_set & set(QuestionSource.model_fields) - {"name", "split"}
+        unused = self.model_fields_set & set(QuestionSource.model_fields) - {"name", "split", "max_new_tokens"}
         if self.name in names() and self.name not in PUBLISHED and unused:
             raise ValueError(f"question set {self.name!r} is built in and takes no {min(unused)}")
         if self.file is not None and self.revision is not None:

@@ -104,7 +104,7 @@ def _load(path: str | Path) -> _Stored:
 
 def _document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
     stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
-    return stored | {"verdict": _describe(comparison, judge(comparison))}
+    return {**stored, "verdict": _describe(comparison, judge(comparison))}
 
 
 def _dumped(document: object) -> str:

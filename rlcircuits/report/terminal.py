@@ -82,6 +82,9 @@ def detail(comparison: Comparison) -> str:
         f"scored: the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} (reference length"
         f" {comparison.ref:.1f}), {comparison.granularity} graph",
     ]
+    if comparison.unfinished is not None:
+        longest = comparison.sampling.get("max_new_tokens", "not known")
+        lines.insert(5, f"  unfinished: {comparison.unfinished.words} (no end token; max_new_tokens = {longest})")
     if comparison.note:
         lines.append(f"note: {comparison.note}")
     if comparison.trust_remote_code:
