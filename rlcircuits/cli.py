@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from rlcircuits.cli_fixtures import add_fixtures
 from rlcircuits.cli_measure import add_measuring
-from rlcircuits.cli_parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, say_error
+from rlcircuits.cli_parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, check_given, say_error
 from rlcircuits.cli_plan import add_planning
 from rlcircuits.cli_report import add_report
 from rlcircuits.fault import failure_of
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             cast("Any", stream).reconfigure(errors="replace")
     options = _parser().parse_args(arguments)
     try:
+        check_given(options)
         code = int(options.run(options))
         # Here, and not when Python ends, so that a reader who has gone is met below.
         sys.stdout.flush()

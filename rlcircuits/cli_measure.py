@@ -104,12 +104,13 @@ def add_measuring(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from rlcircuits.durable import ready_folder
+    from rlcircuits.durable import ready_output
     from rlcircuits.expectations import judge
     from rlcircuits.fault import failure_of
     from rlcircuits.pipeline import run_pair, run_variants
     from rlcircuits.report.json import to_json, to_json_list
     from rlcircuits.report.terminal import detail, summary_table, variants_table
+    from rlcircuits.toy import pair_notice
 
     all_variants = options.score_on == "all"
     if all_variants:
@@ -117,7 +118,10 @@ def _compare(options: argparse.Namespace) -> int:
     file = _pairs(options)
     settings = file.make_settings(typed(options))
     if options.output is not None:
-        ready_folder(options.output, "--output")
+        ready_output(options.output, "--output")
+    for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
+        if notice is not None:
+            tell(notice)
     how = {"output": options.output, "notify": tell, "progress": sys.stderr.isatty()}
     measured, verdicts, failures = [], [], []
     for pair in file.pairs:
@@ -151,7 +155,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _pairs(options: argparse.Namespace) -> PairsFile:
-    from rlcircuits.pairs import DEFAULT_QUESTIONS, PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
+    from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
 
     names = ("before", "after", *_OF_ONE_PAIR, "name", "questions", "device_map")
     single = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
@@ -161,12 +165,11 @@ def _pairs(options: argparse.Namespace) -> PairsFile:
         return load_pairs_file(options.pairs)
     if not options.before or not options.after:
         raise RLCircuitsError("compare needs --before and --after, or --pairs FILE.toml")
-    fields = {name: getattr(options, name) for name in _OF_ONE_PAIR if getattr(options, name)}
+    fields = {name: getattr(options, name) for name in (*_OF_ONE_PAIR, "questions") if getattr(options, name)}
     pair = make_pair(
         name=options.name or pair_name(options.before, options.after),
         before=resolve_checkpoint(options.before, Path(), "--before"),
         after=resolve_checkpoint(options.after, Path(), "--after"),
-        questions=options.questions or DEFAULT_QUESTIONS,
         device_map=options.device_map,
         **fields,
     )
@@ -177,9 +180,12 @@ def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.answers import answer_questions
     from rlcircuits.pairs import DEFAULT_QUESTIONS, asked_questions
     from rlcircuits.questions import load_questions
+    from rlcircuits.toy import toy_notice
 
     settings = settings_of(options)
     _ready(options)
+    if options.questions is None and (notice := toy_notice([source_of(options)])) is not None:
+        tell(notice)
     questions = load_questions(
         asked_questions(options.questions or DEFAULT_QUESTIONS), split=settings.split, count=options.count
     )

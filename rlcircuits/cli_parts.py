@@ -20,6 +20,9 @@ FAULT = 70
 # As shells name a command that was ended by SIGINT and SIGPIPE.
 INTERRUPTED, UNREAD = 130, 141
 
+# What is given without an option's name.
+_POSITIONAL = ("model", "file", "folder", "comparisons")
+
 _SAMPLING = ("temperature", "top_p", "max_new_tokens", "n")
 _PROMPTING = ("template", "system", "chat")
 _SETTINGS = (
@@ -92,6 +95,14 @@ def single_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="folder or hub id; a LoRA adapter is merged into its base")
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     parser.add_argument("--store", metavar="DIR", help="keep work in DIR as it is made, and go on from what is there")
+
+
+def check_given(options: argparse.Namespace) -> None:
+    """Raise RLCircuitsError for an empty value, which is what is left of ``--output "$OUT"`` where OUT is not set."""
+    for name, value in vars(options).items():
+        if isinstance(value, str) and not value.strip():
+            shown = name.upper() if name in _POSITIONAL else f"--{name.replace('_', '-')}"
+            raise RLCircuitsError(f"{shown} is empty; give it a value, or leave it out")
 
 
 def source_of(options: argparse.Namespace) -> CheckpointSource:

@@ -20,6 +20,9 @@ from rlcircuits.errors import RLCircuitsError
 Notify = Callable[[str], None]
 """Is told in one line what a long step does or waits for."""
 
+COMPARISON = "comparison.json"
+"""The file of a finished pair's result, in the pair's own folder of the output folder."""
+
 KEY_DIGITS = 12
 """How many digits of a key are in a name; the whole key is in the file and compared."""
 
@@ -73,6 +76,15 @@ def ready_folder(folder: str | Path, option: str) -> Path:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
         raise RLCircuitsError(f"{option}: no file can be written in the folder {folder}: {reason}") from None
     return folder
+
+
+def ready_output(folder: str | Path, option: str) -> Path:
+    """Make an output folder ready as :func:`ready_folder` does, unless it holds results.
+
+    Then all that is to be done may be to read them, which needs no place to write; whoever writes finds out.
+    """
+    folder = Path(folder)
+    return folder if any(folder.glob(f"*/{COMPARISON}")) else ready_folder(folder, option)
 
 
 def ready_file(file: str | Path, option: str) -> Path:

@@ -160,6 +160,11 @@ class Pair(Table):
         return self
 
     @property
+    def asks_by_default(self) -> bool:
+        """Whether no question set was named, and the default is asked."""
+        return "questions" not in self.model_fields_set
+
+    @property
     def expectations(self) -> Profile:
         """What the pair is held against: the profile named, else the algorithm's."""
         return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
@@ -346,7 +351,9 @@ def _one_a_question_set(
     for name in sets:
         own = reasons.get(name, {})
         everywhere = {measure: reason for measure, reason in reasons.items() if measure not in sets}
-        one = {**table, "questions": known.get(name, name), "does_not_hold": {**everywhere, **own}}
+        one = {**table, "does_not_hold": {**everywhere, **own}}
+        if "questions" in table or name in known:
+            one["questions"] = known.get(name, name)
         if several and isinstance(table.get("name"), str):
             one["name"] = f"{table['name']}-{name}"
         yield one

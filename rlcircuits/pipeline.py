@@ -41,7 +41,7 @@ from rlcircuits.attribution import EdgeScores
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.controls import NoisedSource
-from rlcircuits.durable import Notify, key_of, only_writer
+from rlcircuits.durable import Notify, key_of, only_writer, ready_folder
 from rlcircuits.early_stop import InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.pace import Work, note_pace
@@ -105,6 +105,7 @@ def run_pair(
     key = run.key()
     if (finished := run.finished(folder, key, quiet=True)) is not None:
         return finished
+    ready_folder(folder.parent, "output")
     with only_writer(folder, run.tell):
         if (finished := run.finished(folder, key)) is not None:  # by the process that was waited for
             return finished

@@ -93,9 +93,9 @@ def pytest_configure(config: pytest.Config) -> None:
             if typed := typed_settings(config):
                 file.make_settings(typed)
         if session.output is not None:
-            from rlcircuits.durable import ready_folder
+            from rlcircuits.durable import ready_output
 
-            ready_folder(session.output, "--rlcircuits-output")
+            ready_output(session.output, "--rlcircuits-output")
     except RLCircuitsError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(Reports(session), "rlcircuits-reports")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from rlcircuits import metrics
 from rlcircuits.answers import Answers
 from rlcircuits.attribution import EdgeScores
-from rlcircuits.cli import main
+from rlcircuits.cli import _parser, main
 from rlcircuits.comparison import Comparison
 from rlcircuits.expectations import judge
 from rlcircuits.pairs import Pair, load_pairs_file
@@ -351,6 +353,39 @@ def test_bad_input_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("rlcircuits: ")
     assert message in line
+
+
+def options_of(parser: argparse.ArgumentParser) -> Iterator[tuple[tuple[str, ...], argparse.Action]]:
+    """Every option or argument that takes text, with the command it is of."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, command in action.choices.items():
+                yield from (((name, *names), each) for names, each in options_of(command))
+        elif action.nargs != 0 and action.type is None and not action.choices:
+            yield (), action
+
+
+TEXTS = [(names, action) for names, action in options_of(_parser()) if names]
+
+
+@pytest.mark.parametrize(("command", "action"), TEXTS, ids=[f"{' '.join(names)} {a.dest}" for names, a in TEXTS])
+def test_an_empty_value_is_refused(
+    command: tuple[str, ...], action: argparse.Action, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for value in ("", " "):
+        given: list[str] = []
+        for other, each in TEXTS:
+            if other == command and (each is action or each.required):
+                text = value if each is action else "x"
+                given += [f"{each.option_strings[0]}={text}"] if each.option_strings else [text]
+        if command == ("fixtures", "train"):
+            given += ["--seed=7", *(["--algorithm=grpo"] if action.dest != "algorithm" else [])]
+        assert main([*command, *given]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        shown = action.option_strings[0] if action.option_strings else action.dest.upper()
+        assert line == f"rlcircuits: {shown} is empty; give it a value, or leave it out"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

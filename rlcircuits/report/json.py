@@ -18,11 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.arguments import checked
 from rlcircuits.comparison import Comparison
+from rlcircuits.durable import COMPARISON as FILE_NAME
 from rlcircuits.durable import write_whole
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import Verdict, judge, reads_as_online_rl
-
-FILE_NAME = "comparison.json"
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
 _VERSION: Literal[3] = 3
