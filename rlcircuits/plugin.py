@@ -36,6 +36,7 @@ import pytest
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.plugin_options import (
     add_options,
+    empty_option,
     hint,
     look_for_tests_as_ever,
     option,
@@ -74,7 +75,9 @@ def pytest_configure(config: pytest.Config) -> None:
     before, after, algorithm, pairs = (option(config, name) for name in ("before", "after", "algorithm", "pairs"))
 
     wrong = None
-    if bool(before) != bool(after):
+    if (empty := empty_option(config)) is not None:
+        wrong = f"{empty} is empty; give it a value, or leave it out"
+    elif bool(before) != bool(after):
         given, missing = ("before", "after") if before else ("after", "before")
         wrong = f"--{given} was given without --{missing}; a pair needs both"
     elif before and not algorithm:

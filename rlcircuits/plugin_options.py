@@ -24,11 +24,7 @@ _GIVEN_PAIRS: dict[str, dict[str, Any]] = {
     },
     "after": {"metavar": "DIR", "help": "checkpoint after it"},
     "algorithm": {"metavar": "NAME", "help": "how it was trained: grpo, ppo, dpo, sft, ..."},
-    "questions": {
-        "metavar": "SET",
-        "default": "arithmetic",
-        "help": "question set, or a JSON lines file (default: %(default)s)",
-    },
+    "questions": {"metavar": "SET", "help": "question set, or a JSON lines file (default: arithmetic, a toy)"},
     "pairs": {"metavar": "FILE.toml", "help": f"many pairs; default: the ini option {INI_PAIRS}"},
 }
 
@@ -46,11 +42,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "temperature": {"type": float, "help": "of sampling, 0 is greedy (1)"},
     "top-p": {"type": float, "help": "of sampling (1)"},
     "sampling-seed": {"type": int, "metavar": "SEED", "help": "of sampling (42)"},
-    "max-new-tokens": {"type": int, "metavar": "N", "help": "longest answer (32)"},
+    "max-new-tokens": {"type": int, "metavar": "N", "help": "longest answer (as the question set needs)"},
     "n": {"type": int, "metavar": "N", "help": "answers to every question (1)"},
     "engine": {"help": "what generates answers: transformers (the default) or vllm"},
     "batch-size": {"type": int, "metavar": "N", "help": "answers written at once (64)"},
     "batch-tokens": {"type": int, "metavar": "N", "help": "token budget of an attribution batch"},
+    "max-unfinished": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "of first answers without an end, above which a pair is stopped (0.5)",
+    },
+    "no-stop-early": {
+        "action": "store_false",
+        "default": None,
+        "help": "go on where the first answers are all wrong or too many of them unfinished",
+    },
     "recompute": {
         "action": "store_true",
         "default": None,
@@ -104,10 +110,21 @@ def option(config: pytest.Config, name: str) -> Any:
     return config.getoption(dest(name))
 
 
+def empty_option(config: pytest.Config) -> str | None:
+    """The name of an option of ours that was given an empty value; None where none was."""
+    for name in (*_GIVEN_PAIRS, *SETTINGS, "output"):
+        value = option(config, name)
+        if isinstance(value, str) and not value.strip():
+            return name_of(config, name) if name in _GIVEN_PAIRS else f"--rlcircuits-{name}"
+    return None
+
+
 def typed_settings(config: pytest.Config) -> dict[str, Any]:
     """The settings given as options, by their names among the settings."""
     given = {name.replace("-", "_"): option(config, name) for name in SETTINGS}
     given = {name: value for name, value in given.items() if value is not None}
+    if "no_stop_early" in given:
+        given["stop_early"] = given.pop("no_stop_early")
     sampling = {_OF_SAMPLING[name]: given.pop(name) for name in _OF_SAMPLING if name in given}
     return {**given, **({"sampling": sampling} if sampling else {})}
 
@@ -131,10 +148,11 @@ def take_short_names(config: pytest.Config, parser: pytest.Parser, args: list[st
     if not any(argument.startswith(("@", *(f"--{name}" for name in _GIVEN_PAIRS))) for argument in args):
         return
     try:
-        _, unknown = parser.parse_known_and_unknown_args(args, copy.copy(config.option))
+        known, unknown = parser.parse_known_and_unknown_args(args, copy.copy(config.option))
     except pytest.UsageError:
         return  # pytest is about to say the same
-    typed = {argument.partition("=")[0] for argument in unknown}
+    # An unknown option with a space in its value is taken for a path.
+    typed = {argument.partition("=")[0] for argument in (*unknown, *map(str, known.file_or_dir))}
     ours = frozenset(name for name in _GIVEN_PAIRS if f"--{name}" in typed)
     for name in ours:
         parser.getgroup("rlcircuits").addoption(f"--{name}", dest=dest(name), **_GIVEN_PAIRS[name])

@@ -64,7 +64,8 @@ class Session:
         # Not at the top: a session that uses no pair should not pay for these imports.
         from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
 
-        before, after, pairs = (option(self.config, name) for name in ("before", "after", "pairs"))
+        names = ("before", "after", "pairs", "questions")
+        before, after, pairs, questions = (option(self.config, name) for name in names)
         folder = self.config.invocation_params.dir
         if before:
             pair = make_pair(
@@ -72,7 +73,7 @@ class Session:
                 before=resolve_checkpoint(before, folder, name_of(self.config, "before")),
                 after=resolve_checkpoint(after, folder, name_of(self.config, "after")),
                 algorithm=option(self.config, "algorithm"),
-                questions=option(self.config, "questions"),
+                **({} if questions is None else {"questions": questions}),
             )
             return PairsFile((pair,))
         if pairs:
@@ -176,6 +177,7 @@ class Session:
 
     def _run(self, pair: Pair) -> Comparison:
         from rlcircuits.pipeline import run_pair
+        from rlcircuits.toy import pair_notice
 
         output, store = self.output, None
         if output is None and self._shared is not None:
@@ -185,6 +187,8 @@ class Session:
         capture = self.config.getoption("capture", "no")
         bars = capture == "no" and self._shared is None and sys.stderr.isatty()
         settings = self.file.make_settings(typed_settings(self.config))
+        if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
+            self.tell(notice)
         return run_pair(pair, settings, output=output, store=store, notify=self.tell, progress=bars)
 
     def _read(self, pair: Pair, folder: Path) -> None:

@@ -336,7 +336,7 @@ def test_what_is_typed_goes_before_what_the_file_says(run: Run, pipeline: FakePi
     run("--pairs", "pairs.toml", "--rlcircuits-alpha", "0.1", "--rlcircuits-sampling-seed", "5", "-k", "one")
     settings = pipeline.calls[0][1]
     assert (settings.k, settings.alpha) == (60, 0.1)
-    assert (settings.sampling.temperature, settings.sampling.seed, settings.sampling.max_new_tokens) == (0, 5, 32)
+    assert (settings.sampling.temperature, settings.sampling.seed, settings.sampling.max_new_tokens) == (0, 5, None)
 
 
 def test_one_row_a_pair_question_set_and_measure(run: Run, pipeline: FakePipeline, declare: Declare) -> None:
