@@ -105,5 +105,5 @@ def _plan(options: argparse.Namespace) -> int:
     sys.stdout.flush()  # so that the errors stand below the tables where both go to one file
     missing = [model for model in plan.models if not model.can_be_had]
     for model in missing:
-        say_error(f"checkpoint {model.name} {model.problem}")
+        say_error(f"checkpoint {model.name}: {model.problem}")
     return BAD_INPUT if missing else HOLDS

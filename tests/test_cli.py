@@ -240,7 +240,7 @@ def test_a_plan_says_what_cannot_be_found_out(tmp_path: Path, capsys: pytest.Cap
     errors = shown.err.splitlines()
     for name, error in zip(("no/such-base", "no/such"), errors, strict=True):
         assert error.startswith(
-            f"rlcircuits: checkpoint {name} is no folder here, and the hub does not say what it holds: "
+            f"rlcircuits: checkpoint {name}: is no folder here, and the hub does not say what it holds: "
         )
         assert error.endswith(f"; if a folder is meant, there is none at {tmp_path / name}")
 

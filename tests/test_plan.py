@@ -13,6 +13,7 @@ from some_pairs import save_tiny_pair
 from tiny_models import build
 
 from rlcircuits.answers import Sampling
+from rlcircuits.cli import main
 from rlcircuits.pace import FILE_NAME, note_pace, tokens_per_second
 from rlcircuits.pairs import STORE, PairsFile, make_pair
 from rlcircuits.pipeline import Settings, run_pair
@@ -89,6 +90,58 @@ def test_what_is_there_is_left_out(file: PairsFile, tmp_path: Path, monkeypatch:
     run_pair(file.pairs[0], SETTINGS, output=tmp_path)
     assert [pair.measured for pair in make_plan(file, SETTINGS, tmp_path).pairs] == [True, False]
     assert not make_plan(file, replace(SETTINGS, alpha=0.3), tmp_path).pairs[0].measured
+
+
+def save_in_cache(cache: Path, name: str) -> Path:
+    """A checkpoint as the hub's client keeps it."""
+    folder = cache / f"models--{name.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    return save_checkpoint(folder / "snapshots" / ("0" * 40))
+
+
+def test_a_hub_id_in_the_cache_needs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    snapshot = save_in_cache(tmp_path, "org/cached")
+    capsys.readouterr()
+    pairs = tmp_path / "pairs.toml"
+    text = '[[pair]]\nname = "x"\nbefore = "{}"\nafter = "org/cached"\nalgorithm = "sft"\n'
+    for before, code in (("org/cached", 0), ("org/cachedd", 2), ("checkpoints/sft", 2)):
+        pairs.write_text(text.format(before))
+        assert main(["plan", str(pairs)]) == code
+        shown = capsys.readouterr()
+        assert f"{sum(p.numel() for p in build('llama-gqa', seed=3).parameters()):,}" in shown.out
+        assert shown.err.count("\n") == (code == 2)
+        assert (f"checkpoint {before}: is no folder here" in shown.err) == (code == 2)
+    # What was downloaded in part is not there.
+    (snapshot / "model.safetensors").unlink()
+    pairs.write_text(text.format("org/cached"))
+    assert main(["plan", str(pairs)]) == 2
+
+
+def test_what_the_hub_has_and_does_not_describe_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known: list[tuple[str, str | None]] = []
+    monkeypatch.setattr("huggingface_hub.model_info", lambda name, revision: known.append((name, revision)))
+    pairs = tmp_path / "pairs.toml"
+    text = '[[pair]]\nname = "x"\nbefore = "org/a"\nrevision_before = "r1"\nafter = "org/b"\nalgorithm = "sft"\n'
+    pairs.write_text(text)
+    assert main(["plan", str(pairs)]) == 0
+    assert known == [("org/a", "r1"), ("org/b", None)]
+    assert capsys.readouterr().out.count("the hub does not say what it holds") == 2
+
+
+def test_a_damaged_checkpoint_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save_checkpoint(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    pairs = tmp_path / "pairs.toml"
+    pairs.write_text(f'[[pair]]\nname = "x"\nbefore = "model"\nafter = "{folder}"\nalgorithm = "sft"\n')
+    assert main(["plan", str(pairs)]) == 2
+    assert f"rlcircuits: checkpoint {folder}: {weights} is damaged or cut short" in capsys.readouterr().err
 
 
 def test_recorded_answers_need_not_be_made(file: PairsFile, tmp_path: Path) -> None:
