@@ -6,18 +6,31 @@ import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from rlcircuits.complaints import problem
 from rlcircuits.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
 from rlcircuits.json_files import read_json_object
+from rlcircuits.limited import LimitedError, each_limited
 from rlcircuits.weight_files import check_weights_file, tensor_headers, weight_files
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{shortened(pattern)} is no regular expression: {error}") from None
+    return pattern
+
+
+_Pattern = Annotated[str, AfterValidator(_compiles)]
 
 
 class _LoRAConfig(BaseModel):
@@ -29,27 +42,17 @@ class _LoRAConfig(BaseModel):
     revision: str | None = None
     r: int = Field(ge=1)
     lora_alpha: float = Field(allow_inf_nan=False)
-    target_modules: str | list[str] | None = None
-    exclude_modules: str | list[str] | None = None
+    target_modules: _Pattern | list[str] | None = None
+    exclude_modules: _Pattern | list[str] | None = None
     modules_to_save: list[str] | None = None
     layers_to_transform: int | list[int] | None = None
     layers_pattern: str | list[str] | None = None
-    rank_pattern: dict[str, int] | None = None
-    alpha_pattern: dict[str, float] | None = None
+    rank_pattern: dict[_Pattern, int] | None = None
+    alpha_pattern: dict[_Pattern, float] | None = None
     layer_replication: list[Any] | None = None
     use_dora: bool = False
     use_rslora: bool = False
     fan_in_fan_out: bool = False
-
-    @field_validator("target_modules", "exclude_modules")
-    @classmethod
-    def _pattern(cls, value: object) -> object:
-        if isinstance(value, str):
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"{shortened(value)} is no regular expression: {error}") from None
-        return value
 
 
 _PROBE_TOKENS = 64
@@ -124,6 +127,7 @@ def merge(model: Any, adapter: Path) -> Any:
         raise RLCircuitsError(
             f"{adapter} is a LoRA adapter, and merging it needs peft, which is not installed: pip install peft"
         ) from error
+    _check_patterns(model, adapter)
     _check_resized(model, adapter)
     try:
         with warnings.catch_warnings():
@@ -158,6 +162,28 @@ def merge(model: Any, adapter: Path) -> Any:
             f"the adapter beside it (relative difference {difference:.2g}); save the model as a whole checkpoint"
         )
     return merged
+
+
+def _check_patterns(model: nn.Module, adapter: Path) -> None:
+    """Raise RLCircuitsError for a pattern of names that would take for ever, which peft tries on every module."""
+    fields = read_json_object(adapter / ADAPTER_CONFIG)
+    names = [name for name, _ in model.named_modules()]
+    patterns = [(key, fields.get(key)) for key in ("target_modules", "exclude_modules")]
+    patterns += [(key, pattern) for key in ("rank_pattern", "alpha_pattern") for pattern in fields.get(key) or {}]
+    for key, pattern in patterns:
+        if not isinstance(pattern, str):
+            continue
+        try:
+            each_limited(partial(_matches, pattern), names)
+        except LimitedError as error:
+            raise RLCircuitsError(
+                f"{adapter / ADAPTER_CONFIG}, key {key!r}: on a module's name the regular expression "
+                f"{shortened(pattern)} {error}; write a simpler one, or list the names"
+            ) from None
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return re.fullmatch(pattern, name) is not None
 
 
 def _check_resized(model: nn.Module, adapter: Path) -> None:

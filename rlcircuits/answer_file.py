@@ -8,7 +8,6 @@ is not taken for a whole one. With one answer a question nothing is written of s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +16,19 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.arguments import check_fields, checked
+from rlcircuits.complaints import problem
 from rlcircuits.durable import write_whole
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.input_files import read_lines
+from rlcircuits.limits import check_number
 from rlcircuits.prompting import PromptingUsed
 from rlcircuits.showing import count, quoted, short_repr
 
 _T = TypeVar("_T")
 FORMAT = "rlcircuits-answers"
 VERSION = 1
+NO_TOKEN = 2**31
+"""No tokenizer has this id; its library cannot read larger ones."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise RLCircuitsError(f"sampling temperature is {self.temperature}; 0 (greedy) or more is wanted")
-        if not 0 < self.top_p <= 1:
-            raise RLCircuitsError(f"sampling top_p is {self.top_p}; a number above 0 and at most 1 is wanted")
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise RLCircuitsError(f"sampling max_new_tokens is {self.max_new_tokens}; at least 1 is wanted")
-        if not 0 <= self.seed < 2**63:
-            raise RLCircuitsError(f"sampling seed is {self.seed}; a number from 0 to 2**63 - 1 is wanted")
-        if self.n < 1:
-            raise RLCircuitsError(f"sampling n is {self.n}; at least 1 answer to every question is wanted")
+        for name, value in asdict(self).items():
+            if value is not None:
+                check_number(name, value, f"sampling {name}")
         if self.n > 1 and self.temperature == 0:
             raise RLCircuitsError(
                 f"sampling n is {self.n} at temperature 0, where all answers to a question are the same; n = 1 or a "
@@ -193,13 +190,7 @@ class Answers:
         Raises RLCircuitsError naming file and line for a missing, cut-off or malformed file.
         """
         path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RLCircuitsError(f"{path}: cannot be read as answers: {error}") from error
-        lines = text.removesuffix("\n").split("\n")
-        if lines == [""]:
-            raise RLCircuitsError(f"{path}:1: file is empty; a header line is wanted")
+        lines = [line for _, line in read_lines(path, "answers")]
         header = parse_header(path, lines[0])
         found = parse_answers(path, lines[1:], header.sampling.n)
         if len(found) != header.count:
@@ -253,6 +244,13 @@ def parse_answers(path: Path, lines: Iterable[str | bytes], n: int) -> list[Line
         item = parse_line(_LINE, path, number, line)
         if not 0 <= item.sample < n:
             raise RLCircuitsError(f"{path}:{number}: field 'sample' is {item.sample}; 0 to {n - 1} is wanted")
+        for field, ids in (("prompt_ids", item.prompt_ids), ("answer_ids", item.answer_ids)):
+            if strange := [token for token in ids if not 0 <= token < NO_TOKEN]:
+                raise RLCircuitsError(
+                    f"{path}:{number}: field {field!r} holds {shortened(strange[0])}, which is no token id"
+                )
+        if not item.prompt_ids:
+            raise RLCircuitsError(f"{path}:{number}: field 'prompt_ids' is empty; a prompt has one token id at least")
         answer = (item.question_id, item.sample)
         if answer in seen:
             which = f"sample {item.sample} of " if n > 1 else ""
@@ -269,9 +267,7 @@ def parse_line(adapter: TypeAdapter[_T], path: Path, number: int, line: str | by
     try:
         return adapter.validate_json(line, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RLCircuitsError(f"{path}:{number}: {f'field {where!r}: ' if where else ''}{first['msg']}") from error
+        raise RLCircuitsError(f"{path}:{number}{problem(error, before=': field')}") from None
 
 
 def _written(path: Path, lines: Iterable[bytes]) -> None:

@@ -19,6 +19,7 @@ from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.durable import Notify, key_of
 from rlcircuits.engines import Completion, Engine, check_engine, open_engine
 from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.limits import check_number
 from rlcircuits.progress import progress_bar
 from rlcircuits.prompting import Prompting, without_their_questions
 from rlcircuits.questions import QuestionSet
@@ -76,8 +77,7 @@ def answer_questions(
     sampling = sampling or Sampling()
     prompting = prompting or Prompting()
     check_engine(engine)
-    if batch_size < 1:
-        raise RLCircuitsError(f"batch_size is {batch_size}; at least 1 is wanted")
+    check_number("batch_size", batch_size)
     if not questions.questions:
         raise RLCircuitsError(f"question set {questions.name!r} ({questions.split}) holds no questions")
     source = None if isinstance(model, Checkpoint) else model

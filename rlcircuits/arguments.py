@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -72,7 +73,8 @@ def check_fields(instance: Any) -> None:
             value = value.item()
             object.__setattr__(instance, field.name, value)
         if wanted is float and isinstance(value, int):
-            object.__setattr__(instance, field.name, float(value))
+            with suppress(OverflowError):  # a number that large is refused for its size
+                object.__setattr__(instance, field.name, float(value))
 
 
 @functools.cache

@@ -22,6 +22,7 @@ from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.diagnosis import explain_non_finite, first_non_finite
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph, build_graph
+from rlcircuits.limits import check_number
 from rlcircuits.progress import progress_bar
 from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
 from rlcircuits.showing import count, short_repr
@@ -191,8 +192,8 @@ def plan_attribution(
 
     Raises RLCircuitsError for a budget below one token or a sequence the model cannot score.
     """
-    if batch_tokens is not None and batch_tokens < 1:
-        raise RLCircuitsError(f"batch_tokens is {batch_tokens}; at least one token is needed")
+    if batch_tokens is not None:
+        check_number("batch_tokens", batch_tokens)
     check_sequences(sequences, vocabulary=checkpoint.parts.vocabulary, context=checkpoint.parts.context)
     budget = batch_tokens or _default_batch_tokens(checkpoint)
     return plan_batches(sequences, range(len(sequences)), budget, checkpoint.parts.rotary_switch)

@@ -11,39 +11,37 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import NoReturn
 
 from rlcircuits.cli_fixtures import add_fixtures
 from rlcircuits.cli_measure import add_measuring
 from rlcircuits.cli_parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, check_given, say_error
 from rlcircuits.cli_plan import add_planning
 from rlcircuits.cli_report import add_report
+from rlcircuits.cli_streams import checked_output, open_streams
+from rlcircuits.errors import RLCircuitsError, cut
 from rlcircuits.fault import failure_of
+
+_LONGEST = 300
+"""Characters of argparse's own message, which quotes whole arguments."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    # A terminal without arrows and alphas should show a question mark, not fail.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            cast("Any", stream).reconfigure(errors="replace")
-    options = _parser().parse_args(arguments)
+    open_streams()
+    kept: str | None = None
     try:
-        check_given(options)
-        code = int(options.run(options))
-        # Here, and not when Python ends, so that a reader who has gone is met below.
-        sys.stdout.flush()
-        return code
+        with checked_output():
+            options = _parser().parse_args(arguments)
+            check_given(options)
+            kept = getattr(options, options.kept_in, None) if options.kept_in else None
+            return int(options.run(options))
     except KeyboardInterrupt:
-        kept = getattr(options, options.kept_in, None) if options.kept_in else None
         say_error(f"interrupted; the same command goes on from what is in {kept}" if kept else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # What is left to write would fail once more when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNREAD
     except Exception as error:
         failure = failure_of(error)
@@ -51,8 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAULT if failure.is_fault else BAD_INPUT
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and exit."""
+        say_error(f"{cut(str(RLCircuitsError(message)), _LONGEST)}; {self.prog} --help says what there is")
+        raise SystemExit(BAD_INPUT)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="rlcircuits",
         description="What reinforcement learning did to a language model's internal circuitry: compares two "
         "checkpoints edge by edge.",

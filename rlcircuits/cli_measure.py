@@ -25,6 +25,7 @@ from rlcircuits.cli_parts import (
     typed,
 )
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.limits import check_number
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers
@@ -183,6 +184,7 @@ def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.toy import toy_notice
 
     settings = settings_of(options)
+    check_number("question_count", options.count, "--count")
     _ready(options)
     if options.questions is None and (notice := toy_notice([source_of(options)])) is not None:
         tell(notice)
@@ -213,6 +215,9 @@ def _attribute(options: argparse.Namespace) -> int:
     from rlcircuits.durable import write_whole
     from rlcircuits.scores_store import attribute_stored
 
+    for name in ("alpha", "t_cut", "batch_tokens"):
+        if (value := getattr(options, name)) is not None:
+            check_number(name, value, f"--{name.replace('_', '-')}")
     sequences, t_cut = _sequences(Answers.load(options.answers), options)
     _ready(options)
     scores = attribute_stored(
@@ -253,10 +258,6 @@ def _sequences(answers: Answers, options: argparse.Namespace) -> tuple[list[Answ
     chosen = [item for item in answers.items if item.answer_ids and (item.correct or options.wrong_too)]
     if not chosen:
         raise RLCircuitsError(f"{options.answers}: holds no right answer to score; --wrong-too scores wrong ones too")
-    if not 0 < options.alpha <= 1:
-        raise RLCircuitsError(f"--alpha is {options.alpha}; it must lie in (0, 1]")
-    if options.t_cut is not None and options.t_cut < 1:
-        raise RLCircuitsError(f"--t-cut is {options.t_cut}; at least 1 token must be scored")
     mean = sum(len(item.answer_ids) for item in chosen) / len(chosen)
     t_cut = options.t_cut or max(math.floor(options.alpha * mean), 1)
     return [AnswerSequence(item.prompt_ids, item.answer_ids[:t_cut]) for item in chosen], t_cut

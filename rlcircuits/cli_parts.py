@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from rlcircuits.cli_streams import lead_nowhere
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.input_files import read_text
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings
@@ -135,8 +136,16 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def tell(line: str) -> None:
-    """Say how far a long command is, apart from its result."""
-    print(line, file=sys.stderr)
+    """Say how far a long command is, apart from its result.
+
+    Where that cannot be written, as in a log on a full disk, the work goes on all the same.
+    """
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError as error:
+        lead_nowhere(sys.stderr)
+        if isinstance(error, BrokenPipeError):  # nobody reads what is said
+            raise
 
 
 def say_error(message: str) -> None:
@@ -150,6 +159,6 @@ def _unless_empty(**tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RLCircuitsError(f"--few-shot {path}: cannot be read: {error}") from None
+        return read_text(path, "worked examples")
+    except RLCircuitsError as error:
+        raise RLCircuitsError(f"--few-shot: {error}") from None

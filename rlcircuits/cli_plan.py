@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcircuits.cli_parts import BAD_INPUT, HOLDS, command, say_error, tell
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
 
 DEFAULT_FILE = "release.toml"
 TEST_FILE = "test_release.py"
@@ -39,6 +39,7 @@ def add_planning(commands: Any) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
+    from rlcircuits.durable import ready_file, write_text
     from rlcircuits.expectations import profile_for
 
     path = Path(options.file)
@@ -54,16 +55,14 @@ def _init(options: argparse.Namespace) -> int:
         else options.questions,
     }
     text = resources.files("rlcircuits").joinpath("templates", DEFAULT_FILE).read_text(encoding="utf-8")
-    text = text.replace(DEFAULT_FILE, path.name)
+    # A name may hold bytes that are no letters.
+    text = text.replace(DEFAULT_FILE, os.fsencode(path.name).decode(errors="replace"))
     for key, value in values.items():
         if value:
             text = _with_value(text, key, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with path.open("w" if options.force else "x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise RLCircuitsError(f"{path} is there already; --force replaces it") from None
+    if path.exists() and not options.force:
+        raise RLCircuitsError(f"{path} is there already; --force replaces it")
+    write_text(ready_file(path, "FILE.toml"), text)
     print(f"{path}: edit it, then rlcircuits plan {path}")
     test = path.parent / TEST_FILE
     if not test.exists():  # one that is there may hold more tests
@@ -85,6 +84,12 @@ def _with_value(text: str, key: str, value: str) -> str:
 
 
 def _escaped(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise RLCircuitsError(
+            f"{shortened(value)} has bytes that are no letters and cannot stand in the file"
+        ) from None
     return value.replace("\\", "\\\\").replace('"', '\\"')
 
 

@@ -22,9 +22,17 @@ def add_report(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from rlcircuits.durable import file_name, ready_file
     from rlcircuits.report.json import find_comparisons, load_comparison
     from rlcircuits.report.terminal import detail, summary_table, variants_table
 
+    if options.plot:
+        from rlcircuits.report.plots import check_ending
+
+        check_ending(Path(options.plot))
+        ready_file(options.plot, "--plot")
+    if options.html:
+        ready_file(options.html, "--html")
     comparisons = [load_comparison(path) for path in find_comparisons(options.folder)]
     print(summary_table(comparisons))
     for comparison in comparisons:
@@ -36,7 +44,7 @@ def _report(options: argparse.Namespace) -> int:
 
         path = Path(options.plot)
         for comparison in comparisons:
-            one = path if len(comparisons) == 1 else path.with_stem(f"{path.stem}-{comparison.name}")
+            one = path if len(comparisons) == 1 else path.with_stem(f"{path.stem}-{file_name(comparison.name)}")
             print(f"plot of {comparison.name}: {plot_comparison(comparison, one)}")
     if options.html:
         from rlcircuits.report.html import write_page

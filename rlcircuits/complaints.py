@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from rlcircuits.errors import shortened
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
-def problem(error: ValidationError, known: Iterable[str] = ()) -> str:
-    """The first of pydantic's complaints in our words: ``, key 'a.b': must be …``. `known`: the keys there are."""
-    first = error.errors()[0]
+_KINDS = {
+    "string": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "path": "a path",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a table",
+    "model": "a table",
+    "dataclass": "a table",
+}
+"""By the first word of the type of pydantic's error."""
+
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def problem(error: ValidationError, known: Iterable[str] = (), before: str = ", key") -> str:
+    """The first of pydantic's complaints in our words: ``, key 'a.b': must be …``.
+
+    known: the keys there are. before: what stands before the key that is wrong.
+
+    A key that is unknown goes first: it may be the misspelt name of one that is missing.
+    """
+    first, *others = error.errors(include_url=False)
+    first = next((each for each in (first, *others) if each["type"] in _UNKNOWN), first)
     key = ".".join(str(part) for part in first["loc"])
-    found = shortened(first["input"])
-    expected = str(first.get("ctx", {}).get("expected", ""))
-    reason = {
-        "extra_forbidden": f"unknown{'; known keys are ' + ', '.join(known) if known else ''}",
-        "unexpected_keyword_argument": "unknown",
-        "missing": "missing",
-        "string_type": f"must be a string, not {found}",
-        "int_type": f"must be a whole number, not {found}",
-        "float_type": f"must be a number, not {found}",
-        "dataclass_type": f"must be a table, not {found}",
-        "literal_error": f"must be one of {expected.replace(' or ', ', ')}, not {found}",
-    }.get(first["type"], first["msg"].removeprefix("Value error, "))
-    return f"{f', key {key!r}' if key else ''}: {reason}"
+    return f"{f'{before} {key!r}' if key else ''}: {_reason(first, ', '.join(known))}"
+
+
+def _reason(complaint: ErrorDetails, known: str) -> str:
+    kind, context = complaint["type"], complaint.get("ctx", {})
+    if kind in _UNKNOWN:
+        return f"unknown{f'; known keys are {known}' if known else ''}"
+    if kind == "missing":
+        return "missing"
+    if kind == "json_invalid":
+        # A line has no lines.
+        return f"it is no JSON: {str(context['error']).replace('line 1 column', 'column')}"
+    if kind == "literal_error":
+        wanted = str(context["expected"]).replace(" or ", ", ")
+        return f"must be one of {wanted}, not {shortened(complaint['input'])}"
+    if kind in ("greater_than_equal", "less_than_equal"):
+        limit = f"at least {context['ge']:,}" if "ge" in context else f"at most {context['le']:,}"
+        return f"must be {limit}, not {shortened(complaint['input'])}"
+    word, _, rest = kind.partition("_")
+    if word in _KINDS and rest not in ("too_short", "too_long"):
+        return f"must be {_KINDS[word]}, not {shortened(complaint['input'])}"
+    return complaint["msg"].removeprefix("Value error, ")

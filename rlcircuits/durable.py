@@ -27,6 +27,10 @@ KEY_DIGITS = 12
 """How many digits of a key are in a name; the whole key is in the file and compared."""
 
 
+_LONGEST_NAME = 120
+"""Bytes of a name, to which a key and an ending are added; file systems take 255."""
+
+
 def key_of(parts: Any) -> str:
     """The hex sha256 of anything made of JSON's kinds; the order of a mapping's keys does not count."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -38,8 +42,13 @@ def kept_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") 
     found = sorted(folder.glob(f"*-{digits}{suffix}"))
     if found:
         return found[0]
+    return folder / f"{file_name(*words)}-{digits}{suffix}"
+
+
+def file_name(*words: str) -> str:
+    """The words as a name that a file can have everywhere, cut where it would be too long."""
     readable = "-".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
-    return folder / f"{readable}-{digits}{suffix}"
+    return readable.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def short_name(source: str) -> str:
@@ -59,6 +68,15 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text to a file, as :func:`write_whole` does."""
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
 
 
 def ready_folder(folder: str | Path, option: str) -> Path:
@@ -95,6 +113,8 @@ def ready_file(file: str | Path, option: str) -> Path:
     file = Path(file)
     if file.is_dir():
         raise RLCircuitsError(f"{option}: {file} is a folder; a file's name is wanted")
+    if file.exists() and not file.is_file():  # /dev/null would be replaced by a file
+        raise RLCircuitsError(f"{option}: {file} is a pipe or a device; a file's name is wanted")
     ready_folder(file.parent, option)
     return file
 

@@ -31,6 +31,9 @@ CHANCE = 0.05
 
 _LONGEST_QUOTE = 120
 
+LONGEST_EVIDENCE = 1500
+"""Characters of an error that shows what the answers are like."""
+
 
 class InDoubt(Exception):
     """One model's first answers may stop the pair, which those of the other are needed to tell."""

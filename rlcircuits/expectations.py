@@ -31,7 +31,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from rlcircuits.arguments import checked
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.showing import short_repr
 from rlcircuits.significance import ACCURACY_LEVEL, ALPHA, p_in_words
 
@@ -113,7 +113,7 @@ def profile_for(algorithm: str) -> Profile:
     for profile in PROFILES:
         if algorithm.lower() in profile.algorithms:
             return profile
-    raise RLCircuitsError(f"algorithm is {algorithm!r}; it must be one of {', '.join(algorithms())}")
+    raise RLCircuitsError(f"algorithm is {shortened(algorithm)}; it must be one of {', '.join(algorithms())}")
 
 
 def profile_named(name: str) -> Profile:
@@ -121,7 +121,7 @@ def profile_named(name: str) -> Profile:
     for profile in PROFILES:
         if name == profile.name:
             return profile
-    raise RLCircuitsError(f"profile is {name!r}; it must be one of {', '.join(p.name for p in PROFILES)}")
+    raise RLCircuitsError(f"profile is {shortened(name)}; it must be one of {', '.join(p.name for p in PROFILES)}")
 
 
 @dataclass(frozen=True)

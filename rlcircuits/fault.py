@@ -38,7 +38,7 @@ def failure_of(error: Exception, folder: str | Path | None = None) -> Failure:
         folder: where a fault's traceback is written; by default, and where that fails, the temporary folder.
     """
     if isinstance(error, RLCircuitsError | OSError):
-        return Failure(str(error))
+        return Failure(one_line(error))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return Failure(f"out of memory: {one_line(error)}; lower batch_size or batch_tokens, or set recompute")
     found = "".join(traceback.format_exception(error))

@@ -12,16 +12,19 @@ from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.json_files import read_json_object
+from rlcircuits.quiet import quiet
 from rlcircuits.weight_files import stored_tensors, weight_files
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _TOKENIZER = (
     "tokenizer*", "vocab*", "merges*", "added_tokens.json", "special_tokens_map.json", "*.model", "*.tiktoken",
     "tekken.json",
 )  # fmt: skip
+_TOKENIZER_OBJECTS = ("tokenizer.json", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 _TEMPLATES = ("chat_template*", "additional_chat_templates/*", "processor_config.json")
 # generation_config.json names the tokens that end an answer.
 _IDENTITY = (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG, *_TOKENIZER, *_TEMPLATES)
@@ -116,7 +119,8 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     fields = read_json_object(file)
     _check_code(file, fields)
     try:
-        return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        with quiet():
+            return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a value of the wrong kind makes the config's library raise
         if fields.get("auto_map") and not trust_remote_code:
             raise RLCircuitsError(
@@ -142,10 +146,29 @@ def has_tokenizer(folder: Path) -> bool:
 def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a folder. Raises RLCircuitsError, calling the checkpoint ``name``, if none loads."""
     try:
-        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        with quiet():
+            return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a damaged file makes the tokenizer's library raise
-        reason = one_line(error) if has_tokenizer(folder) else "there is no tokenizer.json in it"
-        raise RLCircuitsError(f"{name} has no tokenizer that loads: {reason}") from error
+        raise RLCircuitsError(f"{name} has no tokenizer that loads: {_what_is_wrong(folder, error)}") from error
+
+
+def _what_is_wrong(folder: Path, error: Exception) -> str:
+    """What is wrong with a tokenizer's files, which the library that failed on them may say in words of its own."""
+    if not has_tokenizer(folder):
+        return "there is no tokenizer.json in it"
+    try:
+        found = {name: read_json_object(folder / name) for name in _TOKENIZER_OBJECTS if (folder / name).is_file()}
+    except RLCircuitsError as damaged:
+        return str(damaged)
+    templates = found.get(TOKENIZER_CONFIG, {}).get("chat_template")
+    if isinstance(templates, list) and not all(
+        isinstance(one, dict) and {"name", "template"} <= one.keys() for one in templates
+    ):
+        return (
+            f"{folder / TOKENIZER_CONFIG}: field 'chat_template' is {shortened(templates)}; a text, or a list of "
+            f"objects with name and template is wanted"
+        )
+    return one_line(error)
 
 
 def _check_code(file: Path, fields: dict[str, Any]) -> None:

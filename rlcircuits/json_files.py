@@ -1,14 +1,16 @@
-"""Files that hold one JSON object, such as a checkpoint's config."""
+"""JSON that others wrote: a file of one object, such as a checkpoint's config, or an object a line."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.input_files import decoded
 
-__all__ = ["read_json_object"]
+__all__ = ["kind_of", "parse_object", "read_json_object"]
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
@@ -17,17 +19,57 @@ def read_json_object(file: Path) -> dict[str, Any]:
     Raises RLCircuitsError naming the file where it cannot be read, is not UTF-8, or holds anything else.
     """
     try:
-        content = json.loads(file.read_bytes().decode("utf-8"))
+        content = file.read_bytes()
     except OSError as error:
         raise RLCircuitsError(f"{file} cannot be read: {error.strerror or error}") from error
-    # json raises a plain ValueError for integers of thousands of digits, and RecursionError for deep nesting.
-    except (ValueError, RecursionError) as error:
-        raise RLCircuitsError(f"{file} holds no JSON object (damaged or cut short?): {one_line(error)}") from error
+    text = decoded(content, str(file))
+    try:
+        return parse_object(text)
+    except RLCircuitsError as error:
+        raise RLCircuitsError(f"{file} holds no JSON object (damaged or cut short?): {error}") from None
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that a text is.
+
+    Raises RLCircuitsError, for the caller to say before it where the text stands, for anything else: an object with a
+    field twice, which readers of JSON read differently, included.
+    """
+    try:
+        content = json.loads(text, object_pairs_hook=_each_once)
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if "\n" in text.rstrip("\n") else ""
+        problem = error.msg.removesuffix(" at").removesuffix(" starting")
+        raise RLCircuitsError(f"it is no JSON: {problem} at {line}column {error.colno}") from None
+    except RLCircuitsError:
+        raise
+    except RecursionError:
+        raise RLCircuitsError("it holds too many lists or objects within one another to be read") from None
+    except ValueError:  # json has no error of its own for it
+        digits = sys.get_int_max_str_digits()
+        raise RLCircuitsError(f"it holds a whole number of more than {digits:,} digits") from None
     if not isinstance(content, dict):
-        raise RLCircuitsError(f"{file} holds a JSON {_kind(content)}; a JSON object is wanted")
+        raise RLCircuitsError(f"found {kind_of(content)}; a JSON object is wanted")
     return content
 
 
-def _kind(value: object) -> str:
-    names = {type(None): "null", bool: "boolean", int: "number", float: "number", str: "string", list: "array"}
-    return names[type(value)]
+def kind_of(value: Any) -> str:
+    """Return what a value from JSON is, in words."""
+    names = {
+        str: "a text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "an object",
+    }
+    return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in fields:
+        if name in found:
+            raise RLCircuitsError(f"field {shortened(name)} stands twice in one object; one of them is wanted")
+        found[name] = value
+    return found

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
 from transformers import AutoModelForCausalLM
-from transformers.utils import logging
 
 from rlcircuits.errors import RLCircuitsError, one_line
 from rlcircuits.folder import CONFIG, config_error, load_config
+from rlcircuits.quiet import quiet
 from rlcircuits.weight_files import first_left_over, stored_tensors
 
 __all__ = ["load_model"]
@@ -36,7 +34,7 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
         # Fused attention knows no soft-cap and would leave it out without a word.
         options["attn_implementation"] = "eager"
     try:
-        with _quiet():
+        with quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(folder), use_safetensors=True, output_loading_info=True, **options
             )
@@ -61,20 +59,6 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
     return model
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from showing a bar for a few files, and a report of the weights that is an error here."""
-    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if shown:
-            logging.enable_progress_bar()
-
-
 def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
     """Raise RLCircuitsError, naming the field or the weight, where a config makes another model than was saved.
 
@@ -92,7 +76,7 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
     if isinstance(wanted, int) and 0 < layers < wanted:
         raise RLCircuitsError(f"{file}: field 'num_hidden_layers' is {wanted}; the weights are of {layers} layers")
     try:
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quiet():
             built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
         shapes = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
     except Exception as error:

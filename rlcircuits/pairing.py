@@ -35,6 +35,7 @@ import numpy as np
 
 from rlcircuits.arguments import checked
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.limits import check_number
 from rlcircuits.metrics import Float64Array
 from rlcircuits.sequences import AnswerSequence
 from rlcircuits.showing import count, short_repr
@@ -387,14 +388,11 @@ def _by_sample(answers: Answers, side: str) -> dict[tuple[str, int], Answer]:
 def check_options(
     alpha: float, k: int, balance: float, min_questions: int = MIN_QUESTIONS, score_on: str = "own"
 ) -> None:
-    """Raise RLCircuitsError for an alpha outside (0, 1], a K too small to test, a negative balance, …."""
-    if not 0 < alpha <= 1:
-        raise RLCircuitsError(f"alpha is {alpha}; it is a share of the answer's length and must lie in (0, 1]")
-    if min_questions < 1:
-        raise RLCircuitsError(f"min_questions is {min_questions}; at least 1 is wanted")
+    """Raise RLCircuitsError for a number outside its limits, a K too small to test, or another word for score_on."""
+    numbers = {"alpha": alpha, "k": k, "balance": balance, "min_questions": min_questions}
+    for name, value in numbers.items():
+        check_number(name, value)
     if k < min_questions:
-        raise RLCircuitsError(f"k is {k}; a paired test needs at least {min_questions} questions")
-    if not balance >= 0:
-        raise RLCircuitsError(f"balance is {balance}; it must be 0 or more")
+        raise RLCircuitsError(f"k is {k}; a paired test needs at least {min_questions} questions (min_questions)")
     if score_on not in SCORE_ON:
         raise RLCircuitsError(f"score_on is {score_on!r}; it must be one of {', '.join(SCORE_ON)}")

@@ -27,7 +27,9 @@ complexity = "2.86 → 2.87, p = 0.33"      # the test is expected to fail, and 
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -41,8 +43,10 @@ from rlcircuits.arguments import checked
 from rlcircuits.complaints import problem
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import Profile, profile_for, profile_named
+from rlcircuits.input_files import read_text
+from rlcircuits.limits import LIMITS
 from rlcircuits.prompting import Prompting
-from rlcircuits.questions.source import QuestionSource
+from rlcircuits.questions.source import LONGEST_NAME, QuestionSource, plain_name
 from rlcircuits.showing import count, quoted, short_repr
 from rlcircuits.table import Table
 
@@ -56,15 +60,14 @@ STORE = "store"
 
 Measure = Literal["intensity", "complexity", "kurtosis", "accuracy", "not-online-rl"]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _Table = TypeVar("_Table", bound=BaseModel)
 
 
 class AskedQuestions(QuestionSource):
     """A question set, and how much of it is asked."""
 
-    count: int | None = Field(default=None, ge=1)
+    count: int | None = Field(default=None, ge=1, le=int(LIMITS["question_count"].most), strict=True)
     """Questions asked, drawn with a fixed seed. None: the settings' question_count."""
 
 
@@ -107,9 +110,7 @@ class Pair(Table):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} names a folder too; use letters, digits and . _ + - only")
-        if name.casefold() == STORE:
+        if plain_name(name, "a folder").casefold() == STORE:
             raise ValueError(f"{name!r} is the folder in which answers and scores are kept; use another name")
         return name
 
@@ -235,12 +236,7 @@ def load_pairs_file(path: str | Path) -> PairsFile:
     is not known, a value that does not fit, a folder that is not there, or one name twice.
     """
     path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RLCircuitsError(f"{path}: there is no such file; a TOML file with [[pair]] tables is wanted") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RLCircuitsError(f"{path}: cannot be read as TOML: {error}") from None
+    content = _read_toml(path)
     others = sorted(set(content) - {"settings", "questions", "pair"})
     if others:
         raise RLCircuitsError(
@@ -303,6 +299,21 @@ def _with_lengths_by_set(file: PairsFile) -> PairsFile:
     return PairsFile(pairs, {**file.settings, "sampling": sampling}, file.path)
 
 
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not os.path.exists(path):
+        raise RLCircuitsError(f"{path}: there is no such file; a TOML file with [[pair]] tables is wanted")
+    text = read_text(path, "TOML")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error)
+    except RecursionError:
+        reason = "it holds too many lists or tables within one another"
+    except ValueError:  # tomllib has no error of its own for it
+        reason = f"it holds a whole number of more than {sys.get_int_max_str_digits():,} digits"
+    raise RLCircuitsError(f"{path}: cannot be read as TOML: {reason}")
+
+
 def _question_fields(questions: str) -> dict[str, object]:
     if questions.endswith(".jsonl"):
         return {"name": _made_up_name(Path(questions).stem, "questions"), "file": questions}
@@ -312,7 +323,9 @@ def _question_fields(questions: str) -> dict[str, object]:
 def _made_up_name(text: str, kind: str) -> str:
     """A name that can be one of a folder: the text without what cannot be in it, after ``kind`` where need be."""
     name = re.sub(r"[^\w.+-]", "-", text).strip("-.").lstrip("-._+")
-    return name if _NAME.fullmatch(name) else f"{kind}-{name}".rstrip("-")
+    # A third of what a name may have: a pair's is made of two of these and more.
+    name = name.encode()[: LONGEST_NAME // 3].decode(errors="ignore").rstrip("-.")
+    return name if re.match("[A-Za-z0-9]", name) else f"{kind}-{name}".rstrip("-")
 
 
 def _tables(found: object, path: Path, key: str) -> list[dict[str, Any]]:
@@ -325,7 +338,7 @@ def _file(file: Path | None, folder: Path, where: str) -> Path | None:
     if file is None:
         return None
     found = folder / file.expanduser()
-    if not found.is_file():
+    if not os.path.isfile(found):
         raise RLCircuitsError(f"{where}: there is no file {found}")
     return found.resolve()
 
@@ -372,7 +385,8 @@ def resolve_checkpoint(checkpoint: str, folder: Path, where: str) -> str:
     Raises RLCircuitsError, which begins with ``where``, for what is neither.
     """
     found = folder / Path(checkpoint).expanduser()
-    if found.exists():
+    # Which, as a method does not, says no to a name that is too long too.
+    if os.path.exists(found):
         return str(found.resolve())
     if _HUB_ID.fullmatch(checkpoint):
         return checkpoint

@@ -42,7 +42,7 @@ from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.controls import NoisedSource
 from rlcircuits.durable import Notify, key_of, only_writer, ready_folder
-from rlcircuits.early_stop import InDoubt, evidence, is_in_doubt, reason_to_stop
+from rlcircuits.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control
@@ -240,6 +240,7 @@ class _Run:
         settings = self.settings
         check_same_architecture(self.before, self.after)
         check_same_vocabulary(self.before, self.after)
+        self.read_recorded()
         before_answers = self.answers_of_before()
         with _Held(self.after) as after:
             after_answers = self.answer(after, "after")
@@ -289,7 +290,8 @@ class _Run:
         if reason is not None:
             raise RLCircuitsError(
                 f"stopped early: {reason}; {evidence(self.first, self.questions, self.folder)}; stop_early = false "
-                f"(--no-stop-early) goes on all the same"
+                f"(--no-stop-early) goes on all the same",
+                longest=LONGEST_EVIDENCE,
             )
 
     def engine(self) -> str:
@@ -320,7 +322,8 @@ class _Run:
             )
         except pairing.TooFewQuestionsError as error:
             answers: dict[Side, Answers] = {"before": before, "after": after}
-            raise RLCircuitsError(f"{error}; {evidence(answers, self.questions, self.folder)}") from None
+            found = evidence(answers, self.questions, self.folder)
+            raise RLCircuitsError(f"{error}; {found}", longest=LONGEST_EVIDENCE) from None
         if settings.score_on != "own":
             # Both models are scored on the same ids, which then must mean the same to both.
             used = {token for sequence in paired.before for token in sequence.answer_ids}
@@ -340,18 +343,27 @@ class _Run:
                 scores = self.score(noised, f"noise {draw}", chosen.sequences, keep=False)
         return Control(draw, answers, chosen, scores)
 
+    def read_recorded(self) -> None:
+        """Read the answers that were recorded: before any work, which a file that cannot be read would undo."""
+        files = {"before": self.pair.recorded_before, "after": self.pair.recorded_after}
+        sources = {"before": self.before, "after": self.after}
+        for side in _SIDES:
+            file = files[side]
+            if file is None:
+                continue
+            self.tell(f"{side} has recorded answers in {file}")
+            # One file for both holds them side by side.
+            which = side if files["before"] == files["after"] else None
+            sampling = self.settings.sampling
+            self.first[side] = recorded_answers(file, sources[side], self.questions, sampling=sampling, side=which)
+
     def answer(self, source: _Held, side: Side, *, only_first: bool = False) -> Answers:
-        """The answers of one of the pair: made, or read where they were recorded."""
-        recorded = self.pair.recorded_before if side == "before" else self.pair.recorded_after
-        if recorded is None:
+        """The answers of one of the pair: made, unless they were recorded."""
+        if side in self.made:
             first_look = partial(self.look, side, only_first=only_first) if self.settings.stop_early else None
             answers = self.generate(source, side, self.prompts.get(side), first_look)
         else:
-            self.tell(f"{side} has recorded answers in {recorded}")
-            # One file for both holds them side by side.
-            which = side if self.pair.recorded_before == self.pair.recorded_after else None
-            answers = recorded_answers(recorded, source, self.questions, sampling=self.settings.sampling, side=which)
-            self.first[side] = answers
+            answers = self.first[side]
         if self.folder:
             answers.save(self.folder / _ANSWERS.format(side))
         return answers

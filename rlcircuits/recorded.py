@@ -24,18 +24,19 @@ answered right: ask those alone, with the file itself as the question set (its a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rlcircuits.answer_file import Answers, Sampling
+from rlcircuits.answer_file import NO_TOKEN, Answers, Sampling
 from rlcircuits.answers import Made, graded
 from rlcircuits.arguments import checked
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.engines import Completion
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.input_files import read_lines
+from rlcircuits.json_files import kind_of, parse_object
 from rlcircuits.questions import QuestionSet
 from rlcircuits.source import Source
 
@@ -83,30 +84,23 @@ def recorded_answers(
     """
     path = Path(path)
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RLCircuitsError(f"{path}: cannot be read as recorded answers: {error}") from error
-    if not text.strip():
-        raise RLCircuitsError(f"{path}: file is empty; one JSON object a line is wanted")
     if side is not None and side not in get_args(Side):
         raise RLCircuitsError(f"side is {side!r}; it must be before or after")
 
     reader = _Reader(questions, tokenizer, side, sampling.n)
     records: dict[int, _Record] = {}
     lines: dict[int, int] = {}
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+    number = 0
+    for number, (place, line) in enumerate(read_lines(path, "recorded answers"), start=1):
         try:
             record = reader.read(line)
         except RLCircuitsError as error:
-            raise RLCircuitsError(f"{path}:{number}: {error}") from None
+            raise RLCircuitsError(f"{place}: {error}") from None
         if record is None:
             continue
         if record.place in records:
             name = questions.questions[record.place].id
-            raise RLCircuitsError(
-                f"{path}:{number}: question {name!r} was already answered on line {lines[record.place]}"
-            )
+            raise RLCircuitsError(f"{place}: question {name!r} was already answered on line {lines[record.place]}")
         records[record.place], lines[record.place] = record, number
     if not records:
         raise RLCircuitsError(f"{path}: none of its {number} lines answers a question of {questions.name!r}")
@@ -145,12 +139,7 @@ class _Reader:
 
     def read(self, line: str) -> _Record | None:
         """The record, or None if it answers none of the questions."""
-        try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RLCircuitsError(f"is no JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise RLCircuitsError(f"is a {type(fields).__name__}; a JSON object is wanted")
+        fields = parse_object(line)
         of_two = [name for names in _OF_SIDE.values() for each in names for name in each]
         if self._sideless and any(name in fields for name in of_two):
             raise RLCircuitsError("holds answers of two models; side must say which, before or after")
@@ -185,7 +174,7 @@ class _Reader:
         if isinstance(value, str | int) and not isinstance(value, bool) and name in _ID:
             return self._ids.get(str(value))
         raise RLCircuitsError(
-            f"field {name!r} is {value!r}; a question's {'row' if name in _INDEX else 'id'} is wanted"
+            f"field {name!r} is {shortened(value)}; a question's {'row' if name in _INDEX else 'id'} is wanted"
         )
 
     def _samples(
@@ -211,15 +200,16 @@ class _Reader:
         if isinstance(found, dict):
             found, reason = found.get("token_ids"), found.get("finish_reason")
         if not isinstance(found, list):
-            raise RLCircuitsError(f"{where} holds no list of token ids")
+            raise RLCircuitsError(f"{where} holds {kind_of(found)}; a list of token ids is wanted")
         for position, token in enumerate(found):
             if isinstance(token, bool) or not isinstance(token, int):
-                raise RLCircuitsError(f"{where} has {token!r} at position {position}; a token id is wanted")
+                raise RLCircuitsError(f"{where} has {shortened(token)} at position {position}; a token id is wanted")
             # A model may know, and write, a few ids more than its tokenizer; it was not asked with them.
-            if token < 0 or (names is self._prompt and token >= self._vocabulary):
+            limit = self._vocabulary if names is self._prompt else NO_TOKEN
+            if not 0 <= token < limit:
                 raise RLCircuitsError(
-                    f"{where} has token id {token} at position {position}, outside the tokenizer's vocabulary "
-                    f"of {self._vocabulary} ids"
+                    f"{where} has token id {shortened(token)} at position {position}, outside the tokenizer's "
+                    f"vocabulary of {self._vocabulary} ids"
                 )
         return tuple(found), reason if isinstance(reason, str) else None
 

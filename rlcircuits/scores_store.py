@@ -23,9 +23,9 @@ from rlcircuits.arguments import checked
 from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.complaints import problem
-from rlcircuits.contraction import choose_backend
+from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.durable import Notify, kept_path, key_of, only_writer, short_name, write_whole
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.graph import check_granularity
 from rlcircuits.progress import progress_bar
 from rlcircuits.sequences import AnswerSequence
@@ -111,7 +111,7 @@ def attribute_stored(
                 folder.mkdir(exist_ok=True)
                 _remove_damaged(folder)
                 checkpoint = model.load()
-                manifest = _read_manifest(folder, key)
+                manifest = _read_manifest(folder, key, len(sequences))
                 if manifest is None:
                     plan = tuple(plan_attribution(checkpoint, sequences, batch_tokens))
                     chosen = choose_backend(backend, next(checkpoint.model.parameters()))
@@ -188,7 +188,7 @@ def _indices(file: Path) -> list[int] | None:
         return None
 
 
-def _read_manifest(folder: Path, key: str) -> _Manifest | None:
+def _read_manifest(folder: Path, key: str, count: int) -> _Manifest | None:
     """The manifest in the folder; None where there is none yet."""
     file = folder / MANIFEST
     if not file.is_file():
@@ -199,6 +199,15 @@ def _read_manifest(folder: Path, key: str) -> _Manifest | None:
         raise RLCircuitsError(f"{file}{problem(error)}; remove the folder, and its scores are made again") from error
     if manifest.key != key:
         raise RLCircuitsError(f"{file}: these scores were made for other settings; move the folder away")
+    if manifest.backend not in BACKENDS:
+        raise RLCircuitsError(
+            f"{file}: field 'backend' is {shortened(manifest.backend)}; it must be one of {', '.join(BACKENDS)}"
+        )
+    if sorted(index for batch in manifest.batches for index in batch) != list(range(count)):
+        raise RLCircuitsError(
+            f"{file}: field 'batches' does not hold each of the {count} sequences once; remove the folder, and its "
+            f"scores are made again"
+        )
     return manifest
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rlcircuits import pairing
@@ -15,8 +16,9 @@ from rlcircuits.arguments import check_fields
 from rlcircuits.checkpoint import torch_dtype
 from rlcircuits.complaints import problem
 from rlcircuits.engines import check_engine
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.graph import Granularity, check_granularity
+from rlcircuits.limits import check_number
 from rlcircuits.prompting import Prompting
 from rlcircuits.showing import short_repr, without_defaults
 
@@ -81,13 +83,13 @@ class Settings:
         check_engine(self.engine)
         pairing.check_options(self.alpha, self.k, self.balance, self.min_questions, self.score_on)
         torch_dtype(self.dtype)
-        if not 0 <= self.max_unfinished <= 1:
-            raise RLCircuitsError(f"max_unfinished is {self.max_unfinished}; a share from 0 to 1 is wanted")
-        limits = (("seed", 0), ("noise_draws", 0), ("question_count", 1), ("batch_size", 1), ("batch_tokens", 1))
-        for name, least in limits:
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise RLCircuitsError(f"{name} is {value}; at least {least} is wanted")
+        _check_device(self.device)
+        for name in ("seed", "noise_draws", "question_count", "batch_size", "max_unfinished"):
+            check_number(name, getattr(self, name))
+        if self.batch_tokens is not None:
+            check_number("batch_tokens", self.batch_tokens)
+        if not self.split.strip():
+            raise RLCircuitsError("split is empty; the name of one of the question set's splits is wanted")
 
 
 _SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
@@ -100,9 +102,26 @@ def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Sett
     """
     try:
         # As JSON, where pydantic's strictness knows that a table may stand for an object.
-        return _SETTINGS.validate_json(json.dumps(table, default=str), strict=True)
+        return _SETTINGS.validate_json(json.dumps(table, default=_as_no_text), strict=True)
     except ValidationError as error:
         raise RLCircuitsError(f"{where}{problem(error)}") from None
+
+
+def _check_device(name: str | None) -> None:
+    """Raise RLCircuitsError for what is no device's name. Whether there is such a device, only a run has to know."""
+    if name is None:
+        return
+    try:
+        torch.device(name)
+    except (RuntimeError, TypeError):
+        raise RLCircuitsError(
+            f"device is {shortened(name)}; a device of torch is wanted, such as cpu or cuda:0"
+        ) from None
+
+
+def _as_no_text(value: object) -> object:
+    """What JSON has no word for, such as a date, in a form that no setting has."""
+    return [str(value)]
 
 
 def merged(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:

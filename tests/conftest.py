@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -16,3 +17,6 @@ torch.set_num_threads(1)
 # A forward of a tiny model takes milliseconds on one machine and a tenth of a second on another.
 settings.register_profile("rlcircuits", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("rlcircuits")
+
+# Workers of pytest-xdist ignore Ctrl-C, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)

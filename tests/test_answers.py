@@ -248,14 +248,14 @@ def _line(**changes: object) -> str:
 @pytest.mark.parametrize(
     ("number", "line", "message"),
     [
-        (3, '{"question_id": "q1", "prompt_ids": [1, 5], "answ', "Invalid JSON"),
-        (3, "", "Invalid JSON"),
-        (3, _without("answer_ids"), "field 'answer_ids': Field required"),
-        (3, _line(correct="yes"), "field 'correct': Input should be a valid boolean"),
-        (3, _line(prompt_ids=[1, 2.5]), r"field 'prompt_ids\.1': Input should be a valid integer"),
+        (3, '{"question_id": "q1", "prompt_ids": [1, 5], "answ', "it is no JSON"),
+        (3, "", "it is no JSON"),
+        (3, _without("answer_ids"), "field 'answer_ids': missing"),
+        (3, _line(correct="yes"), "field 'correct': must be true or false, not 'yes'"),
+        (3, _line(prompt_ids=[1, 2.5]), r"field 'prompt_ids\.1': must be a whole number, not 2.5"),
         (3, _line(question_id="q0"), "question 'q0' was already answered on line 2"),
-        (1, "{}", "field 'format': Field required"),
-        (1, "[]", "Input should be an object"),
+        (1, "{}", "field 'format': missing"),
+        (1, "[]", r"must be a table, not \[\]"),
         (2, None, "file ends after 1 answers; its header promises 3"),
     ],
 )
@@ -285,10 +285,10 @@ def test_missing_empty_and_binary_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(RLCircuitsError, match=r"none\.jsonl: cannot be read"):
         Answers.load(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(RLCircuitsError, match=r"empty\.jsonl:1: file is empty"):
+    with pytest.raises(RLCircuitsError, match=r"empty\.jsonl: it is empty; answers are wanted"):
         Answers.load(tmp_path / "empty.jsonl")
     (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(RLCircuitsError, match=r"binary\.jsonl: cannot be read"):
+    with pytest.raises(RLCircuitsError, match=r"binary\.jsonl:1: it is not UTF-8"):
         Answers.load(tmp_path / "binary.jsonl")
 
 

@@ -174,7 +174,7 @@ def test_an_answer_may_be_empty(tmp_path: Path, source: CheckpointSource, made: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prompt_token_ids": "1 2"}, "field 'prompt_token_ids' holds no list of token ids"),
+        ({"prompt_token_ids": "1 2"}, "field 'prompt_token_ids' holds a text; a list of"),
         ({"prompt_token_ids": []}, "field 'prompt_token_ids' is empty"),
         ({"prompt_token_ids": [1, 2.0]}, r"field 'prompt_token_ids' has 2\.0 at position 1; a token id is wanted"),
         ({"completion_token_ids": [1, True]}, "field 'completion_token_ids' has True at position 1"),
@@ -183,7 +183,7 @@ def test_an_answer_may_be_empty(tmp_path: Path, source: CheckpointSource, made: 
             f"field 'prompt_token_ids' has token id {len(TOKENS)} at position 1, outside the tokenizer's vocabulary",
         ),
         ({"completion_token_ids": [-1]}, "field 'completion_token_ids' has token id -1 at position 0"),
-        ({"completion_token_ids": [{"text": "1"}]}, "field 'completion_token_ids' holds no list of token ids"),
+        ({"completion_token_ids": [{"text": "1"}]}, "field 'completion_token_ids' holds null; a list of"),
         ({"question_id": 1.5}, r"field 'question_id' is 1\.5; a question's id is wanted"),
         ({"question_id": "q0"}, "question 'q0' was already answered on line 1"),
     ],
@@ -211,16 +211,16 @@ def test_files_that_are_no_records(tmp_path: Path, source: CheckpointSource, mad
     path = write(tmp_path / "a.jsonl", plain(made))
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([lines[0], lines[1][:30] + "\n", *lines[2:]]))
-    with pytest.raises(RLCircuitsError, match=r"a\.jsonl:2: is no JSON: "):
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl:2: it is no JSON: "):
         read(path, source)
     path.write_text("[1]\n")
-    with pytest.raises(RLCircuitsError, match=r"a\.jsonl:1: is a list; a JSON object is wanted"):
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl:1: found a list; a JSON object is wanted"):
         read(path, source)
     path.write_text("\n")
-    with pytest.raises(RLCircuitsError, match=r"a\.jsonl: file is empty"):
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl: it is empty"):
         read(path, source)
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(RLCircuitsError, match=r"a\.jsonl: cannot be read as recorded answers"):
+    with pytest.raises(RLCircuitsError, match=r"a\.jsonl:1: it is not UTF-8"):
         read(path, source)
     with pytest.raises(RLCircuitsError, match=r"none\.jsonl: cannot be read as recorded answers"):
         read(tmp_path / "none.jsonl", source)

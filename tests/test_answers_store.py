@@ -164,9 +164,9 @@ def test_an_interrupted_run_keeps_its_batches(source: CheckpointSource, whole: P
 @pytest.mark.parametrize(
     ("number", "change", "message"),
     [
-        (3, lambda line: line[:20] + "\n", r":3: Invalid JSON"),
-        (2, lambda line: line.replace('"correct"', '"right"'), r":2: field 'correct': Field required"),
-        (1, lambda line: line[:30] + "\n", r":1: Invalid JSON"),
+        (3, lambda line: line[:20] + "\n", r":3: it is no JSON"),
+        (2, lambda line: line.replace('"correct"', '"right"'), r":2: field 'correct': missing"),
+        (1, lambda line: line[:30] + "\n", r":1: it is no JSON"),
         (1, lambda line: line.replace('"key":"', '"key":"0'), r":1: these answers were made for other settings"),
     ],
 )

@@ -333,7 +333,10 @@ def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["compare", "--before", "a", "--algorithm", "grpo"], "compare needs --before and --after, or --pairs"),
         (["compare", "--pairs", "x.toml", "--name", "y"], "--pairs and --name were both given"),
         (["compare", "--pairs", "gone.toml"], "gone.toml: there is no such file"),
-        (["answer", "./nowhere", "--few-shot", "gone.txt", "--out", "x.jsonl"], "--few-shot gone.txt: cannot be read"),
+        (
+            ["answer", "./nowhere", "--few-shot", "gone.txt", "--out", "x.jsonl"],
+            "--few-shot: gone.txt: cannot be read as worked examples",
+        ),
         (["answer", "./nowhere", "--template", "x", "--out", "x.jsonl"], "must hold {question} once"),
         (["plan", "gone.toml"], "gone.toml: there is no such file"),
         (["attribute", "m", "--answers", "gone.jsonl", "--out", "x"], "gone.jsonl: cannot be read as answers"),

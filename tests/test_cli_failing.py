@@ -116,7 +116,7 @@ def test_an_error_of_the_file_system_is_one_line(
 ) -> None:
     measures(monkeypatch, {"bad": OSError(28, "No space left on device")})
     assert main(["compare", "--pairs", three_pairs(tmp_path)]) == 2
-    assert capsys.readouterr().err == "rlcircuits: pair 'bad': [Errno 28] No space left on device\n"
+    assert capsys.readouterr().err == "rlcircuits: pair 'bad': No space left on device\n"
 
 
 def report_of(line: str) -> Path:

@@ -250,7 +250,7 @@ def test_a_comparison_is_finished_only_for_its_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "Invalid JSON"),
+        ("{", "it is no JSON"),
         ('{"format": "other", "version": 1, "comparison": {}}', "field 'format'"),
         ('{"format": "rlcircuits-comparison", "version": 3, "comparison": {}}', "field 'comparison.name'"),
     ],

@@ -307,7 +307,8 @@ def test_variants_share_answers_and_differ_in_what_is_scored(
     tokenizer = tiny_tokenizer()
     ids = tokenizer(gold[0].gold, add_special_tokens=False)["input_ids"]
     assert [tokenizer.decode(ids)] == [gold[0].gold]
-    assert {path.name for path in output.iterdir()} == {"store", *(one.name for one in variants)}
+    shown = {path.name for path in output.iterdir() if not path.name.startswith(".")}  # some systems keep lock files
+    assert shown == {"store", *(one.name for one in variants)}
 
 
 def test_recorded_answers_give_the_same_comparison(pair: Pair, output: Path, tmp_path: Path) -> None:

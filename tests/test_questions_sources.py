@@ -111,8 +111,8 @@ GOOD = {"question": "Q", "answer": "#### 5", "id": "a"}
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        ((GOOD, '{"question": "Q", "ans'), r"questions\.jsonl:2: it is no JSON object: .*column"),
-        ((GOOD, ""), r"questions\.jsonl:2: it is no JSON object"),
+        ((GOOD, '{"question": "Q", "ans'), r"questions\.jsonl:2: it is no JSON: .*column"),
+        ((GOOD, ""), r"questions\.jsonl:2: it is no JSON: Expecting value at column 1"),
         ((GOOD, '["Q", "5"]'), r"questions\.jsonl:2: found a list; a JSON object is wanted"),
         (({"problem": "Q", "answer": "#### 5"},), r":1: field 'question' is missing; there are problem, answer$"),
         ((GOOD, {"question": "Q", "id": "b"}), r":2: field 'answer' is missing; there are question, id$"),
@@ -130,7 +130,7 @@ GOOD = {"question": "Q", "answer": "#### 5", "id": "a"}
         ),
         (('{"question": "\\ud800", "answer": "#### 5"}',), r":1: field 'question' holds half a character"),
         ((GOOD, {**GOOD, "id": True}), r":2: field 'id': found a truth value; a text is wanted"),
-        ((), r"questions\.jsonl: it is empty; one question a line is wanted"),
+        ((), r"questions\.jsonl: it is empty; questions are wanted, one JSON object a line"),
     ],
 )
 def test_one_clear_error_for_a_bad_file(

@@ -151,7 +151,7 @@ def test_a_file_from_before_there_were_samples(tmp_path: Path) -> None:
     [
         ({"sample": 3}, ":3: field 'sample' is 3; 0 to 2 is wanted"),
         ({"sample": -1}, ":3: field 'sample' is -1; 0 to 2 is wanted"),
-        ({"sample": "1"}, ":3: field 'sample': Input should be a valid integer"),
+        ({"sample": "1"}, ":3: field 'sample': must be a whole number, not '1'"),
         ({"sample": 0}, ":3: sample 0 of question 'q.' was already answered on line 2"),
         ({"sample": 2}, ":4: sample 2 of question 'q.' was already answered on line 3"),
     ],
@@ -176,7 +176,7 @@ def test_samples_out_of_order_in_a_store(source: CheckpointSource, whole: Path, 
 
 def test_n_has_limits() -> None:
     for n in (0, -2):
-        with pytest.raises(RLCircuitsError, match=f"sampling n is {n}; at least 1 answer to every question is wanted"):
+        with pytest.raises(RLCircuitsError, match=f"sampling n is {n}; a whole number from 1 to 10,000 is wanted"):
             Sampling(n=n)
     with pytest.raises(RLCircuitsError, match="sampling n is 2 at temperature 0, where all answers to a question are"):
         Sampling(temperature=0, n=2)
@@ -275,7 +275,7 @@ def test_a_question_without_answers_has_empty_ones(tmp_path: Path, source: Check
         ({"completion_token_ids": []}, "field 'completion_token_ids' holds 1 sample; the sampling's n = 3"),
         (
             {"completion_token_ids": [[5], [6], 7]},
-            "field 'completion_token_ids', sample 2, holds no list of token ids",
+            "field 'completion_token_ids', sample 2, holds a number; a list of token ids",
         ),
         ({"completion_token_ids": [[5], [6, -1], [7]]}, "field 'completion_token_ids', sample 1, has token id -1 at"),
         ({"completion_token_ids": [[5], ["6"], [7]]}, "field 'completion_token_ids', sample 1, has '6' at position 0"),

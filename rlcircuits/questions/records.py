@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, cut, one_line, shortened
+from rlcircuits.input_files import read_lines
+from rlcircuits.json_files import kind_of, parse_object
 from rlcircuits.questions import Question
 from rlcircuits.questions.gold import extract_gold
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
@@ -76,22 +77,11 @@ def draw(items: Sequence[_T], count: int, seed: int, of: str) -> tuple[_T, ...]:
 
 
 def _file_records(file: Path) -> Iterator[Record]:
-    try:
-        lines = file.expanduser().read_bytes().split(b"\n")
-    except OSError as error:
-        raise RLCircuitsError(f"{file}: cannot be read as questions: {error.strerror or error}") from error
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, start=1):
-        place = f"{file}:{number}"
+    for place, line in read_lines(file, "questions"):
         try:
-            record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            raise RLCircuitsError(f"{place}: it is not UTF-8: {error.reason} at byte {error.start}") from error
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise RLCircuitsError(f"{place}: it is no JSON object: {error}") from error
-        if not isinstance(record, dict):
-            raise RLCircuitsError(f"{place}: found {_kind(record)}; a JSON object is wanted")
+            record = parse_object(line)
+        except RLCircuitsError as error:
+            raise RLCircuitsError(f"{place}: {error}") from None
         yield place, record
 
 
@@ -108,10 +98,9 @@ def _hub_records(source: QuestionSource, split: str) -> Iterator[Record]:
     try:
         rows = datasets.load_dataset(published.dataset, published.config, split=split, revision=source.revision)
     except Exception as error:  # what the hub's clients raise has no common base
-        reason = str(error).strip().split("\n")[0]
         raise RLCircuitsError(
             f"question set {source.name!r}: split {split!r} of the dataset {published.dataset} cannot be loaded "
-            f"({type(error).__name__}: {reason}); see to the connection and the name, {instead}"
+            f"({type(error).__name__}: {one_line(error)}); see to the connection and the name, {instead}"
         ) from error
     for number, record in enumerate(rows, start=1):
         yield f"{published.dataset} ({split}), row {number}", record
@@ -119,10 +108,12 @@ def _hub_records(source: QuestionSource, split: str) -> Iterator[Record]:
 
 def _text(record: Mapping[str, Any], field: str, place: str) -> str:
     if field not in record:
-        raise RLCircuitsError(f"{place}: field {field!r} is missing; there are {', '.join(map(str, record))}")
+        raise RLCircuitsError(
+            f"{place}: field {shortened(field)} is missing; there are {cut(', '.join(map(str, record)))}"
+        )
     value = record[field]
     if not isinstance(value, str):
-        raise RLCircuitsError(f"{place}: field {field!r}: found {_kind(value)}; a text is wanted")
+        raise RLCircuitsError(f"{place}: field {field!r}: found {kind_of(value)}; a text is wanted")
     if not value.strip():
         raise RLCircuitsError(f"{place}: field {field!r} is empty; a text is wanted")
     if not value.isprintable() and any("\ud800" <= character <= "\udfff" for character in value):
@@ -141,15 +132,3 @@ def _gold(record: Mapping[str, Any], source: QuestionSource, place: str) -> str:
 def _id(record: Mapping[str, Any], field: str, place: str) -> str:
     value = record.get(field)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(record, field, place)
-
-
-def _kind(value: Any) -> str:
-    names = {
-        str: "a text",
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        list: "a list",
-        dict: "an object",
-    }
-    return "null" if value is None else names.get(type(value), type(value).__name__)

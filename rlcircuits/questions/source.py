@@ -9,12 +9,15 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from rlcircuits.errors import shortened
 from rlcircuits.questions.gold import GoldForm
 from rlcircuits.table import Table
 
 __all__ = ["PUBLISHED", "Published", "QuestionSource"]
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+LONGEST_NAME = 120
+"""Bytes; file systems take 255, of which endings need some."""
 _GRADER = re.compile(r"math|exact|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -37,6 +40,15 @@ PUBLISHED = {
     "college_math": Published("di-zhang-fdu/College_Math_Test", None, "question", "answer", "plain", 2048),
 }
 """The published sets by name. All are graded as mathematics."""
+
+
+def plain_name(name: str, of: str) -> str:
+    """Return a name that files or folders (`of`) are named by too. Raises ValueError for one that they cannot have."""
+    if not _NAME.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f"{shortened(name)} names {of} too; use letters, digits and . _ + - only, at most {LONGEST_NAME} bytes"
+        )
+    return name
 
 
 class QuestionSource(Table):
@@ -65,7 +77,7 @@ class QuestionSource(Table):
     """How the right answer stands in its field: after `####` (hash), in a box (boxed), or alone (plain)."""
     grader: str = "math"
     """`math`, `exact`, or a function of one's own as `module:function`, called with the answer's text and the gold."""
-    split: str | None = None
+    split: str | None = Field(default=None, min_length=1)
     """Which split of the set. None leaves it to whoever loads the questions. Of a file it is a name and no more."""
     revision: str | None = None
     """Commit, tag or branch of the hub dataset. None: the newest."""
@@ -77,23 +89,21 @@ class QuestionSource(Table):
     @classmethod
     def _as_published(cls, fields: Any) -> Any:
         name = fields.get("name") if isinstance(fields, dict) else None
-        published = PUBLISHED.get(name) if isinstance(name, str) else None
-        if published is None:
+        if not isinstance(name, str) or name not in PUBLISHED:
             return fields
+        published = PUBLISHED[name]
         return {"question": published.question, "answer": published.answer, "gold": published.gold, **fields}
 
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} names files too; use letters, digits and . _ + - only")
-        return name
+        return plain_name(name, "files")
 
     @field_validator("grader")
     @classmethod
     def _grader(cls, grader: str) -> str:
         if not _GRADER.fullmatch(grader):
-            raise ValueError(f"{grader!r} is no grader; 'math', 'exact' or 'module:function' is wanted")
+            raise ValueError(f"{shortened(grader)} is no grader; 'math', 'exact' or 'module:function' is wanted")
         return grader
 
     @model_validator(mode="after")
@@ -102,7 +112,7 @@ class QuestionSource(Table):
 
         if self.file is None and self.name not in names():
             raise ValueError(
-                f"question set {self.name!r} is not known and has no file; known: {', '.join(names())}; "
+                f"question set {shortened(self.name)} is not known and has no file; known: {', '.join(names())}; "
                 f"a set of your own needs file"
             )
         unused = self.model_fields_set & set(QuestionSource.model_fields) - {"name", "split", "max_new_tokens"}

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from rlcircuits.comparison import Comparison
-from rlcircuits.durable import write_whole
+from rlcircuits.durable import write_text
 from rlcircuits.expectations import judge
 from rlcircuits.report.plots import plot_png
 from rlcircuits.report.terminal import detail, summary_table
@@ -30,7 +30,7 @@ def write_page(comparisons: Sequence[Comparison], path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = to_html(comparisons)
-    write_whole(path, lambda partial: _write(partial, text))
+    write_text(path, text)
     return path
 
 
@@ -55,7 +55,3 @@ def to_html(comparisons: Sequence[Comparison]) -> str:
             f"<pre>{escape(chr(10).join(asserted))}</pre>",
         ]
     return "\n".join([*parts, "</body></html>", ""])
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

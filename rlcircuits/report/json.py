@@ -9,7 +9,8 @@ from the numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,13 +19,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.arguments import checked
 from rlcircuits.comparison import Comparison
+from rlcircuits.complaints import problem
 from rlcircuits.durable import COMPARISON as FILE_NAME
-from rlcircuits.durable import write_whole
+from rlcircuits.durable import write_text
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import Verdict, judge, reads_as_online_rl
+from rlcircuits.input_files import read_text
+from rlcircuits.json_files import parse_object
+from rlcircuits.report.consistent import check_comparison
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
 _VERSION: Literal[3] = 3
+_MEND = "; if nobody changed the file it was damaged: measure the pair again"
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def save_comparison(comparison: Comparison, folder: str | Path, key: str | None 
     """Write ``comparison.json`` into `folder` (made if need be), replacing it only once all is written."""
     path = Path(folder) / FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda partial: _write(partial, to_json(comparison, key)))
+    write_text(path, to_json(comparison, key))
     return path
 
 
@@ -91,14 +97,18 @@ def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
 def _load(path: str | Path) -> _Stored:
     path = Path(path)
     path = path / FILE_NAME if path.is_dir() else path
+    text = read_text(path, "a comparison")
     try:
-        return _ADAPTER.validate_json(path.read_bytes())
-    except OSError as error:
-        raise RLCircuitsError(f"{path}: cannot be read as a comparison: {error.strerror}") from None
+        for field, number in _numbers(parse_object(text)):
+            if not math.isfinite(number):
+                raise RLCircuitsError(f"field {field!r} is {number}; a finite number or null is wanted")
+        stored = _ADAPTER.validate_json(text, strict=True)
+        check_comparison(stored.comparison)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise RLCircuitsError(f"{path}: {f'field {field!r}: ' if field else ''}{first['msg']}") from None
+        raise RLCircuitsError(f"{path}{problem(error, before=': field')}{_MEND}") from None
+    except RLCircuitsError as error:
+        raise RLCircuitsError(f"{path}: {error}{_MEND}") from None
+    return stored
 
 
 def _document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
@@ -110,8 +120,13 @@ def _dumped(document: object) -> str:
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _numbers(value: object, field: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a document that is not whole, with its field."""
+    if isinstance(value, float):
+        yield field, value
+    elif isinstance(value, dict | list):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(each, f"{field}.{key}" if field else str(key))
 
 
 def _describe(comparison: Comparison, verdict: Verdict) -> dict[str, object]:

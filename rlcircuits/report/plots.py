@@ -10,6 +10,7 @@ import numpy as np
 
 from rlcircuits.arguments import checked
 from rlcircuits.comparison import LABELS, Comparison
+from rlcircuits.durable import write_whole
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, judge
 from rlcircuits.report.terminal import format_change
@@ -31,12 +32,18 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     for another ending.
     """
     path = Path(path)
-    if path.suffix.lower() not in ENDINGS:
-        raise RLCircuitsError(f"{path}: a plot's file must end in one of {', '.join(ENDINGS)}")
+    check_ending(path)
     figure = _figure(comparison)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    ending = path.suffix.lower().removeprefix(".")
+    write_whole(path, lambda partial: figure.savefig(partial, dpi=DPI, format=ending))
     return path
+
+
+def check_ending(path: Path) -> None:
+    """Raise RLCircuitsError for a file that no plot can be written as."""
+    if path.suffix.lower() not in ENDINGS:
+        raise RLCircuitsError(f"{path}: a plot's file must end in one of {', '.join(ENDINGS)}")
 
 
 def plot_png(comparison: Comparison) -> bytes:
@@ -60,7 +67,7 @@ def _figure(comparison: Comparison) -> Figure:
     for axes, metric in zip(panels, GATE_METRICS, strict=True):
         _panel(axes, comparison, metric, verdict.findings[metric].words)
     asked = f"{comparison.k} questions" + (f" of {comparison.n} answers" if comparison.n > 1 else "")
-    figure.suptitle(f"{comparison.name} ({comparison.algorithm}), {asked}: {verdict.words}")
+    figure.suptitle(f"{comparison.name} ({comparison.algorithm}), {asked}: {verdict.words}", parse_math=False)
     return figure
 
 
@@ -80,7 +87,9 @@ def _panel(axes: Axes, comparison: Comparison, metric: str, words: str) -> None:
         axes.set(xlim=limits, ylim=limits, aspect="equal")
         axes.plot(limits, limits, color="0.5", linewidth=1, zorder=0)
     axes.plot(effect.before, effect.after, marker="+", markersize=16, markeredgewidth=2, color="black")
-    axes.set_title(f"{LABELS[metric]}\n{format_change(effect.before, effect.after)}: {words}", fontsize="medium")
+    axes.set_title(
+        f"{LABELS[metric]}\n{format_change(effect.before, effect.after)}: {words}", fontsize="medium", parse_math=False
+    )
     axes.set_xlabel("before")
     axes.set_ylabel("after")
     axes.legend(fontsize="small")

@@ -1,0 +1,63 @@
+"""Files that a user gives: read whole, as UTF-8 with or without a byte order mark."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlcircuits.errors import RLCircuitsError
+
+__all__ = ["decoded", "read_file", "read_lines", "read_text"]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# A pipe that a shell or a parent process has opened already, as `<(command)` gives it: reading it ends.
+_OPENED = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+
+_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
+
+
+def read_file(file: str | Path, what: str) -> bytes:
+    """Return a file's bytes without a byte order mark. `what` the file is read as stands in errors.
+
+    Raises RLCircuitsError naming the file where it is missing, cannot be read, or is none but a folder, or a pipe or
+    device that may never end.
+    """
+    file = Path(file).expanduser()
+    try:
+        mode = file.stat().st_mode
+        if not stat.S_ISREG(mode) and not str(file).startswith(_OPENED):
+            kind = next((kind for holds, kind in _KINDS if holds(mode)), "a device")
+            raise RLCircuitsError(f"{file}: cannot be read as {what}: it is {kind}; a file is wanted")
+        return file.read_bytes().removeprefix(_BYTE_ORDER_MARK)
+    except OSError as error:
+        raise RLCircuitsError(f"{file}: cannot be read as {what}: {error.strerror or error}") from None
+
+
+def read_text(file: str | Path, what: str) -> str:
+    """Return a file's text. Raises RLCircuitsError as :func:`read_file` does, and where it is not UTF-8."""
+    return decoded(read_file(file, what), str(file))
+
+
+def read_lines(file: str | Path, what: str) -> Iterator[tuple[str, str]]:
+    """Yield each line's place, as ``file:number``, and its text.
+
+    Raises RLCircuitsError as :func:`read_file` does, for an empty file, and for a line that is not UTF-8.
+    """
+    data = read_file(file, what)
+    if not data.strip():
+        raise RLCircuitsError(f"{file}: it is empty; {what} are wanted, one JSON object a line")
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), start=1):
+        place = f"{file}:{number}"
+        yield place, decoded(line, place)
+
+
+def decoded(data: bytes, place: str) -> str:
+    """Return bytes as text. Raises RLCircuitsError, beginning with the place, where they are not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise RLCircuitsError(
+            f"{place}: it is not UTF-8: {error.reason} at byte {error.start}; save it as UTF-8"
+        ) from None

@@ -1,0 +1,75 @@
+"""How small and how large every number that a user gives may be: said once, for files, options and Python alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from rlcircuits.errors import RLCircuitsError, shortened
+
+__all__ = ["LIMITS", "Limits", "check_number"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The numbers that an option may be."""
+
+    least: float
+    most: float
+    whole: bool = True
+    """Whole numbers only."""
+    above: bool = False
+    """`least` itself is too small."""
+    zero_too: bool = False
+    """0 is allowed, though it lies below `least`."""
+    why: str = ""
+    """What the number is, where that says why it cannot be larger or smaller."""
+
+    def __str__(self) -> str:
+        kind = "a whole number" if self.whole else "a number"
+        start = f"above {self.least:g} and at most" if self.above else f"from {self.least:g} to"
+        zero = "0 or " if self.zero_too else ""
+        return f"{zero}{kind} {start} {self.most:,} is wanted{f' ({self.why})' if self.why else ''}"
+
+    def allow(self, value: object) -> bool:
+        """Whether it is a number of the kind that is wanted, and neither too small nor too large."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            return False
+        if not isinstance(value, int) and not math.isfinite(value):
+            return False
+        low = self.least < value if self.above else self.least <= value
+        return (low and value <= self.most) or (self.zero_too and value == 0)
+
+
+_COUNT = Limits(1, 10**9)
+_SEED = Limits(0, 2**63 - 1)
+
+LIMITS: Mapping[str, Limits] = MappingProxyType(
+    {
+        "k": _COUNT,
+        "alpha": Limits(0, 1, whole=False, above=True, why="the share of the answers' length that is scored"),
+        "balance": Limits(0, 1_000, whole=False, why="as a share of two answers' mean length"),
+        "seed": _SEED,
+        "min_questions": _COUNT,
+        "noise_draws": Limits(0, 1_000, why="each of them answers and is scored"),
+        "question_count": _COUNT,
+        "batch_size": Limits(1, 10**6),
+        "batch_tokens": _COUNT,
+        # Below, the logits of models of today overflow when they are divided by it, and vLLM takes another.
+        "temperature": Limits(0.01, 100, whole=False, zero_too=True, why="0 is greedy decoding"),
+        "top_p": Limits(0, 1, whole=False, above=True),
+        "max_new_tokens": Limits(1, 10**7),
+        "n": Limits(1, 10_000, why="answers to every question"),
+        "t_cut": Limits(1, 10**7),
+        "max_unfinished": Limits(0, 1, whole=False, why="the share of answers without an end"),
+    }
+)
+"""By the option's name."""
+
+
+def check_number(name: str, value: object, called: str | None = None) -> None:
+    """Raise RLCircuitsError unless a value may be that of the option ``name``. `called`: what to call it."""
+    if not LIMITS[name].allow(value):
+        raise RLCircuitsError(f"{called or name} is {shortened(value)}; {LIMITS[name]}")

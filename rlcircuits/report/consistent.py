@@ -1,0 +1,118 @@
+"""Whether a comparison that was read from a file is one: everything there, and all of one size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+
+from rlcircuits.comparison import CONTROL_METRICS, LABELS, Comparison, ControlEffect, Effect
+from rlcircuits.effects import Shift
+from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.expectations import PROFILES
+from rlcircuits.limits import LIMITS
+from rlcircuits.pairing import SCORE_ON
+
+__all__ = ["check_comparison"]
+
+_SHOWN = ("name", "algorithm", "questions", "split", "granularity", "engine")
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Raise RLCircuitsError, naming the field, for the first that does not go with the others or cannot be."""
+    for field, found, wanted in _problems(comparison):
+        raise RLCircuitsError(f"field 'comparison.{field}' is {shortened(found)}; {wanted} is wanted")
+
+
+_Problems = Iterator[tuple[str, object, str]]
+"""Field, what it holds and what is wanted."""
+
+
+def _problems(comparison: Comparison) -> _Problems:
+    for field in _SHOWN:
+        text = getattr(comparison, field)
+        if not text.isprintable():
+            yield field, text, "text on one line"
+    yield from _outside("profile", comparison.profile, [profile.name for profile in PROFILES])
+    yield from _outside("score_on", comparison.score_on, SCORE_ON)
+    if not LIMITS["n"].allow(n := comparison.sampling.get("n", 1)):
+        yield "sampling.n", n, "the number of answers to every question"
+    if comparison.t_cut < 1:
+        yield "t_cut", comparison.t_cut, "a number of tokens from 1"
+    if len(set(comparison.question_ids)) < comparison.k or not comparison.k:
+        yield "question_ids", list(comparison.question_ids), "a list of different ids, one at least,"
+    yield from _accuracy(comparison)
+    if comparison.unfinished is not None:
+        yield from _shares("unfinished", before=comparison.unfinished.before, after=comparison.unfinished.after)
+    yield from _keys("effects", comparison.effects, LABELS)
+    for metric, effect in comparison.effects.items():
+        yield from _effect(f"effects.{metric}", metric, effect, comparison.k)
+    draws = [control.draw for control in comparison.controls]
+    if len(set(draws)) < len(draws):
+        yield "controls", draws, "a list of different draws"
+    for place, control in enumerate(comparison.controls):
+        yield from _control(f"controls.{place}", control, comparison.k)
+
+
+def _accuracy(comparison: Comparison) -> _Problems:
+    accuracy = comparison.accuracy
+    yield from _shares("accuracy", before=accuracy.before, after=accuracy.after, p_fall=accuracy.p_fall)
+    if accuracy.asked < comparison.k:
+        yield "accuracy.asked", accuracy.asked, f"at least the number of question_ids, {comparison.k},"
+    if min(accuracy.lost, accuracy.gained) < 0 or accuracy.lost + accuracy.gained > accuracy.asked:
+        yield "accuracy.lost", accuracy.lost, f"a number that, with gained, is at most asked ({accuracy.asked}),"
+
+
+def _effect(field: str, metric: str, effect: Effect, k: int) -> _Problems:
+    if effect.metric != metric:
+        yield f"{field}.metric", effect.metric, repr(metric)
+    for side in ("before_values", "after_values"):
+        if (count := len(getattr(effect, side))) != k:
+            yield f"{field}.{side}", f"{count} numbers", f"one for each of the {k} question_ids"
+    both = zip(effect.before_values, effect.after_values, strict=False)
+    defined = sum(not (math.isnan(before) or math.isnan(after)) for before, after in both)
+    if effect.questions != defined:
+        yield f"{field}.questions", effect.questions, f"the number of questions with both values, {defined},"
+    yield from _tested(field, effect, defined)
+    yield from _shares(field, p_two_sided=effect.p_two_sided)
+
+
+def _control(field: str, control: ControlEffect, k: int) -> _Problems:
+    yield from _shares(field, accuracy=control.accuracy)
+    if not 0 <= control.k <= k:
+        yield f"{field}.k", control.k, f"a number from 0 to that of question_ids, {k},"
+    if control.shifts:
+        yield from _keys(f"{field}.shifts", control.shifts, CONTROL_METRICS)
+    for metric, shift in control.shifts.items():
+        yield from _tested(f"{field}.shifts.{metric}", shift, 0)
+
+
+def _tested(field: str, effect: Effect | Shift, defined: int) -> _Problems:
+    """What effects and shifts have in common; NaN stands where no question has both values."""
+    yield from _shares(field, p_up=effect.p_up, p_down=effect.p_down)
+    low, high = effect.interval
+    if low > high or (defined and math.isnan(low + high)):
+        yield f"{field}.interval", list(effect.interval), "the lower end, then the upper one,"
+    if not math.isnan(effect.win_share):
+        yield from _shares(field, win_share=effect.win_share)
+    elif defined:
+        yield f"{field}.win_share", None, "a number from 0 to 1"
+
+
+def _shares(field: str, **values: float) -> _Problems:
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            yield f"{field}.{name}", value, "a number from 0 to 1"
+
+
+def _keys(field: str, found: Collection[str], wanted: Collection[str]) -> _Problems:
+    for name in wanted:
+        if name not in found:
+            yield field, f"without {name}", f"an object with {name}"
+    for name in found:
+        if name not in wanted:
+            yield field, f"with {name}", f"an object with {', '.join(wanted)} alone"
+
+
+def _outside(field: str, found: str, allowed: Collection[str]) -> _Problems:
+    if found not in allowed:
+        yield field, found, f"one of {', '.join(allowed)}"

@@ -1,0 +1,51 @@
+"""The valid inputs that faults are made from."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from made_up import made_up_comparison
+
+from rlcircuits.answers import Answer, Answers, Sampling
+from rlcircuits.report.json import to_json
+from rlcircuits.source import CheckpointSource
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "llama-sums" / "seed-7"
+BEFORE, AFTER = str(FIXTURES / "sft"), str(FIXTURES / "grpo")
+
+ASKED = {"41+30+12?": "83", "10+11+12?": "33", "55+44+11?": "110"}
+
+QUESTIONS = "".join(
+    f'{{"id": "q{place}", "question": "{text}", "answer": "{answer}", "more": [{place}]}}\n'
+    for place, (text, answer) in enumerate(ASKED.items())
+)
+"""Three questions, as JSON lines."""
+
+
+@cache
+def answers() -> bytes:
+    """A file of right answers to them, as ``rlcircuits answer`` writes it."""
+    tokenizer = CheckpointSource(BEFORE).tokenizer()
+    items = tuple(
+        Answer(
+            f"q{place}",
+            tuple(tokenizer(text)["input_ids"]),
+            tuple(tokenizer(answer, add_special_tokens=False)["input_ids"]),
+            answer,
+            correct=True,
+            finished=True,
+        )
+        for place, (text, answer) in enumerate(ASKED.items())
+    )
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "answers.jsonl")
+        Answers(BEFORE, "ours", "test", Sampling(), items).save(file)
+        return file.read_bytes()
+
+
+@cache
+def comparison() -> bytes:
+    """A pair's ``comparison.json``."""
+    return to_json(made_up_comparison("one", questions=20, controls=(1.01, 0))).encode()
