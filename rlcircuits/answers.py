@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import TextColumn
+from rich.progress import Progress, TextColumn
 
 from rlcircuits.answer_file import FORMAT, VERSION, Answer, Answers, Header, Line, Sampling, answers_from
 from rlcircuits.answer_length import room_of, with_length
@@ -20,7 +20,7 @@ from rlcircuits.durable import Notify, key_of
 from rlcircuits.engines import Completion, Engine, check_engine, open_engine
 from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.limits import check_number
-from rlcircuits.progress import progress_bar
+from rlcircuits.progress import progress_bar, progress_when_slow
 from rlcircuits.prompting import Prompting, without_their_questions
 from rlcircuits.questions import QuestionSet
 from rlcircuits.questions.grading import grade_answer
@@ -153,7 +153,7 @@ def _answer_rest(
                 Made(place, sample, prompts[place], completion)
                 for (place, sample), completion in zip(batch, completions, strict=True)
             ]
-            log.append(graded(questions, made, tokenizer))
+            log.append(graded(questions, made, tokenizer, within=bar))
             look(start, len(log.lines))
             tokens += sum(len(completion.ids) for completion in completions)
             elapsed = bar.tasks[task].elapsed
@@ -170,25 +170,31 @@ class Made:
     completion: Completion
 
 
-def graded(questions: QuestionSet, made: Sequence[Made], tokenizer: Any) -> list[Line]:
-    """Decode and grade completions."""
+def graded(questions: QuestionSet, made: Sequence[Made], tokenizer: Any, within: Progress | None = None) -> list[Line]:
+    """Decode and grade completions; where that takes long, how far it is stands on stderr, ``within`` a bar shown."""
     lines = []
-    for one in made:
-        question = questions.questions[one.place]
-        text = tokenizer.decode(one.completion.ids, skip_special_tokens=True)
-        grade = grade_answer(questions.grade, text, question.gold)
-        answer = Answer(
-            question.id,
-            one.prompt,
-            one.completion.ids,
-            text,
-            grade.correct,
-            one.completion.finished,
-            grade.problem,
-            one.sample,
-        )
-        lines.append(Line.of(answer, one.place))
+    with progress_when_slow("grading", len(made), within, rate="") as advance:
+        for one in made:
+            lines.append(_graded(questions, one, tokenizer))
+            advance()
     return lines
+
+
+def _graded(questions: QuestionSet, one: Made, tokenizer: Any) -> Line:
+    question = questions.questions[one.place]
+    text = tokenizer.decode(one.completion.ids, skip_special_tokens=True)
+    grade = grade_answer(questions.grade, text, question.gold)
+    answer = Answer(
+        question.id,
+        one.prompt,
+        one.completion.ids,
+        text,
+        grade.correct,
+        one.completion.finished,
+        grade.problem,
+        one.sample,
+    )
+    return Line.of(answer, one.place)
 
 
 def _key(header: Header, source: Source, questions: QuestionSet, prompts: Sequence[tuple[int, ...]]) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from rlcircuits.memory_limit import limit_memory
+
 __all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "LimitedError", "each_limited"]
 
 TIME_LIMIT = 2.0
@@ -67,7 +69,7 @@ def each_limited(work: Callable[[_T], Any], items: Sequence[_T]) -> list[Any]:
 
 def _serve(replies: Connection, work: Callable[[_T], Any], items: Sequence[_T]) -> None:
     """Do the work, in the child."""
-    _limit_memory()
+    limit_memory(MEMORY_LIMIT)
     signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
     for item in items:
         signal.setitimer(signal.ITIMER_VIRTUAL, TIME_LIMIT)
@@ -76,15 +78,3 @@ def _serve(replies: Connection, work: Callable[[_T], Any], items: Sequence[_T]) 
         replies.send_bytes(json.dumps(made).encode())
     replies.close()
     os._exit(0)  # nothing that this process took over from its parent is to be closed down twice
-
-
-def _limit_memory() -> None:
-    try:
-        import resource
-
-        with open("/proc/self/statm", encoding="ascii") as file:
-            pages = int(file.read().split()[0])
-        most = pages * resource.getpagesize() + MEMORY_LIMIT
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    except (ImportError, OSError, ValueError):  # no such limit on this system
-        pass

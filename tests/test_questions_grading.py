@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def right(text, gold):
         sys.exit()
     if text == "deep":
         return right_below(0)
+    if text == "memory":
+        kept = []
+        while True:
+            kept.append(bytearray(2**20))
     if text == "words":
         return "yes"
     if text == "numpy":
@@ -65,7 +70,7 @@ def graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def own(graders: Path) -> Iterator[IsolatedGrader]:
-    grader = IsolatedGrader("own_graders:right", time_limit=0.4)
+    grader = IsolatedGrader("own_graders:right", time_limit=0.4, memory_limit=2**26)
     yield grader
     grader.close()
 
@@ -85,6 +90,7 @@ def asked(grade: object, *golds: str) -> QuestionSet:
         ("raise", "KeyError: 'no such thing'"),
         ("leave", "SystemExit"),
         ("deep", "RecursionError: maximum recursion depth exceeded"),
+        ("memory", "the grader took more than 0.0625 GiB of memory and was ended"),
         ("words", "the grader returned 'yes'; True or False is wanted"),
     ],
 )
@@ -151,8 +157,13 @@ def test_an_edited_grader_of_ones_own_is_another(graders: Path) -> None:
 
 
 def test_graders_that_come_with_rlcircuits_are_known_by_name() -> None:
-    assert asked(grader("math"), "5").grader == "rlcircuits.questions.isolated:math"
-    assert asked(grader("exact"), "5").grader == "rlcircuits.questions.grading:grade_exact"
+    assert (
+        asked(grader("math"), "5").grader
+        == f"rlcircuits.questions.isolated:math 2, math-verify {version('math-verify')}"
+    )
+    assert asked(grader("exact"), "5").grader == "rlcircuits.questions.exact:exact 2"
+    assert load_questions("arithmetic", count=1).grader == "rlcircuits.questions.arithmetic:grade"
+    assert load_questions("equations", count=1).grader == "rlcircuits.questions.arithmetic:grade"
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits.questions import load_questions
-from rlcircuits.questions.check import CHANGES, DISGUISES, check, main, rates, source_of
+from rlcircuits.questions.check import check, main, rates, source_of
+from rlcircuits.questions.disguises import CHANGES, DISGUISES
 from rlcircuits.questions.mathematics import equivalent, grade_math
+from rlcircuits.questions.notations import NOTATIONS, OTHER_NUMBERS
 from rlcircuits.questions.stated import stated_answer
+from rlcircuits.questions.statement import stated_values
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -154,9 +157,7 @@ def test_wrong(answer: str, gold: str) -> None:
         ("The answer to this question is 5 cm.", "5 cm"),
         ("<think>It may be \\boxed{5}.</think>\nThe answer is **7**.", "7**"),
         ("<think>It is \\boxed{5}.</think>", "5"),
-        ("She makes 9 * 2 = $18 every day", "18"),
-        ("He had $5 a day, and $15 a week.", "15"),
-        ("We are left with $x = 5$ apples.", "x = 5"),
+        ("She has 5.\nShe makes 9 * 2 = $18 every day\nI am sure", "She makes 9 * 2 = $18 every day"),
         ("Then\n\\frac{1}{2}", r"\frac{1}{2}"),
         (r"\frac{1}{2}", r"\frac{1}{2}"),
         ("No solution", "No solution"),
@@ -164,7 +165,21 @@ def test_wrong(answer: str, gold: str) -> None:
     ],
 )
 def test_the_answer_a_text_states(text: str, stated: str) -> None:
-    assert stated_answer(text) == stated
+    assert stated_answer(text).text == stated
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("She makes 9 * 2 = $18 every day", r"9\cdot 2=18"),
+        ("He had $5 a day, and $15 a week.", "15"),
+        ("We are left with $x = 5$ apples.", "x = 5"),
+        ("So there are 42 eggs in 7 days.", "7"),
+        ("So 6 * 7 = 42 eggs in 7 days.", r"6\cdot 7=42"),
+    ],
+)
+def test_the_value_a_sentence_states(text: str, stated: str) -> None:
+    assert [statement.values[0].latex for statement in stated_values(text, announced=False)] == [stated]
 
 
 @pytest.mark.parametrize(
@@ -212,31 +227,31 @@ def test_no_text_breaks_it(text: str, gold: str) -> None:
     assert grade_math(text, gold) in (True, False)
 
 
-SHARES = {"gsm8k": 100, "math500": 100, "college_math": 100}
+SHARE = 40
 """Questions of each set: as many as take a few seconds. All of them: python -m rlcircuits.questions.check."""
+NOT_AS_WANTED = {
+    "as SymPy prints it": "1202 1261 1302 1386 1818 1849 2042 2139 2200 2223 2242 2510 2535 2661 2775 2810 2816",
+    "last number + 1": "1006 1100 1145 1446 2548",
+    "sign flipped": "51 322 424 443 544 598 683 1233 1660 1937 2177 2526 2531 2720 2766",
+    "+ 7 added": "1544 1588 1964 1984",
+}
+"""Lines of College Math; docs/questions.md says why. Of the other sets every one is graded as wanted."""
 
 
-@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize("name", ["gsm8k", "math500", "college_math"])
 def test_gold_answers_in_disguise_and_changed(name: str) -> None:
     file = SHARED / f"{name}_test.jsonl"
     if not file.exists():
         pytest.skip(f"the original file is not at {file}")
-    questions = load_questions(source_of(file), count=SHARES[name]).questions
-    found = rates(check(questions))
+    questions = load_questions(source_of(file), count=SHARE).questions
+    outcomes = check(questions)
+    known = NOT_AS_WANTED if name == "college_math" else {}
+    for outcome in outcomes:
+        assert outcome.as_wanted or outcome.question_id in known.get(outcome.rewrite, "").split(), outcome
+    found = rates(outcomes)
     assert found["itself"] == found["in a sentence"] == found["boxed"] == (len(questions), len(questions))
-    for rewrite, (good, total) in found.items():
-        assert good >= FLOORS.get((name, rewrite), 1.0) * total, rewrite
-    assert set(found) <= {*DISGUISES, *CHANGES}
-    assert len(found) > 15
-
-
-FLOORS = {
-    ("college_math", "as SymPy prints it"): 0.98,
-    ("college_math", "last number + 1"): 0.99,
-    ("college_math", "sign flipped"): 0.98,
-    ("college_math", "+ 7 added"): 0.98,
-}
-"""Where not every one of the whole set is graded as wanted; docs/questions.md says which and why."""
+    assert set(found) <= {*DISGUISES, *NOTATIONS, *CHANGES, *OTHER_NUMBERS}
+    assert len(found) > 50
 
 
 def test_check_prints_rates_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

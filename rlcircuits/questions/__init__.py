@@ -62,12 +62,12 @@ class QuestionSet:
 
     @property
     def grader(self) -> str:
-        """The grader's name, by which kept answers and comparisons are found again.
+        """The grader's name and version, by which kept answers and comparisons are found again.
 
         Of a `module:function` it holds the sha256 of the module's file.
         """
         grade = self.grade
-        name = getattr(grade, "__qualname__", None) or getattr(grade, "identity", type(grade).__qualname__)
+        name = getattr(grade, "identity", None) or getattr(grade, "__qualname__", type(grade).__qualname__)
         return f"{grade.__module__}:{name}"
 
 

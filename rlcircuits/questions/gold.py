@@ -10,6 +10,8 @@ __all__ = ["Box", "GoldForm", "boxes", "extract_gold", "last_hash"]
 GoldForm = Literal["hash", "boxed", "plain"]
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_BARE = re.compile(r"[^\s$]+")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
 
 
@@ -52,31 +54,28 @@ def boxes(text: str) -> list[Box]:
     `\boxed 5`, which TeX allows too, holds what stands before the next space, `$` or end. A box within a box is
     part of the outer one.
     """
+    closings = _closing_braces(text)
     found: list[Box] = []
     for match in _BOX.finditer(text):
         if found and match.start() < found[-1].end:
             continue
         start = match.end()
         if text[start : start + 1] == "{":
-            end = _closing_brace(text, start)
-            if end is not None:
+            if start in closings:
+                end = closings[start]
                 found.append(Box(match.start(), end + 1, text[start + 1 : end].strip()))
-        elif bare := re.match(r"[^\s$]+", text[start:]):
-            found.append(Box(match.start(), start + bare.end(), bare.group()))
+        elif bare := _BARE.match(text, start):
+            found.append(Box(match.start(), bare.end(), bare.group()))
     return found
 
 
-def _closing_brace(text: str, opening: int) -> int | None:
-    depth = 0
-    position = opening
-    while position < len(text):
-        if text[position] == "\\":  # \{ and \} are no braces of TeX's
-            position += 1
-        elif text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
-            if depth == 0:
-                return position
-        position += 1
-    return None
+def _closing_braces(text: str) -> dict[int, int]:
+    r"""Map the place of each brace that is closed to that of the one that closes it; `\{` and `\}` are no braces."""
+    found: dict[int, int] = {}
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            opened.append(brace.start())
+        elif brace[0] == "}" and opened:
+            found[opened.pop()] = brace.start()
+    return found

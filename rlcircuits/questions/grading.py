@@ -2,7 +2,8 @@
 
 A grader is a function of an answer's text and the gold answer. `math` and a user's own `module:function` run in a
 process of their own (`isolated.py`): SymPy may take hours or all memory over one answer, and math-verify's own time
-limits are signals, which only work in a program's main thread.
+limits are signals, which only work in a program's main thread. `exact` and the graders of the built-in sets take time
+that grows with the text's length and no faster.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.progress import progress_when_slow
+from rlcircuits.questions.exact import grade_exact
 from rlcircuits.questions.isolated import Grade, IsolatedGrader, isolated_grader
-from rlcircuits.questions.latex import tidy
-from rlcircuits.questions.stated import stated_answer
 from rlcircuits.questions.symbolic import NO_MATH_VERIFY
 
 if TYPE_CHECKING:
@@ -41,24 +42,21 @@ def grader(name: str) -> Grader:
     return own
 
 
-def grade_exact(text: str, gold: str) -> bool:
-    """Return True when the answer that `text` states, or all of it, is `gold` letter by letter, outer spaces aside."""
-    return gold.strip() in (text.strip(), stated_answer(text).strip(), tidy(stated_answer(text)))
-
-
 def grade_all(questions: QuestionSet, texts: Sequence[str]) -> list[Grade]:
     """Grade one answer text a question, in the set's order.
 
     Where the grader hangs, raises or dies, the answer counts as wrong and its grade says why; the others are graded
-    all the same. Raises RLCircuitsError for a number of texts that is not that of the questions, and for a grader
-    that cannot be started at all.
+    all the same. How far it is stands on stderr when it takes long. Raises RLCircuitsError for a number of texts that
+    is not that of the questions, and for a grader that cannot be started at all.
     """
     if len(texts) != len(questions):
         raise RLCircuitsError(f"found {len(texts)} answers to {len(questions)} questions; one each is wanted")
-    return [
-        grade_answer(questions.grade, text, question.gold)
-        for text, question in zip(texts, questions.questions, strict=True)
-    ]
+    grades = []
+    with progress_when_slow("grading", len(texts)) as advance:
+        for text, question in zip(texts, questions.questions, strict=True):
+            grades.append(grade_answer(questions.grade, text, question.gold))
+            advance()
+    return grades
 
 
 def grade_answer(grade: Grader, text: str, gold: str) -> Grade:

@@ -1,7 +1,7 @@
 """A grader in a process of its own, so that nothing it does to itself can stop the others' grading.
 
 The process is `worker.py`, one for each grader, started when first used and kept. Texts and grades go through its
-pipes as JSON lines. One that takes too long ends, or is ended; the next answer gets a new one.
+pipes as JSON lines. One that takes too long or too much memory ends, or is ended; the next answer gets a new one.
 """
 
 from __future__ import annotations
@@ -18,15 +18,20 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rlcircuits.errors import RLCircuitsError
 
-__all__ = ["TIME_LIMIT", "Grade", "IsolatedGrader", "isolated_grader"]
+__all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "Grade", "IsolatedGrader", "isolated_grader"]
 
 TIME_LIMIT = 10.0
 """Seconds of processor time a grader may take over one answer. A busy machine must not change grades."""
+MEMORY_LIMIT = 2 * 2**30
+"""Bytes a grader may take over an answer, more than it has once it is imported."""
+MATH_VERSION = 2
+"""Grows with every change after which an answer may get another grade, so that no old one is taken for it."""
 _WAITING = 10
 """Seconds by the clock, for each of processor time, after which a grader that sleeps is ended too."""
 _START_LIMIT = 300.0
@@ -43,9 +48,10 @@ class Grade:
 class IsolatedGrader:
     """`math` or a `module:function` as a callable for `QuestionSet.grade`, usable from any thread."""
 
-    def __init__(self, name: str, time_limit: float = TIME_LIMIT) -> None:
+    def __init__(self, name: str, time_limit: float = TIME_LIMIT, memory_limit: int = MEMORY_LIMIT) -> None:
         self.name = name
         self.time_limit = time_limit
+        self.memory_limit = memory_limit
         self._process: subprocess.Popen[str] | None = None
         self._file: Path | None = None
         self._digest: str | None = None
@@ -70,7 +76,14 @@ class IsolatedGrader:
                 if isinstance(error, queue.Empty):
                     return Grade(False, f"the grader gave no answer in {self.time_limit * _WAITING:g} s and was ended")
                 raise
-            return Grade(False, self._death()) if reply is None else Grade(reply["correct"], reply["problem"])
+            if reply is None:
+                return Grade(False, self._death())
+            if reply.get("ended"):
+                self._kill()
+                return Grade(
+                    False, f"the grader took more than {self.memory_limit / 2**30:g} GiB of memory and was ended"
+                )
+            return Grade(reply["correct"], reply["problem"])
 
     def start(self) -> None:
         """Start the process, if it is not there, so that a grader that cannot be used is found out now.
@@ -84,14 +97,14 @@ class IsolatedGrader:
 
     @property
     def identity(self) -> str:
-        """The name, and for a grader of one's own the sha256 of the file that its process read it from.
+        """The name, and what it grades by: the versions of `math`, or the sha256 of the file of one's own.
 
-        So an edited one is another; what else the file imports does not count.
+        So an edited grader is another; what else its file imports does not count.
 
         Raises RLCircuitsError where the grader cannot be started.
         """
         if self.name == "math":
-            return self.name
+            return f"{self.name} {MATH_VERSION}, math-verify {version('math-verify')}"
         with self._lock:
             self._start()
         return self.name if self._digest is None else f"{self.name} sha256:{self._digest}"
@@ -108,7 +121,10 @@ class IsolatedGrader:
         # import the program's main module, and run a script without a main guard again.
         paths = dict.fromkeys([*filter(None, sys.path), os.getcwd()])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "rlcircuits.questions.worker", self.name, str(self.time_limit)],
+            [
+                *(sys.executable, "-m", "rlcircuits.questions.worker", self.name),
+                *(str(self.time_limit), str(self.memory_limit)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,38 +1,50 @@
 r"""Whether a mathematical answer is right.
 
 Source: math-verify (https://github.com/huggingface/Math-Verify), with latex2sympy2_extended and SymPy, compares the
-mathematics. What stands here hands it the right two strings:
+mathematics. What stands before it:
 
-- the answer is the one the text states (`stated.py`), not any formula in it;
-- what is the same letter by letter is the same, so prose and what SymPy cannot read still have a right answer;
-- mathematics is compared as a whole: where a part of either side cannot be read, the answer is wrong;
-- numbers are compared exactly, since math-verify rounds to six places; of units their exponents are;
-- `symbolic.py` compares equations.
+1. `stated.py` finds the piece of a text that states the answer, and `statement.py` the values which that piece states;
+2. what is the same letter by letter is the same, so prose and what SymPy cannot read still have a right answer;
+3. numbers are compared exactly, units by their kind and exponent;
+4. `real_sets.py` compares sets of numbers, `symbolic.py` equations and expressions, both as a whole: where a part of
+   either side cannot be read, the answer is wrong.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 
-from rlcircuits.questions.latex import has_words, same_text, tidy, unit_power, without_units
-from rlcircuits.questions.stated import mathematics_within, said_last, stated_answer
+from rlcircuits.questions.brackets import depth_of_brackets, split_at, within_brackets
+from rlcircuits.questions.latex import has_words, plain_text, same_text, tidy
+from rlcircuits.questions.numerals import number, ratio_terms, same_number
+from rlcircuits.questions.real_sets import named_set, same_set
+from rlcircuits.questions.stated import Stated, said_last, stated_answer
+from rlcircuits.questions.statement import Statement, stated_values, whole_statement
 from rlcircuits.questions.symbolic import same_formula
+from rlcircuits.questions.units import power, ratio, without_unit
+from rlcircuits.questions.values import Value
 
-__all__ = ["equivalent", "grade_math"]
+__all__ = ["LONGEST_FORMULA", "equivalent", "grade_math"]
 
-_DECIMAL = r"[-+]?\s*(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?"
-_RATIO = re.compile(
-    rf"(?P<sign>[-+]?)\s*(?:(?P<whole>\d+)(?:\s*(?=\\frac)|\s+(?=\d+\s*/)))?"
-    rf"(?:\\frac\s*\{{\s*(?P<a>{_DECIMAL})\s*\}}\s*\{{\s*(?P<b>{_DECIMAL})\s*\}}"
-    rf"|(?P<c>{_DECIMAL})(?:\s*/\s*(?P<d>{_DECIMAL}))?)",
-    re.ASCII,
-)
+LONGEST_FORMULA = 2000
+"""Characters of mathematics that are compared; what is longer is right only letter by letter."""
+DEEPEST_BRACKETS = 20
+"""So are formulas with more brackets within each other, which take the parser minutes."""
+
+_ABOUT = re.compile(r"^\\(?:approx|sim)\s*(?=[-.\d\\])")
+_CONNECTED = re.compile(r"\b(?:and|or)\b")
 _IN_BASE = re.compile(r"(\d+)_\{?\d+\}?", re.ASCII)
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])\s*")
 _NAME = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\^\{?-1\}?|\^\{?\\prime\}?|')*\s*(?:\([^()]*\))?")
 _SPLIT = re.compile(r"(?P<equals>(?<![<>!:\\])=|\\approx(?![A-Za-z]))|[,;]|\b(?:and|or)\b|\\text")
+_COMMA = re.compile(",")
+_DEGREES = re.compile(
+    r"(?P<angle>(?<!\d)\d+(?:\.\d+)?|(?<![A-Za-z\\])\\?[A-Za-z]+|\([^()]*\)|\{[^{}]*\})\s*\^\\circ"
+    r"(?:\s*(?:[CF](?![A-Za-z])|\\mathrm\{\s*[CF]\s*\}))?"
+)
+_INEQUALITY = re.compile(r"[<>]|\\(?:leq|geq)(?![A-Za-z])")
+_TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 
 
 def grade_math(text: str, gold: str) -> bool:
@@ -41,29 +53,102 @@ def grade_math(text: str, gold: str) -> bool:
     It may take very long on a malicious answer: :func:`rlcircuits.questions.grading.grade_all` stops it.
     Raises RLCircuitsError where math-verify is not installed.
     """
-    return any(same_text(tidy(said), tidy(gold)) for said in (text, said_last(text))) or equivalent(
-        stated_answer(text), gold
-    )
+    letters = tidy(gold)
+    return any(same_text(tidy(said), letters) for said in (text, said_last(text))) or _agrees(stated_answer(text), gold)
 
 
 def equivalent(answer: str, gold: str) -> bool:
     """Return True when two answers, without the sentences around them, say the same."""
-    raw, answer, gold = answer, tidy(answer), tidy(gold)
-    if not answer or not gold:
+    return _agrees(Stated(answer, announced=True), gold)
+
+
+def _agrees(answer: Stated, gold: str) -> bool:
+    letters = tidy(answer.text), tidy(gold)
+    if not all(letters):
         return False
-    if same_text(answer, gold):
+    if same_text(*letters):
         return True
-    powers = unit_power(answer), unit_power(gold)
-    if None not in powers and powers[0] != powers[1]:
+    ours = _of_gold(gold)
+    if ours is None:
         return False
-    answer, gold = without_units(answer), without_units(gold)
-    if same_text(answer, gold):
-        return True
-    if has_words(gold):
+    return any(_same_statement(theirs, ours) for theirs in _of_answer(answer))
+
+
+def _of_gold(gold: str) -> Statement | None:
+    """Return what a gold answer states, None for words, of which only the same letters are right."""
+    letters = tidy(gold)
+    if named := named_set(plain_text(letters)):
+        return Statement((Value(named),))
+    whole = whole_statement(gold)
+    if has_words(letters) or _CONNECTED.search(letters) or (whole and all(value.plain for value in whole.values)):
+        return whole
+    return _of_formula(letters)
+
+
+def _of_answer(answer: Stated) -> Iterator[Statement]:
+    """Give the statements of which one must agree with the gold one."""
+    letters = tidy(answer.text)
+    if named := named_set(plain_text(letters)):
+        yield Statement((Value(named),))
+    prose = has_words(letters) or _CONNECTED.search(letters) is not None
+    if prose:
+        yield from stated_values(answer.text, answer.announced)
+    else:
+        if whole := whole_statement(answer.text):
+            yield whole
+        yield _of_formula(letters)
+
+
+def _of_formula(letters: str) -> Statement:
+    return Statement((Value(*without_unit(_ABOUT.sub("", letters))),))
+
+
+def _same_statement(answer: Statement, gold: Statement) -> bool:
+    if len(answer.values) == len(gold.values) == 1:
+        return _same_value(answer.values[0], gold.values[0])
+    if _same_formula(_as_formula(answer), _as_formula(gold)):
+        exponents, wanted = _exponents(answer), _exponents(gold)
+        return not exponents or not wanted or exponents == wanted
+    alternatives = answer.link == "or" and len(gold.values) == 1
+    return alternatives and all(_same_value(value, gold.values[0]) for value in answer.values)
+
+
+def _exponents(statement: Statement) -> set[str]:
+    found = {power(_with_its_unit(value.latex, value.unit)[1]) for value in statement.values}
+    return {exponent for exponent in found if exponent is not None}
+
+
+def _as_formula(statement: Statement) -> str:
+    members = [without_unit(value.latex)[0] for value in statement.values]
+    inequalities = all(_INEQUALITY.search(member) for member in members)
+    separator = r" \text{ or } " if statement.link == "or" else r" \text{ and } " if inequalities else ", "
+    return separator.join(members)
+
+
+def _same_value(answer: Value, gold: Value) -> bool:
+    return any(_same_amount(theirs, ours) for theirs in answer.readings for ours in gold.readings)
+
+
+def _same_amount(answer: tuple[str, str], gold: tuple[str, str]) -> bool:
+    """Compare two amounts. Units of one kind are converted; of others only the exponents must agree."""
+    (theirs, their_unit), (ours, our_unit) = (_with_its_unit(*amount) for amount in (answer, gold))
+    exponents = power(their_unit), power(our_unit)
+    if their_unit and our_unit and exponents != (None, None) and exponents[0] != exponents[1]:
         return False
-    if has_words(answer):
-        answer = without_units(tidy(mathematics_within(raw)))
-    return any(_same(one, other) for one, other in _readings(answer, gold))
+    size = ratio(their_unit, our_unit)
+    amount, wanted = number(theirs), number(ours)
+    if size not in (None, 1) and amount is not None and wanted is not None:
+        return amount * (size or 1) == wanted
+    return _same_formula(theirs, ours)
+
+
+def _with_its_unit(latex: str, unit: str) -> tuple[str, str]:
+    amount, unit_within = without_unit(latex)
+    return amount, unit or unit_within
+
+
+def _same_formula(answer: str, gold: str) -> bool:
+    return same_text(answer, gold) or any(_same(*pair) for pair in _readings(answer, gold))
 
 
 def _readings(answer: str, gold: str) -> Iterator[tuple[str, str]]:
@@ -75,7 +160,9 @@ def _readings(answer: str, gold: str) -> Iterator[tuple[str, str]]:
         return
     if ("%" in answer) != ("%" in gold):
         yield _hundredth(answer), _hundredth(gold)
-    answer, gold = (_MEMBER.sub("", text.replace("%", "")) for text in (answer, gold))
+    if (r"\circ" in answer and r"\pi" in gold) or (r"\circ" in gold and r"\pi" in answer):
+        yield _in_radians(answer), _in_radians(gold)
+    answer, gold = (_MEMBER.sub("", _without_degrees(text.replace("%", ""))) for text in (answer, gold))
     theirs, ours = _sides(answer), _sides(gold)
     if len(ours) == 1 and len(theirs) > 1:
         yield theirs[-1], gold
@@ -91,13 +178,25 @@ def _hundredth(text: str) -> str:
     return rf"\frac{{{text.replace('%', '')}}}{{100}}" if "%" in text else text
 
 
+def _without_degrees(text: str) -> str:
+    r"""Take the degree signs off, as of a unit; `\sin 30^\circ` is written in radians, which SymPy's sine takes."""
+    return _in_radians(text) if _TRIGONOMETRY.search(text) else _DEGREES.sub(r"\g<angle>", text)
+
+
+def _in_radians(text: str) -> str:
+    return _DEGREES.sub(r"(\\frac{\\pi}{180} \\cdot \g<angle>)", text)
+
+
 def _names_a_value(left_side: str) -> bool:
     r"""Tell `y`, `f(x)` and `\log 100`, whose value stands after `=`, from `x^2-11`, which is no name for 0."""
     return bool(_NAME.fullmatch(left_side)) or not re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", left_side))
 
 
 def _sides(text: str) -> list[str]:
-    r"""Split an equation at `=` and `\approx`, but not within brackets: `\sum_{n=1}` is one side, a list too."""
+    r"""Split an equation at `=` and `\approx`, but not within brackets: `\sum_{n=1}` is one side, a list too.
+
+    `5 = x` is turned round.
+    """
     sides, start, depth = [], 0, 0
     places = {match.start(): match for match in _SPLIT.finditer(text)}
     for place, character in enumerate(text):
@@ -107,30 +206,33 @@ def _sides(text: str) -> list[str]:
                 return [text]
             sides.append(text[start:place].strip())
             start = places[place].end()
-    return [*sides, text[start:].strip()]
+    sides.append(text[start:].strip())
+    return sides[::-1] if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]) else sides
 
 
 def _same(answer: str, gold: str) -> bool:
     if not answer or not gold:
         return False
-    numbers = _number(answer), _number(gold)
-    if numbers[0] is not None and numbers[0] == numbers[1]:
-        return True
-    if all(re.fullmatch(_DECIMAL, text, re.ASCII) for text in (answer, gold)):
+    if number(answer) is not None and number(gold) is not None:
+        return same_number(answer, gold)
+    if max(len(answer), len(gold)) > LONGEST_FORMULA or depth_of_brackets(answer) > DEEPEST_BRACKETS:
         return False
-    return same_formula(answer, gold)
+    ratios = ratio_terms(answer), ratio_terms(gold)
+    if None not in ratios:
+        return ratios[0] == ratios[1]
+    as_sets = same_set(answer, gold)
+    if as_sets is not None:
+        return as_sets
+    unlike = {_collection(answer), _collection(gold)} in ({"point", "set"}, {"point", "list"})
+    return not unlike and same_formula(answer, gold)
 
 
-def _number(text: str) -> Fraction | None:
-    r"""Return the value of `-1,234.5`, `3/4`, `1 3/4` or `\frac{3}{4}`, None for anything else."""
-    match = _RATIO.fullmatch(text)
-    if not match:
-        return None
-    try:
-        above, below = (
-            Fraction((match[one] or match[other] or "1").replace(",", "").replace(" ", ""))
-            for one, other in (("a", "c"), ("b", "d"))
-        )
-        return (-1 if match["sign"] == "-" else 1) * (int(match["whole"] or 0) + above / below)
-    except (ValueError, ZeroDivisionError):
-        return None
+def _collection(text: str) -> str:
+    r"""Tell a point, `(2,5)`, from a set, `\{2,5\}`, and from a list, `2,5`; "" for anything else, `x=2, y=5` too."""
+    inside = within_brackets(text)
+    if inside is not None:
+        return "point" if len(split_at(_COMMA, inside)) > 1 else ""
+    if text.startswith(r"\{") and text.endswith(r"\}"):
+        return "set"
+    members = split_at(_COMMA, text)
+    return "list" if len(members) > 1 and not any("=" in member for member in members) else ""

@@ -1,60 +1,70 @@
 r"""The answer that a text states, found the way graders of mathematics agree on.
 
 In this order: what stands in the last `\boxed{}`; what follows the last `####`; what follows the last "answer is" or
-"answer:"; the whole text where it is nothing but mathematics; its last line where that is; the last formula or number
-in it; its last line.
+"answer:"; the whole text where it is nothing but mathematics; its last line where that is nothing but mathematics and
+units; its last sentence with a number or formula in it; its last line.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
+from typing import NamedTuple
 
+from rlcircuits.questions.formulas import formulas
 from rlcircuits.questions.gold import boxes, last_hash
 from rlcircuits.questions.latex import has_words, tidy
+from rlcircuits.questions.statement import holds_a_value, whole_statement
 
-__all__ = ["last_mathematics", "mathematics_within", "said_last", "stated_answer"]
+__all__ = ["Stated", "said_last", "stated_answer"]
 
 _THOUGHT_ENDS = "</think>"
 _ANNOUNCED = re.compile(
-    r"\banswers?\b(?:\s+(?:to|for)\b[^.\n:]{0,80}?)?\**\s*(?:\bis\b\s*:?|\bare\b\s*:?|:|=)[\s*]*(?=\S)", re.IGNORECASE
+    r"\banswers?\b(?:\s+(?:to|for)\b[^.\n:]{0,80}?)?[*_]{0,4}\s*(?:\bis\b|\bare\b|:|=)[\s:*_]*(?=\S)", re.IGNORECASE
 )
-_FORMULA = re.compile(
-    r"\$\$(.+?)\$\$|(?<!\\)\$((?:\\\$|[^$\n])+?)(?<!\\)\$|\\\((.+?)\\\)|(?<!\\)\\\[(.+?)\\\]", re.DOTALL
-)
-_NUMBER = re.compile(
-    r"[-+−]?\d*\s*\\(?:[dt]?frac\s*\{[^{}]*\}|sqrt)\s*\{[^{}]*\}|"
-    r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:\s*/\s*\d+)?(?:\s*%)?"
-    r"(?![\d\\^(/_]|[A-Za-z](?![A-Za-z]))",  # 18 of 18 and 18cm, nothing of 18x and 18^2
-    re.ASCII,
-)
-_PROSE = re.compile(r"[^\w\\]*[A-Za-z]+(?=[\s,.;:!?)]|$)")  # " dollars", but neither " in+7" nor r" \text{ in}+7"
 _JOINT = re.compile(r"[\s$*,;]*(?:and|or)?[\s$*,;]*")
+_LONGEST_JOINT = 40
 _SENTENCE_END = re.compile(r"\n|[.!?](?:\s|$)|[.!?]\*")
+_ABBREVIATED = re.compile(
+    r"\b(?:Mr|Mrs|Ms|Dr|St|Rs|approx|ca|No|vs|resp|sq|cu|i\.e|e\.g|ft|in|yd|lb|lbs|oz|hrs?|mins?|secs?)$", re.IGNORECASE
+)
 
 
-def stated_answer(text: str) -> str:
+class Stated(NamedTuple):
+    """A piece of a text. `announced`: it is all answer, and no sentence in which an answer stands."""
+
+    text: str
+    announced: bool
+
+
+def stated_answer(text: str) -> Stated:
     """Return the answer as the text writes it, "" where nothing in it can be one.
 
     What stands before a closing `</think>` is thought, not answer, and not looked at.
     """
     text = _after_thought(text)
     if boxed := _last_boxes(text):
-        return boxed
+        return Stated(boxed, announced=True)
     if hashed := last_hash(text):
-        return hashed
+        return Stated(hashed, announced=True)
     if announced := said_last(text):
-        return _sentence(announced)
+        return Stated(_sentences(announced)[0], announced=True)
     if not has_words(tidy(text)):
-        return text.strip()
+        return Stated(text.strip(), announced=True)
     last_line = text.strip().rpartition("\n")[2]
-    return (last_mathematics(text) if has_words(tidy(last_line)) else "") or last_line
+    if not has_words(tidy(last_line)) or whole_statement(last_line):
+        return Stated(last_line, announced=True)
+    for sentence in reversed(_sentences(text)):
+        if holds_a_value(sentence):
+            return Stated(sentence, announced=False)
+    return Stated(last_line, announced=False)
 
 
 def said_last(text: str) -> str:
     """Return all that follows the last "answer is" or "answer:" of a text, "" where there is none."""
     text = _after_thought(text)
-    announced = list(_ANNOUNCED.finditer(text))
-    return text[announced[-1].end() :] if announced else ""
+    announced = deque(_ANNOUNCED.finditer(text), maxlen=1)
+    return text[announced[0].end() :] if announced else ""
 
 
 def _after_thought(text: str) -> str:
@@ -68,50 +78,29 @@ def _last_boxes(text: str) -> str:
     if not found:
         return ""
     first = len(found) - 1
-    while first and _JOINT.fullmatch(text[found[first - 1].end : found[first].start]):
+    while first and _are_joined(text, found[first - 1].end, found[first].start):
         first -= 1
     return ", ".join(dict.fromkeys(box.content for box in found[first:]))
 
 
-def _sentence(text: str) -> str:
-    """Return a text up to the end of its first sentence or line; a full stop within a formula ends none."""
-    formulas = _formulas(text)
+def _are_joined(text: str, start: int, end: int) -> bool:
+    return end - start <= _LONGEST_JOINT and _JOINT.fullmatch(text, start, end) is not None
+
+
+def _sentences(text: str) -> list[str]:
+    """Return the sentences of a text; a line ends one, and a full stop within a formula ends none."""
+    inside = iter(formulas(text))
+    formula = next(inside, None)
+    found: list[str] = []
+    start = 0
     for end in _SENTENCE_END.finditer(text):
-        if not any(start < end.start() < stop for start, stop, _ in formulas):
-            return text[: end.start()].strip()
-    return text.strip()
-
-
-def mathematics_within(sentence: str) -> str:
-    """Return what a sentence that states an answer in words says in mathematics, "" where it says nothing in it.
-
-    What it begins with, `$1$ and $2$, as 1 + 2 = 3`; else its last formula or number.
-    """
-    pieces = _pieces(sentence)
-    first: list[str] = []
-    end = 0
-    for start, next_end, content in pieces:
-        if not _JOINT.fullmatch(sentence[end:start]):
-            break
-        first.append(content.strip())
-        end = next_end
-    return ", ".join(first) if first and _PROSE.match(sentence, end) else last_mathematics(sentence)
-
-
-def last_mathematics(text: str) -> str:
-    """Return the last formula or number of a text, "" where there is none."""
-    pieces = _pieces(text)
-    return pieces[-1][2].strip() if pieces else ""
-
-
-def _pieces(text: str) -> list[tuple[int, int, str]]:
-    """Return start, end and content of each formula, and of each number in no formula, in their order."""
-    formulas = _formulas(text)
-    numbers = [(*match.span(), match.group()) for match in _NUMBER.finditer(text)]
-    return sorted(formulas + [one for one in numbers if not any(f[0] < one[1] and one[0] < f[1] for f in formulas)])
-
-
-def _formulas(text: str) -> list[tuple[int, int, str]]:
-    """Return start, end and content of each formula; between two prices, `$2 a day, $14 a week`, stands none."""
-    found = ((*match.span(), next(filter(None, match.groups()))) for match in _FORMULA.finditer(text))
-    return [piece for piece in found if not has_words(tidy(piece[2]))]
+        while formula is not None and formula.end <= end.start():
+            formula = next(inside, None)
+        if formula is not None and formula.start < end.start():
+            continue
+        if text[end.start()] == "." and _ABBREVIATED.search(text, max(start, end.start() - 8), end.start()):
+            continue
+        found.append(text[start : end.start()].strip())
+        start = end.end()
+    found.append(text[start:].strip())
+    return [sentence for sentence in found if sentence] or [""]

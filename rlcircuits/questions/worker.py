@@ -1,8 +1,8 @@
-"""The process in which a grader runs: `python -m rlcircuits.questions.worker module:function SECONDS`.
+"""The process in which a grader runs: `python -m rlcircuits.questions.worker module:function SECONDS BYTES`.
 
 It says in one line whether the grader could be imported, and from which file where it is a user's own, then answers
-each line of `{"text", "gold"}` with one of `{"correct", "problem"}`, until its input ends. The kernel ends it when it
-takes SECONDS of processor time over one.
+each line of `{"text", "gold"}` with one of `{"correct", "problem", "ended"}`, until its input ends or an answer takes
+more than BYTES of memory. The kernel ends it when it takes SECONDS of processor time over one.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.memory_limit import limit_memory
 
 
 def find_grader(name: str) -> Callable[[str, str], Any]:
@@ -49,10 +50,12 @@ def source_file(name: str) -> str | None:
 
 
 def grade(function: Callable[[str, str], Any], text: str, gold: str) -> dict[str, Any]:
-    """Grade one answer; whatever the grader raises is the reply's problem."""
+    """Grade one answer; whatever the grader raises is the reply's problem, and lack of memory the process's end."""
     try:
         result = function(text, gold)
         correct = result.item() if hasattr(result, "item") else result  # numpy's and torch's truth values
+    except MemoryError:
+        return {"correct": False, "problem": None, "ended": True}
     except BaseException as error:
         return {"correct": False, "problem": _words(error)}
     if not isinstance(correct, bool):
@@ -60,7 +63,7 @@ def grade(function: Callable[[str, str], Any], text: str, gold: str) -> dict[str
     return {"correct": correct, "problem": None}
 
 
-def main(name: str, time_limit: float) -> None:
+def main(name: str, time_limit: float, memory_limit: int) -> None:
     """Serve until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main program's to handle
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
@@ -75,6 +78,7 @@ def main(name: str, time_limit: float) -> None:
     except RLCircuitsError as error:
         reply({"problem": str(error)})
         return
+    limit_memory(memory_limit)  # beyond what importing took
     reply({"problem": None, "file": source_file(name)})
     for line in sys.stdin:
         request = json.loads(line)
@@ -82,6 +86,8 @@ def main(name: str, time_limit: float) -> None:
         result = grade(function, request["text"], request["gold"])
         _end_after(0)
         reply(result)
+        if result.get("ended"):
+            return
 
 
 def _end_after(seconds: float) -> None:
@@ -95,4 +101,4 @@ def _words(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

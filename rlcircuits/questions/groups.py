@@ -1,0 +1,205 @@
+r"""Values that a sentence names together: `5 or 6`, `1, 2 and 3`, `2 hours and 15 minutes`, `5 to 6`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rlcircuits.questions.hedges import BOUNDS, PRECISION, is_denied, is_possible
+from rlcircuits.questions.tokens import Sentence
+from rlcircuits.questions.units import ratio
+from rlcircuits.questions.values import Value, latex_of, read_value
+from rlcircuits.questions.words import word_set
+
+__all__ = ["Group", "Link", "alternatives", "groups_of", "is_name", "left_side"]
+
+Link = Literal["", "and", "or"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Values named together, where they stand, and how the sentence takes them back.
+
+    `link`: they are a list, "and", or alternatives, "or"; "" for one value.
+    """
+
+    values: tuple[Value, ...]
+    link: Link
+    start: int
+    end: int
+    denied: bool = False
+    possible: bool = False
+
+
+_MORE = word_set("more less fewer greater higher lower larger smaller above below over under")
+_RATIO = word_set("ratio ratios proportion odds scale")
+_AFTER_A_LINK = word_set(
+    "maybe perhaps possibly also even else either rather equivalently just simply about it may could might be is"
+)
+_LONGEST_UNIT_IN_A_LIST = 2
+_RELATION = re.compile(r"[=<>]|\\(?:leq|geq|approx|in)(?![A-Za-z])")
+_VARIABLE = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+_NAME = re.compile(r"(?:(?!\\(?:pi|infty|emptyset)(?![A-Za-z]))\\?[A-Za-z]+(?:_\{?\w+\}?)?'*\s*)+")
+_LONGEST_NAME = 20
+
+
+def groups_of(sentence: Sentence, announced: bool) -> Iterator[Group]:
+    """Give the groups of a sentence in their order.
+
+    Args:
+        sentence: its tokens.
+        announced: it is all answer, as what follows "the answer is" is, and a comma in it separates values.
+    """
+    of_ratio = any(token.text in _RATIO for token in sentence)
+    place = 0
+    while place < len(sentence):
+        group = _group(sentence, place, announced, of_ratio)
+        if group is None:
+            place += 1
+        else:
+            yield group
+            place = group.end
+
+
+def _group(sentence: Sentence, start: int, announced: bool, of_ratio: bool) -> Group | None:
+    """Read the values that stand together, beginning at a token."""
+    first = read_value(sentence, start)
+    if first is None:
+        return None
+    values, ends, links = [first[0]], [first[1]], [""]
+    denied = False
+    while True:
+        place = ends[-1]
+        if merged := _merged(sentence, place, values[-1], of_ratio):
+            values[-1], ends[-1] = merged
+        elif sentence.word(place) == "or" and sentence.word(place + 1) in _MORE:  # 5 or more
+            denied, ends[-1] = True, place + 2
+        elif after := _end_of_range(sentence, place, values[-1]):
+            denied, ends[-1] = True, after
+        elif joined := _next_value(sentence, place, values[-1], of_any_kind=sentence.word(start - 1) == "either"):
+            link, value, after = joined
+            if (link == ", and" and links == [""] and not announced) or sentence.word(start - 1) in BOUNDS:
+                break  # one clause ends and another begins
+            values, ends, links = [*values, value], [*ends, after], [*links, link]
+        else:
+            break
+    if links == ["", ""] and not announced:  # in week 1, 12 of them
+        values, ends = values[:1], ends[:1]
+    denied = denied or (sentence.word(start - 1) == "between" and len(values) > 1)
+    denied = denied or is_denied(sentence, start, ends[-1], announced)
+    group = Group(tuple(values), "and", start, ends[-1], denied, is_possible(sentence, start))
+    if any("or" in link for link in links):
+        group = replace(group, link="or")
+        if not announced:  # half of 1, or 1/2
+            meant = values[-1:] if sentence.word(start - 1) == "of" else alternatives(values)
+            group = replace(group, values=tuple(meant))
+    return replace(group, link="") if len(group.values) == 1 else group
+
+
+def _merged(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tuple[Value, int] | None:
+    """Return a value made one with the next one, and the place after it, where the two are one amount or ratio."""
+    linked = sentence.word(place) or sentence.mark(place)
+    skipped = linked in ("and", "or", "to", ",", "(", "=")
+    read = read_value(sentence, place + skipped)
+    if read is None:
+        return None
+    if linked == "to":
+        return (Value(f"{value.latex}:{read[0].latex}", read[0].unit), read[1]) if of_ratio else None
+    merged = _same_amount(value, read[0]) if linked in ("or", "(", "=") else _sum(value, read[0], linked)
+    return None if merged is None else (merged, read[1])
+
+
+def _sum(value: Value, part: Value, linked: str) -> Value | None:
+    """Return the sum of a value and a smaller part: `2 hours` and `15 minutes`, `2` and `2/3 cups`."""
+    amount, more = value.number, part.number
+    if amount is None or more is None or part.latex.startswith("-"):
+        return None
+    if (
+        linked == "and"
+        and part.unit
+        and not value.unit
+        and value.latex.isdigit()
+        and more < 1
+        and "." not in part.latex
+    ):
+        return Value(latex_of(amount + more), part.unit, plain=True)
+    units = [unit for _, unit in value.readings]
+    if not ((ratio(units[-1], part.unit) or 0) > 1):
+        return None
+    last = Value(value.readings[-1][0], plain=True).number or amount
+    total = last * (ratio(units[-1], part.unit) or 1) + (more if last >= 0 else -more)
+    readings = [(latex_of(total / (ratio(unit, part.unit) or 1)), unit) for unit in [*units, part.unit]]
+    return Value(*readings[0], plain=True, also=tuple(readings[1:]))
+
+
+def _same_amount(value: Value, other: Value) -> Value | None:
+    """Return `2 hours` that are said again in another unit, `or 120 minutes`, as one value."""
+    size = ratio(value.unit, other.unit)
+    if value.number is None or other.number is None or size is None or value.number * size != other.number:
+        return None
+    return replace(value, also=(*value.also, (other.latex, other.unit)))
+
+
+def _end_of_range(sentence: Sentence, place: int, value: Value) -> int | None:
+    """Return the place after the end of `5 to 6`, None where there is none."""
+    read = read_value(sentence, place + 1) if sentence.word(place) == "to" else None
+    if read is None or not (value.plain and read[0].plain) or value.unit not in ("", read[0].unit):
+        return None
+    return None if PRECISION & {*sentence.words(place, read[1] + 1)} else read[1]
+
+
+def _next_value(
+    sentence: Sentence, place: int, value: Value, of_any_kind: bool = False
+) -> tuple[str, Value, int] | None:
+    """Read the next value of a list, and what stands before it: `, 5`, `and 5`, `, or maybe 5`.
+
+    A name and a number are no list, but where they are of any kind: `either x or 5`.
+    """
+    comma = sentence.mark(place) in (",", ";")
+    link = sentence.word(place + comma)
+    after = place + comma
+    if link in ("and", "or", "nor"):
+        after += 1
+        while sentence.word(after) in _AFTER_A_LINK:
+            after += 1
+    elif comma:
+        link = ""
+    else:
+        return None
+    read = read_value(sentence, after)
+    if read is None or (is_name(read[0]) != is_name(value) and not of_any_kind):
+        return None
+    longest_unit = max(len(unit.split()) for unit in (value.unit, read[0].unit))
+    if longest_unit > _LONGEST_UNIT_IN_A_LIST or (not link and value.unit != read[0].unit):
+        return None
+    return ", " * (comma and link == "and") + link, read[0], read[1]
+
+
+def alternatives(values: Sequence[Value]) -> list[Value]:
+    """Return the values without those that lead to the last one: of `2x = 10, or x = 5` the last, of `5 or 6` both."""
+    return [value for value in values if value is values[-1] or not _leads_to(value, values[-1])]
+
+
+def _leads_to(value: Value, last: Value) -> bool:
+    name, last_name = left_side(value), left_side(last)
+    if last_name is not None:
+        return name != last_name
+    if name is not None:
+        return not name.isalpha() or value.latex.count("=") > 1
+    return last.plain and _VARIABLE.search(value.latex) is not None
+
+
+def left_side(value: Value) -> str | None:
+    """Return the left side of an equation, or what an inequality is about; None for anything else."""
+    sides = [side.strip() for side in _RELATION.split(value.latex)]
+    if len(sides) < 2:
+        return None
+    names = [] if "=" in value.latex else [side for side in sides if _NAME.fullmatch(side)]
+    return names[0] if names else sides[0]
+
+
+def is_name(value: Value) -> bool:
+    r"""Tell `x` and `\angle ABC`, which a sentence speaks of, from what it says of them."""
+    return len(value.latex) <= _LONGEST_NAME and _NAME.fullmatch(value.latex) is not None

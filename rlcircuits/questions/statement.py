@@ -1,0 +1,119 @@
+r"""What a sentence states as the answer: one value, several, or none where it only hedges.
+
+A group of values that the sentence denies or only bounds, `not 5`, `more than 5`, `between 5 and 6`, is no answer. An
+answer that begins with a group states that one, `18, since 9 * 2 = 18`; any other states its last, but for what a
+preposition adds to a calculation, `6 * 7 = 42 eggs in 7 days`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlcircuits.questions.groups import Group, Link, alternatives, groups_of, is_name, left_side
+from rlcircuits.questions.hedges import is_beside_the_point
+from rlcircuits.questions.tokens import Sentence, tokens
+from rlcircuits.questions.values import Value, read_value
+from rlcircuits.questions.words import word_set
+
+__all__ = ["Statement", "holds_a_value", "stated_values", "whole_statement"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """The values that are stated together, and whether they are a list, "and", or alternatives, "or"."""
+
+    values: tuple[Value, ...]
+    link: Link = ""
+
+
+_BEFORE_THE_ANSWER = word_set(
+    "about approximately around roughly nearly almost exactly precisely simply just only equal to a an the total "
+    "of number value rs usd inr eur gbp jpy cny rmb us either between from not at least most up over under above "
+    "below more less fewer greater than be possibly probably maybe perhaps"
+)
+_IN_NO_UNIT = word_set("is are was were be has have had does do did not never can will when where if and or")
+_LONGEST_UNIT = 5
+
+
+def stated_values(text: str, announced: bool) -> list[Statement]:
+    """Return what a sentence states, [] where it states no value, two where it can be read in two ways.
+
+    Args:
+        text: the sentence, or the contents of a box.
+        announced: it is all answer, as what follows "the answer is" is. Otherwise it is one of a text's sentences.
+    """
+    sentence = tokens(text)
+    groups = list(groups_of(sentence, announced))
+    candidates = [group for group in groups if not group.denied]
+    if announced and groups and _begins_with(sentence, groups[0]) and not groups[0].denied:
+        if any(_is_attached(sentence, group) for group in groups[1:]):
+            return []
+        return [_with_others(groups[0], [group for group in candidates[1:] if group.possible])]
+    if not announced:
+        candidates = _to_the_point(sentence, candidates)
+    candidates = [group for group in candidates if not all(value.spelled for value in group.values)]
+    if not candidates:
+        return []
+    if len(candidates) > 1 and candidates[-1].possible:  # it is 5, but it could be 6
+        return [_with_others(candidates[-2], candidates[-1:])]
+    values, link = candidates[-1].values, candidates[-1].link
+    names = {left_side(value) for value in values} - {None}
+    if not announced and len(names) == len(values) > 1:  # a = 1, b = 2 and a + b = 3
+        return [Statement(values, link), Statement(values[-1:])]
+    return [Statement(values, link)]
+
+
+def whole_statement(text: str) -> Statement | None:
+    """Return what a text states that is nothing but values and their units, None for any other text."""
+    sentence = tokens(text)
+    group = next(groups_of(sentence, announced=True), None)
+    if group is None or group.denied or not _begins_with(sentence, group):
+        return None
+    rest = [token for token in sentence[group.end :] if token.kind != "mark"]
+    words = len(rest) + max(len(value.unit.split()) for value in group.values)
+    if words > _LONGEST_UNIT or any(token.kind != "word" or token.text in _IN_NO_UNIT for token in rest):
+        return None
+    return Statement(group.values, group.link)
+
+
+def holds_a_value(text: str) -> bool:
+    """Return True when a sentence names a number in digits or a formula."""
+    sentence = tokens(text)
+    values = (read_value(sentence, place) for place in range(len(sentence)))
+    return any(value is not None and not value[0].spelled for value in values)
+
+
+def _is_attached(sentence: Sentence, group: Group) -> bool:
+    """Tell whether a group is written on to something that is no value: the +7 of `40 (miles)+7`."""
+    first = sentence[group.start]
+    return first.glued and (first.kind == "operator" or first.text[0] in "+-")
+
+
+def _begins_with(sentence: Sentence, group: Group) -> bool:
+    return all(token.kind == "mark" or token.text in _BEFORE_THE_ANSWER for token in sentence[: group.start])
+
+
+def _with_others(group: Group, others: Sequence[Group]) -> Statement:
+    """Return a group and what else is called possible: `5, but it could be 6`."""
+    if not others:
+        return Statement(group.values, group.link)
+    values = alternatives([value for one in (group, *others) for value in one.values])
+    return Statement(tuple(values), "or" if len(values) > 1 else "")
+
+
+def _is_spoken_of(sentence: Sentence, group: Group) -> bool:
+    """Tell the x of `values of x` from a value."""
+    return sentence.word(group.start - 1) in ("of", "for") and all(map(is_name, group.values))
+
+
+def _to_the_point(sentence: Sentence, groups: list[Group]) -> list[Group]:
+    """Leave out names, and from the end what a preposition adds, where something else is left."""
+    groups = [group for group in groups if not _is_spoken_of(sentence, group)] or groups
+    calculated = max(
+        (place for place, group in enumerate(groups) if "=" in group.values[-1].latex), default=len(groups)
+    )
+    end = len(groups)
+    while end > calculated + 1 and is_beside_the_point(sentence, groups[end - 1].start):
+        end -= 1
+    return groups[:end]
