@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,21 +28,18 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import torch
 
 from rlcircuits import pairing
 from rlcircuits.answer_length import room_of, with_length
 from rlcircuits.answers import Answers, answer_questions
 from rlcircuits.arguments import checked
 from rlcircuits.attribution import EdgeScores
-from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.controls import NoisedSource
 from rlcircuits.durable import Notify, key_of, only_writer, ready_folder
 from rlcircuits.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.errors import RLCircuitsError
+from rlcircuits.loaded_once import LoadedOnce, Watch
 from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control
 from rlcircuits.pairs import STORE, Pair
@@ -53,7 +49,7 @@ from rlcircuits.report.json import load_finished, save_comparison
 from rlcircuits.scores_store import attribute_stored
 from rlcircuits.sequences import AnswerSequence
 from rlcircuits.settings import Settings
-from rlcircuits.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
+from rlcircuits.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.weight_files import tensor_headers
 
 __all__ = ["Settings", "run_pair", "run_variants"]
@@ -242,12 +238,12 @@ class _Run:
         check_same_vocabulary(self.before, self.after)
         self.read_recorded()
         before_answers = self.answers_of_before()
-        with _Held(self.after) as after:
+        with LoadedOnce(self.after) as after:
             after_answers = self.answer(after, "after")
             paired = self.pairing(before_answers, after_answers)
             after_scores = self.score(after, "after", paired.after)
         controls = [self.control(draw, paired, before_answers) for draw in range(settings.noise_draws)]
-        with _Held(self.before) as before:
+        with LoadedOnce(self.before) as before:
             before_scores = self.score(before, "before", paired.before)
         return compare(
             before_scores,
@@ -265,12 +261,12 @@ class _Run:
 
     def answers_of_before(self) -> Answers:
         """All answers of before; where its first are in doubt, after a look at after's first."""
-        with suppress(InDoubt), _Held(self.before) as before:
+        with suppress(InDoubt), LoadedOnce(self.before) as before:
             return self.answer(before, "before")
-        with suppress(InDoubt), _Held(self.after) as after:
+        with suppress(InDoubt), LoadedOnce(self.after) as after:
             self.answer(after, "after", only_first=True)
         self.check_first()
-        with _Held(self.before) as before:
+        with LoadedOnce(self.before) as before:
             return self.answer(before, "before")
 
     def look(self, side: Side, first: Answers, only_first: bool) -> None:
@@ -335,7 +331,7 @@ class _Run:
 
     def control(self, draw: int, paired: Pairing, before: Answers) -> Control:
         """Let one draw of noise answer, and score it where it answered enough of the compared questions right."""
-        with _Held(NoisedSource(self.before, self.after, draw)) as noised:
+        with LoadedOnce(NoisedSource(self.before, self.after, draw)) as noised:
             answers = self.generate(noised, f"noise {draw}", self.prompts.get("before"))
             chosen = pair_control(paired, before, answers)
             scores = None
@@ -357,7 +353,7 @@ class _Run:
             sampling = self.settings.sampling
             self.first[side] = recorded_answers(file, sources[side], self.questions, sampling=sampling, side=which)
 
-    def answer(self, source: _Held, side: Side, *, only_first: bool = False) -> Answers:
+    def answer(self, source: LoadedOnce, side: Side, *, only_first: bool = False) -> Answers:
         """The answers of one of the pair: made, unless they were recorded."""
         if side in self.made:
             first_look = partial(self.look, side, only_first=only_first) if self.settings.stop_early else None
@@ -370,7 +366,7 @@ class _Run:
 
     def generate(
         self,
-        source: _Held,
+        source: LoadedOnce,
         who: str,
         prompts: list[tuple[int, ...]] | None,
         first_look: Callable[[Answers], None] | None = None,
@@ -380,7 +376,7 @@ class _Run:
         self.tell(f"{who} answers {len(self.questions)} questions of {self.questions.name}{often}")
         # Another engine loads a folder by itself, and there is none with noise in it.
         by_itself = self.settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
-        watch = _Watch(source)
+        watch = Watch(source)
         answers = answer_questions(
             source.source if by_itself else source,
             self.questions,
@@ -399,9 +395,11 @@ class _Run:
         self.note("answers", watch, sum(len(item.answer_ids) for item in answers.items))
         return answers
 
-    def score(self, source: _Held, side: str, sequences: Sequence[AnswerSequence], keep: bool = True) -> EdgeScores:
+    def score(
+        self, source: LoadedOnce, side: str, sequences: Sequence[AnswerSequence], keep: bool = True
+    ) -> EdgeScores:
         self.tell(f"{side} is attributed on {len(sequences)} answers")
-        watch = _Watch(source)
+        watch = Watch(source)
         scores = attribute_stored(
             source,
             sequences,
@@ -417,63 +415,7 @@ class _Run:
             scores.save(self.folder / _SCORES.format(side))
         return scores
 
-    def note(self, work: Work, watch: _Watch, tokens: int) -> None:
+    def note(self, work: Work, watch: Watch, tokens: int) -> None:
         """Note how fast a step was, if it was done and not read from the store."""
         if self.store is not None and watch.source.loaded:
             note_pace(self.store, work, tokens, watch.seconds)
-
-
-class _Held:
-    """A source that is loaded once, when first asked for, and freed at the end: answers and scores need one load."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.load_seconds = 0.0
-        self._checkpoint: Checkpoint | None = None
-
-    @property
-    def loaded(self) -> bool:
-        return self._checkpoint is not None
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    def fingerprint(self) -> str:
-        return self.source.fingerprint()
-
-    def tokenizer(self) -> Any:
-        return self.source.tokenizer()
-
-    def load(self) -> Checkpoint:
-        if self._checkpoint is None:
-            start = time.perf_counter()
-            self._checkpoint = self.source.load()
-            self.load_seconds = time.perf_counter() - start
-        return self._checkpoint
-
-    def __enter__(self) -> _Held:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._checkpoint is None:
-            return
-        # A model's modules refer to one another, so that only the garbage collector, which takes its time, would
-        # free it. The weights are let go at once.
-        for tensor in (*self._checkpoint.model.parameters(), *self._checkpoint.model.buffers()):
-            tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-        self._checkpoint = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
-class _Watch:
-    """Time since it was made, without loading the model."""
-
-    def __init__(self, source: _Held) -> None:
-        self.source = source
-        self._start = time.perf_counter() - source.load_seconds
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start - self.source.load_seconds
