@@ -15,7 +15,7 @@ from rlcircuits.chat_template import write_chats
 from rlcircuits.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.showing import said, short_repr
 
-__all__ = ["Prompting", "PromptingUsed", "without_their_questions"]
+__all__ = ["Prompting", "PromptingUsed", "squashed", "without_their_questions"]
 
 _PLACE = "{question}"
 
@@ -140,19 +140,17 @@ def _name(tokenizer: Any) -> str:
 def without_their_questions(
     tokenizer: Any, prompts: Sequence[Sequence[int]], questions: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """Return the place of each prompt that does not hold its question's text, and what it holds.
-
-    White space and case do not count, of which tokenizers and prompts make differences.
-    """
+    """Return the place and text of each prompt that does not hold its question, white space and case aside."""
     found = []
     for place, (prompt, question) in enumerate(zip(prompts, questions, strict=True)):
         text = tokenizer.decode(prompt, skip_special_tokens=True)
-        if _squashed(question) not in _squashed(text):
+        if squashed(question) not in squashed(text):
             found.append((place, text))
     return found
 
 
-def _squashed(text: str) -> str:
+def squashed(text: str) -> str:
+    """Return a text without what tokenizers and prompts make differences of: white space and case."""
     return "".join(text.split()).casefold()
 
 

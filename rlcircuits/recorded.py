@@ -37,6 +37,7 @@ from rlcircuits.engines import Completion
 from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.input_files import read_lines
 from rlcircuits.json_files import kind_of, parse_object
+from rlcircuits.prompting import squashed, without_their_questions
 from rlcircuits.questions import QuestionSet
 from rlcircuits.source import Source
 
@@ -129,7 +130,7 @@ class _Reader:
         }
         self._texts: dict[str, list[int]] = {}
         for place, question in enumerate(questions.questions):
-            self._texts.setdefault(_squashed(question.text), []).append(place)
+            self._texts.setdefault(squashed(question.text), []).append(place)
         self._vocabulary = len(tokenizer)
         self._end = tokenizer.eos_token_id
         names: tuple[tuple[str, ...], tuple[str, ...]] = (_PROMPT, _ANSWER) if side is None else _OF_SIDE[side]
@@ -160,7 +161,7 @@ class _Reader:
         text = fields.get("question")
         if not isinstance(text, str):
             return self._place_by_id(fields)
-        places = self._texts.get(_squashed(text), [])
+        places = self._texts.get(squashed(text), [])
         if len(places) > 1:
             place = self._place_by_id(fields)
             return place if place in places else None
@@ -224,21 +225,14 @@ def _named(fields: dict[str, Any], names: Sequence[str], *more: str) -> str:
 
 def _check_prompts(path: Path, questions: QuestionSet, records: Sequence[_Record], tokenizer: Any, name: str) -> None:
     """Raise RLCircuitsError unless most prompts hold their question's text."""
-    strange = []
-    for record in records:
-        question = questions.questions[record.place]
-        prompt = tokenizer.decode(record.prompt, skip_special_tokens=True)
-        if _squashed(question.text) not in _squashed(prompt):
-            strange.append((question.id, prompt))
+    asked = [questions.questions[record.place] for record in records]
+    strange = without_their_questions(
+        tokenizer, [record.prompt for record in records], [question.text for question in asked]
+    )
     if 2 * len(strange) > len(records):
-        question_id, prompt = strange[0]
+        place, prompt = strange[0]
         raise RLCircuitsError(
             f"{path}: {len(strange)} of {len(records)} prompts do not hold their question's text, so the token ids are "
-            f"of another tokenizer than {name}'s or the questions are others; that of {question_id!r} reads "
+            f"of another tokenizer than {name}'s or the questions are others; that of {asked[place].id!r} reads "
             f"{prompt[:80]!r}"
         )
-
-
-def _squashed(text: str) -> str:
-    """Without the differences that tokenizers and prompts make: white space and case."""
-    return "".join(text.split()).casefold()
