@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ _KINDS = {
 }
 """By the first word of the type of pydantic's error."""
 
+_MEMBER_OF_A_UNION = re.compile(r".*\[.*\]|str|int|float|bool")
+"""What pydantic puts into the place of a value that may be of several types: the type it tried, and [key] of a key."""
+
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -39,7 +43,7 @@ def problem(error: ValidationError, known: Iterable[str] = (), before: str = ", 
     """
     first, *others = error.errors(include_url=False)
     first = next((each for each in (first, *others) if each["type"] in _UNKNOWN), first)
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(part for part in map(str, first["loc"]) if not _MEMBER_OF_A_UNION.fullmatch(part))
     return f"{f'{before} {key!r}' if key else ''}: {_reason(first, ', '.join(known))}"
 
 

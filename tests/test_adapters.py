@@ -272,7 +272,7 @@ def test_weights_of_an_adapter_that_are_no_floats_are_refused(adapter: Path, dty
         ({"target_modules": "("}, "key 'target_modules': '\\(' is no regular expression"),
         ({"target_modules": 3}, "key 'target_modules"),
         ({"rank_pattern": 3}, "key 'rank_pattern'"),
-        ({"rank_pattern": {"(": 3}}, "does not fit its base: "),
+        ({"rank_pattern": {"(": 3}}, r"key 'rank_pattern\.\(': '\(' is no regular expression"),
         ({"lora_dropout": "x"}, "does not fit its base: "),
         ({"task_type": "no-such"}, "does not fit its base: Invalid task type"),
         ({"base_model_name_or_path": "\0"}, r"the adapter's base was not found: \\x00"),
