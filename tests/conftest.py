@@ -1,4 +1,4 @@
-"""Settings all tests share: no network, steady numbers of threads, Hypothesis without deadlines."""
+"""What all tests share: no network, steady numbers of threads, Hypothesis without deadlines, the campaign's counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
+from fault_counts import pytest_terminal_summary
 from hypothesis import HealthCheck, settings
+
+__all__ = ["pytest_terminal_summary"]
 
 # Tiny tensors gain nothing from threads, which only wait for one another on a busy machine.
 torch.set_num_threads(1)

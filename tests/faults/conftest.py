@@ -1,21 +1,17 @@
-"""The fault campaign: every test has a folder of its own, and what was tried is counted in the terminal's summary."""
+"""The fault campaign: every test has a folder of its own, and what was tried is counted (`fault_counts.py`)."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from campaign import Fault, check
-from tabulate import tabulate
+from fault_counts import PROPERTY
 from workshop import AFTER, BEFORE
 
 from rlcircuits.cli import main
-
-_PROPERTY = "fault"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -53,26 +49,9 @@ def count(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 def _counter(request: pytest.FixtureRequest, kind: str) -> Callable[[str], None]:
     found = [kind, "else"]
-    request.node.user_properties.append((_PROPERTY, found))
+    request.node.user_properties.append((PROPERTY, found))
 
     def count(outcome: str) -> None:
         found[1] = outcome
 
     return count
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show how many faults were tried, how many of them were refused in one sentence, and how many ran."""
-    counts: dict[str, Counter[str]] = {}
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.getreports(outcome):
-            for name, found in report.user_properties:
-                if name == _PROPERTY:
-                    counts.setdefault(found[0], Counter())[found[1]] += 1
-    if not counts:
-        return
-    counts = {**dict(sorted(counts.items())), "all": sum(counts.values(), Counter())}
-    headers = ("what was malformed", "tried", "refused in one sentence", "ran as it may", "anything else")
-    rows = [[kind, found.total(), found["refused"], found["ran"], found["else"]] for kind, found in counts.items()]
-    terminalreporter.section("fault campaign")
-    terminalreporter.write_line(tabulate(rows, headers))

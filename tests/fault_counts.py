@@ -1,0 +1,28 @@
+"""What became of the faults that the campaign tried, in the terminal's summary, with and without workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from tabulate import tabulate
+
+PROPERTY = "fault"
+"""The tests' property that holds a fault's kind and what came of it."""
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Show how many faults were tried, how many of them were refused in one sentence, and how many ran."""
+    counts: dict[str, Counter[str]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, found in report.user_properties:
+                if name == PROPERTY:
+                    counts.setdefault(found[0], Counter())[found[1]] += 1
+    if not counts:
+        return
+    counts = {**dict(sorted(counts.items())), "all": sum(counts.values(), Counter())}
+    headers = ("what was malformed", "tried", "refused in one sentence", "ran as it may", "anything else")
+    rows = [[kind, found.total(), found["refused"], found["ran"], found["else"]] for kind, found in counts.items()]
+    terminalreporter.section("fault campaign")
+    terminalreporter.write_line(tabulate(rows, headers))
