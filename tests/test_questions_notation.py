@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from rlcircuits.questions.mathematics import grade_math
+
+GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_test.jsonl"
 
 CASES: dict[str, list[tuple[str, str, bool]]] = {
     "mixed numbers": [
@@ -220,7 +226,58 @@ CASES: dict[str, list[tuple[str, str, bool]]] = {
         ("The ratio is 5 to 4.", "5:4", True),
         ("They meet at 3:45.", "45", False),
     ],
+    "what a sentence names besides": [
+        ("There are 12 boys out of the 30 students in the class.", "12", True),
+        ("So 30 - 18 = 12 of the 30 students are boys.", "12", True),
+        ("There are 84 chairs in the 7 rows.", "84", True),
+        ("So the company needs 5 buses to carry all 212 students.", "5", True),
+        ("So it took 100 + 20 + 40 = 160 minutes to download the 200 GB file.", "160", True),
+        ("So she has 2 + 3 + 4 = 9 pets (2 dogs, 3 cats, and 4 fish).", "9", True),
+        ("So she read 35 pages, which is 5 more than on Tuesday.", "35", True),
+        ("So Alice is 15 years older than Bob, who is 30.", "15", True),
+        ("The maximum value is 9, which occurs when x = 3.", "9", True),
+        ("The 5 friends need to pay $20.", "20", True),
+        ("If 5 friends share, each gets 4.", "4", True),
+        ("He had 12, and since he ate 3, he has 9 left.", "9", True),
+        ("He adds 5 to get 20.", "20", True),
+    ],
+    "taken back": [
+        ("The answer is 5. Wait, I made a mistake, it should be 6.", "6", True),
+        ("The answer is 5. Wait, I made a mistake, it should be 6.", "5", False),
+        ("The answer is 5. Note that 6 is near.", "5", True),
+        ("So x = 6, because x = 5 is extraneous and must be rejected.", "6", True),
+        ("So x = 6; x = 5 is extraneous.", "5", False),
+        ("The answer is unlikely to be 5.", "5", False),
+    ],
+    "halves, other units, roundings, both signs": [
+        ("So she needs 3 and a half cups.", "3.5", True),
+        ("So she needs 3 and a half cups.", "3", False),
+        ("It takes 2 and three quarters hours.", "2.75", True),
+        ("The total time is 1.5 hours, or 90 minutes.", "90", True),
+        ("The discount is 0.25, or 25%.", "25", True),
+        ("The answer is 5, or 6.", "6", False),
+        (r"The probability is $\frac{1}{6} \approx 0.1667$.", r"\frac16", True),
+        (r"\boxed{\frac{1}{6} \approx 0.167}", r"\frac15", False),
+        ("The probability is 5 out of 36.", r"\frac{5}{36}", True),
+        ("The probability is 5 out of 36.", "36", False),
+        ("So 15 out of 40 marbles are red.", "15", True),
+        (r"\boxed{\frac{-1\pm\sqrt5}{2}}", r"\frac{-1+\sqrt5}{2},\frac{-1-\sqrt5}{2}", True),
+        (r"\boxed{\frac{-1\pm\sqrt5}{2}}", r"\frac{-1+\sqrt5}{2}", False),
+        (r"$x = \frac{-1 \pm \sqrt{5}}{2}$", r"\frac{-1 \pm \sqrt{5}}{2}", True),
+        ("The solutions are x = ±2.", "-2,2", True),
+        ("The solutions are x = ±2.", "2", False),
+        ("It costs $5 bn.", "5000000000", True),
+    ],
+    "sets in words": [
+        ("The domain is all real numbers.", r"(-\infty,\infty)", True),
+        ("The equation has no real solutions.", r"\emptyset", True),
+        ("The equation has no real solutions.", "0", False),
+        ("The domain is all real numbers except $x = 2$.", r"(-\infty,2)\cup(2,\infty)", True),
+        ("The domain is all real numbers except $x = 2$.", r"\mathbb{R}", False),
+    ],
     "several lines": [
+        ("So\n\\begin{align*}\n2x+3 &= 13\\\\\nx &= 5.\n\\end{align*}", "5", True),
+        ("So\n\\begin{align*}\n2x+3 &= 13\\\\\nx &= 5.\n\\end{align*}", "13", False),
         (r"$\boxed{\begin{cases}a=3\\b=-1\end{cases}}$", "a=3, b=-1", True),
         (r"$\boxed{\begin{cases}a=3\\b=-1\end{cases}}$", "a=3, b=1", False),
         ("\\[\\begin{aligned}x &= 2 + 3 \\\\ &= 5\\end{aligned}\\]", "5", True),
@@ -241,3 +298,20 @@ CASES: dict[str, list[tuple[str, str, bool]]] = {
 @pytest.mark.parametrize(("text", "gold", "right"), [case for kind in CASES.values() for case in kind])
 def test_each_kind_both_ways(text: str, gold: str, right: bool) -> None:
     assert grade_math(text, gold) is right
+
+
+def test_real_solutions_state_their_answers_without_announcing_them() -> None:
+    """GSM8K's own solutions, without what follows ####."""
+    if not GSM8K.exists():
+        pytest.skip(f"the original file is not at {GSM8K}")
+    right = others = named = 0
+    for line in GSM8K.read_text().splitlines()[:400]:
+        solution, gold = json.loads(line)["answer"].rsplit("####", 1)
+        text, gold = re.sub("<<.*?>>", "", solution).strip(), gold.strip().replace(",", "")
+        right += grade_math(text, gold)
+        in_sentence = {number.replace(",", "") for number in re.findall(r"\d[\d,]*", text.rpartition("\n")[2])}
+        for number in in_sentence - {gold}:
+            named += 1
+            others += grade_math(text, number)
+    assert right >= 0.98 * 400
+    assert others <= 0.03 * named

@@ -12,6 +12,7 @@ _BEGIN = re.compile(
 )
 _ROW_ENDS = re.compile(r"\\\\(?:\[[^\[\]]*\])?")
 _RELATION = re.compile(r"(?<![<>!:\\])=|\\(?:leq|geq|neq|approx|in)(?![A-Za-z])|[<>]")
+_NAMED = re.compile(r"\s*[A-Za-z]\s*&?\s*(?:=|<|>|\\(?:leq|geq|neq|approx|in)(?![A-Za-z]))")
 _GOES_ON = re.compile(r"\s*&?\s*(?:=|\\approx(?![A-Za-z]))")
 
 
@@ -44,11 +45,20 @@ def _one_line(body: str, may_be_a_table: bool) -> str | None:
     rows = [row for row in _ROW_ENDS.split(body) if row.strip(" &")]
     if may_be_a_table and not all(_is_equation(row) for row in rows):
         return None
+    if not may_be_a_table:
+        rows = _without_steps(rows)
     line = ""
     for row in rows:
         separator = "" if not line or _GOES_ON.match(row) else ", "
         line += separator + row.replace("&", " ").strip(" ,;.")
     return f" {line} "
+
+
+def _without_steps(rows: list[str]) -> list[str]:
+    """Leave out the equations from which the last one, `x = 5`, follows, but not those of other unknowns."""
+    if not rows or not _NAMED.match(rows[-1]):
+        return rows
+    return [row for row in rows if _NAMED.match(row) or _GOES_ON.match(row)]
 
 
 def _is_equation(row: str) -> bool:

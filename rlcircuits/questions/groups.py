@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from rlcircuits.questions.hedges import BOUNDS, PRECISION, is_denied, is_possible
@@ -34,7 +35,7 @@ class Group:
 
 
 _MORE = word_set("more less fewer greater higher lower larger smaller above below over under")
-_RATIO = word_set("ratio ratios proportion odds scale")
+_RATIO = word_set("ratio ratios proportion odds scale probability probabilities chance chances likelihood fraction")
 _AFTER_A_LINK = word_set(
     "maybe perhaps possibly also even else either rather equivalently just simply about it may could might be is"
 )
@@ -100,7 +101,10 @@ def _group(sentence: Sentence, start: int, announced: bool, of_ratio: bool) -> G
 
 def _merged(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tuple[Value, int] | None:
     """Return a value made one with the next one, and the place after it, where the two are one amount or ratio."""
+    place += sentence.mark(place) == "," and sentence.word(place + 1) == "or"
     linked = sentence.word(place) or sentence.mark(place)
+    if linked == "out" and sentence.word(place + 1) == "of":
+        return _out_of(sentence, place + 2, value, of_ratio)
     skipped = linked in ("and", "or", "to", ",", "(", "=")
     read = read_value(sentence, place + skipped)
     if read is None:
@@ -109,6 +113,14 @@ def _merged(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tup
         return (Value(f"{value.latex}:{read[0].latex}", read[0].unit), read[1]) if of_ratio else None
     merged = _same_amount(value, read[0]) if linked in ("or", "(", "=") else _sum(value, read[0], linked)
     return None if merged is None else (merged, read[1])
+
+
+def _out_of(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tuple[Value, int] | None:
+    """Return `5 out of 36` as 5/36 where the sentence speaks of a ratio or probability, and else as 5."""
+    read = read_value(sentence, place)
+    if read is None or value.number is None or not read[0].number:
+        return None
+    return (Value(latex_of(value.number / read[0].number), plain=True) if of_ratio else value), read[1]
 
 
 def _sum(value: Value, part: Value, linked: str) -> Value | None:
@@ -137,6 +149,8 @@ def _sum(value: Value, part: Value, linked: str) -> Value | None:
 def _same_amount(value: Value, other: Value) -> Value | None:
     """Return `2 hours` that are said again in another unit, `or 120 minutes`, as one value."""
     size = ratio(value.unit, other.unit)
+    if ("%" in value.latex) != ("%" in other.latex):
+        size = Fraction(100) if "%" in other.latex else Fraction(1, 100)
     if value.number is None or other.number is None or size is None or value.number * size != other.number:
         return None
     return replace(value, also=(*value.also, (other.latex, other.unit)))

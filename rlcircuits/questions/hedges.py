@@ -5,10 +5,10 @@ from __future__ import annotations
 from rlcircuits.questions.tokens import Sentence
 from rlcircuits.questions.words import word_set
 
-__all__ = ["BOUNDS", "PRECISION", "denies", "is_beside_the_point", "is_called_wrong", "is_denied", "is_possible"]
+__all__ = ["BOUNDS", "PRECISION", "denies", "is_called_wrong", "is_denied", "is_possible"]
 
-_NOT = word_set("not cannot never neither nor excluding except without")
-_AFTER_NOT = word_set("a an the exactly equal equals to be been really actually even for")
+_NOT = word_set("not cannot never neither nor excluding except without unlikely impossible hardly")
+_AFTER_NOT = word_set("a an the exactly equal equals to be been really actually even for quite it")
 _POSSIBLY = word_set("could might may maybe perhaps possibly alternatively otherwise")
 _AFTER_POSSIBLY = word_set("also be it is it's even the answer value equal to")
 BOUNDS = word_set("than over above under below beyond exceeds exceed exceeded exceeding")
@@ -16,12 +16,10 @@ BOUNDS = word_set("than over above under below beyond exceeds exceed exceeded ex
 _CLOSED_BOUNDS = {("at", "least"), ("at", "most"), ("up", "to")}
 _OTHER_THAN = {("instead", "of"), ("anything", "but"), ("everything", "but"), ("all", "but"), ("different", "from")}
 _IS = word_set("is are was were it's that's")
-_WRONG = word_set("wrong incorrect")
+_WRONG = word_set("wrong incorrect extraneous rejected discarded invalid impossible excluded inadmissible")
 _ANSWER = word_set("answer correct right solution")
 PRECISION = word_set("decimal significant places place digits dp")
 """Words of a rounding: 3.14 to 2 decimal places."""
-_PREPOSITIONS = word_set("in for from after by within during on with per every each over among out")
-_AFTER_A_PREPOSITION = word_set("the a his her their its those these all each every another next first other only just")
 
 
 def denies(word: str) -> bool:
@@ -51,14 +49,10 @@ def is_called_wrong(sentence: Sentence, end: int) -> bool:
     """Tell whether a sentence goes on with "is wrong" or "is not the answer"."""
     verb, after = sentence.word(end), sentence.word(end + 1)
     negated = verb in ("isn't", "aren't", "wasn't") or (verb in _IS and after == "not")
-    return (verb in _IS and after in _WRONG) or (negated and bool(_ANSWER & {*sentence.words(end, end + 5)}))
+    ruled_out = (verb in _IS and after in _WRONG) or (after == "be" and sentence.word(end + 2) in _WRONG)
+    return ruled_out or (negated and bool(_ANSWER & {*sentence.words(end, end + 5)}))
 
 
 def is_possible(sentence: Sentence, start: int) -> bool:
     """Tell whether a value is only called possible: it could be 5."""
     return sentence.word_before(start, _AFTER_POSSIBLY) in _POSSIBLY
-
-
-def is_beside_the_point(sentence: Sentence, start: int) -> bool:
-    """Tell whether a preposition adds a number to what is said: the 7 of `42 eggs in 7 days`."""
-    return sentence.word_before(start, _AFTER_A_PREPOSITION) in _PREPOSITIONS

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from rlcircuits.questions.brackets import depth_of_brackets, split_at, within_brackets
 from rlcircuits.questions.latex import has_words, plain_text, same_text, tidy
 from rlcircuits.questions.numerals import number, ratio_terms, same_number
-from rlcircuits.questions.real_sets import named_set, same_set
+from rlcircuits.questions.real_sets import named_set, same_set, set_said_last
 from rlcircuits.questions.stated import Stated, said_last, stated_answer
 from rlcircuits.questions.statement import Statement, stated_values, whole_statement
 from rlcircuits.questions.symbolic import same_formula
@@ -34,6 +34,9 @@ DEEPEST_BRACKETS = 20
 
 _ABOUT = re.compile(r"^\\(?:approx|sim)\s*(?=[-.\d\\])")
 _CONNECTED = re.compile(r"\b(?:and|or)\b")
+_APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
+_PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
+_MINUS_PLUS = re.compile(r"\\mp(?![A-Za-z])")
 _IN_BASE = re.compile(r"(\d+)_\{?\d+\}?", re.ASCII)
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])\s*")
 _NAME = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?(?:\^\{?-1\}?|\^\{?\\prime\}?|')*\s*(?:\([^()]*\))?")
@@ -92,6 +95,8 @@ def _of_answer(answer: Stated) -> Iterator[Statement]:
         yield Statement((Value(named),))
     prose = has_words(letters) or _CONNECTED.search(letters) is not None
     if prose:
+        if said := set_said_last(plain_text(letters)):
+            yield Statement((Value(said),))
         yield from stated_values(answer.text, answer.announced)
     else:
         if whole := whole_statement(answer.text):
@@ -148,7 +153,20 @@ def _with_its_unit(latex: str, unit: str) -> tuple[str, str]:
 
 
 def _same_formula(answer: str, gold: str) -> bool:
-    return same_text(answer, gold) or any(_same(*pair) for pair in _readings(answer, gold))
+    if same_text(answer, gold) or any(_same(*pair) for pair in _readings(answer, gold)):
+        return True
+    theirs, ours = _with_both_signs(answer), _with_both_signs(gold)
+    return (theirs, ours) != (answer, gold) and any(_same(*pair) for pair in _readings(theirs, ours))
+
+
+def _with_both_signs(text: str) -> str:
+    r"""Write `x=1\pm 2` as `1+2, 1-2`; lists and inequalities stay as they are."""
+    if not _PLUS_MINUS.search(text) or "," in text or _INEQUALITY.search(text) or text.count("=") > 1:
+        return text
+    value = text.rpartition("=")[2]
+    return ", ".join(
+        _MINUS_PLUS.sub(other, _PLUS_MINUS.sub(sign, value)).strip().removeprefix("+") for sign, other in ("+-", "-+")
+    )
 
 
 def _readings(answer: str, gold: str) -> Iterator[tuple[str, str]]:
@@ -160,6 +178,9 @@ def _readings(answer: str, gold: str) -> Iterator[tuple[str, str]]:
         return
     if ("%" in answer) != ("%" in gold):
         yield _hundredth(answer), _hundredth(gold)
+    exact = _sides(_APPROXIMATELY.split(answer)[0].strip())[-1]  # what stands before its rounding
+    if _APPROXIMATELY.search(answer) and not (_APPROXIMATELY.search(gold) or _NAME.fullmatch(exact)):
+        yield exact, _sides(gold)[-1]
     if (r"\circ" in answer and r"\pi" in gold) or (r"\circ" in gold and r"\pi" in answer):
         yield _in_radians(answer), _in_radians(gold)
     answer, gold = (_MEMBER.sub("", _without_degrees(text.replace("%", ""))) for text in (answer, gold))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rlcircuits.questions.brackets import split_at
 from rlcircuits.questions.numerals import number
 
-__all__ = ["named_set", "read_set", "same_set"]
+__all__ = ["named_set", "read_set", "same_set", "set_said_last"]
 
 _SHOWS_A_SET = re.compile(r"[<>]|\\(?:leq|geq|neq|cup|setminus|emptyset|mathbb\{R\})(?![A-Za-z])|\\infty\s*[)\]]")
 _OR = re.compile(r"\\(?:cup|lor)(?![A-Za-z])|\\text\s*\{\s*or\s*\}|\bor\b")
@@ -25,6 +25,11 @@ _TURNED = {"<": ">", ">": "<", r"\leq": r"\geq", r"\geq": r"\leq", r"\neq": r"\n
 _LETTER = re.compile(r"[A-Za-z]")
 _MEMBER = re.compile(r"^\s*([A-Za-z])\s*\\in(?![A-Za-z])")
 _ALL = re.compile(r"(?:[a-z] (?:is|can be) )?(?:all|any|every) reals?(?: numbers?| values?)?(?:,? (?:of |for )?[a-z])?")
+_ALL_BUT = re.compile(
+    r"(?P<all>.{3,60}?),? (?:except|but|other than)(?: for)? (?:[a-z] ?= ?)?(?P<left_out>-?\d+(?:[./]\d+)?)"
+)
+_SAID = re.compile(r"\b(?:is|are|be|has|have|equals|:)\s+((?:all|any|every|no)\s[^.:]*)$")
+_LONGEST_SAID = 100
 _NONE = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?(?: exists?)?|(?:the )?empty set")
 
 
@@ -38,7 +43,15 @@ class RealSet(NamedTuple):
 def named_set(words: str) -> str | None:
     """Return "all real numbers" and "no solution" in LaTeX, None for other words."""
     words = words.casefold().strip(" .$")
+    if without := _ALL_BUT.fullmatch(words):
+        return rf"\mathbb{{R}}\setminus\{{{without['left_out']}\}}" if _ALL.fullmatch(without["all"]) else None
     return r"\mathbb{R}" if _ALL.fullmatch(words) else r"\emptyset" if _NONE.fullmatch(words) else None
+
+
+def set_said_last(sentence: str) -> str | None:
+    """Return the set that a sentence says in words at its end, `the domain is all real numbers`, None for others."""
+    said = _SAID.search(sentence[-_LONGEST_SAID:].casefold().rstrip(" .$"))
+    return named_set(said[1]) if said else None
 
 
 def same_set(answer: str, gold: str) -> bool | None:

@@ -1,8 +1,9 @@
 r"""The answer that a text states, found the way graders of mathematics agree on.
 
 In this order: what stands in the last `\boxed{}`; what follows the last `####`; what follows the last "answer is" or
-"answer:"; the whole text where it is nothing but mathematics; its last line where that is nothing but mathematics and
-units; its last sentence with a number or formula in it; its last line.
+"answer:", unless it is taken back, `Wait, ...`; the whole text where it is nothing but mathematics; its last formula
+where that goes over several lines and ends it; its last line where that is nothing but mathematics and units; its last
+sentence with a number or formula in it; its last line.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ __all__ = ["Stated", "said_last", "stated_answer"]
 _THOUGHT_ENDS = "</think>"
 _ANNOUNCED = re.compile(
     r"\banswers?\b(?:\s+(?:to|for)\b[^.\n:]{0,80}?)?[*_]{0,4}\s*(?:\bis\b|\bare\b|:|=)[\s:*_]*(?=\S)", re.IGNORECASE
+)
+_TAKEN_BACK = re.compile(
+    r"(?:oh |but |oops,? |hm+,? )?(?:wait|no,|sorry|correction|scratch that|i made a mistake)", re.IGNORECASE
 )
 _JOINT = re.compile(r"[\s$*,;]*(?:and|or)?[\s$*,;]*")
 _LONGEST_JOINT = 40
@@ -48,9 +52,14 @@ def stated_answer(text: str) -> Stated:
     if hashed := last_hash(text):
         return Stated(hashed, announced=True)
     if announced := said_last(text):
-        return Stated(_sentences(announced)[0], announced=True)
+        first, *others = _sentences(announced)
+        if not any(_TAKEN_BACK.match(sentence) for sentence in others):
+            return Stated(first, announced=True)
     if not has_words(tidy(text)):
         return Stated(text.strip(), announced=True)
+    last_formula = formulas(text)[-1:]
+    if last_formula and "\n" in last_formula[0].content and not text[last_formula[0].end :].strip(" .\n"):
+        return Stated(last_formula[0].content, announced=True)
     last_line = text.strip().rpartition("\n")[2]
     if not has_words(tidy(last_line)) or whole_statement(last_line):
         return Stated(last_line, announced=True)

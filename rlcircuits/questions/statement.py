@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlcircuits.questions.asides import begins_a_clause, is_added, is_beside_the_point, is_given
 from rlcircuits.questions.groups import Group, Link, alternatives, groups_of, is_name, left_side
-from rlcircuits.questions.hedges import is_beside_the_point
 from rlcircuits.questions.tokens import Sentence, tokens
 from rlcircuits.questions.values import Value, read_value
 from rlcircuits.questions.words import word_set
@@ -108,12 +108,28 @@ def _is_spoken_of(sentence: Sentence, group: Group) -> bool:
 
 
 def _to_the_point(sentence: Sentence, groups: list[Group]) -> list[Group]:
-    """Leave out names, and from the end what a preposition adds, where something else is left."""
+    """Leave out names, what the sentence takes as known, and what it adds after its answer, where something is left."""
     groups = [group for group in groups if not _is_spoken_of(sentence, group)] or groups
-    calculated = max(
-        (place for place, group in enumerate(groups) if "=" in group.values[-1].latex), default=len(groups)
-    )
+    groups = [group for group in groups if _is_calculated(group) or not is_given(sentence, group.start)] or groups
+    calculated = max((place for place, group in enumerate(groups) if _is_calculated(group)), default=None)
+    if calculated is not None:
+        groups = _without_what_follows(sentence, groups, calculated)
+    first = groups[:1]
+    return first + [
+        group for group in groups[1:] if _is_calculated(group) or not is_added(sentence, first[0].end, group.start)
+    ]
+
+
+def _is_calculated(group: Group) -> bool:
+    """Tell `9 * 2 = 18` from a value and from `x = 5`."""
+    name, equals, _ = group.values[-1].latex.partition("=")
+    return bool(equals) and not is_name(Value(name.strip()))
+
+
+def _without_what_follows(sentence: Sentence, groups: list[Group], calculated: int) -> list[Group]:
+    """Leave out what stands in the clause of a calculation after it, and what a preposition adds at the end."""
     end = len(groups)
     while end > calculated + 1 and is_beside_the_point(sentence, groups[end - 1].start):
         end -= 1
-    return groups[:end]
+    kept, rest = groups[: calculated + 1], groups[calculated + 1 : end]
+    return kept + [group for group in rest if begins_a_clause(sentence, kept[-1].end, group.start)]

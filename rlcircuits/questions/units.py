@@ -13,6 +13,8 @@ SCALES = {
     "million": Fraction(10**6),
     "billion": Fraction(10**9),
     "trillion": Fraction(10**12),
+    "bn": Fraction(10**9),
+    "mn": Fraction(10**6),
     "lakh": Fraction(10**5),
     "crore": Fraction(10**7),
     "dozen": Fraction(12),

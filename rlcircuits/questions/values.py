@@ -49,6 +49,7 @@ _SPELLED = {word: value for value, word in enumerate(_SMALL)} | {
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
 _RELATIONS = {"=", "<", ">", r"\leq ", r"\geq ", r"\neq ", r"\approx ", r"\in "}
 _OPERATORS_IN_WORDS = {"plus": "+", "minus": "-", "times": r"\times ", "equals": "="}
+_EITHER_SIGN = r"\pm "
 _SIGNS_IN_WORDS = {"minus": "-", "negative": "-", "positive": ""}
 _BEFORE_A_SIGN = {"is", "are", "was", "be", "of", "by", "equals", "to", ":", "="}
 """Words after which a minus with a space behind it is a sign and no dash."""
@@ -57,7 +58,7 @@ _NO_UNIT = word_set(
     "could may might must shall should so because since as if when where while which who that this these those "
     "then than but for from in on at to of by with after before during until till into over under about more less "
     "fewer each every either between maybe perhaps possibly equals plus minus times instead rather however "
-    "although though thus hence therefore total altogether"
+    "although though thus hence therefore total altogether out"
 ) | frozenset(_SPELLED)
 _LONGEST_UNIT = 5
 _CURRENCY_UNITS = {sign: sign for sign in "$€£₹¢"} | {".": "₹", "s": "₹"}
@@ -118,6 +119,8 @@ def _operand(sentence: Sentence, start: int, follows: bool = False) -> tuple[Val
     value, place = read
     if sign == "-":
         value = replace(value, latex=f"-{value.latex}" if value.plain else f"-({value.latex})")
+    elif sign == _EITHER_SIGN:
+        value = replace(value, latex=sign + value.latex, plain=False)
     value, place = _with_percent(sentence, place, value)
     unit, place = _unit(sentence, place)
     return (replace(value, unit=unit) if unit else value), place
@@ -131,6 +134,8 @@ def _sign(sentence: Sentence, place: int, follows: bool) -> tuple[str, int]:
     is_number = after.kind == "value" or after.text in _SPELLED
     if sentence.word(place) in _SIGNS_IN_WORDS and is_number:
         return _SIGNS_IN_WORDS[token.text], place + 1
+    if token.text == _EITHER_SIGN and after.kind == "value":
+        return _EITHER_SIGN, place + 1
     if token.kind == "operator" and token.text in "+-" and after.kind == "value":
         before = sentence.at(place - 1)
         if follows or after.glued or before is None or before.text in _BEFORE_A_SIGN:
@@ -143,10 +148,10 @@ def _scaled_number(sentence: Sentence, start: int) -> tuple[Value, int] | None:
     read = _number(sentence, start)
     if read is None:
         return None
-    value, place = read
+    value, place = _with_a_half(sentence, *read)
     scale, place = _scale(sentence, place)
     if scale is None or value.number is None:
-        return read
+        return _with_a_half(sentence, *read)
     total = value.number * scale
     while part := _number(sentence, place + (sentence.word(place) == "and")):
         amount, after = part[0].number, part[1]
@@ -161,6 +166,21 @@ def _scaled_number(sentence: Sentence, start: int) -> tuple[Value, int] | None:
             break
         scale, place = own_scale or Fraction(1), after
     return Value(latex_of(total), value.unit, plain=True), place
+
+
+def _with_a_half(sentence: Sentence, value: Value, place: int) -> tuple[Value, int]:
+    """Add the fraction of `3 and a half`, `two and three quarters`."""
+    if sentence.word(place) != "and" or not value.latex.isdigit():
+        return value, place
+    article = sentence.word(place + 1) in ("a", "an")
+    part = _PARTS.get(sentence.word(place + 2)) if article else None
+    if part:
+        return replace(value, latex=latex_of(int(value.latex) + Fraction(1, part))), place + 3
+    spelled = _spelled_number(sentence, place + 1)
+    amount = spelled[0].number if spelled else None
+    if spelled is None or amount is None or not 0 < amount < 1:
+        return value, place
+    return replace(value, latex=latex_of(int(value.latex) + amount)), spelled[1]
 
 
 def _scale(sentence: Sentence, place: int) -> tuple[Fraction | None, int]:

@@ -1,0 +1,71 @@
+"""What a sentence names besides its answer: what it takes as known, adds with a preposition, or says of the answer."""
+
+from __future__ import annotations
+
+from rlcircuits.questions.tokens import Sentence
+from rlcircuits.questions.words import word_set
+
+__all__ = ["begins_a_clause", "is_added", "is_beside_the_point", "is_given"]
+
+_PREPOSITIONS = word_set("in for from after by within during on with per every each over among out")
+_AFTER_A_PREPOSITION = word_set("the a his her their its those these all each every another next first other only just")
+_DEFINITE = word_set("the these those this his her its their our my your all both every other")
+_NOT_GIVEN = word_set("is are was were be total answer result cost price sum difference only remaining other")
+"""Words before "the" and a number, or between them, where the number is what is asked for."""
+_SUBORDINATE = word_set(
+    "because since if when where which who whose while until till before after given than compared versus attained "
+    "although though unless whereas"
+)
+_RESULTS = word_set("get obtain find reach give yield equal be the a an")
+_BEFORE_A_VERB = word_set(
+    "need needs needed has have had having going able want wants wanted ought likely used supposed plans planned"
+)
+_CONCLUDES = word_set("so then therefore thus hence")
+_CLAUSE = _CONCLUDES | word_set("which leaving making means makes but is are was were")
+
+
+def is_given(sentence: Sentence, start: int) -> bool:
+    """Tell whether a number is spoken of as known: the 30 of `12 of the 30 students`."""
+    if sentence.word(start - 1) not in _DEFINITE:
+        return False
+    return sentence.word(start - 2) not in _NOT_GIVEN
+
+
+def is_added(sentence: Sentence, after: int, start: int) -> bool:
+    """Tell whether a value stands in brackets, or in a clause that is added to the one that ended at `after`.
+
+    `20, which is 5 more than before`; a clause goes to the next comma.
+    """
+    within_brackets = subordinate = False
+    for place in range(after, start):
+        mark = sentence.mark(place)
+        within_brackets = (within_brackets or mark == "(") and mark != ")"
+        opens = sentence.word(place) in _SUBORDINATE or _is_purpose(sentence, place)
+        subordinate = (subordinate or opens) and mark not in (",", ";")
+        subordinate = subordinate and sentence.word(place) not in _CONCLUDES
+    return within_brackets or subordinate
+
+
+def _is_purpose(sentence: Sentence, place: int) -> bool:
+    """Tell the "to" of `5 buses to carry 212 people` from that of `has to pay $20`, `adds 5 to get 20` and `5 to 6`."""
+    verb = sentence.word(place + 1)
+    return (
+        sentence.word(place) == "to"
+        and verb not in _RESULTS
+        and verb != ""
+        and sentence.word(place - 1) not in _BEFORE_A_VERB
+    )
+
+
+def begins_a_clause(sentence: Sentence, after: int, start: int) -> bool:
+    """Tell whether another clause than that of a calculation begins between it and a value."""
+    for place in range(after, start):
+        word = sentence.word(place)
+        if sentence.mark(place) in (",", ";", ":") or word in _CLAUSE or (word == "and" and place + 1 < start):
+            return True
+    return False
+
+
+def is_beside_the_point(sentence: Sentence, start: int) -> bool:
+    """Tell whether a preposition adds a number to what is said: the 7 of `42 eggs in 7 days`."""
+    return sentence.word_before(start, _AFTER_A_PREPOSITION) in _PREPOSITIONS
