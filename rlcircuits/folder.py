@@ -45,7 +45,7 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False) 
     Raises RLCircuitsError for a path that is no folder, a revision of a folder, or a hub id that cannot be had.
     """
     folder = Path(path)
-    if folder.is_dir():
+    if _is_folder(folder):
         if revision is not None:
             raise RLCircuitsError(f"{path} is a folder and has no revisions, but revision {revision!r} was asked for")
         return folder
@@ -65,6 +65,13 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False) 
         ) from error
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def contents(folder: Path, *, code: bool = False) -> dict[str, str]:
     """Return the sha256 of every file that makes a checkpoint (or adapter) what it is, by its name in the folder.
 
@@ -73,6 +80,7 @@ def contents(folder: Path, *, code: bool = False) -> dict[str, str]:
 
     Raises RLCircuitsError where the files of the weights cannot be told (see ``weight_files``).
     """
+    _check_readable(folder)
     weights = (folder / ADAPTER_WEIGHTS,) if is_adapter(folder) else weight_files(folder)
     files = {*_files(folder, (*_IDENTITY, *([_CODE] if code else []))), *(file for file in weights if file.is_file())}
     return {file.relative_to(folder).as_posix(): _digest(file) for file in sorted(files)}
@@ -89,6 +97,7 @@ def check_folder(folder: Path) -> None:
     Raises RLCircuitsError, naming the file and the field or weight, where config.json or a weights file is missing, a
     config, an index or a weights file is damaged, the weights are quantised, or what ends an answer cannot be read.
     """
+    _check_readable(folder)
     if not (folder / CONFIG).is_file():
         raise RLCircuitsError(f"{folder} has no {CONFIG}; a checkpoint folder in Hugging Face format is needed")
     config = read_json_object(folder / CONFIG)
@@ -105,7 +114,7 @@ def check_folder(folder: Path) -> None:
             f"are loaded: rename the file to model.safetensors and remove the field"
         )
     if (folder / GENERATION_CONFIG).is_file():
-        _check_end_tokens(folder / GENERATION_CONFIG, read_json_object(folder / GENERATION_CONFIG))
+        _check_tokens(folder / GENERATION_CONFIG, read_json_object(folder / GENERATION_CONFIG))
     stored_tensors(folder)
 
 
@@ -120,7 +129,7 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     _check_code(file, fields)
     try:
         with quiet():
-            return AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+            config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a value of the wrong kind makes the config's library raise
         if fields.get("auto_map") and not trust_remote_code:
             raise RLCircuitsError(
@@ -128,6 +137,9 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
                 f"run unless you say that you trust it: trust_remote_code (--trust-remote-code)"
             ) from error
         raise config_error(file, error) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise RLCircuitsError(f"{file}: field 'is_encoder_decoder' is true; a model that is a decoder alone is wanted")
+    return config
 
 
 def config_error(file: Path, error: Exception) -> RLCircuitsError:
@@ -145,10 +157,13 @@ def has_tokenizer(folder: Path) -> bool:
 
 def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a folder. Raises RLCircuitsError, calling the checkpoint ``name``, if none loads."""
+    _check_readable(folder)
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # whatever a damaged file makes the tokenizer's library raise
+        if has_tokenizer(folder) and (folder / CONFIG).is_file():
+            load_config(folder, trust_remote_code=trust_remote_code)  # which the tokenizer's library reads too
         raise RLCircuitsError(f"{name} has no tokenizer that loads: {_what_is_wrong(folder, error)}") from error
 
 
@@ -191,7 +206,23 @@ def _strings(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]
             yield from _strings(value, f"{path}{name}.")
 
 
-def _check_end_tokens(file: Path, fields: dict[str, Any]) -> None:
+def _check_readable(folder: Path) -> None:
+    """Refuse files that are there and cannot be read: transformers goes on as if they were not, another model's way."""
+    # Not by glob, which passes over links to nowhere.
+    for file in (*sorted(folder.iterdir()), *folder.glob("additional_chat_templates/*")):
+        name = file.relative_to(folder)
+        if file.is_file() or not any(name.match(pattern) for pattern in (*_IDENTITY, *_WEIGHTS)):
+            continue
+        if file.is_symlink() or file.suffix in (".json", ".jinja", ".safetensors"):
+            what = "a link to a file that is gone" if file.is_symlink() else "no file"
+            raise RLCircuitsError(f"{file} is {what}; restore the file, or remove the name")
+
+
+def _check_tokens(file: Path, fields: dict[str, Any]) -> None:
+    for name in ("pad_token_id", "bos_token_id"):
+        token = fields.get(name)
+        if token is not None and (isinstance(token, bool) or not isinstance(token, int)):
+            raise RLCircuitsError(f"{file}: field {name!r} is {shortened(token)}; a token id or null is wanted")
     found = fields.get("eos_token_id")
     for token in found if isinstance(found, list) else [] if found is None else [found]:
         if isinstance(token, bool) or not isinstance(token, int) or token < 0:
