@@ -24,11 +24,13 @@ from rlcircuits.cli_parts import (
     tell,
     typed,
 )
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.errors import RLCircuitsError, shortened
 from rlcircuits.limits import check_number
 
 if TYPE_CHECKING:
-    from rlcircuits.answers import Answers
+    from collections.abc import Sequence
+
+    from rlcircuits.answers import Answer, Answers
     from rlcircuits.pairs import PairsFile
     from rlcircuits.sequences import AnswerSequence
 
@@ -251,6 +253,22 @@ def _ready(options: argparse.Namespace) -> None:
         ready_folder(options.store, "--store")
 
 
+def _check_their_tokenizer(chosen: Sequence[Answer], options: argparse.Namespace) -> None:
+    """Raise RLCircuitsError where the answers' token ids are of another tokenizer: any ids give numbers."""
+    tokenizer = source_of(options).tokenizer()
+    strange = [
+        item
+        for item in chosen
+        if item.text.split() != tokenizer.decode(item.answer_ids, skip_special_tokens=True).split()
+    ]
+    if 2 * len(strange) > len(chosen):
+        raise RLCircuitsError(
+            f"{options.answers}: the token ids of {len(strange)} of {len(chosen)} answers are of another tokenizer "
+            f"than {options.model}'s: the first says {shortened(strange[0].text)}; give the checkpoint that answered, "
+            f"or one with its tokenizer"
+        )
+
+
 def _sequences(answers: Answers, options: argparse.Namespace) -> tuple[list[AnswerSequence], int]:
     """Give the answers to score, in the file's order and cut to T_cut tokens, and T_cut."""
     from rlcircuits.sequences import AnswerSequence
@@ -258,6 +276,7 @@ def _sequences(answers: Answers, options: argparse.Namespace) -> tuple[list[Answ
     chosen = [item for item in answers.items if item.answer_ids and (item.correct or options.wrong_too)]
     if not chosen:
         raise RLCircuitsError(f"{options.answers}: holds no right answer to score; --wrong-too scores wrong ones too")
+    _check_their_tokenizer(chosen, options)
     mean = sum(len(item.answer_ids) for item in chosen) / len(chosen)
     t_cut = options.t_cut or max(math.floor(options.alpha * mean), 1)
     return [AnswerSequence(item.prompt_ids, item.answer_ids[:t_cut]) for item in chosen], t_cut

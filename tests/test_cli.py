@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from made_up import made_up_comparison
+from saved import CHARACTERS, save_checkpoint, tiny_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -76,6 +77,11 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
     assert "holds no right answer to score" in capsys.readouterr().err
     assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
     loaded = EdgeScores.load(scores)
+    # Another tokenizer, whose ids mean something else.
+    stranger = save_checkpoint(tmp_path / "stranger")
+    tiny_tokenizer(("<pad>", "<bos>", "<eos>", *CHARACTERS[::-1])).save_pretrained(stranger)
+    assert main(["attribute", str(stranger), "--answers", answers, "--out", scores, "--wrong-too"]) == 2
+    assert "answers are of another tokenizer than" in capsys.readouterr().err
     # The same through a store, twice: the second time from what is kept.
     kept = ("--store", str(tmp_path / "store"))
     again, other = str(tmp_path / "again.jsonl"), str(tmp_path / "again.safetensors")
