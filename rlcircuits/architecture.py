@@ -215,6 +215,8 @@ def find_parts(model: nn.Module) -> Parts:
                 output=_linear(attention, layout.output, (heads.q * heads.size, width), family, where_attention),
             )
         )
+    if not blocks:
+        raise RLCircuitsError(f"{type(model).__name__} has no layers; at least one is needed")
     unembedding = model.get_output_embeddings()  # type: ignore[operator]
     if unembedding is None:
         raise RLCircuitsError(f"{type(model).__name__} has no output embedding; a causal language model is needed")

@@ -39,5 +39,7 @@ def write_chats(tokenizer: Any, template: str, chats: Sequence[Chat]) -> list[st
         written = [{"problem": f"it {error}"}]
     for one in written:
         if "problem" in one:
-            raise RLCircuitsError(f"the tokenizer's chat template cannot write the prompt: {one['problem']}")
+            name = getattr(tokenizer, "name_or_path", "")
+            whose = f"the chat template of {name}'s tokenizer" if name else "the tokenizer's chat template"
+            raise RLCircuitsError(f"{whose} cannot write the prompt: {one['problem']}")
     return [one["text"] for one in written]

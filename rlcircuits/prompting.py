@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlcircuits.arguments import checked
 from rlcircuits.chat_template import write_chats
+from rlcircuits.complaints import problem
 from rlcircuits.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.showing import said, short_repr
 
@@ -49,9 +50,7 @@ class Prompting(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise RLCircuitsError(f"prompting, field {where!r}: {first['msg']}") from None
+            raise RLCircuitsError(f"prompting{problem(error, type(self).model_fields, ', field')}") from None
 
     def __repr__(self) -> str:
         return short_repr(self, *said((name, value) for name, value in self if name in self.model_fields_set))

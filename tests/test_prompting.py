@@ -80,8 +80,8 @@ def test_a_template_that_refuses_a_system_prompt() -> None:
     [
         ({"template": "Q:"}, r"field 'template': .*'Q:' must hold \{question\} once"),
         ({"template": "{question}{question}"}, "field 'template': .*must hold"),
-        ({"system": 3}, "field 'system': Input should be a valid string"),
-        ({"shots": "1"}, "field 'shots': Extra inputs are not permitted"),
+        ({"system": 3}, "field 'system': must be a string, not 3"),
+        ({"shots": "1"}, "field 'shots': unknown; known keys are template"),
     ],
 )
 def test_bad_settings_name_the_field(fields: dict[str, Any], message: str) -> None:
