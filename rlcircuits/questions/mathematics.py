@@ -36,6 +36,7 @@ _ABOUT = re.compile(r"^\\(?:approx|sim)\s*(?=[-.\d\\])")
 _CONNECTED = re.compile(r"\b(?:and|or)\b")
 _APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
+_NO_SINGLE_VALUE = re.compile(r"[,<>]|\\(?:leq|geq|neq)(?![A-Za-z])")
 _MINUS_PLUS = re.compile(r"\\mp(?![A-Za-z])")
 _IN_BASE = re.compile(r"(\d+)_\{?\d+\}?", re.ASCII)
 _MEMBER = re.compile(r"^[A-Za-z]\s*\\in(?![A-Za-z])\s*")
@@ -161,7 +162,7 @@ def _same_formula(answer: str, gold: str) -> bool:
 
 def _with_both_signs(text: str) -> str:
     r"""Write `x=1\pm 2` as `1+2, 1-2`; lists and inequalities stay as they are."""
-    if not _PLUS_MINUS.search(text) or "," in text or _INEQUALITY.search(text) or text.count("=") > 1:
+    if not _PLUS_MINUS.search(text) or _NO_SINGLE_VALUE.search(text) or text.count("=") > 1:
         return text
     value = text.rpartition("=")[2]
     return ", ".join(
