@@ -220,8 +220,8 @@ def _attribute(options: argparse.Namespace) -> int:
     for name in ("alpha", "t_cut", "batch_tokens"):
         if (value := getattr(options, name)) is not None:
             check_number(name, value, f"--{name.replace('_', '-')}")
-    sequences, t_cut = _sequences(Answers.load(options.answers), options)
     _ready(options)
+    sequences, t_cut = _sequences(Answers.load(options.answers), options)
     scores = attribute_stored(
         source_of(options),
         sequences,

@@ -21,7 +21,7 @@ def open_streams() -> None:
         stream: Any = getattr(sys, name)
         if stream is None:
             # Closed by who started the process (`>&-`). This takes its number, so that no other file gets it.
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+            setattr(sys, name, open(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
             # A terminal without arrows and alphas should show a question mark.
             stream.reconfigure(errors="replace")
