@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,7 +226,10 @@ def test_an_interruption_ends_workers_that_measure_or_wait(tmp_path: Path, whole
     process = start(tmp_path, "-n2", pairs=("one",), seconds=600)
     assert process.stdout is not None
     lines = iter(process.stdout.readline, "")
+    patience = threading.Timer(PATIENCE, process.kill)
+    patience.start()
     assert any("waiting for another worker" in line for line in lines)
+    patience.cancel()
     wait_until(lambda: (tmp_path / "measured.txt").is_file())
     pids = [int(line.split()[1]) for line in (tmp_path / "measured.txt").read_text().splitlines()]
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
