@@ -247,6 +247,7 @@ class Session:
         with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
             reporter.ensure_newline()
             reporter.write_line(line)
+            reporter.flush()  # into a log, too, now and not with the next test's result
 
 
 def _unmeasured(pair: Pair, failure: Failure) -> Failure:

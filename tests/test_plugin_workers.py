@@ -91,6 +91,7 @@ def run(folder: Path, *arguments: str, pairs: tuple[str, ...], seconds: float = 
 def popen(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:benchmark", *PLUGIN, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    environment.pop("PYTHONUNBUFFERED", None)  # where it is set, no line is ever held back
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     # A group of its own, as a shell makes one, for the test of Ctrl-C.
     process = subprocess.Popen(command, cwd=folder, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
