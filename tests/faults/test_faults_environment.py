@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import shutil
@@ -169,7 +170,7 @@ SECRETS = {
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_files_that_may_not_be_read(name: str, count: Count) -> None:
-    pytest.importorskip("math_verify")
+    importlib.import_module("math_verify")  # nobody may not read where the packages are, either
     Path("release.toml").write_text("")
     Path("shots.txt").write_text("1+1=2")
     os.chmod(".", 0o777)
