@@ -6,7 +6,6 @@ import re
 import warnings
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,22 +167,19 @@ def _check_patterns(model: nn.Module, adapter: Path) -> None:
     """Raise RLCircuitsError for a pattern of names that would take for ever, which peft tries on every module."""
     fields = read_json_object(adapter / ADAPTER_CONFIG)
     names = [name for name, _ in model.named_modules()]
-    patterns = [(key, fields.get(key)) for key in ("target_modules", "exclude_modules")]
-    patterns += [(key, pattern) for key in ("rank_pattern", "alpha_pattern") for pattern in fields.get(key) or {}]
-    for key, pattern in patterns:
-        if not isinstance(pattern, str):
-            continue
-        try:
-            each_limited(partial(_matches, pattern), names)
-        except LimitedError as error:
-            raise RLCircuitsError(
-                f"{adapter / ADAPTER_CONFIG}, key {key!r}: on a module's name the regular expression "
-                f"{shortened(pattern)} {error}; write a simpler one, or list the names"
-            ) from None
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return re.fullmatch(pattern, name) is not None
+    found = [(key, fields.get(key)) for key in ("target_modules", "exclude_modules")]
+    found += [(key, pattern) for key in ("rank_pattern", "alpha_pattern") for pattern in fields.get(key) or {}]
+    patterns = [(key, pattern) for key, pattern in found if isinstance(pattern, str)]
+    tried = 0
+    try:
+        for _ in each_limited(lambda one: sum(bool(re.fullmatch(one[1], name)) for name in names), patterns):
+            tried += 1
+    except LimitedError as error:
+        key, pattern = patterns[tried]
+        raise RLCircuitsError(
+            f"{adapter / ADAPTER_CONFIG}, key {key!r}: on a module's name the regular expression "
+            f"{shortened(pattern)} {error}; write a simpler one, or list the names"
+        ) from None
 
 
 def _check_resized(model: nn.Module, adapter: Path) -> None:

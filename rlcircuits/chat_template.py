@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from rlcircuits.errors import RLCircuitsError, one_line
@@ -33,13 +34,18 @@ def write_chats(tokenizer: Any, template: str, chats: Sequence[Chat]) -> list[st
             return {"problem": f"it writes more than {LENGTH_LIMIT:,} characters"}
         return {"text": text}
 
+    texts = []
+    problem = None
     try:
-        written = each_limited(write, chats)
+        with closing(each_limited(write, chats)) as written:
+            for one in written:
+                if problem := one.get("problem"):
+                    break
+                texts.append(one["text"])
     except LimitedError as error:
-        written = [{"problem": f"it {error}"}]
-    for one in written:
-        if "problem" in one:
-            name = getattr(tokenizer, "name_or_path", "")
-            whose = f"the chat template of {name}'s tokenizer" if name else "the tokenizer's chat template"
-            raise RLCircuitsError(f"{whose} cannot write the prompt: {one['problem']}")
-    return [one["text"] for one in written]
+        problem = f"it {error}"
+    if problem is not None:
+        name = getattr(tokenizer, "name_or_path", "")
+        whose = f"the chat template of {name}'s tokenizer" if name else "the tokenizer's chat template"
+        raise RLCircuitsError(f"{whose} cannot write the prompt: {problem}")
+    return texts

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -34,13 +34,16 @@ class LimitedError(Exception):
     """The process was ended, or ended itself, before it was done."""
 
 
-def each_limited(work: Callable[[_T], Any], items: Sequence[_T]) -> list[Any]:
-    """Return what ``work`` makes of each item, which must be made of JSON's kinds.
+def each_limited(work: Callable[[_T], Any], items: Sequence[_T]) -> Generator[Any]:
+    """Give what ``work`` makes of each item, which must be made of JSON's kinds, as it is made.
 
-    Raises LimitedError, saying why in words that follow "it", where an item takes more than there is.
+    The process ends with the generator: one that is closed early works on no further item.
+
+    Raises LimitedError, saying why in words that follow "it", in place of an item that takes more than there is.
     """
-    if "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
-        return [work(item) for item in items]
+    if not items or "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
+        yield from map(work, items)
+        return
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(theirs, work, items), daemon=True)
@@ -49,22 +52,24 @@ def each_limited(work: Callable[[_T], Any], items: Sequence[_T]) -> list[Any]:
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
     theirs.close()
-    made: list[Any] = []
+    done = 0
     try:
-        while len(made) < len(items) and ours.poll(TIME_LIMIT * _WAITING):
-            made.append(json.loads(ours.recv_bytes()))
-    except EOFError:
-        pass
+        while done < len(items) and ours.poll(TIME_LIMIT * _WAITING):
+            try:
+                made = json.loads(ours.recv_bytes())
+            except EOFError:
+                break
+            done += 1
+            yield made
     finally:
-        process.join(0 if len(made) < len(items) else None)
+        process.join(0 if done < len(items) else None)
         process.kill()
         process.join()
         ours.close()
-    if len(made) < len(items):
+    if done < len(items):
         if process.exitcode in (-signal.SIGVTALRM, -signal.SIGKILL):
             raise LimitedError(f"took more than {TIME_LIMIT:g} s")
         raise LimitedError(f"ended its process (code {process.exitcode})")
-    return made
 
 
 def _serve(replies: Connection, work: Callable[[_T], Any], items: Sequence[_T]) -> None:
