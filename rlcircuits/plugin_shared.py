@@ -43,10 +43,9 @@ class Shared:
 
     def note(self, pair: str, failure: Failure | None) -> None:
         """Note that a pair is done."""
-        from rlcircuits.durable import write_whole
+        from rlcircuits.durable import write_text
 
-        text = json.dumps(asdict(failure) if failure else None)
-        write_whole(self.turn(pair), lambda partial: _write(partial, text))
+        write_text(self.turn(pair), json.dumps(asdict(failure) if failure else None))
 
 
 def given_to_worker(config: pytest.Config) -> tuple[Shared, Any] | None:
@@ -70,7 +69,3 @@ def is_worker(config: pytest.Config) -> bool:
 def is_controller(config: pytest.Config) -> bool:
     """Whether this process has workers of pytest-xdist, and runs no test itself."""
     return config.pluginmanager.has_plugin("dsession")
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
