@@ -11,7 +11,7 @@ _PREPOSITIONS = word_set("in for from after by within during on with per every e
 _AFTER_A_PREPOSITION = word_set("the a his her their its those these all each every another next first other only just")
 _DEFINITE = word_set("the these those this his her its their our my your all both every other")
 _NOT_GIVEN = word_set("is are was were be total answer result cost price sum difference only remaining other")
-"""Words before "the" and a number, or between them, where the number is what is asked for."""
+"""Words before "the" and a number that is what is asked for: `it is the 18 in the middle`."""
 _SUBORDINATE = word_set(
     "because since if when where which who whose while until till before after given than compared versus attained "
     "although though unless whereas"

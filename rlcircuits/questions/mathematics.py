@@ -21,7 +21,7 @@ from rlcircuits.questions.numerals import number, ratio_terms, same_number
 from rlcircuits.questions.real_sets import named_set, same_set, set_said_last
 from rlcircuits.questions.stated import Stated, said_last, stated_answer
 from rlcircuits.questions.statement import Statement, stated_values, whole_statement
-from rlcircuits.questions.symbolic import same_formula
+from rlcircuits.questions.symbolic import APPROXIMATELY, same_formula
 from rlcircuits.questions.units import power, ratio, without_unit
 from rlcircuits.questions.values import Value
 
@@ -34,7 +34,6 @@ DEEPEST_BRACKETS = 20
 
 _ABOUT = re.compile(r"^\\(?:approx|sim)\s*(?=[-.\d\\])")
 _CONNECTED = re.compile(r"\b(?:and|or)\b")
-_APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])")
 _NO_SINGLE_VALUE = re.compile(r"[,<>]|\\(?:leq|geq|neq)(?![A-Za-z])")
 _MINUS_PLUS = re.compile(r"\\mp(?![A-Za-z])")
@@ -179,8 +178,8 @@ def _readings(answer: str, gold: str) -> Iterator[tuple[str, str]]:
         return
     if ("%" in answer) != ("%" in gold):
         yield _hundredth(answer), _hundredth(gold)
-    exact = _sides(_APPROXIMATELY.split(answer)[0].strip())[-1]  # what stands before its rounding
-    if _APPROXIMATELY.search(answer) and not (_APPROXIMATELY.search(gold) or _NAME.fullmatch(exact)):
+    exact = _sides(APPROXIMATELY.split(answer)[0].strip())[-1]  # what stands before its rounding
+    if APPROXIMATELY.search(answer) and not (APPROXIMATELY.search(gold) or _NAME.fullmatch(exact)):
         yield exact, _sides(gold)[-1]
     if (r"\circ" in answer and r"\pi" in gold) or (r"\circ" in gold and r"\pi" in answer):
         yield _in_radians(answer), _in_radians(gold)

@@ -17,7 +17,7 @@ from typing import Any
 
 from rlcircuits.errors import RLCircuitsError
 
-__all__ = ["NO_MATH_VERIFY", "parsed", "same_formula"]
+__all__ = ["APPROXIMATELY", "NO_MATH_VERIFY", "parsed", "same_formula"]
 
 NO_MATH_VERIFY = "the grader 'math' needs math-verify, which is not installed; pip install math-verify"
 _POINTS = 6
@@ -29,7 +29,7 @@ _ZERO = 1e-15
 """What is left of 0 by rounding."""
 
 
-_APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
+APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])")
 
 
 @lru_cache(maxsize=64)
@@ -48,7 +48,7 @@ def parsed(latex: str) -> Any:
     # Its own removal of units takes variables too: 4-3m would become 4-3.
     config = NormalizationConfig(units=False, malformed_operators=True, nits=True, boxed="none")
     found = parse(
-        f"${_APPROXIMATELY.sub('=', latex)}$",  # it would leave out what follows the sign
+        f"${APPROXIMATELY.sub('=', latex)}$",  # it would leave out what follows the sign
         [LatexExtractionConfig(normalization_config=config)],
         fallback_mode="no_fallback",
         extraction_mode="first_match",

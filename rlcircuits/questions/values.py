@@ -148,10 +148,10 @@ def _scaled_number(sentence: Sentence, start: int) -> tuple[Value, int] | None:
     read = _number(sentence, start)
     if read is None:
         return None
-    value, place = _with_a_half(sentence, *read)
-    scale, place = _scale(sentence, place)
+    value, end = _with_a_half(sentence, *read)
+    scale, place = _scale(sentence, end)
     if scale is None or value.number is None:
-        return _with_a_half(sentence, *read)
+        return value, end
     total = value.number * scale
     while part := _number(sentence, place + (sentence.word(place) == "and")):
         amount, after = part[0].number, part[1]
