@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlcircuits.questions.tokens import Sentence
 from rlcircuits.questions.words import word_set
 
-__all__ = ["begins_a_clause", "is_added", "is_beside_the_point", "is_given"]
+__all__ = ["added_places", "is_beside_the_point", "is_given", "next_clause"]
 
 _PREPOSITIONS = word_set("in for from after by within during on with per every each over among out")
 _AFTER_A_PREPOSITION = word_set("the a his her their its those these all each every another next first other only just")
@@ -31,19 +31,22 @@ def is_given(sentence: Sentence, start: int) -> bool:
     return sentence.word(start - 2) not in _NOT_GIVEN
 
 
-def is_added(sentence: Sentence, after: int, start: int) -> bool:
-    """Tell whether a value stands in brackets, or in a clause that is added to the one that ended at `after`.
+def added_places(sentence: Sentence, after: int) -> set[int]:
+    """Return the places that stand in brackets, or in a clause that is added to the one that ended at `after`.
 
     `20, which is 5 more than before`; a clause goes to the next comma.
     """
+    found: set[int] = set()
     within_brackets = subordinate = False
-    for place in range(after, start):
+    for place in range(after, len(sentence)):
+        if within_brackets or subordinate:
+            found.add(place)
         mark = sentence.mark(place)
         within_brackets = (within_brackets or mark == "(") and mark != ")"
         opens = sentence.word(place) in _SUBORDINATE or _is_purpose(sentence, place)
         subordinate = (subordinate or opens) and mark not in (",", ";")
         subordinate = subordinate and sentence.word(place) not in _CONCLUDES
-    return within_brackets or subordinate
+    return found
 
 
 def _is_purpose(sentence: Sentence, place: int) -> bool:
@@ -57,13 +60,15 @@ def _is_purpose(sentence: Sentence, place: int) -> bool:
     )
 
 
-def begins_a_clause(sentence: Sentence, after: int, start: int) -> bool:
-    """Tell whether another clause than that of a calculation begins between it and a value."""
-    for place in range(after, start):
+def next_clause(sentence: Sentence, after: int) -> int:
+    """Return the first place that stands in another clause than that of the calculation which ended at `after`."""
+    for place in range(after, len(sentence)):
         word = sentence.word(place)
-        if sentence.mark(place) in (",", ";", ":") or word in _CLAUSE or (word == "and" and place + 1 < start):
-            return True
-    return False
+        if sentence.mark(place) in (",", ";", ":") or word in _CLAUSE:
+            return place + 1
+        if word == "and":  # a number right after it is added to the calculation's
+            return place + 2
+    return len(sentence)
 
 
 def is_beside_the_point(sentence: Sentence, start: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlcircuits.questions.asides import begins_a_clause, is_added, is_beside_the_point, is_given
+from rlcircuits.questions.asides import added_places, is_beside_the_point, is_given, next_clause
 from rlcircuits.questions.groups import Group, Link, alternatives, groups_of, is_name, left_side
 from rlcircuits.questions.tokens import Sentence, tokens
 from rlcircuits.questions.values import Value, read_value
@@ -114,10 +114,8 @@ def _to_the_point(sentence: Sentence, groups: list[Group]) -> list[Group]:
     calculated = max((place for place, group in enumerate(groups) if _is_calculated(group)), default=None)
     if calculated is not None:
         groups = _without_what_follows(sentence, groups, calculated)
-    first = groups[:1]
-    return first + [
-        group for group in groups[1:] if _is_calculated(group) or not is_added(sentence, first[0].end, group.start)
-    ]
+    added = added_places(sentence, groups[0].end) if groups else set()
+    return [group for group in groups if _is_calculated(group) or group.start not in added]
 
 
 def _is_calculated(group: Group) -> bool:
@@ -132,4 +130,5 @@ def _without_what_follows(sentence: Sentence, groups: list[Group], calculated: i
     while end > calculated + 1 and is_beside_the_point(sentence, groups[end - 1].start):
         end -= 1
     kept, rest = groups[: calculated + 1], groups[calculated + 1 : end]
-    return kept + [group for group in rest if begins_a_clause(sentence, kept[-1].end, group.start)]
+    other = next_clause(sentence, kept[-1].end)
+    return kept + [group for group in rest if group.start >= other]
