@@ -26,8 +26,7 @@ COMPARISON = "comparison.json"
 KEY_DIGITS = 12
 """How many digits of a key are in a name; the whole key is in the file and compared."""
 
-
-_LONGEST_NAME = 120
+LONGEST_NAME = 120
 """Bytes of a name, to which a key and an ending are added; file systems take 255."""
 
 
@@ -48,7 +47,7 @@ def kept_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") 
 def file_name(*words: str) -> str:
     """The words as a name that a file can have everywhere, cut where it would be too long."""
     readable = "-".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
-    return readable.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    return readable.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def short_name(source: str) -> str:

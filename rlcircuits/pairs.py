@@ -41,12 +41,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from rlcircuits.arguments import checked
 from rlcircuits.complaints import problem
+from rlcircuits.durable import LONGEST_NAME
 from rlcircuits.errors import RLCircuitsError
 from rlcircuits.expectations import Profile, profile_for, profile_named
 from rlcircuits.input_files import read_text
 from rlcircuits.limits import LIMITS
 from rlcircuits.prompting import Prompting
-from rlcircuits.questions.source import LONGEST_NAME, QuestionSource, plain_name
+from rlcircuits.questions.source import QuestionSource, plain_name
 from rlcircuits.showing import count, quoted, short_repr
 from rlcircuits.table import Table
 

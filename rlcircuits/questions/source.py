@@ -9,15 +9,14 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from rlcircuits.durable import LONGEST_NAME
 from rlcircuits.errors import shortened
 from rlcircuits.questions.gold import GoldForm
 from rlcircuits.table import Table
 
-__all__ = ["PUBLISHED", "Published", "QuestionSource"]
+__all__ = ["PUBLISHED", "Published", "QuestionSource", "plain_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
-LONGEST_NAME = 120
-"""Bytes; file systems take 255, of which endings need some."""
 _GRADER = re.compile(r"math|exact|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
