@@ -9,7 +9,7 @@ import torch
 from shapes import Shape
 from torch import Tensor
 
-from rlcircuits.contraction.devices import held_bytes, readers_at_a_time
+from rlcircuits.common.devices import held_bytes, readers_at_a_time
 from rlcircuits.felt import Felt
 from rlcircuits.graph import build_graph
 

@@ -3,7 +3,7 @@ from .attribution import EdgeScores, attribute
 from .checkpoint import Checkpoint
 from .comparison import Comparison, Effect, compare
 from .controls import NoisedSource
-from .errors import RLCircuitsError
+from .common.errors import RLCircuitsError
 from .expectations import PROFILES, Finding, Verdict, judge, profile_for, reads_as_online_rl
 from .graph import EdgeGraph
 from .metrics import (

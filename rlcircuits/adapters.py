@@ -13,11 +13,11 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from rlcircuits.complaints import problem
-from rlcircuits.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.common.complaints import problem
+from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
-from rlcircuits.json_files import read_json_object
-from rlcircuits.limited import LimitedError, each_limited
+from rlcircuits.common.json_files import read_json_object
+from rlcircuits.common.limited_process import LimitedError, each_limited
 from rlcircuits.weight_files import check_weights_file, tensor_headers, weight_files
 
 

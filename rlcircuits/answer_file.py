@@ -15,14 +15,14 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from rlcircuits.arguments import check_fields, checked
-from rlcircuits.complaints import problem
-from rlcircuits.durable import write_whole
-from rlcircuits.errors import RLCircuitsError, shortened
-from rlcircuits.input_files import read_lines
-from rlcircuits.limits import check_number
+from rlcircuits.common.arguments import check_fields, checked
+from rlcircuits.common.complaints import problem
+from rlcircuits.common.files import write_whole
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.input_files import read_lines
+from rlcircuits.common.limits import check_number
 from rlcircuits.prompting import PromptingUsed
-from rlcircuits.showing import count, quoted, short_repr
+from rlcircuits.common.reprs import count, quoted, short_repr
 
 _T = TypeVar("_T")
 FORMAT = "rlcircuits-answers"

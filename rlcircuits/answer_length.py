@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlcircuits.answer_file import Sampling
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import QuestionSet
 
 __all__ = ["Room", "room_of", "with_length"]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rlcircuits.contraction.devices import sent
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.devices import sent
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.norms import Norm, epsilon_of, recognise
 
 

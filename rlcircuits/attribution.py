@@ -14,18 +14,18 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rlcircuits.arguments import check_fields, checked
+from rlcircuits.common.arguments import check_fields, checked
 from rlcircuits.capture import differentiable, frozen, recorded, sequence_losses
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.diagnosis import explain_non_finite, first_non_finite
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph import EdgeGraph, build_graph
-from rlcircuits.limits import check_number
-from rlcircuits.progress import progress_bar
+from rlcircuits.common.limits import check_number
+from rlcircuits.common.progress import progress_bar
 from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
-from rlcircuits.showing import count, short_repr
+from rlcircuits.common.reprs import count, short_repr
 from rlcircuits.writers import Writers
 
 CPU_BATCH_TOKENS = 4096

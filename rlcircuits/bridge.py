@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from rlcircuits.capture import frozen
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 _TOLERANCE = 1e-3
 _unbridged: weakref.WeakKeyDictionary[nn.Module, nn.Module] = weakref.WeakKeyDictionary()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
-from rlcircuits.errors import RLCircuitsError, one_line
-from rlcircuits.limited import LimitedError, each_limited
+from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.common.limited_process import LimitedError, each_limited
 
 __all__ = ["write_chats"]
 

@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from rlcircuits.adapters import find_base, merge
 from rlcircuits.architecture import Parts, find_parts
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.bridge import is_bridge, unbridge
 from rlcircuits.capture import differentiable, forward_logits, frozen, recorded, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
-from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.graph import EdgeGraph, build_graph
 from rlcircuits.hooks import Hooks
 from rlcircuits.model_loading import load_model
 from rlcircuits.sequences import AnswerSequence, Batch, make_batch
-from rlcircuits.showing import count, quoted, short_repr
+from rlcircuits.common.reprs import count, quoted, short_repr
 from rlcircuits.windows import WHOLE
 
 # How far the stream may be from the sum of its writers, relative to its norm. A missing or doubled

@@ -21,8 +21,8 @@ from rlcircuits.cli_parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, check_gi
 from rlcircuits.cli_plan import add_planning
 from rlcircuits.cli_report import add_report
 from rlcircuits.cli_streams import checked_output, open_streams
-from rlcircuits.errors import RLCircuitsError, cut
-from rlcircuits.fault import failure_of
+from rlcircuits.common.errors import RLCircuitsError, cut
+from rlcircuits.common.failures import failure_of
 
 _LONGEST = 300
 """Characters of argparse's own message, which quotes whole arguments."""

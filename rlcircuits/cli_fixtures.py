@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcircuits.cli_parts import DOES_NOT_HOLD, HOLDS, command, tell
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 
 def add_fixtures(commands: Any) -> None:

@@ -24,8 +24,8 @@ from rlcircuits.cli_parts import (
     tell,
     typed,
 )
-from rlcircuits.errors import RLCircuitsError, shortened
-from rlcircuits.limits import check_number
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,9 +107,9 @@ def add_measuring(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from rlcircuits.durable import ready_output
+    from rlcircuits.common.files import ready_output
     from rlcircuits.expectations import judge
-    from rlcircuits.fault import failure_of
+    from rlcircuits.common.failures import failure_of
     from rlcircuits.pipeline import run_pair, run_variants
     from rlcircuits.report.json import to_json, to_json_list
     from rlcircuits.report.terminal import detail, summary_table, variants_table
@@ -212,9 +212,9 @@ def _answer(options: argparse.Namespace) -> int:
 
 
 def _attribute(options: argparse.Namespace) -> int:
-    from rlcircuits import metrics
+    import rlcircuits.metrics as metrics
     from rlcircuits.answers import Answers
-    from rlcircuits.durable import write_whole
+    from rlcircuits.common.files import write_whole
     from rlcircuits.scores_store import attribute_stored
 
     for name in ("alpha", "t_cut", "batch_tokens"):
@@ -246,7 +246,7 @@ def _attribute(options: argparse.Namespace) -> int:
 
 def _ready(options: argparse.Namespace) -> None:
     """Find out before the work whether its result can be kept."""
-    from rlcircuits.durable import ready_file, ready_folder
+    from rlcircuits.common.files import ready_file, ready_folder
 
     ready_file(options.out, "--out")
     if options.store is not None:

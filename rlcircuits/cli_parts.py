@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from rlcircuits.cli_streams import lead_nowhere
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.input_files import read_text
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.input_files import read_text
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcircuits.cli_parts import BAD_INPUT, HOLDS, command, say_error, tell
-from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, shortened
 
 DEFAULT_FILE = "release.toml"
 TEST_FILE = "test_release.py"
@@ -39,7 +39,7 @@ def add_planning(commands: Any) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from rlcircuits.durable import ready_file, write_text
+    from rlcircuits.common.files import ready_file, write_text
     from rlcircuits.expectations import profile_for
 
     path = Path(options.file)

@@ -22,7 +22,7 @@ def add_report(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from rlcircuits.durable import file_name, ready_file
+    from rlcircuits.common.files import file_name, ready_file
     from rlcircuits.report.json import find_comparisons, load_comparison
     from rlcircuits.report.terminal import detail, summary_table, variants_table
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlcircuits import metrics
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.effects import (
     AccuracyEffect,
     Effect,
@@ -26,11 +26,11 @@ from rlcircuits.effects import (
     shifts,
     signed_rank,
 )
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, profile_for
 from rlcircuits.metrics import Float64Array
 from rlcircuits.pairing import ControlPairing, Pairing
-from rlcircuits.showing import quoted, short_repr
+from rlcircuits.common.reprs import quoted, short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.arguments import check_fields
+from rlcircuits.common.arguments import check_fields
 from rlcircuits.checkpoint import Checkpoint
-from rlcircuits.durable import short_name
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.showing import quoted, short_repr
+from rlcircuits.common.files import short_name
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import quoted, short_repr
 from rlcircuits.source import CheckpointSource, Source
 
 NORM_TOLERANCE = 1e-3

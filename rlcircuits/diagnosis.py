@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.capture import forward_logits
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.sequences import Batch
 
 

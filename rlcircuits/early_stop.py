@@ -24,7 +24,7 @@ from rlcircuits.answers import Answer, Answers
 from rlcircuits.questions import QuestionSet
 from rlcircuits.recorded import Side
 from rlcircuits.settings import Settings
-from rlcircuits.showing import quoted
+from rlcircuits.common.reprs import quoted
 
 CHANCE = 0.05
 """Rarer than this is no chance."""

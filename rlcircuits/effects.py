@@ -18,9 +18,9 @@ import numpy as np
 from pydantic import BeforeValidator, PlainSerializer
 from scipy import stats
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.metrics import Float64Array
-from rlcircuits.showing import count, short_repr
+from rlcircuits.common.reprs import count, short_repr
 from rlcircuits.significance import p_in_words
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from rlcircuits.arguments import checked
-from rlcircuits.errors import RLCircuitsError, shortened
-from rlcircuits.showing import short_repr
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.reprs import short_repr
 from rlcircuits.significance import ACCURACY_LEVEL, ALPHA, p_in_words
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import huggingface_hub
 from transformers import AutoConfig, AutoTokenizer
 
-from rlcircuits.errors import RLCircuitsError, one_line, shortened
-from rlcircuits.json_files import read_json_object
+from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.common.json_files import read_json_object
 from rlcircuits.quiet import quiet
 from rlcircuits.weight_files import stored_tensors, weight_files
 

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from rlcircuits.arguments import check_fields, checked
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.showing import count, short_repr
+from rlcircuits.common.arguments import check_fields, checked
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import count, short_repr
 
 Granularity = Literal["sublayer", "head", "kv-head"]
 GRANULARITIES: tuple[str, ...] = get_args(Granularity)

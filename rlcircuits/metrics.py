@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from rlcircuits.arguments import checked
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
     from rlcircuits.attribution import EdgeScores

@@ -10,7 +10,7 @@ import safetensors
 import torch
 from transformers import AutoModelForCausalLM
 
-from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.folder import CONFIG, config_error, load_config
 from rlcircuits.quiet import quiet
 from rlcircuits.weight_files import first_left_over, stored_tensors

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.contraction.devices import runs_kernels
+from rlcircuits.common.devices import runs_kernels
 
 _FORMULAS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
 Vjp = Callable[[Tensor], Tensor]

@@ -33,12 +33,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from rlcircuits.arguments import checked
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.limits import check_number
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
 from rlcircuits.metrics import Float64Array
 from rlcircuits.sequences import AnswerSequence
-from rlcircuits.showing import count, short_repr
+from rlcircuits.common.reprs import count, short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answer, Answers

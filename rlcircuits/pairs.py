@@ -39,17 +39,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from rlcircuits.arguments import checked
-from rlcircuits.complaints import problem
-from rlcircuits.durable import LONGEST_NAME
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.complaints import problem
+from rlcircuits.common.files import LONGEST_NAME
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import Profile, profile_for, profile_named
-from rlcircuits.input_files import read_text
-from rlcircuits.limits import LIMITS
+from rlcircuits.common.input_files import read_text
+from rlcircuits.common.limits import LIMITS
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions.source import QuestionSource, plain_name
-from rlcircuits.showing import count, quoted, short_repr
-from rlcircuits.table import Table
+from rlcircuits.common.reprs import count, quoted, short_repr
+from rlcircuits.common.validation import Table
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings

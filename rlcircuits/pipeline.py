@@ -32,13 +32,13 @@ from tempfile import TemporaryDirectory
 from rlcircuits import pairing
 from rlcircuits.answer_length import room_of, with_length
 from rlcircuits.answers import Answers, answer_questions
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.controls import NoisedSource
-from rlcircuits.durable import Notify, key_of, only_writer, ready_folder
+from rlcircuits.common.files import Notify, key_of, only_writer, ready_folder
 from rlcircuits.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.loaded_once import LoadedOnce, Watch
 from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control

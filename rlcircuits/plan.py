@@ -18,7 +18,7 @@ from tabulate import tabulate
 from rlcircuits.answer_file import Header, Sampling, parse_header
 from rlcircuits.answer_length import with_length
 from rlcircuits.controls import NoisedSource
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pace import tokens_per_second
 from rlcircuits.pairs import STORE, Pair, PairsFile
 from rlcircuits.plan_models import ModelPlan, PlannedModel

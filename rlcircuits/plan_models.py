@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoTokenizer
 from rlcircuits.adapters import find_base
 from rlcircuits.answer_length import Room
 from rlcircuits.checkpoint import torch_dtype
-from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.folder import check_folder, is_adapter, load_config
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions import QuestionSet

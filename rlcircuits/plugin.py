@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.plugin_options import (
     add_options,
     empty_option,
@@ -96,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
             if typed := typed_settings(config):
                 file.make_settings(typed)
         if session.output is not None:
-            from rlcircuits.durable import ready_output
+            from rlcircuits.common.files import ready_output
 
             ready_output(session.output, "--rlcircuits-output")
     except RLCircuitsError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlcircuits.fault import Failure, failure_of
+from rlcircuits.common.failures import Failure, failure_of
 from rlcircuits.plugin_shared import is_controller, is_worker
 
 if TYPE_CHECKING:

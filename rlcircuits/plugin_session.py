@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from rlcircuits.fault import Failure, failure_of
+from rlcircuits.common.failures import Failure, failure_of
 from rlcircuits.plugin_options import INI_PAIRS, hint, name_of, option, typed_settings
 from rlcircuits.plugin_shared import Shared, give_to_worker, given_to_worker, is_controller
 
@@ -149,7 +149,7 @@ class Session:
 
         While it is another's turn, this worker measures pairs that are nobody's; it waits when there are none.
         """
-        from rlcircuits.durable import only_writer
+        from rlcircuits.common.files import only_writer
 
         def say_so(_: str) -> None:
             self.tell(f"{pair.name}: waiting for another worker, which measures it")
@@ -168,7 +168,7 @@ class Session:
 
     def _measure_if_free(self, pair: Pair, shared: Shared) -> bool:
         """Measure the pair if it is nobody's turn; whether it is done now."""
-        from rlcircuits.durable import writer_if_free
+        from rlcircuits.common.files import writer_if_free
 
         with writer_if_free(shared.turn(pair.name)) as free:
             if free and not shared.is_done(pair.name):

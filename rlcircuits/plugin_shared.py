@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from rlcircuits.fault import Failure
+from rlcircuits.common.failures import Failure
 
 _INPUT = "rlcircuits"
 """What the controller gives to a worker stands under this name in xdist's ``workerinput``."""
@@ -43,7 +43,7 @@ class Shared:
 
     def note(self, pair: str, failure: Failure | None) -> None:
         """Note that a pair is done."""
-        from rlcircuits.durable import write_text
+        from rlcircuits.common.files import write_text
 
         write_text(self.turn(pair), json.dumps(asdict(failure) if failure else None))
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.chat_template import write_chats
-from rlcircuits.complaints import problem
-from rlcircuits.errors import RLCircuitsError, one_line, shortened
-from rlcircuits.showing import said, short_repr
+from rlcircuits.common.complaints import problem
+from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.common.reprs import said, short_repr
 
 __all__ = ["Prompting", "PromptingUsed", "squashed", "without_their_questions"]
 

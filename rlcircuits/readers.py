@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.architecture import Parts, Projection, as_index
-from rlcircuits.contraction.devices import runs_kernels, sent
+from rlcircuits.common.devices import runs_kernels, sent
 from rlcircuits.felt import Deliver, Felt, Readers, at_hand
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.hooks import Hooks

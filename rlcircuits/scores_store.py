@@ -19,15 +19,15 @@ import safetensors
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
 from rlcircuits.checkpoint import Checkpoint
-from rlcircuits.complaints import problem
+from rlcircuits.common.complaints import problem
 from rlcircuits.contraction import BACKENDS, choose_backend
-from rlcircuits.durable import Notify, kept_path, key_of, only_writer, short_name, write_whole
-from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.common.files import Notify, kept_path, key_of, only_writer, short_name, write_whole
+from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.graph import check_granularity
-from rlcircuits.progress import progress_bar
+from rlcircuits.common.progress import progress_bar
 from rlcircuits.sequences import AnswerSequence
 from rlcircuits.source import Source
 

@@ -10,10 +10,10 @@ from typing import Literal, SupportsIndex
 import torch
 from torch import Tensor
 
-from rlcircuits.arguments import checked
-from rlcircuits.contraction.devices import sent
-from rlcircuits.errors import RLCircuitsError, shortened
-from rlcircuits.showing import said, short_repr
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.devices import sent
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.reprs import said, short_repr
 
 PaddingSide = Literal["left", "right"]
 

@@ -12,15 +12,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rlcircuits import pairing
 from rlcircuits.answers import Sampling
-from rlcircuits.arguments import check_fields
+from rlcircuits.common.arguments import check_fields
 from rlcircuits.checkpoint import torch_dtype
-from rlcircuits.complaints import problem
+from rlcircuits.common.complaints import problem
 from rlcircuits.engines import check_engine
-from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.graph import Granularity, check_granularity
-from rlcircuits.limits import check_number
+from rlcircuits.common.limits import check_number
 from rlcircuits.prompting import Prompting
-from rlcircuits.showing import short_repr, without_defaults
+from rlcircuits.common.reprs import short_repr, without_defaults
 
 NOISE_DRAWS = 3
 """Draws of the noise control by default."""

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rlcircuits.adapters import find_base
-from rlcircuits.arguments import check_fields
+from rlcircuits.common.arguments import check_fields
 from rlcircuits.checkpoint import Checkpoint, torch_dtype
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
-from rlcircuits.showing import short_repr, without_defaults
+from rlcircuits.common.reprs import short_repr, without_defaults
 
 __all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]
 

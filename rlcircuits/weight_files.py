@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import safetensors
 
-from rlcircuits.errors import RLCircuitsError, one_line, shortened
-from rlcircuits.json_files import read_json_object
+from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.common.json_files import read_json_object
 
 __all__ = [
     "StoredTensor",

@@ -18,7 +18,7 @@ from tiny_models import VOCABULARY, build
 from torch import Tensor
 
 from rlcircuits import Checkpoint, attribute
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.source import CheckpointSource, check_same_architecture
 
 peft = pytest.importorskip("peft")

@@ -15,7 +15,7 @@ from some_pairs import save_tiny_pair
 
 from rlcircuits.answer_length import LEAST_NEW_TOKENS, Room, with_length
 from rlcircuits.answers import Sampling, answer_questions
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair
 from rlcircuits.pipeline import run_pair
 from rlcircuits.plan import make_plan

@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 
 from rlcircuits.answers import Answer, Answers, Sampling, answer_questions
 from rlcircuits.checkpoint import Checkpoint
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, load_questions
 
 BASE = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7" / "sft"

@@ -18,7 +18,7 @@ from test_source import touch_weight
 from waiting import held, run_while_held
 
 from rlcircuits.answers import Answers, Sampling, answer_questions
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions import Question, QuestionSet, load_questions
 from rlcircuits.source import CheckpointSource

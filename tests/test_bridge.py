@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.transformer_lens_names import our_name
 from rlcircuits import AnswerSequence, attribute
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 transformer_lens = pytest.importorskip("transformer_lens", reason="transformer_lens is not installed")
 

@@ -16,7 +16,7 @@ from tiny_models import VOCABULARY, build
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.architecture import find_parts
 from rlcircuits.checkpoint import verify_stream
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 
 @pytest.fixture

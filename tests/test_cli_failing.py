@@ -16,7 +16,7 @@ from made_up import answers_of, made_up_comparison
 from rlcircuits import expectations
 from rlcircuits.cli import main
 from rlcircuits.comparison import Comparison
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair
 from rlcircuits.report.json import save_comparison
 

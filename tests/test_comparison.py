@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from made_up import answers_of, made_up_comparison, noise, random_scores, rows_of, scores_of
 from scipy import stats
 
-from rlcircuits import effects, metrics
+from rlcircuits import effects
+from rlcircuits import metrics
 from rlcircuits.answers import Sampling
 from rlcircuits.comparison import CONTROL_METRICS, LABELS, compare, compare_accuracy, paired_effect, signed_rank
 from rlcircuits.effects import mean_intervals, shifts
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, judge
 from rlcircuits.pairing import pair
 from rlcircuits.report.html import write_page

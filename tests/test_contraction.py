@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlcircuits.contraction import BACKENDS, choose_backend, devices, grouped
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import at_hand
 from rlcircuits.graph import build_graph
 from rlcircuits.windows import windows

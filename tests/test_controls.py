@@ -12,7 +12,7 @@ from tiny_models import build
 from torch import nn
 
 from rlcircuits.controls import NoisedSource, add_noise, update_norms
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.source import CheckpointSource, Source
 
 seeds = st.integers(0, 2**31)

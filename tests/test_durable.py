@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import held, run_while_held, wait_until
 
-from rlcircuits.durable import only_writer, write_whole
+from rlcircuits.common.files import only_writer, write_whole
 
 
 def test_two_who_write_one_file_do_not_mix(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_writer_that_is_alone_says_nothing(tmp_path: Path) -> None:
 def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "result"
     code = (
-        "import pathlib, sys, time\nfrom rlcircuits.durable import only_writer\n"
+        "import pathlib, sys, time\nfrom rlcircuits.common.files import only_writer\n"
         "path = pathlib.Path(sys.argv[1])\nwith only_writer(path):\n    path.touch()\n    time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:

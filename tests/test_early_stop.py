@@ -15,7 +15,7 @@ from some_pairs import save_tiny_pair
 from rlcircuits.answers import Answers, Sampling
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.early_stop import CHANCE, is_in_doubt, reason_to_stop
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair, make_pair
 from rlcircuits.pipeline import run_pair
 from rlcircuits.settings import Settings

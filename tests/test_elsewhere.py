@@ -58,7 +58,8 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernels run elsewhere, and let them be chosen there as on CUDA."""
     if not HERE or importlib.util.find_spec("triton") is None:
         return
-    from rlcircuits import norms, readers
+    import rlcircuits.norms as norms
+    import rlcircuits.readers as readers
     from rlcircuits.contraction import devices, triton_heads, triton_kernel, triton_norm
 
     monkeypatch.setattr(triton_kernel, "_partial_scores", _Unwrapped(triton_kernel._partial_scores))

@@ -16,7 +16,7 @@ from rlcircuits.answer_file import Sampling
 from rlcircuits.answers import answer_questions
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.engines import ENGINES, Engine, end_ids, open_engine
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import load_questions
 from rlcircuits.source import CheckpointSource
 

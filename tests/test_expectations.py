@@ -13,7 +13,7 @@ from scipy import stats
 
 from rlcircuits.comparison import Comparison, ControlEffect, paired_effect
 from rlcircuits.effects import Shift
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import (
     ALPHA,
     GATE_METRICS,

@@ -9,7 +9,7 @@ import pytest
 from saved import save_checkpoint
 
 from rlcircuits import Checkpoint
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.source import CheckpointSource
 
 READ = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")

@@ -10,9 +10,9 @@ import pytest
 from saved import save_checkpoint
 
 from rlcircuits.answers import Answer, Answers, Sampling
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.input_files import read_lines, read_text
-from rlcircuits.json_files import parse_object
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.input_files import read_lines, read_text
+from rlcircuits.common.json_files import parse_object
 from rlcircuits.pairs import load_pairs
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits.answers import Sampling
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.limits import LIMITS, check_number
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import LIMITS, check_number
 from rlcircuits.settings import Settings
 
 

@@ -20,7 +20,7 @@ from rlcircuits.capture import differentiable
 from rlcircuits.checkpoint import verify_stream
 from rlcircuits.contraction import BACKENDS, grouped
 from rlcircuits.contraction.matmul import Matmul
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 SEQUENCES = fixed_sequences(4)
 GRANULARITIES = ["sublayer", "head", "kv-head"]

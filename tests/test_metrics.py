@@ -14,7 +14,7 @@ from scipy import stats
 
 from rlcircuits import metrics
 from rlcircuits.attribution import EdgeScores
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 seeds = st.integers(0, 2**32 - 1)
 exponents = st.integers(-20, 20)

@@ -23,7 +23,7 @@ from rlcircuits.attribution import EdgeScores, attribute
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.comparison import CONTROL_METRICS, Comparison
 from rlcircuits.controls import NoisedSource
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair, make_pair
 from rlcircuits.pipeline import Settings, run_pair, run_variants
 from rlcircuits.prompting import Prompting

@@ -16,7 +16,7 @@ from made_up import made_up_comparison
 from two_pairs import PAIRS
 
 from rlcircuits.comparison import Comparison
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair
 from rlcircuits.pipeline import Settings
 

@@ -22,7 +22,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_measuring(monkeypatch):
-    from rlcircuits.errors import RLCircuitsError
+    from rlcircuits.common.errors import RLCircuitsError
 
     def run_pair(pair, *_, **__):
         raise RLCircuitsError(f"asked for {pair.before}, {pair.after}, {pair.algorithm}, {pair.questions.name}")

@@ -32,7 +32,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(autouse=True)
 def made_up_pairs(monkeypatch):
     from made_up import made_up_comparison
-    from rlcircuits.errors import RLCircuitsError
+    from rlcircuits.common.errors import RLCircuitsError
     from rlcircuits.report.json import save_comparison
 
     def run_pair(pair, settings, *, output=None, store=None, notify=None, progress=False):

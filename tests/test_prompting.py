@@ -13,7 +13,7 @@ from saved import CHARACTERS, tiny_tokenizer
 from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.prompting import Prompting, PromptingUsed
 
 PLAIN = tiny_tokenizer()

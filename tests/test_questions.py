@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import arithmetic, load_questions, names
 
 

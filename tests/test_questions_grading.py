@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Grade, Question, QuestionSet, QuestionSource, grade_all, load_questions
 from rlcircuits.questions.grading import grade_exact, grader
 from rlcircuits.questions.isolated import IsolatedGrader

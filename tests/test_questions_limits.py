@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlcircuits import progress
+from rlcircuits.common import progress
 from rlcircuits.questions.arithmetic import grade as grade_arithmetic
 from rlcircuits.questions.exact import grade_exact
 from rlcircuits.questions.mathematics import grade_math

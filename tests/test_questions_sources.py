@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import AskedQuestions, Pair
 from rlcircuits.questions import QuestionSource, load_questions
 from rlcircuits.questions.gold import boxes, extract_gold

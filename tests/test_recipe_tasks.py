@@ -16,7 +16,7 @@ from recipe.settings import EQUATIONS, FAMILIES, SUMS, ModelSettings, TaskSettin
 from recipe.supervised import IGNORED, encode
 from recipe.tasks import FURTHER, ONLINE, PAIRS, TASKS
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import equations, load_questions
 from rlcircuits.questions.arithmetic import SPLITS
 

@@ -28,7 +28,7 @@ from recipe.tasks import TASKS
 from tiny_zoo import FEW, FIXTURES, TINY, make_easy, make_only, random_parent
 from transformers import AutoModelForCausalLM
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 pytest.importorskip("trl")
 

@@ -14,7 +14,7 @@ from models import fixed_sequences
 from saved import save_checkpoint
 
 from rlcircuits import Checkpoint, CheckpointSource, attribute
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 CODE = """
 from pathlib import Path

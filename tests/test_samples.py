@@ -17,7 +17,7 @@ from scipy import stats
 from rlcircuits.answers import Answer, Answers, Sampling
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairing import SCORE_ON, Pairing, ScoreOn, pair, pair_control
 from rlcircuits.report.json import to_json
 from rlcircuits.report.terminal import detail, summary_table

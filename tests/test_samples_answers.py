@@ -15,7 +15,7 @@ from saved import MIXED, Unloadable, save_checkpoint
 
 from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.engines import open_engine
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.recorded import recorded_answers
 from rlcircuits.settings import make_settings
 from rlcircuits.source import CheckpointSource

@@ -14,8 +14,9 @@ from test_source import touch_weight
 from tiny_models import random_sequences
 from waiting import run_while_held
 
-from rlcircuits import AnswerSequence, EdgeScores, attribute, attribution
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits import AnswerSequence, EdgeScores, attribute
+from rlcircuits import attribution
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.scores_store import attribute_stored
 from rlcircuits.source import CheckpointSource
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.settings import Settings
 
 

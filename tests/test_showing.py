@@ -16,7 +16,7 @@ import rlcircuits
 from rlcircuits.expectations import judge
 from rlcircuits.pairing import pair
 from rlcircuits.pairs import PairsFile
-from rlcircuits.showing import LONGEST, quoted
+from rlcircuits.common.reprs import LONGEST, quoted
 
 FIXTURE = str(Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7" / "sft")
 LONG = "/a/very/long/path" * 40 + "/checkpoint-700"

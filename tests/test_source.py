@@ -17,7 +17,7 @@ from saved import TOKENS, save_checkpoint, tiny_tokenizer
 from tiny_models import build
 
 from rlcircuits import Checkpoint, attribute
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.source import CheckpointSource, Source, check_same_vocabulary
 
 

@@ -19,7 +19,7 @@ from made_up import made_up_comparison
 from scipy import stats
 
 from rlcircuits.comparison import Comparison
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, judge
 from rlcircuits.pairs import load_pairs, load_pairs_file
 from rlcircuits.questions import load_questions

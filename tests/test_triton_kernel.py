@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from models import fixed_sequences, relative_error, tiny
 from own_process import check_tests_of
 
-from rlcircuits import attribute, norms, readers
+from rlcircuits import attribute
+from rlcircuits import norms
+from rlcircuits import readers
 from rlcircuits.contraction import choose_backend
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import Felt
 from rlcircuits.norms import Norm
 

@@ -11,7 +11,7 @@ from oracle import edge_scores
 from tiny_models import build
 
 from rlcircuits import AnswerSequence, attribute
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 
 class Wrapped(torch.nn.Module):

@@ -19,7 +19,7 @@ from tiny_models import build
 from torch import Tensor
 
 from rlcircuits import Checkpoint, attribute
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.source import CheckpointSource
 from rlcircuits.weight_files import first_left_over, weight_files
 

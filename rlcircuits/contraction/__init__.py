@@ -16,10 +16,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rlcircuits.contraction import devices
+from rlcircuits.common import devices
 from rlcircuits.contraction.matmul import Matmul
 from rlcircuits.contraction.reference import Reference
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import Felt
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from rlcircuits.contraction import Backend
-from rlcircuits.contraction.devices import held_bytes, readers_at_a_time, sent, window_bytes
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.devices import held_bytes, readers_at_a_time, sent, window_bytes
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import Readers
 from rlcircuits.graph import EdgeGraph
 from rlcircuits.windows import Window, windows

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rlcircuits.contraction.devices import sent
+from rlcircuits.common.devices import sent
 from rlcircuits.felt import Felt, place_of
 
 

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlcircuits.contraction.devices import current
+from rlcircuits.common.devices import current
 from rlcircuits.contraction.triton_kernel import product_options
 
 _TOKENS, _FEATURES = 128, 128

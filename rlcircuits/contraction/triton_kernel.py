@@ -24,8 +24,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from rlcircuits.contraction.devices import KERNEL_DTYPES, current, sent
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.devices import KERNEL_DTYPES, current, sent
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import Felt
 
 # Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlcircuits.contraction.devices import current
+from rlcircuits.common.devices import current
 
 
 def norm_vjp(x: Tensor, grad: Tensor, weight: Tensor | None, eps: float, *, centred: bool) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from rlcircuits.engines import Completion, end_ids, until_end
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
     from rlcircuits.answer_file import Sampling

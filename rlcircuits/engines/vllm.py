@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import GenerationConfig
 
 from rlcircuits.engines import Completion, end_ids, until_end
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
 from rlcircuits.source import CheckpointSource
 

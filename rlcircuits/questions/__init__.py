@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from rlcircuits.arguments import check_fields, checked
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.arguments import check_fields, checked
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
-from rlcircuits.showing import count, quoted, short_repr
+from rlcircuits.common.reprs import count, quoted, short_repr
 
 __all__ = ["Grade", "Question", "QuestionSet", "QuestionSource", "grade_all", "load_questions", "names"]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import random
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet
 
 NAME = "arithmetic"

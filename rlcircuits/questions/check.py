@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.progress import progress_when_slow
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.progress import progress_when_slow
 from rlcircuits.questions import Question, QuestionSource, load_questions
 from rlcircuits.questions.disguises import CHANGES, DISGUISES
 from rlcircuits.questions.grading import grade_answer, grader

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 from functools import cache
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet
 from rlcircuits.questions.arithmetic import MAX_NEW_TOKENS, SPLITS, grade, split_of
 

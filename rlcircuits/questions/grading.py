@@ -12,8 +12,8 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.progress import progress_when_slow
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.progress import progress_when_slow
 from rlcircuits.questions.exact import grade_exact
 from rlcircuits.questions.isolated import Grade, IsolatedGrader, isolated_grader
 from rlcircuits.questions.symbolic import NO_MATH_VERIFY

@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 __all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "Grade", "IsolatedGrader", "isolated_grader"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlcircuits.errors import RLCircuitsError, cut, one_line, shortened
-from rlcircuits.input_files import read_lines
-from rlcircuits.json_files import kind_of, parse_object
+from rlcircuits.common.errors import RLCircuitsError, cut, one_line, shortened
+from rlcircuits.common.input_files import read_lines
+from rlcircuits.common.json_files import kind_of, parse_object
 from rlcircuits.questions import Question
 from rlcircuits.questions.gold import extract_gold
 from rlcircuits.questions.source import PUBLISHED, QuestionSource

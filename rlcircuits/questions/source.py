@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from rlcircuits.durable import LONGEST_NAME
-from rlcircuits.errors import shortened
+from rlcircuits.common.files import LONGEST_NAME
+from rlcircuits.common.errors import shortened
 from rlcircuits.questions.gold import GoldForm
-from rlcircuits.table import Table
+from rlcircuits.common.validation import Table
 
 __all__ = ["PUBLISHED", "Published", "QuestionSource", "plain_name"]
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 __all__ = ["APPROXIMATELY", "NO_MATH_VERIFY", "parsed", "same_formula"]
 

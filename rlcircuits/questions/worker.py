@@ -16,8 +16,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.memory_limit import limit_memory
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.memory_limit import limit_memory
 
 
 def find_grader(name: str) -> Callable[[str, str], Any]:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 
 from rlcircuits.comparison import CONTROL_METRICS, LABELS, Comparison, ControlEffect, Effect
 from rlcircuits.effects import Shift
-from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.expectations import PROFILES
-from rlcircuits.limits import LIMITS
+from rlcircuits.common.limits import LIMITS
 from rlcircuits.pairing import SCORE_ON
 
 __all__ = ["check_comparison"]

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from rlcircuits.comparison import Comparison
-from rlcircuits.durable import write_text
+from rlcircuits.common.files import write_text
 from rlcircuits.expectations import judge
 from rlcircuits.report.plots import plot_png
 from rlcircuits.report.terminal import detail, summary_table

@@ -17,15 +17,15 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.comparison import Comparison
-from rlcircuits.complaints import problem
-from rlcircuits.durable import COMPARISON as FILE_NAME
-from rlcircuits.durable import write_text
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.complaints import problem
+from rlcircuits.common.files import COMPARISON as FILE_NAME
+from rlcircuits.common.files import write_text
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import Verdict, judge, reads_as_online_rl
-from rlcircuits.input_files import read_text
-from rlcircuits.json_files import parse_object
+from rlcircuits.common.input_files import read_text
+from rlcircuits.common.json_files import parse_object
 from rlcircuits.report.consistent import check_comparison
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"

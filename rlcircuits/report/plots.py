@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.comparison import LABELS, Comparison
-from rlcircuits.durable import write_whole
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.files import write_whole
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, judge
 from rlcircuits.report.terminal import format_change
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import SEPARATING_LINE, tabulate
 
-from rlcircuits.arguments import checked
+from rlcircuits.common.arguments import checked
 from rlcircuits.comparison import LABELS, Comparison, ControlEffect, Effect, Group
 from rlcircuits.expectations import (
     GATE_METRICS,

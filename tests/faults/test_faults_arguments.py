@@ -12,8 +12,8 @@ from workshop import AFTER, BEFORE
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.answers import Answers, Sampling
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.limits import LIMITS
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import LIMITS
 from rlcircuits.pairing import pair
 from rlcircuits.settings import Settings
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, shortened
 
 __all__ = ["LIMITS", "Limits", "check_number"]
 

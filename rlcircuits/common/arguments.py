@@ -19,7 +19,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
-from rlcircuits.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, shortened
 
 __all__ = ["check_fields", "checked"]
 

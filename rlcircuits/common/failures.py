@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from rlcircuits.errors import RLCircuitsError, one_line
+from rlcircuits.common.errors import RLCircuitsError, one_line
 
 _PACKAGES = ("rlcircuits", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 

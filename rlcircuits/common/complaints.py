@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from rlcircuits.errors import shortened
+from rlcircuits.common.errors import shortened
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

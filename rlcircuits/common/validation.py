@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from rlcircuits.complaints import problem
-from rlcircuits.errors import RLCircuitsError
-from rlcircuits.showing import said, short_repr
+from rlcircuits.common.complaints import problem
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import said, short_repr
 
 __all__ = ["Table"]
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import filelock
 
-from rlcircuits.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError
 
 Notify = Callable[[str], None]
 """Is told in one line what a long step does or waits for."""

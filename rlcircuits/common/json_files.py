@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.errors import RLCircuitsError, shortened
-from rlcircuits.input_files import decoded
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.input_files import decoded
 
 __all__ = ["kind_of", "parse_object", "read_json_object"]
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
-from rlcircuits.memory_limit import limit_memory
+from rlcircuits.common.memory_limit import limit_memory
 
 __all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "LimitedError", "each_limited"]
 
