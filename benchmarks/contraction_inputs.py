@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlcircuits.common.devices import held_bytes, readers_at_a_time
 from rlcircuits.felt import Felt
-from rlcircuits.graph import build_graph
+from rlcircuits.graph.edge_graph import build_graph
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from .comparison import Comparison, Effect, compare
 from .controls import NoisedSource
 from .common.errors import RLCircuitsError
 from .expectations import PROFILES, Finding, Verdict, judge, profile_for, reads_as_online_rl
-from .graph import EdgeGraph
-from .metrics import (
+from .graph.edge_graph import EdgeGraph
+from .graph.metrics import (
     activation_intensity,
     distribution_kurtosis,
     effective_edges,
@@ -26,7 +26,7 @@ from .report.json import load_comparison, save_comparison
 from .report.plots import plot_comparison
 from .report.terminal import summary_table
 from .scores_store import attribute_stored
-from .sequences import AnswerSequence
+from .graph.sequences import AnswerSequence
 from .source import CheckpointSource
 
 __all__ = [

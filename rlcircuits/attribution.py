@@ -21,10 +21,10 @@ from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.diagnosis import explain_non_finite, first_non_finite
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.graph import EdgeGraph, build_graph
+from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar
-from rlcircuits.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
+from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
 from rlcircuits.common.reprs import count, short_repr
 from rlcircuits.writers import Writers
 

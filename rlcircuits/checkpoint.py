@@ -19,10 +19,10 @@ from rlcircuits.capture import differentiable, forward_logits, frozen, recorded,
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
-from rlcircuits.graph import EdgeGraph, build_graph
+from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.hooks import Hooks
 from rlcircuits.model_loading import load_model
-from rlcircuits.sequences import AnswerSequence, Batch, make_batch
+from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.common.reprs import count, quoted, short_repr
 from rlcircuits.windows import WHOLE
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from rlcircuits.answers import Answer, Answers
     from rlcircuits.pairs import PairsFile
-    from rlcircuits.sequences import AnswerSequence
+    from rlcircuits.graph.sequences import AnswerSequence
 
 _ALPHA_HELP = "share of the mean answer length that is scored (0.3)"
 _OF_ONE_PAIR = ("algorithm", "profile", "revision_before", "revision_after", "recorded_before", "recorded_after")
@@ -212,7 +212,7 @@ def _answer(options: argparse.Namespace) -> int:
 
 
 def _attribute(options: argparse.Namespace) -> int:
-    import rlcircuits.metrics as metrics
+    import rlcircuits.graph.metrics as metrics
     from rlcircuits.answers import Answers
     from rlcircuits.common.files import write_whole
     from rlcircuits.scores_store import attribute_stored
@@ -271,7 +271,7 @@ def _check_their_tokenizer(chosen: Sequence[Answer], options: argparse.Namespace
 
 def _sequences(answers: Answers, options: argparse.Namespace) -> tuple[list[AnswerSequence], int]:
     """Give the answers to score, in the file's order and cut to T_cut tokens, and T_cut."""
-    from rlcircuits.sequences import AnswerSequence
+    from rlcircuits.graph.sequences import AnswerSequence
 
     chosen = [item for item in answers.items if item.answer_ids and (item.correct or options.wrong_too)]
     if not chosen:

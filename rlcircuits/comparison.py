@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlcircuits import metrics
+from rlcircuits.graph import metrics
 from rlcircuits.common.arguments import checked
 from rlcircuits.effects import (
     AccuracyEffect,
@@ -28,14 +28,14 @@ from rlcircuits.effects import (
 )
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import GATE_METRICS, profile_for
-from rlcircuits.metrics import Float64Array
+from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.pairing import ControlPairing, Pairing
 from rlcircuits.common.reprs import quoted, short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers
     from rlcircuits.attribution import EdgeScores
-    from rlcircuits.graph import EdgeGraph
+    from rlcircuits.graph.edge_graph import EdgeGraph
 
 __all__ = [
     "CONTROL_METRICS",

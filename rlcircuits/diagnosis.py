@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rlcircuits.capture import forward_logits
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.sequences import Batch
+from rlcircuits.graph.sequences import Batch
 
 
 def first_non_finite(batch: Batch, per_sequence: Tensor) -> str | None:

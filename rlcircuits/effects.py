@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.metrics import Float64Array
+from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.common.reprs import count, short_repr
 from rlcircuits.significance import p_in_words
 

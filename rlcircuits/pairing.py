@@ -36,8 +36,8 @@ import numpy as np
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
-from rlcircuits.metrics import Float64Array
-from rlcircuits.sequences import AnswerSequence
+from rlcircuits.graph.metrics import Float64Array
+from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.common.reprs import count, short_repr
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.recorded import Side, recorded_answers
 from rlcircuits.report.json import load_finished, save_comparison
 from rlcircuits.scores_store import attribute_stored
-from rlcircuits.sequences import AnswerSequence
+from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.settings import Settings
 from rlcircuits.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.weight_files import tensor_headers

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rlcircuits.architecture import Parts, Projection, as_index
 from rlcircuits.common.devices import runs_kernels, sent
 from rlcircuits.felt import Deliver, Felt, Readers, at_hand
-from rlcircuits.graph import EdgeGraph
+from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.hooks import Hooks
 from rlcircuits.norms import Linearised, Norm
 from rlcircuits.windows import Window

@@ -26,9 +26,9 @@ from rlcircuits.common.complaints import problem
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.common.files import Notify, kept_path, key_of, only_writer, short_name, write_whole
 from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.graph import check_granularity
+from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.common.progress import progress_bar
-from rlcircuits.sequences import AnswerSequence
+from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.source import Source
 
 __all__ = ["attribute_stored"]

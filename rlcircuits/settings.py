@@ -17,7 +17,7 @@ from rlcircuits.checkpoint import torch_dtype
 from rlcircuits.common.complaints import problem
 from rlcircuits.engines import check_engine
 from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.graph import Granularity, check_granularity
+from rlcircuits.graph.edge_graph import Granularity, check_granularity
 from rlcircuits.common.limits import check_number
 from rlcircuits.prompting import Prompting
 from rlcircuits.common.reprs import short_repr, without_defaults

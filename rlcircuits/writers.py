@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.architecture import Block, Parts
-from rlcircuits.graph import EdgeGraph
+from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.hooks import Hooks
 from rlcircuits.windows import Window
 

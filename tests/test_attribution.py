@@ -20,7 +20,7 @@ from rlcircuits.architecture import find_parts
 from rlcircuits.capture import frozen
 from rlcircuits.checkpoint import plain_gradient
 from rlcircuits.contraction import grouped
-from rlcircuits.sequences import make_batch
+from rlcircuits.graph.sequences import make_batch
 
 TOLERANCE = 1e-4  # float32 against float64, ‖W − W*‖ / ‖W*‖ of each sequence
 CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head")]

@@ -20,7 +20,7 @@ from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlcircuits import metrics
+from rlcircuits.graph import metrics
 from rlcircuits.answers import Answers
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.cli import _parser, main

@@ -15,7 +15,7 @@ from made_up import answers_of, made_up_comparison, noise, random_scores, rows_o
 from scipy import stats
 
 from rlcircuits import effects
-from rlcircuits import metrics
+from rlcircuits.graph import metrics
 from rlcircuits.answers import Sampling
 from rlcircuits.comparison import CONTROL_METRICS, LABELS, compare, compare_accuracy, paired_effect, signed_rank
 from rlcircuits.effects import mean_intervals, shifts

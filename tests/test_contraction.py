@@ -15,7 +15,7 @@ from rlcircuits.contraction import BACKENDS, choose_backend, devices, grouped
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import at_hand
-from rlcircuits.graph import build_graph
+from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.windows import windows
 from rlcircuits.writers import one_writer
 

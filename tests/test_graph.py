@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.graph import GRANULARITIES, build_graph
+from rlcircuits.graph.edge_graph import GRANULARITIES, build_graph
 
 layers = st.integers(1, 40)
 heads = st.integers(1, 8)

@@ -17,8 +17,8 @@ from rlcircuits.architecture import find_parts
 from rlcircuits.capture import frozen, recorded, sequence_losses
 from rlcircuits.contraction import BACKENDS
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
-from rlcircuits.graph import build_graph
-from rlcircuits.sequences import make_batch
+from rlcircuits.graph.edge_graph import build_graph
+from rlcircuits.graph.sequences import make_batch
 
 TOLERANCE = 1e-5
 EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}

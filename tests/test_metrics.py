@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from made_up import random_scores, scores_of
 from scipy import stats
 
-from rlcircuits import metrics
+from rlcircuits.graph import metrics
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.common.errors import RLCircuitsError
 

@@ -17,7 +17,7 @@ from cut_off import CutOffError, cut_off
 from saved import save_checkpoint, tiny_tokenizer
 from some_pairs import save_tiny_pair
 
-from rlcircuits import metrics
+from rlcircuits.graph import metrics
 from rlcircuits.answers import Answers, Sampling
 from rlcircuits.attribution import EdgeScores, attribute
 from rlcircuits.checkpoint import Checkpoint
@@ -139,7 +139,7 @@ def test_the_numbers_are_those_of_the_steps_by_hand(pair: Pair, measured: tuple[
     answers = {side: Answers.load(folder / f"{side}.answers.jsonl") for side in ("before", "after")}
     by_question = {side: {item.question_id: item for item in found.items} for side, found in answers.items()}
     for side, source in zip(("before", "after"), pair.sources("cpu"), strict=True):
-        from rlcircuits.sequences import AnswerSequence
+        from rlcircuits.graph.sequences import AnswerSequence
 
         sequences = [
             AnswerSequence(item.prompt_ids, item.answer_ids).truncated(comparison.t_cut)

@@ -21,7 +21,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairing import SCORE_ON, Pairing, ScoreOn, pair, pair_control
 from rlcircuits.report.json import to_json
 from rlcircuits.report.terminal import detail, summary_table
-from rlcircuits.sequences import AnswerSequence
+from rlcircuits.graph.sequences import AnswerSequence
 
 QUESTIONS = 40
 GOLD = {f"q{place}": [900 + place, 7, 8] for place in range(QUESTIONS)}

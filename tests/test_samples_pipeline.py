@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cut_off import CutOffError, cut_off
 
-from rlcircuits import metrics
+from rlcircuits.graph import metrics
 from rlcircuits.answers import Answers, Sampling
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.cli import main

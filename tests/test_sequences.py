@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from models import batches, sequences
 
 from rlcircuits import AnswerSequence
-from rlcircuits.sequences import PaddingSide, make_batch, plan_batches
+from rlcircuits.graph.sequences import PaddingSide, make_batch, plan_batches
 
 
 @given(batch=st.lists(sequences(), max_size=12), budget=st.integers(1, 60))

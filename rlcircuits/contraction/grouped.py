@@ -12,7 +12,7 @@ from rlcircuits.contraction import Backend
 from rlcircuits.common.devices import held_bytes, readers_at_a_time, sent, window_bytes
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import Readers
-from rlcircuits.graph import EdgeGraph
+from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.windows import Window, windows
 from rlcircuits.writers import Writers
 
