@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlcircuits.architecture import Parts
+from rlcircuits.models.parts import Parts
 from rlcircuits.felt import Deliver
 from rlcircuits.graph.edge_graph import EdgeGraph
-from rlcircuits.hooks import Hooks
+from rlcircuits.models.hooks import Hooks
 from rlcircuits.readers import Tap, hook_input, hook_readers
 from rlcircuits.graph.sequences import Batch
 from rlcircuits.writers import Writers, hook_writers, one_writer

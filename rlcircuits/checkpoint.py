@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.adapters import find_base, merge
-from rlcircuits.architecture import Parts, find_parts
+from rlcircuits.models.adapters import find_base, merge
+from rlcircuits.models.parts import Parts, find_parts
 from rlcircuits.common.arguments import checked
-from rlcircuits.bridge import is_bridge, unbridge
+from rlcircuits.models.transformer_lens import is_bridge, unbridge
 from rlcircuits.capture import differentiable, forward_logits, frozen, recorded, sequence_losses
 from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.common.errors import RLCircuitsError, one_line
-from rlcircuits.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
+from rlcircuits.models.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
-from rlcircuits.hooks import Hooks
-from rlcircuits.model_loading import load_model
+from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.loading import load_model
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.common.reprs import count, quoted, short_repr
 from rlcircuits.windows import WHOLE

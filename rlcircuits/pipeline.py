@@ -50,7 +50,7 @@ from rlcircuits.scores_store import attribute_stored
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.settings import Settings
 from rlcircuits.source import CheckpointSource, check_same_architecture, check_same_vocabulary
-from rlcircuits.weight_files import tensor_headers
+from rlcircuits.models.weight_files import tensor_headers
 
 __all__ = ["Settings", "run_pair", "run_variants"]
 

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.architecture import Parts, Projection, as_index
+from rlcircuits.models.parts import Parts, Projection, as_index
 from rlcircuits.common.devices import runs_kernels, sent
 from rlcircuits.felt import Deliver, Felt, Readers, at_hand
 from rlcircuits.graph.edge_graph import EdgeGraph
-from rlcircuits.hooks import Hooks
-from rlcircuits.norms import Linearised, Norm
+from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.norms import Linearised, Norm
 from rlcircuits.windows import Window
 
 # (gradient at a node's output, its norm at the stream) → gradient at the stream

@@ -15,11 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from rlcircuits.adapters import find_base
+from rlcircuits.models.adapters import find_base
 from rlcircuits.common.arguments import check_fields
 from rlcircuits.checkpoint import Checkpoint, torch_dtype
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
+from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 from rlcircuits.common.reprs import short_repr, without_defaults
 
 __all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.architecture import Block, Parts
+from rlcircuits.models.parts import Block, Parts
 from rlcircuits.graph.edge_graph import EdgeGraph
-from rlcircuits.hooks import Hooks
+from rlcircuits.models.hooks import Hooks
 from rlcircuits.windows import Window
 
 

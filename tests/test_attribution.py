@@ -16,7 +16,7 @@ from oracle import edge_names, edge_scores, loss_only
 from tiny_models import build
 
 from rlcircuits import AnswerSequence, Checkpoint, EdgeScores, attribute
-from rlcircuits.architecture import find_parts
+from rlcircuits.models.parts import find_parts
 from rlcircuits.capture import frozen
 from rlcircuits.checkpoint import plain_gradient
 from rlcircuits.contraction import grouped

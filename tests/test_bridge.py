@@ -54,7 +54,7 @@ def test_a_bridge_keeps_working_and_keeps_its_hooks(bridge: Any) -> None:
 
 
 def test_a_bridge_with_processed_weights_is_refused(bridge: Any, tmp_path: Any) -> None:
-    from rlcircuits.bridge import unbridge
+    from rlcircuits.models.transformer_lens import unbridge
 
     class Bridge(torch.nn.Module):  # a bridge whose own forward is another function of the weights
         original_model = bridge.original_model

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, build
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.architecture import find_parts
+from rlcircuits.models.parts import find_parts
 from rlcircuits.checkpoint import verify_stream
 from rlcircuits.common.errors import RLCircuitsError
 

@@ -58,7 +58,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernels run elsewhere, and let them be chosen there as on CUDA."""
     if not HERE or importlib.util.find_spec("triton") is None:
         return
-    import rlcircuits.norms as norms
+    import rlcircuits.models.norms as norms
     import rlcircuits.readers as readers
     from rlcircuits.contraction import devices, triton_heads, triton_kernel, triton_norm
 

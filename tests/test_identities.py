@@ -13,7 +13,7 @@ from models import NAMES, batches, fixed_sequences, relative_error, sequences, t
 from tiny_models import build
 
 from rlcircuits import AnswerSequence, attribute
-from rlcircuits.architecture import find_parts
+from rlcircuits.models.parts import find_parts
 from rlcircuits.capture import frozen, recorded, sequence_losses
 from rlcircuits.contraction import BACKENDS
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle

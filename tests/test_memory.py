@@ -15,7 +15,7 @@ from tiny_models import build
 from torch import Tensor, nn
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.architecture import find_parts
+from rlcircuits.models.parts import find_parts
 from rlcircuits.capture import differentiable
 from rlcircuits.checkpoint import verify_stream
 from rlcircuits.contraction import BACKENDS, grouped

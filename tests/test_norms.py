@@ -12,7 +12,7 @@ from torch import nn
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from rlcircuits.norms import recognise
+from rlcircuits.models.norms import recognise
 
 KINDS: dict[str, tuple[Any, str, float]] = {
     "LlamaRMSNorm": (lambda width: LlamaRMSNorm(width, 1e-5), "rms", 0.0),

@@ -52,7 +52,7 @@ constants = dict(SIZE=128, PADDED=128, PRECISION="ieee", WIDEN=False, TOKENS=128
 show(_lengths, pointers, constants, {}, ["width"], num_warps=8)
 """
 COMPILE_NORM = """
-from rlcircuits.contraction.triton_norm import _norm_vjp
+from rlcircuits.models.triton_norm import _norm_vjp
 
 pointers = dict(x="*bf16", grad="*bf16", weight="*fp32", result="*bf16")
 constants = dict(CENTRED=True, WEIGHTED=True, BLOCK=4096)

@@ -18,12 +18,12 @@ from models import fixed_sequences, relative_error, tiny
 from own_process import check_tests_of
 
 from rlcircuits import attribute
-from rlcircuits import norms
+from rlcircuits.models import norms
 from rlcircuits import readers
 from rlcircuits.contraction import choose_backend
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.felt import Felt
-from rlcircuits.norms import Norm
+from rlcircuits.models.norms import Norm
 
 CUDA = torch.cuda.is_available()
 if not CUDA:

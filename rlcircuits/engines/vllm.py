@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 
 from rlcircuits.engines import Completion, end_ids, until_end
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
+from rlcircuits.models.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
 from rlcircuits.source import CheckpointSource
 
 if TYPE_CHECKING:

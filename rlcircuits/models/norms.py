@@ -104,7 +104,7 @@ class Norm:
             return Factors(scale, weight, layer, rounded, share)
 
         if runs_kernels(x):
-            from rlcircuits.contraction.triton_norm import norm_vjp
+            from rlcircuits.models.triton_norm import norm_vjp
 
             by_kernel = partial(norm_vjp, x, weight=weight, eps=self.eps, centred=layer)
             return Linearised(by_kernel, partial(factored, x.dtype))

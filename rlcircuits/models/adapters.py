@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from rlcircuits.common.complaints import problem
 from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
-from rlcircuits.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
+from rlcircuits.models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.limited_process import LimitedError, each_limited
-from rlcircuits.weight_files import check_weights_file, tensor_headers, weight_files
+from rlcircuits.models.weight_files import check_weights_file, tensor_headers, weight_files
 
 
 def _compiles(pattern: str) -> str:

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.common.json_files import read_json_object
-from rlcircuits.quiet import quiet
-from rlcircuits.weight_files import stored_tensors, weight_files
+from rlcircuits.models.quiet import quiet
+from rlcircuits.models.weight_files import stored_tensors, weight_files
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.devices import sent
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.norms import Norm, epsilon_of, recognise
+from rlcircuits.models.norms import Norm, epsilon_of, recognise
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rlcircuits.common.errors import RLCircuitsError, one_line
-from rlcircuits.folder import CONFIG, config_error, load_config
-from rlcircuits.quiet import quiet
-from rlcircuits.weight_files import first_left_over, stored_tensors
+from rlcircuits.models.folder import CONFIG, config_error, load_config
+from rlcircuits.models.quiet import quiet
+from rlcircuits.models.weight_files import first_left_over, stored_tensors
 
 __all__ = ["load_model"]
 

@@ -1,0 +1,1 @@
+"""What a Hugging Face model is made of: its files, its parts, its norms, its hooks."""
