@@ -23,7 +23,7 @@ from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar, progress_when_slow
 from rlcircuits.prompting import Prompting, without_their_questions
 from rlcircuits.questions import QuestionSet
-from rlcircuits.questions.grading import grade_answer
+from rlcircuits.questions.grading.graders import grade_answer
 from rlcircuits.source import Source
 
 __all__ = ["Answer", "Answers", "Sampling", "answer_questions", "graded"]

@@ -14,7 +14,7 @@ from saved import MIXED, TOKENS, save_checkpoint, tiny_tokenizer
 from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, QuestionSource, load_questions
-from rlcircuits.questions.grading import grade_exact
+from rlcircuits.questions.grading.graders import grade_exact
 from rlcircuits.recorded import Side, recorded_answers
 from rlcircuits.source import CheckpointSource
 

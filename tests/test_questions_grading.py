@@ -14,8 +14,8 @@ import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Grade, Question, QuestionSet, QuestionSource, grade_all, load_questions
-from rlcircuits.questions.grading import grade_exact, grader
-from rlcircuits.questions.isolated import IsolatedGrader
+from rlcircuits.questions.grading.graders import grade_exact, grader
+from rlcircuits.questions.grading.subprocess_grader import IsolatedGrader
 
 GRADERS = """
 import os, signal, sys, time
@@ -145,7 +145,7 @@ def test_an_edited_grader_of_ones_own_is_another(graders: Path) -> None:
     first = load_questions(source)
     digest = hashlib.sha256((graders / "edited.py").read_bytes()).hexdigest()
     name = first.grader
-    assert name == f"rlcircuits.questions.isolated:edited:right sha256:{digest}"
+    assert name == f"rlcircuits.questions.grading.subprocess_grader:edited:right sha256:{digest}"
     assert load_questions(source).grader == name
     assert grade_all(first, ["5"]) == [Grade(True)]
     # Also within one process: the name and the grades are of the same code.
@@ -159,9 +159,9 @@ def test_an_edited_grader_of_ones_own_is_another(graders: Path) -> None:
 def test_graders_that_come_with_rlcircuits_are_known_by_name() -> None:
     assert (
         asked(grader("math"), "5").grader
-        == f"rlcircuits.questions.isolated:math 2, math-verify {version('math-verify')}"
+        == f"rlcircuits.questions.grading.subprocess_grader:math 2, math-verify {version('math-verify')}"
     )
-    assert asked(grader("exact"), "5").grader == "rlcircuits.questions.exact:exact 2"
+    assert asked(grader("exact"), "5").grader == "rlcircuits.questions.grading.exact:exact 2"
     assert load_questions("arithmetic", count=1).grader == "rlcircuits.questions.arithmetic:grade"
     assert load_questions("equations", count=1).grader == "rlcircuits.questions.arithmetic:grade"
 
@@ -189,7 +189,7 @@ def test_a_script_without_a_main_guard_is_not_run_again(graders: Path) -> None:
     script.parent.mkdir()
     (script.parent / "beside.py").write_text("def right(text, gold): return text == gold")
     script.write_text(
-        "from rlcircuits.questions.grading import grader\n"
+        "from rlcircuits.questions.grading.graders import grader\n"
         "print('once', grader('math')('1/2', '0.5'), grader('beside:right')('5', '6'))\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)

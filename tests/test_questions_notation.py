@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlcircuits.questions.mathematics import grade_math
+from rlcircuits.questions.grading.mathematics import grade_math
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k_test.jsonl"
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import AskedQuestions, Pair
 from rlcircuits.questions import QuestionSource, load_questions
-from rlcircuits.questions.gold import boxes, extract_gold
+from rlcircuits.questions.grading.reference_answer import boxes, extract_gold
 from rlcircuits.questions.records import draw
 from rlcircuits.questions.source import PUBLISHED
 

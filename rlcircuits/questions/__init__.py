@@ -73,7 +73,7 @@ class QuestionSet:
 
 # Below, since these import the two classes above.
 from rlcircuits.questions import arithmetic, equations  # noqa: E402
-from rlcircuits.questions.grading import Grade, grade_all, grader  # noqa: E402
+from rlcircuits.questions.grading.graders import Grade, grade_all, grader  # noqa: E402
 from rlcircuits.questions.records import draw, read_questions  # noqa: E402
 
 _BUILT_IN: dict[str, Callable[[str, int | None, int], QuestionSet]] = {

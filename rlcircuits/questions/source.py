@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.errors import shortened
-from rlcircuits.questions.gold import GoldForm
+from rlcircuits.questions.grading.reference_answer import GoldForm
 from rlcircuits.common.validation import Table
 
 __all__ = ["PUBLISHED", "Published", "QuestionSource", "plain_name"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlcircuits.questions.tokens import Sentence
-from rlcircuits.questions.words import word_set
+from rlcircuits.questions.grading.tokens import Sentence
+from rlcircuits.questions.grading.words import word_set
 
 __all__ = ["added_places", "is_beside_the_point", "is_given", "next_clause"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from rlcircuits.questions.hedges import BOUNDS, PRECISION, is_denied, is_possible
-from rlcircuits.questions.tokens import Sentence
-from rlcircuits.questions.units import ratio
-from rlcircuits.questions.values import Value, latex_of, read_value
-from rlcircuits.questions.words import word_set
+from rlcircuits.questions.grading.hedges import BOUNDS, PRECISION, is_denied, is_possible
+from rlcircuits.questions.grading.tokens import Sentence
+from rlcircuits.questions.grading.units import ratio
+from rlcircuits.questions.grading.values import Value, latex_of, read_value
+from rlcircuits.questions.grading.words import word_set
 
 __all__ = ["Group", "Link", "alternatives", "groups_of", "is_name", "left_side"]
 

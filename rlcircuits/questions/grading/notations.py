@@ -12,11 +12,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from rlcircuits.questions.brackets import split_at, within_brackets
-from rlcircuits.questions.disguises import Rewrite, bare, inline, is_formula, plain_number
-from rlcircuits.questions.latex import tidy
-from rlcircuits.questions.numerals import number
-from rlcircuits.questions.real_sets import read_set
+from rlcircuits.questions.grading.brackets import split_at, within_brackets
+from rlcircuits.questions.grading.disguises import Rewrite, bare, inline, is_formula, plain_number
+from rlcircuits.questions.grading.latex import tidy
+from rlcircuits.questions.grading.numerals import number
+from rlcircuits.questions.grading.real_sets import read_set
 
 __all__ = ["NOTATIONS", "OTHER_NUMBERS"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rlcircuits.questions.latex import tidy
-from rlcircuits.questions.stated import stated_answer
-from rlcircuits.questions.statement import stated_values
+from rlcircuits.questions.grading.latex import tidy
+from rlcircuits.questions.grading.extract_answer import stated_answer
+from rlcircuits.questions.grading.statement import stated_values
 
 __all__ = ["grade_exact"]
 

@@ -12,10 +12,10 @@ import re
 from collections import deque
 from typing import NamedTuple
 
-from rlcircuits.questions.formulas import formulas
-from rlcircuits.questions.gold import boxes, last_hash
-from rlcircuits.questions.latex import has_words, tidy
-from rlcircuits.questions.statement import holds_a_value, whole_statement
+from rlcircuits.questions.grading.formulas import formulas
+from rlcircuits.questions.grading.reference_answer import boxes, last_hash
+from rlcircuits.questions.grading.latex import has_words, tidy
+from rlcircuits.questions.grading.statement import holds_a_value, whole_statement
 
 __all__ = ["Stated", "said_last", "stated_answer"]
 

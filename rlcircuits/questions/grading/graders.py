@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_when_slow
-from rlcircuits.questions.exact import grade_exact
-from rlcircuits.questions.isolated import Grade, IsolatedGrader, isolated_grader
-from rlcircuits.questions.symbolic import NO_MATH_VERIFY
+from rlcircuits.questions.grading.exact import grade_exact
+from rlcircuits.questions.grading.subprocess_grader import Grade, IsolatedGrader, isolated_grader
+from rlcircuits.questions.grading.symbolic import NO_MATH_VERIFY
 
 if TYPE_CHECKING:
     from rlcircuits.questions import QuestionSet

@@ -15,15 +15,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rlcircuits.questions.brackets import depth_of_brackets, split_at, within_brackets
-from rlcircuits.questions.latex import has_words, plain_text, same_text, tidy
-from rlcircuits.questions.numerals import number, ratio_terms, same_number
-from rlcircuits.questions.real_sets import named_set, same_set, set_said_last
-from rlcircuits.questions.stated import Stated, said_last, stated_answer
-from rlcircuits.questions.statement import Statement, stated_values, whole_statement
-from rlcircuits.questions.symbolic import APPROXIMATELY, same_formula
-from rlcircuits.questions.units import power, ratio, without_unit
-from rlcircuits.questions.values import Value
+from rlcircuits.questions.grading.brackets import depth_of_brackets, split_at, within_brackets
+from rlcircuits.questions.grading.latex import has_words, plain_text, same_text, tidy
+from rlcircuits.questions.grading.numerals import number, ratio_terms, same_number
+from rlcircuits.questions.grading.real_sets import named_set, same_set, set_said_last
+from rlcircuits.questions.grading.extract_answer import Stated, said_last, stated_answer
+from rlcircuits.questions.grading.statement import Statement, stated_values, whole_statement
+from rlcircuits.questions.grading.symbolic import APPROXIMATELY, same_formula
+from rlcircuits.questions.grading.units import power, ratio, without_unit
+from rlcircuits.questions.grading.values import Value
 
 __all__ = ["LONGEST_FORMULA", "equivalent", "grade_math"]
 
@@ -53,7 +53,7 @@ _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 def grade_math(text: str, gold: str) -> bool:
     """Return True when the answer that `text` states is mathematically `gold`.
 
-    It may take very long on a malicious answer: :func:`rlcircuits.questions.grading.grade_all` stops it.
+    It may take very long on a malicious answer: :func:`rlcircuits.questions.grading.graders.grade_all` stops it.
     Raises RLCircuitsError where math-verify is not installed.
     """
     letters = tidy(gold)

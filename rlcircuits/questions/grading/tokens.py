@@ -10,12 +10,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlcircuits.questions.characters import CURRENCY_SIGNS, ascii_latex
-from rlcircuits.questions.formulas import formulas
-from rlcircuits.questions.latex import TEXT_COMMAND, has_words, tidy
-from rlcircuits.questions.numerals import number
-from rlcircuits.questions.units import SCALES
-from rlcircuits.questions.words import word_set
+from rlcircuits.questions.grading.characters import CURRENCY_SIGNS, ascii_latex
+from rlcircuits.questions.grading.formulas import formulas
+from rlcircuits.questions.grading.latex import TEXT_COMMAND, has_words, tidy
+from rlcircuits.questions.grading.numerals import number
+from rlcircuits.questions.grading.units import SCALES
+from rlcircuits.questions.grading.words import word_set
 
 __all__ = ["Sentence", "Token", "tokens"]
 

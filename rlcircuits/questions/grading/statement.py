@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlcircuits.questions.asides import added_places, is_beside_the_point, is_given, next_clause
-from rlcircuits.questions.groups import Group, Link, alternatives, groups_of, is_name, left_side
-from rlcircuits.questions.tokens import Sentence, tokens
-from rlcircuits.questions.values import Value, read_value
-from rlcircuits.questions.words import word_set
+from rlcircuits.questions.grading.asides import added_places, is_beside_the_point, is_given, next_clause
+from rlcircuits.questions.grading.groups import Group, Link, alternatives, groups_of, is_name, left_side
+from rlcircuits.questions.grading.tokens import Sentence, tokens
+from rlcircuits.questions.grading.values import Value, read_value
+from rlcircuits.questions.grading.words import word_set
 
 __all__ = ["Statement", "holds_a_value", "stated_values", "whole_statement"]
 

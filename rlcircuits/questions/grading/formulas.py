@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from rlcircuits.questions.latex import TEXT_COMMAND, has_words
+from rlcircuits.questions.grading.latex import TEXT_COMMAND, has_words
 
 __all__ = ["Formula", "formulas"]
 

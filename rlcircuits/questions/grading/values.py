@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from rlcircuits.questions.numerals import number
-from rlcircuits.questions.tokens import Sentence, Token
-from rlcircuits.questions.units import SCALES
-from rlcircuits.questions.words import word_set
+from rlcircuits.questions.grading.numerals import number
+from rlcircuits.questions.grading.tokens import Sentence, Token
+from rlcircuits.questions.grading.units import SCALES
+from rlcircuits.questions.grading.words import word_set
 
 __all__ = ["Value", "latex_of", "read_value"]
 

@@ -1,4 +1,4 @@
-"""The process in which a grader runs: `python -m rlcircuits.questions.worker module:function SECONDS BYTES`.
+"""The process in which a grader runs: `python -m rlcircuits.questions.grading.worker module:function SECONDS BYTES`.
 
 It says in one line whether the grader could be imported, and from which file where it is a user's own, then answers
 each line of `{"text", "gold"}` with one of `{"correct", "problem", "ended"}`, until its input ends or an answer takes
@@ -23,7 +23,7 @@ from rlcircuits.common.memory_limit import limit_memory
 def find_grader(name: str) -> Callable[[str, str], Any]:
     """Import a grader: `math`, or a user's `module:function`. Raises RLCircuitsError where that fails."""
     if name == "math":
-        from rlcircuits.questions.mathematics import grade_math
+        from rlcircuits.questions.grading.mathematics import grade_math
 
         grade_math("x + 1", "1 + x")  # its first answer takes seconds of imports
         return grade_math

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlcircuits.questions.tokens import Sentence
-from rlcircuits.questions.words import word_set
+from rlcircuits.questions.grading.tokens import Sentence
+from rlcircuits.questions.grading.words import word_set
 
 __all__ = ["BOUNDS", "PRECISION", "denies", "is_called_wrong", "is_denied", "is_possible"]
 

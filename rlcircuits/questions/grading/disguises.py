@@ -7,9 +7,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 
-from rlcircuits.questions.latex import tidy
-from rlcircuits.questions.symbolic import parsed
-from rlcircuits.questions.units import without_unit
+from rlcircuits.questions.grading.latex import tidy
+from rlcircuits.questions.grading.symbolic import parsed
+from rlcircuits.questions.grading.units import without_unit
 
 __all__ = ["CHANGES", "DISGUISES", "Rewrite", "bare", "inline", "is_formula", "plain_number"]
 

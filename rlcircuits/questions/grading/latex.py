@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from rlcircuits.questions.characters import CURRENCY_SIGNS, ascii_latex
-from rlcircuits.questions.environments import without_environments
-from rlcircuits.questions.numerals import join_thousands, spell_powers_of_ten
+from rlcircuits.questions.grading.characters import CURRENCY_SIGNS, ascii_latex
+from rlcircuits.questions.grading.environments import without_environments
+from rlcircuits.questions.grading.numerals import join_thousands, spell_powers_of_ten
 
 __all__ = ["TEXT_COMMAND", "has_words", "plain_text", "same_text", "tidy"]
 

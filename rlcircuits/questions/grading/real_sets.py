@@ -6,8 +6,8 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from rlcircuits.questions.brackets import split_at
-from rlcircuits.questions.numerals import number
+from rlcircuits.questions.grading.brackets import split_at
+from rlcircuits.questions.grading.numerals import number
 
 __all__ = ["named_set", "read_set", "same_set", "set_said_last"]
 
@@ -185,7 +185,7 @@ def _number(text: str) -> Any:
     """Return the real number, or infinity, that a formula is, None for any other."""
     from sympy import Expr, Rational, oo
 
-    from rlcircuits.questions.symbolic import parsed
+    from rlcircuits.questions.grading.symbolic import parsed
 
     text = text.strip()
     infinite = re.fullmatch(r"([-+]?)\s*\\infty", text)

@@ -122,7 +122,7 @@ class IsolatedGrader:
         paths = dict.fromkeys([*filter(None, sys.path), os.getcwd()])
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "rlcircuits.questions.worker", self.name),
+                *(sys.executable, "-m", "rlcircuits.questions.grading.worker", self.name),
                 *(str(self.time_limit), str(self.memory_limit)),
             ],
             stdin=subprocess.PIPE,
