@@ -10,7 +10,7 @@ from shapes import Shape
 from torch import Tensor
 
 from rlcircuits.common.devices import held_bytes, readers_at_a_time
-from rlcircuits.felt import Felt
+from rlcircuits.capture.reader_grads import Felt
 from rlcircuits.graph.edge_graph import build_graph
 
 

@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 from rlcircuits.common.arguments import check_fields, checked
-from rlcircuits.capture import differentiable, frozen, recorded, sequence_losses
+from rlcircuits.capture.recording import differentiable, frozen, recorded, sequence_losses
 from rlcircuits.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
-from rlcircuits.diagnosis import explain_non_finite, first_non_finite
+from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
 from rlcircuits.common.reprs import count, short_repr
-from rlcircuits.writers import Writers
+from rlcircuits.capture.writers import Writers
 
 CPU_BATCH_TOKENS = 4096
 # Of the accelerator's free memory, how much the automatic budget plans with.

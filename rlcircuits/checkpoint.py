@@ -15,8 +15,8 @@ from rlcircuits.models.adapters import find_base, merge
 from rlcircuits.models.parts import Parts, find_parts
 from rlcircuits.common.arguments import checked
 from rlcircuits.models.transformer_lens import is_bridge, unbridge
-from rlcircuits.capture import differentiable, forward_logits, frozen, recorded, sequence_losses
-from rlcircuits.diagnosis import explain_non_finite, first_bad_weight, first_non_finite
+from rlcircuits.capture.recording import differentiable, forward_logits, frozen, recorded, sequence_losses
+from rlcircuits.capture.nonfinite import explain_non_finite, first_bad_weight, first_non_finite
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
@@ -24,7 +24,7 @@ from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.loading import load_model
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.common.reprs import count, quoted, short_repr
-from rlcircuits.windows import WHOLE
+from rlcircuits.capture.batch_slices import WHOLE
 
 # How far the stream may be from the sum of its writers, relative to its norm. A missing or doubled
 # writer is off by its whole norm; rounding at each of 2L additions is not.

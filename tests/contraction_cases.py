@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rlcircuits.contraction import BACKENDS, Backend
-from rlcircuits.felt import Felt
+from rlcircuits.capture.reader_grads import Felt
 
 Layout = Callable[[Tensor], Tensor]
 

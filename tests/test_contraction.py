@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from rlcircuits.contraction import BACKENDS, choose_backend, devices, grouped
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.felt import at_hand
+from rlcircuits.capture.reader_grads import at_hand
 from rlcircuits.graph.edge_graph import build_graph
-from rlcircuits.windows import windows
-from rlcircuits.writers import one_writer
+from rlcircuits.capture.batch_slices import windows
+from rlcircuits.capture.writers import one_writer
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 

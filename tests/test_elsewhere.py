@@ -59,7 +59,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     if not HERE or importlib.util.find_spec("triton") is None:
         return
     import rlcircuits.models.norms as norms
-    import rlcircuits.readers as readers
+    import rlcircuits.capture.reader_hooks as readers
     from rlcircuits.contraction import devices, triton_heads, triton_kernel, triton_norm
 
     monkeypatch.setattr(triton_kernel, "_partial_scores", _Unwrapped(triton_kernel._partial_scores))

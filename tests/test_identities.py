@@ -14,7 +14,7 @@ from tiny_models import build
 
 from rlcircuits import AnswerSequence, attribute
 from rlcircuits.models.parts import find_parts
-from rlcircuits.capture import frozen, recorded, sequence_losses
+from rlcircuits.capture.recording import frozen, recorded, sequence_losses
 from rlcircuits.contraction import BACKENDS
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.graph.edge_graph import build_graph

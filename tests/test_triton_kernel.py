@@ -19,10 +19,10 @@ from own_process import check_tests_of
 
 from rlcircuits import attribute
 from rlcircuits.models import norms
-from rlcircuits import readers
+from rlcircuits.capture import reader_hooks as readers
 from rlcircuits.contraction import choose_backend
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.felt import Felt
+from rlcircuits.capture.reader_grads import Felt
 from rlcircuits.models.norms import Norm
 
 CUDA = torch.cuda.is_available()

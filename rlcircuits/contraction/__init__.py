@@ -20,7 +20,7 @@ from rlcircuits.common import devices
 from rlcircuits.contraction.matmul import Matmul
 from rlcircuits.contraction.reference import Reference
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.felt import Felt
+from rlcircuits.capture.reader_grads import Felt
 
 
 class Backend(Protocol):

@@ -11,10 +11,10 @@ from torch import Tensor
 from rlcircuits.contraction import Backend
 from rlcircuits.common.devices import held_bytes, readers_at_a_time, sent, window_bytes
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.felt import Readers
+from rlcircuits.capture.reader_grads import Readers
 from rlcircuits.graph.edge_graph import EdgeGraph
-from rlcircuits.windows import Window, windows
-from rlcircuits.writers import Writers
+from rlcircuits.capture.batch_slices import Window, windows
+from rlcircuits.capture.writers import Writers
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.common.devices import sent
-from rlcircuits.felt import Felt, place_of
+from rlcircuits.capture.reader_grads import Felt, place_of
 
 
 class Matmul:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlcircuits.felt import Felt
+from rlcircuits.capture.reader_grads import Felt
 
 
 class Reference:

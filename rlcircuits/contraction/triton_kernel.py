@@ -26,7 +26,7 @@ from triton.runtime.interpreter import InterpretedFunction
 
 from rlcircuits.common.devices import KERNEL_DTYPES, current, sent
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.felt import Felt
+from rlcircuits.capture.reader_grads import Felt
 
 # Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.
 _LOAD_BYTES = 16

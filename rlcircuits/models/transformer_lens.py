@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlcircuits.capture import frozen
+from rlcircuits.capture.recording import frozen
 from rlcircuits.common.errors import RLCircuitsError
 
 _TOLERANCE = 1e-3

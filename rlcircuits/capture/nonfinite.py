@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.capture import forward_logits
+from rlcircuits.capture.recording import forward_logits
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import Batch
 

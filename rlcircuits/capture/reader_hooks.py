@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from rlcircuits.models.parts import Parts, Projection, as_index
 from rlcircuits.common.devices import runs_kernels, sent
-from rlcircuits.felt import Deliver, Felt, Readers, at_hand
+from rlcircuits.capture.reader_grads import Deliver, Felt, Readers, at_hand
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import Linearised, Norm
-from rlcircuits.windows import Window
+from rlcircuits.capture.batch_slices import Window
 
 # (gradient at a node's output, its norm at the stream) → gradient at the stream
 NodeBackward = Callable[[Tensor, Linearised], Tensor]
@@ -204,7 +204,7 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
     def felt(window: Window) -> Felt:
         features, direction = window.of(scaled).unflatten(-1, weight.shape[:2]), window.of(factors.unit)
         if runs_kernels(features):
-            from rlcircuits.contraction.triton_heads import felt_by_heads
+            from rlcircuits.capture.triton_heads import felt_by_heads
 
             share = None if factors.share is None else window.of(factors.share[..., None])[..., 0]
             return Felt(indices, felt_by_heads(features, weight, direction.to(features.dtype), share))

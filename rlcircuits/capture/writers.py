@@ -15,7 +15,7 @@ from torch import Tensor
 from rlcircuits.models.parts import Block, Parts
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.windows import Window
+from rlcircuits.capture.batch_slices import Window
 
 
 @dataclass(frozen=True)

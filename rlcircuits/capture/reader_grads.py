@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.windows import Window
+from rlcircuits.capture.batch_slices import Window
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rlcircuits.models.parts import Parts
-from rlcircuits.felt import Deliver
+from rlcircuits.capture.reader_grads import Deliver
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.readers import Tap, hook_input, hook_readers
+from rlcircuits.capture.reader_hooks import Tap, hook_input, hook_readers
 from rlcircuits.graph.sequences import Batch
-from rlcircuits.writers import Writers, hook_writers, one_writer
+from rlcircuits.capture.writers import Writers, hook_writers, one_writer
 
 
 @dataclass
