@@ -1,8 +1,8 @@
 from .answers import Answer, Answers, Sampling, answer_questions
 from .attribution import EdgeScores, attribute
-from .checkpoint import Checkpoint
+from .checkpoints.checkpoint import Checkpoint
 from .comparison import Comparison, Effect, compare
-from .controls import NoisedSource
+from .checkpoints.noise import NoisedSource
 from .common.errors import RLCircuitsError
 from .expectations import PROFILES, Finding, Verdict, judge, profile_for, reads_as_online_rl
 from .graph.edge_graph import EdgeGraph
@@ -27,7 +27,7 @@ from .report.plots import plot_comparison
 from .report.terminal import summary_table
 from .scores_store import attribute_stored
 from .graph.sequences import AnswerSequence
-from .source import CheckpointSource
+from .checkpoints.source import CheckpointSource
 
 __all__ = [
     "PROFILES",

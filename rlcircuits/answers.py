@@ -15,7 +15,7 @@ from rlcircuits.answer_file import FORMAT, VERSION, Answer, Answers, Header, Lin
 from rlcircuits.answer_length import room_of, with_length
 from rlcircuits.answer_store import AnswerLog, answer_log
 from rlcircuits.common.arguments import checked
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.files import Notify, key_of
 from rlcircuits.engines import Completion, Engine, check_engine, open_engine
 from rlcircuits.common.errors import RLCircuitsError, shortened
@@ -24,7 +24,7 @@ from rlcircuits.common.progress import progress_bar, progress_when_slow
 from rlcircuits.prompting import Prompting, without_their_questions
 from rlcircuits.questions import QuestionSet
 from rlcircuits.questions.grading.graders import grade_answer
-from rlcircuits.source import Source
+from rlcircuits.checkpoints.source import Source
 
 __all__ = ["Answer", "Answers", "Sampling", "answer_questions", "graded"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlcircuits.common.arguments import check_fields, checked
 from rlcircuits.capture.recording import differentiable, frozen, recorded, sequence_losses
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite

@@ -13,7 +13,7 @@ from rlcircuits.common.input_files import read_text
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings
-    from rlcircuits.source import CheckpointSource
+    from rlcircuits.checkpoints.source import CheckpointSource
 
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
 # As sysexits.h names an internal software error. Python's own 1 for it would look like a verdict.
@@ -108,7 +108,7 @@ def check_given(options: argparse.Namespace) -> None:
 
 def source_of(options: argparse.Namespace) -> CheckpointSource:
     """The checkpoint that was named."""
-    from rlcircuits.source import CheckpointSource
+    from rlcircuits.checkpoints.source import CheckpointSource
 
     device = None if options.device_map else options.device
     trusted = bool(options.trust_remote_code)

@@ -8,7 +8,7 @@ The rule, fixed in advance: a metric's effect **counts** in a direction when
 1. Wilcoxon's signed-rank test on the questions' paired differences, one-sided in that direction, gives
    p < :data:`~rlcircuits.significance.ALPHA`; and
 2. it exceeds the matched control: the base with random noise of the update's norm, tensor by tensor, some
-   draws of it (:mod:`rlcircuits.controls`). It exceeds it when that end of the 95 % interval of the pair's mean
+   draws of it (:mod:`rlcircuits.checkpoints.noise`). It exceeds it when that end of the 95 % interval of the pair's mean
    difference which is nearer to zero lies, in that direction, beyond the mean difference of *every* draw.
    A draw that answered too few of the questions right to be measured cannot be exceeded.
 

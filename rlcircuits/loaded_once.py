@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from rlcircuits.checkpoint import Checkpoint
-from rlcircuits.source import Source
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.source import Source
 
 __all__ = ["LoadedOnce", "Watch"]
 

@@ -53,7 +53,7 @@ from rlcircuits.common.validation import Table
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings
-    from rlcircuits.source import CheckpointSource
+    from rlcircuits.checkpoints.source import CheckpointSource
 
 DEFAULT_QUESTIONS = "arithmetic"
 STORE = "store"
@@ -119,7 +119,7 @@ class Pair(Table):
     @classmethod
     def _known_dtype(cls, dtype: str | None) -> str | None:
         if dtype is not None:
-            from rlcircuits.checkpoint import torch_dtype
+            from rlcircuits.checkpoints.checkpoint import torch_dtype
 
             torch_dtype(dtype)
         return dtype
@@ -176,7 +176,7 @@ class Pair(Table):
         self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
     ) -> tuple[CheckpointSource, CheckpointSource]:
         """Before and after, as what can be loaded. `device` and `dtype` where the pair names none of its own."""
-        from rlcircuits.source import CheckpointSource
+        from rlcircuits.checkpoints.source import CheckpointSource
 
         dtype, device = self.dtype or dtype, None if self.device_map else device
         how = (dtype, device, self.device_map, trust_remote_code)

@@ -35,7 +35,7 @@ from rlcircuits.answers import Answers, answer_questions
 from rlcircuits.common.arguments import checked
 from rlcircuits.attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, Unfinished, compare
-from rlcircuits.controls import NoisedSource
+from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.files import Notify, key_of, only_writer, ready_folder
 from rlcircuits.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.common.errors import RLCircuitsError
@@ -49,7 +49,7 @@ from rlcircuits.report.json import load_finished, save_comparison
 from rlcircuits.scores_store import attribute_stored
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.settings import Settings
-from rlcircuits.source import CheckpointSource, check_same_architecture, check_same_vocabulary
+from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.models.weight_files import tensor_headers
 
 __all__ = ["Settings", "run_pair", "run_variants"]

@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from rlcircuits.answer_file import Header, Sampling, parse_header
 from rlcircuits.answer_length import with_length
-from rlcircuits.controls import NoisedSource
+from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pace import tokens_per_second
 from rlcircuits.pairs import STORE, Pair, PairsFile

@@ -14,12 +14,12 @@ from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.models.adapters import find_base
 from rlcircuits.answer_length import Room
-from rlcircuits.checkpoint import torch_dtype
+from rlcircuits.checkpoints.checkpoint import torch_dtype
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.folder import check_folder, is_adapter, load_config
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions import QuestionSet
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.models.weight_files import stored_tensors
 
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}

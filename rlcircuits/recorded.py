@@ -32,14 +32,14 @@ from typing import Any, Literal, get_args
 from rlcircuits.answer_file import NO_TOKEN, Answers, Sampling
 from rlcircuits.answers import Made, graded
 from rlcircuits.common.arguments import checked
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.engines import Completion
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import kind_of, parse_object
 from rlcircuits.prompting import squashed, without_their_questions
 from rlcircuits.questions import QuestionSet
-from rlcircuits.source import Source
+from rlcircuits.checkpoints.source import Source
 
 __all__ = ["Side", "recorded_answers"]
 

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.common.arguments import checked
 from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.complaints import problem
 from rlcircuits.contraction import BACKENDS, choose_backend
 from rlcircuits.common.files import Notify, kept_path, key_of, only_writer, short_name, write_whole
@@ -29,7 +29,7 @@ from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.graph.sequences import AnswerSequence
-from rlcircuits.source import Source
+from rlcircuits.checkpoints.source import Source
 
 __all__ = ["attribute_stored"]
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rlcircuits import pairing
 from rlcircuits.answers import Sampling
 from rlcircuits.common.arguments import check_fields
-from rlcircuits.checkpoint import torch_dtype
+from rlcircuits.checkpoints.checkpoint import torch_dtype
 from rlcircuits.common.complaints import problem
 from rlcircuits.engines import check_engine
 from rlcircuits.common.errors import RLCircuitsError, shortened

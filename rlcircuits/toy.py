@@ -7,7 +7,7 @@ from typing import Any
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import DEFAULT_QUESTIONS, Pair
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 __all__ = ["pair_notice", "toy_notice"]
 

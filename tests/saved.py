@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerFast
 
 from rlcircuits.questions import Question, QuestionSet, load_questions
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 CHARACTERS = "0123456789+-*/=?;>.,: \n{}\\$QAabcdefghijklmnopqrstuvwxyz"
 TOKENS = ("<pad>", "<bos>", "<eos>", *CHARACTERS)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rlcircuits import Checkpoint, attribute
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.source import CheckpointSource, check_same_architecture
+from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture
 
 peft = pytest.importorskip("peft")
 

@@ -22,7 +22,7 @@ from rlcircuits.plan import make_plan
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions import QuestionSource, load_questions
 from rlcircuits.settings import Settings
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 CONTEXT = 96
 """Of the tiny models."""

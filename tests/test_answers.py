@@ -16,7 +16,7 @@ from tiny_models import build
 from transformers import GenerationConfig
 
 from rlcircuits.answers import Answer, Answers, Sampling, answer_questions
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, load_questions
 

@@ -16,7 +16,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, QuestionSource, load_questions
 from rlcircuits.questions.grading.graders import grade_exact
 from rlcircuits.recorded import Side, recorded_answers
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3)
 QUESTIONS = replace(MIXED, grade=lambda text, gold: text < "j")

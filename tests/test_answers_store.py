@@ -21,7 +21,7 @@ from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions import Question, QuestionSet, load_questions
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3)
 BATCH = 2  # of seven questions: three batches and one answer

@@ -18,7 +18,7 @@ from tiny_models import build
 from rlcircuits import AnswerSequence, Checkpoint, EdgeScores, attribute
 from rlcircuits.models.parts import find_parts
 from rlcircuits.capture.recording import frozen
-from rlcircuits.checkpoint import plain_gradient
+from rlcircuits.checkpoints.checkpoint import plain_gradient
 from rlcircuits.contraction import grouped
 from rlcircuits.graph.sequences import make_batch
 

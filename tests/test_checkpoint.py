@@ -15,7 +15,7 @@ from tiny_models import VOCABULARY, build
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.models.parts import find_parts
-from rlcircuits.checkpoint import verify_stream
+from rlcircuits.checkpoints.checkpoint import verify_stream
 from rlcircuits.common.errors import RLCircuitsError
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny_models import build
 from torch import nn
 
-from rlcircuits.controls import NoisedSource, add_noise, update_norms
+from rlcircuits.checkpoints.noise import NoisedSource, add_noise, update_norms
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.source import CheckpointSource, Source
+from rlcircuits.checkpoints.source import CheckpointSource, Source
 
 seeds = st.integers(0, 2**31)
 

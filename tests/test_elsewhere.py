@@ -18,7 +18,7 @@ from torch.utils import backend_registration
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.answer_file import Sampling
-from rlcircuits.controls import add_noise, update_norms
+from rlcircuits.checkpoints.noise import add_noise, update_norms
 from rlcircuits.engines.huggingface import HuggingFaceEngine
 
 OWN_PROCESS = "RLCIRCUITS_ELSEWHERE"

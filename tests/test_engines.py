@@ -14,11 +14,11 @@ from tiny_models import VOCABULARY
 
 from rlcircuits.answer_file import Sampling
 from rlcircuits.answers import answer_questions
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.engines import ENGINES, Engine, end_ids, open_engine
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import load_questions
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 PROMPTS = [(1, 5), (1, 9, 8, 7, 11, 30), (1, 40, 41), (1, 5, 5, 5, 5, 5, 5, 5, 5)]
 GREEDY = Sampling(temperature=0.0, max_new_tokens=12)

@@ -10,7 +10,7 @@ from saved import save_checkpoint
 
 from rlcircuits import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 READ = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 

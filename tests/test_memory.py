@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.models.parts import find_parts
 from rlcircuits.capture.recording import differentiable
-from rlcircuits.checkpoint import verify_stream
+from rlcircuits.checkpoints.checkpoint import verify_stream
 from rlcircuits.contraction import BACKENDS, grouped
 from rlcircuits.contraction.matmul import Matmul
 from rlcircuits.common.errors import RLCircuitsError

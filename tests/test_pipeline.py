@@ -20,9 +20,9 @@ from some_pairs import save_tiny_pair
 from rlcircuits.graph import metrics
 from rlcircuits.answers import Answers, Sampling
 from rlcircuits.attribution import EdgeScores, attribute
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.comparison import CONTROL_METRICS, Comparison
-from rlcircuits.controls import NoisedSource
+from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair, make_pair
 from rlcircuits.pipeline import Settings, run_pair, run_variants
@@ -30,7 +30,7 @@ from rlcircuits.prompting import Prompting
 from rlcircuits.questions import load_questions
 from rlcircuits.report.json import load_comparison, to_json
 from rlcircuits.scores_store import attribute_stored
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 SETTINGS = Settings(
     k=25,
@@ -97,7 +97,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlcircuits.controls._known_norms", {})
+    monkeypatch.setattr("rlcircuits.checkpoints.noise._known_norms", {})
     original = CheckpointSource.load
 
     def load(self: CheckpointSource) -> Checkpoint:

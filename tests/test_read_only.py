@@ -10,7 +10,7 @@ import pytest
 from read_only import read_only
 from some_pairs import save_tiny_pair
 
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.cli import main
 
 PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")

@@ -19,7 +19,7 @@ from rlcircuits import AnswerSequence
 from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.questions import load_questions
 from rlcircuits.scores_store import attribute_stored
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 # Small batches, so that there are many and the run takes long enough to be killed in its middle.
 QUESTIONS = 40

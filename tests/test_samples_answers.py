@@ -18,7 +18,7 @@ from rlcircuits.engines import open_engine
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.recorded import recorded_answers
 from rlcircuits.settings import make_settings
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3, n=3)
 ONCE = replace(SAMPLING, n=1)

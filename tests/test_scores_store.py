@@ -18,7 +18,7 @@ from rlcircuits import AnswerSequence, EdgeScores, attribute
 from rlcircuits import attribution
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.scores_store import attribute_stored
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 SEQUENCES = [AnswerSequence(s.prompt_ids, s.answer_ids) for s in random_sequences(9, seed=5)]
 BUDGET = 30  # tokens: a few batches

@@ -18,7 +18,7 @@ from tiny_models import build
 
 from rlcircuits import Checkpoint, attribute
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.source import CheckpointSource, Source, check_same_vocabulary
+from rlcircuits.checkpoints.source import CheckpointSource, Source, check_same_vocabulary
 
 
 @pytest.fixture

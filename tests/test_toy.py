@@ -10,7 +10,7 @@ from saved import save_checkpoint
 
 from rlcircuits.cli import main
 from rlcircuits.pairs import load_pairs, make_pair
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.toy import pair_notice, toy_notice
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

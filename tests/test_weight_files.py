@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rlcircuits import Checkpoint, attribute
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.models.weight_files import first_left_over, weight_files
 
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.source import Source
+from rlcircuits.checkpoints.source import Source
 
 if TYPE_CHECKING:
     from rlcircuits.answer_file import Sampling

@@ -14,7 +14,7 @@ from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
     from rlcircuits.answer_file import Sampling
-    from rlcircuits.checkpoint import Checkpoint
+    from rlcircuits.checkpoints.checkpoint import Checkpoint
 
 
 class HuggingFaceEngine:

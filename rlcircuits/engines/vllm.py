@@ -10,12 +10,12 @@ from transformers import GenerationConfig
 from rlcircuits.engines import Completion, end_ids, until_end
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 if TYPE_CHECKING:
     from rlcircuits.answer_file import Sampling
-    from rlcircuits.checkpoint import Checkpoint
-    from rlcircuits.source import Source
+    from rlcircuits.checkpoints.checkpoint import Checkpoint
+    from rlcircuits.checkpoints.source import Source
 
 
 class VLLMEngine:

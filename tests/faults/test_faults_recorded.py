@@ -25,7 +25,7 @@ from mutations import (
 )
 from workshop import AFTER, BEFORE, QUESTIONS
 
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 KIND = "recorded answers"
 FILE = "given.jsonl"

@@ -10,7 +10,7 @@ from made_up import made_up_comparison
 
 from rlcircuits.answers import Answer, Answers, Sampling
 from rlcircuits.report.json import to_json
-from rlcircuits.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "llama-sums" / "seed-7"
 BEFORE, AFTER = str(FIXTURES / "sft"), str(FIXTURES / "grpo")

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.common.arguments import check_fields
-from rlcircuits.checkpoint import Checkpoint
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.files import short_name
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import quoted, short_repr
-from rlcircuits.source import CheckpointSource, Source
+from rlcircuits.checkpoints.source import CheckpointSource, Source
 
 NORM_TOLERANCE = 1e-3
 """How far, relatively, the norm of what rounding leaves of the noise may be from the update's."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from rlcircuits.models.adapters import find_base
 from rlcircuits.common.arguments import check_fields
-from rlcircuits.checkpoint import Checkpoint, torch_dtype
+from rlcircuits.checkpoints.checkpoint import Checkpoint, torch_dtype
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 from rlcircuits.common.reprs import short_repr, without_defaults
@@ -124,7 +124,7 @@ class CheckpointSource:
         return load_config(folder, trust_remote_code=self.trust_remote_code).get_text_config()
 
     def load(self) -> Checkpoint:
-        """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.checkpoint.Checkpoint.load` refuses."""
+        """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.checkpoints.checkpoint.Checkpoint.load` refuses."""
         return Checkpoint.load(
             self.folder,
             device=self.device,

@@ -1,0 +1,1 @@
+"""Checkpoints: loaded, identified without loading, and with noise."""
