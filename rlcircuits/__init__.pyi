@@ -1,5 +1,5 @@
 from .answers import Answer, Answers, Sampling, answer_questions
-from .attribution import EdgeScores, attribute
+from .attribution.edge_attribution import EdgeScores, attribute
 from .checkpoints.checkpoint import Checkpoint
 from .comparison import Comparison, Effect, compare
 from .checkpoints.noise import NoisedSource
@@ -25,7 +25,7 @@ from .recorded import recorded_answers
 from .report.json import load_comparison, save_comparison
 from .report.plots import plot_comparison
 from .report.terminal import summary_table
-from .scores_store import attribute_stored
+from .attribution.cache import attribute_stored
 from .graph.sequences import AnswerSequence
 from .checkpoints.source import CheckpointSource
 

@@ -215,7 +215,7 @@ def _attribute(options: argparse.Namespace) -> int:
     import rlcircuits.graph.metrics as metrics
     from rlcircuits.answers import Answers
     from rlcircuits.common.files import write_whole
-    from rlcircuits.scores_store import attribute_stored
+    from rlcircuits.attribution.cache import attribute_stored
 
     for name in ("alpha", "t_cut", "batch_tokens"):
         if (value := getattr(options, name)) is not None:

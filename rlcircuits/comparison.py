@@ -34,7 +34,7 @@ from rlcircuits.common.reprs import quoted, short_repr
 
 if TYPE_CHECKING:
     from rlcircuits.answers import Answers
-    from rlcircuits.attribution import EdgeScores
+    from rlcircuits.attribution.edge_attribution import EdgeScores
     from rlcircuits.graph.edge_graph import EdgeGraph
 
 __all__ = [

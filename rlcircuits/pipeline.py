@@ -33,7 +33,7 @@ from rlcircuits import pairing
 from rlcircuits.answer_length import room_of, with_length
 from rlcircuits.answers import Answers, answer_questions
 from rlcircuits.common.arguments import checked
-from rlcircuits.attribution import EdgeScores
+from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.files import Notify, key_of, only_writer, ready_folder
@@ -46,7 +46,7 @@ from rlcircuits.pairs import STORE, Pair
 from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.recorded import Side, recorded_answers
 from rlcircuits.report.json import load_finished, save_comparison
-from rlcircuits.scores_store import attribute_stored
+from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.settings import Settings
 from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary

@@ -70,7 +70,7 @@ class Settings:
     trust_remote_code: bool = False
     """Run the Python code that a checkpoint's repository brings along. Without it none is run, and nothing is asked."""
     batch_tokens: int | None = None
-    """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribution.attribute`."""
+    """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribution.edge_attribution.attribute`."""
     recompute: bool = False
     """Run blocks again in the backward: the same scores of long sequences in less memory."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rlcircuits.answers import Answer, Answers, Sampling
-from rlcircuits.attribution import EdgeScores
+from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.pairing import Pairing, pair, pair_control

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlcircuits.graph import metrics
 from rlcircuits.answers import Answers
-from rlcircuits.attribution import EdgeScores
+from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import _parser, main
 from rlcircuits.comparison import Comparison
 from rlcircuits.expectations import judge

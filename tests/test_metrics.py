@@ -13,7 +13,7 @@ from made_up import random_scores, scores_of
 from scipy import stats
 
 from rlcircuits.graph import metrics
-from rlcircuits.attribution import EdgeScores
+from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.common.errors import RLCircuitsError
 
 seeds = st.integers(0, 2**32 - 1)

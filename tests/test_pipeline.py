@@ -19,7 +19,7 @@ from some_pairs import save_tiny_pair
 
 from rlcircuits.graph import metrics
 from rlcircuits.answers import Answers, Sampling
-from rlcircuits.attribution import EdgeScores, attribute
+from rlcircuits.attribution.edge_attribution import EdgeScores, attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.comparison import CONTROL_METRICS, Comparison
 from rlcircuits.checkpoints.noise import NoisedSource
@@ -29,7 +29,7 @@ from rlcircuits.pipeline import Settings, run_pair, run_variants
 from rlcircuits.prompting import Prompting
 from rlcircuits.questions import load_questions
 from rlcircuits.report.json import load_comparison, to_json
-from rlcircuits.scores_store import attribute_stored
+from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource
 
 SETTINGS = Settings(

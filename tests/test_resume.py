@@ -18,7 +18,7 @@ from tiny_models import random_sequences
 from rlcircuits import AnswerSequence
 from rlcircuits.answers import Answers, Sampling, answer_questions
 from rlcircuits.questions import load_questions
-from rlcircuits.scores_store import attribute_stored
+from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource
 
 # Small batches, so that there are many and the run takes long enough to be killed in its middle.

@@ -15,7 +15,7 @@ from made_up import answers_of, made_up_comparison, random_scores, scores_of
 from scipy import stats
 
 from rlcircuits.answers import Answer, Answers, Sampling
-from rlcircuits.attribution import EdgeScores
+from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairing import SCORE_ON, Pairing, ScoreOn, pair, pair_control

@@ -14,7 +14,7 @@ from cut_off import CutOffError, cut_off
 
 from rlcircuits.graph import metrics
 from rlcircuits.answers import Answers, Sampling
-from rlcircuits.attribution import EdgeScores
+from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import main
 from rlcircuits.comparison import Comparison
 from rlcircuits.pairing import pair as pair_answers

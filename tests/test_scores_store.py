@@ -15,9 +15,9 @@ from tiny_models import random_sequences
 from waiting import run_while_held
 
 from rlcircuits import AnswerSequence, EdgeScores, attribute
-from rlcircuits import attribution
+from rlcircuits.attribution import edge_attribution as attribution
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.scores_store import attribute_stored
+from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource
 
 SEQUENCES = [AnswerSequence(s.prompt_ids, s.answer_ids) for s in random_sequences(9, seed=5)]

@@ -1,6 +1,6 @@
 """A sequence's edge scores as a distribution: the three metrics, and those that explain them.
 
-Every metric takes an :class:`~rlcircuits.attribution.EdgeScores` and returns one float64 number a sequence
+Every metric takes an :class:`~rlcircuits.attribution.edge_attribution.EdgeScores` and returns one float64 number a sequence
 (a numpy array of shape [S]), computed in float64 over the edges that exist (``graph.mask``) and nothing
 else: w is the vector of a sequence's E edge scores, |w| its size. Scores are in nats of the sequence's loss.
 
@@ -30,7 +30,7 @@ from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
-    from rlcircuits.attribution import EdgeScores
+    from rlcircuits.attribution.edge_attribution import EdgeScores
 
 Float64Array = NDArray[np.float64]
 

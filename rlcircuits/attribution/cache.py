@@ -20,7 +20,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
+from rlcircuits.attribution.edge_attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.complaints import problem
 from rlcircuits.contraction import BACKENDS, choose_backend
@@ -72,7 +72,7 @@ def attribute_stored(
     store: str | Path | None = None,
     notify: Notify | None = None,
 ) -> EdgeScores:
-    """Score every edge for every sequence, as :func:`~rlcircuits.attribution.attribute` does, and keep the scores.
+    """Score every edge for every sequence, as :func:`~rlcircuits.attribution.edge_attribution.attribute` does, and keep the scores.
 
     store: a folder. Each batch's scores are kept in it as they are made, under a key of the source's
     fingerprint, the sequences and the options. A run that was killed goes on with the batches it lacks; one
