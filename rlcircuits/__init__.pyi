@@ -1,4 +1,4 @@
-from .answers import Answer, Answers, Sampling, answer_questions
+from .answers.generate import Answer, Answers, Sampling, answer_questions
 from .attribution.edge_attribution import EdgeScores, attribute
 from .checkpoints.checkpoint import Checkpoint
 from .comparison import Comparison, Effect, compare
@@ -19,9 +19,9 @@ from .graph.metrics import (
 from .pairing import Pairing, pair
 from .pairs import Pair, load_pairs, load_pairs_file
 from .pipeline import Settings, run_pair, run_variants
-from .prompting import Prompting
+from .answers.prompting import Prompting
 from .questions import Question, QuestionSet, QuestionSource, load_questions
-from .recorded import recorded_answers
+from .answers.recorded import recorded_answers
 from .report.json import load_comparison, save_comparison
 from .report.plots import plot_comparison
 from .report.terminal import summary_table

@@ -30,7 +30,7 @@ from rlcircuits.common.limits import check_number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlcircuits.answers import Answer, Answers
+    from rlcircuits.answers.generate import Answer, Answers
     from rlcircuits.pairs import PairsFile
     from rlcircuits.graph.sequences import AnswerSequence
 
@@ -180,7 +180,7 @@ def _pairs(options: argparse.Namespace) -> PairsFile:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    from rlcircuits.answers import answer_questions
+    from rlcircuits.answers.generate import answer_questions
     from rlcircuits.pairs import DEFAULT_QUESTIONS, asked_questions
     from rlcircuits.questions import load_questions
     from rlcircuits.toy import toy_notice
@@ -213,7 +213,7 @@ def _answer(options: argparse.Namespace) -> int:
 
 def _attribute(options: argparse.Namespace) -> int:
     import rlcircuits.graph.metrics as metrics
-    from rlcircuits.answers import Answers
+    from rlcircuits.answers.generate import Answers
     from rlcircuits.common.files import write_whole
     from rlcircuits.attribution.cache import attribute_stored
 

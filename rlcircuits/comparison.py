@@ -33,7 +33,7 @@ from rlcircuits.pairing import ControlPairing, Pairing
 from rlcircuits.common.reprs import quoted, short_repr
 
 if TYPE_CHECKING:
-    from rlcircuits.answers import Answers
+    from rlcircuits.answers.generate import Answers
     from rlcircuits.attribution.edge_attribution import EdgeScores
     from rlcircuits.graph.edge_graph import EdgeGraph
 
@@ -149,9 +149,9 @@ class Comparison:
     """What generated the answers of before and after, ``recorded`` where they were read from a file; both where they
     differ: ``recorded (before), transformers (after)``."""
     sampling: dict[str, int | float]
-    """How both models' answers were drawn: the fields of :class:`~rlcircuits.answers.Sampling`."""
+    """How both models' answers were drawn: the fields of :class:`~rlcircuits.answers.generate.Sampling`."""
     prompting: dict[str, Any] | None
-    """How questions became prompts: the fields of :class:`~rlcircuits.prompting.PromptingUsed`, where known."""
+    """How questions became prompts: the fields of :class:`~rlcircuits.answers.prompting.PromptingUsed`, where known."""
     score_on: str
     """Whose answers were scored; see :data:`rlcircuits.pairing.SCORE_ON`."""
     alpha: float

@@ -1,6 +1,6 @@
 """Stop a pair after its first answers, if it can come to nothing or its answers are cut off.
 
-A look is taken at the first batch of each model, at :data:`~rlcircuits.answers.FIRST_ANSWERS` answers at least, where
+A look is taken at the first batch of each model, at :data:`~rlcircuits.answers.generate.FIRST_ANSWERS` answers at least, where
 more would be made. The pair is stopped when
 
 - more than ``max_unfinished`` of a model's first answers have no end token; or
@@ -20,9 +20,9 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import mkdtemp
 
-from rlcircuits.answers import Answer, Answers
+from rlcircuits.answers.generate import Answer, Answers
 from rlcircuits.questions import QuestionSet
-from rlcircuits.recorded import Side
+from rlcircuits.answers.recorded import Side
 from rlcircuits.settings import Settings
 from rlcircuits.common.reprs import quoted
 

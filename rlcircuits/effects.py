@@ -24,7 +24,7 @@ from rlcircuits.common.reprs import count, short_repr
 from rlcircuits.significance import p_in_words
 
 if TYPE_CHECKING:
-    from rlcircuits.answers import Answers
+    from rlcircuits.answers.generate import Answers
 
 Alternative = Literal["two-sided", "greater", "less"]
 

@@ -41,7 +41,7 @@ from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.common.reprs import count, short_repr
 
 if TYPE_CHECKING:
-    from rlcircuits.answers import Answer, Answers
+    from rlcircuits.answers.generate import Answer, Answers
 
 MIN_QUESTIONS = 20
 """Fewer questions than this are refused by default: a paired test over them says next to nothing."""

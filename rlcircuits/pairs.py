@@ -46,7 +46,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.expectations import Profile, profile_for, profile_named
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.prompting import Prompting
+from rlcircuits.answers.prompting import Prompting
 from rlcircuits.questions.source import QuestionSource, plain_name
 from rlcircuits.common.reprs import count, quoted, short_repr
 from rlcircuits.common.validation import Table
@@ -102,7 +102,7 @@ class Pair(Table):
     prompting: Prompting | None = None
     """How the pair's questions become prompts; None: the settings'."""
     recorded_before: Path | None = None
-    """A file of answers that before gave already (see :mod:`rlcircuits.recorded`); it is then not asked."""
+    """A file of answers that before gave already (see :mod:`rlcircuits.answers.recorded`); it is then not asked."""
     recorded_after: Path | None = None
     """The same of after; the same file where it holds both."""
     does_not_hold: dict[Measure, str] = Field(default_factory=dict)

@@ -30,8 +30,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rlcircuits import pairing
-from rlcircuits.answer_length import room_of, with_length
-from rlcircuits.answers import Answers, answer_questions
+from rlcircuits.answers.length import room_of, with_length
+from rlcircuits.answers.generate import Answers, answer_questions
 from rlcircuits.common.arguments import checked
 from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, Unfinished, compare
@@ -44,7 +44,7 @@ from rlcircuits.pace import Work, note_pace
 from rlcircuits.pairing import Pairing, pair_control
 from rlcircuits.pairs import STORE, Pair
 from rlcircuits.questions import QuestionSet, load_questions
-from rlcircuits.recorded import Side, recorded_answers
+from rlcircuits.answers.recorded import Side, recorded_answers
 from rlcircuits.report.json import load_finished, save_comparison
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.graph.sequences import AnswerSequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from rlcircuits.answer_file import Header, Sampling, parse_header
-from rlcircuits.answer_length import with_length
+from rlcircuits.answers.answer_file import Header, Sampling, parse_header
+from rlcircuits.answers.length import with_length
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pace import tokens_per_second

@@ -13,11 +13,11 @@ import huggingface_hub
 from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.models.adapters import find_base
-from rlcircuits.answer_length import Room
+from rlcircuits.answers.length import Room
 from rlcircuits.checkpoints.checkpoint import torch_dtype
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.folder import check_folder, is_adapter, load_config
-from rlcircuits.prompting import Prompting
+from rlcircuits.answers.prompting import Prompting
 from rlcircuits.questions import QuestionSet
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.models.weight_files import stored_tensors

@@ -11,15 +11,15 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from rlcircuits import pairing
-from rlcircuits.answers import Sampling
+from rlcircuits.answers.generate import Sampling
 from rlcircuits.common.arguments import check_fields
 from rlcircuits.checkpoints.checkpoint import torch_dtype
 from rlcircuits.common.complaints import problem
-from rlcircuits.engines import check_engine
+from rlcircuits.answers.engines import check_engine
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.graph.edge_graph import Granularity, check_granularity
 from rlcircuits.common.limits import check_number
-from rlcircuits.prompting import Prompting
+from rlcircuits.answers.prompting import Prompting
 from rlcircuits.common.reprs import short_repr, without_defaults
 
 NOISE_DRAWS = 3

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlcircuits.answers import Answer, Answers, Sampling
+from rlcircuits.answers.generate import Answer, Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.graph.edge_graph import build_graph

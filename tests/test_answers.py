@@ -15,7 +15,7 @@ from saved import tiny_tokenizer
 from tiny_models import build
 from transformers import GenerationConfig
 
-from rlcircuits.answers import Answer, Answers, Sampling, answer_questions
+from rlcircuits.answers.generate import Answer, Answers, Sampling, answer_questions
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, load_questions

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from saved import MIXED, TOKENS, save_checkpoint, tiny_tokenizer
 
-from rlcircuits.answers import Answers, Sampling, answer_questions
+from rlcircuits.answers.generate import Answers, Sampling, answer_questions
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, QuestionSource, load_questions
 from rlcircuits.questions.grading.graders import grade_exact
-from rlcircuits.recorded import Side, recorded_answers
+from rlcircuits.answers.recorded import Side, recorded_answers
 from rlcircuits.checkpoints.source import CheckpointSource
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3)

@@ -17,9 +17,9 @@ from saved import MIXED, TOKENS, Unloadable, save_checkpoint, tiny_tokenizer
 from test_source import touch_weight
 from waiting import held, run_while_held
 
-from rlcircuits.answers import Answers, Sampling, answer_questions
+from rlcircuits.answers.generate import Answers, Sampling, answer_questions
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.prompting import Prompting
+from rlcircuits.answers.prompting import Prompting
 from rlcircuits.questions import Question, QuestionSet, load_questions
 from rlcircuits.checkpoints.source import CheckpointSource
 

@@ -21,7 +21,7 @@ from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from rlcircuits.graph import metrics
-from rlcircuits.answers import Answers
+from rlcircuits.answers.generate import Answers
 from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import _parser, main
 from rlcircuits.comparison import Comparison

@@ -16,7 +16,7 @@ from scipy import stats
 
 from rlcircuits import effects
 from rlcircuits.graph import metrics
-from rlcircuits.answers import Sampling
+from rlcircuits.answers.generate import Sampling
 from rlcircuits.comparison import CONTROL_METRICS, LABELS, compare, compare_accuracy, paired_effect, signed_rank
 from rlcircuits.effects import mean_intervals, shifts
 from rlcircuits.common.errors import RLCircuitsError

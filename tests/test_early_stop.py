@@ -12,7 +12,7 @@ import pytest
 from made_up import answers_of
 from some_pairs import save_tiny_pair
 
-from rlcircuits.answers import Answers, Sampling
+from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.early_stop import CHANCE, is_in_doubt, reason_to_stop
 from rlcircuits.common.errors import RLCircuitsError

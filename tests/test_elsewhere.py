@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils import backend_registration
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.answer_file import Sampling
+from rlcircuits.answers.answer_file import Sampling
 from rlcircuits.checkpoints.noise import add_noise, update_norms
-from rlcircuits.engines.huggingface import HuggingFaceEngine
+from rlcircuits.answers.engines.huggingface import HuggingFaceEngine
 
 OWN_PROCESS = "RLCIRCUITS_ELSEWHERE"
 # A device once registered is there for the rest of the process, for every library to find.

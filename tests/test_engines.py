@@ -12,10 +12,10 @@ import torch
 from saved import save_checkpoint
 from tiny_models import VOCABULARY
 
-from rlcircuits.answer_file import Sampling
-from rlcircuits.answers import answer_questions
+from rlcircuits.answers.answer_file import Sampling
+from rlcircuits.answers.generate import answer_questions
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.engines import ENGINES, Engine, end_ids, open_engine
+from rlcircuits.answers.engines import ENGINES, Engine, end_ids, open_engine
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import load_questions
 from rlcircuits.checkpoints.source import CheckpointSource

@@ -26,7 +26,7 @@ from recipe import provenance  # noqa: E402
 from recipe.settings import FAMILIES  # noqa: E402
 from recipe.tasks import TASKS  # noqa: E402
 
-from rlcircuits.answers import Sampling, answer_questions  # noqa: E402
+from rlcircuits.answers.generate import Sampling, answer_questions  # noqa: E402
 from rlcircuits.checkpoints.checkpoint import Checkpoint  # noqa: E402
 from rlcircuits.expectations import GATE_METRICS, NOT_ONLINE_RL  # noqa: E402
 from rlcircuits.pairs import Pair, load_pairs, load_pairs_file  # noqa: E402

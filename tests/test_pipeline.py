@@ -18,7 +18,7 @@ from saved import save_checkpoint, tiny_tokenizer
 from some_pairs import save_tiny_pair
 
 from rlcircuits.graph import metrics
-from rlcircuits.answers import Answers, Sampling
+from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores, attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.comparison import CONTROL_METRICS, Comparison
@@ -26,7 +26,7 @@ from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair, make_pair
 from rlcircuits.pipeline import Settings, run_pair, run_variants
-from rlcircuits.prompting import Prompting
+from rlcircuits.answers.prompting import Prompting
 from rlcircuits.questions import load_questions
 from rlcircuits.report.json import load_comparison, to_json
 from rlcircuits.attribution.cache import attribute_stored
@@ -154,7 +154,7 @@ def test_the_numbers_are_those_of_the_steps_by_hand(pair: Pair, measured: tuple[
     # A draw by hand: its own answers, scored with the pair's T_cut, against before's numbers of the same questions.
     before, after = pair.sources("cpu")
     noised = NoisedSource(before, after, 0)
-    from rlcircuits.answers import answer_questions
+    from rlcircuits.answers.generate import answer_questions
     from rlcircuits.pairing import pair as pair_answers
     from rlcircuits.pairing import pair_control
 

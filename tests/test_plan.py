@@ -12,7 +12,7 @@ from saved import save_checkpoint
 from some_pairs import save_tiny_pair
 from tiny_models import build
 
-from rlcircuits.answers import Sampling
+from rlcircuits.answers.generate import Sampling
 from rlcircuits.cli import main
 from rlcircuits.pace import FILE_NAME, note_pace, tokens_per_second
 from rlcircuits.pairs import STORE, PairsFile, make_pair

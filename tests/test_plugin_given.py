@@ -9,7 +9,7 @@ import pytest
 from saved import save_checkpoint
 from test_plugin import FakePipeline, Run, pipeline, run
 
-from rlcircuits.answers import Sampling
+from rlcircuits.answers.generate import Sampling
 from rlcircuits.pipeline import Settings
 from rlcircuits.plugin_options import _GIVEN_PAIRS, SETTINGS
 

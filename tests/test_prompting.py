@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.prompting import Prompting, PromptingUsed
+from rlcircuits.answers.prompting import Prompting, PromptingUsed
 
 PLAIN = tiny_tokenizer()
 TEMPLATE = (

@@ -16,7 +16,7 @@ from saved import save_checkpoint
 from tiny_models import random_sequences
 
 from rlcircuits import AnswerSequence
-from rlcircuits.answers import Answers, Sampling, answer_questions
+from rlcircuits.answers.generate import Answers, Sampling, answer_questions
 from rlcircuits.questions import load_questions
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource

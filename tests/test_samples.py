@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from made_up import answers_of, made_up_comparison, random_scores, scores_of
 from scipy import stats
 
-from rlcircuits.answers import Answer, Answers, Sampling
+from rlcircuits.answers.generate import Answer, Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.common.errors import RLCircuitsError

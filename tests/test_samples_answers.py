@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from saved import MIXED, Unloadable, save_checkpoint
 
-from rlcircuits.answers import Answers, Sampling, answer_questions
-from rlcircuits.engines import open_engine
+from rlcircuits.answers.generate import Answers, Sampling, answer_questions
+from rlcircuits.answers.engines import open_engine
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.recorded import recorded_answers
+from rlcircuits.answers.recorded import recorded_answers
 from rlcircuits.settings import make_settings
 from rlcircuits.checkpoints.source import CheckpointSource
 

@@ -13,7 +13,7 @@ import pytest
 from cut_off import CutOffError, cut_off
 
 from rlcircuits.graph import metrics
-from rlcircuits.answers import Answers, Sampling
+from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import main
 from rlcircuits.comparison import Comparison

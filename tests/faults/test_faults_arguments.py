@@ -11,7 +11,7 @@ from campaign import check_sentence
 from workshop import AFTER, BEFORE
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.answers import Answers, Sampling
+from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.pairing import pair

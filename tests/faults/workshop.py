@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from made_up import made_up_comparison
 
-from rlcircuits.answers import Answer, Answers, Sampling
+from rlcircuits.answers.generate import Answer, Answers, Sampling
 from rlcircuits.report.json import to_json
 from rlcircuits.checkpoints.source import CheckpointSource
 

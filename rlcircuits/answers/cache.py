@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlcircuits.answer_file import Header, Line, answer_line, header_line, parse_answers, parse_header
+from rlcircuits.answers.answer_file import Header, Line, answer_line, header_line, parse_answers, parse_header
 from rlcircuits.common.files import Notify, kept_path, only_writer, short_name, sync_folder
 from rlcircuits.common.errors import RLCircuitsError
 

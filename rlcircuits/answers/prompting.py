@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.chat_template import write_chats
+from rlcircuits.answers.chat_template import write_chats
 from rlcircuits.common.complaints import problem
 from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.common.reprs import said, short_repr

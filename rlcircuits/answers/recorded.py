@@ -29,15 +29,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rlcircuits.answer_file import NO_TOKEN, Answers, Sampling
-from rlcircuits.answers import Made, graded
+from rlcircuits.answers.answer_file import NO_TOKEN, Answers, Sampling
+from rlcircuits.answers.generate import Made, graded
 from rlcircuits.common.arguments import checked
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.engines import Completion
+from rlcircuits.answers.engines import Completion
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import kind_of, parse_object
-from rlcircuits.prompting import squashed, without_their_questions
+from rlcircuits.answers.prompting import squashed, without_their_questions
 from rlcircuits.questions import QuestionSet
 from rlcircuits.checkpoints.source import Source
 

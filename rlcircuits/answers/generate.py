@@ -11,17 +11,17 @@ from typing import Any
 
 from rich.progress import Progress, TextColumn
 
-from rlcircuits.answer_file import FORMAT, VERSION, Answer, Answers, Header, Line, Sampling, answers_from
-from rlcircuits.answer_length import room_of, with_length
-from rlcircuits.answer_store import AnswerLog, answer_log
+from rlcircuits.answers.answer_file import FORMAT, VERSION, Answer, Answers, Header, Line, Sampling, answers_from
+from rlcircuits.answers.length import room_of, with_length
+from rlcircuits.answers.cache import AnswerLog, answer_log
 from rlcircuits.common.arguments import checked
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.files import Notify, key_of
-from rlcircuits.engines import Completion, Engine, check_engine, open_engine
+from rlcircuits.answers.engines import Completion, Engine, check_engine, open_engine
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar, progress_when_slow
-from rlcircuits.prompting import Prompting, without_their_questions
+from rlcircuits.answers.prompting import Prompting, without_their_questions
 from rlcircuits.questions import QuestionSet
 from rlcircuits.questions.grading.graders import grade_answer
 from rlcircuits.checkpoints.source import Source

@@ -1,7 +1,7 @@
 """Engines: what writes answers. Token ids in, token ids out.
 
 An engine holds a loaded model and continues batches of prompts. Everything else (prompts, batches, decoding,
-grading, storing) is the same for all of them and lives in `rlcircuits.answers`.
+grading, storing) is the same for all of them and lives in `rlcircuits.answers.generate`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.checkpoints.source import Source
 
 if TYPE_CHECKING:
-    from rlcircuits.answer_file import Sampling
+    from rlcircuits.answers.answer_file import Sampling
 
 __all__ = ["ENGINES", "Completion", "Engine", "check_engine", "end_ids", "open_engine", "until_end"]
 
@@ -48,13 +48,13 @@ class Engine(Protocol):
 
 
 def _open_transformers(model: Source | Checkpoint) -> Engine:
-    from rlcircuits.engines.huggingface import HuggingFaceEngine
+    from rlcircuits.answers.engines.huggingface import HuggingFaceEngine
 
     return HuggingFaceEngine(model if isinstance(model, Checkpoint) else model.load())
 
 
 def _open_vllm(model: Source | Checkpoint) -> Engine:
-    from rlcircuits.engines.vllm import VLLMEngine
+    from rlcircuits.answers.engines.vllm import VLLMEngine
 
     return VLLMEngine(model)
 

@@ -21,7 +21,7 @@ from rlcircuits.common.files import write_whole
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.limits import check_number
-from rlcircuits.prompting import PromptingUsed
+from rlcircuits.answers.prompting import PromptingUsed
 from rlcircuits.common.reprs import count, quoted, short_repr
 
 _T = TypeVar("_T")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlcircuits.answer_file import Sampling
+from rlcircuits.answers.answer_file import Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import QuestionSet
 

@@ -1,0 +1,1 @@
+"""What checkpoints answer: prompts, engines, the cache of answers, recorded answers."""
