@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlcircuits.comparison import Comparison
-from rlcircuits.expectations import Finding, noise_reads_as_online_rl
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.verdict import Finding, noise_reads_as_online_rl
 
 
 def test_effect(effect: Finding) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fixtures.study.overview import ONLINE, effect_size
-from rlcircuits.comparison import Comparison
-from rlcircuits.expectations import GATE_METRICS
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.verdict import GATE_METRICS
 from rlcircuits.pairs import Pair, load_pairs
 
 ZOO = Path(__file__).parents[1] / "fixtures" / "zoo.toml"

@@ -1,10 +1,10 @@
 from .answers.generate import Answer, Answers, Sampling, answer_questions
 from .attribution.edge_attribution import EdgeScores, attribute
 from .checkpoints.checkpoint import Checkpoint
-from .comparison import Comparison, Effect, compare
+from .comparison.comparison import Comparison, Effect, compare
 from .checkpoints.noise import NoisedSource
 from .common.errors import RLCircuitsError
-from .expectations import PROFILES, Finding, Verdict, judge, profile_for, reads_as_online_rl
+from .comparison.verdict import PROFILES, Finding, Verdict, judge, profile_for, reads_as_online_rl
 from .graph.edge_graph import EdgeGraph
 from .graph.metrics import (
     activation_intensity,
@@ -16,13 +16,13 @@ from .graph.metrics import (
     intensity_over_loss,
     top_share,
 )
-from .pairing import Pairing, pair
+from .comparison.pairing import Pairing, pair
 from .pairs import Pair, load_pairs, load_pairs_file
 from .pipeline import Settings, run_pair, run_variants
 from .answers.prompting import Prompting
 from .questions import Question, QuestionSet, QuestionSource, load_questions
 from .answers.recorded import recorded_answers
-from .report.json import load_comparison, save_comparison
+from .comparison.storage import load_comparison, save_comparison
 from .report.plots import plot_comparison
 from .report.terminal import summary_table
 from .attribution.cache import attribute_stored

@@ -108,10 +108,10 @@ def add_measuring(commands: Any) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ready_output
-    from rlcircuits.expectations import judge
+    from rlcircuits.comparison.verdict import judge
     from rlcircuits.common.failures import failure_of
     from rlcircuits.pipeline import run_pair, run_variants
-    from rlcircuits.report.json import to_json, to_json_list
+    from rlcircuits.comparison.storage import to_json, to_json_list
     from rlcircuits.report.terminal import detail, summary_table, variants_table
     from rlcircuits.toy import pair_notice
 

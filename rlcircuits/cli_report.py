@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli_parts import HOLDS, command
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison import Comparison
+    from rlcircuits.comparison.comparison import Comparison
 
 
 def add_report(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add_report(commands: Any) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import file_name, ready_file
-    from rlcircuits.report.json import find_comparisons, load_comparison
+    from rlcircuits.comparison.storage import find_comparisons, load_comparison
     from rlcircuits.report.terminal import detail, summary_table, variants_table
 
     if options.plot:
@@ -55,7 +55,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _variants(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     """Those that differ in whose answers were scored, together."""
-    from rlcircuits.pairing import SCORE_ON
+    from rlcircuits.comparison.pairing import SCORE_ON
 
     together: dict[tuple[str, ...], list[Comparison]] = {}
     for one in comparisons:

@@ -43,7 +43,7 @@ from rlcircuits.common.arguments import checked
 from rlcircuits.common.complaints import problem
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.expectations import Profile, profile_for, profile_named
+from rlcircuits.comparison.verdict import Profile, profile_for, profile_named
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.answers.prompting import Prompting
@@ -89,7 +89,7 @@ class Pair(Table):
     profile: str | None = None
     """Name of the profile that the pair is held against, where it is not the algorithm's."""
     algorithm: str = Field(default="", validate_default=True)
-    """How it was trained; see :data:`rlcircuits.expectations.PROFILES`. Where a profile is given, any name or none."""
+    """How it was trained; see :data:`rlcircuits.comparison.verdict.PROFILES`. Where a profile is given, any name or none."""
     revision_before: str | None = None
     """Branch, tag or commit, of a hub id."""
     revision_after: str | None = None

@@ -29,23 +29,23 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rlcircuits import pairing
+from rlcircuits.comparison import pairing
 from rlcircuits.answers.length import room_of, with_length
 from rlcircuits.answers.generate import Answers, answer_questions
 from rlcircuits.common.arguments import checked
 from rlcircuits.attribution.edge_attribution import EdgeScores
-from rlcircuits.comparison import Comparison, Control, Unfinished, compare
+from rlcircuits.comparison.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.files import Notify, key_of, only_writer, ready_folder
 from rlcircuits.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.loaded_once import LoadedOnce, Watch
 from rlcircuits.pace import Work, note_pace
-from rlcircuits.pairing import Pairing, pair_control
+from rlcircuits.comparison.pairing import Pairing, pair_control
 from rlcircuits.pairs import STORE, Pair
 from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.answers.recorded import Side, recorded_answers
-from rlcircuits.report.json import load_finished, save_comparison
+from rlcircuits.comparison.storage import load_finished, save_comparison
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.settings import Settings
@@ -119,7 +119,7 @@ def run_variants(
     notify: Notify | None = None,
     progress: bool = False,
 ) -> tuple[Comparison, ...]:
-    """Measure one pair with each choice of whose answers are scored, :data:`rlcircuits.pairing.SCORE_ON`.
+    """Measure one pair with each choice of whose answers are scored, :data:`rlcircuits.comparison.pairing.SCORE_ON`.
 
     Questions are asked once. The pair's name says which variant a comparison is of, but for ``own``.
     """

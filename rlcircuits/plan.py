@@ -23,7 +23,7 @@ from rlcircuits.pace import tokens_per_second
 from rlcircuits.pairs import STORE, Pair, PairsFile
 from rlcircuits.plan_models import ModelPlan, PlannedModel
 from rlcircuits.questions import QuestionSet, load_questions
-from rlcircuits.report.json import load_comparison
+from rlcircuits.comparison.storage import load_comparison
 
 if TYPE_CHECKING:
     from rlcircuits.settings import Settings

@@ -10,11 +10,11 @@ or by the ini option ``rlcircuits_pairs``. With a space instead of ``=`` pytest 
 may look for its configuration beside it. A project that has an option ``--before`` of its own keeps it, and writes
 ``--rlcircuits-before`` for ours; so with the others. Three fixtures, the first two parametrized over the pairs:
 
-- ``effect``: a :class:`~rlcircuits.expectations.Finding`, one a pair and measure: intensity, complexity, kurtosis,
+- ``effect``: a :class:`~rlcircuits.comparison.verdict.Finding`, one a pair and measure: intensity, complexity, kurtosis,
   accuracy, and for a control ``not-online-rl``. Where the pair's profile asserts nothing of a measure the test
   is skipped, with the numbers.
-- ``pair_comparison``: the pair's whole :class:`~rlcircuits.comparison.Comparison`;
-  :func:`rlcircuits.expectations.judge` gives its verdict.
+- ``pair_comparison``: the pair's whole :class:`~rlcircuits.comparison.comparison.Comparison`;
+  :func:`rlcircuits.comparison.verdict.judge` gives its verdict.
 - ``compared``: ``compared(name)`` is the comparison of the pair of that name.
 
 Where no pair was given at all they fail: a release must not pass for having been compared with nothing.
@@ -47,8 +47,8 @@ from rlcircuits.plugin_reports import Reports
 from rlcircuits.plugin_session import Session
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison import Comparison
-    from rlcircuits.expectations import Finding
+    from rlcircuits.comparison.comparison import Comparison
+    from rlcircuits.comparison.verdict import Finding
     from rlcircuits.pairs import Pair
 
 _SESSION = pytest.StashKey[Session]()

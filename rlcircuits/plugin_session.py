@@ -16,8 +16,8 @@ from rlcircuits.plugin_options import INI_PAIRS, hint, name_of, option, typed_se
 from rlcircuits.plugin_shared import Shared, give_to_worker, given_to_worker, is_controller
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison import Comparison
-    from rlcircuits.expectations import Verdict
+    from rlcircuits.comparison.comparison import Comparison
+    from rlcircuits.comparison.verdict import Verdict
     from rlcircuits.pairs import Pair, PairsFile
 
 NO_PAIRS = (
@@ -109,7 +109,7 @@ class Session:
     def judged(self, comparison: Comparison) -> Verdict | Failure:
         """The verdict of a comparison, or the fault that there was in judging it; judged once."""
         if comparison.name not in self._verdicts:
-            from rlcircuits.expectations import judge
+            from rlcircuits.comparison.verdict import judge
 
             try:
                 self._verdicts[comparison.name] = judge(comparison)
@@ -193,7 +193,7 @@ class Session:
 
     def _read(self, pair: Pair, folder: Path) -> None:
         """Read what a worker measured."""
-        from rlcircuits.report.json import load_comparison
+        from rlcircuits.comparison.storage import load_comparison
 
         try:
             self.comparisons[pair.name] = load_comparison(folder / pair.name)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rlcircuits import pairing
+from rlcircuits.comparison import pairing
 from rlcircuits.answers.generate import Sampling
 from rlcircuits.common.arguments import check_fields
 from rlcircuits.checkpoints.checkpoint import torch_dtype
@@ -43,7 +43,7 @@ class Settings:
     min_questions: int = pairing.MIN_QUESTIONS
     """Fewer questions left to compare are an error."""
     score_on: pairing.ScoreOn = "own"
-    """Whose answers are scored; see :data:`rlcircuits.pairing.SCORE_ON`."""
+    """Whose answers are scored; see :data:`rlcircuits.comparison.pairing.SCORE_ON`."""
     noise_draws: int = NOISE_DRAWS
     """Draws of the noise control; 0 for none, and then only p is judged."""
     question_count: int = 400

@@ -11,9 +11,9 @@ import torch
 
 from rlcircuits.answers.generate import Answer, Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores
-from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
+from rlcircuits.comparison.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.graph.edge_graph import build_graph
-from rlcircuits.pairing import Pairing, pair, pair_control
+from rlcircuits.comparison.pairing import Pairing, pair, pair_control
 
 
 def scores_of(edges: np.ndarray, loss: Sequence[float] | None = None, layers: int = 2) -> EdgeScores:

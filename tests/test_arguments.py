@@ -15,7 +15,7 @@ from made_up import answers_of, made_up_comparison, random_scores
 import rlcircuits
 from rlcircuits import AnswerSequence, RLCircuitsError, Sampling, Settings
 from rlcircuits.common.arguments import check_fields, checked
-from rlcircuits.pairing import pair
+from rlcircuits.comparison.pairing import pair
 
 FIXTURE = str(Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7" / "sft")
 

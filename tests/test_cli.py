@@ -24,11 +24,11 @@ from rlcircuits.graph import metrics
 from rlcircuits.answers.generate import Answers
 from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import _parser, main
-from rlcircuits.comparison import Comparison
-from rlcircuits.expectations import judge
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.verdict import judge
 from rlcircuits.pairs import Pair, load_pairs_file
 from rlcircuits.pipeline import run_pair
-from rlcircuits.report.json import load_comparison, save_comparison, to_json
+from rlcircuits.comparison.storage import load_comparison, save_comparison, to_json
 
 TOKENS = ["<pad>", "<eos>", *"0123456789+=;>?"]
 

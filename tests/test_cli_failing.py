@@ -13,12 +13,12 @@ import pytest
 import torch
 from made_up import answers_of, made_up_comparison
 
-from rlcircuits import expectations
+from rlcircuits.comparison import verdict as expectations
 from rlcircuits.cli import main
-from rlcircuits.comparison import Comparison
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair
-from rlcircuits.report.json import save_comparison
+from rlcircuits.comparison.storage import save_comparison
 
 
 def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException], rise: bool = True) -> list[str]:
@@ -195,7 +195,7 @@ def test_a_fault_in_any_command_is_one_line(
     def broken(*_: Any) -> Any:
         raise IndexError("x" * 1000)
 
-    monkeypatch.setattr("rlcircuits.report.json.find_comparisons", broken)
+    monkeypatch.setattr("rlcircuits.comparison.storage.find_comparisons", broken)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert main(["report", "out"]) == 70
     (line,) = capsys.readouterr().err.splitlines()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from made_up import made_up_comparison
 from scipy import stats
 
-from rlcircuits.comparison import Comparison, ControlEffect, paired_effect
-from rlcircuits.effects import Shift
+from rlcircuits.comparison.comparison import Comparison, ControlEffect, paired_effect
+from rlcircuits.comparison.effects import Shift
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.expectations import (
+from rlcircuits.comparison.verdict import (
     ALPHA,
     GATE_METRICS,
     ONLINE_RL,

@@ -9,7 +9,7 @@ from made_up import answers_of
 
 from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairing import MIN_QUESTIONS, SCORE_ON, STAGES, ScoreOn, pair, pair_control, show_funnel
+from rlcircuits.comparison.pairing import MIN_QUESTIONS, SCORE_ON, STAGES, ScoreOn, pair, pair_control, show_funnel
 
 
 def test_every_stage_drops_what_it_should() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from two_pairs import PAIRS
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.expectations import GATE_METRICS
+from rlcircuits.comparison.verdict import GATE_METRICS
 from rlcircuits.pairs import asked_questions, load_pairs, load_pairs_file, make_pair, pair_name
 from rlcircuits.questions import names as question_names
 from rlcircuits.settings import Settings

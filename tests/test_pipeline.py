@@ -21,14 +21,14 @@ from rlcircuits.graph import metrics
 from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores, attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.comparison import CONTROL_METRICS, Comparison
+from rlcircuits.comparison.comparison import CONTROL_METRICS, Comparison
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair, make_pair
 from rlcircuits.pipeline import Settings, run_pair, run_variants
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.questions import load_questions
-from rlcircuits.report.json import load_comparison, to_json
+from rlcircuits.comparison.storage import load_comparison, to_json
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource
 
@@ -155,8 +155,8 @@ def test_the_numbers_are_those_of_the_steps_by_hand(pair: Pair, measured: tuple[
     before, after = pair.sources("cpu")
     noised = NoisedSource(before, after, 0)
     from rlcircuits.answers.generate import answer_questions
-    from rlcircuits.pairing import pair as pair_answers
-    from rlcircuits.pairing import pair_control
+    from rlcircuits.comparison.pairing import pair as pair_answers
+    from rlcircuits.comparison.pairing import pair_control
 
     questions = load_questions("arithmetic", count=50)
     found = answer_questions(noised, questions, SETTINGS.sampling)

@@ -15,7 +15,7 @@ import pytest
 from made_up import made_up_comparison
 from two_pairs import PAIRS
 
-from rlcircuits.comparison import Comparison
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pairs import Pair
 from rlcircuits.pipeline import Settings
@@ -241,7 +241,7 @@ def test_a_fault_in_judging_one_measure_is_no_verdict_either(
         raise ZeroDivisionError("in judging")
 
     with monkeypatch.context() as patched:
-        patched.setattr("rlcircuits.expectations.judge", judge)
+        patched.setattr("rlcircuits.comparison.verdict.judge", judge)
         result = run(*ONE_PAIR, "--rlcircuits-output=out")
     result.assert_outcomes(errors=4)
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR

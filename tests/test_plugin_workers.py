@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 def made_up_pairs(monkeypatch):
     from made_up import made_up_comparison
     from rlcircuits.common.errors import RLCircuitsError
-    from rlcircuits.report.json import save_comparison
+    from rlcircuits.comparison.storage import save_comparison
 
     def run_pair(pair, settings, *, output=None, store=None, notify=None, progress=False):
         with (HERE / "measured.txt").open("a") as file:

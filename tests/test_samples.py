@@ -16,10 +16,10 @@ from scipy import stats
 
 from rlcircuits.answers.generate import Answer, Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores
-from rlcircuits.comparison import Comparison, Control, compare, compare_accuracy
+from rlcircuits.comparison.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairing import SCORE_ON, Pairing, ScoreOn, pair, pair_control
-from rlcircuits.report.json import to_json
+from rlcircuits.comparison.pairing import SCORE_ON, Pairing, ScoreOn, pair, pair_control
+from rlcircuits.comparison.storage import to_json
 from rlcircuits.report.terminal import detail, summary_table
 from rlcircuits.graph.sequences import AnswerSequence
 

@@ -16,12 +16,12 @@ from rlcircuits.graph import metrics
 from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import main
-from rlcircuits.comparison import Comparison
-from rlcircuits.pairing import pair as pair_answers
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.pairing import pair as pair_answers
 from rlcircuits.pairs import Pair, load_pairs_file, make_pair
 from rlcircuits.pipeline import Settings, run_pair, run_variants
 from rlcircuits.plan import make_plan
-from rlcircuits.report.json import load_comparison, to_json
+from rlcircuits.comparison.storage import load_comparison, to_json
 
 SHIPPED = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7"
 BEFORE, AFTER = str(SHIPPED / "sft"), str(SHIPPED / "grpo")

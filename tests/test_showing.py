@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from made_up import answers_of, made_up_comparison, noise, random_scores
 
 import rlcircuits
-from rlcircuits.expectations import judge
-from rlcircuits.pairing import pair
+from rlcircuits.comparison.verdict import judge
+from rlcircuits.comparison.pairing import pair
 from rlcircuits.pairs import PairsFile
 from rlcircuits.common.reprs import LONGEST, quoted
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlcircuits.significance import ACCURACY_LEVEL, ALPHA, format_p, p_in_words
+from rlcircuits.comparison.significance import ACCURACY_LEVEL, ALPHA, format_p, p_in_words
 
 NEAR = st.sampled_from([ALPHA, ACCURACY_LEVEL]).flatmap(
     lambda level: st.floats(-1e-3, 1e-3).map(lambda off: max(level + off * off * math.copysign(1, off), 0.0))

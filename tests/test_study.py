@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from made_up import made_up_comparison
 from scipy import stats
 
-from rlcircuits.comparison import Comparison
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.expectations import GATE_METRICS, judge
+from rlcircuits.comparison.verdict import GATE_METRICS, judge
 from rlcircuits.pairs import load_pairs, load_pairs_file
 from rlcircuits.questions import load_questions
-from rlcircuits.report.json import save_comparison
+from rlcircuits.comparison.storage import save_comparison
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "fixtures"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from tabulate import SEPARATING_LINE, tabulate
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.comparison import LABELS, Comparison, ControlEffect, Effect, Group
-from rlcircuits.expectations import (
+from rlcircuits.comparison.comparison import LABELS, Comparison, ControlEffect, Effect, Group
+from rlcircuits.comparison.verdict import (
     GATE_METRICS,
     NOT_ONLINE_RL,
     Verdict,
@@ -17,8 +17,8 @@ from rlcircuits.expectations import (
     judge,
     noise_reads_as_online_rl,
 )
-from rlcircuits.pairing import show_funnel
-from rlcircuits.significance import format_p
+from rlcircuits.comparison.pairing import show_funnel
+from rlcircuits.comparison.significance import format_p
 
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
 

@@ -14,7 +14,7 @@ from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.pairing import pair
+from rlcircuits.comparison.pairing import pair
 from rlcircuits.settings import Settings
 
 KIND = "argument"

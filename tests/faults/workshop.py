@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from made_up import made_up_comparison
 
 from rlcircuits.answers.generate import Answer, Answers, Sampling
-from rlcircuits.report.json import to_json
+from rlcircuits.comparison.storage import to_json
 from rlcircuits.checkpoints.source import CheckpointSource
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "llama-sums" / "seed-7"

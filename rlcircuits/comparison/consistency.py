@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 
-from rlcircuits.comparison import CONTROL_METRICS, LABELS, Comparison, ControlEffect, Effect
-from rlcircuits.effects import Shift
+from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlEffect, Effect
+from rlcircuits.comparison.effects import Shift
 from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.expectations import PROFILES
+from rlcircuits.comparison.verdict import PROFILES
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.pairing import SCORE_ON
+from rlcircuits.comparison.pairing import SCORE_ON
 
 __all__ = ["check_comparison"]
 

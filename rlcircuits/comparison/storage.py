@@ -18,15 +18,15 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.comparison import Comparison
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.complaints import problem
 from rlcircuits.common.files import COMPARISON as FILE_NAME
 from rlcircuits.common.files import write_text
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.expectations import Verdict, judge, reads_as_online_rl
+from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.json_files import parse_object
-from rlcircuits.report.consistent import check_comparison
+from rlcircuits.comparison.consistency import check_comparison
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
 _VERSION: Literal[3] = 3

@@ -6,7 +6,7 @@ are those that arXiv 2509.21044 reports for online RL; for everything else the d
 The rule, fixed in advance: a metric's effect **counts** in a direction when
 
 1. Wilcoxon's signed-rank test on the questions' paired differences, one-sided in that direction, gives
-   p < :data:`~rlcircuits.significance.ALPHA`; and
+   p < :data:`~rlcircuits.comparison.significance.ALPHA`; and
 2. it exceeds the matched control: the base with random noise of the update's norm, tensor by tensor, some
    draws of it (:mod:`rlcircuits.checkpoints.noise`). It exceeds it when that end of the 95 % interval of the pair's mean
    difference which is nearer to zero lies, in that direction, beyond the mean difference of *every* draw.
@@ -33,11 +33,11 @@ from typing import TYPE_CHECKING, Literal
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.reprs import short_repr
-from rlcircuits.significance import ACCURACY_LEVEL, ALPHA, p_in_words
+from rlcircuits.comparison.significance import ACCURACY_LEVEL, ALPHA, p_in_words
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison import Comparison, ControlEffect
-    from rlcircuits.effects import AccuracyEffect, Effect, Shift
+    from rlcircuits.comparison.comparison import Comparison, ControlEffect
+    from rlcircuits.comparison.effects import AccuracyEffect, Effect, Shift
 
 Direction = Literal["up", "down"]
 

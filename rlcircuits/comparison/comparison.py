@@ -1,8 +1,8 @@
 """Before and after on the same questions: what was measured of a pair, with its noise controls.
 
 Each metric gives one number a question and model, the mean over the question's answers where it has several;
-:mod:`rlcircuits.effects` makes effects of them. What the numbers should be is none of this module's business: see
-:mod:`rlcircuits.expectations`.
+:mod:`rlcircuits.comparison.effects` makes effects of them. What the numbers should be is none of this module's business: see
+:mod:`rlcircuits.comparison.verdict`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from rlcircuits.graph import metrics
 from rlcircuits.common.arguments import checked
-from rlcircuits.effects import (
+from rlcircuits.comparison.effects import (
     AccuracyEffect,
     Effect,
     Number,
@@ -27,9 +27,9 @@ from rlcircuits.effects import (
     signed_rank,
 )
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.expectations import GATE_METRICS, profile_for
+from rlcircuits.comparison.verdict import GATE_METRICS, profile_for
 from rlcircuits.graph.metrics import Float64Array
-from rlcircuits.pairing import ControlPairing, Pairing
+from rlcircuits.comparison.pairing import ControlPairing, Pairing
 from rlcircuits.common.reprs import quoted, short_repr
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything measured on one pair of checkpoints. To JSON and back: :mod:`rlcircuits.report.json`."""
+    """Everything measured on one pair of checkpoints. To JSON and back: :mod:`rlcircuits.comparison.storage`."""
 
     name: str
     before: str
@@ -140,7 +140,7 @@ class Comparison:
     after: str
     algorithm: str
     profile: str
-    """Name of the expectations it is held against; see :data:`rlcircuits.expectations.PROFILES`."""
+    """Name of the expectations it is held against; see :data:`rlcircuits.comparison.verdict.PROFILES`."""
     questions: str
     """The question set's name."""
     split: str
@@ -153,7 +153,7 @@ class Comparison:
     prompting: dict[str, Any] | None
     """How questions became prompts: the fields of :class:`~rlcircuits.answers.prompting.PromptingUsed`, where known."""
     score_on: str
-    """Whose answers were scored; see :data:`rlcircuits.pairing.SCORE_ON`."""
+    """Whose answers were scored; see :data:`rlcircuits.comparison.pairing.SCORE_ON`."""
     alpha: float
     balance: float
     question_ids: tuple[str, ...]

@@ -21,7 +21,7 @@ from scipy import stats
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.common.reprs import count, short_repr
-from rlcircuits.significance import p_in_words
+from rlcircuits.comparison.significance import p_in_words
 
 if TYPE_CHECKING:
     from rlcircuits.answers.generate import Answers

@@ -1,0 +1,1 @@
+"""Two checkpoints' answers and scores: paired, compared and judged."""
