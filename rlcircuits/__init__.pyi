@@ -17,8 +17,8 @@ from .graph.metrics import (
     top_share,
 )
 from .comparison.pairing import Pairing, pair
-from .pairs import Pair, load_pairs, load_pairs_file
-from .pipeline import Settings, run_pair, run_variants
+from .release.pairs_file import Pair, load_pairs, load_pairs_file
+from .release.run import Settings, run_pair, run_variants
 from .answers.prompting import Prompting
 from .questions import Question, QuestionSet, QuestionSource, load_questions
 from .answers.recorded import recorded_answers

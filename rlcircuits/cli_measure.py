@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rlcircuits.answers.generate import Answer, Answers
-    from rlcircuits.pairs import PairsFile
+    from rlcircuits.release.pairs_file import PairsFile
     from rlcircuits.graph.sequences import AnswerSequence
 
 _ALPHA_HELP = "share of the mean answer length that is scored (0.3)"
@@ -110,10 +110,10 @@ def _compare(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ready_output
     from rlcircuits.comparison.verdict import judge
     from rlcircuits.common.failures import failure_of
-    from rlcircuits.pipeline import run_pair, run_variants
+    from rlcircuits.release.run import run_pair, run_variants
     from rlcircuits.comparison.storage import to_json, to_json_list
     from rlcircuits.report.terminal import detail, summary_table, variants_table
-    from rlcircuits.toy import pair_notice
+    from rlcircuits.release.toy_notice import pair_notice
 
     all_variants = options.score_on == "all"
     if all_variants:
@@ -158,7 +158,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _pairs(options: argparse.Namespace) -> PairsFile:
-    from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
+    from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
 
     names = ("before", "after", *_OF_ONE_PAIR, "name", "questions", "device_map")
     single = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
@@ -181,9 +181,9 @@ def _pairs(options: argparse.Namespace) -> PairsFile:
 
 def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.answers.generate import answer_questions
-    from rlcircuits.pairs import DEFAULT_QUESTIONS, asked_questions
+    from rlcircuits.release.pairs_file import DEFAULT_QUESTIONS, asked_questions
     from rlcircuits.questions import load_questions
-    from rlcircuits.toy import toy_notice
+    from rlcircuits.release.toy_notice import toy_notice
 
     settings = settings_of(options)
     check_number("question_count", options.count, "--count")

@@ -12,7 +12,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_text
 
 if TYPE_CHECKING:
-    from rlcircuits.settings import Settings
+    from rlcircuits.release.settings import Settings
     from rlcircuits.checkpoints.source import CheckpointSource
 
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
@@ -130,7 +130,7 @@ def typed(options: argparse.Namespace) -> dict[str, Any]:
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that the options make."""
-    from rlcircuits.settings import make_settings
+    from rlcircuits.release.settings import make_settings
 
     return make_settings(typed(options))
 

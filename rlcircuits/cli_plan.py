@@ -101,8 +101,8 @@ def _relative(value: str | None, file: Path) -> str | None:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from rlcircuits.pairs import load_pairs_file
-    from rlcircuits.plan import make_plan, show_plan
+    from rlcircuits.release.pairs_file import load_pairs_file
+    from rlcircuits.release.plan import make_plan, show_plan
 
     file = load_pairs_file(options.file)
     plan = make_plan(file, file.make_settings(), options.output, notify=tell)

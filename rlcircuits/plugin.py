@@ -49,7 +49,7 @@ from rlcircuits.plugin_session import Session
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.comparison.verdict import Finding
-    from rlcircuits.pairs import Pair
+    from rlcircuits.release.pairs_file import Pair
 
 _SESSION = pytest.StashKey[Session]()
 

@@ -18,7 +18,7 @@ from rlcircuits.plugin_shared import Shared, give_to_worker, given_to_worker, is
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.comparison.verdict import Verdict
-    from rlcircuits.pairs import Pair, PairsFile
+    from rlcircuits.release.pairs_file import Pair, PairsFile
 
 NO_PAIRS = (
     "no pair of checkpoints was given: use --before=DIR --after=DIR --algorithm=NAME, or --pairs=FILE.toml, "
@@ -62,7 +62,7 @@ class Session:
 
     def _find_pairs(self) -> PairsFile:
         # Not at the top: a session that uses no pair should not pay for these imports.
-        from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
+        from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
 
         names = ("before", "after", "pairs", "questions")
         before, after, pairs, questions = (option(self.config, name) for name in names)
@@ -176,8 +176,8 @@ class Session:
             return free
 
     def _run(self, pair: Pair) -> Comparison:
-        from rlcircuits.pipeline import run_pair
-        from rlcircuits.toy import pair_notice
+        from rlcircuits.release.run import run_pair
+        from rlcircuits.release.toy_notice import pair_notice
 
         output, store = self.output, None
         if output is None and self._shared is not None:

@@ -16,12 +16,12 @@ from some_pairs import save_tiny_pair
 from rlcircuits.answers.length import LEAST_NEW_TOKENS, Room, with_length
 from rlcircuits.answers.generate import Sampling, answer_questions
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairs import PairsFile, load_pairs_file, make_pair
-from rlcircuits.pipeline import run_pair
-from rlcircuits.plan import make_plan
+from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, make_pair
+from rlcircuits.release.run import run_pair
+from rlcircuits.release.plan import make_plan
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.questions import QuestionSource, load_questions
-from rlcircuits.settings import Settings
+from rlcircuits.release.settings import Settings
 from rlcircuits.checkpoints.source import CheckpointSource
 
 CONTEXT = 96

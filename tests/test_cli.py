@@ -26,8 +26,8 @@ from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import _parser, main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import judge
-from rlcircuits.pairs import Pair, load_pairs_file
-from rlcircuits.pipeline import run_pair
+from rlcircuits.release.pairs_file import Pair, load_pairs_file
+from rlcircuits.release.run import run_pair
 from rlcircuits.comparison.storage import load_comparison, save_comparison, to_json
 
 TOKENS = ["<pad>", "<eos>", *"0123456789+=;>?"]
@@ -283,7 +283,7 @@ def test_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, rise: bool, c
     def measured(*_: Any, **__: Any) -> Comparison:
         return made_up_comparison(rise=rise)
 
-    monkeypatch.setattr("rlcircuits.pipeline.run_pair", measured)
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", measured)
     assert main(["compare", "--before", "a", "--after", "b", "--algorithm", "grpo"]) == code
 
 
@@ -296,8 +296,8 @@ def test_json_is_one_document(
     def variants(pair: Pair, *_: Any, **__: Any) -> tuple[Comparison, ...]:
         return tuple(replace(made_up_comparison(pair.name), score_on=score_on) for score_on in ("own", "gold"))
 
-    monkeypatch.setattr("rlcircuits.pipeline.run_pair", measured)
-    monkeypatch.setattr("rlcircuits.pipeline.run_variants", variants)
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", measured)
+    monkeypatch.setattr("rlcircuits.release.run.run_variants", variants)
     one = ["compare", "--before", "a", "--after", "b", "--algorithm", "grpo", "--json"]
     assert main(one) == 0
     alone = json.loads(capsys.readouterr().out)

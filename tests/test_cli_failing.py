@@ -17,7 +17,7 @@ from rlcircuits.comparison import verdict as expectations
 from rlcircuits.cli import main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairs import Pair
+from rlcircuits.release.pairs_file import Pair
 from rlcircuits.comparison.storage import save_comparison
 
 
@@ -31,7 +31,7 @@ def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException]
             raise failures[pair.name]
         return made_up_comparison(pair.name, pair.algorithm, rise=rise)
 
-    monkeypatch.setattr("rlcircuits.pipeline.run_pair", run_pair)
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
     return asked
 
 

@@ -14,11 +14,11 @@ from some_pairs import save_tiny_pair
 
 from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.early_stop import CHANCE, is_in_doubt, reason_to_stop
+from rlcircuits.release.early_stop import CHANCE, is_in_doubt, reason_to_stop
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairs import Pair, make_pair
-from rlcircuits.pipeline import run_pair
-from rlcircuits.settings import Settings
+from rlcircuits.release.pairs_file import Pair, make_pair
+from rlcircuits.release.run import run_pair
+from rlcircuits.release.settings import Settings
 
 SETTINGS = Settings(
     k=20, question_count=130, balance=2.0, noise_draws=0, device="cpu", sampling=Sampling(max_new_tokens=6, n=1)

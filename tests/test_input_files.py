@@ -13,7 +13,7 @@ from rlcircuits.answers.generate import Answer, Answers, Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_lines, read_text
 from rlcircuits.common.json_files import parse_object
-from rlcircuits.pairs import load_pairs
+from rlcircuits.release.pairs_file import load_pairs
 
 
 def test_a_byte_order_mark_is_read_over_in_every_kind_of_file(tmp_path: Path) -> None:

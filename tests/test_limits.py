@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rlcircuits.answers.generate import Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import LIMITS, check_number
-from rlcircuits.settings import Settings
+from rlcircuits.release.settings import Settings
 
 
 @pytest.mark.parametrize("name", LIMITS)

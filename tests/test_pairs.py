@@ -11,9 +11,9 @@ from two_pairs import PAIRS
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.verdict import GATE_METRICS
-from rlcircuits.pairs import asked_questions, load_pairs, load_pairs_file, make_pair, pair_name
+from rlcircuits.release.pairs_file import asked_questions, load_pairs, load_pairs_file, make_pair, pair_name
 from rlcircuits.questions import names as question_names
-from rlcircuits.settings import Settings
+from rlcircuits.release.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 

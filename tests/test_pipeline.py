@@ -24,8 +24,8 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.comparison.comparison import CONTROL_METRICS, Comparison
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairs import Pair, make_pair
-from rlcircuits.pipeline import Settings, run_pair, run_variants
+from rlcircuits.release.pairs_file import Pair, make_pair
+from rlcircuits.release.run import Settings, run_pair, run_variants
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.questions import load_questions
 from rlcircuits.comparison.storage import load_comparison, to_json

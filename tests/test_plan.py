@@ -14,10 +14,10 @@ from tiny_models import build
 
 from rlcircuits.answers.generate import Sampling
 from rlcircuits.cli import main
-from rlcircuits.pace import FILE_NAME, note_pace, tokens_per_second
-from rlcircuits.pairs import STORE, PairsFile, make_pair
-from rlcircuits.pipeline import Settings, run_pair
-from rlcircuits.plan import make_plan, show_plan
+from rlcircuits.release.throughput import FILE_NAME, note_pace, tokens_per_second
+from rlcircuits.release.pairs_file import STORE, PairsFile, make_pair
+from rlcircuits.release.run import Settings, run_pair
+from rlcircuits.release.plan import make_plan, show_plan
 
 SETTINGS = Settings(
     k=20, question_count=40, alpha=0.5, balance=2.0, noise_draws=1, sampling=Sampling(max_new_tokens=6), batch_size=16

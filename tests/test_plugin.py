@@ -17,8 +17,8 @@ from two_pairs import PAIRS
 
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairs import Pair
-from rlcircuits.pipeline import Settings
+from rlcircuits.release.pairs_file import Pair
+from rlcircuits.release.run import Settings
 
 USERS_TESTS = """
 def test_effect(effect):
@@ -72,7 +72,7 @@ class FakePipeline:
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch) -> FakePipeline:
     fake = FakePipeline()
-    monkeypatch.setattr("rlcircuits.pipeline.run_pair", fake)
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", fake)
     return fake
 
 
@@ -300,7 +300,7 @@ def test_what_is_no_verdict_decides_the_exit_code(
     outcomes: dict[str, int],
 ) -> None:
     declare(PAIRS)
-    monkeypatch.setattr("rlcircuits.pipeline.run_pair", fails_for(pipeline, {"one": one, "two": two}))
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", fails_for(pipeline, {"one": one, "two": two}))
     result = run("--pairs=pairs.toml", "--rlcircuits-output=out")
     result.assert_outcomes(**outcomes)
     assert result.ret == code

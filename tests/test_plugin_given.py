@@ -10,7 +10,7 @@ from saved import save_checkpoint
 from test_plugin import FakePipeline, Run, pipeline, run
 
 from rlcircuits.answers.generate import Sampling
-from rlcircuits.pipeline import Settings
+from rlcircuits.release.run import Settings
 from rlcircuits.plugin_options import _GIVEN_PAIRS, SETTINGS
 
 __all__ = ["pipeline", "run"]

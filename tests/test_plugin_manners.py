@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 # Here, since pytester forgets what a session imported, and torch can be imported once only.
-import rlcircuits.pipeline  # noqa: F401
+import rlcircuits.release.run  # noqa: F401
 
 NAMES = ("before", "after", "algorithm", "questions", "pairs")
 # Where the package is installed, its entry point loads the plugin; in a plain checkout we do.
@@ -27,7 +27,7 @@ def no_measuring(monkeypatch):
     def run_pair(pair, *_, **__):
         raise RLCircuitsError(f"asked for {pair.before}, {pair.after}, {pair.algorithm}, {pair.questions.name}")
 
-    monkeypatch.setattr("rlcircuits.pipeline.run_pair", run_pair)
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
 """
 USERS_TEST = "def test_effect(effect):\n    assert effect.holds\n"
 

@@ -49,7 +49,7 @@ def made_up_pairs(monkeypatch):
             save_comparison(comparison, Path(output) / pair.name)
         return comparison
 
-    monkeypatch.setattr("rlcircuits.pipeline.run_pair", run_pair)
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
 """
 TESTS = """
 def test_effect(effect):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairs import AskedQuestions, Pair
+from rlcircuits.release.pairs_file import AskedQuestions, Pair
 from rlcircuits.questions import QuestionSource, load_questions
 from rlcircuits.questions.grading.reference_answer import boxes, extract_gold
 from rlcircuits.questions.records import draw

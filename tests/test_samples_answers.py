@@ -17,7 +17,7 @@ from rlcircuits.answers.generate import Answers, Sampling, answer_questions
 from rlcircuits.answers.engines import open_engine
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.answers.recorded import recorded_answers
-from rlcircuits.settings import make_settings
+from rlcircuits.release.settings import make_settings
 from rlcircuits.checkpoints.source import CheckpointSource
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3, n=3)

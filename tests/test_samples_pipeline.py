@@ -18,9 +18,9 @@ from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.cli import main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.pairing import pair as pair_answers
-from rlcircuits.pairs import Pair, load_pairs_file, make_pair
-from rlcircuits.pipeline import Settings, run_pair, run_variants
-from rlcircuits.plan import make_plan
+from rlcircuits.release.pairs_file import Pair, load_pairs_file, make_pair
+from rlcircuits.release.run import Settings, run_pair, run_variants
+from rlcircuits.release.plan import make_plan
 from rlcircuits.comparison.storage import load_comparison, to_json
 
 SHIPPED = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7"

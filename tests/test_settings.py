@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.settings import Settings
+from rlcircuits.release.settings import Settings
 
 
 @pytest.mark.parametrize(

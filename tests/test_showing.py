@@ -15,7 +15,7 @@ from made_up import answers_of, made_up_comparison, noise, random_scores
 import rlcircuits
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.comparison.pairing import pair
-from rlcircuits.pairs import PairsFile
+from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.common.reprs import LONGEST, quoted
 
 FIXTURE = str(Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7" / "sft")

@@ -21,7 +21,7 @@ from scipy import stats
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.verdict import GATE_METRICS, judge
-from rlcircuits.pairs import load_pairs, load_pairs_file
+from rlcircuits.release.pairs_file import load_pairs, load_pairs_file
 from rlcircuits.questions import load_questions
 from rlcircuits.comparison.storage import save_comparison
 

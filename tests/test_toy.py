@@ -9,9 +9,9 @@ import pytest
 from saved import save_checkpoint
 
 from rlcircuits.cli import main
-from rlcircuits.pairs import load_pairs, make_pair
+from rlcircuits.release.pairs_file import load_pairs, make_pair
 from rlcircuits.checkpoints.source import CheckpointSource
-from rlcircuits.toy import pair_notice, toy_notice
+from rlcircuits.release.toy_notice import pair_notice, toy_notice
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SHIPPED = [

@@ -15,7 +15,7 @@ from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.comparison.pairing import pair
-from rlcircuits.settings import Settings
+from rlcircuits.release.settings import Settings
 
 KIND = "argument"
 Count = Callable[[str], None]

@@ -53,7 +53,7 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are drawn, the same for both models."""
     stop_early: bool = True
-    """Stop a pair after its first answers if it can come to nothing; see :mod:`rlcircuits.early_stop`."""
+    """Stop a pair after its first answers if it can come to nothing; see :mod:`rlcircuits.release.early_stop`."""
     max_unfinished: float = 0.5
     """Share of a model's first answers that may lack an end token, above which the pair is stopped."""
     prompting: Prompting = field(default_factory=Prompting)

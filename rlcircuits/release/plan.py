@@ -19,14 +19,14 @@ from rlcircuits.answers.answer_file import Header, Sampling, parse_header
 from rlcircuits.answers.length import with_length
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pace import tokens_per_second
-from rlcircuits.pairs import STORE, Pair, PairsFile
-from rlcircuits.plan_models import ModelPlan, PlannedModel
+from rlcircuits.release.throughput import tokens_per_second
+from rlcircuits.release.pairs_file import STORE, Pair, PairsFile
+from rlcircuits.release.plan_models import ModelPlan, PlannedModel
 from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.comparison.storage import load_comparison
 
 if TYPE_CHECKING:
-    from rlcircuits.settings import Settings
+    from rlcircuits.release.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from tempfile import mkdtemp
 from rlcircuits.answers.generate import Answer, Answers
 from rlcircuits.questions import QuestionSet
 from rlcircuits.answers.recorded import Side
-from rlcircuits.settings import Settings
+from rlcircuits.release.settings import Settings
 from rlcircuits.common.reprs import quoted
 
 CHANCE = 0.05

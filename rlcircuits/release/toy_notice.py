@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.pairs import DEFAULT_QUESTIONS, Pair
+from rlcircuits.release.pairs_file import DEFAULT_QUESTIONS, Pair
 from rlcircuits.checkpoints.source import CheckpointSource
 
 __all__ = ["pair_notice", "toy_notice"]

@@ -52,7 +52,7 @@ from rlcircuits.common.reprs import count, quoted, short_repr
 from rlcircuits.common.validation import Table
 
 if TYPE_CHECKING:
-    from rlcircuits.settings import Settings
+    from rlcircuits.release.settings import Settings
     from rlcircuits.checkpoints.source import CheckpointSource
 
 DEFAULT_QUESTIONS = "arithmetic"
@@ -190,7 +190,7 @@ class PairsFile:
 
     pairs: tuple[Pair, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """As written; what is not written is for :func:`rlcircuits.settings.make_settings` to fill in."""
+    """As written; what is not written is for :func:`rlcircuits.release.settings.make_settings` to fill in."""
     path: Path | None = None
 
     def __repr__(self) -> str:
@@ -198,7 +198,7 @@ class PairsFile:
 
     def make_settings(self, options: Mapping[str, Any] = MappingProxyType({})) -> Settings:
         """The settings of the run: the file's, but for those of `options`, which was typed."""
-        from rlcircuits.settings import make_settings, merged
+        from rlcircuits.release.settings import make_settings, merged
 
         where = f"{self.path}: [settings]" if self.path else "the settings"
         make_settings(self.settings, where)

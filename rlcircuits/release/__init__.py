@@ -1,0 +1,1 @@
+"""A release: which pairs to measure, how, and the run that measures them."""
