@@ -2,7 +2,7 @@
 
 import sys
 
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

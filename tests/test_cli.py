@@ -23,7 +23,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from rlcircuits.graph import metrics
 from rlcircuits.answers.generate import Answers
 from rlcircuits.attribution.edge_attribution import EdgeScores
-from rlcircuits.cli import _parser, main
+from rlcircuits.cli.main import _parser, main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.release.pairs_file import Pair, load_pairs_file

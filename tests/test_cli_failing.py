@@ -14,7 +14,7 @@ import torch
 from made_up import answers_of, made_up_comparison
 
 from rlcircuits.comparison import verdict as expectations
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.pairs_file import Pair
@@ -74,7 +74,7 @@ def test_an_interruption_is_one_line(
 
 def test_a_reader_who_goes_early_ends_the_command_silently(tmp_path: Path) -> None:
     save_comparison(made_up_comparison("one"), tmp_path / "one")
-    command = [sys.executable, "-m", "rlcircuits.cli", "report", str(tmp_path)]
+    command = [sys.executable, "-m", "rlcircuits.cli.main", "report", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -13,7 +13,7 @@ from some_pairs import save_tiny_pair
 from tiny_models import build
 
 from rlcircuits.answers.generate import Sampling
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 from rlcircuits.release.throughput import FILE_NAME, note_pace, tokens_per_second
 from rlcircuits.release.pairs_file import STORE, PairsFile, make_pair
 from rlcircuits.release.run import Settings, run_pair

@@ -294,7 +294,7 @@ def test_the_numbers_are_those_without_workers(tmp_path: Path) -> None:
 
 def test_two_processes_on_one_folder_measure_each_pair_once(tmp_path: Path) -> None:
     """As pytest's workers do, so do two commands at once; the second says that it waits, once a pair."""
-    command = [sys.executable, "-m", "rlcircuits.cli", "compare", "--before", f"{SHIPPED}/sft", "--after"]
+    command = [sys.executable, "-m", "rlcircuits.cli.main", "compare", "--before", f"{SHIPPED}/sft", "--after"]
     command += [f"{SHIPPED}/grpo", "--algorithm", "grpo", "--question-count", "60", "--k", "30", "--noise-draws", "0"]
     command += ["--output", str(tmp_path / "out")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -11,7 +11,7 @@ from read_only import read_only
 from some_pairs import save_tiny_pair
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 
 PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")
 

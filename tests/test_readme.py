@@ -23,7 +23,7 @@ def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 def test_every_command_line_example_is_understood() -> None:
-    from rlcircuits.cli import _parser
+    from rlcircuits.cli.main import _parser
 
     lines = [line for _, text in BLOCKS for line in text.splitlines() if line.startswith("rlcircuits ")]
     assert len(lines) >= 6

@@ -30,7 +30,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> tuple[int, str]:
     # In a process of its own, which no other `fixtures` package has been imported into.
-    command = [sys.executable, "-m", "rlcircuits.cli", "fixtures", *arguments]
+    command = [sys.executable, "-m", "rlcircuits.cli.main", "fixtures", *arguments]
     environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr

@@ -84,7 +84,7 @@ def test_nobody_is_asked_on_a_terminal(tmp_path: Path) -> None:
     marker = bring_code(tmp_path / "model", "own")
     ours, theirs = pty.openpty()
     os.write(ours, b"y\ny\ny\n")
-    command = [sys.executable, "-m", "rlcircuits.cli", "answer", str(tmp_path / "model"), "--count", "1"]
+    command = [sys.executable, "-m", "rlcircuits.cli.main", "answer", str(tmp_path / "model"), "--count", "1"]
     try:
         run = subprocess.run(
             [*command, "--out", str(tmp_path / "answers.jsonl")],

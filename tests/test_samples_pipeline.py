@@ -15,7 +15,7 @@ from cut_off import CutOffError, cut_off
 from rlcircuits.graph import metrics
 from rlcircuits.answers.generate import Answers, Sampling
 from rlcircuits.attribution.edge_attribution import EdgeScores
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.pairing import pair as pair_answers
 from rlcircuits.release.pairs_file import Pair, load_pairs_file, make_pair

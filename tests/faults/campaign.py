@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 
 SECONDS = 5.0
 """Of the processor, that a fault may take to be found."""

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from campaign import WAITING_SECONDS, Outcome
 
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -22,7 +22,7 @@ def begun(shell: str, environment: Mapping[str, str | None] | None = None) -> Ou
     """Run a line of the shell in which ``$R`` is the command line, with changes of the environment; None removes."""
     changed = {**os.environ, "PYTHONPATH": ROOT, **(environment or {})}
     kept = {name: value for name, value in changed.items() if value is not None}
-    line = shell.replace("$R", f'"{sys.executable}" -m rlcircuits.cli')
+    line = shell.replace("$R", f'"{sys.executable}" -m rlcircuits.cli.main')
     ran = subprocess.run(["bash", "-c", line], env=kept, capture_output=True, timeout=WAITING_SECONDS, check=False)
     return Outcome(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 

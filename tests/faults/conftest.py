@@ -11,7 +11,7 @@ from campaign import Fault, check
 from fault_counts import PROPERTY
 from workshop import AFTER, BEFORE
 
-from rlcircuits.cli import main
+from rlcircuits.cli.main import main
 
 
 @pytest.fixture(autouse=True, scope="session")

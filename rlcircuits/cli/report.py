@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcircuits.cli_parts import HOLDS, command
+from rlcircuits.cli.parts import HOLDS, command
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcircuits.cli_parts import (
+from rlcircuits.cli.parts import (
     BAD_INPUT,
     DOES_NOT_HOLD,
     FAULT,

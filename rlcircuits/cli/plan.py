@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.cli_parts import BAD_INPUT, HOLDS, command, say_error, tell
+from rlcircuits.cli.parts import BAD_INPUT, HOLDS, command, say_error, tell
 from rlcircuits.common.errors import RLCircuitsError, shortened
 
 DEFAULT_FILE = "release.toml"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.cli_parts import DOES_NOT_HOLD, HOLDS, command, tell
+from rlcircuits.cli.parts import DOES_NOT_HOLD, HOLDS, command, tell
 from rlcircuits.common.errors import RLCircuitsError
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from rlcircuits.cli_streams import lead_nowhere
+from rlcircuits.cli.streams import lead_nowhere
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_text
 

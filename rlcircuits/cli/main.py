@@ -15,12 +15,12 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from rlcircuits.cli_fixtures import add_fixtures
-from rlcircuits.cli_measure import add_measuring
-from rlcircuits.cli_parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, check_given, say_error
-from rlcircuits.cli_plan import add_planning
-from rlcircuits.cli_report import add_report
-from rlcircuits.cli_streams import checked_output, open_streams
+from rlcircuits.cli.fixtures import add_fixtures
+from rlcircuits.cli.measure import add_measuring
+from rlcircuits.cli.parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, check_given, say_error
+from rlcircuits.cli.plan import add_planning
+from rlcircuits.cli.report import add_report
+from rlcircuits.cli.streams import checked_output, open_streams
 from rlcircuits.common.errors import RLCircuitsError, cut
 from rlcircuits.common.failures import failure_of
 
