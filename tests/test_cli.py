@@ -195,7 +195,7 @@ def test_from_init_to_the_verdict_and_the_same_by_pytest_and_python(
     by_python = run_pair(pairs.pairs[0], pairs.make_settings())
     assert json.loads(to_json(by_python))["comparison"] == by_cli["comparison"]
 
-    plugin = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")
+    plugin = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.pytest_plugin")
     # By the test that init wrote beside the pairs file.
     arguments = (file.with_name("test_release.py"), "--pairs", file, "--rlcircuits-output", tmp_path / "by-pytest")
     pytester.runpytest_inprocess("-p", "no:cacheprovider", *plugin, *arguments)

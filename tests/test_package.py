@@ -28,7 +28,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_the_package_and_its_plugin_does_not_import_torch() -> None:
-    program = "import rlcircuits, rlcircuits.plugin, sys; sys.exit('torch' in sys.modules)"
+    program = "import rlcircuits, rlcircuits.pytest_plugin, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -37,7 +37,7 @@ def run(pytester: pytest.Pytester) -> Run:
     pytester.makepyfile(test_mine=USERS_TESTS)
     # Where the package is installed, its entry point loads the plugin; in a plain checkout we do.
     installed = importlib.metadata.entry_points(group="pytest11", name="rlcircuits")
-    plugin = () if installed else ("-p", "rlcircuits.plugin")
+    plugin = () if installed else ("-p", "rlcircuits.pytest_plugin")
     return lambda *arguments: pytester.runpytest_inprocess("-p", "no:cacheprovider", *plugin, *arguments)
 
 
@@ -458,5 +458,5 @@ def test_a_wrong_file_in_the_ini_option_fails_only_tests_that_need_it(run: Run, 
 
 
 def test_importing_the_plugin_imports_no_torch() -> None:
-    code = "import sys, rlcircuits.plugin; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'pydantic')))"
+    code = "import sys, rlcircuits.pytest_plugin; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'pydantic')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

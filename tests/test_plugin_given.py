@@ -11,11 +11,11 @@ from test_plugin import FakePipeline, Run, pipeline, run
 
 from rlcircuits.answers.generate import Sampling
 from rlcircuits.release.run import Settings
-from rlcircuits.plugin_options import _GIVEN_PAIRS, SETTINGS
+from rlcircuits.pytest_session.options import _GIVEN_PAIRS, SETTINGS
 
 __all__ = ["pipeline", "run"]
 
-PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")
+PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.pytest_plugin")
 SHIPPED = str(Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7" / "sft")
 
 TEXTS = [f"--{name}" for name in _GIVEN_PAIRS]

@@ -15,7 +15,7 @@ import rlcircuits.release.run  # noqa: F401
 NAMES = ("before", "after", "algorithm", "questions", "pairs")
 # Where the package is installed, its entry point loads the plugin; in a plain checkout we do.
 INSTALLED = importlib.metadata.entry_points(group="pytest11", name="rlcircuits")
-PLUGIN = () if INSTALLED else ("-p", "rlcircuits.plugin")
+PLUGIN = () if INSTALLED else ("-p", "rlcircuits.pytest_plugin")
 
 SAYS_WHAT_WAS_ASKED = """
 import pytest
@@ -360,7 +360,7 @@ def test_a_session_of_a_stranger_imports_nothing_of_weight(run_apart: Run, pytes
 
 def test_importing_the_plugin_takes_little_more_than_pytest() -> None:
     code = (
-        "import sys, pytest\nbefore = set(sys.modules)\nimport rlcircuits.plugin\n"
+        "import sys, pytest\nbefore = set(sys.modules)\nimport rlcircuits.pytest_plugin\n"
         "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('rlcircuits')))"
     )
     new = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -18,7 +18,7 @@ from waiting import PATIENCE, wait_until
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "fixtures" / "llama-sums" / "seed-7"
 INSTALLED = importlib.metadata.entry_points(group="pytest11", name="rlcircuits")
-PLUGIN = () if INSTALLED else ("-p", "rlcircuits.plugin")
+PLUGIN = () if INSTALLED else ("-p", "rlcircuits.pytest_plugin")
 
 # Stands where run_pair does in every worker: notes who measures what, and takes as long as the pair's file says.
 CONFTEST = """

@@ -13,7 +13,7 @@ from some_pairs import save_tiny_pair
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.cli.main import main
 
-PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")
+PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.pytest_plugin")
 
 PAIR = '[[pair]]\nname = "{name}"\nbefore = "base"\nafter = "tuned"\nalgorithm = "sft"\nquestions = "arithmetic"\n'
 SETTINGS = "[settings]\nk = 20\nquestion_count = 30\nbalance = 2\nnoise_draws = 0\n"

@@ -80,7 +80,7 @@ def test_from_init_to_the_verdict_and_the_same_by_every_way(
     assert json.loads(to_json(run_pair(pairs.pairs[0], pairs.make_settings()))) == wanted
 
     pytester.makepyfile("def test_effect(effect):\n    assert effect.holds, effect.message")
-    plugin = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.plugin")
+    plugin = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.pytest_plugin")
     typed = [part for name, value in CHOICES for part in (f"--rlcircuits-{name}", value)]
     by_pytest = ("--before", BEFORE, "--after", AFTER, "--algorithm", "grpo", "--rlcircuits-output", "kept", *typed)
     pytester.runpytest_inprocess("-p", "no:cacheprovider", *plugin, *by_pytest)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rlcircuits.common.failures import Failure, failure_of
-from rlcircuits.plugin_shared import is_controller, is_worker
+from rlcircuits.pytest_session.shared import is_controller, is_worker
 
 if TYPE_CHECKING:
-    from rlcircuits.plugin_session import Session
+    from rlcircuits.pytest_session.session import Session
 
 FAULT, BAD_INPUT = "fault", "bad input"
 _EXIT_CODES = {FAULT: pytest.ExitCode.INTERNAL_ERROR, BAD_INPUT: pytest.ExitCode.USAGE_ERROR}

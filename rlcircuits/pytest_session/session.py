@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from rlcircuits.common.failures import Failure, failure_of
-from rlcircuits.plugin_options import INI_PAIRS, hint, name_of, option, typed_settings
-from rlcircuits.plugin_shared import Shared, give_to_worker, given_to_worker, is_controller
+from rlcircuits.pytest_session.options import INI_PAIRS, hint, name_of, option, typed_settings
+from rlcircuits.pytest_session.shared import Shared, give_to_worker, given_to_worker, is_controller
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.plugin_options import (
+from rlcircuits.pytest_session.options import (
     add_options,
     empty_option,
     hint,
@@ -43,8 +43,8 @@ from rlcircuits.plugin_options import (
     take_short_names,
     typed_settings,
 )
-from rlcircuits.plugin_reports import Reports
-from rlcircuits.plugin_session import Session
+from rlcircuits.pytest_session.reports import Reports
+from rlcircuits.pytest_session.session import Session
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
