@@ -9,8 +9,8 @@ import torch
 from shapes import Shape
 from torch import Tensor
 
-from rlcircuits.common.devices import held_bytes, readers_at_a_time
 from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.common.devices import held_bytes, readers_at_a_time
 from rlcircuits.graph.edge_graph import build_graph
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from rlcircuits import AnswerSequence
-from rlcircuits.capture.recording import frozen
+from rlcircuits.models.frozen import frozen
 
 
 def floor(model: Any, sequences: list[AnswerSequence], together: int) -> None:

@@ -28,7 +28,7 @@ from measure import (
 from shapes import LARGE, LARGER, SMALL, Shape
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.contraction import BACKENDS
+from rlcircuits.contraction.backends import BACKENDS
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.study.overview import ONLINE, effect_size
 from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.comparison.verdict import GATE_METRICS
+from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.release.pairs_file import Pair, load_pairs
 
 ZOO = Path(__file__).parents[1] / "fixtures" / "zoo.toml"

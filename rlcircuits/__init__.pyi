@@ -1,11 +1,21 @@
-from .answers.generate import Answer, Answers, Sampling, answer_questions
-from .attribution.edge_attribution import EdgeScores, attribute
+from .answers.answer_file import Answers
+from .answers.generate import answer_questions
+from .answers.prompting import Prompting
+from .answers.recorded import recorded_answers
+from .answers.types import Answer, Sampling
+from .attribution.cache import attribute_stored
+from .attribution.edge_attribution import attribute
 from .checkpoints.checkpoint import Checkpoint
-from .comparison.comparison import Comparison, Effect, compare
 from .checkpoints.noise import NoisedSource
+from .checkpoints.source import CheckpointSource
 from .common.errors import RLCircuitsError
-from .comparison.verdict import PROFILES, Finding, Verdict, judge, profile_for, reads_as_online_rl
+from .comparison.comparison import Comparison, Effect, compare
+from .comparison.pairing import Pairing, pair
+from .comparison.profiles import PROFILES, profile_for
+from .comparison.storage import load_comparison, save_comparison
+from .comparison.verdict import Finding, Verdict, judge, reads_as_online_rl
 from .graph.edge_graph import EdgeGraph
+from .graph.edge_scores import EdgeScores
 from .graph.metrics import (
     activation_intensity,
     distribution_kurtosis,
@@ -16,18 +26,15 @@ from .graph.metrics import (
     intensity_over_loss,
     top_share,
 )
-from .comparison.pairing import Pairing, pair
+from .graph.sequences import AnswerSequence
+from .questions.loading import load_questions
+from .questions.question_set import Question, QuestionSet
+from .questions.source import QuestionSource
 from .release.pairs_file import Pair, load_pairs, load_pairs_file
-from .release.run import Settings, run_pair, run_variants
-from .answers.prompting import Prompting
-from .questions import Question, QuestionSet, QuestionSource, load_questions
-from .answers.recorded import recorded_answers
-from .comparison.storage import load_comparison, save_comparison
+from .release.run import run_pair, run_variants
+from .release.settings import Settings
 from .report.plots import plot_comparison
 from .report.terminal import summary_table
-from .attribution.cache import attribute_stored
-from .graph.sequences import AnswerSequence
-from .checkpoints.source import CheckpointSource
 
 __all__ = [
     "PROFILES",

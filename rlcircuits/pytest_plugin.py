@@ -10,7 +10,7 @@ or by the ini option ``rlcircuits_pairs``. With a space instead of ``=`` pytest 
 may look for its configuration beside it. A project that has an option ``--before`` of its own keeps it, and writes
 ``--rlcircuits-before`` for ours; so with the others. Three fixtures, the first two parametrized over the pairs:
 
-- ``effect``: a :class:`~rlcircuits.comparison.verdict.Finding`, one a pair and measure: intensity, complexity, kurtosis,
+- ``effect``: a :class:`~rlcircuits.Finding`, one a pair and measure: intensity, complexity, kurtosis,
   accuracy, and for a control ``not-online-rl``. Where the pair's profile asserts nothing of a measure the test
   is skipped, with the numbers.
 - ``pair_comparison``: the pair's whole :class:`~rlcircuits.comparison.comparison.Comparison`;

@@ -9,8 +9,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlcircuits.contraction import BACKENDS, Backend
 from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.contraction.backends import BACKENDS, Backend
 
 Layout = Callable[[Tensor], Tensor]
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlcircuits.answers.generate import Answer, Answers, Sampling
-from rlcircuits.attribution.edge_attribution import EdgeScores
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.comparison.comparison import Comparison, Control, compare, compare_accuracy
-from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.comparison.pairing import Pairing, pair, pair_control
+from rlcircuits.graph.edge_graph import build_graph
+from rlcircuits.graph.edge_scores import EdgeScores
 
 
 def scores_of(edges: np.ndarray, loss: Sequence[float] | None = None, layers: int = 2) -> EdgeScores:

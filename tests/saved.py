@@ -10,8 +10,8 @@ from tiny_models import VOCABULARY, build
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rlcircuits.questions import Question, QuestionSet, load_questions
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.questions import Question, QuestionSet, load_questions
 
 CHARACTERS = "0123456789+-*/=?;>.,: \n{}\\$QAabcdefghijklmnopqrstuvwxyz"
 TOKENS = ("<pad>", "<bos>", "<eos>", *CHARACTERS)

@@ -18,8 +18,8 @@ from tiny_models import VOCABULARY, build
 from torch import Tensor
 
 from rlcircuits import Checkpoint, attribute
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture
+from rlcircuits.common.errors import RLCircuitsError
 
 peft = pytest.importorskip("peft")
 

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from saved import question_set, save_checkpoint
 from some_pairs import save_tiny_pair
 
+from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.length import LEAST_NEW_TOKENS, Room, with_length
-from rlcircuits.answers.generate import Sampling, answer_questions
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, make_pair
-from rlcircuits.release.run import run_pair
-from rlcircuits.release.plan import make_plan
 from rlcircuits.answers.prompting import Prompting
-from rlcircuits.questions import QuestionSource, load_questions
-from rlcircuits.release.settings import Settings
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.questions import QuestionSource, load_questions
+from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, make_pair
+from rlcircuits.release.plan import make_plan
+from rlcircuits.release.run import run_pair
+from rlcircuits.release.settings import Settings
 
 CONTEXT = 96
 """Of the tiny models."""

@@ -15,7 +15,9 @@ from saved import tiny_tokenizer
 from tiny_models import build
 from transformers import GenerationConfig
 
-from rlcircuits.answers.generate import Answer, Answers, Sampling, answer_questions
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.generate import answer_questions
+from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, load_questions

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from saved import MIXED, TOKENS, save_checkpoint, tiny_tokenizer
 
-from rlcircuits.answers.generate import Answers, Sampling, answer_questions
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.generate import answer_questions
+from rlcircuits.answers.recorded import Side, recorded_answers
+from rlcircuits.answers.types import Sampling
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Question, QuestionSet, QuestionSource, load_questions
 from rlcircuits.questions.grading.graders import grade_exact
-from rlcircuits.answers.recorded import Side, recorded_answers
-from rlcircuits.checkpoints.source import CheckpointSource
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3)
 QUESTIONS = replace(MIXED, grade=lambda text, gold: text < "j")

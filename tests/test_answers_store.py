@@ -17,11 +17,13 @@ from saved import MIXED, TOKENS, Unloadable, save_checkpoint, tiny_tokenizer
 from test_source import touch_weight
 from waiting import held, run_while_held
 
-from rlcircuits.answers.generate import Answers, Sampling, answer_questions
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.prompting import Prompting
-from rlcircuits.questions import Question, QuestionSet, load_questions
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.questions import Question, QuestionSet, load_questions
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3)
 BATCH = 2  # of seven questions: three batches and one answer

@@ -16,11 +16,11 @@ from oracle import edge_names, edge_scores, loss_only
 from tiny_models import build
 
 from rlcircuits import AnswerSequence, Checkpoint, EdgeScores, attribute
-from rlcircuits.models.parts import find_parts
-from rlcircuits.capture.recording import frozen
-from rlcircuits.checkpoints.checkpoint import plain_gradient
-from rlcircuits.contraction import grouped
+from rlcircuits.capture.stream_check import plain_gradient
+from rlcircuits.contraction.backends import grouped
 from rlcircuits.graph.sequences import make_batch
+from rlcircuits.models.frozen import frozen
+from rlcircuits.models.parts import find_parts
 
 TOLERANCE = 1e-4  # float32 against float64, ‖W − W*‖ / ‖W*‖ of each sequence
 CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head")]

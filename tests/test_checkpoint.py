@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from tiny_models import VOCABULARY, build
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.models.parts import find_parts
-from rlcircuits.checkpoints.checkpoint import verify_stream
+from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.parts import find_parts
 
 
 @pytest.fixture

@@ -20,15 +20,15 @@ from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rlcircuits.graph import metrics
-from rlcircuits.answers.generate import Answers
-from rlcircuits.attribution.edge_attribution import EdgeScores
+from rlcircuits.answers.answer_file import Answers
 from rlcircuits.cli.main import _parser, main
 from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.storage import load_comparison, save_comparison, to_json
 from rlcircuits.comparison.verdict import judge
+from rlcircuits.graph import metrics
+from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.release.pairs_file import Pair, load_pairs_file
 from rlcircuits.release.run import run_pair
-from rlcircuits.comparison.storage import load_comparison, save_comparison, to_json
 
 TOKENS = ["<pad>", "<eos>", *"0123456789+=;>?"]
 

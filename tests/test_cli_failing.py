@@ -13,12 +13,12 @@ import pytest
 import torch
 from made_up import answers_of, made_up_comparison
 
-from rlcircuits.comparison import verdict as expectations
 from rlcircuits.cli.main import main
-from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.pairs_file import Pair
+from rlcircuits.comparison import verdict as expectations
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import save_comparison
+from rlcircuits.release.pairs_file import Pair
 
 
 def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException], rise: bool = True) -> list[str]:

@@ -14,16 +14,24 @@ from hypothesis import strategies as st
 from made_up import answers_of, made_up_comparison, noise, random_scores, rows_of, scores_of
 from scipy import stats
 
-from rlcircuits.comparison import effects
-from rlcircuits.graph import metrics
-from rlcircuits.answers.generate import Sampling
-from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, compare, compare_accuracy, paired_effect, signed_rank
-from rlcircuits.comparison.effects import mean_intervals, shifts
+from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.verdict import GATE_METRICS, judge
+from rlcircuits.comparison import effects
+from rlcircuits.comparison.comparison import (
+    CONTROL_METRICS,
+    LABELS,
+    compare,
+    compare_accuracy,
+    paired_effect,
+    signed_rank,
+)
+from rlcircuits.comparison.effects import mean_intervals, shifts
 from rlcircuits.comparison.pairing import pair
-from rlcircuits.report.html import write_page
+from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.storage import find_comparisons, load_comparison, load_finished, save_comparison, to_json
+from rlcircuits.comparison.verdict import judge
+from rlcircuits.graph import metrics
+from rlcircuits.report.html import write_page
 from rlcircuits.report.plots import plot_comparison
 from rlcircuits.report.terminal import detail, summary_table, variants_table
 

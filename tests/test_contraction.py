@@ -11,13 +11,13 @@ from contraction_cases import Case, cases, error, make_case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcircuits.contraction import BACKENDS, choose_backend, devices, grouped
-from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.capture.reader_grads import at_hand
-from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.capture.batch_slices import windows
+from rlcircuits.capture.reader_grads import at_hand
 from rlcircuits.capture.writers import one_writer
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.contraction.backends import BACKENDS, choose_backend, devices, grouped
+from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
+from rlcircuits.graph.edge_graph import build_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
 

@@ -12,8 +12,8 @@ from tiny_models import build
 from torch import nn
 
 from rlcircuits.checkpoints.noise import NoisedSource, add_noise, update_norms
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.errors import RLCircuitsError
 
 seeds = st.integers(0, 2**31)
 

@@ -10,7 +10,7 @@ from oracle import edge_scores
 from tiny_models import build
 
 from rlcircuits import attribute
-from rlcircuits.contraction import BACKENDS
+from rlcircuits.contraction.backends import BACKENDS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 

@@ -12,10 +12,11 @@ import pytest
 from made_up import answers_of
 from some_pairs import save_tiny_pair
 
-from rlcircuits.answers.generate import Answers, Sampling
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.release.early_stop import CHANCE, is_in_doubt, reason_to_stop
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.release.early_stop import CHANCE, is_in_doubt, reason_to_stop
 from rlcircuits.release.pairs_file import Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils import backend_registration
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.answers.answer_file import Sampling
-from rlcircuits.checkpoints.noise import add_noise, update_norms
 from rlcircuits.answers.engines.huggingface import HuggingFaceEngine
+from rlcircuits.answers.types import Sampling
+from rlcircuits.checkpoints.noise import add_noise, update_norms
 
 OWN_PROCESS = "RLCIRCUITS_ELSEWHERE"
 # A device once registered is there for the rest of the process, for every library to find.
@@ -58,9 +58,9 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernels run elsewhere, and let them be chosen there as on CUDA."""
     if not HERE or importlib.util.find_spec("triton") is None:
         return
-    import rlcircuits.models.norms as norms
     import rlcircuits.capture.reader_hooks as readers
-    from rlcircuits.contraction import devices, triton_heads, triton_kernel, triton_norm
+    import rlcircuits.models.norms as norms
+    from rlcircuits.contraction.backends import devices, triton_heads, triton_kernel, triton_norm
 
     monkeypatch.setattr(triton_kernel, "_partial_scores", _Unwrapped(triton_kernel._partial_scores))
     monkeypatch.setattr(triton_norm, "_norm_vjp", _Unwrapped(triton_norm._norm_vjp))

@@ -12,13 +12,14 @@ import torch
 from saved import save_checkpoint
 from tiny_models import VOCABULARY
 
-from rlcircuits.answers.answer_file import Sampling
+from rlcircuits.answers.engines.engine import Engine, end_ids
+from rlcircuits.answers.engines.registry import ENGINES, open_engine
 from rlcircuits.answers.generate import answer_questions
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.answers.engines import ENGINES, Engine, end_ids, open_engine
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import load_questions
-from rlcircuits.checkpoints.source import CheckpointSource
 
 PROMPTS = [(1, 5), (1, 9, 8, 7, 11, 30), (1, 40, 41), (1, 5, 5, 5, 5, 5, 5, 5, 5)]
 GREEDY = Sampling(temperature=0.0, max_new_tokens=12)

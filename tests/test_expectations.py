@@ -11,22 +11,17 @@ from hypothesis import strategies as st
 from made_up import made_up_comparison
 from scipy import stats
 
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison, ControlEffect, paired_effect
 from rlcircuits.comparison.effects import Shift
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL, PROFILES, algorithms, profile_for, profile_named
 from rlcircuits.comparison.verdict import (
     ALPHA,
-    GATE_METRICS,
-    ONLINE_RL,
-    PROFILES,
-    algorithms,
     counts,
     direction,
     exceeds_control,
     judge,
     noise_reads_as_online_rl,
-    profile_for,
-    profile_named,
     reads_as_online_rl,
 )
 

@@ -26,11 +26,13 @@ from recipe import provenance  # noqa: E402
 from recipe.settings import FAMILIES  # noqa: E402
 from recipe.tasks import TASKS  # noqa: E402
 
-from rlcircuits.answers.generate import Sampling, answer_questions  # noqa: E402
+from rlcircuits.answers.generate import answer_questions  # noqa: E402
+from rlcircuits.answers.types import Sampling  # noqa: E402
 from rlcircuits.checkpoints.checkpoint import Checkpoint  # noqa: E402
-from rlcircuits.comparison.verdict import GATE_METRICS, NOT_ONLINE_RL  # noqa: E402
-from rlcircuits.release.pairs_file import Pair, load_pairs, load_pairs_file  # noqa: E402
+from rlcircuits.comparison.profiles import GATE_METRICS  # noqa: E402
+from rlcircuits.comparison.verdict import NOT_ONLINE_RL  # noqa: E402
 from rlcircuits.questions import load_questions  # noqa: E402
+from rlcircuits.release.pairs_file import Pair, load_pairs, load_pairs_file  # noqa: E402
 
 CHECKPOINTS = [
     (family, seed, algorithm)

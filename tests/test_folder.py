@@ -9,8 +9,8 @@ import pytest
 from saved import save_checkpoint
 
 from rlcircuits import Checkpoint
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
 
 READ = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 

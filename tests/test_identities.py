@@ -13,12 +13,13 @@ from models import NAMES, batches, fixed_sequences, relative_error, sequences, t
 from tiny_models import build
 
 from rlcircuits import AnswerSequence, attribute
-from rlcircuits.models.parts import find_parts
-from rlcircuits.capture.recording import frozen, recorded, sequence_losses
-from rlcircuits.contraction import BACKENDS
+from rlcircuits.capture.recording import recorded, sequence_losses
+from rlcircuits.contraction.backends import BACKENDS
 from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
 from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.graph.sequences import make_batch
+from rlcircuits.models.frozen import frozen
+from rlcircuits.models.parts import find_parts
 
 TOLERANCE = 1e-5
 EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from saved import save_checkpoint
 
-from rlcircuits.answers.generate import Answer, Answers, Sampling
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_lines, read_text
 from rlcircuits.common.json_files import parse_object

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcircuits.answers.generate import Sampling
+from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import LIMITS, check_number
 from rlcircuits.release.settings import Settings

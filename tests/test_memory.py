@@ -15,12 +15,12 @@ from tiny_models import build
 from torch import Tensor, nn
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.models.parts import find_parts
-from rlcircuits.capture.recording import differentiable
-from rlcircuits.checkpoints.checkpoint import verify_stream
-from rlcircuits.contraction import BACKENDS, grouped
-from rlcircuits.contraction.matmul import Matmul
+from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.contraction.backends import BACKENDS, grouped
+from rlcircuits.contraction.matmul import Matmul
+from rlcircuits.models.frozen import differentiable
+from rlcircuits.models.parts import find_parts
 
 SEQUENCES = fixed_sequences(4)
 GRANULARITIES = ["sublayer", "head", "kv-head"]

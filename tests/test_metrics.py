@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from made_up import random_scores, scores_of
 from scipy import stats
 
-from rlcircuits.graph import metrics
-from rlcircuits.attribution.edge_attribution import EdgeScores
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph import metrics
+from rlcircuits.graph.edge_scores import EdgeScores
 
 seeds = st.integers(0, 2**32 - 1)
 exponents = st.integers(-20, 20)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import answers_of
 
-from rlcircuits.answers.generate import Answers, Sampling
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.pairing import MIN_QUESTIONS, SCORE_ON, STAGES, ScoreOn, pair, pair_control, show_funnel
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from two_pairs import PAIRS
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.verdict import GATE_METRICS
-from rlcircuits.release.pairs_file import asked_questions, load_pairs, load_pairs_file, make_pair, pair_name
+from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.questions import names as question_names
+from rlcircuits.release.pairs_file import asked_questions, load_pairs, load_pairs_file, make_pair, pair_name
 from rlcircuits.release.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -17,20 +17,22 @@ from cut_off import CutOffError, cut_off
 from saved import save_checkpoint, tiny_tokenizer
 from some_pairs import save_tiny_pair
 
-from rlcircuits.graph import metrics
-from rlcircuits.answers.generate import Answers, Sampling
-from rlcircuits.attribution.edge_attribution import EdgeScores, attribute
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.prompting import Prompting
+from rlcircuits.answers.types import Sampling
+from rlcircuits.attribution.cache import attribute_stored
+from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.comparison.comparison import CONTROL_METRICS, Comparison
 from rlcircuits.checkpoints.noise import NoisedSource
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.comparison.comparison import CONTROL_METRICS, Comparison
+from rlcircuits.comparison.storage import load_comparison, to_json
+from rlcircuits.graph import metrics
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.questions import load_questions
 from rlcircuits.release.pairs_file import Pair, make_pair
 from rlcircuits.release.run import Settings, run_pair, run_variants
-from rlcircuits.answers.prompting import Prompting
-from rlcircuits.questions import load_questions
-from rlcircuits.comparison.storage import load_comparison, to_json
-from rlcircuits.attribution.cache import attribute_stored
-from rlcircuits.checkpoints.source import CheckpointSource
 
 SETTINGS = Settings(
     k=25,

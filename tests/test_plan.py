@@ -12,12 +12,12 @@ from saved import save_checkpoint
 from some_pairs import save_tiny_pair
 from tiny_models import build
 
-from rlcircuits.answers.generate import Sampling
+from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
-from rlcircuits.release.throughput import FILE_NAME, note_pace, tokens_per_second
 from rlcircuits.release.pairs_file import STORE, PairsFile, make_pair
-from rlcircuits.release.run import Settings, run_pair
 from rlcircuits.release.plan import make_plan, show_plan
+from rlcircuits.release.run import Settings, run_pair
+from rlcircuits.release.throughput import FILE_NAME, note_pace, tokens_per_second
 
 SETTINGS = Settings(
     k=20, question_count=40, alpha=0.5, balance=2.0, noise_draws=1, sampling=Sampling(max_new_tokens=6), batch_size=16

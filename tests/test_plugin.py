@@ -15,8 +15,8 @@ import pytest
 from made_up import made_up_comparison
 from two_pairs import PAIRS
 
-from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.pairs_file import Pair
 from rlcircuits.release.run import Settings
 
@@ -458,5 +458,7 @@ def test_a_wrong_file_in_the_ini_option_fails_only_tests_that_need_it(run: Run, 
 
 
 def test_importing_the_plugin_imports_no_torch() -> None:
-    code = "import sys, rlcircuits.pytest_plugin; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'pydantic')))"
+    code = (
+        "import sys, rlcircuits.pytest_plugin; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'pydantic')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

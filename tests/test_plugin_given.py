@@ -9,9 +9,9 @@ import pytest
 from saved import save_checkpoint
 from test_plugin import FakePipeline, Run, pipeline, run
 
-from rlcircuits.answers.generate import Sampling
-from rlcircuits.release.run import Settings
+from rlcircuits.answers.types import Sampling
 from rlcircuits.pytest_session.options import _GIVEN_PAIRS, SETTINGS
+from rlcircuits.release.run import Settings
 
 __all__ = ["pipeline", "run"]
 

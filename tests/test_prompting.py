@@ -13,8 +13,8 @@ from saved import CHARACTERS, tiny_tokenizer
 from tokenizers import Tokenizer, models, processors
 from transformers import PreTrainedTokenizerFast
 
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.answers.prompting import Prompting, PromptingUsed
+from rlcircuits.common.errors import RLCircuitsError
 
 PLAIN = tiny_tokenizer()
 TEMPLATE = (

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits.questions import load_questions
-from rlcircuits.questions.grading.audit import check, main, rates, source_of
+from rlcircuits.questions.audit import check, main, rates, source_of
 from rlcircuits.questions.grading.disguises import CHANGES, DISGUISES
+from rlcircuits.questions.grading.extract_answer import stated_answer
 from rlcircuits.questions.grading.mathematics import equivalent, grade_math
 from rlcircuits.questions.grading.notations import NOTATIONS, OTHER_NUMBERS
-from rlcircuits.questions.grading.extract_answer import stated_answer
 from rlcircuits.questions.grading.statement import stated_values
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -228,7 +228,7 @@ def test_no_text_breaks_it(text: str, gold: str) -> None:
 
 
 SHARE = 40
-"""Questions of each set: as many as take a few seconds. All of them: python -m rlcircuits.questions.grading.audit."""
+"""Questions of each set: as many as take a few seconds. All of them: python -m rlcircuits.questions.audit."""
 NOT_AS_WANTED = {
     "as SymPy prints it": "1202 1261 1302 1386 1818 1849 2042 2139 2200 2223 2242 2510 2535 2661 2775 2810 2816",
     "last number + 1": "1006 1100 1145 1446 2548",

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.pairs_file import AskedQuestions, Pair
 from rlcircuits.questions import QuestionSource, load_questions
 from rlcircuits.questions.grading.reference_answer import boxes, extract_gold
 from rlcircuits.questions.records import draw
 from rlcircuits.questions.source import PUBLISHED
+from rlcircuits.release.pairs_file import AskedQuestions, Pair
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the original files are not at {SHARED}")

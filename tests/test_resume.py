@@ -16,10 +16,12 @@ from saved import save_checkpoint
 from tiny_models import random_sequences
 
 from rlcircuits import AnswerSequence
-from rlcircuits.answers.generate import Answers, Sampling, answer_questions
-from rlcircuits.questions import load_questions
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.generate import answer_questions
+from rlcircuits.answers.types import Sampling
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.questions import load_questions
 
 # Small batches, so that there are many and the run takes long enough to be killed in its middle.
 QUESTIONS = 40

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from made_up import answers_of, made_up_comparison, random_scores, scores_of
 from scipy import stats
 
-from rlcircuits.answers.generate import Answer, Answers, Sampling
-from rlcircuits.attribution.edge_attribution import EdgeScores
-from rlcircuits.comparison.comparison import Comparison, Control, compare, compare_accuracy
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.comparison.comparison import Comparison, Control, compare, compare_accuracy
 from rlcircuits.comparison.pairing import SCORE_ON, Pairing, ScoreOn, pair, pair_control
 from rlcircuits.comparison.storage import to_json
-from rlcircuits.report.terminal import detail, summary_table
+from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.report.terminal import detail, summary_table
 
 QUESTIONS = 40
 GOLD = {f"q{place}": [900 + place, 7, 8] for place in range(QUESTIONS)}

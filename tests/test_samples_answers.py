@@ -13,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from saved import MIXED, Unloadable, save_checkpoint
 
-from rlcircuits.answers.generate import Answers, Sampling, answer_questions
-from rlcircuits.answers.engines import open_engine
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.engines.registry import open_engine
+from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.recorded import recorded_answers
-from rlcircuits.release.settings import make_settings
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.release.settings import make_settings
 
 SAMPLING = Sampling(max_new_tokens=5, seed=3, n=3)
 ONCE = replace(SAMPLING, n=1)

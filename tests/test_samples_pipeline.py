@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 from cut_off import CutOffError, cut_off
 
-from rlcircuits.graph import metrics
-from rlcircuits.answers.generate import Answers, Sampling
-from rlcircuits.attribution.edge_attribution import EdgeScores
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.pairing import pair as pair_answers
-from rlcircuits.release.pairs_file import Pair, load_pairs_file, make_pair
-from rlcircuits.release.run import Settings, run_pair, run_variants
-from rlcircuits.release.plan import make_plan
 from rlcircuits.comparison.storage import load_comparison, to_json
+from rlcircuits.graph import metrics
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.release.pairs_file import Pair, load_pairs_file, make_pair
+from rlcircuits.release.plan import make_plan
+from rlcircuits.release.run import Settings, run_pair, run_variants
 
 SHIPPED = Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7"
 BEFORE, AFTER = str(SHIPPED / "sft"), str(SHIPPED / "grpo")

@@ -16,9 +16,9 @@ from waiting import run_while_held
 
 from rlcircuits import AnswerSequence, EdgeScores, attribute
 from rlcircuits.attribution import edge_attribution as attribution
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
 
 SEQUENCES = [AnswerSequence(s.prompt_ids, s.answer_ids) for s in random_sequences(9, seed=5)]
 BUDGET = 30  # tokens: a few batches

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from made_up import answers_of, made_up_comparison, noise, random_scores
 
 import rlcircuits
-from rlcircuits.comparison.verdict import judge
-from rlcircuits.comparison.pairing import pair
-from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.common.reprs import LONGEST, quoted
+from rlcircuits.comparison.pairing import pair
+from rlcircuits.comparison.verdict import judge
+from rlcircuits.release.pairs_file import PairsFile
 
 FIXTURE = str(Path(__file__).parents[1] / "fixtures" / "llama-sums" / "seed-7" / "sft")
 LONG = "/a/very/long/path" * 40 + "/checkpoint-700"

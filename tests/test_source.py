@@ -17,8 +17,8 @@ from saved import TOKENS, save_checkpoint, tiny_tokenizer
 from tiny_models import build
 
 from rlcircuits import Checkpoint, attribute
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.checkpoints.source import CheckpointSource, Source, check_same_vocabulary
+from rlcircuits.common.errors import RLCircuitsError
 
 
 @pytest.fixture

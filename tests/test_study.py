@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from made_up import made_up_comparison
 from scipy import stats
 
-from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.verdict import GATE_METRICS, judge
-from rlcircuits.release.pairs_file import load_pairs, load_pairs_file
-from rlcircuits.questions import load_questions
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.storage import save_comparison
+from rlcircuits.comparison.verdict import judge
+from rlcircuits.questions import load_questions
+from rlcircuits.release.pairs_file import load_pairs, load_pairs_file
 
 ROOT = Path(__file__).parents[1]
 ZOO = ROOT / "fixtures"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from saved import save_checkpoint
 
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.cli.main import main
 from rlcircuits.release.pairs_file import load_pairs, make_pair
-from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.release.toy_notice import pair_notice, toy_notice
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -18,11 +18,12 @@ from models import fixed_sequences, relative_error, tiny
 from own_process import check_tests_of
 
 from rlcircuits import attribute
-from rlcircuits.models import norms
 from rlcircuits.capture import reader_hooks as readers
-from rlcircuits.contraction import choose_backend
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.common import triton_options
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.contraction.backends import choose_backend
+from rlcircuits.models import norms
 from rlcircuits.models.norms import Norm
 
 CUDA = torch.cuda.is_available()
@@ -33,11 +34,11 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 from triton import language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
-from rlcircuits.contraction import triton_heads, triton_kernel, triton_norm  # noqa: E402
+from rlcircuits.contraction.backends import triton_heads, triton_kernel, triton_norm  # noqa: E402
 from rlcircuits.contraction.triton_kernel import Tiles, contract_triton  # noqa: E402
 
 DEVICE = "cuda" if CUDA else "cpu"
-RUNS = CUDA or (triton_kernel.INTERPRETED and isinstance(tl.cdiv, InterpretedFunction))
+RUNS = CUDA or (triton_options.INTERPRETED and isinstance(tl.cdiv, InterpretedFunction))
 needs_kernel = pytest.mark.skipif(
     not RUNS, reason="triton was imported before this file; it runs in a process of its own"
 )
@@ -152,7 +153,7 @@ def test_what_the_kernel_cannot_multiply_is_an_error(monkeypatch: Any) -> None:
         contract(case, None)
     with pytest.raises(RLCircuitsError, match=r"backend is 'triton', which has no torch\.float64"):
         choose_backend("triton", torch.zeros(1, dtype=torch.float64))
-    monkeypatch.setattr(triton_kernel, "INTERPRETED", False)
+    monkeypatch.setattr(triton_options, "INTERPRETED", False)
     with pytest.raises(RLCircuitsError, match="the model is on cpu; it needs a CUDA device"):
         choose_backend("triton", torch.zeros(1))
 

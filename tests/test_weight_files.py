@@ -19,8 +19,8 @@ from tiny_models import build
 from torch import Tensor
 
 from rlcircuits import Checkpoint, attribute
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.weight_files import first_left_over, weight_files
 
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rlcircuits.answers.answer_file import Header, Line, answer_line, header_line, parse_answers, parse_header
-from rlcircuits.common.files import Notify, kept_path, only_writer, short_name, sync_folder
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import Notify, kept_path, only_writer, short_name, sync_folder
 
 
 class AnswerLog:

@@ -11,20 +11,22 @@ from typing import Any
 
 from rich.progress import Progress, TextColumn
 
-from rlcircuits.answers.answer_file import FORMAT, VERSION, Answer, Answers, Header, Line, Sampling, answers_from
-from rlcircuits.answers.length import room_of, with_length
+from rlcircuits.answers.answer_file import FORMAT, VERSION, Answers, Header, Line, answers_from
 from rlcircuits.answers.cache import AnswerLog, answer_log
-from rlcircuits.common.arguments import checked
+from rlcircuits.answers.engines.engine import Completion, Engine
+from rlcircuits.answers.engines.registry import check_engine, open_engine
+from rlcircuits.answers.length import room_of, with_length
+from rlcircuits.answers.prompting import Prompting, without_their_questions
+from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.common.files import Notify, key_of
-from rlcircuits.answers.engines import Completion, Engine, check_engine, open_engine
+from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.files import Notify, key_of
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar, progress_when_slow
-from rlcircuits.answers.prompting import Prompting, without_their_questions
-from rlcircuits.questions import QuestionSet
 from rlcircuits.questions.grading.graders import grade_answer
-from rlcircuits.checkpoints.source import Source
+from rlcircuits.questions.question_set import QuestionSet
 
 __all__ = ["Answer", "Answers", "Sampling", "answer_questions", "graded"]
 

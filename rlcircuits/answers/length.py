@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlcircuits.answers.answer_file import Sampling
+from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.questions import QuestionSet
+from rlcircuits.questions.question_set import QuestionSet
 
 __all__ = ["Room", "room_of", "with_length"]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from rlcircuits.common.arguments import checked
 from rlcircuits.answers.chat_template import write_chats
-from rlcircuits.common.complaints import problem
+from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
 from rlcircuits.common.reprs import said, short_repr
+from rlcircuits.common.validation import describe_error
 
 __all__ = ["Prompting", "PromptingUsed", "squashed", "without_their_questions"]
 
@@ -50,7 +50,7 @@ class Prompting(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise RLCircuitsError(f"prompting{problem(error, type(self).model_fields, ', field')}") from None
+            raise RLCircuitsError(f"prompting{describe_error(error, type(self).model_fields, ', field')}") from None
 
     def __repr__(self) -> str:
         return short_repr(self, *said((name, value) for name, value in self if name in self.model_fields_set))

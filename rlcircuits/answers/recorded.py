@@ -29,17 +29,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from rlcircuits.answers.answer_file import NO_TOKEN, Answers, Sampling
+from rlcircuits.answers.answer_file import NO_TOKEN, Answers
+from rlcircuits.answers.engines.engine import Completion
 from rlcircuits.answers.generate import Made, graded
-from rlcircuits.common.arguments import checked
+from rlcircuits.answers.prompting import squashed, without_their_questions
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.answers.engines import Completion
+from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import kind_of, parse_object
-from rlcircuits.answers.prompting import squashed, without_their_questions
-from rlcircuits.questions import QuestionSet
-from rlcircuits.checkpoints.source import Source
+from rlcircuits.questions.question_set import QuestionSet
 
 __all__ = ["Side", "recorded_answers"]
 

@@ -19,17 +19,18 @@ import safetensors
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from rlcircuits.common.arguments import checked
-from rlcircuits.attribution.edge_attribution import EdgeScores, attribute, attribute_batches, graph_of, plan_attribution
+from rlcircuits.attribution.edge_attribution import attribute, attribute_batches, graph_of, plan_attribution
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.common.complaints import problem
-from rlcircuits.contraction import BACKENDS, choose_backend
-from rlcircuits.common.files import Notify, kept_path, key_of, only_writer, short_name, write_whole
-from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.graph.edge_graph import check_granularity
-from rlcircuits.common.progress import progress_bar
-from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.files import Notify, kept_path, key_of, only_writer, short_name, write_whole
+from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.validation import describe_error
+from rlcircuits.contraction.backends import BACKENDS, choose_backend
+from rlcircuits.graph.edge_graph import check_granularity
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.sequences import AnswerSequence
 
 __all__ = ["attribute_stored"]
 
@@ -72,7 +73,7 @@ def attribute_stored(
     store: str | Path | None = None,
     notify: Notify | None = None,
 ) -> EdgeScores:
-    """Score every edge for every sequence, as :func:`~rlcircuits.attribution.edge_attribution.attribute` does, and keep the scores.
+    """Score every edge for every sequence, as :func:`~rlcircuits.attribute` does, and keep the scores.
 
     store: a folder. Each batch's scores are kept in it as they are made, under a key of the source's
     fingerprint, the sequences and the options. A run that was killed goes on with the batches it lacks; one
@@ -196,7 +197,9 @@ def _read_manifest(folder: Path, key: str, count: int) -> _Manifest | None:
     try:
         manifest = _MANIFEST.validate_json(file.read_bytes(), strict=True)
     except ValidationError as error:
-        raise RLCircuitsError(f"{file}{problem(error)}; remove the folder, and its scores are made again") from error
+        raise RLCircuitsError(
+            f"{file}{describe_error(error)}; remove the folder, and its scores are made again"
+        ) from error
     if manifest.key != key:
         raise RLCircuitsError(f"{file}: these scores were made for other settings; move the folder away")
     if manifest.backend not in BACKENDS:

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.models.parts import Parts, Projection, as_index
-from rlcircuits.common.devices import runs_kernels, sent
+from rlcircuits.capture.batch_slices import Window
 from rlcircuits.capture.reader_grads import Deliver, Felt, Readers, at_hand
+from rlcircuits.common.devices import runs_kernels, sent
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import Linearised, Norm
-from rlcircuits.capture.batch_slices import Window
+from rlcircuits.models.parts import Parts, Projection, as_index
 
 # (gradient at a node's output, its norm at the stream) → gradient at the stream
 NodeBackward = Callable[[Tensor, Linearised], Tensor]

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlcircuits.models.parts import Parts
 from rlcircuits.capture.reader_grads import Deliver
-from rlcircuits.graph.edge_graph import EdgeGraph
-from rlcircuits.models.hooks import Hooks
 from rlcircuits.capture.reader_hooks import Tap, hook_input, hook_readers
-from rlcircuits.graph.sequences import Batch
 from rlcircuits.capture.writers import Writers, hook_writers, one_writer
+from rlcircuits.graph.edge_graph import EdgeGraph
+from rlcircuits.graph.sequences import Batch
+from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.parts import Parts
 
 
 @dataclass
@@ -44,30 +44,6 @@ class Recording:
     writers: list[Writers] = field(default_factory=list)
     entry: Tensor = field(default_factory=lambda: torch.empty(0))
     streams: dict[str, Tensor] = field(default_factory=dict)
-
-
-@contextmanager
-def differentiable() -> Iterator[None]:
-    """Gradients are recorded inside, whatever the caller has turned off."""
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Weights without gradients and eval mode inside; every state restored after, also after an error."""
-    gradients = [(p, p.requires_grad) for p in model.parameters()]
-    modes = [(m, m.training) for m in model.modules()]
-    try:
-        model.eval()
-        for parameter, _ in gradients:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter, required in gradients:
-            parameter.requires_grad_(required)
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rlcircuits.common.devices import current
-from rlcircuits.contraction.triton_kernel import product_options
+from rlcircuits.common.triton_options import product_options
 
 _TOKENS, _FEATURES = 128, 128
 

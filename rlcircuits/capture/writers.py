@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.models.parts import Block, Parts
+from rlcircuits.capture.batch_slices import Window
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.capture.batch_slices import Window
+from rlcircuits.models.parts import Block, Parts
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.common.arguments import check_fields
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.common.files import short_name
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.reprs import quoted, short_repr
 from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.arguments import check_fields
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import short_name
+from rlcircuits.common.reprs import quoted, short_repr
 
 NORM_TOLERANCE = 1e-3
 """How far, relatively, the norm of what rounding leaves of the noise may be from the update's."""

@@ -15,12 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from rlcircuits.models.adapters import find_base
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.arguments import check_fields
-from rlcircuits.checkpoints.checkpoint import Checkpoint, torch_dtype
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 from rlcircuits.common.reprs import short_repr, without_defaults
+from rlcircuits.models.adapters import find_base
+from rlcircuits.models.dtypes import torch_dtype
+from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 
 __all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]
 
@@ -124,7 +125,7 @@ class CheckpointSource:
         return load_config(folder, trust_remote_code=self.trust_remote_code).get_text_config()
 
     def load(self) -> Checkpoint:
-        """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.checkpoints.checkpoint.Checkpoint.load` refuses."""
+        """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.Checkpoint.load` refuses."""
         return Checkpoint.load(
             self.folder,
             device=self.device,

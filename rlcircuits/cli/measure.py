@@ -30,9 +30,10 @@ from rlcircuits.common.limits import check_number
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rlcircuits.answers.generate import Answer, Answers
-    from rlcircuits.release.pairs_file import PairsFile
+    from rlcircuits.answers.answer_file import Answers
+    from rlcircuits.answers.types import Answer
     from rlcircuits.graph.sequences import AnswerSequence
+    from rlcircuits.release.pairs_file import PairsFile
 
 _ALPHA_HELP = "share of the mean answer length that is scored (0.3)"
 _OF_ONE_PAIR = ("algorithm", "profile", "revision_before", "revision_after", "recorded_before", "recorded_after")
@@ -107,13 +108,13 @@ def add_measuring(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from rlcircuits.common.files import ready_output
-    from rlcircuits.comparison.verdict import judge
     from rlcircuits.common.failures import failure_of
-    from rlcircuits.release.run import run_pair, run_variants
+    from rlcircuits.common.files import ready_output
     from rlcircuits.comparison.storage import to_json, to_json_list
-    from rlcircuits.report.terminal import detail, summary_table, variants_table
+    from rlcircuits.comparison.verdict import judge
+    from rlcircuits.release.run import run_pair, run_variants
     from rlcircuits.release.toy_notice import pair_notice
+    from rlcircuits.report.terminal import detail, summary_table, variants_table
 
     all_variants = options.score_on == "all"
     if all_variants:
@@ -181,8 +182,8 @@ def _pairs(options: argparse.Namespace) -> PairsFile:
 
 def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.answers.generate import answer_questions
+    from rlcircuits.questions.loading import load_questions
     from rlcircuits.release.pairs_file import DEFAULT_QUESTIONS, asked_questions
-    from rlcircuits.questions import load_questions
     from rlcircuits.release.toy_notice import toy_notice
 
     settings = settings_of(options)
@@ -213,9 +214,9 @@ def _answer(options: argparse.Namespace) -> int:
 
 def _attribute(options: argparse.Namespace) -> int:
     import rlcircuits.graph.metrics as metrics
-    from rlcircuits.answers.generate import Answers
-    from rlcircuits.common.files import write_whole
+    from rlcircuits.answers.answer_file import Answers
     from rlcircuits.attribution.cache import attribute_stored
+    from rlcircuits.common.files import write_whole
 
     for name in ("alpha", "t_cut", "batch_tokens"):
         if (value := getattr(options, name)) is not None:

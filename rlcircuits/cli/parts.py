@@ -12,8 +12,8 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_text
 
 if TYPE_CHECKING:
-    from rlcircuits.release.settings import Settings
     from rlcircuits.checkpoints.source import CheckpointSource
+    from rlcircuits.release.settings import Settings
 
 HOLDS, DOES_NOT_HOLD, BAD_INPUT = 0, 1, 2
 # As sysexits.h names an internal software error. Python's own 1 for it would look like a verdict.

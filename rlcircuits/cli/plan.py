@@ -40,7 +40,7 @@ def add_planning(commands: Any) -> None:
 
 def _init(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ready_file, write_text
-    from rlcircuits.comparison.verdict import profile_for
+    from rlcircuits.comparison.profiles import profile_for
 
     path = Path(options.file)
     if options.algorithm:

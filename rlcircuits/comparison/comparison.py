@@ -1,8 +1,8 @@
 """Before and after on the same questions: what was measured of a pair, with its noise controls.
 
 Each metric gives one number a question and model, the mean over the question's answers where it has several;
-:mod:`rlcircuits.comparison.effects` makes effects of them. What the numbers should be is none of this module's business: see
-:mod:`rlcircuits.comparison.verdict`.
+:mod:`rlcircuits.comparison.effects` makes effects of them. What the numbers should be is none of this module's
+business: see :mod:`rlcircuits.comparison.verdict`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlcircuits.graph import metrics
 from rlcircuits.common.arguments import checked
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import quoted, short_repr
 from rlcircuits.comparison.effects import (
     AccuracyEffect,
     Effect,
@@ -26,16 +27,15 @@ from rlcircuits.comparison.effects import (
     shifts,
     signed_rank,
 )
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.verdict import GATE_METRICS, profile_for
-from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.comparison.pairing import ControlPairing, Pairing
-from rlcircuits.common.reprs import quoted, short_repr
+from rlcircuits.comparison.profiles import GATE_METRICS, profile_for
+from rlcircuits.graph import metrics
+from rlcircuits.graph.metrics import Float64Array
 
 if TYPE_CHECKING:
-    from rlcircuits.answers.generate import Answers
-    from rlcircuits.attribution.edge_attribution import EdgeScores
+    from rlcircuits.answers.answer_file import Answers
     from rlcircuits.graph.edge_graph import EdgeGraph
+    from rlcircuits.graph.edge_scores import EdgeScores
 
 __all__ = [
     "CONTROL_METRICS",
@@ -140,7 +140,7 @@ class Comparison:
     after: str
     algorithm: str
     profile: str
-    """Name of the expectations it is held against; see :data:`rlcircuits.comparison.verdict.PROFILES`."""
+    """Name of the expectations it is held against; see :data:`rlcircuits.comparison.profiles.PROFILES`."""
     questions: str
     """The question set's name."""
     split: str
@@ -149,7 +149,7 @@ class Comparison:
     """What generated the answers of before and after, ``recorded`` where they were read from a file; both where they
     differ: ``recorded (before), transformers (after)``."""
     sampling: dict[str, int | float]
-    """How both models' answers were drawn: the fields of :class:`~rlcircuits.answers.generate.Sampling`."""
+    """How both models' answers were drawn: the fields of :class:`~rlcircuits.answers.types.Sampling`."""
     prompting: dict[str, Any] | None
     """How questions became prompts: the fields of :class:`~rlcircuits.answers.prompting.PromptingUsed`, where known."""
     score_on: str

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.limits import LIMITS
 from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlEffect, Effect
 from rlcircuits.comparison.effects import Shift
-from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.comparison.verdict import PROFILES
-from rlcircuits.common.limits import LIMITS
 from rlcircuits.comparison.pairing import SCORE_ON
+from rlcircuits.comparison.profiles import PROFILES
 
 __all__ = ["check_comparison"]
 

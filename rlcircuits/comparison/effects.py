@@ -19,12 +19,12 @@ from pydantic import BeforeValidator, PlainSerializer
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.common.reprs import count, short_repr
 from rlcircuits.comparison.significance import p_in_words
+from rlcircuits.graph.metrics import Float64Array
 
 if TYPE_CHECKING:
-    from rlcircuits.answers.generate import Answers
+    from rlcircuits.answers.answer_file import Answers
 
 Alternative = Literal["two-sided", "greater", "less"]
 

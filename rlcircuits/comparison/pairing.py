@@ -36,12 +36,13 @@ import numpy as np
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
+from rlcircuits.common.reprs import count, short_repr
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
-from rlcircuits.common.reprs import count, short_repr
 
 if TYPE_CHECKING:
-    from rlcircuits.answers.generate import Answer, Answers
+    from rlcircuits.answers.answer_file import Answers
+    from rlcircuits.answers.types import Answer
 
 MIN_QUESTIONS = 20
 """Fewer questions than this are refused by default: a paired test over them says next to nothing."""

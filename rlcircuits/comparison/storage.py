@@ -18,15 +18,15 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.common.complaints import problem
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON as FILE_NAME
 from rlcircuits.common.files import write_text
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.json_files import parse_object
+from rlcircuits.common.validation import describe_error
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.consistency import check_comparison
+from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
 _VERSION: Literal[3] = 3
@@ -105,7 +105,7 @@ def _load(path: str | Path) -> _Stored:
         stored = _ADAPTER.validate_json(text, strict=True)
         check_comparison(stored.comparison)
     except ValidationError as error:
-        raise RLCircuitsError(f"{path}{problem(error, before=': field')}{_MEND}") from None
+        raise RLCircuitsError(f"{path}{describe_error(error, before=': field')}{_MEND}") from None
     except RLCircuitsError as error:
         raise RLCircuitsError(f"{path}: {error}{_MEND}") from None
     return stored

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.contraction import Backend
+from rlcircuits.capture.batch_slices import Window, windows
+from rlcircuits.capture.reader_grads import Readers
+from rlcircuits.capture.writers import Writers
 from rlcircuits.common.devices import held_bytes, readers_at_a_time, sent, window_bytes
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.capture.reader_grads import Readers
+from rlcircuits.contraction.backends import Backend
 from rlcircuits.graph.edge_graph import EdgeGraph
-from rlcircuits.capture.batch_slices import Window, windows
-from rlcircuits.capture.writers import Writers
 
 
 @dataclass(frozen=True)

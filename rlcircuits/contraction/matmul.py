@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rlcircuits.common.devices import sent
 from rlcircuits.capture.reader_grads import Felt, place_of
+from rlcircuits.common.devices import sent
 
 
 class Matmul:

@@ -22,11 +22,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.runtime.interpreter import InterpretedFunction
 
+from rlcircuits.capture.reader_grads import Felt
 from rlcircuits.common.devices import KERNEL_DTYPES, current, sent
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.common.triton_options import product_options
 
 # Widest load of one thread, in bytes. Addresses known to be multiples of it are loaded that way.
 _LOAD_BYTES = 16
@@ -232,19 +232,6 @@ def _partial_scores(  # type: ignore[no-untyped-def]
     is_score = is_row[:, None] & is_column[None, :]
     is_edge = tl.load(edges + rows[:, None] * n_readers + columns[None, :], mask=is_score, other=0) != 0
     tl.store(partial + at, tl.where(is_edge, -total, 0.0), mask=is_score)
-
-
-# With TRITON_INTERPRET=1 Triton runs kernels in Python, on any device.
-INTERPRETED = isinstance(_partial_scores, InterpretedFunction)
-
-
-def product_options(dtype: torch.dtype) -> dict[str, str | bool]:
-    """How the kernels multiply: float32 as such unless torch was told otherwise."""
-    return {
-        "PRECISION": "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
-        # Triton's interpreter has no bfloat16 product.
-        "WIDEN": INTERPRETED and dtype == torch.bfloat16,
-    }
 
 
 @dataclass(frozen=True)

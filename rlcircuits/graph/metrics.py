@@ -1,6 +1,6 @@
 """A sequence's edge scores as a distribution: the three metrics, and those that explain them.
 
-Every metric takes an :class:`~rlcircuits.attribution.edge_attribution.EdgeScores` and returns one float64 number a sequence
+Every metric takes an :class:`~rlcircuits.graph.edge_scores.EdgeScores` and returns one float64 number a sequence
 (a numpy array of shape [S]), computed in float64 over the edges that exist (``graph.mask``) and nothing
 else: w is the vector of a sequence's E edge scores, |w| its size. Scores are in nats of the sequence's loss.
 
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +27,27 @@ from scipy import stats
 
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph.edge_scores import EdgeScores
 
-if TYPE_CHECKING:
-    from rlcircuits.attribution.edge_attribution import EdgeScores
+__all__ = [
+    "BLOCK_NUMBERS",
+    "DEFAULT_ESTIMATOR",
+    "ESTIMATORS",
+    "HISTOGRAM_BINS",
+    "LAYER_BANDS",
+    "TOP_FRACTION",
+    "Float64Array",
+    "activation_intensity",
+    "distribution_kurtosis",
+    "edge_blocks",
+    "effective_edges",
+    "information_complexity",
+    "intensity_by_layer_band",
+    "intensity_by_reader_kind",
+    "intensity_over_loss",
+    "largest",
+    "top_share",
+]
 
 Float64Array = NDArray[np.float64]
 

@@ -13,11 +13,11 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from rlcircuits.common.complaints import problem
 from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
-from rlcircuits.models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.limited_process import LimitedError, each_limited
+from rlcircuits.common.validation import describe_error
+from rlcircuits.models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
 from rlcircuits.models.weight_files import check_weights_file, tensor_headers, weight_files
 
 
@@ -83,7 +83,7 @@ def find_base(adapter: Path) -> Base:
     try:
         config = _LoRAConfig.model_validate(fields)
     except ValidationError as error:
-        raise RLCircuitsError(f"{file}{problem(error)}") from None
+        raise RLCircuitsError(f"{file}{describe_error(error)}") from None
     name = config.base_model_name_or_path
     if config.layer_replication:
         raise RLCircuitsError(

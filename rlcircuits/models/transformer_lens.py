@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlcircuits.capture.recording import frozen
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.frozen import frozen
 
 _TOLERANCE = 1e-3
 _unbridged: weakref.WeakKeyDictionary[nn.Module, nn.Module] = weakref.WeakKeyDictionary()

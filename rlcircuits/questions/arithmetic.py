@@ -13,7 +13,7 @@ import hashlib
 import random
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.questions import Question, QuestionSet
+from rlcircuits.questions.question_set import Question, QuestionSet
 
 NAME = "arithmetic"
 LOWEST, HIGHEST = 10, 99

@@ -16,8 +16,8 @@ import random
 from functools import cache
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.questions import Question, QuestionSet
 from rlcircuits.questions.arithmetic import MAX_NEW_TOKENS, SPLITS, grade, split_of
+from rlcircuits.questions.question_set import Question, QuestionSet
 
 __all__ = ["NAME", "SIZES", "Equation", "draw", "everything", "grade", "load", "question", "split_of"]
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from rlcircuits.common.errors import RLCircuitsError, cut, one_line, shortened
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import kind_of, parse_object
-from rlcircuits.questions import Question
 from rlcircuits.questions.grading.reference_answer import extract_gold
+from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
 __all__ = ["draw", "read_questions"]

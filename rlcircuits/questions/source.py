@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.errors import shortened
+from rlcircuits.common.files import LONGEST_NAME
+from rlcircuits.common.validation import StrictModel
 from rlcircuits.questions.grading.reference_answer import GoldForm
-from rlcircuits.common.validation import Table
 
-__all__ = ["PUBLISHED", "Published", "QuestionSource", "plain_name"]
+__all__ = ["BUILT_IN", "PUBLISHED", "Published", "QuestionSource", "names", "plain_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _GRADER = re.compile(r"math|exact|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -41,6 +41,15 @@ PUBLISHED = {
 """The published sets by name. All are graded as mathematics."""
 
 
+BUILT_IN = ("arithmetic", "equations")
+"""The sets whose questions are made by this package."""
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the question sets that need no file, sorted."""
+    return tuple(sorted({*BUILT_IN, *PUBLISHED}))
+
+
 def plain_name(name: str, of: str) -> str:
     """Return a name that files or folders (`of`) are named by too. Raises ValueError for one that they cannot have."""
     if not _NAME.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
@@ -50,7 +59,7 @@ def plain_name(name: str, of: str) -> str:
     return name
 
 
-class QuestionSource(Table):
+class QuestionSource(StrictModel):
     """A question set and where its questions are.
 
     A set that comes with rlcircuits needs its `name` alone, or its name and a local `file`; any other set needs a
@@ -107,8 +116,6 @@ class QuestionSource(Table):
 
     @model_validator(mode="after")
     def _has_questions(self) -> QuestionSource:
-        from rlcircuits.questions import names
-
         if self.file is None and self.name not in names():
             raise ValueError(
                 f"question set {shortened(self.name)} is not known and has no file; known: {', '.join(names())}; "

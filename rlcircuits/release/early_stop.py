@@ -1,7 +1,7 @@
 """Stop a pair after its first answers, if it can come to nothing or its answers are cut off.
 
-A look is taken at the first batch of each model, at :data:`~rlcircuits.answers.generate.FIRST_ANSWERS` answers at least, where
-more would be made. The pair is stopped when
+A look is taken at the first batch of each model, at ``FIRST_ANSWERS`` answers at least, where more would be made.
+The pair is stopped when
 
 - more than ``max_unfinished`` of a model's first answers have no end token; or
 - none of either model's first answers is right; or
@@ -20,11 +20,12 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import mkdtemp
 
-from rlcircuits.answers.generate import Answer, Answers
-from rlcircuits.questions import QuestionSet
+from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import Side
-from rlcircuits.release.settings import Settings
+from rlcircuits.answers.types import Answer
 from rlcircuits.common.reprs import quoted
+from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.settings import Settings
 
 CHANCE = 0.05
 """Rarer than this is no chance."""

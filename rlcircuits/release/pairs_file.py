@@ -39,21 +39,20 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from rlcircuits.answers.prompting import Prompting
 from rlcircuits.common.arguments import checked
-from rlcircuits.common.complaints import problem
-from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.verdict import Profile, profile_for, profile_named
+from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.answers.prompting import Prompting
-from rlcircuits.questions.source import QuestionSource, plain_name
 from rlcircuits.common.reprs import count, quoted, short_repr
-from rlcircuits.common.validation import Table
+from rlcircuits.common.validation import StrictModel, describe_error
+from rlcircuits.comparison.profiles import Profile, profile_for, profile_named
+from rlcircuits.questions.source import QuestionSource, plain_name
 
 if TYPE_CHECKING:
-    from rlcircuits.release.settings import Settings
     from rlcircuits.checkpoints.source import CheckpointSource
+    from rlcircuits.release.settings import Settings
 
 DEFAULT_QUESTIONS = "arithmetic"
 STORE = "store"
@@ -72,7 +71,7 @@ class AskedQuestions(QuestionSource):
     """Questions asked, drawn with a fixed seed. None: the settings' question_count."""
 
 
-class Pair(Table):
+class Pair(StrictModel):
     """Two checkpoints, what was done to get from one to the other, and what to ask them.
 
     Raises RLCircuitsError naming the key for one that is unknown or does not fit.
@@ -89,7 +88,7 @@ class Pair(Table):
     profile: str | None = None
     """Name of the profile that the pair is held against, where it is not the algorithm's."""
     algorithm: str = Field(default="", validate_default=True)
-    """How it was trained; see :data:`rlcircuits.comparison.verdict.PROFILES`. Where a profile is given, any name or none."""
+    """How it was trained; see :data:`rlcircuits.PROFILES`. Where a profile is given, any name or none."""
     revision_before: str | None = None
     """Branch, tag or commit, of a hub id."""
     revision_after: str | None = None
@@ -119,7 +118,7 @@ class Pair(Table):
     @classmethod
     def _known_dtype(cls, dtype: str | None) -> str | None:
         if dtype is not None:
-            from rlcircuits.checkpoints.checkpoint import torch_dtype
+            from rlcircuits.models.dtypes import torch_dtype
 
             torch_dtype(dtype)
         return dtype
@@ -377,7 +376,7 @@ def _validated(model: type[_Table], table: Mapping[str, object], where: str) -> 
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        raise RLCircuitsError(f"{where}{problem(error, model.model_fields)}") from None
+        raise RLCircuitsError(f"{where}{describe_error(error, model.model_fields)}") from None
 
 
 def resolve_checkpoint(checkpoint: str, folder: Path, where: str) -> str:

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from rlcircuits.answers.answer_file import Header, Sampling, parse_header
+from rlcircuits.answers.answer_file import Header, parse_header
 from rlcircuits.answers.length import with_length
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.throughput import tokens_per_second
+from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.questions.loading import load_questions
+from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.pairs_file import STORE, Pair, PairsFile
 from rlcircuits.release.plan_models import ModelPlan, PlannedModel
-from rlcircuits.questions import QuestionSet, load_questions
-from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.release.throughput import tokens_per_second
 
 if TYPE_CHECKING:
     from rlcircuits.release.settings import Settings

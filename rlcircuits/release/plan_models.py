@@ -12,15 +12,15 @@ from typing import Any
 import huggingface_hub
 from transformers import AutoConfig, AutoTokenizer
 
-from rlcircuits.models.adapters import find_base
 from rlcircuits.answers.length import Room
-from rlcircuits.checkpoints.checkpoint import torch_dtype
-from rlcircuits.common.errors import RLCircuitsError, one_line
-from rlcircuits.models.folder import check_folder, is_adapter, load_config
 from rlcircuits.answers.prompting import Prompting
-from rlcircuits.questions import QuestionSet
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.models.adapters import find_base
+from rlcircuits.models.dtypes import torch_dtype
+from rlcircuits.models.folder import check_folder, is_adapter, load_config
 from rlcircuits.models.weight_files import stored_tensors
+from rlcircuits.questions.question_set import QuestionSet
 
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 _BITS_OF_OTHERS = 8

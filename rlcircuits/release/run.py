@@ -8,7 +8,7 @@ first is loaded a second time to be scored:
     before with noise, draw by draw: load, answer, attribute on the questions it answered right, free
     before: load, attribute, free
 
-After the first answers of each a look is taken at whether the pair can come to anything (:mod:`rlcircuits.release.early_stop`).
+After the first answers of each a look is taken at whether the pair can come to anything (``early_stop.py``).
 Where before's are in doubt, after's first ones are made before before's others; if the pair then goes on, both models
 are loaded once more.
 
@@ -29,28 +29,30 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rlcircuits.comparison import pairing
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.length import room_of, with_length
-from rlcircuits.answers.generate import Answers, answer_questions
-from rlcircuits.common.arguments import checked
-from rlcircuits.attribution.edge_attribution import EdgeScores
-from rlcircuits.comparison.comparison import Comparison, Control, Unfinished, compare
-from rlcircuits.checkpoints.noise import NoisedSource
-from rlcircuits.common.files import Notify, key_of, only_writer, ready_folder
-from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.loaded_once import LoadedOnce, Watch
-from rlcircuits.release.throughput import Work, note_pace
-from rlcircuits.comparison.pairing import Pairing, pair_control
-from rlcircuits.release.pairs_file import STORE, Pair
-from rlcircuits.questions import QuestionSet, load_questions
 from rlcircuits.answers.recorded import Side, recorded_answers
-from rlcircuits.comparison.storage import load_finished, save_comparison
 from rlcircuits.attribution.cache import attribute_stored
-from rlcircuits.graph.sequences import AnswerSequence
-from rlcircuits.release.settings import Settings
+from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import Notify, key_of, only_writer, ready_folder
+from rlcircuits.comparison import pairing
+from rlcircuits.comparison.comparison import Comparison, Control, Unfinished, compare
+from rlcircuits.comparison.pairing import Pairing, pair_control
+from rlcircuits.comparison.storage import load_finished, save_comparison
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.models.weight_files import tensor_headers
+from rlcircuits.questions.loading import load_questions
+from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
+from rlcircuits.release.loaded_once import LoadedOnce, Watch
+from rlcircuits.release.pairs_file import STORE, Pair
+from rlcircuits.release.settings import Settings
+from rlcircuits.release.throughput import Work, note_pace
 
 __all__ = ["Settings", "run_pair", "run_variants"]
 

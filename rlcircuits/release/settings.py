@@ -10,17 +10,17 @@ from typing import Any, ClassVar
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rlcircuits.comparison import pairing
-from rlcircuits.answers.generate import Sampling
-from rlcircuits.common.arguments import check_fields
-from rlcircuits.checkpoints.checkpoint import torch_dtype
-from rlcircuits.common.complaints import problem
-from rlcircuits.answers.engines import check_engine
-from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.graph.edge_graph import Granularity, check_granularity
-from rlcircuits.common.limits import check_number
+from rlcircuits.answers.engines.registry import check_engine
 from rlcircuits.answers.prompting import Prompting
+from rlcircuits.answers.types import Sampling
+from rlcircuits.common.arguments import check_fields
+from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import short_repr, without_defaults
+from rlcircuits.common.validation import describe_error
+from rlcircuits.comparison import pairing
+from rlcircuits.graph.edge_graph import Granularity, check_granularity
+from rlcircuits.models.dtypes import torch_dtype
 
 NOISE_DRAWS = 3
 """Draws of the noise control by default."""
@@ -70,7 +70,7 @@ class Settings:
     trust_remote_code: bool = False
     """Run the Python code that a checkpoint's repository brings along. Without it none is run, and nothing is asked."""
     batch_tokens: int | None = None
-    """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribution.edge_attribution.attribute`."""
+    """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribute`."""
     recompute: bool = False
     """Run blocks again in the backward: the same scores of long sequences in less memory."""
 
@@ -104,7 +104,7 @@ def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Sett
         # As JSON, where pydantic's strictness knows that a table may stand for an object.
         return _SETTINGS.validate_json(json.dumps(table, default=_as_no_text), strict=True)
     except ValidationError as error:
-        raise RLCircuitsError(f"{where}{problem(error)}") from None
+        raise RLCircuitsError(f"{where}{describe_error(error)}") from None
 
 
 def _check_device(name: str | None) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.pairs_file import DEFAULT_QUESTIONS, Pair
-from rlcircuits.checkpoints.source import CheckpointSource
 
 __all__ = ["pair_notice", "toy_notice"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.common.files import write_text
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.report.plots import plot_png
 from rlcircuits.report.terminal import detail, summary_table

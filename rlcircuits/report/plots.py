@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.comparison.comparison import LABELS, Comparison
-from rlcircuits.common.files import write_whole
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.verdict import GATE_METRICS, judge
+from rlcircuits.common.files import write_whole
+from rlcircuits.comparison.comparison import LABELS, Comparison
+from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.comparison.verdict import judge
 from rlcircuits.report.terminal import format_change
 
 if TYPE_CHECKING:

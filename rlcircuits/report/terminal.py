@@ -9,16 +9,10 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from rlcircuits.common.arguments import checked
 from rlcircuits.comparison.comparison import LABELS, Comparison, ControlEffect, Effect, Group
-from rlcircuits.comparison.verdict import (
-    GATE_METRICS,
-    NOT_ONLINE_RL,
-    Verdict,
-    direction,
-    judge,
-    noise_reads_as_online_rl,
-)
 from rlcircuits.comparison.pairing import show_funnel
+from rlcircuits.comparison.profiles import GATE_METRICS, NOT_ONLINE_RL
 from rlcircuits.comparison.significance import format_p
+from rlcircuits.comparison.verdict import Verdict, direction, judge, noise_reads_as_online_rl
 
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
 

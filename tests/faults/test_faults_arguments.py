@@ -11,7 +11,8 @@ from campaign import check_sentence
 from workshop import AFTER, BEFORE
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
-from rlcircuits.answers.generate import Answers, Sampling
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.comparison.pairing import pair

@@ -8,9 +8,10 @@ from tempfile import TemporaryDirectory
 
 from made_up import made_up_comparison
 
-from rlcircuits.answers.generate import Answer, Answers, Sampling
-from rlcircuits.comparison.storage import to_json
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.comparison.storage import to_json
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "llama-sums" / "seed-7"
 BEFORE, AFTER = str(FIXTURES / "sft"), str(FIXTURES / "grpo")

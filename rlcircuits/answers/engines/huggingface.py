@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from rlcircuits.answers.engines import Completion, end_ids, until_end
+from rlcircuits.answers.engines.engine import Completion, end_ids, until_end
 from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
-    from rlcircuits.answers.answer_file import Sampling
+    from rlcircuits.answers.types import Sampling
     from rlcircuits.checkpoints.checkpoint import Checkpoint
 
 
@@ -37,7 +37,7 @@ class HuggingFaceEngine:
         return int(self._model.get_input_embeddings().weight.shape[0])
 
     def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
-        """Continue each prompt; see :class:`~rlcircuits.answers.engines.Engine`."""
+        """Continue each prompt; see :class:`~rlcircuits.answers.engines.engine.Engine`."""
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[self._pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import GenerationConfig
 
-from rlcircuits.answers.engines import Completion, end_ids, until_end
+from rlcircuits.answers.engines.engine import Completion, end_ids, until_end
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
-from rlcircuits.checkpoints.source import CheckpointSource
 
 if TYPE_CHECKING:
-    from rlcircuits.answers.answer_file import Sampling
+    from rlcircuits.answers.types import Sampling
     from rlcircuits.checkpoints.checkpoint import Checkpoint
     from rlcircuits.checkpoints.source import Source
 
@@ -47,7 +47,7 @@ class VLLMEngine:
         )
 
     def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
-        """Continue each prompt; see :class:`~rlcircuits.answers.engines.Engine`."""
+        """Continue each prompt; see :class:`~rlcircuits.answers.engines.engine.Engine`."""
         params = [
             self._params(
                 temperature=sampling.temperature,

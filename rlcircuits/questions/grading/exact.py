@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlcircuits.questions.grading.latex import tidy
 from rlcircuits.questions.grading.extract_answer import stated_answer
+from rlcircuits.questions.grading.latex import tidy
 from rlcircuits.questions.grading.statement import stated_values
 
 __all__ = ["grade_exact"]
@@ -12,6 +12,8 @@ __all__ = ["grade_exact"]
 class ExactGrader:
     """A grader of any answers that are to be written in one way only; see `grade_exact`."""
 
+    identity_module = "rlcircuits.questions.exact"
+    """The module's name when answers were first kept: their keys hold it."""
     identity = "exact 2"
     """Changes with every change after which an answer may get another grade, so that no old one is taken for it."""
 

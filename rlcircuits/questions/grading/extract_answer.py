@@ -13,8 +13,8 @@ from collections import deque
 from typing import NamedTuple
 
 from rlcircuits.questions.grading.formulas import formulas
-from rlcircuits.questions.grading.reference_answer import boxes, last_hash
 from rlcircuits.questions.grading.latex import has_words, tidy
+from rlcircuits.questions.grading.reference_answer import boxes, last_hash
 from rlcircuits.questions.grading.statement import holds_a_value, whole_statement
 
 __all__ = ["Stated", "said_last", "stated_answer"]

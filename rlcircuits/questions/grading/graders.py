@@ -19,7 +19,7 @@ from rlcircuits.questions.grading.subprocess_grader import Grade, IsolatedGrader
 from rlcircuits.questions.grading.symbolic import NO_MATH_VERIFY
 
 if TYPE_CHECKING:
-    from rlcircuits.questions import QuestionSet
+    from rlcircuits.questions.question_set import QuestionSet
 
 __all__ = ["Grade", "grade_all", "grade_answer", "grade_exact", "grader"]
 

@@ -16,10 +16,10 @@ import re
 from collections.abc import Iterator
 
 from rlcircuits.questions.grading.brackets import depth_of_brackets, split_at, within_brackets
+from rlcircuits.questions.grading.extract_answer import Stated, said_last, stated_answer
 from rlcircuits.questions.grading.latex import has_words, plain_text, same_text, tidy
 from rlcircuits.questions.grading.numerals import number, ratio_terms, same_number
 from rlcircuits.questions.grading.real_sets import named_set, same_set, set_said_last
-from rlcircuits.questions.grading.extract_answer import Stated, said_last, stated_answer
 from rlcircuits.questions.grading.statement import Statement, stated_values, whole_statement
 from rlcircuits.questions.grading.symbolic import APPROXIMATELY, same_formula
 from rlcircuits.questions.grading.units import power, ratio, without_unit

@@ -48,6 +48,9 @@ class Grade:
 class IsolatedGrader:
     """`math` or a `module:function` as a callable for `QuestionSet.grade`, usable from any thread."""
 
+    identity_module = "rlcircuits.questions.isolated"
+    """The module's name when answers were first kept: their keys hold it."""
+
     def __init__(self, name: str, time_limit: float = TIME_LIMIT, memory_limit: int = MEMORY_LIMIT) -> None:
         self.name = name
         self.time_limit = time_limit

@@ -1,6 +1,6 @@
 r"""How well the `math` grader knows right answers from wrong ones.
 
-    python -m rlcircuits.questions.grading.audit FILE...
+    python -m rlcircuits.questions.audit FILE...
 
 Every gold answer of a file is written in several disguises, each of which must grade as correct, and changed in
 several ways, each of which must grade as wrong. A table of the rates comes first, then every failure with its
@@ -20,11 +20,12 @@ from tabulate import tabulate
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_when_slow
-from rlcircuits.questions import Question, QuestionSource, load_questions
 from rlcircuits.questions.grading.disguises import CHANGES, DISGUISES
 from rlcircuits.questions.grading.graders import grade_answer, grader
 from rlcircuits.questions.grading.notations import NOTATIONS, OTHER_NUMBERS
-from rlcircuits.questions.source import PUBLISHED
+from rlcircuits.questions.loading import load_questions
+from rlcircuits.questions.question_set import Question
+from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
 __all__ = ["Outcome", "check", "main", "rates", "source_of"]
 
@@ -93,7 +94,7 @@ def show_rates(by_set: dict[str, list[Outcome]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the rates and failures of each file named; 0 when every file could be read."""
-    parser = argparse.ArgumentParser(prog="python -m rlcircuits.questions.grading.audit", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rlcircuits.questions.audit", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="JSON lines of a published set")
     parser.add_argument("--count", type=int, help="questions drawn from each file; all of them by default")
     options = parser.parse_args(arguments)

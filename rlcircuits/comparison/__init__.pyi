@@ -1,0 +1,39 @@
+from .comparison import (
+    CONTROL_METRICS,
+    LABELS,
+    Comparison,
+    Control,
+    ControlEffect,
+    Group,
+    Unfinished,
+    check_same_graph,
+    compare,
+)
+from .effects import AccuracyEffect, Effect, Number, Shift, compare_accuracy, paired_effect, signed_rank
+from .storage import load_comparison, save_comparison
+from .verdict import Finding, Verdict, judge, reads_as_online_rl
+
+__all__ = [
+    "CONTROL_METRICS",
+    "LABELS",
+    "AccuracyEffect",
+    "Comparison",
+    "Control",
+    "ControlEffect",
+    "Effect",
+    "Finding",
+    "Group",
+    "Number",
+    "Shift",
+    "Unfinished",
+    "Verdict",
+    "check_same_graph",
+    "compare",
+    "compare_accuracy",
+    "judge",
+    "load_comparison",
+    "paired_effect",
+    "reads_as_online_rl",
+    "save_comparison",
+    "signed_rank",
+]

@@ -1,0 +1,52 @@
+"""Find a question set by its name or its source, and draw questions from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from rlcircuits.common.arguments import checked
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.questions import arithmetic, equations
+from rlcircuits.questions.grading.graders import grader
+from rlcircuits.questions.question_set import MAX_NEW_TOKENS, QuestionSet
+from rlcircuits.questions.records import draw, read_questions
+from rlcircuits.questions.source import PUBLISHED, QuestionSource, names
+
+__all__ = ["load_questions"]
+
+_BUILT_IN: dict[str, Callable[[str, int | None, int], QuestionSet]] = {
+    "arithmetic": arithmetic.load,
+    "equations": equations.load,
+}
+
+
+@checked
+def load_questions(
+    source: str | QuestionSource, *, split: str = "test", count: int | None = None, seed: int = 42
+) -> QuestionSet:
+    """Return questions of a set's split, the same ones in the same order on every machine.
+
+    `source` is a set's name, or a `QuestionSource`, whose own split, if it has one, goes before `split`. `count` of
+    them are drawn without replacement with `seed` (a smaller count is a prefix of a larger one), or the whole split is
+    given in its natural order when `count` is None.
+
+    Raises RLCircuitsError for an unknown set or split, a count the split cannot fill, a grader that cannot be
+    used, and whatever is wrong with a file or hub dataset (see `records.read_questions`).
+    """
+    if isinstance(source, str):
+        if source not in names():
+            raise RLCircuitsError(f"unknown question set {source!r}; known: {', '.join(names())}")
+        source = QuestionSource(name=source)
+    split = source.split or split
+    if source.file is None and source.name in _BUILT_IN:
+        built_in = _BUILT_IN[source.name](split, count, seed)
+        return replace(built_in, max_new_tokens=source.max_new_tokens or built_in.max_new_tokens)
+    grade = grader(source.grader)
+    questions = read_questions(source, split)
+    if count is not None:
+        questions = draw(questions, count, seed, of=str(source.file or f"split {split!r} of {source.name!r}"))
+    longest = source.max_new_tokens or (
+        PUBLISHED[source.name].max_new_tokens if source.name in PUBLISHED else MAX_NEW_TOKENS
+    )
+    return QuestionSet(source.name, split, questions, grade, longest)
