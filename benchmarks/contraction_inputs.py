@@ -9,7 +9,7 @@ import torch
 from shapes import Shape
 from torch import Tensor
 
-from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.capture.reader_grads import ReaderGrads
 from rlcircuits.common.devices import held_bytes, readers_at_a_time
 from rlcircuits.graph.edge_graph import build_graph
 
@@ -19,7 +19,7 @@ class Inputs:
     """What a backend is given, the fewest bytes it must read and the fewest operations."""
 
     writers: list[Tensor]
-    readers: list[Felt]
+    readers: list[ReaderGrads]
     edges: Tensor
     nbytes: int
     flops: int
@@ -55,7 +55,7 @@ class Inputs:
 
         writers, grads = draw(graph.writers), draw(graph.readers[-together:])
         starts = [sum(map(len, grads[:i])) for i in range(len(grads))]
-        readers = [Felt(range(s, s + len(g)), g) for s, g in zip(starts, grads, strict=True)]
+        readers = [ReaderGrads(range(s, s + len(g)), g) for s, g in zip(starts, grads, strict=True)]
         edges = graph.mask[:, -together:]
         flops = 2 * int(edges.sum()) * tokens * shape.width
         return cls(writers, readers, edges, (len(graph.writers) + together) * each, flops)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.capture.reader_grads import ReaderGrads
 from rlcircuits.contraction.backends import BACKENDS, Backend
 
 Layout = Callable[[Tensor], Tensor]
@@ -30,7 +30,7 @@ class Case:
     """One contraction: what a backend is given."""
 
     writers: list[Tensor]
-    readers: list[Felt]
+    readers: list[ReaderGrads]
     edges: Tensor
 
     def run(self, backend: Callable[[], Backend]) -> Tensor:
@@ -62,8 +62,8 @@ class Case:
         return Case(writers, readers, self.edges)
 
 
-def felt(first: int, tensor: Tensor, direction: Tensor | None = None) -> Felt:
-    return Felt(range(first, first + len(tensor)), tensor, direction)
+def felt(first: int, tensor: Tensor, direction: Tensor | None = None) -> ReaderGrads:
+    return ReaderGrads(range(first, first + len(tensor)), tensor, direction)
 
 
 def make_case(
@@ -88,7 +88,7 @@ def make_case(
     made_writers = [LAYOUTS[layout](draw(nodes, *shape).to(dtype)) for nodes, layout in writers]
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     directions = {number: draw(*shape).to(wide) for _, _, number in readers if number}
-    made_readers: list[Felt] = []
+    made_readers: list[ReaderGrads] = []
     for nodes, layout, number in readers:
         tensor = LAYOUTS[layout](draw(nodes, *shape).to(dtype))
         made_readers.append(felt(sum(len(f.indices) for f in made_readers), tensor, directions.get(number)))

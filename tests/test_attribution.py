@@ -17,10 +17,10 @@ from tiny_models import build
 
 from rlcircuits import AnswerSequence, Checkpoint, EdgeScores, attribute
 from rlcircuits.capture.stream_check import plain_gradient
-from rlcircuits.contraction.backends import grouped
+from rlcircuits.contraction import grouped
 from rlcircuits.graph.sequences import make_batch
 from rlcircuits.models.frozen import frozen
-from rlcircuits.models.parts import find_parts
+from rlcircuits.models.parts import locate_parts
 
 TOLERANCE = 1e-4  # float32 against float64, ‖W − W*‖ / ‖W*‖ of each sequence
 CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head")]
@@ -210,5 +210,5 @@ def bfloat16_gradient_error(model: Any, batch: list[AnswerSequence]) -> float:
     for index in range(len(batch)):
         rectangle = make_batch(batch, [index])
         with frozen(model), frozen(exact):
-            pairs.append([plain_gradient(m, find_parts(m), rectangle).double() for m in (model, exact)])
+            pairs.append([plain_gradient(m, locate_parts(m), rectangle).double() for m in (model, exact)])
     return max(float((found - wanted).norm() / wanted.norm()) for found, wanted in pairs)

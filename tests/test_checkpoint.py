@@ -16,7 +16,7 @@ from tiny_models import VOCABULARY, build
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.parts import find_parts
+from rlcircuits.models.parts import locate_parts
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_an_unmapped_family_says_which_are_mapped(folder: Path) -> None:
     model.config.model_type, kept = "gptj", model.config.model_type
     try:
         with pytest.raises(RLCircuitsError, match=r"model_type 'gptj'.*looked for one of gemma2, .*, qwen3_moe"):
-            find_parts(model)
+            locate_parts(model)
     finally:
         model.config.model_type = kept
 
@@ -166,7 +166,7 @@ def test_a_missing_part_is_named() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_architecture_passes_the_check_of_its_stream(name: str) -> None:
-    verify_stream(tiny(name), find_parts(tiny(name)))
+    verify_stream(tiny(name), locate_parts(tiny(name)))
 
 
 def test_a_writer_that_is_not_mapped_is_noticed() -> None:

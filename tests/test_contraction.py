@@ -11,12 +11,14 @@ from contraction_cases import Case, cases, error, make_case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcircuits.capture.batch_slices import windows
-from rlcircuits.capture.reader_grads import at_hand
+from rlcircuits.capture.batch_slices import batch_slices
+from rlcircuits.capture.reader_grads import from_tensor
 from rlcircuits.capture.writers import one_writer
+from rlcircuits.common import devices
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.contraction.backends import BACKENDS, choose_backend, devices, grouped
-from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
+from rlcircuits.contraction import grouped
+from rlcircuits.contraction.backends import BACKENDS, choose_backend
+from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.graph.edge_graph import build_graph
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]
@@ -53,11 +55,11 @@ def test_matmul_is_the_definition(case: Case) -> None:
 @given(
     layers=st.integers(1, 8),
     held=st.sampled_from([0, 300, 10_000]),
-    window=st.sampled_from([0, 600, 3_000, 100_000]),
+    batch_slice=st.sampled_from([0, 600, 3_000, 100_000]),
     together=st.integers(1, 40),
     seed=st.integers(0, 99),
 )
-def test_groups_and_windows_change_nothing(layers: int, held: int, window: int, together: int, seed: int) -> None:
+def test_groups_and_windows_change_nothing(layers: int, held: int, batch_slice: int, together: int, seed: int) -> None:
     graph = build_graph(layers, 2, "sublayer")
     n_writers, n_readers = graph.mask.shape
     case = make_case(
@@ -69,21 +71,21 @@ def test_groups_and_windows_change_nothing(layers: int, held: int, window: int, 
     )
     sizes = {
         "held_bytes": lambda device: held,
-        "window_bytes": lambda device: window,
+        "window_bytes": lambda device: batch_slice,
         "readers_at_a_time": lambda device: together,
     }
     with mock.patch.multiple(grouped, **sizes):
-        contraction = GroupedContraction(graph, BACKENDS["reference"](), Rectangle(2, 3, 4, itemsize=4))
-        contraction.set_writers([one_writer(i, wrote[0]) for i, wrote in enumerate(case.writers)])
+        contraction = GroupedContraction(graph, BACKENDS["reference"](), BatchShape(2, 3, 4, itemsize=4))
+        contraction.set_writers([one_writer(i, outputs[0]) for i, outputs in enumerate(case.writers)])
         for felt in reversed(case.readers):
-            contraction.deliver(at_hand(felt.indices.start, felt.grads))
+            contraction.on_reader_grads(from_tensor(felt.indices.start, felt.grads))
         found = contraction.finish()
     torch.testing.assert_close(found, Case(case.writers, case.readers, graph.mask).run(BACKENDS["reference"]))
 
 
 @given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=20), most=st.integers(1, 9))
 def test_readers_come_in_as_few_groups_as_their_order_allows(sizes: list[int], most: int) -> None:
-    readers = [at_hand(sum(sizes[:i]), torch.ones(size, 1, 1, 1)) for i, size in enumerate(sizes)]
+    readers = [from_tensor(sum(sizes[:i]), torch.ones(size, 1, 1, 1)) for i, size in enumerate(sizes)]
     groups = [[r.indices for r in group] for group in grouped._grouped(readers, most)]
     assert [indices for group in groups for indices in group] == [r.indices for r in readers]
     lengths = [sum(map(len, group)) for group in groups]
@@ -94,8 +96,8 @@ def test_readers_come_in_as_few_groups_as_their_order_allows(sizes: list[int], m
 @given(batch=st.integers(1, 5), positions=st.integers(1, 9), tokens=st.integers(0, 60))
 def test_windows_hold_every_token_once(batch: int, positions: int, tokens: int) -> None:
     seen = torch.zeros(batch, positions, 2)
-    for window in windows(batch, positions, tokens):
-        part = window.of(seen)
+    for batch_slice in batch_slices(batch, positions, tokens):
+        part = batch_slice.of(seen)
         assert 1 <= part[..., 0].numel() <= max(1, tokens)
         part += 1
     assert (seen == 1).all()
@@ -103,9 +105,9 @@ def test_windows_hold_every_token_once(batch: int, positions: int, tokens: int) 
 
 def test_a_reader_without_a_gradient_is_an_error() -> None:
     graph = build_graph(1, 2, "sublayer")
-    contraction = GroupedContraction(graph, BACKENDS["reference"](), Rectangle(1, 1, 1, itemsize=4))
+    contraction = GroupedContraction(graph, BACKENDS["reference"](), BatchShape(1, 1, 1, itemsize=4))
     contraction.set_writers([one_writer(i, torch.ones(1, 1, 1)) for i in range(len(graph.writers))])
-    contraction.deliver(at_hand(0, torch.ones(4, 1, 1, 1)))
+    contraction.on_reader_grads(from_tensor(0, torch.ones(4, 1, 1, 1)))
     with pytest.raises(RLCircuitsError, match="no gradient reached reader logits"):
         contraction.finish()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import held, run_while_held, wait_until
 
-from rlcircuits.common.files import only_writer, write_whole
+from rlcircuits.common.files import only_writer, write_atomically
 
 
 def test_two_who_write_one_file_do_not_mix(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_two_who_write_one_file_do_not_mix(tmp_path: Path) -> None:
                     begun.append(text)
                     wait_until(lambda: len(set(begun)) == 2)
 
-        write_whole(path, slowly)
+        write_atomically(path, slowly)
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(write, ["aaaa", "bbbb"]))
@@ -44,7 +44,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, fail)
+        write_atomically(path, fail)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 

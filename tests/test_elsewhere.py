@@ -60,7 +60,10 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         return
     import rlcircuits.capture.reader_hooks as readers
     import rlcircuits.models.norms as norms
-    from rlcircuits.contraction.backends import devices, triton_heads, triton_kernel, triton_norm
+    from rlcircuits.capture import triton_heads
+    from rlcircuits.common import devices
+    from rlcircuits.contraction import triton_kernel
+    from rlcircuits.models import triton_norm
 
     monkeypatch.setattr(triton_kernel, "_partial_scores", _Unwrapped(triton_kernel._partial_scores))
     monkeypatch.setattr(triton_norm, "_norm_vjp", _Unwrapped(triton_norm._norm_vjp))

@@ -12,11 +12,11 @@ from made_up import made_up_comparison
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison, ControlEffect, paired_effect
-from rlcircuits.comparison.effects import Shift
+from rlcircuits.comparison.comparison import Comparison, ControlDraw, paired_effect
+from rlcircuits.comparison.effects import ControlEffect
 from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL, PROFILES, algorithms, profile_for, profile_named
 from rlcircuits.comparison.verdict import (
-    ALPHA,
+    SIGNIFICANCE_LEVEL,
     counts,
     direction,
     exceeds_control,
@@ -102,9 +102,11 @@ def with_draws(comparison: Comparison, *draws: dict[str, float]) -> Comparison:
     controls = []
     for place, draw in enumerate(draws):
         shifts = (
-            {m: Shift(draw.get(m, 0.0), 0.0, 0.5, (-1.0, 1.0), 0.5, 0.5) for m in comparison.effects} if draw else {}
+            {m: ControlEffect(draw.get(m, 0.0), 0.0, 0.5, (-1.0, 1.0), 0.5, 0.5) for m in comparison.effects}
+            if draw
+            else {}
         )
-        controls.append(ControlEffect(place, 0.9, 40 if draw else 3, shifts))
+        controls.append(ControlDraw(place, 0.9, 40 if draw else 3, shifts))
     return replace(comparison, controls=tuple(controls))
 
 
@@ -183,12 +185,12 @@ def test_a_pair_may_be_held_against_another_profile() -> None:
 
 
 def test_noise_that_moves_all_three_is_noticed() -> None:
-    still = {metric: Shift(0.0, 0.0, 0.5, (-0.1, 0.1), 0.5, 0.5) for metric in GATE_METRICS}
-    up = {metric: Shift(1.0, 1.0, 0.9, (0.8, 1.2), 1e-5, 1.0) for metric in GATE_METRICS}
-    as_online_rl = {**up, "kurtosis": Shift(-1.0, -1.0, 0.1, (-1.2, -0.8), 1.0, 1e-5)}
+    still = {metric: ControlEffect(0.0, 0.0, 0.5, (-0.1, 0.1), 0.5, 0.5) for metric in GATE_METRICS}
+    up = {metric: ControlEffect(1.0, 1.0, 0.9, (0.8, 1.2), 1e-5, 1.0) for metric in GATE_METRICS}
+    as_online_rl = {**up, "kurtosis": ControlEffect(-1.0, -1.0, 0.1, (-1.2, -0.8), 1.0, 1e-5)}
 
-    def read(*draws: dict[str, Shift]) -> list[bool]:
-        controls = tuple(ControlEffect(place, 0.9, 40, shifts) for place, shifts in enumerate(draws))
+    def read(*draws: dict[str, ControlEffect]) -> list[bool]:
+        controls = tuple(ControlDraw(place, 0.9, 40, shifts) for place, shifts in enumerate(draws))
         comparison = replace(UP, controls=controls)
         return [noise_reads_as_online_rl(comparison, control) for control in controls]
 
@@ -239,4 +241,4 @@ def test_the_level_is_kept_where_nothing_changed() -> None:
     # Fully dependent metrics are the worst case: then all three hold whenever one does, at rate ALPHA.
     rng = np.random.default_rng(1)
     rejected = sum(direction(paired_effect("m", *rng.gamma(2.0, size=(2, 40)))) == "up" for _ in range(200))
-    assert stats.binomtest(rejected, 200, ALPHA, alternative="greater").pvalue > 0.01
+    assert stats.binomtest(rejected, 200, SIGNIFICANCE_LEVEL, alternative="greater").pvalue > 0.01

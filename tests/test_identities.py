@@ -15,11 +15,11 @@ from tiny_models import build
 from rlcircuits import AnswerSequence, attribute
 from rlcircuits.capture.recording import recorded, sequence_losses
 from rlcircuits.contraction.backends import BACKENDS
-from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
+from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.graph.sequences import make_batch
 from rlcircuits.models.frozen import frozen
-from rlcircuits.models.parts import find_parts
+from rlcircuits.models.parts import locate_parts
 
 TOLERANCE = 1e-5
 EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}
@@ -66,7 +66,7 @@ def test_2_heads_sum_to_the_sublayer(name: str, batch: list[AnswerSequence]) -> 
 @given(batch=batches)
 def test_2_query_heads_sum_to_the_key_value_head_they_share(name: str, batch: list[AnswerSequence]) -> None:
     heads, shared = attribute(tiny(name), batch, "head"), attribute(tiny(name), batch, "kv-head")
-    parts = find_parts(tiny(name))
+    parts = locate_parts(tiny(name))
     group = parts.n_heads // parts.n_kv_heads
     assert shared.graph.writers == heads.graph.writers
     assert len(shared.graph.readers) == len(parts.blocks) * (parts.n_heads + 2 * parts.n_kv_heads + 1) + 1
@@ -110,14 +110,17 @@ def test_4_tokens_after_the_scored_span_change_nothing(name: str, sequence: Answ
 @given(batch=batches, factor=st.floats(-8, 8).filter(lambda c: abs(c) > 0.01))
 def test_5_scaling_the_loss_scales_the_scores(name: str, batch: list[AnswerSequence], factor: float) -> None:
     model = tiny(name)
-    parts = find_parts(model)
+    parts = locate_parts(model)
     graph = build_graph(len(parts.blocks), parts.n_heads, "sublayer", parallel=parts.parallel)
     rectangle = make_batch(batch, range(len(batch)))
     scaled = []
     for c in (1.0, factor):
-        size = Rectangle(*rectangle.input_ids.shape, parts.width, itemsize=4)
+        size = BatchShape(*rectangle.input_ids.shape, parts.width, itemsize=4)
         contraction = GroupedContraction(graph, BACKENDS["reference"](), size)
-        with frozen(model), recorded(model, parts, graph, rectangle, deliver=contraction.deliver) as recording:
+        with (
+            frozen(model),
+            recorded(model, parts, graph, rectangle, on_reader_grads=contraction.on_reader_grads) as recording,
+        ):
             contraction.set_writers(recording.writers)
             torch.autograd.grad(c * sequence_losses(recording.logits, rectangle).sum(), recording.entry)
         scaled.append(contraction.finish())
@@ -132,4 +135,4 @@ def test_there_is_no_score_where_there_is_no_edge(name: str) -> None:
 
 
 def has_output_bias(name: str) -> bool:
-    return find_parts(tiny(name)).blocks[0].output.bias is not None
+    return locate_parts(tiny(name)).blocks[0].output.bias is not None

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.contraction.backends import BACKENDS, grouped
+from rlcircuits.contraction import grouped
+from rlcircuits.contraction.backends import BACKENDS
 from rlcircuits.contraction.matmul import Matmul
 from rlcircuits.models.frozen import differentiable
-from rlcircuits.models.parts import find_parts
+from rlcircuits.models.parts import locate_parts
 
 SEQUENCES = fixed_sequences(4)
 GRANULARITIES = ["sublayer", "head", "kv-head"]
@@ -114,7 +115,7 @@ def test_verifying_a_model_leaves_nothing() -> None:
 
     def verify() -> None:
         with differentiable():
-            verify_stream(model, find_parts(model))
+            verify_stream(model, locate_parts(model))
 
     leaves_nothing(verify)
 

@@ -45,7 +45,7 @@ def test_jacobian_is_autograds(kind: str, width: int, seed: int, scale: float) -
     leaf = x.expand_as(grad).clone().requires_grad_(True)
     (wanted,) = torch.autograd.grad(module(leaf), leaf, grad)
     # Hugging Face's norms compute in float32 inside.
-    torch.testing.assert_close(norm.linearise(x).vjp(grad), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    torch.testing.assert_close(norm.vjp_at(x).vjp(grad), wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -54,7 +54,7 @@ def test_factors_make_up_the_jacobian(kind: str, width: int, seed: int) -> None:
     module = scattered(KINDS[kind][0], width).double()
     generator = torch.Generator().manual_seed(seed)
     x, grad = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
-    linearised = recognise(module, width).linearise(x)
+    linearised = recognise(module, width).vjp_at(x)
     assert linearised.factors is not None
     whole = linearised.factors.scale * linearised.factors.through(grad)
     unit = linearised.factors.unit
@@ -85,6 +85,6 @@ def test_any_other_module_is_differentiated_by_autograd() -> None:
     x, grad = torch.randn(2, 6), torch.randn(3, 2, 6)
     leaf = x.expand_as(grad).clone().requires_grad_(True)
     (wanted,) = torch.autograd.grad(Odd()(leaf), leaf, grad)
-    torch.testing.assert_close(norm.linearise(x).vjp(grad), wanted)
+    torch.testing.assert_close(norm.vjp_at(x).vjp(grad), wanted)
     with pytest.raises(TypeError, match="no linear share"):
         norm.share(x, x)

@@ -17,7 +17,7 @@ from rlcircuits.cli.main import main
 from rlcircuits.release.pairs_file import STORE, PairsFile, make_pair
 from rlcircuits.release.plan import make_plan, show_plan
 from rlcircuits.release.run import Settings, run_pair
-from rlcircuits.release.throughput import FILE_NAME, note_pace, tokens_per_second
+from rlcircuits.release.throughput import FILE_NAME, note_throughput, tokens_per_second
 
 SETTINGS = Settings(
     k=20, question_count=40, alpha=0.5, balance=2.0, noise_draws=1, sampling=Sampling(max_new_tokens=6), batch_size=16
@@ -155,8 +155,8 @@ def test_recorded_answers_need_not_be_made(file: PairsFile, tmp_path: Path) -> N
 def test_the_pace_is_that_of_the_last_pieces_of_work(tmp_path: Path) -> None:
     assert tokens_per_second(tmp_path / "none", "answers") is None
     for tokens in (9000, 10, 20, 30, 40, 50):
-        note_pace(tmp_path, "answers", tokens, 2.0)
-    note_pace(tmp_path, "scores", 700, 1.0)
+        note_throughput(tmp_path, "answers", tokens, 2.0)
+    note_throughput(tmp_path, "scores", 700, 1.0)
     assert tokens_per_second(tmp_path, "answers") == 15
     assert tokens_per_second(tmp_path, "scores") == 700
     # A line that was cut off is passed over.

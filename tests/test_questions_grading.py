@@ -15,7 +15,7 @@ import pytest
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import Grade, Question, QuestionSet, QuestionSource, grade_all, load_questions
 from rlcircuits.questions.grading.graders import grade_exact, grader
-from rlcircuits.questions.grading.subprocess_grader import IsolatedGrader
+from rlcircuits.questions.grading.subprocess_grader import SubprocessGrader
 
 GRADERS = """
 import os, signal, sys, time
@@ -69,8 +69,8 @@ def graders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def own(graders: Path) -> Iterator[IsolatedGrader]:
-    grader = IsolatedGrader("own_graders:right", time_limit=0.4, memory_limit=2**26)
+def own(graders: Path) -> Iterator[SubprocessGrader]:
+    grader = SubprocessGrader("own_graders:right", time_limit=0.4, memory_limit=2**26)
     yield grader
     grader.close()
 
@@ -94,20 +94,20 @@ def asked(grade: object, *golds: str) -> QuestionSet:
         ("words", "the grader returned 'yes'; True or False is wanted"),
     ],
 )
-def test_a_failure_marks_its_answer_and_no_other(own: IsolatedGrader, text: str, problem: str) -> None:
+def test_a_failure_marks_its_answer_and_no_other(own: SubprocessGrader, text: str, problem: str) -> None:
     grades = grade_all(asked(own, "5", "5", "5", "5"), ["5", text, "6", "5"])
     assert [grades[0], *grades[2:]] == [Grade(True), Grade(False), Grade(True)]
     assert not grades[1].correct
     assert grades[1].problem == problem
 
 
-def test_truth_values_of_numpy_are_fine(own: IsolatedGrader) -> None:
+def test_truth_values_of_numpy_are_fine(own: SubprocessGrader) -> None:
     assert own.grade("numpy", "") == Grade(True)
     assert own("5", "5")
     assert not own("6", "5")
 
 
-def test_text_arrives_as_it_is(own: IsolatedGrader) -> None:
+def test_text_arrives_as_it_is(own: SubprocessGrader) -> None:
     for text in ("a\nb\r\n", "\u2028 – π \x00", "\ud800", '"}{', ""):
         assert own(text, text)
         assert not own(text, text + "x")
@@ -123,7 +123,7 @@ def test_grades_from_another_thread(graders: Path) -> None:
 
 
 def test_an_answer_sympy_would_work_on_for_ever_is_given_up() -> None:
-    math = IsolatedGrader("math", time_limit=1.5)
+    math = SubprocessGrader("math", time_limit=1.5)
     grades = grade_all(asked(math, "5", "5"), ["The answer is $9^{9^{9^{9}}}+1$.", "The answer is 5."])
     math.close()
     assert grades[0].problem == "the grader took more than 1.5 s of processor time and was ended"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlcircuits.questions import load_questions
 from rlcircuits.questions.audit import check, main, rates, source_of
 from rlcircuits.questions.grading.disguises import CHANGES, DISGUISES
-from rlcircuits.questions.grading.extract_answer import stated_answer
+from rlcircuits.questions.grading.extract_answer import extract_answer
 from rlcircuits.questions.grading.mathematics import equivalent, grade_math
 from rlcircuits.questions.grading.notations import NOTATIONS, OTHER_NUMBERS
 from rlcircuits.questions.grading.statement import stated_values
@@ -165,7 +165,7 @@ def test_wrong(answer: str, gold: str) -> None:
     ],
 )
 def test_the_answer_a_text_states(text: str, stated: str) -> None:
-    assert stated_answer(text).text == stated
+    assert extract_answer(text).text == stated
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import QuestionSource, load_questions
-from rlcircuits.questions.grading.reference_answer import boxes, extract_gold
+from rlcircuits.questions.grading.reference_answer import boxes, extract_reference_answer
 from rlcircuits.questions.records import draw
 from rlcircuits.questions.source import PUBLISHED
 from rlcircuits.release.pairs_file import AskedQuestions, Pair
@@ -222,7 +222,7 @@ def test_whatever_stands_in_a_box_comes_out(content: str) -> None:
 
 def test_a_gold_answer_that_is_not_there() -> None:
     with pytest.raises(ValueError, match=r"no gold answer in it; an answer in a closed \\boxed\{\} is wanted"):
-        extract_gold("boxed", r"so \boxed{5")
+        extract_reference_answer("boxed", r"so \boxed{5")
 
 
 def test_without_the_hub_the_error_says_what_to_do() -> None:

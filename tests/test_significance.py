@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlcircuits.comparison.significance import ACCURACY_LEVEL, ALPHA, format_p, p_in_words
+from rlcircuits.comparison.significance import ACCURACY_LEVEL, SIGNIFICANCE_LEVEL, format_p, p_in_words
 
-NEAR = st.sampled_from([ALPHA, ACCURACY_LEVEL]).flatmap(
+NEAR = st.sampled_from([SIGNIFICANCE_LEVEL, ACCURACY_LEVEL]).flatmap(
     lambda level: st.floats(-1e-3, 1e-3).map(lambda off: max(level + off * off * math.copysign(1, off), 0.0))
 )
 
@@ -20,11 +20,11 @@ NEAR = st.sampled_from([ALPHA, ACCURACY_LEVEL]).flatmap(
 @example(0.0104)
 @example(0.0496)
 @example(0.0504)
-@example(math.nextafter(ALPHA, 0))
+@example(math.nextafter(SIGNIFICANCE_LEVEL, 0))
 @example(math.nextafter(ACCURACY_LEVEL, 1))
 def test_p_is_shown_on_its_own_side_of_each_level(p: float) -> None:
     for text in (format_p(p), p_in_words(p)):
-        for level in (ALPHA, ACCURACY_LEVEL):
+        for level in (SIGNIFICANCE_LEVEL, ACCURACY_LEVEL):
             assert (float(text) < level) == (p < level), text
             assert (float(text) == level) == (p == level), text
         assert float(text) == pytest.approx(p, rel=0.5, abs=0.005)

@@ -19,7 +19,7 @@ from own_process import check_tests_of
 
 from rlcircuits import attribute
 from rlcircuits.capture import reader_hooks as readers
-from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.capture.reader_grads import ReaderGrads
 from rlcircuits.common import triton_options
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction.backends import choose_backend
@@ -34,8 +34,10 @@ triton = pytest.importorskip("triton", reason="triton is not installed")
 from triton import language as tl  # noqa: E402
 from triton.runtime.interpreter import InterpretedFunction  # noqa: E402
 
-from rlcircuits.contraction.backends import triton_heads, triton_kernel, triton_norm  # noqa: E402
+from rlcircuits.capture import triton_heads  # noqa: E402
+from rlcircuits.contraction import triton_kernel  # noqa: E402
 from rlcircuits.contraction.triton_kernel import Tiles, contract_triton  # noqa: E402
+from rlcircuits.models import triton_norm  # noqa: E402
 
 DEVICE = "cuda" if CUDA else "cpu"
 RUNS = CUDA or (triton_options.INTERPRETED and isinstance(tl.cdiv, InterpretedFunction))
@@ -136,7 +138,7 @@ def test_attribution_through_the_kernels(name: str, granularity: str, monkeypatc
     wanted = attribute(tiny(name), batch, granularity, backend="reference").values
     vjps = mock.Mock(side_effect=triton_norm.norm_vjp)
     monkeypatch.setattr(triton_norm, "norm_vjp", vjps)
-    heads = mock.Mock(side_effect=triton_heads.felt_by_heads)
+    heads = mock.Mock(side_effect=triton_heads.reader_grads_by_head)
     monkeypatch.setattr(triton_heads, "felt_by_heads", heads)
     for module in (norms, readers):
         monkeypatch.setattr(module, "runs_kernels", lambda tensor: True)  # as on CUDA
@@ -191,7 +193,7 @@ def norm_error(
     module = torch.nn.Module()
     module.weight = torch.nn.Parameter(torch.randn(shape[-1], generator=generator).to(dtype)) if weighted else None
     weight = None if module.weight is None else module.weight.detach()
-    exact = Norm(module.double(), kind, eps=1e-3).linearise(x.double())
+    exact = Norm(module.double(), kind, eps=1e-3).vjp_at(x.double())
     moved = [None if t is None else t.to(DEVICE) for t in (x, grad, weight)]
     found = vjp(moved[0], moved[1], moved[2], 1e-3, centred=kind == "layer").cpu()
     assert (found.shape, found.dtype) == (x.shape, dtype)
@@ -210,13 +212,16 @@ def norm_error(
     seed=st.integers(0, 99),
 )
 def test_the_heads_kernel_is_its_definition(shape: Any, width: int, dtype: torch.dtype, seed: int) -> None:
-    assert heads_error(triton_heads.felt_by_heads, shape, width, dtype, seed) <= TOLERANCE[dtype]
+    assert heads_error(triton_heads.reader_grads_by_head, shape, width, dtype, seed) <= TOLERANCE[dtype]
 
 
 @needs_kernel
 @pytest.mark.parametrize("size", [96, 128, 256])
 def test_heads_of_the_usual_sizes(size: int) -> None:
-    assert heads_error(triton_heads.felt_by_heads, (1, 130, 2, size), 192, torch.bfloat16) <= TOLERANCE[torch.bfloat16]
+    assert (
+        heads_error(triton_heads.reader_grads_by_head, (1, 130, 2, size), 192, torch.bfloat16)
+        <= TOLERANCE[torch.bfloat16]
+    )
 
 
 def heads_error(make: Any, shape: Any, width: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> float:
@@ -233,7 +238,7 @@ def heads_error(make: Any, shape: Any, width: int, dtype: torch.dtype = torch.fl
     grads = torch.einsum("bthd,hdm->hbtm", features.double(), weight.double())
     if not found.isfinite().all():
         return float("inf")
-    wanted = Felt(range(heads), grads, direction.double()).whole()
+    wanted = ReaderGrads(range(heads), grads, direction.double()).whole()
     return float((found.double() - wanted).norm() / grads.norm())
 
 
@@ -246,9 +251,9 @@ def test_what_is_along_the_direction_goes_though_one_feature_dominates_it() -> N
     direction = torch.cat([torch.tensor([7.7654]), torch.full((63,), 0.2417)]).expand(1, 40, 64)
     share = (direction.square().mean(-1) / direction.bfloat16().float().square().mean(-1)).to(DEVICE)
     given = [tensor.bfloat16().to(DEVICE) for tensor in (features, weight, direction)]
-    found = triton_heads.felt_by_heads(given[0], given[1], given[2], share).cpu().double()
+    found = triton_heads.reader_grads_by_head(given[0], given[1], given[2], share).cpu().double()
     grads = torch.einsum("bthd,hdm->hbtm", given[0].cpu().double(), given[1].cpu().double())
-    wanted = Felt(range(2), grads, direction.double()).whole()
+    wanted = ReaderGrads(range(2), grads, direction.double()).whole()
     left = torch.linalg.vecdot(found - wanted, direction.double())
     assert float(left.norm() / (8 * grads.norm())) < 5e-4
 
@@ -323,9 +328,9 @@ def test_a_mutated_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: An
 @needs_kernel
 @pytest.mark.parametrize("mutant", sorted(HEADS_MUTANTS))
 def test_a_mutated_heads_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
-    assert heads_error(triton_heads.felt_by_heads, (2, 3, 2, 35), 130) <= TOLERANCE[torch.float32]
+    assert heads_error(triton_heads.reader_grads_by_head, (2, 3, 2, 35), 130) <= TOLERANCE[torch.float32]
     module = mutated(triton_heads, *HEADS_MUTANTS[mutant], tmp_path, monkeypatch)
-    assert heads_error(module.felt_by_heads, (2, 3, 2, 35), 130) > TOLERANCE[torch.float32]
+    assert heads_error(module.reader_grads_by_head, (2, 3, 2, 35), 130) > TOLERANCE[torch.float32]
 
 
 @needs_kernel

@@ -19,7 +19,7 @@ from rlcircuits.answers.prompting import PromptingUsed
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.common.arguments import check_fields, checked
 from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.common.files import write_whole
+from rlcircuits.common.files import write_atomically
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.reprs import count, quoted, short_repr
 from rlcircuits.common.validation import describe_error
@@ -120,7 +120,7 @@ class Answers:
         )
         places = {name: place for place, name in enumerate(dict.fromkeys(item.question_id for item in self.items))}
         lines = [header_line(header), *(answer_line(Line.of(item, places[item.question_id])) for item in self.items)]
-        write_whole(path, lambda partial: _written(partial, lines))
+        write_atomically(path, lambda partial: _written(partial, lines))
 
     @classmethod
     @checked

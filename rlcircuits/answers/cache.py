@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlcircuits.answers.answer_file import Header, Line, answer_line, header_line, parse_answers, parse_header
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify, kept_path, only_writer, short_name, sync_folder
+from rlcircuits.common.files import Notify, cache_path, only_writer, short_name, sync_folder
 
 
 class AnswerLog:
@@ -40,7 +40,7 @@ def store_path(store: Path, header: Header) -> Path:
     """The file in the folder ``store`` for answers with this header."""
     assert header.key is not None, "only answers with a key are kept"
     words = (short_name(header.model), header.question_set, header.split)
-    return kept_path(store, words, header.key, ".jsonl")
+    return cache_path(store, words, header.key, ".jsonl")
 
 
 @contextmanager

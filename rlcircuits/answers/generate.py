@@ -22,7 +22,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.common.files import Notify, key_of
+from rlcircuits.common.files import Notify, content_hash
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar, progress_when_slow
 from rlcircuits.questions.grading.graders import grade_answer
@@ -201,7 +201,7 @@ def _graded(questions: QuestionSet, one: Made, tokenizer: Any) -> Line:
 
 def _key(header: Header, source: Source, questions: QuestionSet, prompts: Sequence[tuple[int, ...]]) -> str:
     """What must be the same for stored answers to be these answers."""
-    return key_of(
+    return content_hash(
         {
             "format": [FORMAT, VERSION],
             "source": source.fingerprint(),

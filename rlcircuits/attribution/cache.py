@@ -24,7 +24,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.common.files import Notify, kept_path, key_of, only_writer, short_name, write_whole
+from rlcircuits.common.files import Notify, cache_path, content_hash, only_writer, short_name, write_atomically
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.common.validation import describe_error
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
@@ -100,12 +100,12 @@ def attribute_stored(
         "format": FORMAT,
         "version": VERSION,
         "fingerprint": model.fingerprint(),
-        "sequences": key_of([[s.prompt_ids, s.answer_ids] for s in sequences]),
+        "sequences": content_hash([[s.prompt_ids, s.answer_ids] for s in sequences]),
         "granularity": granularity,
         "batch_tokens": batch_tokens,
     }
-    key = key_of(wanted | {"backend": backend})
-    folder = kept_path(Path(store), (short_name(model.name), granularity), key)
+    key = content_hash(wanted | {"backend": backend})
+    folder = cache_path(Path(store), (short_name(model.name), granularity), key)
     if len(_done(folder)) < len(sequences):
         with only_writer(folder, notify):
             if len(_done(folder)) < len(sequences):  # another process may have made them meanwhile
@@ -117,7 +117,7 @@ def attribute_stored(
                     plan = tuple(plan_attribution(checkpoint, sequences, batch_tokens))
                     chosen = choose_backend(backend, next(checkpoint.model.parameters()))
                     manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=plan)
-                    write_whole(folder / MANIFEST, partial(_write_manifest, manifest))
+                    write_atomically(folder / MANIFEST, partial(_write_manifest, manifest))
                 _make_rest(checkpoint, sequences, manifest, folder, recompute, progress)
     return _assembled(folder, len(sequences))
 
@@ -142,7 +142,7 @@ def _make_rest(
         for indices, values, losses in batches:
             scores = EdgeScores(values, losses, graph, manifest.backend)
             places = {"indices": torch.tensor(indices)}
-            write_whole(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=places))
+            write_atomically(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=places))
             bar.advance(task, len(indices))
 
 

@@ -11,18 +11,20 @@ from torch import Tensor
 
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.recording import recorded, sequence_losses
-from rlcircuits.capture.writers import Writers
+from rlcircuits.capture.writers import WriterOutputs
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
-from rlcircuits.contraction.grouped import GroupedContraction, Rectangle
+from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch, plan_batches
 from rlcircuits.models.frozen import differentiable, frozen
+
+__all__ = ["EdgeScores", "attribute", "attribute_batches", "graph_of", "plan_attribution"]
 
 CPU_BATCH_TOKENS = 4096
 # Of the accelerator's free memory, how much the automatic budget plans with.
@@ -183,9 +185,11 @@ def _attribute_batch(
         with recorded(model, parts, graph, corrupted) as recording:
             baseline = recording.writers
     count, positions = batch.input_ids.shape
-    size = Rectangle(count, positions, parts.width, _itemsize(checkpoint))
+    size = BatchShape(count, positions, parts.width, _itemsize(checkpoint))
     contraction = GroupedContraction(graph, BACKENDS[backend](), size)
-    with recorded(model, parts, graph, batch, deliver=contraction.deliver, recompute=recompute) as recording:
+    with recorded(
+        model, parts, graph, batch, on_reader_grads=contraction.on_reader_grads, recompute=recompute
+    ) as recording:
         losses = sequence_losses(recording.logits, batch)
         contraction.set_writers(recording.writers if baseline is None else _differences(recording.writers, baseline))
         # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
@@ -198,7 +202,7 @@ def _attribute_batch(
     return scores, losses
 
 
-def _differences(clean: Sequence[Writers], corrupted: Sequence[Writers]) -> list[Writers]:
+def _differences(clean: Sequence[WriterOutputs], corrupted: Sequence[WriterOutputs]) -> list[WriterOutputs]:
     others = {writers.indices: writers for writers in corrupted}
     return [writers.minus(others[writers.indices]) for writers in clean]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Window:
+class BatchSlice:
     """Consecutive sequences of a batch, and consecutive positions of them."""
 
     sequences: slice
@@ -20,14 +20,14 @@ class Window:
         return tensor[..., self.sequences, self.positions, :]
 
 
-WHOLE = Window(slice(None), slice(None))
+WHOLE_BATCH = BatchSlice(slice(None), slice(None))
 """The whole batch."""
 
 
-def windows(batch: int, positions: int, tokens: int) -> Iterator[Window]:
+def batch_slices(batch: int, positions: int, tokens: int) -> Iterator[BatchSlice]:
     """Windows of at most ``tokens`` tokens that make up [batch, positions]: whole sequences where they fit."""
     together = max(1, tokens // positions)
     length = min(positions, max(1, tokens))
     for first in range(0, batch, together):
         for start in range(0, positions, length):
-            yield Window(slice(first, min(first + together, batch)), slice(start, min(start + length, positions)))
+            yield BatchSlice(slice(first, min(first + together, batch)), slice(start, min(start + length, positions)))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.batch_slices import Window
+from rlcircuits.capture.batch_slices import BatchSlice
 
 
 @dataclass(frozen=True)
-class Felt:
+class ReaderGrads:
     """What consecutive readers felt: ∂ℓ/∂x_v = grads − (mean grads·d) d at each position with d = ``direction``.
 
     grads: [len(indices), batch, pos, width]. direction: [batch, pos, width], the part of a norm's Jacobian that may
@@ -27,12 +27,12 @@ class Felt:
         """∂ℓ/∂x_v, [len(indices), batch, pos, width]."""
         if self.direction is None:
             return self.grads
-        lengths = along(self.grads, self.direction)
+        lengths = mean_dot(self.grads, self.direction)
         return torch.addcmul(self.grads, lengths[..., None].to(self.grads.dtype), self.direction, value=-1)
 
 
 @dataclass(frozen=True)
-class Readers:
+class PendingReaderGrads:
     """Consecutive readers of the graph, with a way to make what they felt.
 
     felt(window) is of the window. Heads' gradients are made only when they are contracted: kept are those at their
@@ -40,23 +40,25 @@ class Readers:
     """
 
     indices: range
-    felt: Callable[[Window], Felt]
+    felt: Callable[[BatchSlice], ReaderGrads]
     nbytes: int
     device: torch.device
 
 
-def at_hand(first: int, grads: Tensor) -> Readers:
+def from_tensor(first: int, grads: Tensor) -> PendingReaderGrads:
     """Readers whose gradients [readers, batch, pos, width] are there as a whole."""
     indices = range(first, first + len(grads))
-    return Readers(indices, lambda window: Felt(indices, window.of(grads)), grads.nbytes, grads.device)
+    return PendingReaderGrads(
+        indices, lambda batch_slice: ReaderGrads(indices, batch_slice.of(grads)), grads.nbytes, grads.device
+    )
 
 
-def place_of(tensor: Tensor) -> tuple[object, ...]:
+def storage_key(tensor: Tensor) -> tuple[object, ...]:
     """The same for views of the same numbers: a window's direction is made anew for each of its readers."""
     return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
 
 
-def along(nodes: Tensor, direction: Tensor) -> Tensor:
+def mean_dot(nodes: Tensor, direction: Tensor) -> Tensor:
     """Mean of node · direction at each position: [nodes, batch, pos, width], [batch, pos, width] → [nodes, batch, pos].
 
     In float32 (float64 for float64 nodes).
@@ -65,4 +67,4 @@ def along(nodes: Tensor, direction: Tensor) -> Tensor:
     return torch.einsum("nbtd,btd->nbt", nodes.to(work), direction.to(work)) / direction.shape[-1]
 
 
-Deliver = Callable[[Readers], None]
+OnReaderGrads = Callable[[PendingReaderGrads], None]

@@ -14,32 +14,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.capture.batch_slices import Window
-from rlcircuits.capture.reader_grads import Deliver, Felt, Readers, at_hand
-from rlcircuits.common.devices import runs_kernels, sent
+from rlcircuits.capture.batch_slices import BatchSlice
+from rlcircuits.capture.reader_grads import OnReaderGrads, PendingReaderGrads, ReaderGrads, from_tensor
+from rlcircuits.common.devices import can_use_triton, to_device_async
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.models.norms import Linearised, Norm
-from rlcircuits.models.parts import Parts, Projection, as_index
+from rlcircuits.models.norms import Norm, NormVJP
+from rlcircuits.models.parts import ModelParts, Projection, as_index
 
 # (gradient at a node's output, its norm at the stream) → gradient at the stream
-NodeBackward = Callable[[Tensor, Linearised], Tensor]
+ReaderBackward = Callable[[Tensor, NormVJP], Tensor]
 
-_NO_NORM = Linearised(lambda grad: grad)
+_NO_NORM = NormVJP(lambda grad: grad)
 
 
-class Tap:
+class ReaderInput:
     """Where a sublayer takes from the stream: before its norm, or directly where it has none.
 
     see: shown the stream as it is read, [batch, pos, width], out of the graph. nodes: how many read through it.
     """
 
-    def __init__(self, hooks: Hooks, norm: Norm | None, see: Callable[[Tensor], None], nodes: int = 1) -> None:
+    def __init__(self, hooks: Hooks, norm: Norm | None, on_stream: Callable[[Tensor], None], nodes: int = 1) -> None:
         self._norm = norm
-        self._see = see
+        self._see = on_stream
         self._nodes = nodes
         self._stream: Tensor | None = None
-        self._linearised: Linearised | None = None
+        self._linearised: NormVJP | None = None
         self._joined = self._carried = 0
         if norm is not None:
             hooks.replace_input(norm.module, self._leave_graph)
@@ -48,19 +48,19 @@ class Tap:
         """The input of the sublayer's first module, out of the graph."""
         return self._leave_graph(hidden) if self._norm is None else hidden
 
-    def join(self, computed: Tensor, backward: NodeBackward) -> Tensor:
+    def join(self, computed: Tensor, backward: ReaderBackward) -> Tensor:
         """Put ``computed``, made from the sublayer's input outside the graph, back into the graph."""
         stream = self._stream
         assert stream is not None, "a sublayer ran before its norm"
         self._joined = (self._joined + 1) % self._nodes
         if self._joined == 0:  # the graph has it from here on
             self._stream = None
-        return _Node.apply(stream, computed, self, backward)  # type: ignore[no-any-return, no-untyped-call]
+        return _ReaderFunction.apply(stream, computed, self, backward)  # type: ignore[no-any-return, no-untyped-call]
 
-    def carry(self, stream: Tensor, backward: NodeBackward, grad: Tensor) -> Tensor:
+    def run_backward(self, stream: Tensor, backward: ReaderBackward, grad: Tensor) -> Tensor:
         """Run one node's backward. The norm is linearised once for all nodes that read through it."""
         if self._linearised is None:
-            self._linearised = _NO_NORM if self._norm is None else self._norm.linearise(stream)
+            self._linearised = _NO_NORM if self._norm is None else self._norm.vjp_at(stream)
         linearised = self._linearised
         self._carried = (self._carried + 1) % self._nodes
         if self._carried == 0:
@@ -76,26 +76,28 @@ class Tap:
         return hidden.detach()
 
 
-class _Node(torch.autograd.Function):
+class _ReaderFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, stream: Tensor, computed: Tensor, tap: Tap, backward: NodeBackward) -> Tensor:
+    def forward(
+        ctx: Any, stream: Tensor, computed: Tensor, reader_input: ReaderInput, backward: ReaderBackward
+    ) -> Tensor:
         ctx.save_for_backward(stream)
-        ctx.tap, ctx.node_backward = tap, backward
+        ctx.reader_input, ctx.reader_backward = reader_input, backward
         return computed.detach()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         (stream,) = ctx.saved_tensors
-        return ctx.tap.carry(stream, ctx.node_backward, grad), None, None, None
+        return ctx.reader_input.run_backward(stream, ctx.reader_backward, grad), None, None, None
 
 
 def hook_readers(
     hooks: Hooks,
     stack: ExitStack,
-    parts: Parts,
+    parts: ModelParts,
     graph: EdgeGraph,
-    deliver: Deliver,
-    see: Callable[[str, Tensor], None],
+    on_reader_grads: OnReaderGrads,
+    on_stream: Callable[[str, Tensor], None],
 ) -> None:
     """Hook every reader but ``logits``. see: shown (sublayer name, the stream it reads)."""
     index: dict[tuple[str, str], int] = {}  # of each sublayer's first reader of a kind
@@ -104,55 +106,66 @@ def hook_readers(
     group = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
     copies = {"q": 1, "k": group, "v": group}
     for layer, block in enumerate(parts.blocks):
-        attention = Tap(hooks, block.attention_norm, _named(see, f"attn.{layer}"), len(block.projections))
+        attention = ReaderInput(hooks, block.attention_norm, _named(on_stream, f"attn.{layer}"), len(block.projections))
         if group > 1:
             stack.enter_context(_ungrouped(block.attention, parts))
         for projection in block.projections:
             first = {kind: index[f"attn.{layer}", kind] for kind in projection.features}
             if graph.granularity == "sublayer":
-                _hook_projection(hooks, attention, projection, first, deliver)
+                _hook_projection(hooks, attention, projection, first, on_reader_grads)
             else:
-                _hook_heads(hooks, attention, projection, copies, first, deliver)
-        mlp = Tap(hooks, block.mlp_norm, _named(see, f"mlp.{layer}"))
-        hook_input(hooks, block.mlp, mlp, index[f"mlp.{layer}", ""], deliver)
+                _hook_heads(hooks, attention, projection, copies, first, on_reader_grads)
+        mlp = ReaderInput(hooks, block.mlp_norm, _named(on_stream, f"mlp.{layer}"))
+        hook_input(hooks, block.mlp, mlp, index[f"mlp.{layer}", ""], on_reader_grads)
 
 
 def hook_input(
     hooks: Hooks,
     module: nn.Module,
-    tap: Tap,
+    reader_input: ReaderInput,
     reader: int,
-    deliver: Deliver,
+    on_reader_grads: OnReaderGrads,
     then: Callable[[Tensor], Tensor] = lambda joined: joined,
 ) -> None:
     """Make a module's whole input one reader; the module is given ``then(input)``."""
 
-    def backward(grad: Tensor, norm: Linearised) -> Tensor:
+    def backward(grad: Tensor, norm: NormVJP) -> Tensor:
         felt = norm.vjp(grad)
-        deliver(at_hand(reader, felt[None]))
+        on_reader_grads(from_tensor(reader, felt[None]))
         return felt
 
-    hooks.replace_input(module, lambda hidden: then(tap.join(tap.arrive(hidden), backward)))
+    hooks.replace_input(module, lambda hidden: then(reader_input.join(reader_input.arrive(hidden), backward)))
 
 
-def _hook_projection(hooks: Hooks, tap: Tap, projection: Projection, first: dict[str, int], deliver: Deliver) -> None:
+def _hook_projection(
+    hooks: Hooks,
+    reader_input: ReaderInput,
+    projection: Projection,
+    first: dict[str, int],
+    on_reader_grads: OnReaderGrads,
+) -> None:
     """Readers q, k and v of a whole sublayer: each felt what its own output features felt."""
 
-    def backward(grad: Tensor, norm: Linearised) -> Tensor:
+    def backward(grad: Tensor, norm: NormVJP) -> Tensor:
         total: Tensor | None = None
         for kind, features in projection.features.items():
             felt = norm.vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))
-            deliver(at_hand(first[kind], felt[None]))
+            on_reader_grads(from_tensor(first[kind], felt[None]))
             total = felt if total is None else total + felt
         assert total is not None
         return total
 
-    hooks.replace_input(projection.module, tap.arrive)
-    hooks.replace_output(projection.module, lambda output: tap.join(output, backward))
+    hooks.replace_input(projection.module, reader_input.arrive)
+    hooks.replace_output(projection.module, lambda output: reader_input.join(output, backward))
 
 
 def _hook_heads(
-    hooks: Hooks, tap: Tap, projection: Projection, copies: dict[str, int], first: dict[str, int], deliver: Deliver
+    hooks: Hooks,
+    reader_input: ReaderInput,
+    projection: Projection,
+    copies: dict[str, int],
+    first: dict[str, int],
+    on_reader_grads: OnReaderGrads,
 ) -> None:
     """Readers q, k and v of every head.
 
@@ -169,25 +182,27 @@ def _hook_heads(
         places = torch.arange(sum(sizes)).split(sizes)
         given = {kind: place.view_as(read[kind]) for kind, place in zip(read, places, strict=True)}
 
-    def backward(grad: Tensor, norm: Linearised) -> Tensor:
+    def backward(grad: Tensor, norm: NormVJP) -> Tensor:
         for kind, features in read.items():
             by_head = grad[..., as_index(given[kind], grad.device)].unflatten(-1, features.shape)
             weight = projection.rows(features).unflatten(0, features.shape)
-            deliver(_felt_by_heads(first[kind], by_head, weight, norm))
+            on_reader_grads(_reader_grads_by_head(first[kind], by_head, weight, norm))
         if copied is not None:
             everything = torch.cat([f.flatten() for f in projection.features.values()])
             folded = grad.new_zeros(*grad.shape[:-1], len(everything))
-            grad = folded.index_add_(-1, sent(copied, grad.device), grad)
+            grad = folded.index_add_(-1, to_device_async(copied, grad.device), grad)
         return norm.vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
 
     def join(output: Tensor) -> Tensor:
-        return tap.join(output if copied is None else output[..., sent(copied, output.device)], backward)
+        return reader_input.join(
+            output if copied is None else output[..., to_device_async(copied, output.device)], backward
+        )
 
-    hooks.replace_input(projection.module, tap.arrive)
+    hooks.replace_input(projection.module, reader_input.arrive)
     hooks.replace_output(projection.module, join)
 
 
-def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -> Readers:
+def _reader_grads_by_head(first: int, grad: Tensor, weight: Tensor, norm: NormVJP) -> PendingReaderGrads:
     """What each head's reader felt, from the gradient at its features.
 
     grad: [batch, pos, heads, head_dim]. weight: [heads, head_dim, width]. The norm's scale goes onto the
@@ -196,25 +211,25 @@ def _felt_by_heads(first: int, grad: Tensor, weight: Tensor, norm: Linearised) -
     """
     factors = norm.factors
     if factors is None:
-        return at_hand(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
+        return from_tensor(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
     scaled = (grad.to(factors.scale.dtype) * factors.scale[..., None]).to(grad.dtype).flatten(-2)
     weight = factors.through(weight).to(grad.dtype)
     indices = range(first, first + len(weight))
 
-    def felt(window: Window) -> Felt:
-        features, direction = window.of(scaled).unflatten(-1, weight.shape[:2]), window.of(factors.unit)
-        if runs_kernels(features):
-            from rlcircuits.capture.triton_heads import felt_by_heads
+    def felt(batch_slice: BatchSlice) -> ReaderGrads:
+        features, direction = batch_slice.of(scaled).unflatten(-1, weight.shape[:2]), batch_slice.of(factors.unit)
+        if can_use_triton(features):
+            from rlcircuits.capture.triton_heads import reader_grads_by_head
 
-            share = None if factors.share is None else window.of(factors.share[..., None])[..., 0]
-            return Felt(indices, felt_by_heads(features, weight, direction.to(features.dtype), share))
-        return Felt(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
+            rounding = None if factors.rounding is None else batch_slice.of(factors.rounding[..., None])[..., 0]
+            return ReaderGrads(indices, reader_grads_by_head(features, weight, direction.to(features.dtype), rounding))
+        return ReaderGrads(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
 
-    return Readers(indices, felt, scaled.nbytes, scaled.device)
+    return PendingReaderGrads(indices, felt, scaled.nbytes, scaled.device)
 
 
 @contextmanager
-def _ungrouped(attention: nn.Module, parts: Parts) -> Iterator[None]:
+def _ungrouped(attention: nn.Module, parts: ModelParts) -> Iterator[None]:
     """Make a grouped-query attention take one k and v per query head, as ``_hook_heads`` gives it."""
     saved: list[tuple[nn.Module, str, object]] = []
 
@@ -244,5 +259,5 @@ def _sublayer_and_kind(reader: str) -> tuple[str, str]:
     return ".".join(name[:2]), name[-1] if len(name) > 2 else ""
 
 
-def _named(see: Callable[[str, Tensor], None], name: str) -> Callable[[Tensor], None]:
-    return lambda stream: see(name, stream)
+def _named(on_stream: Callable[[str, Tensor], None], name: str) -> Callable[[Tensor], None]:
+    return lambda stream: on_stream(name, stream)

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rlcircuits.capture.reader_grads import Deliver
-from rlcircuits.capture.reader_hooks import Tap, hook_input, hook_readers
-from rlcircuits.capture.writers import Writers, hook_writers, one_writer
+from rlcircuits.capture.reader_grads import OnReaderGrads
+from rlcircuits.capture.reader_hooks import ReaderInput, hook_input, hook_readers
+from rlcircuits.capture.writers import WriterOutputs, hook_writers, one_writer
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.models.parts import Parts
+from rlcircuits.models.parts import ModelParts
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Recording:
     """
 
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    writers: list[Writers] = field(default_factory=list)
+    writers: list[WriterOutputs] = field(default_factory=list)
     entry: Tensor = field(default_factory=lambda: torch.empty(0))
     streams: dict[str, Tensor] = field(default_factory=dict)
 
@@ -49,11 +49,11 @@ class Recording:
 @contextmanager
 def recorded(
     model: nn.Module,
-    parts: Parts,
+    parts: ModelParts,
     graph: EdgeGraph,
     batch: Batch,
     *,
-    deliver: Deliver | None = None,
+    on_reader_grads: OnReaderGrads | None = None,
     keep_streams: bool = False,
     recompute: bool = False,
 ) -> Iterator[Recording]:
@@ -68,12 +68,12 @@ def recorded(
 
     # The nodes of the graph hold this function. If it held the recording, whose logits hold the graph, nothing would
     # ever free either: the garbage collector does not see references that go through autograd.
-    def see(name: str, stream: Tensor) -> None:
+    def on_stream(name: str, stream: Tensor) -> None:
         if keep_streams:
             streams[name] = stream
 
-    def enter(hidden: Tensor) -> Tensor:
-        recording.entry = hidden.detach().requires_grad_(deliver is not None)
+    def make_leaf(hidden: Tensor) -> Tensor:
+        recording.entry = hidden.detach().requires_grad_(on_reader_grads is not None)
         recording.writers.append(one_writer(0, hidden.detach()))
         return recording.entry
 
@@ -82,17 +82,17 @@ def recorded(
 
     with ExitStack() as stack:
         # A block that runs again writes nothing anew, but its readers are where they were.
-        with ExitStack() as forward_only, torch.set_grad_enabled(deliver is not None):
+        with ExitStack() as forward_only, torch.set_grad_enabled(on_reader_grads is not None):
             once = Hooks(forward_only)
-            once.replace_input(parts.blocks[0].module, enter)
+            once.replace_input(parts.blocks[0].module, make_leaf)
             hook_writers(once, parts, graph, recording.writers)
-            if deliver is None:
+            if on_reader_grads is None:
                 once.replace_input(parts.unembedding, scored)
             else:
                 hooks = Hooks(stack)
-                hook_readers(hooks, stack, parts, graph, deliver, see)
-                final = Tap(hooks, parts.final_norm, lambda stream: see("logits", stream))
-                hook_input(hooks, parts.unembedding, final, len(graph.readers) - 1, deliver, then=scored)
+                hook_readers(hooks, stack, parts, graph, on_reader_grads, on_stream)
+                final = ReaderInput(hooks, parts.final_norm, lambda stream: on_stream("logits", stream))
+                hook_input(hooks, parts.unembedding, final, len(graph.readers) - 1, on_reader_grads, then=scored)
                 if recompute:
                     for block in parts.blocks:
                         stack.enter_context(_recomputed(block.module))

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.capture.batch_slices import WHOLE
+from rlcircuits.capture.batch_slices import WHOLE_BATCH
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.recording import forward_logits, recorded, sequence_losses
 from rlcircuits.common.errors import RLCircuitsError
@@ -16,7 +16,7 @@ from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.models.frozen import frozen
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.models.parts import Parts
+from rlcircuits.models.parts import ModelParts
 
 # How far the stream may be from the sum of its writers, relative to its norm. A missing or doubled
 # writer is off by its whole norm; rounding at each of 2L additions is not.
@@ -24,7 +24,7 @@ _STREAM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5
 _PROBE_TOKENS = 8
 
 
-def verify_stream(model: nn.Module, parts: Parts) -> None:
+def verify_stream(model: nn.Module, parts: ModelParts) -> None:
     """Check by numbers that the parts found are all that writes to and reads from the stream.
 
     On a few tokens: every reader's stream is the sum of the writers before it, what a sublayer's heads write
@@ -39,14 +39,14 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
     tolerance = _STREAM_TOLERANCE.get(weight.dtype, 5e-2)
     with (
         frozen(model),
-        recorded(model, parts, graph, batch, deliver=lambda readers: None, keep_streams=True) as found,
+        recorded(model, parts, graph, batch, on_reader_grads=lambda readers: None, keep_streams=True) as found,
     ):
         losses = sequence_losses(found.logits, batch)
         if first_non_finite(batch, losses):
             raise explain_non_finite(
                 model, batch, f"{type(model).__name__} has a non-finite loss on {_PROBE_TOKENS} tokens"
             )
-        written = {w.indices.start: w.wrote(WHOLE)[0].double() for w in found.writers}
+        written = {w.indices.start: w.outputs(WHOLE_BATCH)[0].double() for w in found.writers}
         for reader, name in enumerate(graph.readers):
             sublayer = name.removesuffix(".q")  # q, k and v read one stream
             if sublayer.endswith((".k", ".v")):
@@ -64,14 +64,14 @@ def verify_stream(model: nn.Module, parts: Parts) -> None:
 
 
 def _verify_heads(
-    model: nn.Module, parts: Parts, graph: EdgeGraph, batch: Batch, written: dict[int, Tensor], tolerance: float
+    model: nn.Module, parts: ModelParts, graph: EdgeGraph, batch: Batch, written: dict[int, Tensor], tolerance: float
 ) -> None:
     """Check that heads and the output's bias add up to ``written``, by the writer's place in ``graph``."""
     by_head = build_graph(len(parts.blocks), parts.n_heads, "head", parallel=parts.parallel)
     with recorded(model, parts, by_head, batch) as found:
         heads = {w.indices.start: w for w in found.writers}
         for layer, block in enumerate(parts.blocks):
-            total = heads[by_head.writers.index(f"attn.{layer}.h0")].wrote(WHOLE).double().sum(0)
+            total = heads[by_head.writers.index(f"attn.{layer}.h0")].outputs(WHOLE_BATCH).double().sum(0)
             bias = getattr(block.output, "bias", None)
             if bias is not None and block.attention_post_norm is None:
                 total = total + bias.detach().double() * parts.residual_multiplier
@@ -79,16 +79,16 @@ def _verify_heads(
             _agree(total, whole.to(total.device), tolerance, f"the sum of the heads of attn.{layer}", "what it writes")
 
 
-def plain_gradient(model: nn.Module, parts: Parts, batch: Batch) -> Tensor:
+def plain_gradient(model: nn.Module, parts: ModelParts, batch: Batch) -> Tensor:
     """∂ℓ/∂(first block's input) of the untouched model, [batch, pos, width], weights being frozen."""
     entry: list[Tensor] = []
 
-    def enter(hidden: Tensor) -> Tensor:
+    def make_leaf(hidden: Tensor) -> Tensor:
         entry.append(hidden.detach().requires_grad_(True))
         return entry[0]
 
     with ExitStack() as stack, torch.enable_grad():
-        Hooks(stack).replace_input(parts.blocks[0].module, enter)
+        Hooks(stack).replace_input(parts.blocks[0].module, make_leaf)
         logits = forward_logits(model, batch)[batch.rows, batch.columns]
         (gradient,) = torch.autograd.grad(sequence_losses(logits, batch).sum(), entry[0])
     return gradient

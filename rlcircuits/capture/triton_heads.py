@@ -18,13 +18,13 @@ from rlcircuits.common.triton_options import product_options
 _TOKENS, _FEATURES = 128, 128
 
 
-def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, share: Tensor | None = None) -> Tensor:
+def reader_grads_by_head(features: Tensor, weight: Tensor, direction: Tensor, rounding: Tensor | None = None) -> Tensor:
     """What readers felt: g − (mean g·d) d at each position with g = features · weight of a head.
 
     features: [batch, pos, heads, head_dim], a head's gradient at its own features. weight: [heads, head_dim, width].
     direction: d, [batch, pos, width]. All of one dtype, float32, bfloat16 or float16; products add up in float32.
-    share: float32 [batch, pos], d's mean square before it was rounded over that after: where one feature is far larger
-    than the others, its rounding alone would leave a part of g along d that writers as large find.
+    rounding: float32 [batch, pos], d's mean square before it was rounded over that after: where one feature is far
+    larger than the others, its rounding alone would leave a part of g along d that writers as large find.
     Returns [heads, batch, pos, width] of that dtype.
     """
     batch, pos, heads, size = features.shape
@@ -53,9 +53,9 @@ def felt_by_heads(features: Tensor, weight: Tensor, direction: Tensor, share: Te
             STEP=step // fewer,
             num_warps=8,
         )
-        if share is not None:
-            lengths *= share.reshape(tokens, 1)
-        _felt_by_heads[(heads * blocks, triton.cdiv(tokens, _TOKENS))](
+        if rounding is not None:
+            lengths *= rounding.reshape(tokens, 1)
+        _reader_grads_by_head[(heads * blocks, triton.cdiv(tokens, _TOKENS))](
             features,
             weight,
             direction,
@@ -93,7 +93,7 @@ def _lengths(  # type: ignore[no-untyped-def]
     """How long one head's gradients at some tokens are along the direction, mean g·d, before they are there.
 
     ⟨g, d⟩ is ⟨features, W d⟩. W d is never rounded: where one feature of the stream is much larger than the others,
-    what is taken off the gradients is, too. As in ``_felt_by_heads``; lengths: float32 [tokens, heads].
+    what is taken off the gradients is, too. As in ``_reader_grads_by_head``; lengths: float32 [tokens, heads].
     """
     head = tl.program_id(0)
     rows = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
@@ -106,20 +106,20 @@ def _lengths(  # type: ignore[no-untyped-def]
         columns = first + tl.arange(0, STEP)
         is_column = columns < width
         along_at = rows[:, None] * width + columns[None, :]
-        along = tl.load(direction + along_at, mask=is_row[:, None] & is_column[None, :], other=0.0)
+        mean_dot = tl.load(direction + along_at, mask=is_row[:, None] & is_column[None, :], other=0.0)
         weight_at = (head * SIZE + inner)[:, None].to(tl.int64) * width + columns[None, :]
         row = tl.load(weight + weight_at, mask=is_inner[:, None] & is_column[None, :], other=0.0)
         if WIDEN:
-            along = along.to(tl.float32)
+            mean_dot = mean_dot.to(tl.float32)
             row = row.to(tl.float32)
-        projected = tl.dot(along, tl.trans(row), projected, input_precision=PRECISION)
+        projected = tl.dot(mean_dot, tl.trans(row), projected, input_precision=PRECISION)
     feature_at = (rows * heads + head)[:, None] * SIZE + inner[None, :]
     feature = tl.load(features + feature_at, mask=is_row[:, None] & is_inner[None, :], other=0.0).to(tl.float32)
     tl.store(lengths + rows * heads + head, tl.sum(projected * feature, 1) / width, mask=is_row)
 
 
 @triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator,misc]
-def _felt_by_heads(  # type: ignore[no-untyped-def]
+def _reader_grads_by_head(  # type: ignore[no-untyped-def]
     features,
     weight,
     direction,
@@ -159,7 +159,7 @@ def _felt_by_heads(  # type: ignore[no-untyped-def]
             feature = feature.to(tl.float32)
             row = row.to(tl.float32)
         felt = tl.dot(feature, row, felt, input_precision=PRECISION)
-    along = tl.load(direction + rows[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+    mean_dot = tl.load(direction + rows[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
     length = tl.load(lengths + rows * heads + head, mask=is_row, other=0.0)
     result_at = (head.to(tl.int64) * tokens + rows)[:, None] * width + columns[None, :]
-    tl.store(result + result_at, felt - length[:, None] * along, mask=inside)
+    tl.store(result + result_at, felt - length[:, None] * mean_dot, mask=inside)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.batch_slices import Window
+from rlcircuits.capture.batch_slices import BatchSlice
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.models.parts import Block, Parts
+from rlcircuits.models.parts import Block, ModelParts
 
 
 @dataclass(frozen=True)
-class Writers:
+class WriterOutputs:
     """Consecutive writers of the graph, with a way to make their tensors.
 
     wrote(window) is [len(indices), batch, pos, width] of the window. Heads are made only when they are
@@ -27,14 +27,14 @@ class Writers:
     """
 
     indices: range
-    wrote: Callable[[Window], Tensor]
+    outputs: Callable[[BatchSlice], Tensor]
 
-    def minus(self, other: Writers) -> Writers:
+    def minus(self, other: WriterOutputs) -> WriterOutputs:
         """What these writers wrote less what they wrote in another run, position by position."""
-        return Writers(self.indices, lambda window: self.wrote(window) - other.wrote(window))
+        return WriterOutputs(self.indices, lambda batch_slice: self.outputs(batch_slice) - other.outputs(batch_slice))
 
 
-def hook_writers(hooks: Hooks, parts: Parts, graph: EdgeGraph, found: list[Writers]) -> None:
+def hook_writers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, found: list[WriterOutputs]) -> None:
     """Hook attention and MLP of every block; ``found`` grows in graph order while the model runs."""
     index = {name: i for i, name in enumerate(graph.writers)}
     for layer, block in enumerate(parts.blocks):
@@ -47,16 +47,18 @@ def hook_writers(hooks: Hooks, parts: Parts, graph: EdgeGraph, found: list[Write
         hooks.see_output(after, _keep(found, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
-def one_writer(index: int, written: Tensor, multiplier: float = 1.0) -> Writers:
+def one_writer(index: int, written: Tensor, multiplier: float = 1.0) -> WriterOutputs:
     """A single writer whose output [batch, pos, width] is at hand."""
-    return Writers(range(index, index + 1), lambda window: _scaled(window.of(written)[None], multiplier))
+    return WriterOutputs(
+        range(index, index + 1), lambda batch_slice: _scaled(batch_slice.of(written)[None], multiplier)
+    )
 
 
-def _keep(found: list[Writers], index: int, multiplier: float) -> Callable[[Tensor], None]:
+def _keep(found: list[WriterOutputs], index: int, multiplier: float) -> Callable[[Tensor], None]:
     return lambda written: found.append(one_writer(index, written, multiplier))
 
 
-def _hook_heads(hooks: Hooks, parts: Parts, block: Block, first: int, found: list[Writers]) -> None:
+def _hook_heads(hooks: Hooks, parts: ModelParts, block: Block, first: int, found: list[WriterOutputs]) -> None:
     """Each head writes z_h W_O^h; behind a post-norm, its share at the scale of the whole output.
 
     The output bias belongs to no head.
@@ -67,14 +69,14 @@ def _hook_heads(hooks: Hooks, parts: Parts, block: Block, first: int, found: lis
     def keep_output(whole: Tensor) -> None:
         z = kept.pop("z")
 
-        def wrote(window: Window) -> Tensor:
-            by_head = window.of(z).unflatten(-1, (parts.n_heads, -1))
+        def outputs(batch_slice: BatchSlice) -> Tensor:
+            by_head = batch_slice.of(z).unflatten(-1, (parts.n_heads, -1))
             outputs = torch.einsum("bthd,hdm->hbtm", by_head, weight)
             if block.attention_post_norm is not None:
-                outputs = block.attention_post_norm.share(window.of(whole), outputs)
+                outputs = block.attention_post_norm.scale_part(batch_slice.of(whole), outputs)
             return _scaled(outputs, parts.residual_multiplier)
 
-        found.append(Writers(range(first, first + parts.n_heads), wrote))
+        found.append(WriterOutputs(range(first, first + parts.n_heads), outputs))
 
     hooks.see_input(block.output, lambda z: kept.update(z=z))
     hooks.see_output(block.output, keep_output)

@@ -19,7 +19,7 @@ from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.models.frozen import differentiable
 from rlcircuits.models.loading import load_model
-from rlcircuits.models.parts import Parts, find_parts
+from rlcircuits.models.parts import ModelParts, locate_parts
 from rlcircuits.models.transformer_lens import is_bridge, unbridge
 
 # The modules of models already verified, so that repeated calls with one model verify it once.
@@ -38,7 +38,7 @@ class Checkpoint:
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
         _check_resident(model, self.name)
         self.model: Any = model
-        self.parts: Parts = find_parts(model)
+        self.parts: ModelParts = locate_parts(model)
         self._tokenizer = tokenizer
         self._no_tokenizer = f"{self.name} has no tokenizer: none was given with the model"
         function = tuple(map(_function_of, model.modules()))

@@ -216,7 +216,7 @@ def _attribute(options: argparse.Namespace) -> int:
     import rlcircuits.graph.metrics as metrics
     from rlcircuits.answers.answer_file import Answers
     from rlcircuits.attribution.cache import attribute_stored
-    from rlcircuits.common.files import write_whole
+    from rlcircuits.common.files import write_atomically
 
     for name in ("alpha", "t_cut", "batch_tokens"):
         if (value := getattr(options, name)) is not None:
@@ -233,7 +233,7 @@ def _attribute(options: argparse.Namespace) -> int:
         store=options.store,
         notify=tell,
     )
-    write_whole(Path(options.out), scores.save)
+    write_atomically(Path(options.out), scores.save)
     print(f"{len(sequences)} answers, first {t_cut} tokens, {scores.graph.n_edges} edges, in {options.out}")
     for name, values in {
         "loss": scores.loss.double().numpy(),

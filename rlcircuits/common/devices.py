@@ -21,19 +21,19 @@ def has_triton() -> bool:
     return find_spec("triton") is not None
 
 
-def runs_kernels(tensor: Tensor) -> bool:
+def can_use_triton(tensor: Tensor) -> bool:
     """Whether the Triton kernels take ``tensor`` as it is."""
     return tensor.device.type == "cuda" and tensor.dtype in KERNEL_DTYPES and has_triton()
 
 
 def held_bytes(device: torch.device) -> int:
     """Bytes that readers' gradients may take on ``device`` while they are held back."""
-    return 2**28 if device.type != "cuda" else _share(device, HELD_SHARE)
+    return 2**28 if device.type != "cuda" else _bytes_of_memory(device, HELD_SHARE)
 
 
-def window_bytes(device: torch.device) -> int:
+def slice_bytes(device: torch.device) -> int:
     """Bytes that the tensors of one contraction may take: on the CPU, what its caches hold about."""
-    return 2**25 if device.type != "cuda" else _share(device, WINDOW_SHARE)
+    return 2**25 if device.type != "cuda" else _bytes_of_memory(device, WINDOW_SHARE)
 
 
 def readers_at_a_time(device: torch.device) -> int:
@@ -41,11 +41,11 @@ def readers_at_a_time(device: torch.device) -> int:
     return 32 if device.type != "cuda" else 1024
 
 
-def _share(device: torch.device, share: float) -> int:
+def _bytes_of_memory(device: torch.device, share: float) -> int:
     return int(share * torch.cuda.get_device_properties(device).total_memory)
 
 
-def sent(table: Tensor, device: torch.device) -> Tensor:
+def to_device_async(table: Tensor, device: torch.device) -> Tensor:
     """A small CPU tensor on ``device``. The usual copy to an accelerator would wait for all work queued there."""
     if device.type != "cuda" or table.device.type != "cpu":
         return table.to(device)

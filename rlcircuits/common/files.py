@@ -30,12 +30,12 @@ LONGEST_NAME = 120
 """Bytes of a name, to which a key and an ending are added; file systems take 255."""
 
 
-def key_of(parts: Any) -> str:
+def content_hash(parts: Any) -> str:
     """The hex sha256 of anything made of JSON's kinds; the order of a mapping's keys does not count."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def kept_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") -> Path:
+def cache_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") -> Path:
     """Where work with this key is kept: what is there already under any name, else a new readable one."""
     digits = key[:KEY_DIGITS]
     found = sorted(folder.glob(f"*-{digits}{suffix}"))
@@ -55,7 +55,7 @@ def short_name(source: str) -> str:
     return "-".join(part for part in Path(source).parts[-2:] if part not in ("/", ".", ".."))
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` make a file beside ``path`` and put it in its place once it is safely on disk."""
     # A name of its own, so that two processes do not write into one file.
     partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
@@ -70,12 +70,12 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text to a file, as :func:`write_whole` does."""
+    """Write a text to a file, as :func:`write_atomically` does."""
 
     def write(partial: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def ready_folder(folder: str | Path, option: str) -> Path:

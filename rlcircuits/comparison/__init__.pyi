@@ -3,13 +3,13 @@ from .comparison import (
     LABELS,
     Comparison,
     Control,
-    ControlEffect,
+    ControlDraw,
     Group,
     Unfinished,
     check_same_graph,
     compare,
 )
-from .effects import AccuracyEffect, Effect, Number, Shift, compare_accuracy, paired_effect, signed_rank
+from .effects import AccuracyEffect, ControlEffect, Effect, Number, compare_accuracy, paired_effect, signed_rank
 from .storage import load_comparison, save_comparison
 from .verdict import Finding, Verdict, judge, reads_as_online_rl
 
@@ -19,12 +19,12 @@ __all__ = [
     "AccuracyEffect",
     "Comparison",
     "Control",
+    "ControlDraw",
     "ControlEffect",
     "Effect",
     "Finding",
     "Group",
     "Number",
-    "Shift",
     "Unfinished",
     "Verdict",
     "check_same_graph",

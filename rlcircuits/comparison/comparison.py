@@ -18,9 +18,9 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import quoted, short_repr
 from rlcircuits.comparison.effects import (
     AccuracyEffect,
+    ControlEffect,
     Effect,
     Number,
-    Shift,
     compare_accuracy,
     paired_effect,
     paired_effects,
@@ -43,11 +43,11 @@ __all__ = [
     "AccuracyEffect",
     "Comparison",
     "Control",
+    "ControlDraw",
     "ControlEffect",
     "Effect",
     "Group",
     "Number",
-    "Shift",
     "Unfinished",
     "check_same_graph",
     "compare",
@@ -75,7 +75,7 @@ CONTROL_METRICS = (*GATE_METRICS, "loss", "intensity_over_loss")
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """What one noise draw answered and scored: what :func:`compare` makes a :class:`ControlEffect` of."""
+    """What one noise draw answered and scored: what :func:`compare` makes a :class:`ControlDraw` of."""
 
     draw: int
     answers: Answers
@@ -88,7 +88,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class ControlEffect:
+class ControlDraw:
     """What one draw of noise of the update's size did: the base with noise against the base."""
 
     draw: int
@@ -96,7 +96,7 @@ class ControlEffect:
     """On all the questions asked, as the pair's."""
     k: int
     """The compared questions that it answered right, with a length near before's."""
-    shifts: dict[str, Shift]
+    shifts: dict[str, ControlEffect]
     """By metric, :data:`CONTROL_METRICS`. Empty where k is too small to say anything."""
 
     def __repr__(self) -> str:
@@ -166,7 +166,7 @@ class Comparison:
     accuracy: AccuracyEffect
     effects: dict[str, Effect]
     """By metric, in the order of :data:`LABELS`."""
-    controls: tuple[ControlEffect, ...]
+    controls: tuple[ControlDraw, ...]
     """The noise draws; none where no control was asked for."""
     by_reader_kind: dict[str, Group]
     by_layer_band: dict[str, Group]
@@ -265,7 +265,7 @@ def check_same_graph(before: EdgeScores, after: EdgeScores) -> None:
         )
 
 
-def _control_effect(control: Control, before: Mapping[str, Float64Array], pairing: Pairing) -> ControlEffect:
+def _control_effect(control: Control, before: Mapping[str, Float64Array], pairing: Pairing) -> ControlDraw:
     """Both sides over the rows that the control has; `before` is of all rows of the pairing."""
     found = {}
     if control.scores is not None:
@@ -273,7 +273,7 @@ def _control_effect(control: Control, before: Mapping[str, Float64Array], pairin
         noised = _control_metrics(control.scores)
         beside = {metric: before[metric][list(rows)] for metric in noised}
         found = shifts(_by_question(beside, pairing, rows), _by_question(noised, pairing, rows))
-    return ControlEffect(control.draw, control.answers.accuracy, control.paired.k, found)
+    return ControlDraw(control.draw, control.answers.accuracy, control.paired.k, found)
 
 
 def _by_question(
@@ -282,7 +282,7 @@ def _by_question(
     return {name: pairing.by_question(each, rows) for name, each in values.items()}
 
 
-def _notes(pairing: Pairing, controls: Sequence[ControlEffect]) -> str | None:
+def _notes(pairing: Pairing, controls: Sequence[ControlDraw]) -> str | None:
     notes = [pairing.note] if pairing.note else []
     notes += [
         f"noise draw {control.draw} answered only {control.k} of the compared questions right, "

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlEffect, Effect
-from rlcircuits.comparison.effects import Shift
+from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw, Effect
+from rlcircuits.comparison.effects import ControlEffect
 from rlcircuits.comparison.pairing import SCORE_ON
 from rlcircuits.comparison.profiles import PROFILES
 
@@ -76,7 +76,7 @@ def _effect(field: str, metric: str, effect: Effect, k: int) -> _Problems:
     yield from _shares(field, p_two_sided=effect.p_two_sided)
 
 
-def _control(field: str, control: ControlEffect, k: int) -> _Problems:
+def _control(field: str, control: ControlDraw, k: int) -> _Problems:
     yield from _shares(field, accuracy=control.accuracy)
     if not 0 <= control.k <= k:
         yield f"{field}.k", control.k, f"a number from 0 to that of question_ids, {k},"
@@ -86,7 +86,7 @@ def _control(field: str, control: ControlEffect, k: int) -> _Problems:
         yield from _tested(f"{field}.shifts.{metric}", shift, 0)
 
 
-def _tested(field: str, effect: Effect | Shift, defined: int) -> _Problems:
+def _tested(field: str, effect: Effect | ControlEffect, defined: int) -> _Problems:
     """What effects and shifts have in common; NaN stands where no question has both values."""
     yield from _shares(field, p_up=effect.p_up, p_down=effect.p_down)
     low, high = effect.interval

@@ -84,7 +84,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Shift:
+class ControlEffect:
     """What a control did to one metric, over the questions where it is defined before and with the control."""
 
     difference: Number
@@ -149,14 +149,14 @@ def paired_effect(metric: str, before: Float64Array, after: Float64Array) -> Eff
     return paired_effects({metric: before}, {metric: after})[metric]
 
 
-def shifts(before: Mapping[str, Float64Array], control: Mapping[str, Float64Array]) -> dict[str, Shift]:
+def shifts(before: Mapping[str, Float64Array], control: Mapping[str, Float64Array]) -> dict[str, ControlEffect]:
     """What a control did to every metric, from its value on each question: float64 [K] each, NaN where undefined."""
     values = {metric: _defined(before[metric], control[metric]) for metric in control}
     intervals = mean_intervals({metric: y - x for metric, (x, y) in values.items()})
     found = {}
     for metric, (x, y) in values.items():
         difference, base = _mean(y - x), _mean(x)
-        found[metric] = Shift(
+        found[metric] = ControlEffect(
             difference=difference,
             change=difference / abs(base) if base else float("nan"),
             win_share=_win_share(y - x),

@@ -241,7 +241,7 @@ def pair_control(pairing: Pairing, before: Answers, control: Answers) -> Control
 
     The control (before, with noise) is held to the pairing's own ref, balance and T_cut, sample by sample. `before`
     are the answers that `pairing` was made of. Rows the control has no right answer to are left out, without a
-    least number: see :class:`~rlcircuits.comparison.comparison.ControlEffect`.
+    least number: see :class:`~rlcircuits.comparison.comparison.ControlDraw`.
     """
     left, right = _by_sample(before, "before"), _by_sample(control, "control's")
     rows: list[int] = []

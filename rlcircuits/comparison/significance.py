@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-ALPHA = 0.01
+SIGNIFICANCE_LEVEL = 0.01
 """Level of each metric's one-sided Wilcoxon signed-rank test."""
 
 ACCURACY_LEVEL = 0.05
@@ -16,7 +16,7 @@ damage early."""
 
 def format_p(p: float) -> str:
     """Write p for a table: two decimals, or one digit and a power of ten where it is small."""
-    return _on_its_side(p, lambda more: f"{p:.{2 + more}f}" if p >= ALPHA else f"{p:.{more}e}")
+    return _on_its_side(p, lambda more: f"{p:.{2 + more}f}" if p >= SIGNIFICANCE_LEVEL else f"{p:.{more}e}")
 
 
 def p_in_words(p: float) -> str:
@@ -33,4 +33,4 @@ def _on_its_side(p: float, write: Callable[[int], str]) -> str:
 
 
 def _sides(p: float) -> list[int]:
-    return [(p > level) - (p < level) for level in (ALPHA, ACCURACY_LEVEL)]
+    return [(p > level) - (p < level) for level in (SIGNIFICANCE_LEVEL, ACCURACY_LEVEL)]

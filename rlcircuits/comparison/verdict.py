@@ -6,7 +6,7 @@ are those that arXiv 2509.21044 reports for online RL; for everything else the d
 The rule, fixed in advance: a metric's effect **counts** in a direction when
 
 1. Wilcoxon's signed-rank test on the questions' paired differences, one-sided in that direction, gives
-   p < :data:`~rlcircuits.comparison.significance.ALPHA`; and
+   p < :data:`~rlcircuits.comparison.significance.SIGNIFICANCE_LEVEL`; and
 2. it exceeds the matched control: the base with random noise of the update's norm, tensor by tensor, some
    draws of it (``checkpoints/noise.py``). It exceeds it when that end of the 95 % interval of the pair's mean
    difference which is nearer to zero lies, in that direction, beyond the mean difference of *every* draw.
@@ -40,11 +40,11 @@ from rlcircuits.comparison.profiles import (
     Profile,
     profile_named,
 )
-from rlcircuits.comparison.significance import ACCURACY_LEVEL, ALPHA, p_in_words
+from rlcircuits.comparison.significance import ACCURACY_LEVEL, SIGNIFICANCE_LEVEL, p_in_words
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison.comparison import Comparison, ControlEffect
-    from rlcircuits.comparison.effects import AccuracyEffect, Effect, Shift
+    from rlcircuits.comparison.comparison import Comparison, ControlDraw
+    from rlcircuits.comparison.effects import AccuracyEffect, ControlEffect, Effect
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def judge(comparison: Comparison) -> Verdict:
     )
 
 
-def direction(effect: Effect | Shift) -> Direction | None:
+def direction(effect: Effect | ControlEffect) -> Direction | None:
     """Where a metric went, None where neither one-sided test is below ALPHA."""
-    if effect.p_up < ALPHA:
+    if effect.p_up < SIGNIFICANCE_LEVEL:
         return "up"
-    return "down" if effect.p_down < ALPHA else None
+    return "down" if effect.p_down < SIGNIFICANCE_LEVEL else None
 
 
 def exceeds_control(comparison: Comparison, metric: str, towards: Direction) -> bool | None:
@@ -144,7 +144,7 @@ def reads_as_online_rl(comparison: Comparison) -> bool:
     return all(counts(comparison, metric, towards) for metric, towards in ONLINE_RL.items())
 
 
-def noise_reads_as_online_rl(comparison: Comparison, draw: ControlEffect) -> bool:
+def noise_reads_as_online_rl(comparison: Comparison, draw: ControlDraw) -> bool:
     """Whether one of the noise draws would be taken for online RL: judged as a pair is, the other draws its control."""
     others = [control for control in comparison.controls if control.draw != draw.draw]
     return bool(draw.shifts) and all(
@@ -153,7 +153,7 @@ def noise_reads_as_online_rl(comparison: Comparison, draw: ControlEffect) -> boo
     )
 
 
-def _beyond(effect: Effect | Shift, controls: Sequence[ControlEffect], metric: str, towards: Direction) -> bool:
+def _beyond(effect: Effect | ControlEffect, controls: Sequence[ControlDraw], metric: str, towards: Direction) -> bool:
     """Whether the interval's end nearer to zero lies beyond the mean difference of every control."""
     low, high = effect.interval
     draws = [control.shifts[metric].difference for control in controls if control.shifts]
@@ -191,7 +191,11 @@ def _judge_effect(comparison: Comparison, metric: str, expected: Direction | Non
 
 def _effect_lines(effect: Effect, p: float, expected: Direction | None) -> list[str]:
     low, high = effect.interval
-    test = f"one-sided Wilcoxon signed-rank test for {expected}, level {ALPHA:g}" if expected else "two-sided Wilcoxon"
+    test = (
+        f"one-sided Wilcoxon signed-rank test for {expected}, level {SIGNIFICANCE_LEVEL:g}"
+        if expected
+        else "two-sided Wilcoxon"
+    )
     return [
         f"  {effect.before:.4g} → {effect.after:.4g} ({effect.change:+.1%}), mean over"
         f" K = {effect.questions} questions; it rose on {effect.win_share:.0%} of them",

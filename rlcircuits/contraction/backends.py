@@ -16,7 +16,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.capture.reader_grads import ReaderGrads
 from rlcircuits.common import devices
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction.matmul import Matmul
@@ -29,7 +29,7 @@ class Backend(Protocol):
     def prepare(self, writers: Sequence[Tensor]) -> Sequence[Tensor]:
         """Put what writers wrote in the form that is quickest to read, once for all readers."""
 
-    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
         """Contract as above."""
 
 
@@ -52,7 +52,7 @@ def choose_backend(name: str | None, weight: Tensor | None = None) -> str:
     that is not in BACKENDS or a backend that cannot run on the model.
     """
     if name is None:
-        return "triton" if weight is not None and devices.runs_kernels(weight) else "matmul"
+        return "triton" if weight is not None and devices.can_use_triton(weight) else "matmul"
     if name not in BACKENDS:
         raise RLCircuitsError(f"backend is {name!r}; it must be one of {', '.join(BACKENDS)}")
     if name == "triton":

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.batch_slices import Window, windows
-from rlcircuits.capture.reader_grads import Readers
-from rlcircuits.capture.writers import Writers
-from rlcircuits.common.devices import held_bytes, readers_at_a_time, sent, window_bytes
+from rlcircuits.capture.batch_slices import BatchSlice, batch_slices
+from rlcircuits.capture.reader_grads import PendingReaderGrads
+from rlcircuits.capture.writers import WriterOutputs
+from rlcircuits.common.devices import held_bytes, readers_at_a_time, slice_bytes, to_device_async
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction.backends import Backend
 from rlcircuits.graph.edge_graph import EdgeGraph
 
 
 @dataclass(frozen=True)
-class Rectangle:
+class BatchShape:
     """What is contracted, [batch, positions] of ``width`` features of ``itemsize`` bytes."""
 
     batch: int
@@ -26,9 +26,9 @@ class Rectangle:
     width: int
     itemsize: int
 
-    def windows(self, nodes: int, nbytes: int) -> Iterator[Window]:
+    def batch_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
         """Windows in which tensors of so many nodes take at most so many bytes, if a token's do."""
-        return windows(self.batch, self.positions, nbytes // (nodes * self.width * self.itemsize))
+        return batch_slices(self.batch, self.positions, nbytes // (nodes * self.width * self.itemsize))
 
 
 class GroupedContraction:
@@ -38,20 +38,20 @@ class GroupedContraction:
     allows: each time that it is contracted, the writers' heads are made anew.
     """
 
-    def __init__(self, graph: EdgeGraph, backend: Backend, size: Rectangle) -> None:
+    def __init__(self, graph: EdgeGraph, backend: Backend, size: BatchShape) -> None:
         self._graph = graph
         self._backend = backend
         self._size = size
-        self._writers: list[Writers] = []
-        self._held: list[Readers] = []
+        self._writers: list[WriterOutputs] = []
+        self._held: list[PendingReaderGrads] = []
         self._delivered: set[int] = set()
         self._values: Tensor | None = None
 
-    def set_writers(self, writers: list[Writers]) -> None:
+    def set_writers(self, writers: list[WriterOutputs]) -> None:
         """Say what the writers wrote; before the backward."""
         self._writers = sorted(writers, key=lambda w: w.indices.start)
 
-    def deliver(self, readers: Readers) -> None:
+    def on_reader_grads(self, readers: PendingReaderGrads) -> None:
         """Take what some readers felt; contract once enough is held."""
         # A model split over devices: a group lies on one of them, to which the writers come.
         if self._held and self._held[-1].device != readers.device:
@@ -83,12 +83,12 @@ class GroupedContraction:
         columns = [torch.tensor(_indices(group)) for group in groups]
         edges = [self._graph.mask[rows, places] for places in columns]
         nodes = len(rows) + max(map(len, columns))
-        rows, columns = sent(rows, device), [sent(places, device) for places in columns]
-        for window in self._size.windows(nodes, window_bytes(device)):
-            written = self._backend.prepare([w.wrote(window).to(device) for w in writers])
+        rows, columns = to_device_async(rows, device), [to_device_async(places, device) for places in columns]
+        for batch_slice in self._size.batch_slices(nodes, slice_bytes(device)):
+            written = self._backend.prepare([w.outputs(batch_slice).to(device) for w in writers])
             for group, places, between in zip(groups, columns, edges, strict=True):
-                felt = [readers.felt(window) for readers in group]
-                self._add(window.sequences, rows, places, self._backend.contract(written, felt, between))
+                felt = [readers.felt(batch_slice) for readers in group]
+                self._add(batch_slice.sequences, rows, places, self._backend.contract(written, felt, between))
 
     def _add(self, sequences: slice, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
         if self._values is None:
@@ -98,9 +98,9 @@ class GroupedContraction:
         self._values[sequences][:, rows.to(device), columns.to(device)] += scores.to(device)
 
 
-def _grouped(readers: Sequence[Readers], size: int) -> list[list[Readers]]:
+def _grouped(readers: Sequence[PendingReaderGrads], size: int) -> list[list[PendingReaderGrads]]:
     """Groups of at most ``size``, where one delivery is no larger."""
-    groups: list[list[Readers]] = []
+    groups: list[list[PendingReaderGrads]] = []
     for some in readers:
         if not groups or len(_indices(groups[-1])) + len(some.indices) > size:
             groups.append([])
@@ -108,5 +108,5 @@ def _grouped(readers: Sequence[Readers], size: int) -> list[list[Readers]]:
     return groups
 
 
-def _indices(nodes: Sequence[Writers] | Sequence[Readers]) -> list[int]:
+def _indices(nodes: Sequence[WriterOutputs] | Sequence[PendingReaderGrads]) -> list[int]:
     return [i for node in nodes for i in node.indices]

@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.reader_grads import Felt, place_of
-from rlcircuits.common.devices import sent
+from rlcircuits.capture.reader_grads import ReaderGrads, storage_key
+from rlcircuits.common.devices import to_device_async
 
 
 class Matmul:
@@ -28,7 +28,7 @@ class Matmul:
         """All writers in one tensor, which the next call overwrites."""
         return [self._side_by_side("writers", writers)]
 
-    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
         """−Σ_pos,width writes · grads on every edge, with float32 accumulation.
 
         writers, readers: tensors [nodes, batch, pos, width] of any floating dtype, all on one device. edges: bool
@@ -37,16 +37,19 @@ class Matmul:
         written = self._side_by_side("writers", writers)
         seen = int(edges.any(dim=1).nonzero().max()) + 1 if edges.any() else 0  # later writers are not multiplied
         # A direction stands among the readers: what each writer has along it then costs no pass of its own.
-        directions = {place_of(felt.direction): felt.direction[None] for felt in readers if felt.direction is not None}
+        directions = {
+            storage_key(felt.direction): felt.direction[None] for felt in readers if felt.direction is not None
+        }
         grads = self._side_by_side("readers", [*(felt.grads for felt in readers), *directions.values()])
         products = _products(written[:seen], grads)
         found = products[..., : edges.shape[1]].sum(1)
         if directions:
-            along = _products(grads[edges.shape[1] :], grads)[..., : edges.shape[1]]
-            along = along.div(grads.shape[-1]) * sent(_removed(readers, [*directions]), along.device)
-            found -= torch.einsum("btwd,btdr->bwr", products[..., edges.shape[1] :], along)
+            mean_dots = _products(grads[edges.shape[1] :], grads)[..., : edges.shape[1]]
+            removed = to_device_async(_removed(readers, [*directions]), mean_dots.device)
+            mean_dots = mean_dots.div(grads.shape[-1]) * removed
+            found -= torch.einsum("btwd,btdr->bwr", products[..., edges.shape[1] :], mean_dots)
         scores = found.new_zeros(len(found), *edges.shape)
-        scores[:, :seen] = found.neg_().mul_(sent(edges[:seen], found.device))
+        scores[:, :seen] = found.neg_().mul_(to_device_async(edges[:seen], found.device))
         return scores
 
     def _side_by_side(self, what: Literal["writers", "readers"], tensors: Sequence[Tensor]) -> Tensor:
@@ -72,8 +75,8 @@ def _products(left: Tensor, right: Tensor) -> Tensor:
     return by_position.view(batch, pos, len(left), len(right))
 
 
-def _removed(readers: Sequence[Felt], directions: Sequence[object]) -> Tensor:
+def _removed(readers: Sequence[ReaderGrads], directions: Sequence[object]) -> Tensor:
     """Which direction is taken off which readers' gradients: bool [directions, R]."""
-    places = [None if felt.direction is None else place_of(felt.direction) for felt in readers]
+    places = [None if felt.direction is None else storage_key(felt.direction) for felt in readers]
     by_felt = torch.tensor([[direction == place for place in places] for direction in directions])
     return by_felt.repeat_interleave(torch.tensor([len(felt.indices) for felt in readers]), dim=1)

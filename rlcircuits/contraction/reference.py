@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.reader_grads import Felt
+from rlcircuits.capture.reader_grads import ReaderGrads
 
 
 class Reference:
@@ -17,7 +17,7 @@ class Reference:
         """The writers as they are."""
         return writers
 
-    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
         """−Σ_pos,width writes · grads on every edge.
 
         writers, readers: tensors [nodes, batch, pos, width] of any floating dtype. edges: bool [W, R], in their order.

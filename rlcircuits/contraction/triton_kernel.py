@@ -23,8 +23,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlcircuits.capture.reader_grads import Felt
-from rlcircuits.common.devices import KERNEL_DTYPES, current, sent
+from rlcircuits.capture.reader_grads import ReaderGrads
+from rlcircuits.common.devices import KERNEL_DTYPES, current, to_device_async
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.triton_options import product_options
 
@@ -63,7 +63,7 @@ class Tiles:
 
 
 def contract_triton(
-    writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor, tiles: Tiles | None = None
+    writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor, tiles: Tiles | None = None
 ) -> Tensor:
     """−Σ_pos,width writes · grads on every edge, with float32 accumulation.
 
@@ -89,7 +89,7 @@ class Mask:
     def of(cls, edges: Tensor, tiles: Tiles, device: torch.device) -> Mask:
         """edges: bool [W, R], on the CPU."""
         live = _live_tiles(edges, tiles)
-        return cls(tiles, sent(edges.to(torch.uint8), device), sent(live, device), len(live))
+        return cls(tiles, to_device_async(edges.to(torch.uint8), device), to_device_async(live, device), len(live))
 
 
 class Triton:
@@ -107,7 +107,7 @@ class Triton:
         self._prepared = written, Places.of(written)
         return written
 
-    def contract(self, writers: Sequence[Tensor], readers: Sequence[Felt], edges: Tensor) -> Tensor:
+    def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
         """As :func:`contract_triton`; ``edges`` given again must be as they were."""
         # Kept until the launch: the kernel has their addresses only.
         grads = _of_one_dtype([felt.whole() for felt in readers], like=writers)
@@ -265,7 +265,7 @@ class Places:
         if not flat or bool((table[:, :3] % unit).any()):
             unit = 1
         table[:, :3] //= unit
-        return cls(base, sent(table, base.device), unit, flat)
+        return cls(base, to_device_async(table, base.device), unit, flat)
 
 
 def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.common.devices import sent
+from rlcircuits.common.devices import to_device_async
 from rlcircuits.common.errors import RLCircuitsError, shortened
 from rlcircuits.common.reprs import said, short_repr
 
@@ -78,9 +78,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on ``device``."""
-        mask = None if self.attention_mask is None else sent(self.attention_mask, device)
-        tensors = (sent(t, device) for t in (self.rows, self.columns, self.targets))
-        return Batch(self.indices, sent(self.input_ids, device), mask, *tensors)
+        mask = None if self.attention_mask is None else to_device_async(self.attention_mask, device)
+        tensors = (to_device_async(t, device) for t in (self.rows, self.columns, self.targets))
+        return Batch(self.indices, to_device_async(self.input_ids, device), mask, *tensors)
 
 
 def check_sequences(

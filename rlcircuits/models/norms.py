@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.common.devices import runs_kernels
+from rlcircuits.common.devices import can_use_triton
 
 _FORMULAS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
 Vjp = Callable[[Tensor], Tensor]
@@ -36,7 +36,7 @@ class Factors:
     weight: Tensor | None
     centred: bool
     unit: Tensor
-    share: Tensor | None = None
+    rounding: Tensor | None = None
     """The mean square that ``unit`` had over that which rounding left it, [...]; None where it was not rounded."""
 
     def through(self, rows: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class Factors:
 
 
 @dataclass(frozen=True)
-class Linearised:
+class NormVJP:
     """A norm's Jacobian at one stream.
 
     vjp: from ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape, of x's dtype. factored: makes the same in factors,
@@ -85,10 +85,10 @@ class Norm:
         weight = weight.detach().to(dtype)
         return weight + self.offset if self.offset else weight
 
-    def linearise(self, x: Tensor) -> Linearised:
+    def vjp_at(self, x: Tensor) -> NormVJP:
         """The norm's Jacobian at ``x`` [..., width], computed in float32 (float64 for float64 inputs)."""
         if self.kind == "other":
-            return Linearised(lambda grad: _vjp_by_autograd(self.module, x, grad))
+            return NormVJP(lambda grad: _vjp_by_autograd(self.module, x, grad))
         work = _working_dtype(x.dtype)
         weight = self._weight(work)
         layer = self.kind == "layer"
@@ -97,34 +97,36 @@ class Norm:
             centred, scale = self._centre_and_scale(x.to(work))
             unit = centred * scale
             rounded = unit.to(dtype)
-            share = None
+            rounding = None
             if dtype != work:
                 left = rounded.to(work).square().mean(-1).clamp_min(torch.finfo(work).tiny)
-                share = unit.square().mean(-1) / left
-            return Factors(scale, weight, layer, rounded, share)
+                rounding = unit.square().mean(-1) / left
+            return Factors(scale, weight, layer, rounded, rounding)
 
-        if runs_kernels(x):
+        if can_use_triton(x):
             from rlcircuits.models.triton_norm import norm_vjp
 
             by_kernel = partial(norm_vjp, x, weight=weight, eps=self.eps, centred=layer)
-            return Linearised(by_kernel, partial(factored, x.dtype))
+            return NormVJP(by_kernel, partial(factored, x.dtype))
         factors = factored()
         unit, scale = factors.unit, factors.scale
 
         def vjp(grad: Tensor) -> Tensor:
             inner = factors.through(grad)
-            along = (inner * unit).mean(-1, keepdim=True)
-            return torch.addcmul(inner, unit, along, value=-1).mul_(scale).to(x.dtype)
+            mean_dot = (inner * unit).mean(-1, keepdim=True)
+            return torch.addcmul(inner, unit, mean_dot, value=-1).mul_(scale).to(x.dtype)
 
-        return Linearised(vjp, lambda: factors)
+        return NormVJP(vjp, lambda: factors)
 
-    def share(self, whole: Tensor, part: Tensor) -> Tensor:
+    def scale_part(self, whole: Tensor, part: Tensor) -> Tensor:
         """What ``part`` contributes to norm(whole), the scale held at that of the whole.
 
         Both [..., width]; shares of parts that sum to the whole sum to norm(whole) without its bias.
         """
         if self.kind == "other":
-            raise TypeError(f"{type(self.module).__name__} is no RMSNorm or LayerNorm: it has no linear share")
+            raise TypeError(
+                f"{type(self.module).__name__} is no RMSNorm or LayerNorm: it has no scale that its parts share"
+            )
         work = _working_dtype(whole.dtype)
         _, scale = self._centre_and_scale(whole.to(work))
         centred = part.to(work)
@@ -159,7 +161,7 @@ def recognise(module: nn.Module, width: int) -> Norm:
             wanted = wanted - bias.double()
         largest = float(wanted.abs().max())
         candidates = [Norm(module, kind, offset, eps) for kind in _FORMULAS for offset in (0.0, 1.0)]
-        errors = [float((norm.share(probe.double(), probe.double()) - wanted).abs().max()) for norm in candidates]
+        errors = [float((norm.scale_part(probe.double(), probe.double()) - wanted).abs().max()) for norm in candidates]
     # The nearest, where there is a nearest: a weight of zero hides what it multiplies.
     if largest > 0 and min(errors) <= _PROBE_TOLERANCE[like.dtype] * largest:
         return candidates[errors.index(min(errors))]

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rlcircuits.common.devices import sent
+from rlcircuits.common.devices import to_device_async
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.norms import Norm, epsilon_of, recognise
 
 
 @dataclass(frozen=True)
-class Layout:
+class ModuleNames:
     """Module names of one family; paths from the causal LM, or from the block where said so."""
 
     layers: str = "model.layers"
@@ -39,19 +39,19 @@ class Layout:
     output: str = "o_proj"
 
 
-_LLAMA = Layout()
-_GEMMA = Layout(
+_LLAMA = ModuleNames()
+_GEMMA = ModuleNames(
     mlp_norm="pre_feedforward_layernorm",
     attention_post_norm="post_attention_layernorm",
     mlp_post_norm="post_feedforward_layernorm",
 )
-_OLMO2 = Layout(
+_OLMO2 = ModuleNames(
     attention_norm=None,
     mlp_norm=None,
     attention_post_norm="post_attention_layernorm",
     mlp_post_norm="post_feedforward_layernorm",
 )
-_GPT2 = Layout(
+_GPT2 = ModuleNames(
     layers="transformer.h",
     final_norm="transformer.ln_f",
     attention="attn",
@@ -60,7 +60,7 @@ _GPT2 = Layout(
     projections=("c_attn",),
     output="c_proj",
 )
-_GPT_NEOX = Layout(
+_GPT_NEOX = ModuleNames(
     layers="gpt_neox.layers",
     final_norm="gpt_neox.final_layer_norm",
     attention="attention",
@@ -69,9 +69,9 @@ _GPT_NEOX = Layout(
     output="dense",
 )
 
-LAYOUTS: dict[str, Layout] = {
+LAYOUTS: dict[str, ModuleNames] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "granite"), _LLAMA),
-    "phi3": Layout(projections=("qkv_proj",)),
+    "phi3": ModuleNames(projections=("qkv_proj",)),
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
     "olmo2": _OLMO2,
@@ -120,7 +120,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ModelParts:
     """The parts of a causal language model that write to and read from its residual stream."""
 
     blocks: tuple[Block, ...]
@@ -153,10 +153,10 @@ def as_index(features: Tensor, device: torch.device) -> slice | Tensor:
     first, count = int(flat[0]), len(flat)
     if torch.equal(flat, torch.arange(first, first + count)):
         return slice(first, first + count)
-    return sent(flat, device)
+    return to_device_async(flat, device)
 
 
-def find_parts(model: nn.Module) -> Parts:
+def locate_parts(model: nn.Module) -> ModelParts:
     """Find the parts of a Hugging Face causal LM.
 
     Raises RLCircuitsError, saying what was looked for, if the family is unknown or a part is
@@ -220,7 +220,7 @@ def find_parts(model: nn.Module) -> Parts:
     unembedding = model.get_output_embeddings()  # type: ignore[operator]
     if unembedding is None:
         raise RLCircuitsError(f"{type(model).__name__} has no output embedding; a causal language model is needed")
-    return Parts(
+    return ModelParts(
         blocks=tuple(blocks),
         final_norm=known(_get(model, layout.final_norm, family)),
         unembedding=unembedding,
@@ -245,7 +245,7 @@ def _rotary_switch(config: Any) -> int | None:
 
 
 def _find_projections(
-    attention: nn.Module, layout: Layout, heads: _Heads, width: int, family: str, where: str
+    attention: nn.Module, layout: ModuleNames, heads: _Heads, width: int, family: str, where: str
 ) -> tuple[Projection, ...]:
     n_q, n_kv = heads.q * heads.size, heads.kv * heads.size
     q = torch.arange(n_q).view(heads.q, heads.size)

@@ -1,6 +1,6 @@
 """A norm's Jacobian-transpose product as one Triton kernel: the stream and the gradient are read once.
 
-The same closed form as ``norms.Norm.linearise``, which in plain tensor operations passes over float32 copies of
+The same closed form as ``norms.Norm.vjp_at``, which in plain tensor operations passes over float32 copies of
 both some ten times. The gradient of every reader that is no head goes through it, and each attention's sum.
 """
 
@@ -64,7 +64,7 @@ def _norm_vjp(  # type: ignore[no-untyped-def]
     inner = tl.load(grad + start + features, mask=inside, other=0.0).to(tl.float32)
     if WEIGHTED:
         inner *= tl.load(weight + features, mask=inside, other=0.0).to(tl.float32)
-    along = tl.sum(inner * unit) / width
+    mean_dot = tl.sum(inner * unit) / width
     if CENTRED:
         inner -= tl.sum(inner) / width
-    tl.store(result + start + features, (inner - unit * along) * scale, mask=inside)
+    tl.store(result + start + features, (inner - unit * mean_dot) * scale, mask=inside)

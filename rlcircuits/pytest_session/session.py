@@ -152,7 +152,7 @@ class Session:
         from rlcircuits.common.files import only_writer
 
         def say_so(_: str) -> None:
-            self.tell(f"{pair.name}: waiting for another worker, which measures it")
+            self.log(f"{pair.name}: waiting for another worker, which measures it")
 
         while not shared.is_done(pair.name) and not self._measure_if_free(pair, shared):
             others = (other for other in self.to_come if not shared.is_done(other.name))
@@ -188,8 +188,8 @@ class Session:
         bars = capture == "no" and self._shared is None and sys.stderr.isatty()
         settings = self.file.make_settings(typed_settings(self.config))
         if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
-            self.tell(notice)
-        return run_pair(pair, settings, output=output, store=store, notify=self.tell, progress=bars)
+            self.log(notice)
+        return run_pair(pair, settings, output=output, store=store, notify=self.log, progress=bars)
 
     def _read(self, pair: Pair, folder: Path) -> None:
         """Read what a worker measured."""
@@ -228,7 +228,7 @@ class Session:
                 else:
                     self._read(pair, self.output or shared.results)
 
-    def tell(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Say one line a stage, since a pair may take minutes."""
         if self._channel is None:
             self._write(line)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from rlcircuits.common.errors import RLCircuitsError, cut, one_line, shortened
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import kind_of, parse_object
-from rlcircuits.questions.grading.reference_answer import extract_gold
+from rlcircuits.questions.grading.reference_answer import extract_reference_answer
 from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
@@ -124,7 +124,7 @@ def _text(record: Mapping[str, Any], field: str, place: str) -> str:
 def _gold(record: Mapping[str, Any], source: QuestionSource, place: str) -> str:
     answer = _text(record, source.answer, place)
     try:
-        return extract_gold(source.gold, answer)
+        return extract_reference_answer(source.gold, answer)
     except ValueError as error:
         raise RLCircuitsError(f"{place}: field {source.answer!r}: {error}") from error
 

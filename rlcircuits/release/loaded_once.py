@@ -10,7 +10,7 @@ import torch
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
 
-__all__ = ["LoadedOnce", "Watch"]
+__all__ = ["LoadedOnce", "Stopwatch"]
 
 
 class LoadedOnce:
@@ -62,7 +62,7 @@ class LoadedOnce:
             torch.cuda.empty_cache()
 
 
-class Watch:
+class Stopwatch:
     """Time since it was made, without loading the model."""
 
     def __init__(self, source: LoadedOnce) -> None:

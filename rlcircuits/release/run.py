@@ -38,7 +38,7 @@ from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify, key_of, only_writer, ready_folder
+from rlcircuits.common.files import Notify, content_hash, only_writer, ready_folder
 from rlcircuits.comparison import pairing
 from rlcircuits.comparison.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.comparison.pairing import Pairing, pair_control
@@ -49,10 +49,10 @@ from rlcircuits.models.weight_files import tensor_headers
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
-from rlcircuits.release.loaded_once import LoadedOnce, Watch
+from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
 from rlcircuits.release.pairs_file import STORE, Pair
 from rlcircuits.release.settings import Settings
-from rlcircuits.release.throughput import Work, note_pace
+from rlcircuits.release.throughput import Work, note_throughput
 
 __all__ = ["Settings", "run_pair", "run_variants"]
 
@@ -104,7 +104,7 @@ def run_pair(
     if (finished := run.finished(folder, key, quiet=True)) is not None:
         return finished
     ready_folder(folder.parent, "output")
-    with only_writer(folder, run.tell):
+    with only_writer(folder, run.log):
         if (finished := run.finished(folder, key)) is not None:  # by the process that was waited for
             return finished
         comparison = run.measure()
@@ -136,7 +136,7 @@ def run_variants(
         return tuple(found)
 
 
-def _are_whole(folder: Path, tell: Notify) -> bool:
+def _are_whole(folder: Path, log: Notify) -> bool:
     """Whether a finished pair's answers and scores are all there, none of them cut short or damaged."""
     try:
         for side in _SIDES:
@@ -144,7 +144,7 @@ def _are_whole(folder: Path, tell: Notify) -> bool:
             for _ in tensor_headers(folder / _SCORES.format(side)):
                 pass
     except RLCircuitsError as error:
-        tell(f"{error}; the pair is measured again, from what is in the store")
+        log(f"{error}; the pair is measured again, from what is in the store")
         return False
     return True
 
@@ -183,10 +183,10 @@ class _Run:
         for side in _SIDES:
             self.prompts[side] = self.settings.prompting.prompts(sources[side].tokenizer(), texts)
             rooms.append(room_of(sources[side], self.prompts[side]))
-        sampling = with_length(self.settings.sampling, self.questions, rooms, self.tell)
+        sampling = with_length(self.settings.sampling, self.questions, rooms, self.log)
         self.settings = replace(self.settings, sampling=sampling)
 
-    def tell(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self.notify(f"{self.pair.name}: {line}")
 
     def warn_of_one_checkpoint(self) -> None:
@@ -194,7 +194,7 @@ class _Run:
         if self.before.fingerprint() == self.after.fingerprint():
             names = ", ".join(dict.fromkeys((self.before.name, self.after.name)))
             found = f"before and after are the same checkpoint: {names}; nothing but chance can differ"
-            self.tell(found)
+            self.log(found)
             warnings.warn(found, stacklevel=4)
 
     def key(self) -> str:
@@ -208,7 +208,7 @@ class _Run:
         for name in ("device", "recompute", "trust_remote_code", "stop_early", "max_unfinished"):
             del settings[name]
         recorded = [self.pair.recorded_before, self.pair.recorded_after]
-        return key_of(
+        return content_hash(
             {
                 "version": VERSION,
                 "pair": [self.pair.name, self.pair.algorithm, self.pair.expectations.name],
@@ -228,9 +228,9 @@ class _Run:
         What is damaged is told, unless `quiet`.
         """
         found = load_finished(folder, key)
-        if found is None or not _are_whole(folder, (lambda _: None) if quiet else self.tell):
+        if found is None or not _are_whole(folder, (lambda _: None) if quiet else self.log):
             return None
-        self.tell("measured before, and nothing has changed since")
+        self.log("measured before, and nothing has changed since")
         return found
 
     def measure(self) -> Comparison:
@@ -328,7 +328,7 @@ class _Run:
             check_same_vocabulary(self.before, self.after, used)
         funnel = pairing.show_funnel(paired.funnel)
         unfinished = Unfinished.of(before, after).words
-        self.tell(f"{funnel}; unfinished {unfinished}; the first {paired.t_cut} tokens are scored")
+        self.log(f"{funnel}; unfinished {unfinished}; the first {paired.t_cut} tokens are scored")
         return paired
 
     def control(self, draw: int, paired: Pairing, before: Answers) -> Control:
@@ -349,7 +349,7 @@ class _Run:
             file = files[side]
             if file is None:
                 continue
-            self.tell(f"{side} has recorded answers in {file}")
+            self.log(f"{side} has recorded answers in {file}")
             # One file for both holds them side by side.
             which = side if files["before"] == files["after"] else None
             sampling = self.settings.sampling
@@ -375,10 +375,10 @@ class _Run:
     ) -> Answers:
         n = self.settings.sampling.n
         often = "" if n == 1 else f", {n} times each"
-        self.tell(f"{who} answers {len(self.questions)} questions of {self.questions.name}{often}")
+        self.log(f"{who} answers {len(self.questions)} questions of {self.questions.name}{often}")
         # Another engine loads a folder by itself, and there is none with noise in it.
         by_itself = self.settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
-        watch = Watch(source)
+        stopwatch = Stopwatch(source)
         answers = answer_questions(
             source.source if by_itself else source,
             self.questions,
@@ -388,20 +388,20 @@ class _Run:
             engine=self.settings.engine if by_itself else TRANSFORMERS,
             prompting=self.settings.prompting,
             store=self.store,
-            notify=self.tell,
+            notify=self.log,
             prompts=prompts,
             first_look=first_look,
         )
         if by_itself:
             gc.collect()  # what the engine held on to
-        self.note("answers", watch, sum(len(item.answer_ids) for item in answers.items))
+        self.note("answers", stopwatch, sum(len(item.answer_ids) for item in answers.items))
         return answers
 
     def score(
         self, source: LoadedOnce, side: str, sequences: Sequence[AnswerSequence], keep: bool = True
     ) -> EdgeScores:
-        self.tell(f"{side} is attributed on {len(sequences)} answers")
-        watch = Watch(source)
+        self.log(f"{side} is attributed on {len(sequences)} answers")
+        stopwatch = Stopwatch(source)
         scores = attribute_stored(
             source,
             sequences,
@@ -410,14 +410,14 @@ class _Run:
             recompute=self.settings.recompute,
             progress=self.progress,
             store=self.store,
-            notify=self.tell,
+            notify=self.log,
         )
-        self.note("scores", watch, sum(sequence.input_length for sequence in sequences))
+        self.note("scores", stopwatch, sum(sequence.input_length for sequence in sequences))
         if self.folder and keep:
             scores.save(self.folder / _SCORES.format(side))
         return scores
 
-    def note(self, work: Work, watch: Watch, tokens: int) -> None:
+    def note(self, work: Work, stopwatch: Stopwatch, tokens: int) -> None:
         """Note how fast a step was, if it was done and not read from the store."""
-        if self.store is not None and watch.source.loaded:
-            note_pace(self.store, work, tokens, watch.seconds)
+        if self.store is not None and stopwatch.source.loaded:
+            note_throughput(self.store, work, tokens, stopwatch.seconds)

@@ -14,7 +14,7 @@ Work = Literal["answers", "scores"]
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """One piece of work done."""
 
     work: Work
@@ -24,14 +24,14 @@ class Pace:
     """Without loading the model."""
 
 
-_PACE: TypeAdapter[Pace] = TypeAdapter(Pace)
+_PACE: TypeAdapter[Throughput] = TypeAdapter(Throughput)
 
 
-def note_pace(store: Path, work: Work, tokens: int, seconds: float) -> None:
+def note_throughput(store: Path, work: Work, tokens: int, seconds: float) -> None:
     """Add a line to the store's file."""
     store.mkdir(parents=True, exist_ok=True)
     with (store / FILE_NAME).open("ab") as file:
-        file.write(_PACE.dump_json(Pace(work, tokens, seconds)) + b"\n")
+        file.write(_PACE.dump_json(Throughput(work, tokens, seconds)) + b"\n")
 
 
 def tokens_per_second(store: Path, work: Work) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlcircuits.common.arguments import checked
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import write_whole
+from rlcircuits.common.files import write_atomically
 from rlcircuits.comparison.comparison import LABELS, Comparison
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.verdict import judge
@@ -37,7 +37,7 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     figure = _figure(comparison)
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = path.suffix.lower().removeprefix(".")
-    write_whole(path, lambda partial: figure.savefig(partial, dpi=DPI, format=ending))
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=DPI, format=ending))
     return path
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from tabulate import SEPARATING_LINE, tabulate
 
 from rlcircuits.common.arguments import checked
-from rlcircuits.comparison.comparison import LABELS, Comparison, ControlEffect, Effect, Group
+from rlcircuits.comparison.comparison import LABELS, Comparison, ControlDraw, Effect, Group
 from rlcircuits.comparison.pairing import show_funnel
 from rlcircuits.comparison.profiles import GATE_METRICS, NOT_ONLINE_RL
 from rlcircuits.comparison.significance import format_p
@@ -156,7 +156,7 @@ def _dropped(comparison: Comparison) -> str:
     return ", ".join(f"{stage} {count}" for stage, count in counts.items()) or "nothing"
 
 
-def _control_line(comparison: Comparison, control: ControlEffect) -> str:
+def _control_line(comparison: Comparison, control: ControlDraw) -> str:
     line = f"noise draw {control.draw}: accuracy {control.accuracy:.3f}, {control.k} of the questions compared"
     if not control.shifts:
         return f"{line}, too few to measure"
@@ -185,7 +185,7 @@ def _numbers(effect: Effect) -> list[str]:
     return [arrow(effect.before, effect.after), format_change(effect.before, effect.after), rose]
 
 
-def _control_change(controls: Sequence[ControlEffect], metric: str) -> str:
+def _control_change(controls: Sequence[ControlDraw], metric: str) -> str:
     return _percent(_mean([control.shifts[metric].change for control in controls if control.shifts]))
 
 

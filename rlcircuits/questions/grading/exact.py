@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlcircuits.questions.grading.extract_answer import stated_answer
+from rlcircuits.questions.grading.extract_answer import extract_answer
 from rlcircuits.questions.grading.latex import tidy
 from rlcircuits.questions.grading.statement import stated_values
 
@@ -19,7 +19,7 @@ class ExactGrader:
 
     def __call__(self, text: str, gold: str) -> bool:
         """Return True when the answer that `text` states, or all of it, is `gold` but for outer spaces."""
-        stated = stated_answer(text)
+        stated = extract_answer(text)
         written = {text.strip(), stated.text.strip(), tidy(stated.text)}
         if not stated.announced:
             values = [statement.values[0].latex for statement in stated_values(*stated) if len(statement.values) == 1]

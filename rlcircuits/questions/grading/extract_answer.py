@@ -17,7 +17,7 @@ from rlcircuits.questions.grading.latex import has_words, tidy
 from rlcircuits.questions.grading.reference_answer import boxes, last_hash
 from rlcircuits.questions.grading.statement import holds_a_value, whole_statement
 
-__all__ = ["Stated", "said_last", "stated_answer"]
+__all__ = ["ExtractedAnswer", "extract_answer", "said_last"]
 
 _THOUGHT_ENDS = "</think>"
 _ANNOUNCED = re.compile(
@@ -34,39 +34,39 @@ _ABBREVIATED = re.compile(
 )
 
 
-class Stated(NamedTuple):
+class ExtractedAnswer(NamedTuple):
     """A piece of a text. `announced`: it is all answer, and no sentence in which an answer stands."""
 
     text: str
     announced: bool
 
 
-def stated_answer(text: str) -> Stated:
+def extract_answer(text: str) -> ExtractedAnswer:
     """Return the answer as the text writes it, "" where nothing in it can be one.
 
     What stands before a closing `</think>` is thought, not answer, and not looked at.
     """
     text = _after_thought(text)
     if boxed := _last_boxes(text):
-        return Stated(boxed, announced=True)
+        return ExtractedAnswer(boxed, announced=True)
     if hashed := last_hash(text):
-        return Stated(hashed, announced=True)
+        return ExtractedAnswer(hashed, announced=True)
     if announced := said_last(text):
         first, *others = _sentences(announced)
         if not any(_TAKEN_BACK.match(sentence) for sentence in others):
-            return Stated(first, announced=True)
+            return ExtractedAnswer(first, announced=True)
     if not has_words(tidy(text)):
-        return Stated(text.strip(), announced=True)
+        return ExtractedAnswer(text.strip(), announced=True)
     last_formula = formulas(text)[-1:]
     if last_formula and "\n" in last_formula[0].content and not text[last_formula[0].end :].strip(" .\n"):
-        return Stated(last_formula[0].content, announced=True)
+        return ExtractedAnswer(last_formula[0].content, announced=True)
     last_line = text.strip().rpartition("\n")[2]
     if not has_words(tidy(last_line)) or whole_statement(last_line):
-        return Stated(last_line, announced=True)
+        return ExtractedAnswer(last_line, announced=True)
     for sentence in reversed(_sentences(text)):
         if holds_a_value(sentence):
-            return Stated(sentence, announced=False)
-    return Stated(last_line, announced=False)
+            return ExtractedAnswer(sentence, announced=False)
+    return ExtractedAnswer(last_line, announced=False)
 
 
 def said_last(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_when_slow
 from rlcircuits.questions.grading.exact import grade_exact
-from rlcircuits.questions.grading.subprocess_grader import Grade, IsolatedGrader, isolated_grader
+from rlcircuits.questions.grading.subprocess_grader import Grade, SubprocessGrader, subprocess_grader
 from rlcircuits.questions.grading.symbolic import NO_MATH_VERIFY
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def grader(name: str) -> Grader:
     if name == "math":
         if importlib.util.find_spec("math_verify") is None:
             raise RLCircuitsError(NO_MATH_VERIFY)
-        return isolated_grader(name)
-    own = isolated_grader(name)
+        return subprocess_grader(name)
+    own = subprocess_grader(name)
     own.start()  # what cannot be imported is said now, not after the answers were made
     return own
 
@@ -61,7 +61,7 @@ def grade_all(questions: QuestionSet, texts: Sequence[str]) -> list[Grade]:
 
 def grade_answer(grade: Grader, text: str, gold: str) -> Grade:
     """Grade one answer with a set's `grade`, as `grade_all` does."""
-    if isinstance(grade, IsolatedGrader):
+    if isinstance(grade, SubprocessGrader):
         return grade.grade(text, gold)
     try:
         return Grade(correct=bool(grade(text, gold)))

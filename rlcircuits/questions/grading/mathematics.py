@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from rlcircuits.questions.grading.brackets import depth_of_brackets, split_at, within_brackets
-from rlcircuits.questions.grading.extract_answer import Stated, said_last, stated_answer
+from rlcircuits.questions.grading.extract_answer import ExtractedAnswer, extract_answer, said_last
 from rlcircuits.questions.grading.latex import has_words, plain_text, same_text, tidy
 from rlcircuits.questions.grading.numerals import number, ratio_terms, same_number
 from rlcircuits.questions.grading.real_sets import named_set, same_set, set_said_last
@@ -57,15 +57,17 @@ def grade_math(text: str, gold: str) -> bool:
     Raises RLCircuitsError where math-verify is not installed.
     """
     letters = tidy(gold)
-    return any(same_text(tidy(said), letters) for said in (text, said_last(text))) or _agrees(stated_answer(text), gold)
+    return any(same_text(tidy(said), letters) for said in (text, said_last(text))) or _agrees(
+        extract_answer(text), gold
+    )
 
 
 def equivalent(answer: str, gold: str) -> bool:
     """Return True when two answers, without the sentences around them, say the same."""
-    return _agrees(Stated(answer, announced=True), gold)
+    return _agrees(ExtractedAnswer(answer, announced=True), gold)
 
 
-def _agrees(answer: Stated, gold: str) -> bool:
+def _agrees(answer: ExtractedAnswer, gold: str) -> bool:
     letters = tidy(answer.text), tidy(gold)
     if not all(letters):
         return False
@@ -88,7 +90,7 @@ def _of_gold(gold: str) -> Statement | None:
     return _of_formula(letters)
 
 
-def _of_answer(answer: Stated) -> Iterator[Statement]:
+def _of_answer(answer: ExtractedAnswer) -> Iterator[Statement]:
     """Give the statements of which one must agree with the gold one."""
     letters = tidy(answer.text)
     if named := named_set(plain_text(letters)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-__all__ = ["Box", "GoldForm", "boxes", "extract_gold", "last_hash"]
+__all__ = ["Box", "GoldForm", "boxes", "extract_reference_answer", "last_hash"]
 
 GoldForm = Literal["hash", "boxed", "plain"]
 
@@ -23,7 +23,7 @@ class Box(NamedTuple):
     content: str
 
 
-def extract_gold(form: GoldForm, text: str) -> str:
+def extract_reference_answer(form: GoldForm, text: str) -> str:
     r"""Return the right answer.
 
     `hash`: what follows the last `####` on its line, as GSM8K writes it. `boxed`: what stands in the last

@@ -24,7 +24,7 @@ from typing import Any
 
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "Grade", "IsolatedGrader", "isolated_grader"]
+__all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "Grade", "SubprocessGrader", "subprocess_grader"]
 
 TIME_LIMIT = 10.0
 """Seconds of processor time a grader may take over one answer. A busy machine must not change grades."""
@@ -45,7 +45,7 @@ class Grade:
     problem: str | None = None
 
 
-class IsolatedGrader:
+class SubprocessGrader:
     """`math` or a `module:function` as a callable for `QuestionSet.grade`, usable from any thread."""
 
     identity_module = "rlcircuits.questions.isolated"
@@ -188,9 +188,9 @@ class IsolatedGrader:
 
 
 @cache
-def isolated_grader(name: str) -> IsolatedGrader:
+def subprocess_grader(name: str) -> SubprocessGrader:
     """Return the one grader of that name in this program; its process ends with the program."""
-    grader = IsolatedGrader(name)
+    grader = SubprocessGrader(name)
     atexit.register(grader.close)
     return grader
 
