@@ -6,7 +6,7 @@
 #
 # Nothing is installed: it needs Python 3.11 or later with torch, triton, transformers, pytest, pytest-benchmark,
 # hypothesis, rich, lazy_loader and tabulate. PYTHON names the interpreter. Exits with 0 if all passed and nothing
-# was left out for lack of time. Compare with earlier results by benchmarks/regression.py.
+# was left out for lack of time. Compare with earlier results by benchmarks/speed/regression.py.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -53,13 +53,13 @@ print(f"{torch.cuda.get_device_name()}, Python {platform.python_version()}, torc
     # Most of the tests' time is compiling kernels, which several processes share.
     several=$("$python" -c 'import importlib.util as u; print("-n 8" if u.find_spec("xdist") else "")')
     phase tests 60 "$python" -m pytest -q $several -p no:cacheprovider \
-        tests/test_cuda.py tests/test_triton_kernel.py tests/test_contraction.py
+        tests/attribution/test_cuda.py tests/contraction/test_triton_kernel.py tests/contraction/test_contraction.py
     # A process each, so that each model has the memory to itself and its results are kept if the next one fails.
     for model in llama-2-7b mistral-7b qwen2.5-7b qwen2.5-14b; do
-        phase "$model" 60 "$python" -m pytest -q -p no:cacheprovider benchmarks/test_core_speed.py -k "cuda-$model" \
+        phase "$model" 60 "$python" -m pytest -q -p no:cacheprovider benchmarks/speed/test_core_speed.py -k "cuda-$model" \
             --benchmark-storage="file://$out" --benchmark-save="$model" --benchmark-columns=median,rounds
     done
-    phase "other tiles" 60 "$python" benchmarks/tune_contraction.py
+    phase "other tiles" 60 "$python" benchmarks/speed/tune_contraction.py
     echo "=== $SECONDS s in all; exit $status"
     return $status
 }

@@ -9,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
-from fault_counts import pytest_terminal_summary
+from helpers.fault_counts import pytest_terminal_summary
 from hypothesis import HealthCheck, settings
 
 __all__ = ["pytest_terminal_summary"]

@@ -8,14 +8,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NoReturn
 
 from campaign import WAITING_SECONDS, Outcome
+from helpers.paths import ROOT
 
 from rlcircuits.cli.main import main
 
-ROOT = str(Path(__file__).parents[2])
+ROOT = str(ROOT)
 
 
 def begun(shell: str, environment: Mapping[str, str | None] | None = None) -> Outcome:

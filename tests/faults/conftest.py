@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from campaign import Fault, check
-from fault_counts import PROPERTY
+from helpers.fault_counts import PROPERTY
 from workshop import AFTER, BEFORE
 
 from rlcircuits.cli.main import main

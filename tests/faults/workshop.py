@@ -6,15 +6,15 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from made_up import made_up_comparison
+from helpers.paths import SEED_7
+from helpers.synthetic_comparisons import made_up_comparison
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.comparison.storage import to_json
 
-FIXTURES = Path(__file__).parents[2] / "fixtures" / "llama-sums" / "seed-7"
-BEFORE, AFTER = str(FIXTURES / "sft"), str(FIXTURES / "grpo")
+BEFORE, AFTER = str(SEED_7 / "sft"), str(SEED_7 / "grpo")
 
 ASKED = {"41+30+12?": "83", "10+11+12?": "33", "55+44+11?": "110"}
 

@@ -1,0 +1,131 @@
+"""The contract that every engine keeps, and what is said where one cannot be had."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.tiny_checkpoints import save_checkpoint
+from helpers.tiny_models import VOCABULARY
+
+from rlcircuits.answers.engines.engine import Engine, end_ids
+from rlcircuits.answers.engines.registry import ENGINES, open_engine
+from rlcircuits.answers.generate import answer_questions
+from rlcircuits.answers.types import Sampling
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.questions import load_questions
+
+PROMPTS = [(1, 5), (1, 9, 8, 7, 11, 30), (1, 40, 41), (1, 5, 5, 5, 5, 5, 5, 5, 5)]
+GREEDY = Sampling(temperature=0.0, max_new_tokens=12)
+SAMPLED = Sampling(temperature=1.3, top_p=0.95, max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> CheckpointSource:
+    return CheckpointSource(str(save_checkpoint(tmp_path_factory.mktemp("model"))), dtype="float32")
+
+
+@pytest.fixture(scope="module", params=sorted(ENGINES))
+def engine(request: pytest.FixtureRequest, source: CheckpointSource) -> Engine:
+    if request.param == "vllm" and not (importlib.util.find_spec("vllm") and torch.cuda.is_available()):
+        pytest.skip("vLLM needs a CUDA device and is not a dependency")
+    return open_engine(request.param, source)
+
+
+def test_contract_limits_are_the_models(engine: Engine) -> None:
+    assert (engine.context, engine.vocabulary) == (96, VOCABULARY)
+
+
+def test_contract_greedy_is_the_argmax_of_a_plain_forward(engine: Engine, source: CheckpointSource) -> None:
+    model = source.load().model
+    for prompt, completion in zip(PROMPTS, engine.complete(PROMPTS, GREEDY, seed=1), strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + completion.ids], device=model.device)).logits[0]
+        assert logits[len(prompt) - 1 : -1].argmax(-1).tolist() == list(completion.ids)
+
+
+def test_contract_neighbours_and_padding_leave_no_trace(engine: Engine) -> None:
+    together = engine.complete(PROMPTS, GREEDY, seed=1)
+    assert together == [engine.complete([prompt], GREEDY, seed=2)[0] for prompt in PROMPTS]
+    assert together[::-1] == engine.complete(PROMPTS[::-1], GREEDY, seed=3)
+
+
+def test_contract_the_seed_fixes_a_calls_draws(engine: Engine) -> None:
+    first = engine.complete(PROMPTS, SAMPLED, seed=1)
+    engine.complete(PROMPTS[:2], SAMPLED, seed=9)
+    assert engine.complete(PROMPTS, replace(SAMPLED, seed=7), seed=1) == first
+    assert engine.complete(PROMPTS, SAMPLED, seed=2) != first
+    assert len(set(engine.complete([PROMPTS[0]] * 4, SAMPLED, seed=1))) > 1
+
+
+def test_contract_an_answer_ends_at_its_end_token_or_its_length(engine: Engine) -> None:
+    hot = Sampling(temperature=50.0, max_new_tokens=40)  # any token is as good as another, the end token (2) too
+    completions = engine.complete(PROMPTS * 8, hot, seed=1)
+    for completion in completions:
+        assert completion.finished == (completion.ids[-1] == 2)
+        assert 2 not in completion.ids[:-1]
+        assert len(completion.ids) == 40 or completion.finished
+    assert {completion.finished for completion in completions} == {True, False}
+
+
+def test_contract_the_global_random_state_is_left_alone(engine: Engine) -> None:
+    state = torch.get_rng_state()
+    engine.complete(PROMPTS, SAMPLED, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_every_end_token_counts(source: CheckpointSource, tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": list(range(30))}))
+    for completion in open_engine("transformers", CheckpointSource(str(folder))).complete(PROMPTS, SAMPLED, seed=1):
+        assert all(token >= 30 for token in completion.ids[:-1])
+    assert end_ids(None, source.tokenizer()) == (2,)
+
+
+def test_no_memory_for_a_batch(source: CheckpointSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = source.load()
+
+    def generate(**_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(checkpoint.model, "generate", generate)
+    with pytest.raises(RLCircuitsError, match="out of memory answering 4 prompts of up to 9 tokens at once; a smaller"):
+        open_engine("transformers", checkpoint).complete(PROMPTS, GREEDY, seed=1)
+
+
+def test_an_unknown_engine(source: CheckpointSource) -> None:
+    message = "engine is 'steam'; it must be one of transformers, vllm"
+    with pytest.raises(RLCircuitsError, match=message):
+        open_engine("steam", source)
+    with pytest.raises(RLCircuitsError, match=message):
+        answer_questions(source, load_questions("arithmetic", count=1), engine="steam")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_vllm_that_is_not_there(source: CheckpointSource) -> None:
+    with pytest.raises(RLCircuitsError, match="needs vllm, which is not installed: pip install vllm"):
+        open_engine("vllm", source)
+
+
+def test_vllm_loads_folders_only(source: CheckpointSource, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for model in (source.load(), CheckpointSource(str(tmp_path))):
+        with pytest.raises(
+            RLCircuitsError, match=r"cannot load .*, which is made in memory; engine 'transformers' can"
+        ):
+            open_engine("vllm", model)
+
+
+def test_a_tokenizer_of_another_model(source: CheckpointSource) -> None:
+    checkpoint = source.load()
+    small = Checkpoint(checkpoint.model, tokenizer=checkpoint.tokenizer, name="small")
+    small.model.resize_token_embeddings(9)
+    with pytest.raises(RLCircuitsError, match=r"its prompt has token id \d+, outside the model's vocabulary of 9 ids"):
+        answer_questions(small, load_questions("arithmetic", count=3), GREEDY)

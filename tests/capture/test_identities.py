@@ -1,0 +1,138 @@
+"""The identities that edge scores satisfy whatever the model: Hypothesis looks for the case that breaks one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+from helpers.core_inputs import NAMES, batches, fixed_sequences, relative_error, sequences, tiny, tokens
+from helpers.tiny_models import build
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlcircuits import AnswerSequence, attribute
+from rlcircuits.capture.recording import recorded, sequence_losses
+from rlcircuits.contraction.backends import BACKENDS
+from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
+from rlcircuits.graph.edge_graph import build_graph
+from rlcircuits.graph.sequences import make_batch
+from rlcircuits.models.frozen import frozen
+from rlcircuits.models.parts import locate_parts
+
+TOLERANCE = 1e-5
+EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}
+# OLMo 2 has no pre-norms. Its q and k pass a norm of their own and v the one after attention, but its
+# MLP reads the raw stream: that reader is not blind to scale.
+RAW_READERS = {"olmo2": ("mlp.",), "olmo2-gqa": ("mlp.",)}
+
+
+def without_eps(name: str) -> Any:
+    return build(name, seed=3, dtype=torch.float64, **{EPS_NAMES.get(name, "rms_norm_eps"): 1e-12})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_1_a_reader_behind_a_norm_is_blind_to_scale(name: str) -> None:
+    scores = attribute(without_eps(name), fixed_sequences())
+    for index, reader in enumerate(scores.graph.readers):
+        into = scores.values[:, :, index].double()
+        if reader.startswith(RAW_READERS.get(name, "none")):
+            assert (into.sum(1).abs() > 1e-3 * into.abs().sum(1)).any()
+            continue
+        # Layer 0 is read by the embedding alone, so its whole score is zero: measure against all readers.
+        assert (into.sum(1).abs() <= TOLERANCE * scores.values.abs().double().sum((1, 2))).all(), reader
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=3)
+@given(batch=batches)
+def test_2_heads_sum_to_the_sublayer(name: str, batch: list[AnswerSequence]) -> None:
+    heads, whole = attribute(tiny(name), batch, "head"), attribute(tiny(name), batch)
+    summed = torch.zeros_like(whole.values)
+    place_writer = [whole.graph.writers.index(w.split(".h")[0]) for w in heads.graph.writers]
+    place_reader = [
+        whole.graph.readers.index(f"{r.split('.h')[0]}.{r[-1]}" if ".h" in r else r) for r in heads.graph.readers
+    ]
+    for row, writer in enumerate(place_writer):
+        summed[:, writer].index_add_(1, torch.tensor(place_reader), heads.values[:, row])
+    # An output bias is written by no head: those rows are compared where the family has none.
+    rows = [i for i, w in enumerate(whole.graph.writers) if not (has_output_bias(name) and w.startswith("attn"))]
+    assert relative_error(summed[:, rows], whole.values[:, rows]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=3)
+@given(batch=batches)
+def test_2_query_heads_sum_to_the_key_value_head_they_share(name: str, batch: list[AnswerSequence]) -> None:
+    heads, shared = attribute(tiny(name), batch, "head"), attribute(tiny(name), batch, "kv-head")
+    parts = locate_parts(tiny(name))
+    group = parts.n_heads // parts.n_kv_heads
+    assert shared.graph.writers == heads.graph.writers
+    assert len(shared.graph.readers) == len(parts.blocks) * (parts.n_heads + 2 * parts.n_kv_heads + 1) + 1
+    summed = torch.zeros_like(shared.values)
+    for column, reader in enumerate(heads.graph.readers):
+        if reader[-1] in "kv":
+            sublayer, head, kind = re.fullmatch(r"(.*)\.h(\d+)\.(k|v)", reader).groups()
+            reader = f"{sublayer}.kv{int(head) // group}.{kind}"
+        summed[:, :, shared.graph.readers.index(reader)] += heads.values[:, :, column]
+    assert relative_error(summed, shared.values) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+@settings(max_examples=3)
+@given(data=st.data())
+def test_3_scores_do_not_depend_on_the_batch(name: str, granularity: str, data: Any) -> None:
+    batch = data.draw(st.lists(sequences(), min_size=2, max_size=4))
+    order = data.draw(st.permutations(range(len(batch))))
+    budget = data.draw(st.integers(1, 64))
+    alone = torch.cat([attribute(tiny(name), [s], granularity).values for s in batch])
+    for side in ("left", "right"):
+        together = attribute(tiny(name), [batch[i] for i in order], granularity, batch_tokens=budget, padding_side=side)
+        assert relative_error(together.values, alone[list(order)]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gemma3"])
+@settings(max_examples=5)
+@given(sequence=sequences(), after=st.lists(tokens, min_size=1, max_size=4))
+def test_4_tokens_after_the_scored_span_change_nothing(name: str, sequence: AnswerSequence, after: list[int]) -> None:
+    longer = AnswerSequence(sequence.prompt_ids, sequence.answer_ids + tuple(after))
+    cut = longer.truncated(len(sequence.answer_ids))
+    assert cut == sequence
+    # In a batch with the longer one, those tokens stand where the cut one has padding.
+    both = attribute(tiny(name), [cut, longer], padding_side="right")
+    assert relative_error(both.values[:1], attribute(tiny(name), [sequence]).values) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt-neox"])
+@settings(max_examples=5)
+@given(batch=batches, factor=st.floats(-8, 8).filter(lambda c: abs(c) > 0.01))
+def test_5_scaling_the_loss_scales_the_scores(name: str, batch: list[AnswerSequence], factor: float) -> None:
+    model = tiny(name)
+    parts = locate_parts(model)
+    graph = build_graph(len(parts.blocks), parts.n_heads, "sublayer", parallel=parts.parallel)
+    rectangle = make_batch(batch, range(len(batch)))
+    scaled = []
+    for c in (1.0, factor):
+        size = BatchShape(*rectangle.input_ids.shape, parts.width, itemsize=4)
+        contraction = GroupedContraction(graph, BACKENDS["reference"](), size)
+        with (
+            frozen(model),
+            recorded(model, parts, graph, rectangle, on_reader_grads=contraction.on_reader_grads) as recording,
+        ):
+            contraction.set_writers(recording.writers)
+            torch.autograd.grad(c * sequence_losses(recording.logits, rectangle).sum(), recording.entry)
+        scaled.append(contraction.finish())
+    assert relative_error(scaled[1], factor * scaled[0]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_is_no_score_where_there_is_no_edge(name: str) -> None:
+    scores = attribute(tiny(name), fixed_sequences())
+    assert (scores.values[:, ~scores.graph.mask] == 0).all()
+    assert (scores.values[:, scores.graph.mask] != 0).float().mean() > 0.9
+
+
+def has_output_bias(name: str) -> bool:
+    return locate_parts(tiny(name)).blocks[0].output.bias is not None

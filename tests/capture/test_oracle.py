@@ -1,0 +1,336 @@
+"""The judge judged: against Hugging Face's own forward and backward, finite differences, identities."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from helpers.oracle import edge_names, edge_scores, logits, loss_only
+from helpers.tiny_models import ARCHITECTURES, VOCABULARY, TinySequence, build, random_sequences
+from torch import Tensor
+from torch.nn import functional as F
+
+NAMES = sorted(ARCHITECTURES)
+# Every architecture at both granularities, less the one whose heads have no agreed definition.
+CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head") if (name, kind) != ("olmo2-gqa", "head")]
+POST_NORM = {"gemma2", "gemma3", "olmo2", "olmo2-gqa"}
+OUTPUT_BIAS = {"gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa"}
+SEQUENCE = random_sequences(1, seed=5, prompt=(6, 6), answer=(5, 5))[0]
+OTHER = random_sequences(1, seed=6, prompt=(6, 6), answer=(5, 5))[0]
+
+
+def tiny_epsilon(name: str, **overrides: Any) -> Any:
+    field = {"gpt2": "layer_norm_epsilon"}.get(name, "layer_norm_eps" if "neox" in name else "rms_norm_eps")
+    return build(name, seed=1, dtype=torch.float64, **{field: 1e-14}, **overrides)
+
+
+def input_ids(sequence: TinySequence) -> Tensor:
+    return torch.tensor([[*sequence.prompt_ids, *sequence.answer_ids]])[:, :-1]
+
+
+def answer_loss(predicted: Tensor, sequence: TinySequence) -> Tensor:
+    return F.cross_entropy(predicted[-len(sequence.answer_ids) :], torch.tensor(sequence.answer_ids))
+
+
+# --- against Hugging Face
+
+
+@pytest.mark.parametrize(("name", "granularity"), CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-5), (torch.float32, 1e-4)])
+def test_logits_and_loss_are_the_models_own(name: str, granularity: str, dtype: torch.dtype, tolerance: float) -> None:
+    model = build(name, dtype=dtype)
+    with torch.no_grad():
+        theirs = model(input_ids(SEQUENCE)).logits[0].double()
+    ours = logits(model, SEQUENCE, granularity)
+    torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+    loss = edge_scores(model, [SEQUENCE], granularity)[1]
+    assert loss.tolist() == pytest.approx([answer_loss(theirs, SEQUENCE).item()], rel=tolerance)
+
+
+def test_logits_are_exact_where_hugging_face_is() -> None:
+    model = build("gpt2", dtype=torch.float64)  # the one family with no float32 inside
+    with torch.no_grad():
+        theirs = model(input_ids(SEQUENCE)).logits[0]
+    torch.testing.assert_close(logits(model, SEQUENCE), theirs, rtol=1e-12, atol=1e-12)
+
+
+def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
+    """The parameters in which what attention and the MLP write is linear."""
+    if name in POST_NORM:
+        return [layer.post_attention_layernorm.weight], [layer.post_feedforward_layernorm.weight]
+    if name == "gpt2":
+        outputs = layer.attn.c_proj, layer.mlp.c_proj
+    elif "neox" in name:
+        outputs = layer.attention.dense, layer.mlp.dense_4h_to_h
+    elif hasattr(layer.mlp, "experts"):
+        return [layer.self_attn.o_proj.weight], [layer.mlp.experts.down_proj]
+    else:
+        outputs = layer.self_attn.o_proj, layer.mlp.down_proj
+    attention, mlp = (list(module.parameters()) for module in outputs)
+    return attention, mlp
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_writers_edges_sum_to_what_hugging_faces_backward_says_of_its_output(name: str) -> None:
+    """sum over v of W[u -> v] is -d loss / d s with what u writes scaled by s: a gradient of parameters."""
+    model: Any = build(name, dtype=torch.float64)
+    written = model.get_input_embeddings()(input_ids(SEQUENCE)).detach().requires_grad_()
+    torch.autograd.backward(answer_loss(model(inputs_embeds=written).logits[0], SEQUENCE))
+    embedding = written.detach()
+    if name == "gpt2":
+        embedding = embedding + model.transformer.wpe.weight[: embedding.shape[1]]
+    expected = [-(written.grad * embedding).sum()]
+    body = model.base_model
+    centre = 1.0 if "gemma" in name else 0.0  # Gemma keeps its norm weights less one
+    for layer in body.h if name == "gpt2" else body.layers:
+        for parameters in writer_parameters(name, layer):
+            expected.append(-torch.stack([(p.grad * (p + centre)).sum() for p in parameters]).sum())
+    values, _ = edge_scores(model, [SEQUENCE])
+    torch.testing.assert_close(values[0].sum(1), torch.stack(expected).detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in POST_NORM])
+def test_a_heads_edges_sum_to_what_hugging_faces_backward_says_of_its_columns(name: str) -> None:
+    model: Any = build(name, dtype=torch.float64)
+    torch.autograd.backward(answer_loss(model(input_ids(SEQUENCE)).logits[0], SEQUENCE))
+    heads = model.config.num_attention_heads
+    body = model.base_model
+    writers, _, _ = edge_names(model, "head")
+    totals = dict(zip(writers, edge_scores(model, [SEQUENCE], "head")[0][0].sum(1), strict=True))
+    for i, layer in enumerate(body.h if name == "gpt2" else body.layers):
+        weight = writer_parameters(name, layer)[0][0]
+        product = -(weight.grad * weight).detach().sum(1 if name == "gpt2" else 0)  # Conv1D keeps [in, out]
+        ours = torch.stack([totals[f"attn.{i}.h{h}"] for h in range(heads)])
+        torch.testing.assert_close(ours, product.view(heads, -1).sum(1), rtol=1e-4, atol=1e-5)
+
+
+# --- against the definition
+
+
+@pytest.mark.parametrize("corrupted", [None, OTHER], ids=["zero", "corrupted"])
+@pytest.mark.parametrize(("name", "granularity"), CASES)
+def test_scores_are_finite_differences_of_the_loss(name: str, granularity: str, corrupted: TinySequence | None) -> None:
+    model = build(name, seed=2, dtype=torch.float64)
+    _, _, edges = edge_names(model, granularity)
+    values = edge_scores(model, [SEQUENCE], granularity, [corrupted] if corrupted else None)[0][0]
+    generator = torch.Generator().manual_seed(len(name))
+    existing = edges.nonzero()
+    directions = [torch.randn(edges.shape, generator=generator, dtype=torch.float64)]  # all edges at once
+    for u, v in existing[torch.randperm(len(existing), generator=generator)[:3]].tolist():
+        directions.append(torch.zeros_like(directions[0]))
+        directions[-1][u, v] = 1.0
+    step = 1e-5
+    for direction in directions:
+        up, down = (loss_only(model, SEQUENCE, 1 + s * direction, granularity, corrupted) for s in (step, -step))
+        assert -(up - down) / (2 * step) == pytest.approx((values * direction).sum().item(), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize(("name", "granularity"), CASES)
+def test_scores_are_zero_off_the_graph_and_far_from_trivial_on_it(name: str, granularity: str) -> None:
+    model = build(name)
+    edges = edge_names(model, granularity)[2]
+    values = edge_scores(model, [SEQUENCE, OTHER], granularity)[0]
+    assert values.shape == (2, *edges.shape)
+    assert values.dtype == torch.float64
+    assert (values[:, ~edges] == 0).all()
+    # Behind a norm the score of a reader with one writer is about zero, since scale is undone: leave it out.
+    several = edges & (edges.sum(0) > 1)
+    assert (values[:, several] != 0).all()
+    assert values[:, several].abs().mean() > 1e-3
+    assert not torch.equal(values[0], values[1])
+
+
+def test_a_sequence_scores_the_same_alone_and_among_others() -> None:
+    model = build("qwen3")
+    sequences = random_sequences(3, seed=8)
+    together, losses = edge_scores(model, sequences)
+    for i, sequence in enumerate(sequences):
+        alone, loss = edge_scores(model, [sequence])
+        assert torch.equal(alone[0], together[i])
+        assert torch.equal(loss[0], losses[i])
+
+
+# --- identities
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reader_behind_a_norm_has_scores_that_sum_to_zero(name: str) -> None:
+    model = tiny_epsilon(name)
+    _, readers, _ = edge_names(model)
+    sums = dict(zip(readers, edge_scores(model, [SEQUENCE])[0][0].sum(0).abs().tolist(), strict=True))
+    # OLMo 2 has no norm before a sublayer. Its q and k are normed after the projection and the scale of its v
+    # is undone after attention, so they sum to zero all the same; a gated MLP of the raw stream does not.
+    raw = {reader for reader in readers if name.startswith("olmo2") and reader.startswith("mlp")}
+    assert all(sums[reader] < 1e-9 for reader in readers if reader not in raw), sums
+    assert all(sums[reader] > 1e-4 for reader in raw), sums
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in OUTPUT_BIAS and not n.startswith("olmo2")])
+def test_a_heads_reader_behind_a_norm_has_scores_that_sum_to_zero(name: str) -> None:
+    model = tiny_epsilon(name)
+    assert edge_scores(model, [SEQUENCE], "head")[0][0].sum(0).abs().max() < 1e-9
+
+
+def test_an_output_bias_is_what_a_heads_reader_is_short_of() -> None:
+    model = tiny_epsilon("gpt2")
+    _, readers, _ = edge_names(model, "head")
+    sums = dict(zip(readers, edge_scores(model, [SEQUENCE], "head")[0][0].sum(0).abs().tolist(), strict=True))
+    assert sums["attn.0.h0.q"] < 1e-9  # before any bias has been written
+    assert sums["mlp.0"] > 1e-4
+    assert sums["logits"] > 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "olmo2-gqa"])
+def test_heads_sum_to_their_sublayer(name: str) -> None:
+    model = build(name, dtype=torch.float64)
+    whole = edge_scores(model, [SEQUENCE])[0][0]
+    values = edge_scores(model, [SEQUENCE], "head")[0][0]
+    coarse_writers, coarse_readers, _ = edge_names(model)
+    writers, readers, _ = edge_names(model, "head")
+
+    def sublayer(part: str) -> str:
+        return ".".join(piece for piece in part.split(".") if not piece.startswith("h"))
+
+    rows = torch.tensor([coarse_writers.index(sublayer(writer)) for writer in writers])
+    columns = torch.tensor([coarse_readers.index(sublayer(reader)) for reader in readers])
+    summed = torch.zeros(len(coarse_writers), len(readers), dtype=torch.float64).index_add_(0, rows, values)
+    summed = torch.zeros_like(whole).index_add_(1, columns, summed)
+    attention = torch.tensor([writer.startswith("attn") for writer in coarse_writers])
+    torch.testing.assert_close(summed[~attention], whole[~attention], rtol=1e-9, atol=1e-12)
+    if name in OUTPUT_BIAS:  # the bias belongs to the sublayer and to none of its heads
+        assert (summed[attention] - whole[attention]).abs().max() > 1e-4
+    else:
+        torch.testing.assert_close(summed[attention], whole[attention], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "granularity"), CASES)
+def test_nothing_is_scored_against_itself_and_all_ablated_is_the_corrupted_run(name: str, granularity: str) -> None:
+    model = build(name, dtype=torch.float64)
+    assert (edge_scores(model, [SEQUENCE], granularity, [SEQUENCE])[0] == 0).all()
+    other = TinySequence(OTHER.prompt_ids, SEQUENCE.answer_ids)
+    nothing = torch.zeros(edge_names(model, granularity)[2].shape)
+    swapped = loss_only(model, SEQUENCE, nothing, granularity, corrupted=other)
+    assert swapped == pytest.approx(loss_only(model, other), rel=1e-12)
+    assert abs(swapped - loss_only(model, SEQUENCE)) > 1e-3
+
+
+# --- the graph
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_number_of_edges(name: str) -> None:
+    model = build(name)
+    layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
+    parallel = name == "gpt-neox"
+    writers, readers, edges = edge_names(model)
+    assert edges.shape == (len(writers), len(readers)) == (1 + 2 * layers, 4 * layers + 1)
+    assert edges.sum() == 4 * layers**2 + 3 * layers + 1 - parallel * layers
+    writers, readers, edges = edge_names(model, "head")
+    assert edges.shape == (len(writers), len(readers))
+    assert edges.shape == (1 + layers * (heads + 1), 3 * layers * heads + layers + 1)
+
+
+def test_the_number_of_edges_of_thirty_two_layers() -> None:
+    config = SimpleNamespace(num_hidden_layers=32, num_attention_heads=32)
+    assert edge_names(SimpleNamespace(config=config))[2].sum() == 4193  # type: ignore[arg-type]
+
+
+def test_the_names_and_their_order() -> None:
+    config = SimpleNamespace(num_hidden_layers=2, num_attention_heads=2)
+    model: Any = SimpleNamespace(config=config)
+    writers, readers, edges = edge_names(model)
+    assert writers == ("embed", "attn.0", "mlp.0", "attn.1", "mlp.1")
+    assert readers == (
+        *("attn.0.q", "attn.0.k", "attn.0.v", "mlp.0"),
+        *("attn.1.q", "attn.1.k", "attn.1.v", "mlp.1", "logits"),
+    )
+    assert edges.int().tolist() == [
+        [1, 1, 1, 1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 1, 1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 1, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0, 0, 0, 1, 1],
+        [0, 0, 0, 0, 0, 0, 0, 0, 1],
+    ]
+    writers, readers, _ = edge_names(model, "head")
+    assert writers == ("embed", "attn.0.h0", "attn.0.h1", "mlp.0", "attn.1.h0", "attn.1.h1", "mlp.1")
+    first = (
+        "attn.0.h0.q",
+        "attn.0.h1.q",
+        "attn.0.h0.k",
+        "attn.0.h1.k",
+        "attn.0.h0.v",
+        "attn.0.h1.v",
+        "mlp.0",
+    )
+    assert readers == (*first, *(name.replace("0.h", "1.h") for name in first[:6]), "mlp.1", "logits")
+    config.use_parallel_residual = True
+    assert edge_names(model)[2][:, 3].int().tolist() == [1, 0, 0, 0, 0]  # mlp.0 hears the embedding alone
+
+
+# --- what is refused
+
+
+def test_bad_input_is_an_error() -> None:
+    model: Any = build("llama", num_hidden_layers=1)
+    with pytest.raises(ValueError, match="granularity: found 'neuron'"):
+        edge_scores(model, [SEQUENCE], "neuron")
+    with pytest.raises(ValueError, match="no prompt or no answer"):
+        edge_scores(model, [TinySequence((), (4,))])
+    with pytest.raises(ValueError, match="corrupted: found 12 ids, wanted 11"):
+        edge_scores(model, [SEQUENCE], corrupted=[TinySequence((3, *OTHER.prompt_ids), OTHER.answer_ids)])
+    with pytest.raises(NotImplementedError, match="share one norm"):
+        edge_scores(build("olmo2-gqa"), [SEQUENCE], "head")
+    model.config.model_type = "unheard-of"
+    with pytest.raises(NotImplementedError, match="unheard-of"):
+        edge_scores(model, [SEQUENCE])
+
+
+# --- the tiny models are worth judging by
+
+
+def test_tiny_models_are_their_seeds_and_leave_the_global_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    first, again, other = build("mixtral"), build("mixtral"), build("mixtral", seed=1)
+    assert torch.equal(before, torch.random.get_rng_state())
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+        assert not torch.equal(value, other.state_dict()[name])
+    half = build("mixtral", dtype=torch.bfloat16)
+    assert torch.equal(half.lm_head.weight, first.lm_head.weight.bfloat16())
+    assert half.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("mistral-window", {"sliding_window": None}),
+        ("gemma2", {"layer_types": ["full_attention"] * 2}),
+        ("gemma2", {"attn_logit_softcapping": None}),
+        ("gemma2", {"final_logit_softcapping": None}),
+        ("gemma3", {"layer_types": ["full_attention"] * 2}),
+        ("gpt-neox", {"use_parallel_residual": False}),
+        ("qwen3-moe", {"norm_topk_prob": True}),
+        ("qwen3-moe", {"num_experts_per_tok": 1}),
+        (
+            "phi3",
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 10.0, "partial_rotary_factor": 0.5}},
+        ),
+    ],
+)
+def test_what_sets_a_tiny_model_apart_moves_its_scores(name: str, override: dict[str, Any]) -> None:
+    plain, changed = build(name), build(name, **override)
+    gap = edge_scores(plain, [SEQUENCE])[0] - edge_scores(changed, [SEQUENCE])[0]
+    assert gap.abs().max() > 1e-2
+
+
+def test_every_expert_of_a_tiny_mixture_is_used_and_none_for_every_token() -> None:
+    model = build("mixtral")
+    ids = torch.randint(3, VOCABULARY, (1, 64), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        routers = model(ids, output_router_logits=True).router_logits
+    for router in routers:
+        used = F.one_hot(router.topk(2).indices, 4).sum((0, 1))
+        assert (used > 0).all()
+        assert (used < len(router)).all()

@@ -1,0 +1,108 @@
+"""Models and callers that are out of the ordinary: scored as they are, or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from helpers.core_inputs import fixed_sequences, relative_error, tiny
+from helpers.oracle import edge_scores
+from helpers.tiny_models import build
+
+from rlcircuits import AnswerSequence, attribute
+from rlcircuits.common.errors import RLCircuitsError
+
+
+class Wrapped(torch.nn.Module):
+    """A norm of no formula that is known: another module around it."""
+
+    def __init__(self, norm: torch.nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+def test_a_norm_that_is_not_recognised_is_differentiated_by_autograd(granularity: str) -> None:
+    wanted = attribute(tiny("gpt2"), fixed_sequences(), granularity).values
+    model = build("gpt2", seed=3)
+    for block in model.transformer.h:
+        block.ln_1 = Wrapped(block.ln_1)
+    assert relative_error(attribute(model, fixed_sequences(), granularity).values, wanted) < 1e-5
+
+
+def test_a_norm_whose_weight_is_zero() -> None:
+    model = build("gpt2", seed=3)
+    with torch.no_grad():
+        model.transformer.h[0].ln_1.weight.zero_()
+    wanted, _ = edge_scores(model, fixed_sequences())
+    assert relative_error(attribute(model, fixed_sequences()).values, wanted) < 1e-4
+
+
+def test_a_sequence_is_not_turned_by_the_factors_of_a_longer_one() -> None:
+    """Phi-3's long context: the model turns a whole batch by the factors of its longest sequence."""
+    turned = {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 1.0,
+        "short_factor": [1.0] * 4,
+        "long_factor": [2.0, 3.0, 4.0, 5.0],
+        "original_max_position_embeddings": 12,
+    }
+    model = build("phi3", seed=3, original_max_position_embeddings=12, rope_parameters=turned)
+    ids = torch.randint(3, 60, (40,), generator=torch.Generator().manual_seed(1)).tolist()
+    batch = [AnswerSequence(ids[:20], ids[20:25]), AnswerSequence(ids[25:30], ids[30:33])]
+    together = attribute(model, batch)
+    for index, sequence in enumerate(batch):
+        alone = attribute(model, [sequence])
+        assert relative_error(together.values[index : index + 1], alone.values) < 1e-5
+
+
+def test_float16_gradients_do_not_vanish_where_the_stream_is_large() -> None:
+    model = build("qwen2", seed=3)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 10_000
+    model = model.half().float()
+    wanted = attribute(model, fixed_sequences()).values
+    assert relative_error(attribute(model.half(), fixed_sequences()).values, wanted) < 1e-2
+
+
+def test_a_hook_put_on_after_the_first_call_is_seen() -> None:
+    model = build("qwen2", seed=3)
+    attribute(model, fixed_sequences())
+    handle = model.model.layers[1].self_attn.q_proj.register_forward_hook(lambda _, __, output: 2 * output)
+    with pytest.raises(RLCircuitsError, match="a hook"):
+        attribute(model, fixed_sequences())
+    handle.remove()
+    attribute(model, fixed_sequences())
+
+
+def test_an_output_that_heads_do_not_add_up_to_is_refused() -> None:
+    model = build("qwen2", seed=3)
+    model.model.layers[0].self_attn.o_proj.register_forward_hook(lambda _, __, output: 2 * output)
+    with pytest.raises(RLCircuitsError, match=r"the sum of the heads of attn\.0 is not what it writes"):
+        attribute(model, fixed_sequences(), "head")
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_caller_may_have_gradients_off(off: Any) -> None:
+    wanted = attribute(build("llama", seed=3), fixed_sequences()).values
+    model = build("llama", seed=3)
+    with off():
+        found = attribute(model, fixed_sequences()).values
+    assert torch.equal(found, wanted)
+
+
+def test_the_default_dtype_changes_nothing() -> None:
+    model = build("llama", seed=3)
+    wanted = attribute(model, fixed_sequences()).values
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = attribute(model, fixed_sequences()).values
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted)

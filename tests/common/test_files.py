@@ -1,0 +1,84 @@
+"""Files written whole, by one process at a time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from helpers.held_locks import held, run_while_held, wait_until
+
+from rlcircuits.common.files import only_writer, write_atomically
+
+
+def test_two_who_write_one_file_do_not_mix(tmp_path: Path) -> None:
+    """Both are in the middle of writing at once, and the one that ends last wins with a whole file."""
+    path = tmp_path / "result"
+    begun: list[str] = []
+
+    def write(text: str) -> None:
+        def slowly(partial: Path) -> None:
+            with partial.open("w") as file:
+                for part in text:
+                    file.write(part)
+                    file.flush()
+                    begun.append(text)
+                    wait_until(lambda: len(set(begun)) == 2)
+
+        write_atomically(path, slowly)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, ["aaaa", "bbbb"]))
+    assert path.read_text() in ("aaaa", "bbbb")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    path.write_text("old")
+
+    def fail(partial: Path) -> None:
+        partial.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, fail)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_writer_waits_for_another_and_says_so(tmp_path: Path) -> None:
+    path, order = tmp_path / "result", []
+
+    def write(notify: object) -> None:
+        with only_writer(path, notify):  # type: ignore[arg-type]
+            order.append("second")
+
+    run_while_held(path, write, lambda: order.append("first"))
+    assert order == ["first", "second"]
+
+
+def test_a_writer_that_is_alone_says_nothing(tmp_path: Path) -> None:
+    told: list[str] = []
+    for name in ("one", "one", "two"):
+        with held(tmp_path / "other"), only_writer(tmp_path / name, told.append):
+            pass
+    assert told == []
+
+
+def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+    code = (
+        "import pathlib, sys, time\nfrom rlcircuits.common.files import only_writer\n"
+        "path = pathlib.Path(sys.argv[1])\nwith only_writer(path):\n    path.touch()\n    time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
+        try:
+            wait_until(path.exists)
+        finally:
+            process.kill()
+    told: list[str] = []
+    with only_writer(path, told.append):
+        pass
+    assert told == []

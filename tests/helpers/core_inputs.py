@@ -1,0 +1,50 @@
+"""The tiny models and sequences that the tests of the core share."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from helpers.tiny_models import ARCHITECTURES, VOCABULARY, build
+from rlcircuits import AnswerSequence
+
+NAMES = sorted(ARCHITECTURES)
+tokens = st.integers(0, VOCABULARY - 1)
+
+
+def sequences(max_prompt: int = 9, max_answer: int = 6) -> st.SearchStrategy[AnswerSequence]:
+    """One sequence of any ids and lengths, one-token prompts and answers included."""
+    return st.builds(
+        AnswerSequence,
+        st.lists(tokens, min_size=1, max_size=max_prompt).map(tuple),
+        st.lists(tokens, min_size=1, max_size=max_answer).map(tuple),
+    )
+
+
+batches = st.lists(sequences(), min_size=1, max_size=4)
+
+
+@cache
+def tiny(name: str) -> PreTrainedModel:
+    """The float32 tiny model of this name, made once."""
+    return build(name, seed=3)
+
+
+def fixed_sequences(count: int = 3, seed: int = 11) -> list[AnswerSequence]:
+    """A few sequences of different lengths, always the same."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for index in range(count):
+        ids = torch.randint(3, VOCABULARY, (9 + 2 * index,), generator=generator).tolist()
+        made.append(AnswerSequence(tuple(ids[: 5 + index]), tuple(ids[5 + index :])))
+    return made
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    """The largest ‖found − wanted‖ / ‖wanted‖ over sequences (dimension 0)."""
+    difference = (found.double() - wanted.double()).flatten(1).norm(dim=1)
+    return float((difference / wanted.double().flatten(1).norm(dim=1)).max())

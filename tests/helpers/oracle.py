@@ -1,0 +1,244 @@
+"""The definition of an edge's score, in float64, slow and plain, and independent of the library it judges.
+
+Nothing here runs a model's own forward: `oracle_families` takes a model's weights apart, and the forward is
+written out below, one sequence at a time, no padding, no hooks, all in float64 (Hugging Face norms, rotary
+tables and routers compute in float32 whatever the weights are). Each reader v gets its own input
+
+    x_v = sum over the edges u -> v of m[u, v] * o_u,   o_u what writer u adds to the residual stream,
+
+with m a leaf of ones, and the score is W[u -> v] = -d loss / d m[u, v] by plain autograd (Syed, Rager &
+Conmy, arXiv 2310.10348; zero ablation). With a corrupted run, x_v is the sum of
+o_u + (m[u, v] - 1) (o_u - o_u(corrupted)).
+
+At head granularity a writer is one head's share of what the attention wrote (under a post-norm its share of
+the normed output: the norm is linear once its scale is known, and the scale is the whole output's). The
+output projection's bias belongs to no head: it reaches every later reader and no mask touches it. Every
+query head has its own q, k and v reader; with grouped queries its k and v come from its own copy of its
+group's rows.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from helpers.oracle_families import Block, Scale, parts_of
+
+
+class AnyAnswerSequence(Protocol):
+    """What the oracle needs of a sequence: ids of the prompt and of the scored answer."""
+
+    @property
+    def prompt_ids(self) -> Sequence[int]: ...
+    @property
+    def answer_ids(self) -> Sequence[int]: ...
+
+
+def edge_names(
+    model: PreTrainedModel, granularity: str = "sublayer"
+) -> tuple[tuple[str, ...], tuple[str, ...], Tensor]:
+    """Writers, readers, and the bool mask [writers, readers] that is True where an edge exists.
+
+    Raises ValueError for a granularity other than "sublayer" and "head".
+    """
+    parallel = bool(getattr(model.config, "use_parallel_residual", False))
+    layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
+    if granularity not in ("sublayer", "head"):
+        raise ValueError(f"granularity: found {granularity!r}, wanted 'sublayer' or 'head'")
+    # A clock: when each writer has written and when each reader reads. An edge needs the first <= the second.
+    writers: dict[str, int] = {"embed": 0}
+    readers: dict[str, int] = {}
+    for i in range(layers):
+        parts = [f"attn.{i}"] if granularity == "sublayer" else [f"attn.{i}.h{h}" for h in range(heads)]
+        writers |= dict.fromkeys(parts, 2 * i + (2 if parallel else 1)) | {f"mlp.{i}": 2 * i + 2}
+        readers |= {f"{part}.{kind}": 2 * i for kind in "qkv" for part in parts}
+        readers |= {f"mlp.{i}": 2 * i + (0 if parallel else 1)}
+    readers["logits"] = 2 * layers
+    mask = torch.tensor([[wrote <= reads for reads in readers.values()] for wrote in writers.values()])
+    return tuple(writers), tuple(readers), mask
+
+
+def edge_scores(
+    model: PreTrainedModel,
+    sequences: Sequence[AnyAnswerSequence],
+    granularity: str = "sublayer",
+    corrupted: Sequence[AnyAnswerSequence] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Scores [S, writers, readers] and mean answer cross-entropies [S], both float64.
+
+    Raises ValueError when a corrupted sequence is not as long as its clean one or an id list is empty,
+    NotImplementedError for a family not written out here and for heads under a norm shared by grouped keys.
+    """
+    _, _, edges = edge_names(model, granularity)
+    exact = _float64(model)
+    if granularity == "head" and any(_shared_norm(block) for block in parts_of(exact).blocks):
+        raise NotImplementedError("heads whose grouped keys share one norm have no agreed copies of it")
+    values, losses = [], []
+    for i, sequence in enumerate(sequences):
+        mask = torch.ones(edges.shape, dtype=torch.float64, requires_grad=True)
+        loss = _loss(exact, sequence, mask, granularity, corrupted[i] if corrupted is not None else None)
+        values.append(-torch.autograd.grad(loss, mask)[0])
+        losses.append(loss.detach())
+    return torch.stack(values), torch.stack(losses)
+
+
+@torch.no_grad()
+def loss_only(
+    model: PreTrainedModel,
+    sequence: AnyAnswerSequence,
+    mask: Tensor | None = None,
+    granularity: str = "sublayer",
+    corrupted: AnyAnswerSequence | None = None,
+) -> float:
+    """The loss with every edge scaled by `mask` [writers, readers] (None: ones); 0 ablates an edge."""
+    mask = _ones(model, granularity) if mask is None else mask.double()
+    return _loss(_float64(model), sequence, mask, granularity, corrupted).item()
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel, sequence: AnyAnswerSequence, granularity: str = "sublayer") -> Tensor:
+    """Float64 logits [len(prompt) + len(answer) - 1, vocabulary] at every position but the last."""
+    return _forward(_float64(model), _input_ids(sequence), _ones(model, granularity), granularity)[0]
+
+
+def _ones(model: PreTrainedModel, granularity: str) -> Tensor:
+    return torch.ones(edge_names(model, granularity)[2].shape, dtype=torch.float64)
+
+
+def _float64(model: PreTrainedModel) -> PreTrainedModel:
+    if all(p.dtype == torch.float64 and p.device.type == "cpu" for p in model.parameters()):
+        return model  # nothing below writes to it
+    exact = copy.deepcopy(model).cpu().requires_grad_(False)
+    embedding: Any = exact.get_input_embeddings()
+    if hasattr(embedding, "embed_scale"):  # the model rounds it to its weights' dtype before it is used
+        embedding.embed_scale = embedding.embed_scale.to(embedding.weight.dtype)
+    return exact.double()
+
+
+def _input_ids(sequence: AnyAnswerSequence) -> Tensor:
+    if not len(sequence.prompt_ids) or not len(sequence.answer_ids):
+        raise ValueError("sequence: found no prompt or no answer ids, wanted at least one of each")
+    return torch.tensor([*sequence.prompt_ids, *sequence.answer_ids])[:-1]
+
+
+def _loss(
+    model: PreTrainedModel,
+    sequence: AnyAnswerSequence,
+    mask: Tensor,
+    granularity: str,
+    corrupted: AnyAnswerSequence | None,
+) -> Tensor:
+    ids, replacement = _input_ids(sequence), None
+    if corrupted is not None:
+        other = _input_ids(corrupted)
+        if len(other) != len(ids):
+            raise ValueError(f"corrupted: found {len(other) + 1} ids, wanted {len(ids) + 1} as in the clean sequence")
+        with torch.no_grad():
+            replacement = _forward(model, other, torch.ones_like(mask), granularity)[1]
+    predicted, _ = _forward(model, ids, mask, granularity, replacement)
+    answer = torch.tensor(sequence.answer_ids)
+    return F.cross_entropy(predicted[-len(answer) :], answer)
+
+
+def _forward(
+    model: PreTrainedModel, ids: Tensor, mask: Tensor, granularity: str, corrupted: list[Tensor] | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits [T, V] and what each writer wrote, [T, D] each, in the graph's order."""
+    writers, readers, edges = edge_names(model, granularity)
+    parts = parts_of(model)
+    wrote: list[Tensor] = [parts.embed(ids)]
+    unowned: list[tuple[int, Tensor]] = []  # (layer, output bias [T, D] or [D]) at head granularity
+    by_head = granularity == "head"
+
+    def read(name: str, layer: int) -> Tensor:
+        v = readers.index(name)
+        x = sum((bias for i, bias in unowned if i < layer), torch.zeros_like(wrote[0]))
+        for u in edges[:, v].nonzero().flatten().tolist():
+            if corrupted is None:
+                x = x + mask[u, v] * wrote[u]
+            else:
+                x = x + wrote[u] + (mask[u, v] - 1) * (wrote[u] - corrupted[u])
+        return x
+
+    for i, block in enumerate(parts.blocks):
+        heads = block.query[0].shape[0]
+        names = [f"attn.{i}.h{h}" for h in range(heads)] if by_head else [f"attn.{i}"]
+        # q, k and v streams, [H or 1, T, D] each.
+        streams = [torch.stack([read(f"{name}.{kind}", i) for name in names]) for kind in "qkv"]
+        shares = _attention(block, *(x.expand(heads, -1, -1) for x in streams))  # [H, T, D]
+        bias = shares.new_zeros(()) if block.output[1] is None else block.output[1]
+        whole = shares.sum(0) + bias
+        scale = block.attn_post(whole) if block.attn_post else torch.ones_like(whole)
+        wrote.extend(shares * scale if by_head else [whole * scale])
+        if by_head:
+            unowned.append((i, bias * scale))
+
+        # The attention's bias has been written when the MLP of a sequential layer reads.
+        x = read(f"mlp.{i}", i if parts.parallel else i + 1)
+        x = block.mlp(block.mlp_norm(x))
+        wrote.append(x * block.mlp_post(x) if block.mlp_post else x)
+
+    assert len(wrote) == len(writers)
+    return parts.unembed(parts.final_norm(read("logits", len(parts.blocks)))), wrote
+
+
+def _attention(block: Block, *streams: Tensor) -> Tensor:
+    """Each head's share [H, T, D] of the attention's output, less bias, from q, k, v streams [H, T, D]."""
+    length = streams[0].shape[1]
+    q, k, v = (
+        _project(block.attn_norm(x), *projection)
+        for x, projection in zip(streams, (block.query, block.key, block.value), strict=True)
+    )
+    q, k = _rotate(_headed_norm(q, block.query_norm), block), _rotate(_headed_norm(k, block.key_norm), block)
+    scores = q @ k.transpose(1, 2) * block.scaling
+    if block.softcap is not None:
+        scores = torch.tanh(scores / block.softcap) * block.softcap
+    behind = torch.arange(length)[:, None] - torch.arange(length)  # how far the key lies behind the query
+    hidden = behind < 0
+    if block.window is not None:
+        hidden = hidden | (behind >= block.window)
+    pattern = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+    return pattern @ v @ block.output[0].transpose(1, 2)
+
+
+def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """[H, T, d] from x [H, T, D] by weight [H or G, d, D]; a group's rows are copied to each of its heads."""
+    copies = x.shape[0] // weight.shape[0]
+    projected = x @ weight.repeat_interleave(copies, 0).transpose(1, 2)
+    return projected if bias is None else projected + bias.repeat_interleave(copies, 0)[:, None]
+
+
+def _headed_norm(x: Tensor, norm: Scale | None) -> Tensor:
+    """The q or k norm on x [H, T, d], whether it spans one head or all of them."""
+    heads, length, width = x.shape
+    if norm is None:
+        return x
+    if norm.weight.numel() == width:
+        return x * norm(x)
+    # Over all heads. The mean square over equal copies of each group is the mean square over the groups.
+    weight = norm.weight.view(-1, width).repeat_interleave(heads * width // norm.weight.numel(), 0)
+    joined = x.transpose(0, 1).reshape(length, heads * width)
+    normed = joined * Scale(weight.flatten(), norm.eps)(joined)
+    return normed.view(length, heads, width).transpose(0, 1)
+
+
+def _shared_norm(block: Block) -> bool:
+    heads, groups, width = block.query[0].shape[0], *block.key[0].shape[:2]
+    return block.key_norm is not None and block.key_norm.weight.numel() > width and groups < heads
+
+
+def _rotate(x: Tensor, block: Block) -> Tensor:
+    """Rotary positions on the first 2 * len(inv_freq) of the d dimensions of x [H, T, d]."""
+    if block.inv_freq is None:
+        return x
+    half = len(block.inv_freq)
+    angle = torch.arange(x.shape[1], dtype=torch.float64)[:, None] * block.inv_freq
+    cos, sin = angle.cos() * block.rotary_gain, angle.sin() * block.rotary_gain
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)

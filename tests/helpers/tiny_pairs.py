@@ -1,0 +1,25 @@
+"""A pair of tiny random checkpoints on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from helpers.tiny_checkpoints import tiny_tokenizer
+from helpers.tiny_models import build
+
+
+def save_tiny_pair(folder: Path, update: float = 0.02, architecture: str = "llama-gqa") -> tuple[Path, Path]:
+    """A random model and itself with each matrix moved by `update` of its norm, as folders ``base`` and ``tuned``."""
+    generator = torch.Generator().manual_seed(0)
+    for name in ("base", "tuned"):
+        model = build(architecture, seed=3)
+        if name == "tuned":
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    noise = torch.randn(parameter.shape, generator=generator)
+                    parameter += noise * (update * parameter.norm() / noise.norm())
+        model.save_pretrained(folder / name)
+        tiny_tokenizer().save_pretrained(folder / name)
+    return folder / "base", folder / "tuned"
