@@ -47,7 +47,10 @@ class Change:
 
 
 def read(place: Path) -> dict[str, dict[str, Any]]:
-    """Each benchmark's ``extra_info``, by its file's name and its own: files may move to other folders. Raises Unusable for no, damaged or empty results."""
+    """Read each benchmark's ``extra_info``, by its file's name and its own: files may move to other folders.
+
+    Raises Unusable for no, damaged or empty results.
+    """
     files = sorted(place.rglob("*.json")) if place.is_dir() else [place]
     if not files:
         raise Unusable(f"{place} holds no stored result")
