@@ -96,9 +96,9 @@ def pytest_configure(config: pytest.Config) -> None:
             if typed := typed_settings(config):
                 file.make_settings(typed)
         if session.output is not None:
-            from rlcircuits.common.files import ready_output
+            from rlcircuits.common.files import ensure_output_folder
 
-            ready_output(session.output, "--rlcircuits-output")
+            ensure_output_folder(session.output, "--rlcircuits-output")
     except RLCircuitsError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(Reports(session), "rlcircuits-reports")

@@ -10,7 +10,7 @@ from shapes import Shape
 from torch import Tensor
 
 from rlcircuits.capture.reader_grads import ReaderGrads
-from rlcircuits.common.devices import held_bytes, readers_at_a_time
+from rlcircuits.common.devices import pending_grads_bytes, readers_per_contraction
 from rlcircuits.graph.edge_graph import build_graph
 
 
@@ -41,9 +41,9 @@ class Inputs:
         graph = build_graph(shape.layers, shape.heads, granularity)
         tokens = sequences * length
         each = tokens * shape.width * dtype.itemsize
-        together = min(len(graph.readers), readers_at_a_time(device))
+        together = min(len(graph.readers), readers_per_contraction(device))
         if granularity == "sublayer":  # what is held back counts whole; of heads, only the gradients at their features
-            together = min(together, held_bytes(device) // each + 1)
+            together = min(together, pending_grads_bytes(device) // each + 1)
         generator = torch.Generator(device).manual_seed(0)
 
         def draw(names: tuple[str, ...]) -> list[Tensor]:

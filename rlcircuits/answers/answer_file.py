@@ -17,11 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.answers.prompting import PromptingUsed
 from rlcircuits.answers.types import Answer, Sampling
-from rlcircuits.common.arguments import check_fields, checked
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.arguments import validate_arguments, validate_fields
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import write_atomically
 from rlcircuits.common.input_files import read_lines
-from rlcircuits.common.reprs import count, quoted, short_repr
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.common.validation import describe_error
 
 _T = TypeVar("_T")
@@ -85,7 +85,7 @@ class Answers:
     """How questions became prompts; None where that is not known."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        validate_fields(self)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -100,7 +100,7 @@ class Answers:
     def __repr__(self) -> str:
         accuracy = [f"accuracy {self.accuracy:.3f}"] if self.items else []
         asked = f"{self.question_set} ({self.split})"
-        return short_repr(self, quoted(self.model), asked, count(len(self), "answer"), *accuracy)
+        return short_repr(self, elided_repr(self.model), asked, format_count(len(self), "answer"), *accuracy)
 
     @property
     def accuracy(self) -> float:
@@ -109,7 +109,7 @@ class Answers:
             raise RLCircuitsError(f"answers of {self.model!r} are empty, so they have no accuracy")
         return sum(item.correct for item in self.items) / len(self.items)
 
-    @checked
+    @validate_arguments
     def save(self, path: str | Path) -> None:
         """Write a header line, then one answer a line. `path` is replaced only once all is written."""
         path = Path(path)
@@ -123,7 +123,7 @@ class Answers:
         write_atomically(path, lambda partial: _written(partial, lines))
 
     @classmethod
-    @checked
+    @validate_arguments
     def load(cls, path: str | Path) -> Answers:
         """Read what `save` or a finished run wrote.
 
@@ -187,7 +187,7 @@ def parse_answers(path: Path, lines: Iterable[str | bytes], n: int) -> list[Line
         for field, ids in (("prompt_ids", item.prompt_ids), ("answer_ids", item.answer_ids)):
             if strange := [token for token in ids if not 0 <= token < NO_TOKEN]:
                 raise RLCircuitsError(
-                    f"{path}:{number}: field {field!r} holds {shortened(strange[0])}, which is no token id"
+                    f"{path}:{number}: field {field!r} holds {truncated_repr(strange[0])}, which is no token id"
                 )
         if not item.prompt_ids:
             raise RLCircuitsError(f"{path}:{number}: field 'prompt_ids' is empty; a prompt has one token id at least")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rlcircuits.answers.answer_file import Header, Line, answer_line, header_line, parse_answers, parse_header
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify, cache_path, only_writer, short_name, sync_folder
+from rlcircuits.common.files import Notify, cache_path, fsync_folder, short_name, write_lock
 
 
 class AnswerLog:
@@ -61,7 +61,7 @@ def answer_log(
     if len(_whole_lines(path)) == 1 + len(order):
         yield AnswerLog(path, _kept(path, header, order))
         return
-    with only_writer(path, notify):
+    with write_lock(path, notify):
         kept = _kept(path, header, order)
         _cut(path, header, len(kept))
         yield AnswerLog(path, kept)
@@ -97,7 +97,7 @@ def _cut(path: Path, header: Header, kept: int) -> None:
         if lines:
             file.truncate(sum(map(len, lines[: 1 + kept])))
         os.fsync(file.fileno())
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from rlcircuits.common.errors import RLCircuitsError, one_line
-from rlcircuits.common.limited_process import LimitedError, each_limited
+from rlcircuits.common.limited_process import LimitedProcessError, map_in_limited_process
 
 __all__ = ["write_chats"]
 
@@ -37,12 +37,12 @@ def write_chats(tokenizer: Any, template: str, chats: Sequence[Chat]) -> list[st
     texts = []
     problem = None
     try:
-        with closing(each_limited(write, chats)) as written:
+        with closing(map_in_limited_process(write, chats)) as written:
             for one in written:
                 if problem := one.get("problem"):
                     break
                 texts.append(one["text"])
-    except LimitedError as error:
+    except LimitedProcessError as error:
         problem = f"it {error}"
     if problem is not None:
         name = getattr(tokenizer, "name_or_path", "")

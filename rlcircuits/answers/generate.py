@@ -20,8 +20,8 @@ from rlcircuits.answers.prompting import Prompting, without_their_questions
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
-from rlcircuits.common.arguments import checked
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify, content_hash
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar, progress_when_slow
@@ -34,7 +34,7 @@ FIRST_ANSWERS = 64
 """Answers after which a first look is taken, as many as a batch has by default; smaller batches are added up."""
 
 
-@checked
+@validate_arguments
 def answer_questions(
     model: Source | Checkpoint,
     questions: QuestionSet,
@@ -230,7 +230,8 @@ def _check_questions_survive(
         place, text = lost[0]
         raise RLCircuitsError(
             f"the tokenizer of {name} cannot write {len(lost)} of the {len(prompts)} questions of {questions.name!r}: "
-            f"{shortened(texts[place])} becomes {shortened(text)}; ask questions that the checkpoint was made for"
+            f"{truncated_repr(texts[place])} becomes {truncated_repr(text)}; ask questions that the checkpoint was "
+            "made for"
         )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlcircuits.answers.chat_template import write_chats
-from rlcircuits.common.arguments import checked
-from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
-from rlcircuits.common.reprs import said, short_repr
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
+from rlcircuits.common.reprs import format_fields, short_repr
 from rlcircuits.common.validation import describe_error
 
 __all__ = ["Prompting", "PromptingUsed", "squashed", "without_their_questions"]
@@ -53,7 +53,7 @@ class Prompting(BaseModel):
             raise RLCircuitsError(f"prompting{describe_error(error, type(self).model_fields, ', field')}") from None
 
     def __repr__(self) -> str:
-        return short_repr(self, *said((name, value) for name, value in self if name in self.model_fields_set))
+        return short_repr(self, *format_fields((name, value) for name, value in self if name in self.model_fields_set))
 
     @field_validator("template")
     @classmethod
@@ -62,12 +62,12 @@ class Prompting(BaseModel):
             raise ValueError(f"{template!r} must hold {_PLACE} once")
         return template
 
-    @checked
+    @validate_arguments
     def prompt_ids(self, tokenizer: Any, question: str) -> tuple[int, ...]:
         """The prompt's token ids; see :meth:`prompts`."""
         return self.prompts(tokenizer, [question])[0]
 
-    @checked
+    @validate_arguments
     def prompts(self, tokenizer: Any, questions: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the token ids of each question's prompt.
 
@@ -87,7 +87,7 @@ class Prompting(BaseModel):
         chats = [[*system, {"role": "user", "content": text}] for text in texts]
         return [_tokenized(tokenizer, text, special=False) for text in write_chats(tokenizer, dated, chats)]
 
-    @checked
+    @validate_arguments
     def used(self, tokenizer: Any) -> PromptingUsed:
         """These settings with the chat template they meet, to be kept with the answers."""
         template = self._chat_template(tokenizer)
@@ -108,7 +108,7 @@ class Prompting(BaseModel):
         template = found["default"] if isinstance(found, dict) else found
         if not isinstance(template, str):
             raise RLCircuitsError(
-                f"{_name(tokenizer)} has a chat template that is no text ({shortened(template)}); {instead}"
+                f"{_name(tokenizer)} has a chat template that is no text ({truncated_repr(template)}); {instead}"
             )
         return template
 
@@ -128,7 +128,7 @@ def _tokenized(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
         return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
     except Exception as error:  # of the tokenizer's library, which has no class of its own for them
         raise RLCircuitsError(
-            f"{_name(tokenizer)} cannot encode the prompt {shortened(text)}: {one_line(error)}"
+            f"{_name(tokenizer)} cannot encode the prompt {truncated_repr(text)}: {one_line(error)}"
         ) from error
 
 

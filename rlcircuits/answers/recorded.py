@@ -36,10 +36,10 @@ from rlcircuits.answers.prompting import squashed, without_their_questions
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
-from rlcircuits.common.arguments import checked
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.input_files import read_lines
-from rlcircuits.common.json_files import kind_of, parse_object
+from rlcircuits.common.json_files import json_type_name, parse_json_object
 from rlcircuits.questions.question_set import QuestionSet
 
 __all__ = ["Side", "recorded_answers"]
@@ -65,7 +65,7 @@ class _Record:
     completions: tuple[Completion, ...]
 
 
-@checked
+@validate_arguments
 def recorded_answers(
     path: str | Path,
     model: Source | Checkpoint,
@@ -141,7 +141,7 @@ class _Reader:
 
     def read(self, line: str) -> _Record | None:
         """The record, or None if it answers none of the questions."""
-        fields = parse_object(line)
+        fields = parse_json_object(line)
         of_two = [name for names in _OF_SIDE.values() for each in names for name in each]
         if self._sideless and any(name in fields for name in of_two):
             raise RLCircuitsError("holds answers of two models; side must say which, before or after")
@@ -176,7 +176,7 @@ class _Reader:
         if isinstance(value, str | int) and not isinstance(value, bool) and name in _ID:
             return self._ids.get(str(value))
         raise RLCircuitsError(
-            f"field {name!r} is {shortened(value)}; a question's {'row' if name in _INDEX else 'id'} is wanted"
+            f"field {name!r} is {truncated_repr(value)}; a question's {'row' if name in _INDEX else 'id'} is wanted"
         )
 
     def _samples(
@@ -202,15 +202,17 @@ class _Reader:
         if isinstance(found, dict):
             found, reason = found.get("token_ids"), found.get("finish_reason")
         if not isinstance(found, list):
-            raise RLCircuitsError(f"{where} holds {kind_of(found)}; a list of token ids is wanted")
+            raise RLCircuitsError(f"{where} holds {json_type_name(found)}; a list of token ids is wanted")
         for position, token in enumerate(found):
             if isinstance(token, bool) or not isinstance(token, int):
-                raise RLCircuitsError(f"{where} has {shortened(token)} at position {position}; a token id is wanted")
+                raise RLCircuitsError(
+                    f"{where} has {truncated_repr(token)} at position {position}; a token id is wanted"
+                )
             # A model may know, and write, a few ids more than its tokenizer; it was not asked with them.
             limit = self._vocabulary if names is self._prompt else NO_TOKEN
             if not 0 <= token < limit:
                 raise RLCircuitsError(
-                    f"{where} has token id {shortened(token)} at position {position}, outside the tokenizer's "
+                    f"{where} has token id {truncated_repr(token)} at position {position}, outside the tokenizer's "
                     f"vocabulary of {self._vocabulary} ids"
                 )
         return tuple(found), reason if isinstance(reason, str) else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from rlcircuits.common.arguments import check_fields
+from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
-from rlcircuits.common.reprs import count, quoted, short_repr
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Sampling:
     n: int = 1
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        validate_fields(self)
         for name, value in asdict(self).items():
             if value is not None:
                 check_number(name, value, f"sampling {name}")
@@ -66,5 +66,5 @@ class Answer:
 
     def __repr__(self) -> str:
         graded = "right" if self.correct else "wrong"
-        length = count(len(self.answer_ids), "token") + ("" if self.finished else ", unfinished")
-        return short_repr(self, quoted(self.question_id), graded, length, f"text={quoted(self.text)}")
+        length = format_count(len(self.answer_ids), "token") + ("" if self.finished else ", unfinished")
+        return short_repr(self, elided_repr(self.question_id), graded, length, f"text={elided_repr(self.text)}")

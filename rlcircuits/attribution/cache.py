@@ -22,9 +22,9 @@ from pydantic import TypeAdapter, ValidationError
 from rlcircuits.attribution.edge_attribution import attribute, attribute_batches, graph_of, plan_attribution
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
-from rlcircuits.common.arguments import checked
-from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.common.files import Notify, cache_path, content_hash, only_writer, short_name, write_atomically
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.files import Notify, cache_path, content_hash, short_name, write_atomically, write_lock
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.common.validation import describe_error
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
@@ -60,7 +60,7 @@ class _Manifest:
 _MANIFEST: TypeAdapter[_Manifest] = TypeAdapter(_Manifest)
 
 
-@checked
+@validate_arguments
 def attribute_stored(
     model: Source | Checkpoint,
     sequences: Sequence[AnswerSequence],
@@ -107,7 +107,7 @@ def attribute_stored(
     key = content_hash(wanted | {"backend": backend})
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
     if len(_done(folder)) < len(sequences):
-        with only_writer(folder, notify):
+        with write_lock(folder, notify):
             if len(_done(folder)) < len(sequences):  # another process may have made them meanwhile
                 folder.mkdir(exist_ok=True)
                 _remove_damaged(folder)
@@ -204,7 +204,7 @@ def _read_manifest(folder: Path, key: str, count: int) -> _Manifest | None:
         raise RLCircuitsError(f"{file}: these scores were made for other settings; move the folder away")
     if manifest.backend not in BACKENDS:
         raise RLCircuitsError(
-            f"{file}: field 'backend' is {shortened(manifest.backend)}; it must be one of {', '.join(BACKENDS)}"
+            f"{file}: field 'backend' is {truncated_repr(manifest.backend)}; it must be one of {', '.join(BACKENDS)}"
         )
     if sorted(index for batch in manifest.batches for index in batch) != list(range(count)):
         raise RLCircuitsError(

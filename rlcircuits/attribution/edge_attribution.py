@@ -13,7 +13,7 @@ from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.recording import recorded, sequence_losses
 from rlcircuits.capture.writers import WriterOutputs
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import progress_bar
@@ -33,7 +33,7 @@ MEMORY_SHARE = 0.6
 HALF_SCALE = 2**10
 
 
-@checked
+@validate_arguments
 def attribute(
     model: Any,
     sequences: Sequence[AnswerSequence],

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlcircuits.common.devices import current
+from rlcircuits.common.devices import on_device
 from rlcircuits.common.triton_options import product_options
 
 _TOKENS, _FEATURES = 128, 128
@@ -37,7 +37,7 @@ def reader_grads_by_head(features: Tensor, weight: Tensor, direction: Tensor, ro
     blocks = triton.cdiv(width, _FEATURES)
     # Of large heads all features are summed at once: half as many tokens keep the sums in registers.
     fewer = 2 if padded > 128 else 1
-    with current(features.device):
+    with on_device(features.device):
         _lengths[(heads, triton.cdiv(tokens, _TOKENS // fewer))](
             features,
             weight,

@@ -11,9 +11,9 @@ from torch import nn
 
 from rlcircuits.capture.nonfinite import first_bad_weight
 from rlcircuits.capture.stream_check import verify_stream
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, one_line
-from rlcircuits.common.reprs import count, quoted, short_repr
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.models.adapters import find_base, merge
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
@@ -32,7 +32,7 @@ class Checkpoint:
     model: the Hugging Face model, unchanged. parts: where it writes and reads. name: what to call it.
     """
 
-    @checked
+    @validate_arguments
     def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
         """Map and verify ``model``. Raises RLCircuitsError if it is not understood (see find_parts)."""
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
@@ -48,9 +48,9 @@ class Checkpoint:
             _verified[model] = function
 
     def __repr__(self) -> str:
-        layers = count(len(self.parts.blocks), "layer")
+        layers = format_count(len(self.parts.blocks), "layer")
         dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-        return short_repr(self, quoted(self.name), type(self.model).__name__, layers, dtype, str(self.device))
+        return short_repr(self, elided_repr(self.name), type(self.model).__name__, layers, dtype, str(self.device))
 
     @property
     def tokenizer(self) -> Any:
@@ -83,7 +83,7 @@ class Checkpoint:
         return cls(model)
 
     @classmethod
-    @checked
+    @validate_arguments
     def load(
         cls,
         source: str | Path,

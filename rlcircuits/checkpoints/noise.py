@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource, Source
-from rlcircuits.common.arguments import check_fields
+from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import short_name
-from rlcircuits.common.reprs import quoted, short_repr
+from rlcircuits.common.reprs import elided_repr, short_repr
 
 NORM_TOLERANCE = 1e-3
 """How far, relatively, the norm of what rounding leaves of the noise may be from the update's."""
@@ -43,10 +43,11 @@ class NoisedSource:
     """Which noise: another number is another draw, the same number is the same on every machine."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        validate_fields(self)
 
     def __repr__(self) -> str:
-        return short_repr(self, quoted(self.before.name), f"noise {self.draw}", f"of {quoted(self.after.name)}")
+        before, after = elided_repr(self.before.name), elided_repr(self.after.name)
+        return short_repr(self, before, f"noise {self.draw}", f"of {after}")
 
     @property
     def name(self) -> str:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.common.arguments import check_fields
+from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.reprs import short_repr, without_defaults
+from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.models.adapters import find_base
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
@@ -67,10 +67,10 @@ class CheckpointSource:
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):
             object.__setattr__(self, "path", os.fspath(self.path))
-        check_fields(self)
+        validate_fields(self)
 
     def __repr__(self) -> str:
-        return short_repr(self, *without_defaults(self))
+        return short_repr(self, *format_changed_fields(self))
 
     @property
     def name(self) -> str:

@@ -21,8 +21,8 @@ from rlcircuits.cli.parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, check_gi
 from rlcircuits.cli.plan import add_planning
 from rlcircuits.cli.report import add_report
 from rlcircuits.cli.streams import checked_output, open_streams
-from rlcircuits.common.errors import RLCircuitsError, cut
-from rlcircuits.common.failures import failure_of
+from rlcircuits.common.errors import RLCircuitsError, truncate
+from rlcircuits.common.failures import describe_failure
 
 _LONGEST = 300
 """Characters of argparse's own message, which quotes whole arguments."""
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return UNREAD
     except Exception as error:
-        failure = failure_of(error)
+        failure = describe_failure(error)
         say_error(failure.message)
         return FAULT if failure.is_fault else BAD_INPUT
 
@@ -54,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments, and exit."""
-        say_error(f"{cut(str(RLCircuitsError(message)), _LONGEST)}; {self.prog} --help says what there is")
+        say_error(f"{truncate(str(RLCircuitsError(message)), _LONGEST)}; {self.prog} --help says what there is")
         raise SystemExit(BAD_INPUT)
 
 

@@ -24,7 +24,7 @@ from rlcircuits.cli.parts import (
     tell,
     typed,
 )
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def add_measuring(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from rlcircuits.common.failures import failure_of
-    from rlcircuits.common.files import ready_output
+    from rlcircuits.common.failures import describe_failure
+    from rlcircuits.common.files import ensure_output_folder
     from rlcircuits.comparison.storage import to_json, to_json_list
     from rlcircuits.comparison.verdict import judge
     from rlcircuits.release.run import run_pair, run_variants
@@ -122,7 +122,7 @@ def _compare(options: argparse.Namespace) -> int:
     file = _pairs(options)
     settings = file.make_settings(typed(options))
     if options.output is not None:
-        ready_output(options.output, "--output")
+        ensure_output_folder(options.output, "--output")
     for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
         if notice is not None:
             tell(notice)
@@ -137,7 +137,7 @@ def _compare(options: argparse.Namespace) -> int:
         except BrokenPipeError:  # nobody reads what is said
             raise
         except Exception as error:  # of this pair alone: the others are measured all the same
-            failures.append((pair.name, failure_of(error, options.output)))
+            failures.append((pair.name, describe_failure(error, options.output)))
     comparisons = [comparison for variants in measured for comparison in variants]
     # What was asked for says whether there is one or a list, so that a pair that fails changes nothing of it.
     if options.json and (all_variants or len(file.pairs) > 1):
@@ -247,11 +247,11 @@ def _attribute(options: argparse.Namespace) -> int:
 
 def _ready(options: argparse.Namespace) -> None:
     """Find out before the work whether its result can be kept."""
-    from rlcircuits.common.files import ready_file, ready_folder
+    from rlcircuits.common.files import ensure_writable_file, ensure_writable_folder
 
-    ready_file(options.out, "--out")
+    ensure_writable_file(options.out, "--out")
     if options.store is not None:
-        ready_folder(options.store, "--store")
+        ensure_writable_folder(options.store, "--store")
 
 
 def _check_their_tokenizer(chosen: Sequence[Answer], options: argparse.Namespace) -> None:
@@ -265,8 +265,8 @@ def _check_their_tokenizer(chosen: Sequence[Answer], options: argparse.Namespace
     if 2 * len(strange) > len(chosen):
         raise RLCircuitsError(
             f"{options.answers}: the token ids of {len(strange)} of {len(chosen)} answers are of another tokenizer "
-            f"than {options.model}'s: the first says {shortened(strange[0].text)}; give the checkpoint that answered, "
-            f"or one with its tokenizer"
+            f"than {options.model}'s: the first says {truncated_repr(strange[0].text)}; give the checkpoint that "
+            f"answered, or one with its tokenizer"
         )
 
 

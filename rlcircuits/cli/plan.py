@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcircuits.cli.parts import BAD_INPUT, HOLDS, command, say_error, tell
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 
 DEFAULT_FILE = "release.toml"
 TEST_FILE = "test_release.py"
@@ -39,7 +39,7 @@ def add_planning(commands: Any) -> None:
 
 
 def _init(options: argparse.Namespace) -> int:
-    from rlcircuits.common.files import ready_file, write_text
+    from rlcircuits.common.files import ensure_writable_file, write_text_atomically
     from rlcircuits.comparison.profiles import profile_for
 
     path = Path(options.file)
@@ -62,7 +62,7 @@ def _init(options: argparse.Namespace) -> int:
             text = _with_value(text, key, value)
     if path.exists() and not options.force:
         raise RLCircuitsError(f"{path} is there already; --force replaces it")
-    write_text(ready_file(path, "FILE.toml"), text)
+    write_text_atomically(ensure_writable_file(path, "FILE.toml"), text)
     print(f"{path}: edit it, then rlcircuits plan {path}")
     test = path.parent / TEST_FILE
     if not test.exists():  # one that is there may hold more tests
@@ -88,7 +88,7 @@ def _escaped(value: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise RLCircuitsError(
-            f"{shortened(value)} has bytes that are no letters and cannot stand in the file"
+            f"{truncated_repr(value)} has bytes that are no letters and cannot stand in the file"
         ) from None
     return value.replace("\\", "\\\\").replace('"', '\\"')
 

@@ -22,7 +22,7 @@ def add_report(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from rlcircuits.common.files import file_name, ready_file
+    from rlcircuits.common.files import ensure_writable_file, safe_file_name
     from rlcircuits.comparison.storage import find_comparisons, load_comparison
     from rlcircuits.report.terminal import detail, summary_table, variants_table
 
@@ -30,9 +30,9 @@ def _report(options: argparse.Namespace) -> int:
         from rlcircuits.report.plots import check_ending
 
         check_ending(Path(options.plot))
-        ready_file(options.plot, "--plot")
+        ensure_writable_file(options.plot, "--plot")
     if options.html:
-        ready_file(options.html, "--html")
+        ensure_writable_file(options.html, "--html")
     comparisons = [load_comparison(path) for path in find_comparisons(options.folder)]
     print(summary_table(comparisons))
     for comparison in comparisons:
@@ -44,7 +44,7 @@ def _report(options: argparse.Namespace) -> int:
 
         path = Path(options.plot)
         for comparison in comparisons:
-            one = path if len(comparisons) == 1 else path.with_stem(f"{path.stem}-{file_name(comparison.name)}")
+            one = path if len(comparisons) == 1 else path.with_stem(f"{path.stem}-{safe_file_name(comparison.name)}")
             print(f"plot of {comparison.name}: {plot_comparison(comparison, one)}")
     if options.html:
         from rlcircuits.report.html import write_page

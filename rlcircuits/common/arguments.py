@@ -19,9 +19,9 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 
-__all__ = ["check_fields", "checked"]
+__all__ = ["validate_arguments", "validate_fields"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -36,7 +36,7 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def validate_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a function raise RLCircuitsError for an argument that is not of the kind of its annotation.
 
     Too many arguments, too few and unknown ones remain Python's own TypeError.
@@ -58,7 +58,7 @@ def checked(function: Callable[_P, _R]) -> Callable[_P, _R]:
     return wrapper
 
 
-def check_fields(instance: Any) -> None:
+def validate_fields(instance: Any) -> None:
     """Raise RLCircuitsError for a dataclass's field that is not of the kind of its annotation.
 
     Called in ``__post_init__``. A number of numpy's becomes Python's, and a whole number where any may stand a float,
@@ -136,8 +136,8 @@ def _found(value: Any, kind: Any) -> str:
     if isinstance(value, list | tuple) and isinstance(get_origin(kind), type) and args:
         for place, item in enumerate(value):
             if not _fits(item, args[0]):
-                return f"a {type(value).__name__} with {shortened(item)} at position {place}"
-    return shortened(value)
+                return f"a {type(value).__name__} with {truncated_repr(item)} at position {place}"
+    return truncated_repr(value)
 
 
 def _words(kind: Any) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # Of an accelerator's memory: 4 and 8 GB of 80. By then the activations' memory is free again.
-HELD_SHARE, WINDOW_SHARE = 0.05, 0.1
+PENDING_GRADS_SHARE, CONTRACTION_SHARE = 0.05, 0.1
 # What the Triton kernels compute with.
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -26,17 +26,17 @@ def can_use_triton(tensor: Tensor) -> bool:
     return tensor.device.type == "cuda" and tensor.dtype in KERNEL_DTYPES and has_triton()
 
 
-def held_bytes(device: torch.device) -> int:
+def pending_grads_bytes(device: torch.device) -> int:
     """Bytes that readers' gradients may take on ``device`` while they are held back."""
-    return 2**28 if device.type != "cuda" else _bytes_of_memory(device, HELD_SHARE)
+    return 2**28 if device.type != "cuda" else _bytes_of_memory(device, PENDING_GRADS_SHARE)
 
 
-def slice_bytes(device: torch.device) -> int:
+def contraction_bytes(device: torch.device) -> int:
     """Bytes that the tensors of one contraction may take: on the CPU, what its caches hold about."""
-    return 2**25 if device.type != "cuda" else _bytes_of_memory(device, WINDOW_SHARE)
+    return 2**25 if device.type != "cuda" else _bytes_of_memory(device, CONTRACTION_SHARE)
 
 
-def readers_at_a_time(device: torch.device) -> int:
+def readers_per_contraction(device: torch.device) -> int:
     """Most readers of one contraction, each of which reads the writers again; on CUDA a multiple of a tile's."""
     return 32 if device.type != "cuda" else 1024
 
@@ -52,6 +52,6 @@ def to_device_async(table: Tensor, device: torch.device) -> Tensor:
     return table.pin_memory().to(device, non_blocking=True)
 
 
-def current(device: torch.device) -> AbstractContextManager[object]:
+def on_device(device: torch.device) -> AbstractContextManager[object]:
     """Makes ``device`` the one that kernels are launched on, which need not be the tensors'."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -36,18 +36,18 @@ def one_line(error: BaseException) -> str:
         text = _printable(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__}: {text}".removesuffix(": ")
-    return cut(text, _LONGEST)
+    return truncate(text, _LONGEST)
 
 
-def shortened(value: object) -> str:
+def truncated_repr(value: object) -> str:
     """Return the ``repr`` of a value that an error quotes, cut where it is long."""
     try:
-        return cut(repr(value))
+        return truncate(repr(value))
     except (ValueError, RecursionError):  # of a number of thousands of digits, of lists within lists
         return f"a value of type {type(value).__name__} that is too large to be shown"
 
 
-def cut(text: str, longest: int = _LONGEST_VALUE) -> str:
+def truncate(text: str, longest: int = _LONGEST_VALUE) -> str:
     """Return the text up to a length."""
     return text if len(text) <= longest else f"{text[:longest].rstrip()} …"
 

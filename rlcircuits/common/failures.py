@@ -30,7 +30,7 @@ class Failure:
         return self.traceback is not None
 
 
-def failure_of(error: Exception, folder: str | Path | None = None) -> Failure:
+def describe_failure(error: Exception, folder: str | Path | None = None) -> Failure:
     """Say what an error means for who runs rlcircuits.
 
     Args:

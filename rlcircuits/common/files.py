@@ -20,7 +20,7 @@ from rlcircuits.common.errors import RLCircuitsError
 Notify = Callable[[str], None]
 """Is told in one line what a long step does or waits for."""
 
-COMPARISON = "comparison.json"
+COMPARISON_FILE = "comparison.json"
 """The file of a finished pair's result, in the pair's own folder of the output folder."""
 
 KEY_DIGITS = 12
@@ -41,10 +41,10 @@ def cache_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "")
     found = sorted(folder.glob(f"*-{digits}{suffix}"))
     if found:
         return found[0]
-    return folder / f"{file_name(*words)}-{digits}{suffix}"
+    return folder / f"{safe_file_name(*words)}-{digits}{suffix}"
 
 
-def file_name(*words: str) -> str:
+def safe_file_name(*words: str) -> str:
     """The words as a name that a file can have everywhere, cut where it would be too long."""
     readable = "-".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
     return readable.encode()[:LONGEST_NAME].decode(errors="ignore")
@@ -66,10 +66,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text_atomically(path: Path, text: str) -> None:
     """Write a text to a file, as :func:`write_atomically` does."""
 
     def write(partial: Path) -> None:
@@ -78,7 +78,7 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, write)
 
 
-def ready_folder(folder: str | Path, option: str) -> Path:
+def ensure_writable_folder(folder: str | Path, option: str) -> Path:
     """Make a folder for results and make sure, before any work, that files can be written in it.
 
     Raises RLCircuitsError naming the ``option`` that gave the folder.
@@ -95,16 +95,16 @@ def ready_folder(folder: str | Path, option: str) -> Path:
     return folder
 
 
-def ready_output(folder: str | Path, option: str) -> Path:
-    """Make an output folder ready as :func:`ready_folder` does, unless it holds results.
+def ensure_output_folder(folder: str | Path, option: str) -> Path:
+    """Make an output folder ready as :func:`ensure_writable_folder` does, unless it holds results.
 
     Then all that is to be done may be to read them, which needs no place to write; whoever writes finds out.
     """
     folder = Path(folder)
-    return folder if any(folder.glob(f"*/{COMPARISON}")) else ready_folder(folder, option)
+    return folder if any(folder.glob(f"*/{COMPARISON_FILE}")) else ensure_writable_folder(folder, option)
 
 
-def ready_file(file: str | Path, option: str) -> Path:
+def ensure_writable_file(file: str | Path, option: str) -> Path:
     """Make sure, before any work, that a file of results can be written; its folder is made.
 
     Raises RLCircuitsError naming the ``option`` that gave the file.
@@ -114,11 +114,11 @@ def ready_file(file: str | Path, option: str) -> Path:
         raise RLCircuitsError(f"{option}: {file} is a folder; a file's name is wanted")
     if file.exists() and not file.is_file():  # /dev/null would be replaced by a file
         raise RLCircuitsError(f"{option}: {file} is a pipe or a device; a file's name is wanted")
-    ready_folder(file.parent, option)
+    ensure_writable_folder(file.parent, option)
     return file
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Make sure that the names in a folder, and not only the files' contents, are on disk."""
     if os.name == "posix":  # elsewhere a folder cannot be opened
         handle = os.open(folder, os.O_RDONLY)
@@ -129,14 +129,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def only_writer(path: Path, notify: Notify | None = None) -> Iterator[None]:
+def write_lock(path: Path, notify: Notify | None = None) -> Iterator[None]:
     """Hold the right to write ``path``; the system takes it back from a process that dies.
 
     Waits for a process that holds it, which ``notify`` is told in one line. What that process finished is there
     afterwards, so look for it again before making it. Locks are nested in one order only, so that no two
     processes wait for each other: a pair's folder first, then one file or folder of the store.
     """
-    with writer_if_free(path) as free:
+    with try_write_lock(path) as free:
         if free:
             yield
             return
@@ -147,7 +147,7 @@ def only_writer(path: Path, notify: Notify | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def writer_if_free(path: Path) -> Iterator[bool]:
+def try_write_lock(path: Path) -> Iterator[bool]:
     """Hold the right to write ``path`` and give True, or give False if another process holds it."""
     lock = _lock_of(path)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["decoded", "read_file", "read_lines", "read_text"]
+__all__ = ["decode_utf8", "read_file", "read_lines", "read_text"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -37,7 +37,7 @@ def read_file(file: str | Path, what: str) -> bytes:
 
 def read_text(file: str | Path, what: str) -> str:
     """Return a file's text. Raises RLCircuitsError as :func:`read_file` does, and where it is not UTF-8."""
-    return decoded(read_file(file, what), str(file))
+    return decode_utf8(read_file(file, what), str(file))
 
 
 def read_lines(file: str | Path, what: str) -> Iterator[tuple[str, str]]:
@@ -50,10 +50,10 @@ def read_lines(file: str | Path, what: str) -> Iterator[tuple[str, str]]:
         raise RLCircuitsError(f"{file}: it is empty; {what} are wanted, one JSON object a line")
     for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), start=1):
         place = f"{file}:{number}"
-        yield place, decoded(line, place)
+        yield place, decode_utf8(line, place)
 
 
-def decoded(data: bytes, place: str) -> str:
+def decode_utf8(data: bytes, place: str) -> str:
     """Return bytes as text. Raises RLCircuitsError, beginning with the place, where they are not UTF-8."""
     try:
         return data.decode()

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.common.input_files import decoded
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.input_files import decode_utf8
 
-__all__ = ["kind_of", "parse_object", "read_json_object"]
+__all__ = ["json_type_name", "parse_json_object", "read_json_object"]
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
@@ -22,14 +22,14 @@ def read_json_object(file: Path) -> dict[str, Any]:
         content = file.read_bytes()
     except OSError as error:
         raise RLCircuitsError(f"{file} cannot be read: {error.strerror or error}") from error
-    text = decoded(content, str(file))
+    text = decode_utf8(content, str(file))
     try:
-        return parse_object(text)
+        return parse_json_object(text)
     except RLCircuitsError as error:
         raise RLCircuitsError(f"{file} holds no JSON object (damaged or cut short?): {error}") from None
 
 
-def parse_object(text: str) -> dict[str, Any]:
+def parse_json_object(text: str) -> dict[str, Any]:
     """Return the JSON object that a text is.
 
     Raises RLCircuitsError, for the caller to say before it where the text stands, for anything else: an object with a
@@ -49,11 +49,11 @@ def parse_object(text: str) -> dict[str, Any]:
         digits = sys.get_int_max_str_digits()
         raise RLCircuitsError(f"it holds a whole number of more than {digits:,} digits") from None
     if not isinstance(content, dict):
-        raise RLCircuitsError(f"found {kind_of(content)}; a JSON object is wanted")
+        raise RLCircuitsError(f"found {json_type_name(content)}; a JSON object is wanted")
     return content
 
 
-def kind_of(value: Any) -> str:
+def json_type_name(value: Any) -> str:
     """Return what a value from JSON is, in words."""
     names = {
         str: "a text",
@@ -70,6 +70,6 @@ def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in fields:
         if name in found:
-            raise RLCircuitsError(f"field {shortened(name)} stands twice in one object; one of them is wanted")
+            raise RLCircuitsError(f"field {truncated_repr(name)} stands twice in one object; one of them is wanted")
         found[name] = value
     return found

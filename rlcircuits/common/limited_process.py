@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from rlcircuits.common.memory_limit import limit_memory
 
-__all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "LimitedError", "each_limited"]
+__all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "LimitedProcessError", "map_in_limited_process"]
 
 TIME_LIMIT = 2.0
 """Seconds of processor time for one item. A busy machine must not change what is refused."""
@@ -30,16 +30,16 @@ MEMORY_LIMIT = 2**30
 _T = TypeVar("_T")
 
 
-class LimitedError(Exception):
+class LimitedProcessError(Exception):
     """The process was ended, or ended itself, before it was done."""
 
 
-def each_limited(work: Callable[[_T], Any], items: Sequence[_T]) -> Generator[Any]:
+def map_in_limited_process(work: Callable[[_T], Any], items: Sequence[_T]) -> Generator[Any]:
     """Give what ``work`` makes of each item, which must be made of JSON's kinds, as it is made.
 
     The process ends with the generator: one that is closed early works on no further item.
 
-    Raises LimitedError, saying why in words that follow "it", in place of an item that takes more than there is.
+    Raises LimitedProcessError, saying why in words that follow "it", in place of an item that takes more than there is.
     """
     if not items or "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
         yield from map(work, items)
@@ -68,8 +68,8 @@ def each_limited(work: Callable[[_T], Any], items: Sequence[_T]) -> Generator[An
         ours.close()
     if done < len(items):
         if process.exitcode in (-signal.SIGVTALRM, -signal.SIGKILL):
-            raise LimitedError(f"took more than {TIME_LIMIT:g} s")
-        raise LimitedError(f"ended its process (code {process.exitcode})")
+            raise LimitedProcessError(f"took more than {TIME_LIMIT:g} s")
+        raise LimitedProcessError(f"ended its process (code {process.exitcode})")
 
 
 def _serve(replies: Connection, work: Callable[[_T], Any], items: Sequence[_T]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 
 __all__ = ["LIMITS", "Limits", "check_number"]
 
@@ -72,4 +72,4 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
 def check_number(name: str, value: object, called: str | None = None) -> None:
     """Raise RLCircuitsError unless a value may be that of the option ``name``. `called`: what to call it."""
     if not LIMITS[name].allow(value):
-        raise RLCircuitsError(f"{called or name} is {shortened(value)}; {LIMITS[name]}")
+        raise RLCircuitsError(f"{called or name} is {truncated_repr(value)}; {LIMITS[name]}")

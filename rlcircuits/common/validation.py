@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.common.reprs import said, short_repr
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.reprs import format_fields, short_repr
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -61,13 +61,13 @@ def _reason(complaint: ErrorDetails, known: str) -> str:
         return f"it is no JSON: {str(context['error']).replace('line 1 column', 'column')}"
     if kind == "literal_error":
         wanted = str(context["expected"]).replace(" or ", ", ")
-        return f"must be one of {wanted}, not {shortened(complaint['input'])}"
+        return f"must be one of {wanted}, not {truncated_repr(complaint['input'])}"
     if kind in ("greater_than_equal", "less_than_equal"):
         limit = f"at least {context['ge']:,}" if "ge" in context else f"at most {context['le']:,}"
-        return f"must be {limit}, not {shortened(complaint['input'])}"
+        return f"must be {limit}, not {truncated_repr(complaint['input'])}"
     word, _, rest = kind.partition("_")
     if word in _KINDS and rest not in ("too_short", "too_long"):
-        return f"must be {_KINDS[word]}, not {shortened(complaint['input'])}"
+        return f"must be {_KINDS[word]}, not {truncated_repr(complaint['input'])}"
     return complaint["msg"].removeprefix("Value error, ")
 
 
@@ -85,7 +85,7 @@ class StrictModel(BaseModel):
             raise RLCircuitsError(f"{kind.__name__}{describe_error(error, kind.model_fields)}") from None
 
     def __repr__(self) -> str:
-        return short_repr(self, *said((name, value) for name, value in self if name in self.model_fields_set))
+        return short_repr(self, *format_fields((name, value) for name, value in self if name in self.model_fields_set))
 
     # So that pydantic does not come by here on its way into a nested table.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.reprs import quoted, short_repr
+from rlcircuits.common.reprs import elided_repr, short_repr
 from rlcircuits.comparison.effects import (
     AccuracyEffect,
     ControlEffect,
@@ -178,7 +178,8 @@ class Comparison:
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"
         moved = [f"{metric} {self.effects[metric].change:+.1%}" for metric in GATE_METRICS if metric in self.effects]
-        return short_repr(self, quoted(self.name), self.algorithm, self.questions, f"K = {self.k}", accuracy, *moved)
+        name = elided_repr(self.name)
+        return short_repr(self, name, self.algorithm, self.questions, f"K = {self.k}", accuracy, *moved)
 
     @property
     def k(self) -> int:
@@ -191,7 +192,7 @@ class Comparison:
         return int(self.sampling.get("n", 1))
 
 
-@checked
+@validate_arguments
 def compare(
     before: EdgeScores,
     after: EdgeScores,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw, Effect
 from rlcircuits.comparison.effects import ControlEffect
@@ -20,7 +20,7 @@ _SHOWN = ("name", "algorithm", "questions", "split", "granularity", "engine")
 def check_comparison(comparison: Comparison) -> None:
     """Raise RLCircuitsError, naming the field, for the first that does not go with the others or cannot be."""
     for field, found, wanted in _problems(comparison):
-        raise RLCircuitsError(f"field 'comparison.{field}' is {shortened(found)}; {wanted} is wanted")
+        raise RLCircuitsError(f"field 'comparison.{field}' is {truncated_repr(found)}; {wanted} is wanted")
 
 
 _Problems = Iterator[tuple[str, object, str]]

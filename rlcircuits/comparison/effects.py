@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, PlainSerializer
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.reprs import count, short_repr
+from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.comparison.significance import p_in_words
 from rlcircuits.graph.metrics import Float64Array
 
@@ -79,7 +79,7 @@ class Effect:
         means = f"{self.before:.4g} → {self.after:.4g} ({self.change:+.1%})"
         p = f"p = {p_in_words(self.p_up)} up, {p_in_words(self.p_down)} down"
         return short_repr(
-            self, self.metric, means, f"rose on {self.win_share:.0%}", p, count(self.questions, "question")
+            self, self.metric, means, f"rose on {self.win_share:.0%}", p, format_count(self.questions, "question")
         )
 
 

@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
-from rlcircuits.common.reprs import count, short_repr
+from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
 
@@ -114,9 +114,10 @@ class Pairing:
     score_on: ScoreOn = "own"
 
     def __repr__(self) -> str:
-        questions = f"{count(len(self.question_ids), 'question')} of {next(iter(self.funnel.values()), 0):,} asked"
+        asked = next(iter(self.funnel.values()), 0)
+        questions = f"{format_count(len(self.question_ids), 'question')} of {asked:,} asked"
         cut = f"t_cut = {self.t_cut}", f"ref = {self.ref:.1f}", f"alpha = {self.alpha:g}"
-        return short_repr(self, questions, count(len(self.places), "row"), *cut, f"score_on = {self.score_on!r}")
+        return short_repr(self, questions, format_count(len(self.places), "row"), *cut, f"score_on = {self.score_on!r}")
 
     @property
     def note(self) -> str | None:
@@ -125,7 +126,7 @@ class Pairing:
             return None
         return f"{self.k} questions were wanted and {len(self.question_ids)} were left, so all are compared"
 
-    @checked
+    @validate_arguments
     def by_question(self, values: Float64Array, rows: Sequence[int] | None = None) -> Float64Array:
         """Average a number a row into a number a question: float64 [rows] -> [K].
 
@@ -144,7 +145,7 @@ class Pairing:
         return np.array([_mean(each) for each in found])
 
 
-@checked
+@validate_arguments
 def pair(
     before: Answers,
     after: Answers,
@@ -228,7 +229,7 @@ class ControlPairing:
     sequences: tuple[AnswerSequence, ...]
 
     def __repr__(self) -> str:
-        return short_repr(self, count(self.k, "question"), count(len(self.rows), "row"))
+        return short_repr(self, format_count(self.k, "question"), format_count(len(self.rows), "row"))
 
     @property
     def k(self) -> int:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from rlcircuits.common.arguments import checked
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.reprs import short_repr
 
 Direction = Literal["up", "down"]
@@ -79,13 +79,13 @@ def algorithms() -> tuple[str, ...]:
     return tuple(algorithm for profile in PROFILES for algorithm in profile.algorithms)
 
 
-@checked
+@validate_arguments
 def profile_for(algorithm: str) -> Profile:
     """Find the profile of an algorithm, named in any case. Raises RLCircuitsError for an unknown one."""
     for profile in PROFILES:
         if algorithm.lower() in profile.algorithms:
             return profile
-    raise RLCircuitsError(f"algorithm is {shortened(algorithm)}; it must be one of {', '.join(algorithms())}")
+    raise RLCircuitsError(f"algorithm is {truncated_repr(algorithm)}; it must be one of {', '.join(algorithms())}")
 
 
 def profile_named(name: str) -> Profile:
@@ -93,4 +93,4 @@ def profile_named(name: str) -> Profile:
     for profile in PROFILES:
         if name == profile.name:
             return profile
-    raise RLCircuitsError(f"profile is {shortened(name)}; it must be one of {', '.join(p.name for p in PROFILES)}")
+    raise RLCircuitsError(f"profile is {truncated_repr(name)}; it must be one of {', '.join(p.name for p in PROFILES)}")

@@ -17,12 +17,12 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import COMPARISON as FILE_NAME
-from rlcircuits.common.files import write_text
+from rlcircuits.common.files import COMPARISON_FILE as FILE_NAME
+from rlcircuits.common.files import write_text_atomically
 from rlcircuits.common.input_files import read_text
-from rlcircuits.common.json_files import parse_object
+from rlcircuits.common.json_files import parse_json_object
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.consistency import check_comparison
@@ -54,16 +54,16 @@ def to_json_list(comparisons: Sequence[Comparison]) -> str:
     return _dumped([_document(comparison) for comparison in comparisons])
 
 
-@checked
+@validate_arguments
 def save_comparison(comparison: Comparison, folder: str | Path, key: str | None = None) -> Path:
     """Write ``comparison.json`` into `folder` (made if need be), replacing it only once all is written."""
     path = Path(folder) / FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, to_json(comparison, key))
+    write_text_atomically(path, to_json(comparison, key))
     return path
 
 
-@checked
+@validate_arguments
 def load_comparison(path: str | Path) -> Comparison:
     """Read what :func:`save_comparison` wrote, from the file itself or from its folder.
 
@@ -99,7 +99,7 @@ def _load(path: str | Path) -> _Stored:
     path = path / FILE_NAME if path.is_dir() else path
     text = read_text(path, "a comparison")
     try:
-        for field, number in _numbers(parse_object(text)):
+        for field, number in _numbers(parse_json_object(text)):
             if not math.isfinite(number):
                 raise RLCircuitsError(f"field {field!r} is {number}; a finite number or null is wanted")
         stored = _ADAPTER.validate_json(text, strict=True)

@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.reprs import short_repr
 from rlcircuits.comparison.profiles import (
     ACCURACY,
@@ -105,7 +105,7 @@ class Verdict:
         return f"does not hold: {', '.join(self.failed)}" if self.failed else "holds"
 
 
-@checked
+@validate_arguments
 def judge(comparison: Comparison) -> Verdict:
     """Hold a comparison against its profile. Raises RLCircuitsError for an unknown profile."""
     profile = profile_named(comparison.profile)
@@ -138,7 +138,7 @@ def counts(comparison: Comparison, metric: str, towards: Direction) -> bool:
     )
 
 
-@checked
+@validate_arguments
 def reads_as_online_rl(comparison: Comparison) -> bool:
     """Whether all three metrics count in the directions of online RL."""
     return all(counts(comparison, metric, towards) for metric, towards in ONLINE_RL.items())

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlcircuits.capture.batch_slices import BatchSlice, batch_slices
 from rlcircuits.capture.reader_grads import PendingReaderGrads
 from rlcircuits.capture.writers import WriterOutputs
-from rlcircuits.common.devices import held_bytes, readers_at_a_time, slice_bytes, to_device_async
+from rlcircuits.common.devices import contraction_bytes, pending_grads_bytes, readers_per_contraction, to_device_async
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction.backends import Backend
 from rlcircuits.graph.edge_graph import EdgeGraph
@@ -58,7 +58,7 @@ class GroupedContraction:
             self._contract_held()
         self._held.append(readers)
         self._delivered.update(readers.indices)
-        if sum(held.nbytes for held in self._held) >= held_bytes(readers.device):
+        if sum(held.nbytes for held in self._held) >= pending_grads_bytes(readers.device):
             self._contract_held()
 
     def finish(self) -> Tensor:
@@ -79,12 +79,12 @@ class GroupedContraction:
         seen = self._graph.mask[:, _indices(held)].any(dim=1)
         writers = [w for w in self._writers if bool(seen[w.indices.start])]
         rows = torch.tensor(_indices(writers))[:, None]
-        groups = _grouped(held, readers_at_a_time(device))
+        groups = _grouped(held, readers_per_contraction(device))
         columns = [torch.tensor(_indices(group)) for group in groups]
         edges = [self._graph.mask[rows, places] for places in columns]
         nodes = len(rows) + max(map(len, columns))
         rows, columns = to_device_async(rows, device), [to_device_async(places, device) for places in columns]
-        for batch_slice in self._size.batch_slices(nodes, slice_bytes(device)):
+        for batch_slice in self._size.batch_slices(nodes, contraction_bytes(device)):
             written = self._backend.prepare([w.outputs(batch_slice).to(device) for w in writers])
             for group, places, between in zip(groups, columns, edges, strict=True):
                 felt = [readers.felt(batch_slice) for readers in group]

@@ -24,7 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from rlcircuits.capture.reader_grads import ReaderGrads
-from rlcircuits.common.devices import KERNEL_DTYPES, current, to_device_async
+from rlcircuits.common.devices import KERNEL_DTYPES, on_device, to_device_async
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.triton_options import product_options
 
@@ -113,7 +113,7 @@ class Triton:
         grads = _of_one_dtype([felt.whole() for felt in readers], like=writers)
         writes = _of_one_dtype(writers, like=grads)
         device = grads[0].device
-        with current(device):
+        with on_device(device):
             if id(edges) not in self._masks:
                 tiles = self._tiles or Tiles.fitting(edges.shape[0], edges.shape[1], grads[0].dtype)
                 self._masks[id(edges)] = edges, Mask.of(edges, tiles, device)

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from rlcircuits.common.arguments import check_fields, checked
+from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.reprs import count, short_repr
+from rlcircuits.common.reprs import format_count, short_repr
 
 Granularity = Literal["sublayer", "head", "kv-head"]
 GRANULARITIES: tuple[str, ...] = get_args(Granularity)
@@ -32,11 +32,11 @@ class EdgeGraph:
     mask: Tensor
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        validate_fields(self)
 
     def __repr__(self) -> str:
-        nodes = count(len(self.writers), "writer"), count(len(self.readers), "reader")
-        return short_repr(self, self.granularity, *nodes, count(self.n_edges, "edge"))
+        nodes = format_count(len(self.writers), "writer"), format_count(len(self.readers), "reader")
+        return short_repr(self, self.granularity, *nodes, format_count(self.n_edges, "edge"))
 
     @property
     def n_edges(self) -> int:
@@ -50,7 +50,7 @@ class EdgeGraph:
             return "kv-head"
         return "head" if any(".h" in name for name in self.writers) else "sublayer"
 
-    @checked
+    @validate_arguments
     def same_as(self, other: EdgeGraph) -> bool:
         """Whether both graphs have the same names and the same edges."""
         return self.writers == other.writers and self.readers == other.readers and torch.equal(self.mask, other.mask)

@@ -11,9 +11,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from rlcircuits.common.arguments import check_fields, checked
+from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.reprs import count, short_repr
+from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
 
 # The entry of a file's metadata that holds the names.
@@ -35,17 +35,17 @@ class EdgeScores:
     backend: str
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        validate_fields(self)
 
     def __repr__(self) -> str:
-        graph = f"{self.graph.granularity} graph of {count(self.graph.n_edges, 'edge')}"
+        graph = f"{self.graph.granularity} graph of {format_count(self.graph.n_edges, 'edge')}"
         loss = f"mean loss {float(self.loss.mean()):.3g}" if len(self) else "no loss"
-        return short_repr(self, count(len(self), "sequence"), graph, loss, f"backend {self.backend}")
+        return short_repr(self, format_count(len(self), "sequence"), graph, loss, f"backend {self.backend}")
 
     def __len__(self) -> int:
         return len(self.values)
 
-    @checked
+    @validate_arguments
     def save(self, path: str | Path, extra: Mapping[str, Tensor] | None = None) -> None:
         """Write to one safetensors file, names and backend in its metadata.
 
@@ -64,7 +64,7 @@ class EdgeScores:
             raise RLCircuitsError(f"{path} cannot be written: {error}") from error
 
     @classmethod
-    @checked
+    @validate_arguments
     def load(cls, path: str | Path) -> EdgeScores:
         """Read what ``save`` wrote. Raises RLCircuitsError if the file is missing, damaged or another kind."""
         try:

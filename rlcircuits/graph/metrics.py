@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_scores import EdgeScores
 
@@ -74,13 +74,13 @@ LAYER_BANDS = ("early", "middle", "late")
 """Thirds of the depth, by the reader's layer; the reader of the final residual counts as late."""
 
 
-@checked
+@validate_arguments
 def activation_intensity(scores: EdgeScores) -> Float64Array:
     """Mean |w| of each sequence, in nats: float64 [S]."""
     return _each(scores, lambda w: np.abs(w).mean(axis=1))
 
 
-@checked
+@validate_arguments
 def information_complexity(
     scores: EdgeScores,
     estimator: str = DEFAULT_ESTIMATOR,
@@ -112,7 +112,7 @@ def information_complexity(
     )
 
 
-@checked
+@validate_arguments
 def distribution_kurtosis(scores: EdgeScores) -> Float64Array:
     """Fourth standardised moment of w in each sequence (Pearson, biased): float64 [S].
 
@@ -121,7 +121,7 @@ def distribution_kurtosis(scores: EdgeScores) -> Float64Array:
     return _each(scores, _kurtosis)
 
 
-@checked
+@validate_arguments
 def intensity_over_loss(scores: EdgeScores) -> Float64Array:
     """Activation intensity divided by the sequence's loss: float64 [S], no unit; NaN where the loss is 0.
 
@@ -130,7 +130,7 @@ def intensity_over_loss(scores: EdgeScores) -> Float64Array:
     return _ratio(activation_intensity(scores), np.asarray(scores.loss, dtype=np.float64))
 
 
-@checked
+@validate_arguments
 def effective_edges(scores: EdgeScores) -> Float64Array:
     """How many equal edges would have this entropy of |w| / Σ|w|: exp of it, in [1, E], float64 [S].
 
@@ -139,7 +139,7 @@ def effective_edges(scores: EdgeScores) -> Float64Array:
     return _each(scores, lambda w: np.where(w.any(axis=1), np.exp(_entropy(np.abs(w))), 0.0))
 
 
-@checked
+@validate_arguments
 def top_share(scores: EdgeScores, fraction: float = TOP_FRACTION) -> Float64Array:
     """Share of Σ|w| that the top `fraction` of edges (at least one edge) carries: float64 [S] in [0, 1].
 
@@ -161,7 +161,7 @@ def largest(scores: EdgeScores) -> Float64Array:
     return _each(scores, lambda w: np.abs(w).max(axis=1))
 
 
-@checked
+@validate_arguments
 def intensity_by_reader_kind(scores: EdgeScores) -> dict[str, Float64Array]:
     """Mean |w| over the edges into each kind of reader, ``q k v mlp logits`` -> float64 [S]."""
     return _intensity_by(
@@ -173,7 +173,7 @@ def intensity_by_reader_kind(scores: EdgeScores) -> dict[str, Float64Array]:
     )
 
 
-@checked
+@validate_arguments
 def intensity_by_layer_band(scores: EdgeScores) -> dict[str, Float64Array]:
     """Mean |w| over the edges into each third of the depth (:data:`LAYER_BANDS`) -> float64 [S].
 

@@ -10,10 +10,10 @@ from typing import Literal, SupportsIndex
 import torch
 from torch import Tensor
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.devices import to_device_async
-from rlcircuits.common.errors import RLCircuitsError, shortened
-from rlcircuits.common.reprs import said, short_repr
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.reprs import format_fields, short_repr
 
 PaddingSide = Literal["left", "right"]
 
@@ -34,14 +34,14 @@ class AnswerSequence:
         object.__setattr__(self, "answer_ids", _token_ids("answer_ids", self.answer_ids))
 
     def __repr__(self) -> str:
-        return short_repr(self, *said(vars(self)))
+        return short_repr(self, *format_fields(vars(self)))
 
     @property
     def input_length(self) -> int:
         """Tokens the model reads: the last scored token is predicted, never read."""
         return len(self.prompt_ids) + len(self.answer_ids) - 1
 
-    @checked
+    @validate_arguments
     def truncated(self, t_cut: int) -> AnswerSequence:
         """The same prompt with only the first ``t_cut`` answer tokens. Raises RLCircuitsError for none of them."""
         if t_cut < 1:
@@ -56,7 +56,7 @@ def _token_ids(name: str, ids: Iterable[SupportsIndex]) -> tuple[int, ...]:
             return tuple(map(operator.index, ids))
     except TypeError:
         pass
-    raise RLCircuitsError(f"AnswerSequence: {name} is {shortened(ids)}; a list of token ids is wanted")
+    raise RLCircuitsError(f"AnswerSequence: {name} is {truncated_repr(ids)}; a list of token ids is wanted")
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.json_files import read_json_object
-from rlcircuits.common.limited_process import LimitedError, each_limited
+from rlcircuits.common.limited_process import LimitedProcessError, map_in_limited_process
 from rlcircuits.common.validation import describe_error
 from rlcircuits.models.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, is_adapter, local_folder
 from rlcircuits.models.weight_files import check_weights_file, tensor_headers, weight_files
@@ -25,7 +25,7 @@ def _compiles(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{shortened(pattern)} is no regular expression: {error}") from None
+        raise ValueError(f"{truncated_repr(pattern)} is no regular expression: {error}") from None
     return pattern
 
 
@@ -78,7 +78,7 @@ def find_base(adapter: Path) -> Base:
     file = adapter / ADAPTER_CONFIG
     fields = read_json_object(file)
     if fields.get("peft_type") != "LORA":
-        kind = shortened(fields.get("peft_type"))
+        kind = truncated_repr(fields.get("peft_type"))
         raise RLCircuitsError(f"{file}: field 'peft_type' is {kind}; only LORA adapters can be merged")
     try:
         config = _LoRAConfig.model_validate(fields)
@@ -172,13 +172,13 @@ def _check_patterns(model: nn.Module, adapter: Path) -> None:
     patterns = [(key, pattern) for key, pattern in found if isinstance(pattern, str)]
     tried = 0
     try:
-        for _ in each_limited(lambda one: sum(bool(re.fullmatch(one[1], name)) for name in names), patterns):
+        for _ in map_in_limited_process(lambda one: sum(bool(re.fullmatch(one[1], name)) for name in names), patterns):
             tried += 1
-    except LimitedError as error:
+    except LimitedProcessError as error:
         key, pattern = patterns[tried]
         raise RLCircuitsError(
             f"{adapter / ADAPTER_CONFIG}, key {key!r}: on a module's name the regular expression "
-            f"{shortened(pattern)} {error}; write a simpler one, or list the names"
+            f"{truncated_repr(pattern)} {error}; write a simpler one, or list the names"
         ) from None
 
 

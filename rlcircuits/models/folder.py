@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 from transformers import AutoConfig, AutoTokenizer
 
-from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.weight_files import stored_tensors, weight_files
@@ -180,7 +180,7 @@ def _what_is_wrong(folder: Path, error: Exception) -> str:
         isinstance(one, dict) and {"name", "template"} <= one.keys() for one in templates
     ):
         return (
-            f"{folder / TOKENIZER_CONFIG}: field 'chat_template' is {shortened(templates)}; a text, or a list of "
+            f"{folder / TOKENIZER_CONFIG}: field 'chat_template' is {truncated_repr(templates)}; a text, or a list of "
             f"objects with name and template is wanted"
         )
     return one_line(error)
@@ -192,8 +192,8 @@ def _check_code(file: Path, fields: dict[str, Any]) -> None:
     for code in found.values() if isinstance(found, dict) else ():
         if "--" in str(code):
             raise RLCircuitsError(
-                f"{file}: field 'auto_map' names code of another repository, {shortened(code)}; copy the code into the "
-                f"folder and name it there, so that it stays what it is"
+                f"{file}: field 'auto_map' names code of another repository, {truncated_repr(code)}; copy the code "
+                f"into the folder and name it there, so that it stays what it is"
             )
 
 
@@ -222,12 +222,13 @@ def _check_tokens(file: Path, fields: dict[str, Any]) -> None:
     for name in ("pad_token_id", "bos_token_id"):
         token = fields.get(name)
         if token is not None and (isinstance(token, bool) or not isinstance(token, int)):
-            raise RLCircuitsError(f"{file}: field {name!r} is {shortened(token)}; a token id or null is wanted")
+            raise RLCircuitsError(f"{file}: field {name!r} is {truncated_repr(token)}; a token id or null is wanted")
     found = fields.get("eos_token_id")
     for token in found if isinstance(found, list) else [] if found is None else [found]:
         if isinstance(token, bool) or not isinstance(token, int) or token < 0:
             raise RLCircuitsError(
-                f"{file}: field 'eos_token_id' is {shortened(found)}; a token id, a list of token ids or null is wanted"
+                f"{file}: field 'eos_token_id' is {truncated_repr(found)}; a token id, a list of token ids or null is "
+                "wanted"
             )
 
 

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from rlcircuits.common.devices import current
+from rlcircuits.common.devices import on_device
 
 
 def norm_vjp(x: Tensor, grad: Tensor, weight: Tensor | None, eps: float, *, centred: bool) -> Tensor:
@@ -24,7 +24,7 @@ def norm_vjp(x: Tensor, grad: Tensor, weight: Tensor | None, eps: float, *, cent
     x, grad = x.contiguous(), grad.contiguous()
     result = torch.empty_like(x)
     block = triton.next_power_of_2(width)
-    with current(x.device):
+    with on_device(x.device):
         _norm_vjp[(x.numel() // width,)](
             x,
             grad,

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import safetensors
 
-from rlcircuits.common.errors import RLCircuitsError, one_line, shortened
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.json_files import read_json_object
 
 __all__ = [
@@ -130,11 +130,13 @@ def _weight_map(folder: Path) -> dict[str, str]:
     for tensor, name in found.items():
         where = f"{index}: field 'weight_map.{tensor[:80]}'"
         if not isinstance(name, str) or not name.endswith(".safetensors"):
-            raise RLCircuitsError(f"{where} is {shortened(name)}; the name of a *.safetensors file is wanted")
+            raise RLCircuitsError(f"{where} is {truncated_repr(name)}; the name of a *.safetensors file is wanted")
         if _leaves(name):
-            raise RLCircuitsError(f"{where} is {shortened(name)}, which leads out of the folder; only files in it load")
+            raise RLCircuitsError(
+                f"{where} is {truncated_repr(name)}, which leads out of the folder; only files in it load"
+            )
         if not _is_file(folder / name):
-            raise RLCircuitsError(f"{folder}: the file {shortened(name)} is missing; {INDEX} lists it")
+            raise RLCircuitsError(f"{folder}: the file {truncated_repr(name)} is missing; {INDEX} lists it")
     return found
 
 

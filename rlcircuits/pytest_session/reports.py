@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rlcircuits.common.failures import Failure, failure_of
+from rlcircuits.common.failures import Failure, describe_failure
 from rlcircuits.pytest_session.shared import is_controller, is_worker
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Reports:
         try:
             table = summary_table(shown)
         except Exception as error:
-            table = failure_of(error, self._session.output).message
+            table = describe_failure(error, self._session.output).message
         return [table, *(f"{one.name}: {one.note}" for one in shown if one.note), *failures]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from rlcircuits.common.failures import Failure, failure_of
+from rlcircuits.common.failures import Failure, describe_failure
 from rlcircuits.pytest_session.options import INI_PAIRS, hint, name_of, option, typed_settings
 from rlcircuits.pytest_session.shared import Shared, give_to_worker, given_to_worker, is_controller
 
@@ -114,7 +114,7 @@ class Session:
             try:
                 self._verdicts[comparison.name] = judge(comparison)
             except Exception as error:
-                failure = failure_of(error, self.output)
+                failure = describe_failure(error, self.output)
                 self._verdicts[comparison.name] = _prefixed(f"{comparison.name} could not be judged", failure)
         return self._verdicts[comparison.name]
 
@@ -141,7 +141,7 @@ class Session:
             self.comparisons[pair.name] = self._run(pair)
             return None
         except Exception as error:
-            failure = self.failures[pair.name] = _unmeasured(pair, failure_of(error, self.output))
+            failure = self.failures[pair.name] = _unmeasured(pair, describe_failure(error, self.output))
             return failure
 
     def _measure_among_workers(self, pair: Pair, shared: Shared) -> None:
@@ -149,7 +149,7 @@ class Session:
 
         While it is another's turn, this worker measures pairs that are nobody's; it waits when there are none.
         """
-        from rlcircuits.common.files import only_writer
+        from rlcircuits.common.files import write_lock
 
         def say_so(_: str) -> None:
             self.log(f"{pair.name}: waiting for another worker, which measures it")
@@ -157,7 +157,7 @@ class Session:
         while not shared.is_done(pair.name) and not self._measure_if_free(pair, shared):
             others = (other for other in self.to_come if not shared.is_done(other.name))
             if not any(self._measure_if_free(other, shared) for other in others):
-                with only_writer(shared.turn(pair.name), say_so):
+                with write_lock(shared.turn(pair.name), say_so):
                     pass
         if pair.name in {*self.comparisons, *self.failures}:
             return
@@ -168,9 +168,9 @@ class Session:
 
     def _measure_if_free(self, pair: Pair, shared: Shared) -> bool:
         """Measure the pair if it is nobody's turn; whether it is done now."""
-        from rlcircuits.common.files import writer_if_free
+        from rlcircuits.common.files import try_write_lock
 
-        with writer_if_free(shared.turn(pair.name)) as free:
+        with try_write_lock(shared.turn(pair.name)) as free:
             if free and not shared.is_done(pair.name):
                 shared.note(pair.name, self._measure(pair))
             return free
@@ -198,7 +198,7 @@ class Session:
         try:
             self.comparisons[pair.name] = load_comparison(folder / pair.name)
         except Exception as error:
-            self.failures[pair.name] = _unmeasured(pair, failure_of(error, self.output))
+            self.failures[pair.name] = _unmeasured(pair, describe_failure(error, self.output))
 
     @property
     def temporary(self) -> Path:

@@ -43,9 +43,9 @@ class Shared:
 
     def note(self, pair: str, failure: Failure | None) -> None:
         """Note that a pair is done."""
-        from rlcircuits.common.files import write_text
+        from rlcircuits.common.files import write_text_atomically
 
-        write_text(self.turn(pair), json.dumps(asdict(failure) if failure else None))
+        write_text_atomically(self.turn(pair), json.dumps(asdict(failure) if failure else None))
 
 
 def given_to_worker(config: pytest.Config) -> tuple[Shared, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import arithmetic, equations
 from rlcircuits.questions.grading.graders import grader
@@ -21,7 +21,7 @@ _BUILT_IN: dict[str, Callable[[str, int | None, int], QuestionSet]] = {
 }
 
 
-@checked
+@validate_arguments
 def load_questions(
     source: str | QuestionSource, *, split: str = "test", count: int | None = None, seed: int = 42
 ) -> QuestionSet:

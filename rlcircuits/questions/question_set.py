@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlcircuits.common.arguments import check_fields
-from rlcircuits.common.reprs import count, quoted, short_repr
+from rlcircuits.common.arguments import validate_fields
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 
 __all__ = ["MAX_NEW_TOKENS", "Question", "QuestionSet"]
 
@@ -29,7 +29,8 @@ class Question:
     row: int | None = None
 
     def __repr__(self) -> str:
-        return short_repr(self, quoted(self.id), f"text={quoted(self.text)}", f"gold={quoted(self.gold)}")
+        text, gold = elided_repr(self.text), elided_repr(self.gold)
+        return short_repr(self, elided_repr(self.id), f"text={text}", f"gold={gold}")
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class QuestionSet:
     """Tokens that an answer may need, where nobody says how long one may be."""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        validate_fields(self)
 
     def __len__(self) -> int:
         return len(self.questions)
 
     def __repr__(self) -> str:
-        return short_repr(self, quoted(self.name), self.split, count(len(self), "question"))
+        return short_repr(self, elided_repr(self.name), self.split, format_count(len(self), "question"))
 
     @property
     def grader(self) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlcircuits.common.errors import RLCircuitsError, cut, one_line, shortened
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, truncated_repr
 from rlcircuits.common.input_files import read_lines
-from rlcircuits.common.json_files import kind_of, parse_object
+from rlcircuits.common.json_files import json_type_name, parse_json_object
 from rlcircuits.questions.grading.reference_answer import extract_reference_answer
 from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
@@ -79,7 +79,7 @@ def draw(items: Sequence[_T], count: int, seed: int, of: str) -> tuple[_T, ...]:
 def _file_records(file: Path) -> Iterator[Record]:
     for place, line in read_lines(file, "questions"):
         try:
-            record = parse_object(line)
+            record = parse_json_object(line)
         except RLCircuitsError as error:
             raise RLCircuitsError(f"{place}: {error}") from None
         yield place, record
@@ -109,11 +109,11 @@ def _hub_records(source: QuestionSource, split: str) -> Iterator[Record]:
 def _text(record: Mapping[str, Any], field: str, place: str) -> str:
     if field not in record:
         raise RLCircuitsError(
-            f"{place}: field {shortened(field)} is missing; there are {cut(', '.join(map(str, record)))}"
+            f"{place}: field {truncated_repr(field)} is missing; there are {truncate(', '.join(map(str, record)))}"
         )
     value = record[field]
     if not isinstance(value, str):
-        raise RLCircuitsError(f"{place}: field {field!r}: found {kind_of(value)}; a text is wanted")
+        raise RLCircuitsError(f"{place}: field {field!r}: found {json_type_name(value)}; a text is wanted")
     if not value.strip():
         raise RLCircuitsError(f"{place}: field {field!r} is empty; a text is wanted")
     if not value.isprintable() and any("\ud800" <= character <= "\udfff" for character in value):

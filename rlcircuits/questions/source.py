@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from rlcircuits.common.errors import shortened
+from rlcircuits.common.errors import truncated_repr
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.validation import StrictModel
 from rlcircuits.questions.grading.reference_answer import GoldForm
@@ -54,7 +54,7 @@ def plain_name(name: str, of: str) -> str:
     """Return a name that files or folders (`of`) are named by too. Raises ValueError for one that they cannot have."""
     if not _NAME.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
         raise ValueError(
-            f"{shortened(name)} names {of} too; use letters, digits and . _ + - only, at most {LONGEST_NAME} bytes"
+            f"{truncated_repr(name)} names {of} too; use letters, digits and . _ + - only, at most {LONGEST_NAME} bytes"
         )
     return name
 
@@ -111,14 +111,14 @@ class QuestionSource(StrictModel):
     @classmethod
     def _grader(cls, grader: str) -> str:
         if not _GRADER.fullmatch(grader):
-            raise ValueError(f"{shortened(grader)} is no grader; 'math', 'exact' or 'module:function' is wanted")
+            raise ValueError(f"{truncated_repr(grader)} is no grader; 'math', 'exact' or 'module:function' is wanted")
         return grader
 
     @model_validator(mode="after")
     def _has_questions(self) -> QuestionSource:
         if self.file is None and self.name not in names():
             raise ValueError(
-                f"question set {shortened(self.name)} is not known and has no file; known: {', '.join(names())}; "
+                f"question set {truncated_repr(self.name)} is not known and has no file; known: {', '.join(names())}; "
                 f"a set of your own needs file"
             )
         unused = self.model_fields_set & set(QuestionSource.model_fields) - {"name", "split", "max_new_tokens"}

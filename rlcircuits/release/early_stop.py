@@ -23,7 +23,7 @@ from tempfile import mkdtemp
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import Side
 from rlcircuits.answers.types import Answer
-from rlcircuits.common.reprs import quoted
+from rlcircuits.common.reprs import elided_repr
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.settings import Settings
 
@@ -95,5 +95,5 @@ def _example(answers: dict[Side, Answers], questions: QuestionSet) -> str:
     side = min(answers, key=lambda each: answers[each].accuracy)
     item: Answer = min(answers[side].items, key=lambda each: (each.correct, each.finished))
     question = next(each for each in questions.questions if each.id == item.question_id)
-    asked, answered = (quoted(text, _LONGEST_QUOTE) for text in (question.text, item.text))
-    return f"for example, {side} answers {asked} with {answered}, where {quoted(question.gold)} is right"
+    asked, answered = (elided_repr(text, _LONGEST_QUOTE) for text in (question.text, item.text))
+    return f"for example, {side} answers {asked} with {answered}, where {elided_repr(question.gold)} is right"

@@ -40,12 +40,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rlcircuits.answers.prompting import Prompting
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.common.reprs import count, quoted, short_repr
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.common.validation import StrictModel, describe_error
 from rlcircuits.comparison.profiles import Profile, profile_for, profile_named
 from rlcircuits.questions.source import QuestionSource, plain_name
@@ -170,7 +170,7 @@ class Pair(StrictModel):
         """What the pair is held against: the profile named, else the algorithm's."""
         return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
 
-    @checked
+    @validate_arguments
     def sources(
         self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
     ) -> tuple[CheckpointSource, CheckpointSource]:
@@ -193,7 +193,8 @@ class PairsFile:
     path: Path | None = None
 
     def __repr__(self) -> str:
-        return short_repr(self, count(len(self.pairs), "pair"), *([quoted(str(self.path))] if self.path else []))
+        place = [elided_repr(str(self.path))] if self.path else []
+        return short_repr(self, format_count(len(self.pairs), "pair"), *place)
 
     def make_settings(self, options: Mapping[str, Any] = MappingProxyType({})) -> Settings:
         """The settings of the run: the file's, but for those of `options`, which was typed."""
@@ -219,13 +220,13 @@ def pair_name(before: str, after: str) -> str:
     return "-to-".join(_made_up_name(Path(checkpoint).name, "model") for checkpoint in (before, after))
 
 
-@checked
+@validate_arguments
 def load_pairs(path: str | Path) -> tuple[Pair, ...]:
     """Read the pairs of a pairs file; see :func:`load_pairs_file`."""
     return load_pairs_file(path).pairs
 
 
-@checked
+@validate_arguments
 def load_pairs_file(path: str | Path) -> PairsFile:
     """Read a pairs file. Folders and files are resolved against its own folder; a hub id stays as it is.
 

@@ -36,9 +36,9 @@ from rlcircuits.answers.recorded import Side, recorded_answers
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify, content_hash, only_writer, ready_folder
+from rlcircuits.common.files import Notify, content_hash, ensure_writable_folder, write_lock
 from rlcircuits.comparison import pairing
 from rlcircuits.comparison.comparison import Comparison, Control, Unfinished, compare
 from rlcircuits.comparison.pairing import Pairing, pair_control
@@ -69,7 +69,7 @@ VERSION = 4
 """Changes whenever the same inputs may give another comparison."""
 
 
-@checked
+@validate_arguments
 def run_pair(
     pair: Pair,
     settings: Settings | None = None,
@@ -103,8 +103,8 @@ def run_pair(
     key = run.key()
     if (finished := run.finished(folder, key, quiet=True)) is not None:
         return finished
-    ready_folder(folder.parent, "output")
-    with only_writer(folder, run.log):
+    ensure_writable_folder(folder.parent, "output")
+    with write_lock(folder, run.log):
         if (finished := run.finished(folder, key)) is not None:  # by the process that was waited for
             return finished
         comparison = run.measure()
@@ -112,7 +112,7 @@ def run_pair(
         return comparison
 
 
-@checked
+@validate_arguments
 def run_variants(
     pair: Pair,
     settings: Settings | None = None,

@@ -13,10 +13,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rlcircuits.answers.engines.registry import check_engine
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
-from rlcircuits.common.arguments import check_fields
-from rlcircuits.common.errors import RLCircuitsError, shortened
+from rlcircuits.common.arguments import validate_fields
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
-from rlcircuits.common.reprs import short_repr, without_defaults
+from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison import pairing
 from rlcircuits.graph.edge_graph import Granularity, check_granularity
@@ -75,10 +75,10 @@ class Settings:
     """Run blocks again in the backward: the same scores of long sequences in less memory."""
 
     def __repr__(self) -> str:
-        return short_repr(self, *without_defaults(self))
+        return short_repr(self, *format_changed_fields(self))
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        validate_fields(self)
         check_granularity(self.granularity)
         check_engine(self.engine)
         pairing.check_options(self.alpha, self.k, self.balance, self.min_questions, self.score_on)
@@ -115,7 +115,7 @@ def _check_device(name: str | None) -> None:
         torch.device(name)
     except (RuntimeError, TypeError):
         raise RLCircuitsError(
-            f"device is {shortened(name)}; a device of torch is wanted, such as cpu or cuda:0"
+            f"device is {truncated_repr(name)}; a device of torch is wanted, such as cpu or cuda:0"
         ) from None
 
 

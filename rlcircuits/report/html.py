@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from rlcircuits.common.files import write_text
+from rlcircuits.common.files import write_text_atomically
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.report.plots import plot_png
@@ -30,7 +30,7 @@ def write_page(comparisons: Sequence[Comparison], path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = to_html(comparisons)
-    write_text(path, text)
+    write_text_atomically(path, text)
     return path
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import write_atomically
 from rlcircuits.comparison.comparison import LABELS, Comparison
@@ -25,7 +25,7 @@ DPI = 150
 ENDINGS = (".png", ".pdf", ".svg")
 
 
-@checked
+@validate_arguments
 def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     """Write a picture (png, pdf or svg, by the ending): one panel a metric, one point a question.
 

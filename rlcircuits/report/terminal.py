@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import SEPARATING_LINE, tabulate
 
-from rlcircuits.common.arguments import checked
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.comparison.comparison import LABELS, Comparison, ControlDraw, Effect, Group
 from rlcircuits.comparison.pairing import show_funnel
 from rlcircuits.comparison.profiles import GATE_METRICS, NOT_ONLINE_RL
@@ -20,7 +20,7 @@ SHORT = {"intensity_over_loss": "int. / loss"}
 """Words for a metric where there is no room."""
 
 
-@checked
+@validate_arguments
 def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -> str:
     """Accuracy, loss and the three metrics of every pair, raw intensity also over loss, and each pair's verdict.
 

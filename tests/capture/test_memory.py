@@ -160,7 +160,7 @@ def test_a_backward_that_fails_leaves_nothing(
 
     monkeypatch.setitem(BACKENDS, "matmul", Failing)
     # Contract at every delivery, so that it fails while the graph is being walked.
-    monkeypatch.setattr(grouped, "held_bytes", lambda device: 1)
+    monkeypatch.setattr(grouped, "pending_grads_bytes", lambda device: 1)
     checkpoint = Checkpoint(tiny("llama-gqa"))
     call = failing(
         lambda: attribute(checkpoint, SEQUENCES, backend="matmul", recompute=recompute), RuntimeError, "gave up"

@@ -15,7 +15,7 @@ from helpers.synthetic_comparisons import answers_of, made_up_comparison, random
 
 import rlcircuits
 from rlcircuits import AnswerSequence, RLCircuitsError, Sampling, Settings
-from rlcircuits.common.arguments import check_fields, checked
+from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.comparison.pairing import pair
 
 FIXTURE = str(SEED_7 / "sft")
@@ -173,11 +173,11 @@ def test_every_public_function_checks_its_arguments() -> None:
 
 
 def test_an_iterator_is_not_used_up() -> None:
-    @checked
+    @validate_arguments
     def total(numbers: Iterator[int]) -> int:
         return sum(numbers)
 
     assert total(iter([1, 2])) == 3
     with pytest.raises(RLCircuitsError, match="numbers is 3; a list of whole numbers is wanted"):
         total(3)  # type: ignore[arg-type]
-    check_fields(Settings())
+    validate_fields(Settings())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.held_locks import held, run_while_held, wait_until
 
-from rlcircuits.common.files import only_writer, write_atomically
+from rlcircuits.common.files import write_atomically, write_lock
 
 
 def test_two_who_write_one_file_do_not_mix(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_writer_waits_for_another_and_says_so(tmp_path: Path) -> None:
     path, order = tmp_path / "result", []
 
     def write(notify: object) -> None:
-        with only_writer(path, notify):  # type: ignore[arg-type]
+        with write_lock(path, notify):  # type: ignore[arg-type]
             order.append("second")
 
     run_while_held(path, write, lambda: order.append("first"))
@@ -62,7 +62,7 @@ def test_a_writer_waits_for_another_and_says_so(tmp_path: Path) -> None:
 def test_a_writer_that_is_alone_says_nothing(tmp_path: Path) -> None:
     told: list[str] = []
     for name in ("one", "one", "two"):
-        with held(tmp_path / "other"), only_writer(tmp_path / name, told.append):
+        with held(tmp_path / "other"), write_lock(tmp_path / name, told.append):
             pass
     assert told == []
 
@@ -70,8 +70,8 @@ def test_a_writer_that_is_alone_says_nothing(tmp_path: Path) -> None:
 def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
     path = tmp_path / "result"
     code = (
-        "import pathlib, sys, time\nfrom rlcircuits.common.files import only_writer\n"
-        "path = pathlib.Path(sys.argv[1])\nwith only_writer(path):\n    path.touch()\n    time.sleep(600)"
+        "import pathlib, sys, time\nfrom rlcircuits.common.files import write_lock\n"
+        "path = pathlib.Path(sys.argv[1])\nwith write_lock(path):\n    path.touch()\n    time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
         try:
@@ -79,6 +79,6 @@ def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
         finally:
             process.kill()
     told: list[str] = []
-    with only_writer(path, told.append):
+    with write_lock(path, told.append):
         pass
     assert told == []

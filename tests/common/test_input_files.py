@@ -13,7 +13,7 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_lines, read_text
-from rlcircuits.common.json_files import parse_object
+from rlcircuits.common.json_files import parse_json_object
 from rlcircuits.release.pairs_file import load_pairs
 
 
@@ -82,9 +82,10 @@ def test_a_pipe_of_the_shell_is_read() -> None:
 )
 def test_what_is_no_object_is_said_in_words(text: str, message: str) -> None:
     with pytest.raises(RLCircuitsError, match=message):
-        parse_object(text)
+        parse_json_object(text)
 
 
 def test_what_is_an_object_is_read_as_json_reads_it() -> None:
-    assert parse_object('{"a": [1, 2.5, "x", null], "b": {"a": true}}') == {"a": [1, 2.5, "x", None], "b": {"a": True}}
-    assert parse_object('{"n": ' + "9" * 4_000 + "}")["n"] == int("9" * 4_000)
+    text = '{"a": [1, 2.5, "x", null], "b": {"a": true}}'
+    assert parse_json_object(text) == {"a": [1, 2.5, "x", None], "b": {"a": True}}
+    assert parse_json_object('{"n": ' + "9" * 4_000 + "}")["n"] == int("9" * 4_000)

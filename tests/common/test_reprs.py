@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rlcircuits
-from rlcircuits.common.reprs import LONGEST, quoted
+from rlcircuits.common.reprs import LONGEST, elided_repr
 from rlcircuits.comparison.pairing import pair
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.release.pairs_file import PairsFile
@@ -96,7 +96,7 @@ def test_a_repr_says_what_one_wants_to_know(checkpoint: rlcircuits.Checkpoint) -
 
 @given(st.text() | st.lists(st.integers()))
 def test_what_is_quoted_is_short_and_keeps_both_ends(value: Any) -> None:
-    text = quoted(value)
+    text = elided_repr(value)
     assert len(text) <= 48
     assert text[:20] == repr(value)[:20]
     assert text[-20:] == repr(value)[-20:]

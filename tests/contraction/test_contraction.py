@@ -70,9 +70,9 @@ def test_groups_and_windows_change_nothing(layers: int, held: int, batch_slice: 
         seed=seed,
     )
     sizes = {
-        "held_bytes": lambda device: held,
-        "window_bytes": lambda device: batch_slice,
-        "readers_at_a_time": lambda device: together,
+        "pending_grads_bytes": lambda device: held,
+        "contraction_bytes": lambda device: batch_slice,
+        "readers_per_contraction": lambda device: together,
     }
     with mock.patch.multiple(grouped, **sizes):
         contraction = GroupedContraction(graph, BACKENDS["reference"](), BatchShape(2, 3, 4, itemsize=4))
