@@ -1,4 +1,4 @@
-"""The definition of the contraction, in float64. Slow, and what every other backend is tested against."""
+"""The definition of the contraction, in float64: slow, and what every other backend is tested against."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from rlcircuits.capture.reader_grads import ReaderGrads
 
 
 class Reference:
-    """The definition, as it stands."""
+    """The backend ``reference``: one writer and one reader after the other, in float64."""
 
     def prepare(self, writers: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The writers as they are."""
+        """Return the writers as they are."""
         return writers
 
     def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
-        """−Σ_pos,width writes · grads on every edge.
+        """Return −Σ_pos,width outputs · gradients on every edge.
 
-        writers, readers: tensors [nodes, batch, pos, width] of any floating dtype. edges: bool [W, R], in their order.
-        Returns float64 [batch, W, R].
+        Args:
+            writers: tensors [nodes, batch, pos, width] of any floating dtype.
+            readers: gradients [nodes, batch, pos, width] of any floating dtype.
+            edges: bool [W, R]; rows and columns in the order of ``writers`` and ``readers``.
+
+        Returns:
+            float64 [batch, W, R], 0 where there is no edge.
         """
         rows = []
         for writer in writers:
             row = []
-            for felt in readers:
-                grads = felt.grads.double()
-                if felt.direction is not None:
-                    direction = felt.direction.double()
+            for reader in readers:
+                grads = reader.grads.double()
+                if reader.direction is not None:
+                    direction = reader.direction.double()
                     grads = grads - (grads * direction).mean(-1, keepdim=True) * direction
                 row.append(-torch.einsum("wbtd,rbtd->bwr", writer.to(grads), grads))
             rows.append(torch.cat(row, dim=2))
