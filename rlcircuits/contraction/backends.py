@@ -1,12 +1,12 @@
-"""The contraction of what writers wrote with what readers felt: the core's one reduction.
+"""The contraction of writer outputs with reader gradients: the one reduction that makes edge scores.
 
-A backend takes what writers wrote (tensors [writers, batch, pos, width]), what readers felt and the edges between
-them, a bool [W, R], and returns
+A backend takes what writers added to the residual stream (tensors [writers, batch, pos, width]), the loss's gradients
+at the readers' inputs, and the edges between them (bool [W, R]), and returns
 
-    scores[batch, w, r] = − Σ_pos,width writes[w, batch] · grads[r, batch]        where edges[w, r], else 0
+    scores[batch, w, r] = − Σ_pos,width outputs[w, batch] · grads[r, batch]       where edges[w, r], else 0
 
-in float32 or float64. ``reference`` is the definition in float64, ``matmul`` a batched GEMM on any device,
-``triton`` a fused kernel for CUDA that reads every tensor where it lies.
+in float32 or float64. ``reference`` is the definition in float64, ``matmul`` batched matrix products on any device,
+``triton`` a fused kernel for CUDA that reads every tensor where it is stored.
 """
 
 from __future__ import annotations
@@ -24,32 +24,36 @@ from rlcircuits.contraction.reference import Reference
 
 
 class Backend(Protocol):
-    """A way to contract, opened for one batch."""
+    """An implementation of the contraction; one instance serves one batch."""
 
     def prepare(self, writers: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Put what writers wrote in the form that is quickest to read, once for all readers."""
+        """Return writers' outputs in the form that :meth:`contract` reads fastest; made once for all readers."""
 
     def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
-        """Contract as above."""
+        """Return the scores [batch, W, R] that the module's docstring defines."""
 
 
 def _open_triton() -> Backend:
-    # Imported when it is used: triton is not there on every platform.
+    # A deferred import, because triton is not installed on every platform.
     from rlcircuits.contraction.triton_kernel import Triton
 
     return Triton()
 
 
 BACKENDS: dict[str, Callable[[], Backend]] = {"matmul": Matmul, "reference": Reference, "triton": _open_triton}
-"""How to open each backend, by name."""
+"""The factory of each backend, by name."""
 
 
 def choose_backend(name: str | None, weight: Tensor | None = None) -> str:
-    """The name of the backend to use: ``name`` itself, or the fastest that runs on the model where it is None.
+    """Return the name of the backend to use: ``name``, or where it is None the fastest that the model can use.
 
-    weight: any weight of the model, for its device and dtype; without one the choice is ``matmul``. On CUDA it
-    is ``triton``, where triton is installed and the model is not in float64. Raises RLCircuitsError for a name
-    that is not in BACKENDS or a backend that cannot run on the model.
+    Args:
+        name: a key of BACKENDS, or None. None means ``triton`` on CUDA, if triton is installed and the model is not
+            in float64, and ``matmul`` otherwise.
+        weight: any weight of the model, for its device and dtype. Without one, None means ``matmul``.
+
+    Raises:
+        RLCircuitsError: an unknown name, or a backend that cannot run on the model.
     """
     if name is None:
         return "triton" if weight is not None and devices.can_use_triton(weight) else "matmul"
@@ -61,12 +65,13 @@ def choose_backend(name: str | None, weight: Tensor | None = None) -> str:
 
 
 def _check_triton(weight: Tensor | None) -> None:
+    """Raise RLCircuitsError unless triton can run on the device and dtype of ``weight``."""
     if not devices.has_triton():
         raise RLCircuitsError("backend is 'triton', but triton is not installed; matmul runs everywhere")
     if weight is None:
         return
     if weight.dtype not in devices.KERNEL_DTYPES:
-        raise RLCircuitsError(f"backend is 'triton', which has no {weight.dtype}; matmul has")
+        raise RLCircuitsError(f"backend is 'triton', which does not support {weight.dtype}; matmul does")
     from rlcircuits.common.triton_options import INTERPRETED
 
     if weight.device.type != "cuda" and not INTERPRETED:

@@ -1,4 +1,15 @@
-"""Contract readers in groups, window by window, so that neither all of their gradients nor all heads are ever made."""
+"""Contract the readers' gradients group by group, while the backward makes them.
+
+Neither all gradients nor all heads' outputs of a batch fit the memory at once. So the score matrix is filled in parts:
+
+1. Collect (``on_reader_grads``). Gradients are kept pending while the backward goes on and frees what the forward
+   kept, up to ``pending_grads_bytes``. The fewer contractions, the fewer times the heads' outputs are computed anew.
+2. Choose writers. Only those with an edge to a pending reader take part.
+3. Group readers, at most ``readers_per_contraction`` a group. Each group reads the writers once.
+4. Cut the batch into slices of sequences and positions, such that writers and one group fit ``contraction_bytes``.
+5. Contract: for each slice compute the writers' outputs once, then for each group the gradients and their scores.
+6. Add each group's scores to its rows and columns of the score matrix (``finish`` returns it).
+"""
 
 from __future__ import annotations
 
@@ -19,7 +30,7 @@ from rlcircuits.graph.edge_graph import EdgeGraph
 
 @dataclass(frozen=True)
 class BatchShape:
-    """What is contracted, [batch, positions] of ``width`` features of ``itemsize`` bytes."""
+    """The size of a batch's activations: [batch, positions, width], of ``itemsize`` bytes each."""
 
     batch: int
     positions: int
@@ -27,86 +38,110 @@ class BatchShape:
     itemsize: int
 
     def batch_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
-        """Windows in which tensors of so many nodes take at most so many bytes, if a token's do."""
+        """Yield slices in which ``nodes`` tensors take at most ``nbytes`` bytes, or one token where none do."""
         return batch_slices(self.batch, self.positions, nbytes // (nodes * self.width * self.itemsize))
 
 
-class GroupedContraction:
-    """Takes readers' gradients as the backward makes them and fills the score matrix group by group.
+@dataclass(frozen=True)
+class _ReaderGroup:
+    """Readers of one contraction.
 
-    What readers felt is held while the backward goes on and lets go of what the forward kept, as far as memory
-    allows: each time that it is contracted, the writers' heads are made anew.
+    columns: int64 [R], their places in the graph, on the device of the gradients. edges: bool [writers, R], on the CPU.
     """
 
-    def __init__(self, graph: EdgeGraph, backend: Backend, size: BatchShape) -> None:
+    readers: Sequence[PendingReaderGrads]
+    columns: Tensor
+    edges: Tensor
+
+
+class GroupedContraction:
+    """Takes readers' gradients as the backward makes them and fills the score matrix group by group."""
+
+    def __init__(self, graph: EdgeGraph, backend: Backend, shape: BatchShape) -> None:
         self._graph = graph
         self._backend = backend
-        self._size = size
+        self._shape = shape
         self._writers: list[WriterOutputs] = []
-        self._held: list[PendingReaderGrads] = []
-        self._delivered: set[int] = set()
+        self._pending: list[PendingReaderGrads] = []
+        self._received: set[int] = set()
         self._values: Tensor | None = None
 
     def set_writers(self, writers: list[WriterOutputs]) -> None:
-        """Say what the writers wrote; before the backward."""
+        """Set the outputs of all writers; call it before the backward."""
         self._writers = sorted(writers, key=lambda w: w.indices.start)
 
     def on_reader_grads(self, readers: PendingReaderGrads) -> None:
-        """Take what some readers felt; contract once enough is held."""
-        # A model split over devices: a group lies on one of them, to which the writers come.
-        if self._held and self._held[-1].device != readers.device:
-            self._contract_held()
-        self._held.append(readers)
-        self._delivered.update(readers.indices)
-        if sum(held.nbytes for held in self._held) >= pending_grads_bytes(readers.device):
-            self._contract_held()
+        """Take some readers' gradients; contract all that are pending once they take their share of memory."""
+        # A model split over devices: the gradients of one contraction are on one device, and the writers move there.
+        if self._pending and self._pending[-1].device != readers.device:
+            self._contract_pending()
+        self._pending.append(readers)
+        self._received.update(readers.indices)
+        if sum(pending.nbytes for pending in self._pending) >= pending_grads_bytes(readers.device):
+            self._contract_pending()
 
     def finish(self) -> Tensor:
-        """Contract what is left. Returns scores [batch, writers, readers], 0 where there is no edge.
+        """Contract what is still pending and return the scores [batch, writers, readers], 0 where there is no edge.
 
-        Raises RLCircuitsError if no gradient reached a reader.
+        Raises:
+            RLCircuitsError: no gradient reached a reader.
         """
-        if self._held:
-            self._contract_held()
-        missing = [name for i, name in enumerate(self._graph.readers) if i not in self._delivered]
+        if self._pending:
+            self._contract_pending()
+        missing = [name for i, name in enumerate(self._graph.readers) if i not in self._received]
         if missing or self._values is None:
             raise RLCircuitsError(f"no gradient reached reader {missing[0]}: the model's output does not depend on it")
         return self._values
 
-    def _contract_held(self) -> None:
-        held, self._held = self._held, []
-        device = held[0].device
-        seen = self._graph.mask[:, _indices(held)].any(dim=1)
-        writers = [w for w in self._writers if bool(seen[w.indices.start])]
+    def _contract_pending(self) -> None:
+        """Phases 2 to 6 of the module's docstring."""
+        pending, self._pending = self._pending, []
+        device = pending[0].device
+        writers = self._writers_with_edges(pending)
+        groups = self._group_readers(pending, writers, device)
+        rows = to_device_async(torch.tensor(_indices(writers))[:, None], device)
+        nodes = len(rows) + max(len(group.columns) for group in groups)
+        for batch_slice in self._shape.batch_slices(nodes, contraction_bytes(device)):
+            outputs = self._backend.prepare([w.outputs(batch_slice).to(device) for w in writers])
+            for group in groups:
+                grads = [readers.felt(batch_slice) for readers in group.readers]
+                scores = self._backend.contract(outputs, grads, group.edges)
+                self._add(batch_slice.sequences, rows, group.columns, scores)
+
+    def _writers_with_edges(self, readers: Sequence[PendingReaderGrads]) -> list[WriterOutputs]:
+        """Return the writers that have an edge to one of the readers."""
+        has_edge = self._graph.mask[:, _indices(readers)].any(dim=1)
+        return [w for w in self._writers if bool(has_edge[w.indices.start])]
+
+    def _group_readers(
+        self, readers: Sequence[PendingReaderGrads], writers: Sequence[WriterOutputs], device: torch.device
+    ) -> list[_ReaderGroup]:
         rows = torch.tensor(_indices(writers))[:, None]
-        groups = _grouped(held, readers_per_contraction(device))
-        columns = [torch.tensor(_indices(group)) for group in groups]
-        edges = [self._graph.mask[rows, places] for places in columns]
-        nodes = len(rows) + max(map(len, columns))
-        rows, columns = to_device_async(rows, device), [to_device_async(places, device) for places in columns]
-        for batch_slice in self._size.batch_slices(nodes, contraction_bytes(device)):
-            written = self._backend.prepare([w.outputs(batch_slice).to(device) for w in writers])
-            for group, places, between in zip(groups, columns, edges, strict=True):
-                felt = [readers.felt(batch_slice) for readers in group]
-                self._add(batch_slice.sequences, rows, places, self._backend.contract(written, felt, between))
+        groups = []
+        for members in _grouped(readers, readers_per_contraction(device)):
+            columns = torch.tensor(_indices(members))
+            groups.append(_ReaderGroup(members, to_device_async(columns, device), self._graph.mask[rows, columns]))
+        return groups
 
     def _add(self, sequences: slice, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
+        """Add scores [sequences, rows, columns] to the score matrix, which is on the device of the first ones."""
         if self._values is None:
-            self._values = scores.new_zeros(self._size.batch, *self._graph.mask.shape)
+            self._values = scores.new_zeros(self._shape.batch, *self._graph.mask.shape)
         device = self._values.device
         # Indexing with a slice first gives a view, which indexing with tensors then adds to.
         self._values[sequences][:, rows.to(device), columns.to(device)] += scores.to(device)
 
 
 def _grouped(readers: Sequence[PendingReaderGrads], size: int) -> list[list[PendingReaderGrads]]:
-    """Groups of at most ``size``, where one delivery is no larger."""
+    """Group consecutive entries, up to ``size`` readers a group; an entry of more readers is a group by itself."""
     groups: list[list[PendingReaderGrads]] = []
-    for some in readers:
-        if not groups or len(_indices(groups[-1])) + len(some.indices) > size:
+    for entry in readers:
+        if not groups or len(_indices(groups[-1])) + len(entry.indices) > size:
             groups.append([])
-        groups[-1].append(some)
+        groups[-1].append(entry)
     return groups
 
 
 def _indices(nodes: Sequence[WriterOutputs] | Sequence[PendingReaderGrads]) -> list[int]:
+    """Return the nodes' places in the graph."""
     return [i for node in nodes for i in node.indices]
