@@ -43,7 +43,7 @@ def shown(value: Any) -> dict[str, Any]:
         "Sampling": rlcircuits.Sampling(),
         "Settings": rlcircuits.Settings(device="cpu", prompting=rlcircuits.Prompting(system=LONG)),
         "Verdict": judge(COMPARISON), "PairsFile": PairsFile((PAIR,) * 40, path=Path(LONG)),
-        "ControlEffect": COMPARISON.controls[0], "Profile": judge(COMPARISON).profile,
+        "ControlDraw": COMPARISON.controls[0], "Profile": judge(COMPARISON).profile,
         "Control": noise(PAIRING, ANSWERS, ANSWERS, SCORES), "AccuracyEffect": COMPARISON.accuracy,
     }  # fmt: skip
 

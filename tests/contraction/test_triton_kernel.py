@@ -139,9 +139,9 @@ def test_attribution_through_the_kernels(name: str, granularity: str, monkeypatc
     vjps = mock.Mock(side_effect=triton_norm.norm_vjp)
     monkeypatch.setattr(triton_norm, "norm_vjp", vjps)
     heads = mock.Mock(side_effect=triton_heads.reader_grads_by_head)
-    monkeypatch.setattr(triton_heads, "felt_by_heads", heads)
+    monkeypatch.setattr(triton_heads, "reader_grads_by_head", heads)
     for module in (norms, readers):
-        monkeypatch.setattr(module, "runs_kernels", lambda tensor: True)  # as on CUDA
+        monkeypatch.setattr(module, "can_use_triton", lambda tensor: True)  # as on CUDA
     found = attribute(tiny(name), batch, granularity, backend="triton")
     assert found.backend == "triton"
     assert vjps.call_count > 0
@@ -153,7 +153,7 @@ def test_what_the_kernel_cannot_multiply_is_an_error(monkeypatch: Any) -> None:
     case = make_case(writers=[(1, "contiguous")], readers=[(1, "contiguous", 0)], shape=(1, 1, 16), dtype=torch.float64)
     with pytest.raises(RLCircuitsError, match=r"backend triton was given torch\.float64"):
         contract(case, None)
-    with pytest.raises(RLCircuitsError, match=r"backend is 'triton', which has no torch\.float64"):
+    with pytest.raises(RLCircuitsError, match=r"backend is 'triton', which does not support torch\.float64"):
         choose_backend("triton", torch.zeros(1, dtype=torch.float64))
     monkeypatch.setattr(triton_options, "INTERPRETED", False)
     with pytest.raises(RLCircuitsError, match="the model is on cpu; it needs a CUDA device"):
