@@ -1,8 +1,8 @@
-"""Edge scores kept batch by batch, so that a killed attribution goes on where it was.
+"""A cache of edge scores, written batch by batch, so that a killed attribution resumes where it stopped.
 
-A store's folder has one folder a run: ``manifest.json``, written first, says what is scored and in which
-batches; each finished batch is a safetensors file of its own, put in its place only once it is whole. Since the
-batches are those of the manifest, a resumed run computes each score as an uninterrupted one would have.
+The cache's folder has one folder for each run. ``manifest.json``, written first, says what is scored and in which
+batches. Each finished batch is a safetensors file, written atomically. A resumed run takes its batches from the
+manifest, so that it computes each score exactly as an uninterrupted run does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import safetensors
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from rlcircuits.attribution.edge_attribution import attribute, attribute_batches, graph_of, plan_attribution
+from rlcircuits.attribution.edge_attribution import attribute, attribute_batches, graph_of
+from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget
+from rlcircuits.attribution.options import AttributionOptions
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.arguments import validate_arguments
@@ -36,14 +38,14 @@ __all__ = ["attribute_stored"]
 
 FORMAT = "rlcircuits-scores"
 VERSION = 3
-"""Changes whenever the same inputs may give other scores, or another layout on disk."""
+"""To be raised whenever the same inputs may give other scores, or files another layout."""
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class _Manifest:
-    """What is scored, of which weights and how; `batches` are indices of the sequences."""
+    """What is scored, with which weights and options; ``batches`` holds indices of the sequences."""
 
     format: str
     version: int
@@ -73,15 +75,30 @@ def attribute_stored(
     store: str | Path | None = None,
     notify: Notify | None = None,
 ) -> EdgeScores:
-    """Score every edge for every sequence, as :func:`~rlcircuits.attribute` does, and keep the scores.
+    """Score every edge for every sequence, as :func:`~rlcircuits.attribute` does, and cache the scores on disk.
 
-    store: a folder. Each batch's scores are kept in it as they are made, under a key of the source's
-    fingerprint, the sequences and the options. A run that was killed goes on with the batches it lacks; one
-    that is complete loads no model; one that another process is making is waited for, which ``notify`` is told in
-    one line. Without a store nothing is kept.
+    The cache key is the source's fingerprint, the sequences and the options that change scores. A run that was killed
+    resumes with the batches that are missing. A complete run loads no model. While another process makes the same
+    scores, this one waits for it.
 
-    Raises RLCircuitsError for what ``attribute`` refuses, a store with a checkpoint that is already loaded (it
-    has no fingerprint), and damaged files.
+    Args:
+        model: a source of a checkpoint, such as ``CheckpointSource``. A loaded ``Checkpoint`` has no fingerprint and
+            is allowed only without a store.
+        sequences: as for ``attribute``.
+        granularity: as for ``attribute``.
+        batch_tokens: as for ``attribute``.
+        backend: as for ``attribute``.
+        recompute: as for ``attribute``.
+        progress: show a progress bar on stderr.
+        store: the cache's folder. Without it nothing is stored.
+        notify: called with one line of text when this process has to wait for another.
+
+    Returns:
+        The scores and losses in the order of ``sequences``, float32 on the CPU.
+
+    Raises:
+        RLCircuitsError: whatever ``attribute`` raises; a store together with a loaded checkpoint; no sequences;
+            damaged files in the store.
     """
     if store is None:
         checkpoint = model if isinstance(model, Checkpoint) else model.load()
@@ -90,7 +107,7 @@ def attribute_stored(
         )
     if isinstance(model, Checkpoint):
         raise RLCircuitsError(
-            f"a store knows scores by their source's fingerprint, and {model.name} is a loaded checkpoint; "
+            f"a store finds scores by their source's fingerprint, and {model.name} is a loaded checkpoint; "
             "give a source, such as CheckpointSource(folder)"
         )
     check_granularity(granularity)
@@ -106,61 +123,63 @@ def attribute_stored(
     }
     key = content_hash(wanted | {"backend": backend})
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
-    if len(_done(folder)) < len(sequences):
+    if len(_finished(folder)) < len(sequences):
         with write_lock(folder, notify):
-            if len(_done(folder)) < len(sequences):  # another process may have made them meanwhile
+            if len(_finished(folder)) < len(sequences):  # another process may have finished them meanwhile
                 folder.mkdir(exist_ok=True)
                 _remove_damaged(folder)
                 checkpoint = model.load()
                 manifest = _read_manifest(folder, key, len(sequences))
+                budget = MemoryBudget(checkpoint, sequences, batch_tokens)
                 if manifest is None:
-                    plan = tuple(plan_attribution(checkpoint, sequences, batch_tokens))
+                    batches = tuple(budget.plan())
                     chosen = choose_backend(backend, next(checkpoint.model.parameters()))
-                    manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=plan)
+                    manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=batches)
                     write_atomically(folder / MANIFEST, partial(_write_manifest, manifest))
-                _make_rest(checkpoint, sequences, manifest, folder, recompute, progress)
+                options = AttributionOptions(
+                    graph_of(checkpoint, manifest.granularity), manifest.backend, recompute=recompute
+                )
+                _score_missing(checkpoint, budget, manifest.batches, options, folder, progress)
     return _assembled(folder, len(sequences))
 
 
-def _make_rest(
+def _score_missing(
     checkpoint: Checkpoint,
-    sequences: Sequence[AnswerSequence],
-    manifest: _Manifest,
+    budget: MemoryBudget,
+    batches: Sequence[BatchIndices],
+    options: AttributionOptions,
     folder: Path,
-    recompute: bool,
     progress: bool,
 ) -> None:
-    """Make and keep the batches of the manifest that are not in the folder yet."""
-    done = _done(folder)
-    # A batch halved for lack of memory may be there in part.
-    rest = [tuple(index for index in batch if index not in done) for batch in manifest.batches]
-    graph = graph_of(checkpoint, manifest.granularity)
-    left = [batch for batch in rest if batch]
-    batches = attribute_batches(checkpoint, sequences, left, graph, manifest.backend, recompute=recompute)
-    with closing(batches), progress_bar(progress) as bar:
-        task = bar.add_task("attribution", total=len(sequences), completed=len(done))
-        for indices, values, losses in batches:
-            scores = EdgeScores(values, losses, graph, manifest.backend)
-            places = {"indices": torch.tensor(indices)}
-            write_atomically(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=places))
+    """Score and store the sequences of ``batches`` that are not in the folder yet."""
+    done = _finished(folder)
+    # A batch that ran out of memory was split, and a part of it may be there.
+    missing = [tuple(index for index in batch if index not in done) for batch in batches]
+    results = attribute_batches(checkpoint, budget, [batch for batch in missing if batch], options)
+    with closing(results), progress_bar(progress) as bar:
+        task = bar.add_task("attribution", total=len(budget.sequences), completed=len(done))
+        for indices, values, losses in results:
+            scores = EdgeScores(values, losses, options.graph, options.backend)
+            extra = {"indices": torch.tensor(indices)}
+            write_atomically(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=extra))
             bar.advance(task, len(indices))
 
 
-def _done(folder: Path) -> set[int]:
-    """The sequences whose scores are in the folder, in whole files."""
+def _finished(folder: Path) -> set[int]:
+    """Return the indices of the sequences whose scores are in the folder, in undamaged files."""
     return {index for file in _batch_files(folder) for index in _indices(file) or []}
 
 
 def _remove_damaged(folder: Path) -> None:
-    """Remove files that cannot be read, such as one that was cut short, so that their batches are made again."""
+    """Remove files that cannot be read, such as a truncated one, so that their batches are scored again."""
     for file in _batch_files(folder):
         if _indices(file) is None:
-            warnings.warn(f"{file} is damaged; its scores are made again", stacklevel=5)
+            warnings.warn(f"{file} is damaged; its scores are computed again", stacklevel=5)
             file.unlink()
 
 
 def _assembled(folder: Path, count: int) -> EdgeScores:
-    """The scores of all batches in the folder, in the sequences' order."""
+    """Return the scores of all batches in the folder, in the order of the sequences."""
     whole: EdgeScores | None = None
     for file in _batch_files(folder):
         part, indices = EdgeScores.load(file), _indices(file) or []
@@ -168,7 +187,7 @@ def _assembled(folder: Path, count: int) -> EdgeScores:
             values = torch.zeros(count, *part.graph.mask.shape, dtype=torch.float32)
             whole = EdgeScores(values, torch.zeros(count, dtype=torch.float32), part.graph, part.backend)
         if not part.graph.same_as(whole.graph) or len(part) != len(indices) or not max(indices) < count:
-            raise RLCircuitsError(f"{file} is not of one run with the other files in its folder; remove the folder")
+            raise RLCircuitsError(f"{file} is of another run than the other files in its folder; remove the folder")
         whole.values[indices] = part.values
         whole.loss[indices] = part.loss
     assert whole is not None, "a run has at least one batch"
@@ -180,9 +199,9 @@ def _batch_files(folder: Path) -> list[Path]:
 
 
 def _indices(file: Path) -> list[int] | None:
-    """Which sequences a file's scores are of; None where it is damaged."""
+    """Return the indices of the sequences that a file has scores of, or None if the file is damaged."""
     try:
-        # Opening compares the header with the file's size.
+        # Opening the file already compares its header with its size.
         with safetensors.safe_open(str(file), framework="pt") as opened:
             return opened.get_tensor("indices").tolist()  # type: ignore[no-any-return]
     except (OSError, safetensors.SafetensorError):
@@ -190,7 +209,7 @@ def _indices(file: Path) -> list[int] | None:
 
 
 def _read_manifest(folder: Path, key: str, count: int) -> _Manifest | None:
-    """The manifest in the folder; None where there is none yet."""
+    """Return the manifest in the folder, or None if there is none yet."""
     file = folder / MANIFEST
     if not file.is_file():
         return None
@@ -198,10 +217,10 @@ def _read_manifest(folder: Path, key: str, count: int) -> _Manifest | None:
         manifest = _MANIFEST.validate_json(file.read_bytes(), strict=True)
     except ValidationError as error:
         raise RLCircuitsError(
-            f"{file}{describe_error(error)}; remove the folder, and its scores are made again"
+            f"{file}{describe_error(error)}; remove the folder, and its scores are computed again"
         ) from error
     if manifest.key != key:
-        raise RLCircuitsError(f"{file}: these scores were made for other settings; move the folder away")
+        raise RLCircuitsError(f"{file}: these scores were computed with other settings; move the folder elsewhere")
     if manifest.backend not in BACKENDS:
         raise RLCircuitsError(
             f"{file}: field 'backend' is {truncated_repr(manifest.backend)}; it must be one of {', '.join(BACKENDS)}"
@@ -209,7 +228,7 @@ def _read_manifest(folder: Path, key: str, count: int) -> _Manifest | None:
     if sorted(index for batch in manifest.batches for index in batch) != list(range(count)):
         raise RLCircuitsError(
             f"{file}: field 'batches' does not hold each of the {count} sequences once; remove the folder, and its "
-            f"scores are made again"
+            f"scores are computed again"
         )
     return manifest
 

@@ -113,10 +113,10 @@ def test_a_batch_halved_for_lack_of_memory_is_gone_on_with(
 ) -> None:
     plain = attribution._attribute_batch
 
-    def small_memory(checkpoint: Any, graph: Any, batch: Any, *more: Any) -> Any:
-        if len(batch.indices) > 2:
+    def small_memory(checkpoint: Any, sequences: Any, indices: Any, options: Any) -> Any:
+        if len(indices) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return plain(checkpoint, graph, batch, *more)
+        return plain(checkpoint, sequences, indices, options)
 
     wanted = score(source, None)
     with monkeypatch.context() as patched, warnings.catch_warnings():
@@ -136,7 +136,7 @@ def test_a_file_that_was_cut_short_is_made_again(source: CheckpointSource, tmp_p
     contents = first.read_bytes(), second.read_bytes()
     first.write_bytes(contents[0][:size])
     EdgeScores.load(second).save(second)  # without its places among the sequences
-    with pytest.warns(UserWarning, match="is damaged; its scores are made again") as told:
+    with pytest.warns(UserWarning, match="is damaged; its scores are computed again") as told:
         assert same(score(source, tmp_path), wanted)
     assert [str(one.message).split(" ")[0] for one in told] == [str(first), str(second)]
     assert (first.read_bytes(), second.read_bytes()) == contents
@@ -151,7 +151,7 @@ def test_a_damaged_manifest_is_one_error(source: CheckpointSource, tmp_path: Pat
     with pytest.raises(RLCircuitsError, match=r"manifest\.json, key 'backend': missing; remove the folder"):
         score(source, tmp_path)
     manifest.write_text(text.replace('"key":"', '"key":"0'))
-    with pytest.raises(RLCircuitsError, match=r"manifest\.json: these scores were made for other settings"):
+    with pytest.raises(RLCircuitsError, match=r"manifest\.json: these scores were computed with other settings"):
         score(source, tmp_path)
 
 
@@ -160,7 +160,7 @@ def test_batches_of_two_graphs_are_one_error(source: CheckpointSource, tmp_path:
     score(source, tmp_path / "head", granularity="head")
     file = batches_in(tmp_path / "sublayer")[-1]
     file.write_bytes((run_in(tmp_path / "head") / file.name).read_bytes())
-    with pytest.raises(RLCircuitsError, match=rf"{file.name} is not of one run with the other files in its folder"):
+    with pytest.raises(RLCircuitsError, match=rf"{file.name} is of another run than the other files in its folder"):
         score(source, tmp_path / "sublayer")
 
 

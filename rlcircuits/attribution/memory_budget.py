@@ -1,0 +1,88 @@
+"""How many tokens a batch may have: planned from the free memory, halved when the memory runs out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
+from rlcircuits.graph.sequences import AnswerSequence, check_sequences, plan_batches
+
+CPU_BATCH_TOKENS = 4096
+"""The default budget on the CPU, in tokens."""
+
+MEMORY_SHARE = 0.6
+"""The share of an accelerator's free memory that the default budget plans with."""
+
+BatchIndices = tuple[int, ...]
+"""The places of a batch's sequences in the list of all sequences."""
+
+
+class MemoryBudget:
+    """Plans batches of some sequences within a budget of tokens, padding included."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], batch_tokens: int | None = None
+    ) -> None:
+        """Start with ``batch_tokens`` tokens a batch, by default as many as the free memory takes.
+
+        Raises:
+            RLCircuitsError: a budget below one token, or a sequence that the model cannot score.
+        """
+        if batch_tokens is not None:
+            check_number("batch_tokens", batch_tokens)
+        parts = checkpoint.parts
+        check_sequences(sequences, vocabulary=parts.vocabulary, context=parts.context)
+        self.sequences = sequences
+        self._tokens = batch_tokens or _default_batch_tokens(checkpoint)
+        self._rotary_switch = parts.rotary_switch
+
+    def plan(self, indices: Iterable[int] | None = None) -> list[BatchIndices]:
+        """Return batches of the sequences at ``indices``, by default of all, the longest sequences first."""
+        if indices is None:
+            indices = range(len(self.sequences))
+        return plan_batches(self.sequences, indices, self._tokens, self._rotary_switch)
+
+    def halve(self, failed: BatchIndices, error: RuntimeError) -> None:
+        """Set the budget at which a batch that ran out of memory becomes two, and warn of the failed attempt.
+
+        Raises:
+            RLCircuitsError: from ``error``, for a batch of one sequence.
+        """
+        longest = max(self.sequences[i].input_length for i in failed)
+        if len(failed) == 1:
+            raise RLCircuitsError(
+                f"out of memory on sequence {failed[0]} alone ({longest} tokens); a device with more memory is needed"
+            ) from error
+        self._tokens = (len(failed) + 1) // 2 * longest
+        warnings.warn(
+            f"out of memory on a batch of {len(failed)} sequences of up to {longest} tokens; "
+            f"going on with half as many (batch_tokens={self._tokens} avoids the failed attempt)",
+            stacklevel=5,
+        )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an allocation failed; the CPU's allocator has no exception class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def itemsize(checkpoint: Checkpoint) -> int:
+    """Return the bytes of one number of the model's weights, and so of its activations."""
+    return int(next(checkpoint.model.parameters()).element_size())
+
+
+def _default_batch_tokens(checkpoint: Checkpoint) -> int:
+    if checkpoint.device.type != "cuda":
+        return CPU_BATCH_TOKENS
+    free, _ = torch.cuda.mem_get_info(checkpoint.device)
+    config = checkpoint.model.config
+    inner = getattr(config, "intermediate_size", None) or 4 * checkpoint.parts.width
+    # Kept for each token and block: the stream before both norms, two writers, q, k and v before and after the
+    # rotation, the attention's output, and the MLP's gate, up projection and their product.
+    per_block = 12 * checkpoint.parts.width + 4 * inner
+    return max(1, int(MEMORY_SHARE * free / (per_block * len(checkpoint.parts.blocks) * itemsize(checkpoint))))
