@@ -67,10 +67,10 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(triton_kernel, "_partial_scores", _Unwrapped(triton_kernel._partial_scores))
     monkeypatch.setattr(triton_norm, "_norm_vjp", _Unwrapped(triton_norm._norm_vjp))
-    for name in ("_lengths", "_felt_by_heads"):
+    for name in ("_lengths", "_reader_grads_by_head"):
         monkeypatch.setattr(triton_heads, name, _Unwrapped(getattr(triton_heads, name)))
     for module in (norms, readers, devices):
-        monkeypatch.setattr(module, "runs_kernels", lambda tensor: isinstance(tensor, Elsewhere))
+        monkeypatch.setattr(module, "can_use_triton", lambda tensor: isinstance(tensor, Elsewhere))
 
 
 def model_of(name: str, **overrides: Any) -> Any:
@@ -150,8 +150,10 @@ def test_the_device_is_waited_for_at_the_end_of_a_batch_only(name: str, granular
             checkpoint = Checkpoint.of(model)
             waits.clear()
             attribute(checkpoint, fixed_sequences(), granularity, backend=backend)
-        ours = {line: n for line, n in waits.items() if not line.startswith(("masking_utils", "devices.py:sent"))}
-        assert ours == {"attribution.py:_attribute_batch": 2}, waits  # the scores and the losses
+        ours = {
+            line: n for line, n in waits.items() if not line.startswith(("masking_utils", "devices.py:to_device_async"))
+        }
+        assert ours == {"edge_attribution.py:_attribute_batch": 2}, waits  # the scores and the losses
 
 
 @needs_device
