@@ -1,4 +1,4 @@
-"""The graph of a residual stream: who writes, who reads, and which edges exist."""
+"""The edge graph of a residual stream: its writers, its readers, and the edges between them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 @dataclass(frozen=True, eq=False)
 class EdgeGraph:
-    """Names of the writers and readers of a residual stream and the edges between them.
+    """The writers and readers of a residual stream and the edges between them.
 
-    writers: ``embed``, ``attn.0``, ``mlp.0``, … (head granularity: ``attn.0.h3``)
-    readers: ``attn.0.q``, ``attn.0.k``, ``attn.0.v``, ``mlp.0``, …, ``logits`` (``attn.0.h3.q``; a key/value
-        head's ``attn.0.kv1.k``)
-    mask: bool [writers, readers], true where the writer has written before the reader reads.
+    A writer adds its output to the residual stream; a reader takes the residual stream as its input. Other libraries
+    call them source and destination, or sender and receiver.
     """
 
     writers: tuple[str, ...]
+    """``embed``, ``attn.0``, ``mlp.0``, …; a head is ``attn.0.h3``."""
     readers: tuple[str, ...]
+    """``attn.0.q``, ``attn.0.k``, ``attn.0.v``, ``mlp.0``, …, ``logits``; a head's are ``attn.0.h3.q``, …, those that
+    a key/value head shares ``attn.0.kv1.k``, …."""
     mask: Tensor
+    """bool [writers, readers], true where there is an edge: the writer comes before the reader."""
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -40,52 +42,61 @@ class EdgeGraph:
 
     @property
     def n_edges(self) -> int:
-        """The number of edges that exist."""
+        """The number of edges."""
         return int(self.mask.sum())
 
     @cached_property
     def granularity(self) -> Granularity:
-        """``sublayer``; or ``head`` or ``kv-head`` if attention heads are nodes of their own."""
+        """``sublayer``, or ``head`` or ``kv-head`` where each attention head is a node."""
         if any(".kv" in name for name in self.readers):
             return "kv-head"
         return "head" if any(".h" in name for name in self.writers) else "sublayer"
 
     @validate_arguments
     def same_as(self, other: EdgeGraph) -> bool:
-        """Whether both graphs have the same names and the same edges."""
+        """Return whether both graphs have the same writers, readers and edges."""
         return self.writers == other.writers and self.readers == other.readers and torch.equal(self.mask, other.mask)
 
 
 def build_graph(
     n_layers: int, n_heads: int, granularity: str, *, parallel: bool = False, n_kv_heads: int | None = None
 ) -> EdgeGraph:
-    """Build the graph of a decoder with ``n_layers`` blocks of ``n_heads`` query heads.
+    """Build the graph of a decoder.
 
-    granularity: ``sublayer``; ``head``, where each query head reads its own copy of the k and v it uses; or
-    ``kv-head``, where each of ``n_kv_heads`` (by default ``n_heads``) has one reader k and one v. parallel: attention
-    and MLP of a block read the same stream (GPT-NeoX, GPT-J), so that there is no edge between them. A sequential
-    model has 4L² + 3L + 1 edges at sublayer granularity. Raises RLCircuitsError for another granularity.
+    A sequential model of L layers has 4L² + 3L + 1 edges at sublayer granularity.
+
+    Args:
+        n_layers: number of blocks, each an attention and an MLP.
+        n_heads: number of query heads in a block.
+        granularity: ``sublayer``; ``head``, where each query head reads its own copy of the k and v that it uses; or
+            ``kv-head``, where each key/value head has one reader k and one reader v.
+        parallel: whether attention and MLP of a block read the same stream (GPT-NeoX, GPT-J), so that there is no
+            edge from the one to the other.
+        n_kv_heads: number of key/value heads in a block, by default ``n_heads``.
+
+    Raises:
+        RLCircuitsError: an unknown granularity.
     """
     check_granularity(granularity)
     heads = [""] if granularity == "sublayer" else [f".h{h}" for h in range(n_heads)]
-    shared = [f".kv{h}" for h in range(n_kv_heads or n_heads)] if granularity == "kv-head" else heads
-    # Each node's moment: a writer of moment m is seen by readers of moment > m.
+    kv_heads = [f".kv{h}" for h in range(n_kv_heads or n_heads)] if granularity == "kv-head" else heads
+    # Each node has a time step: a writer of step s has an edge to every reader of a step > s.
     writers: list[tuple[str, int]] = [("embed", -1)]
     readers: list[tuple[str, int]] = []
     for layer in range(n_layers):
         attention, mlp = 2 * layer, 2 * layer + (0 if parallel else 1)
         writers += [(f"attn.{layer}{head}", attention) for head in heads]
         writers += [(f"mlp.{layer}", 2 * layer + 1)]
-        for kind, reading in (("q", heads), ("k", shared), ("v", shared)):
-            readers += [(f"attn.{layer}{head}.{kind}", attention) for head in reading]
+        for kind, nodes in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            readers += [(f"attn.{layer}{head}.{kind}", attention) for head in nodes]
         readers += [(f"mlp.{layer}", mlp)]
     readers += [("logits", 2 * n_layers)]
-    written = torch.tensor([moment for _, moment in writers])
-    read = torch.tensor([moment for _, moment in readers])
+    write_steps = torch.tensor([step for _, step in writers])
+    read_steps = torch.tensor([step for _, step in readers])
     return EdgeGraph(
         writers=tuple(name for name, _ in writers),
         readers=tuple(name for name, _ in readers),
-        mask=written[:, None] < read[None, :],
+        mask=write_steps[:, None] < read_steps[None, :],
     )
 
 

@@ -1,4 +1,4 @@
-"""The scores of every edge of every sequence, and the file they are kept in."""
+"""The score of every edge for every sequence, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -16,23 +16,30 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
 
-# The entry of a file's metadata that holds the names.
 _METADATA = "rlcircuits"
+"""The entry of a file's metadata that holds the names and the backend."""
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeScores:
-    """Scores of every edge of every sequence.
+    """The score of every edge for every sequence, with the sequences' losses.
 
-    values: float32 [sequences, writers, readers] on the CPU, 0 where there is no edge; the
-    first-order estimate of how much the loss, in nats, changes when the edge is removed.
-    loss: float32 [sequences], nats a scored token. graph: names and mask. backend: what contracted.
+    A score is the first-order effect of an edge on the loss (edge attribution patching, arXiv 2310.10348; as a metric
+    of post-training, arXiv 2509.21044). ``rlcircuits.attribute`` has the formula.
     """
 
     values: Tensor
+    """float32 [sequences, writers, readers] on the CPU, in nats; 0 where there is no edge.
+
+    The estimated change of the loss when the writer's output is removed from what the reader reads (with corrupted
+    sequences: replaced by the corrupted output). A positive score means that the loss rises without the edge, so the
+    edge makes the answer more likely."""
     loss: Tensor
+    """float32 [sequences] on the CPU, in nats: the mean cross-entropy over a sequence's answer tokens."""
     graph: EdgeGraph
+    """The names of the writers (rows) and readers (columns), and the mask of the edges."""
     backend: str
+    """The backend that contracted: ``triton``, ``matmul`` or ``reference``."""
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -47,17 +54,21 @@ class EdgeScores:
 
     @validate_arguments
     def save(self, path: str | Path, extra: Mapping[str, Tensor] | None = None) -> None:
-        """Write to one safetensors file, names and backend in its metadata.
+        """Write one safetensors file, with the names and the backend in its metadata.
 
-        extra: further tensors to keep in the file, which ``load`` leaves alone. Raises RLCircuitsError where the
-        file cannot be written or ``extra`` has one of its own names.
+        Args:
+            path: the file, which is replaced if it exists.
+            extra: further tensors for the file, by name; ``load`` ignores them.
+
+        Raises:
+            RLCircuitsError: the file cannot be written, or ``extra`` has a name that the scores use.
         """
         names = {"writers": self.graph.writers, "readers": self.graph.readers, "backend": self.backend}
         tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask}
         if taken := tensors.keys() & (extra or {}).keys():
             raise RLCircuitsError(f"extra holds {min(taken)!r}, which is the name of a tensor of the scores")
         tensors |= extra or {}
-        # One entry: the library writes several in an order that changes, and equal scores must be equal files.
+        # One entry only: the library writes several in varying order, and equal scores must give equal files.
         try:
             safetensors.torch.save_file(tensors, str(path), metadata={_METADATA: json.dumps(names)})
         except (OSError, safetensors.SafetensorError) as error:
@@ -66,11 +77,15 @@ class EdgeScores:
     @classmethod
     @validate_arguments
     def load(cls, path: str | Path) -> EdgeScores:
-        """Read what ``save`` wrote. Raises RLCircuitsError if the file is missing, damaged or another kind."""
+        """Read a file that ``save`` wrote.
+
+        Raises:
+            RLCircuitsError: the file is missing or damaged, or holds no edge scores.
+        """
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 metadata = json.loads((file.metadata() or {})[_METADATA])
-                # Copies: the library's tensors are the file itself, and would change or vanish with it.
+                # Copies, because the library maps the file into memory: its tensors would change with the file.
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
             graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
             scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"])
@@ -82,7 +97,7 @@ class EdgeScores:
         shapes = [tuple(tensor.shape) for tensor in (scores.values, scores.loss, graph.mask)]
         if shapes != [(len(scores.loss), *edges), (len(scores.loss),), edges]:
             raise RLCircuitsError(
-                f"{path} holds no edge scores: values {shapes[0]}, loss {shapes[1]} and mask {shapes[2]} do not go "
-                f"with {edges[0]} writers and {edges[1]} readers"
+                f"{path} holds no edge scores: values {shapes[0]}, loss {shapes[1]} and mask {shapes[2]} do not fit "
+                f" {edges[0]} writers and {edges[1]} readers"
             )
         return scores

@@ -1,19 +1,20 @@
-"""A sequence's edge scores as a distribution: the three metrics, and those that explain them.
+"""Metrics of a sequence's edge scores, taken as a distribution.
 
-Every metric takes an :class:`~rlcircuits.graph.edge_scores.EdgeScores` and returns one float64 number a sequence
-(a numpy array of shape [S]), computed in float64 over the edges that exist (``graph.mask``) and nothing
-else: w is the vector of a sequence's E edge scores, |w| its size. Scores are in nats of the sequence's loss.
+Every metric takes an :class:`~rlcircuits.graph.edge_scores.EdgeScores` of S sequences and returns one number for each
+sequence, a numpy array float64 [S]. Sums are in float64 and run over the E edges of the graph (``graph.mask``) only.
+Below, w is the vector of a sequence's E edge scores, in nats, and |w| their absolute values.
 
-The three the gate judges, from arXiv 2509.21044:
+The gate judges three metrics, from arXiv 2509.21044:
 
 - activation intensity: mean |w|, in nats;
 - information complexity: Shannon entropy of the distribution of |w|, in nats;
 - distribution kurtosis: fourth standardised moment of w (Pearson; 3 for a Gaussian).
 
-The paper leaves the entropy's estimator open. :data:`ESTIMATORS` names the three on offer; the gate uses
-:data:`DEFAULT_ESTIMATOR`.
+The others help to explain them. The paper does not say how to estimate the entropy. :data:`ESTIMATORS` lists the
+three estimators; the gate uses :data:`DEFAULT_ESTIMATOR`.
 
-Every function raises :class:`RLCircuitsError` where a score is NaN or infinite, naming the sequence.
+Every function raises :class:`RLCircuitsError`, naming the sequence, if a score is NaN or infinite, and if the graph has
+no edges.
 """
 
 from __future__ import annotations
@@ -54,29 +55,36 @@ Float64Array = NDArray[np.float64]
 ESTIMATORS = ("histogram", "histogram-shared", "mass")
 """Estimators of information complexity.
 
-``histogram``: entropy (nats) of a histogram of |w| over [0, max |w|] of that same sequence, blind to scale.
-``histogram-shared``: the same over a range the caller gives, which mixes intensity into it.
+``histogram``: entropy (nats) of a histogram of |w| over [0, max |w|] of that same sequence; independent of scale.
+``histogram-shared``: the same over a range that the caller gives; depends on the intensity, too.
 ``mass``: entropy of |w| / Σ|w| divided by log E, in [0, 1]."""
 
 DEFAULT_ESTIMATOR = "histogram"
-"""The estimator the gate judges by."""
+"""The estimator of the gate."""
 
 HISTOGRAM_BINS = 64
-"""Bins of the histogram estimators; the entropy is at most log of this."""
+"""Number of bins of the histogram estimators; the entropy is at most its logarithm."""
 
 TOP_FRACTION = 0.01
-"""The share of edges that :func:`top_share` calls the top."""
+"""The fraction of edges that :func:`top_share` counts as the top."""
 
 BLOCK_NUMBERS = 2**21
-"""Scores taken at a time, in float64, a histogram's bins with them: 16 MiB."""
+"""Most float64 numbers of one block, scores and histogram bins together: 16 MiB."""
 
 LAYER_BANDS = ("early", "middle", "late")
-"""Thirds of the depth, by the reader's layer; the reader of the final residual counts as late."""
+"""Thirds of the depth, by the reader's layer; ``logits`` counts as late."""
 
 
 @validate_arguments
 def activation_intensity(scores: EdgeScores) -> Float64Array:
-    """Mean |w| of each sequence, in nats: float64 [S]."""
+    """Return the mean |w| of each sequence.
+
+    Args:
+        scores: scores of S sequences.
+
+    Returns:
+        float64 [S], in nats. Source: arXiv 2509.21044.
+    """
     return _each(scores, lambda w: np.abs(w).mean(axis=1))
 
 
@@ -87,14 +95,22 @@ def information_complexity(
     bins: int = HISTOGRAM_BINS,
     value_range: tuple[float, float | Float64Array] | None = None,
 ) -> Float64Array:
-    """Shannon entropy of the distribution of |w| in each sequence: float64 [S].
+    """Return the Shannon entropy of the distribution of |w| in each sequence.
 
-    `estimator` is one of :data:`ESTIMATORS`. ``histogram-shared`` needs `value_range` = (0, hi), hi one
-    number or one a sequence [S], at least the largest |w|; the others take none. The histograms give nats
-    in [0, log bins], ``mass`` a number in [0, 1]. A sequence whose scores are all zero has complexity 0.
+    Args:
+        scores: scores of S sequences.
+        estimator: one of :data:`ESTIMATORS`.
+        bins: number of bins of the histogram estimators.
+        value_range: for ``histogram-shared`` only: (0, hi) in nats, with hi one number or one for each sequence [S],
+            at least the largest |w|.
 
-    Raises RLCircuitsError for an unknown estimator, bins that are no whole number of at least 2, or a range that does
-    not fit.
+    Returns:
+        float64 [S]: nats in [0, log bins] for the histograms, a number without unit in [0, 1] for ``mass``. A sequence
+        whose scores are all zero has 0. Source: arXiv 2509.21044.
+
+    Raises:
+        RLCircuitsError: an unknown estimator, ``bins`` that is not a whole number of at least 2, or a range that is
+            missing, not asked for or too small.
     """
     if estimator not in ESTIMATORS:
         raise RLCircuitsError(f"estimator is {estimator!r}; it must be one of {', '.join(ESTIMATORS)}")
@@ -114,36 +130,60 @@ def information_complexity(
 
 @validate_arguments
 def distribution_kurtosis(scores: EdgeScores) -> Float64Array:
-    """Fourth standardised moment of w in each sequence (Pearson, biased): float64 [S].
+    """Return the fourth standardised moment of w in each sequence (Pearson's, without bias correction).
 
-    A sequence whose scores are all the same, all zero included, has no spread to standardise by: NaN.
+    Args:
+        scores: scores of S sequences.
+
+    Returns:
+        float64 [S], without unit; 3 for a Gaussian. NaN for a sequence whose scores are all equal, since its standard
+        deviation is 0. Source: arXiv 2509.21044.
     """
     return _each(scores, _kurtosis)
 
 
 @validate_arguments
 def intensity_over_loss(scores: EdgeScores) -> Float64Array:
-    """Activation intensity divided by the sequence's loss: float64 [S], no unit; NaN where the loss is 0.
+    """Return activation intensity divided by the sequence's loss.
 
-    Raw intensity follows surprise: a surer model has smaller gradients everywhere. This takes that out.
+    Intensity depends on confidence: a model that is more certain of an answer has smaller gradients everywhere. The
+    division removes that.
+
+    Args:
+        scores: scores and losses of S sequences.
+
+    Returns:
+        float64 [S], without unit; NaN where the loss is 0.
     """
     return _ratio(activation_intensity(scores), np.asarray(scores.loss, dtype=np.float64))
 
 
 @validate_arguments
 def effective_edges(scores: EdgeScores) -> Float64Array:
-    """How many equal edges would have this entropy of |w| / Σ|w|: exp of it, in [1, E], float64 [S].
+    """Return the number of equal edges that would have the same entropy: exp of the entropy of |w| / Σ|w|.
 
-    0 where all scores are zero.
+    Args:
+        scores: scores of S sequences.
+
+    Returns:
+        float64 [S] in [1, E]; 0 where all scores are zero.
     """
     return _each(scores, lambda w: np.where(w.any(axis=1), np.exp(_entropy(np.abs(w))), 0.0))
 
 
 @validate_arguments
 def top_share(scores: EdgeScores, fraction: float = TOP_FRACTION) -> Float64Array:
-    """Share of Σ|w| that the top `fraction` of edges (at least one edge) carries: float64 [S] in [0, 1].
+    """Return the share of Σ|w| that the largest |w| carry.
 
-    NaN where all scores are zero. Raises RLCircuitsError for a fraction outside (0, 1].
+    Args:
+        scores: scores of S sequences.
+        fraction: the fraction of edges to count, in (0, 1]; at least one edge counts.
+
+    Returns:
+        float64 [S] in [0, 1]; NaN where all scores are zero.
+
+    Raises:
+        RLCircuitsError: a fraction outside (0, 1].
     """
     if not 0 < fraction <= 1:
         raise RLCircuitsError(f"fraction is {fraction}; it must lie in (0, 1]")
@@ -157,13 +197,20 @@ def top_share(scores: EdgeScores, fraction: float = TOP_FRACTION) -> Float64Arra
 
 
 def largest(scores: EdgeScores) -> Float64Array:
-    """Largest |w| of each sequence, in nats: float64 [S]. The range that a pair's shared histogram needs."""
+    """Return the largest |w| of each sequence, float64 [S] in nats, which bounds a shared histogram's range."""
     return _each(scores, lambda w: np.abs(w).max(axis=1))
 
 
 @validate_arguments
 def intensity_by_reader_kind(scores: EdgeScores) -> dict[str, Float64Array]:
-    """Mean |w| over the edges into each kind of reader, ``q k v mlp logits`` -> float64 [S]."""
+    """Return the mean |w| over the edges into each kind of reader.
+
+    Args:
+        scores: scores of S sequences.
+
+    Returns:
+        ``q``, ``k``, ``v``, ``mlp`` and ``logits``, each with float64 [S] in nats.
+    """
     return _intensity_by(
         scores,
         [
@@ -175,9 +222,14 @@ def intensity_by_reader_kind(scores: EdgeScores) -> dict[str, Float64Array]:
 
 @validate_arguments
 def intensity_by_layer_band(scores: EdgeScores) -> dict[str, Float64Array]:
-    """Mean |w| over the edges into each third of the depth (:data:`LAYER_BANDS`) -> float64 [S].
+    """Return the mean |w| over the edges into each third of the depth.
 
-    A model with fewer than three layers has only the bands its layers fall into.
+    Args:
+        scores: scores of S sequences.
+
+    Returns:
+        The names of :data:`LAYER_BANDS`, each with float64 [S] in nats. A model of fewer than three layers has only
+        the bands that its layers fall into.
     """
     layers = [int(reader.split(".")[1]) if "." in reader else None for reader in scores.graph.readers]
     depth = 1 + max((layer for layer in layers if layer is not None), default=0)
@@ -188,11 +240,19 @@ def intensity_by_layer_band(scores: EdgeScores) -> dict[str, Float64Array]:
 
 
 def edge_blocks(scores: EdgeScores, beside: int = 0) -> Iterator[tuple[int, Float64Array]]:
-    """Yield the scores of the edges that exist, some sequences at a time: the first one's place, float64 [n, E].
+    """Yield the scores of the graph's edges, in blocks of sequences of at most :data:`BLOCK_NUMBERS` numbers.
 
-    In blocks of :data:`BLOCK_NUMBERS`, since a large model's head graph in float64 has no room for all of them.
-    beside: numbers that a sequence takes besides its edges', which count too.
-    Raises RLCircuitsError where there is no edge, or where a score is not finite.
+    All scores of a large model at head granularity would not fit the memory in float64.
+
+    Args:
+        scores: scores of S sequences.
+        beside: how many numbers the caller allocates for each sequence besides its scores.
+
+    Yields:
+        The index of a block's first sequence, and the block's scores, float64 [n, E] in nats.
+
+    Raises:
+        RLCircuitsError: the graph has no edges, or a score is NaN or infinite.
     """
     mask = np.asarray(scores.graph.mask, dtype=bool)
     edges = int(mask.sum())
@@ -220,7 +280,7 @@ def _concatenated(blocks: Iterable[Float64Array]) -> Float64Array:
 
 
 def _ratio(above: Float64Array, below: Float64Array) -> Float64Array:
-    """One array over another, NaN where the other is 0."""
+    """Return above / below, NaN where ``below`` is 0."""
     ratio: Float64Array = np.full(below.shape, np.nan)
     np.divide(above, below, out=ratio, where=below != 0)
     return ratio
@@ -231,7 +291,7 @@ def _is_attention(reader: str) -> bool:
 
 
 def _intensity_by(scores: EdgeScores, group_of_reader: list[str]) -> dict[str, Float64Array]:
-    """Mean |w| over the edges into each group of readers, in the order the groups first appear."""
+    """Return the mean |w| over the edges into each group of readers, in the order of the groups' first readers."""
     mask = np.asarray(scores.graph.mask, dtype=bool)
     group_of_edge = np.broadcast_to(np.asarray(group_of_reader), mask.shape)[mask]
     members = {group: group_of_edge == group for group in dict.fromkeys(group_of_reader)}
@@ -243,7 +303,7 @@ def _intensity_by(scores: EdgeScores, group_of_reader: list[str]) -> dict[str, F
 
 
 def _entropy(weights: Float64Array) -> Float64Array:
-    """Shannon entropy in nats of each row, divided by its sum: [n, any] -> [n]; 0 for a row of zeros."""
+    """Return the Shannon entropy in nats of each row over its sum: [n, any] → [n]; 0 for a row of zeros."""
     entropy = np.zeros(len(weights))
     live = weights.any(axis=1)
     if live.any():
@@ -252,9 +312,9 @@ def _entropy(weights: Float64Array) -> Float64Array:
 
 
 def _histogram(w: Float64Array, bins: int, highs: Float64Array, first: int = 0) -> Float64Array:
-    """Entropy in nats of the histogram of |w| over [0, high], row by row: [n, E] and [n] -> [n].
+    """Return the entropy in nats of the histogram of |w| over [0, high], row by row: [n, E] and [n] → [n].
 
-    Bins are those of :func:`numpy.histogram`. `first` is the place of the first row, for errors.
+    The bins are those of :func:`numpy.histogram`. ``first`` is the index of the first row's sequence, for errors.
     """
     sizes = np.abs(w)
     tops = sizes.max(axis=1)
@@ -265,7 +325,7 @@ def _histogram(w: Float64Array, bins: int, highs: Float64Array, first: int = 0) 
         )
     counts = np.zeros((len(w), bins))
     live = np.flatnonzero(tops)
-    # Divided first, so that a range too small to be cut into bins (subnormal scores) is none.
+    # Normalised first: a range of subnormal numbers is too small to be divided into bins.
     shares = sizes[live] / highs[live, None]
     places = np.minimum(np.searchsorted(np.linspace(0.0, 1.0, bins + 1), shares, side="right") - 1, bins - 1)
     cells = np.arange(len(live))[:, None] * bins + places
@@ -288,20 +348,20 @@ def _shared_highs(value_range: tuple[float, float | Float64Array] | None, sequen
 
 
 def _mass_entropy(w: Float64Array) -> Float64Array:
-    """Entropy of |w| / Σ|w| over log E, so that it lies in [0, 1] whatever the graph's size: [n, E] -> [n]."""
+    """Return the entropy of |w| / Σ|w| over log E, in [0, 1] for a graph of any size: [n, E] → [n]."""
     if w.shape[1] == 1:
         return np.zeros(len(w))
     entropy: Float64Array = _entropy(np.abs(w)) / np.log(w.shape[1])
-    # Rounding may leave equal scores a last digit above 1.
+    # Rounding can put equal scores slightly above 1.
     return entropy.clip(max=1.0)
 
 
 def _kurtosis(w: Float64Array) -> Float64Array:
-    """[n, E] -> [n]; NaN for a row without spread."""
+    """Return the kurtosis of each row: [n, E] → [n]; NaN for a row of equal scores."""
     kurtosis: Float64Array = np.full(len(w), np.nan)
     spread = np.ptp(w, axis=1) > 0
     if spread.any():
-        # The moment is blind to scale; the fourth power of a tiny score is not.
+        # Kurtosis does not depend on scale, but the fourth power of a tiny score underflows.
         scaled = w[spread] / np.abs(w[spread]).max(axis=1, keepdims=True)
         kurtosis[spread] = stats.kurtosis(scaled, axis=1, fisher=False)
     return kurtosis

@@ -1,4 +1,4 @@
-"""Prompts with the answers to score, and how they are laid out in batches."""
+"""Prompts with the answers to score, and their layout in padded batches."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ PaddingSide = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class AnswerSequence:
-    """A prompt and an answer to it, as token ids. All of the answer is scored.
+    """A prompt and an answer to it, as token ids. Every answer token is scored.
 
-    Tokens after a scored span change nothing (attention is causal), so cut an answer to the span
-    that is to be scored: ``sequence.truncated(t_cut)``.
+    To score only the beginning of an answer, truncate it: ``sequence.truncated(t_cut)``. Attention is causal, so the
+    tokens after it would change nothing.
+
+    Raises:
+        RLCircuitsError: ids that are not whole numbers.
     """
 
     prompt_ids: tuple[int, ...]
+    """Token ids of the prompt, which is not scored."""
     answer_ids: tuple[int, ...]
+    """Token ids of the answer."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", _token_ids("prompt_ids", self.prompt_ids))
@@ -38,19 +43,23 @@ class AnswerSequence:
 
     @property
     def input_length(self) -> int:
-        """Tokens the model reads: the last scored token is predicted, never read."""
+        """The number of tokens that the model reads; the last answer token is only predicted."""
         return len(self.prompt_ids) + len(self.answer_ids) - 1
 
     @validate_arguments
     def truncated(self, t_cut: int) -> AnswerSequence:
-        """The same prompt with only the first ``t_cut`` answer tokens. Raises RLCircuitsError for none of them."""
+        """Return the prompt with the first ``t_cut`` answer tokens only.
+
+        Raises:
+            RLCircuitsError: ``t_cut`` is below 1.
+        """
         if t_cut < 1:
             raise RLCircuitsError(f"t_cut is {t_cut}; at least one answer token is scored")
         return AnswerSequence(self.prompt_ids, self.answer_ids[:t_cut])
 
 
 def _token_ids(name: str, ids: Iterable[SupportsIndex]) -> tuple[int, ...]:
-    """The ids as whole numbers of Python's. Raises RLCircuitsError for anything that is none, a fraction too."""
+    """Return the ids as Python integers. Raises RLCircuitsError for anything that is not a whole number."""
     try:
         if not isinstance(ids, str | bytes):
             return tuple(map(operator.index, ids))
@@ -61,23 +70,23 @@ def _token_ids(name: str, ids: Iterable[SupportsIndex]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some sequences as one rectangle of tokens.
-
-    indices: their places in the list they came from. input_ids: int64 [batch, pos].
-    attention_mask: int64 [batch, pos], or None where no scored token can see padding.
-    rows, columns: int64 [scored], the positions whose next token is scored, sequence by sequence.
-    targets: int64 [scored], those next tokens.
-    """
+    """Some sequences as one padded rectangle of tokens."""
 
     indices: tuple[int, ...]
+    """The sequences' places in the list of all sequences."""
     input_ids: Tensor
+    """int64 [batch, pos]."""
     attention_mask: Tensor | None
+    """int64 [batch, pos], or None where no scored token can attend to padding."""
     rows: Tensor
+    """int64 [scored], the sequence of each position whose next token is scored, in order of the sequences."""
     columns: Tensor
+    """int64 [scored], those positions."""
     targets: Tensor
+    """int64 [scored], the next tokens."""
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch with its tensors on ``device``."""
+        """Return the same batch with its tensors on ``device``."""
         mask = None if self.attention_mask is None else to_device_async(self.attention_mask, device)
         tensors = (to_device_async(t, device) for t in (self.rows, self.columns, self.targets))
         return Batch(self.indices, to_device_async(self.input_ids, device), mask, *tensors)
@@ -86,9 +95,17 @@ class Batch:
 def check_sequences(
     sequences: Sequence[AnswerSequence], *, vocabulary: int, context: int | None, what: str = "sequence"
 ) -> None:
-    """Raise RLCircuitsError for the first sequence a model cannot score, naming it.
+    """Check that a model can score the sequences.
 
-    vocabulary: number of token ids. context: most tokens the model can read, None if unbounded.
+    Args:
+        sequences: what to check.
+        vocabulary: the number of the model's token ids.
+        context: most tokens that the model can read; None for no limit.
+        what: what errors call a sequence.
+
+    Raises:
+        RLCircuitsError: for the first sequence that has an empty prompt or answer, a token id outside the vocabulary,
+            or more tokens than the context.
     """
     for index, sequence in enumerate(sequences):
         name = f"{what} {index}"
@@ -114,20 +131,28 @@ def check_sequences(
 def plan_batches(
     sequences: Sequence[AnswerSequence], indices: Iterable[int], batch_tokens: int, switch: int | None = None
 ) -> list[tuple[int, ...]]:
-    """Group the sequences at ``indices`` by length so that batch × longest ≤ ``batch_tokens``, longest first.
+    """Group sequences by length into batches of at most ``batch_tokens`` tokens, padding included.
 
-    A sequence longer than the budget gets a batch of its own. Longest first, so that a budget too
-    large for the memory shows at once and not at the end. switch: sequences longer than it come in batches of
-    their own, since the model treats a whole batch by its longest.
+    The longest sequences come first, so that a budget too large for the memory fails at once and not at the end.
+
+    Args:
+        sequences: all sequences.
+        indices: the places of those to group.
+        batch_tokens: most tokens of a batch: number of sequences × longest. A longer sequence is a batch by itself.
+        switch: the length, in tokens, above which a model uses other rotary frequencies. It chooses them by a
+            batch's longest sequence, so sequences above and below do not share a batch.
+
+    Returns:
+        The places of each batch's sequences.
     """
     order = sorted(indices, key=lambda i: -sequences[i].input_length)
     longer = 0 if switch is None else sum(sequences[i].input_length > switch for i in order)
     batches = []
-    for alike in (order[:longer], order[longer:]):
+    for group in (order[:longer], order[longer:]):
         start = 0
-        while start < len(alike):
-            size = max(1, batch_tokens // sequences[alike[start]].input_length)
-            batches.append(tuple(alike[start : start + size]))
+        while start < len(group):
+            size = max(1, batch_tokens // sequences[group[start]].input_length)
+            batches.append(tuple(group[start : start + size]))
             start += size
     return batches
 
@@ -135,10 +160,10 @@ def plan_batches(
 def make_batch(
     sequences: Sequence[AnswerSequence], indices: Sequence[int], padding_side: PaddingSide = "right"
 ) -> Batch:
-    """Lay out ``sequences[i] for i in indices`` as one padded rectangle.
+    """Return ``sequences[i] for i in indices`` as one padded batch, on the CPU.
 
-    Padding on the right needs no mask: attention is causal, so no scored token sees what comes after
-    it. That keeps fused causal attention, and positions count from 0 by themselves.
+    Padding on the right needs no attention mask: attention is causal, so no scored token attends to the padding
+    behind it. Without a mask the model can use fused causal attention, and its default positions are right.
     """
     chosen = [sequences[i] for i in indices]
     longest = max(s.input_length for s in chosen)
