@@ -1,4 +1,4 @@
-"""Questions from JSON lines or from the hub, each record checked, each error naming its place and field."""
+"""Read questions from a JSON lines file or a hub dataset, and check every record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, truncated_repr
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import json_type_name, parse_json_object
-from rlcircuits.questions.grading.reference_answer import extract_reference_answer
+from rlcircuits.questions.grading.reading.reference_answer import extract_reference_answer
 from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
@@ -21,15 +21,16 @@ _T = TypeVar("_T")
 _ID_FIELDS = ("unique_id", "id")
 
 Record = tuple[str, Mapping[str, Any]]
-"""Where it stands, for errors, and what it holds."""
+"""Where the record is, for error messages, and its fields."""
 
 
 def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
-    """Return all questions of a source in their own order.
+    """Return all questions of a source, in its own order.
 
-    Raises RLCircuitsError, naming file, line and field, for a file that is missing, empty or not UTF-8, a line that
-    is no JSON object, a field that is missing, empty or no text, a gold answer that is not in its field, and two
-    questions with one id; naming the dataset, where the hub does not give it.
+    Raises:
+        RLCircuitsError: the file is missing, empty or not UTF-8; a line is no JSON object; a field is missing, empty or
+            no string; a field does not contain a reference answer; two questions have the same id; or the hub dataset
+            cannot be loaded. The message names file, line and field, or the dataset.
     """
     records = _hub_records(source, split) if source.file is None else _file_records(source.file)
     id_field = source.id
@@ -56,9 +57,16 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
 
 
 def draw(items: Sequence[_T], count: int, seed: int, of: str) -> tuple[_T, ...]:
-    """Draw without replacement. A smaller count is a prefix of a larger one with the same seed.
+    """Draw items without replacement. A smaller count is a prefix of a larger one with the same seed.
 
-    Raises RLCircuitsError, with `of` as the name of what is drawn from, for a count that is not there.
+    Args:
+        items: what to draw from.
+        count: how many items to draw.
+        seed: seed of the draw.
+        of: name of the items, for error messages.
+
+    Raises:
+        RLCircuitsError: `count` is less than 1 or more than the number of items.
     """
     if count < 1:
         raise RLCircuitsError(f"count of questions is {count}; at least 1 is wanted")
@@ -67,7 +75,7 @@ def draw(items: Sequence[_T], count: int, seed: int, of: str) -> tuple[_T, ...]:
             f"count of questions is {count}, but {of} has {len(items)}; lower question_count (--question-count), or "
             f"count where that was given"
         )
-    # Only Random.random() is used: it is the one method whose sequence Python promises not to change.
+    # Random.random() is the only method whose sequence is the same in every version of Python.
     rng = random.Random(seed)
     left = list(items)
     for place in range(count):
@@ -97,7 +105,7 @@ def _hub_records(source: QuestionSource, split: str) -> Iterator[Record]:
         ) from None
     try:
         rows = datasets.load_dataset(published.dataset, published.config, split=split, revision=source.revision)
-    except Exception as error:  # what the hub's clients raise has no common base
+    except Exception as error:  # the errors of the hub's clients have no common base class
         raise RLCircuitsError(
             f"question set {source.name!r}: split {split!r} of the dataset {published.dataset} cannot be loaded "
             f"({type(error).__name__}: {one_line(error)}); see to the connection and the name, {instead}"

@@ -1,4 +1,4 @@
-"""Where a question set comes from: which file or hub dataset, which fields, how it is graded."""
+"""Describe where a question set comes from: its file or hub dataset, its fields and its grader."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from rlcircuits.common.errors import truncated_repr
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.validation import StrictModel
-from rlcircuits.questions.grading.reference_answer import GoldForm
+from rlcircuits.questions.grading.reading.reference_answer import GoldForm
 
 __all__ = ["BUILT_IN", "PUBLISHED", "Published", "QuestionSource", "names", "plain_name"]
 
@@ -22,14 +22,18 @@ _GRADER = re.compile(r"math|exact|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 @dataclass(frozen=True)
 class Published:
-    """A published question set: its dataset on the hub, and what its fields are called there and in its files."""
+    """A published question set: its hub dataset, and the names of its fields there and in its files."""
 
     dataset: str
     config: str | None
     question: str
+    """The field that holds the question."""
     answer: str
+    """The field that holds the reference answer, or a solution that ends with it."""
     gold: GoldForm
+    """How the reference answer is written in its field."""
     max_new_tokens: int
+    """Most tokens of an answer, unless `Sampling.max_new_tokens` says otherwise."""
 
 
 PUBLISHED = {
@@ -38,20 +42,22 @@ PUBLISHED = {
     "math500": Published("HuggingFaceH4/MATH-500", None, "problem", "answer", "plain", 2048),
     "college_math": Published("di-zhang-fdu/College_Math_Test", None, "question", "answer", "plain", 2048),
 }
-"""The published sets by name. All are graded as mathematics."""
-
+"""The published sets by name. The grader of each is `math` unless the `QuestionSource` names another."""
 
 BUILT_IN = ("arithmetic", "equations")
-"""The sets whose questions are made by this package."""
+"""The sets whose questions this package generates."""
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the question sets that need no file, sorted."""
+    """Return the sorted names of the question sets that need no file."""
     return tuple(sorted({*BUILT_IN, *PUBLISHED}))
 
 
 def plain_name(name: str, of: str) -> str:
-    """Return a name that files or folders (`of`) are named by too. Raises ValueError for one that they cannot have."""
+    """Return `name` unchanged if it can be part of a file name; otherwise raise ValueError.
+
+    `of` says for the message what is named: "files" or "folders".
+    """
     if not _NAME.fullmatch(name) or len(name.encode()) > LONGEST_NAME:
         raise ValueError(
             f"{truncated_repr(name)} names {of} too; use letters, digits and . _ + - only, at most {LONGEST_NAME} bytes"
@@ -60,38 +66,42 @@ def plain_name(name: str, of: str) -> str:
 
 
 class QuestionSource(StrictModel):
-    """A question set and where its questions are.
+    """A question set, where its questions are, and how its answers are graded.
 
-    A set that comes with rlcircuits needs its `name` alone, or its name and a local `file`; any other set needs a
-    name of its own and a `file`. What is left out is as the set has it, for a set of one's own as written here.
+    A published or built-in set needs only its `name`; a published set may also be read from a local `file`. Your own
+    set needs a new `name` and a `file`. The fields of a published set default to that set's values, those of your own
+    set to the values below.
 
-    Raises RLCircuitsError naming the key for one that is unknown or does not fit.
+    Raises:
+        RLCircuitsError: a key is unknown or its value is not allowed; the message names the key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """Names the set in results: letters, digits and ._+-"""
+    """Name of the set in results: letters, digits and ._+-"""
     file: Path | None = None
-    """JSON lines, one question each. None: the set's own questions, from the hub for a published set."""
+    """A JSON lines file with one question on each line. None: generated questions for a built-in set, the hub dataset
+    for a published set."""
     question: str = Field(default="question", min_length=1)
     """The field that holds the question."""
     answer: str = Field(default="answer", min_length=1)
-    """The field that holds the right answer, or a solution that ends in it."""
+    """The field that holds the reference answer, or a solution that ends with it."""
     id: str | None = Field(default=None, min_length=1)
-    """The field that holds a question's id. None: `unique_id` or `id` where the first line has one, otherwise ids are
-    line numbers."""
+    """The field that holds a question's id. None: `unique_id` or `id` if the first line has one of them, otherwise the
+    line number."""
     gold: GoldForm = "plain"
-    """How the right answer stands in its field: after `####` (hash), in a box (boxed), or alone (plain)."""
+    """How the reference answer is written in its field: after `####` (hash), in a box (boxed), or alone (plain)."""
     grader: str = "math"
-    """`math`, `exact`, or a function of one's own as `module:function`, called with the answer's text and the gold."""
+    """`math`, `exact`, or your own function as `module:function`, called with the answer's text and the reference
+    answer."""
     split: str | None = Field(default=None, min_length=1)
-    """Which split of the set. None leaves it to whoever loads the questions. Of a file it is a name and no more."""
+    """The split to load. None: the `split` argument of `load_questions`. For a file it is only a label."""
     revision: str | None = None
-    """Commit, tag or branch of the hub dataset. None: the newest."""
+    """Commit, tag or branch of the hub dataset. None: the newest commit."""
     max_new_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that an answer may need, for whoever does not say how long one may be. None: as many as the set needs, 512
-    for a set of one's own."""
+    """Most tokens of an answer, unless `Sampling.max_new_tokens` says otherwise. None: the set's own limit, or 512 for
+    your own set."""
 
     @model_validator(mode="before")
     @classmethod

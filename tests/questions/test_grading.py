@@ -145,7 +145,7 @@ def test_an_edited_grader_of_ones_own_is_another(graders: Path) -> None:
     first = load_questions(source)
     digest = hashlib.sha256((graders / "edited.py").read_bytes()).hexdigest()
     name = first.grader
-    assert name == f"rlcircuits.questions.grading.subprocess_grader:edited:right sha256:{digest}"
+    assert name == f"rlcircuits.questions.isolated:edited:right sha256:{digest}"
     assert load_questions(source).grader == name
     assert grade_all(first, ["5"]) == [Grade(True)]
     # Also within one process: the name and the grades are of the same code.
@@ -159,9 +159,9 @@ def test_an_edited_grader_of_ones_own_is_another(graders: Path) -> None:
 def test_graders_that_come_with_rlcircuits_are_known_by_name() -> None:
     assert (
         asked(grader("math"), "5").grader
-        == f"rlcircuits.questions.grading.subprocess_grader:math 2, math-verify {version('math-verify')}"
+        == f"rlcircuits.questions.isolated:math 2, math-verify {version('math-verify')}"
     )
-    assert asked(grader("exact"), "5").grader == "rlcircuits.questions.grading.exact:exact 2"
+    assert asked(grader("exact"), "5").grader == "rlcircuits.questions.exact:exact 2"
     assert load_questions("arithmetic", count=1).grader == "rlcircuits.questions.arithmetic:grade"
     assert load_questions("equations", count=1).grader == "rlcircuits.questions.arithmetic:grade"
 

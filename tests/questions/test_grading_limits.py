@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from rlcircuits.common import progress
 from rlcircuits.questions.arithmetic import grade as grade_arithmetic
-from rlcircuits.questions.grading.exact import grade_exact
-from rlcircuits.questions.grading.mathematics import grade_math
+from rlcircuits.questions.grading.exact_grader import grade_exact
+from rlcircuits.questions.grading.math_grader import grade_math
 
 LENGTH = 24_000
 """Characters, of which 6,000 tokens of an answer that never ends are made."""

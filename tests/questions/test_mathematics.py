@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits.questions import load_questions
-from rlcircuits.questions.audit import check, main, rates, source_of
-from rlcircuits.questions.grading.disguises import CHANGES, DISGUISES
-from rlcircuits.questions.grading.extract_answer import extract_answer
-from rlcircuits.questions.grading.mathematics import equivalent, grade_math
-from rlcircuits.questions.grading.notations import NOTATIONS, OTHER_NUMBERS
-from rlcircuits.questions.grading.statement import stated_values
+from rlcircuits.questions.audit.__main__ import main
+from rlcircuits.questions.audit.disguises import CHANGES, DISGUISES
+from rlcircuits.questions.audit.grader_audit import audit_math_grader, rates, source_of
+from rlcircuits.questions.audit.notations import NOTATIONS, OTHER_NUMBERS
+from rlcircuits.questions.grading.math_grader import equivalent, grade_math
+from rlcircuits.questions.grading.reading.extract_answer import extract_answer
+from rlcircuits.questions.grading.reading.statement import stated_values
 
 SHARED = SHARED_DATA
 
@@ -245,7 +246,7 @@ def test_gold_answers_in_disguise_and_changed(name: str) -> None:
     if not file.exists():
         pytest.skip(f"the original file is not at {file}")
     questions = load_questions(source_of(file), count=SHARE).questions
-    outcomes = check(questions)
+    outcomes = audit_math_grader(questions)
     known = NOT_AS_WANTED if name == "college_math" else {}
     for outcome in outcomes:
         assert outcome.as_wanted or outcome.question_id in known.get(outcome.rewrite, "").split(), outcome
@@ -255,7 +256,7 @@ def test_gold_answers_in_disguise_and_changed(name: str) -> None:
     assert len(found) > 50
 
 
-def test_check_prints_rates_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_audit_prints_rates_and_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "gsm8k_small.jsonl"
     file.write_text('{"question": "Q", "answer": "#### 1,234"}\n{"question": "R", "answer": "#### 7"}\n')
     assert main([str(file)]) == 0

@@ -8,7 +8,7 @@ import re
 import pytest
 from helpers.paths import SHARED_DATA
 
-from rlcircuits.questions.grading.mathematics import grade_math
+from rlcircuits.questions.grading.math_grader import grade_math
 
 GSM8K = SHARED_DATA / "gsm8k_test.jsonl"
 

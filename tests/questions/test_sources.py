@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import QuestionSource, load_questions
-from rlcircuits.questions.grading.reference_answer import boxes, extract_reference_answer
+from rlcircuits.questions.grading.reading.reference_answer import boxes, extract_reference_answer
 from rlcircuits.questions.records import draw
 from rlcircuits.questions.source import PUBLISHED
 from rlcircuits.release.pairs_file import AskedQuestions, Pair

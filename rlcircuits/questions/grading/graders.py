@@ -1,9 +1,9 @@
-"""From answers to grades: the graders by name, and one loop that no answer can break.
+"""Find graders by name, and grade the answers to a question set.
 
-A grader is a function of an answer's text and the gold answer. `math` and a user's own `module:function` run in a
-process of their own (`isolated.py`): SymPy may take hours or all memory over one answer, and math-verify's own time
-limits are signals, which only work in a program's main thread. `exact` and the graders of the built-in sets take time
-that grows with the text's length and no faster.
+A grader is a function of an answer's text and the reference answer that returns a bool. `math` and the user's own
+`module:function` run in a subprocess (`subprocess_grader.py`): SymPy can take hours or all memory over one answer, and
+math-verify's own time limits are signals, which work only in a program's main thread. `exact` and the graders of the
+built-in sets take time linear in the length of the text, and run in this process.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_when_slow
-from rlcircuits.questions.grading.exact import grade_exact
+from rlcircuits.questions.grading.comparing.symbolic import NO_MATH_VERIFY
+from rlcircuits.questions.grading.exact_grader import grade_exact
 from rlcircuits.questions.grading.subprocess_grader import Grade, SubprocessGrader, subprocess_grader
-from rlcircuits.questions.grading.symbolic import NO_MATH_VERIFY
 
 if TYPE_CHECKING:
     from rlcircuits.questions.question_set import QuestionSet
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["Grade", "grade_all", "grade_answer", "grade_exact", "grader"]
 
 Grader = Callable[[str, str], bool]
+"""`grade(answer_text, reference_answer)`: True for a correct answer."""
 
 
 def grader(name: str) -> Grader:
-    """Return the grader called `math`, `exact` or `module:function`.
+    """Return the grader with this name.
 
-    Raises RLCircuitsError for a function that cannot be imported, and for `math` without math-verify.
+    Args:
+        name: `math`, `exact`, or the user's own function as `module:function`.
+
+    Raises:
+        RLCircuitsError: the function cannot be imported, or `math` is asked for and math-verify is not installed.
     """
     if name == "exact":
         return grade_exact
@@ -38,16 +43,25 @@ def grader(name: str) -> Grader:
             raise RLCircuitsError(NO_MATH_VERIFY)
         return subprocess_grader(name)
     own = subprocess_grader(name)
-    own.start()  # what cannot be imported is said now, not after the answers were made
+    own.start()  # a function that cannot be imported fails now, not after the answers were generated
     return own
 
 
 def grade_all(questions: QuestionSet, texts: Sequence[str]) -> list[Grade]:
-    """Grade one answer text a question, in the set's order.
+    """Grade one answer to each question.
 
-    Where the grader hangs, raises or dies, the answer counts as wrong and its grade says why; the others are graded
-    all the same. How far it is stands on stderr when it takes long. Raises RLCircuitsError for a number of texts that
-    is not that of the questions, and for a grader that cannot be started at all.
+    If the grader hangs, raises or crashes on an answer, that answer counts as wrong and its grade says why. The other
+    answers are graded as usual. Grading that takes long shows its progress on stderr.
+
+    Args:
+        questions: the question set, with its grader.
+        texts: one answer text for each question, in the order of the set.
+
+    Returns:
+        One grade for each text, in the same order.
+
+    Raises:
+        RLCircuitsError: the numbers of texts and questions differ, or the grader cannot be started.
     """
     if len(texts) != len(questions):
         raise RLCircuitsError(f"found {len(texts)} answers to {len(questions)} questions; one each is wanted")
@@ -60,7 +74,7 @@ def grade_all(questions: QuestionSet, texts: Sequence[str]) -> list[Grade]:
 
 
 def grade_answer(grade: Grader, text: str, gold: str) -> Grade:
-    """Grade one answer with a set's `grade`, as `grade_all` does."""
+    """Grade one answer. A grader that fails makes the answer wrong, and the grade says why."""
     if isinstance(grade, SubprocessGrader):
         return grade.grade(text, gold)
     try:

@@ -1,7 +1,8 @@
-"""A grader in a process of its own, so that nothing it does to itself can stop the others' grading.
+"""Run a grader in a subprocess, so that an answer on which it hangs or crashes does not stop the grading.
 
-The process is `worker.py`, one for each grader, started when first used and kept. Texts and grades go through its
-pipes as JSON lines. One that takes too long or too much memory ends, or is ended; the next answer gets a new one.
+Each grader has one process, which runs `subprocess_worker.py`. It is started at the first answer and kept for the next
+ones. Texts and grades pass through its pipes as JSON lines. A process that exceeds its limit of time or memory ends
+itself or is killed, and the next answer gets a new process.
 """
 
 from __future__ import annotations
@@ -27,29 +28,40 @@ from rlcircuits.common.errors import RLCircuitsError
 __all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "Grade", "SubprocessGrader", "subprocess_grader"]
 
 TIME_LIMIT = 10.0
-"""Seconds of processor time a grader may take over one answer. A busy machine must not change grades."""
+"""Seconds of processor time for one answer. Processor time, because a busy machine must not change grades."""
 MEMORY_LIMIT = 2 * 2**30
-"""Bytes a grader may take over an answer, more than it has once it is imported."""
+"""Bytes of memory for one answer, in addition to what the grader uses after its import."""
 MATH_VERSION = 2
-"""Grows with every change after which an answer may get another grade, so that no old one is taken for it."""
+"""Version of the `math` grader. Raise it with every change that may change a grade: cached grades are found by it."""
 _WAITING = 10
-"""Seconds by the clock, for each of processor time, after which a grader that sleeps is ended too."""
+"""The limit of wall-clock time, as a multiple of the limit of processor time. It ends a grader that sleeps."""
 _START_LIMIT = 300.0
+"""Seconds of wall-clock time for starting the process and importing the grader."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """Whether an answer is right, and, where the grader failed on it, what happened. Then it counts as wrong."""
+    """The grade of one answer."""
 
     correct: bool
+    """Whether the answer is right. False if the grader failed on it."""
     problem: str | None = None
+    """What happened, if the grader failed on the answer."""
 
 
 class SubprocessGrader:
-    """`math` or a `module:function` as a callable for `QuestionSet.grade`, usable from any thread."""
+    """The `math` grader or a user's `module:function`, run in a subprocess.
+
+    An instance is a callable for `QuestionSet.grade`, and can be used from any thread.
+
+    Args:
+        name: `math` or `module:function`.
+        time_limit: seconds of processor time for one answer.
+        memory_limit: bytes of memory for one answer.
+    """
 
     identity_module = "rlcircuits.questions.isolated"
-    """The module's name when answers were first kept: their keys hold it."""
+    """The name that the keys of stored answers hold: that of this module when answers were first stored."""
 
     def __init__(self, name: str, time_limit: float = TIME_LIMIT, memory_limit: int = MEMORY_LIMIT) -> None:
         self.name = name
@@ -62,19 +74,20 @@ class SubprocessGrader:
         self._lock = threading.Lock()
 
     def __call__(self, text: str, gold: str) -> bool:
-        """Return True for a right answer. Why another one is not right, `grade` knows."""
+        """Return True for a correct answer; :meth:`grade` also returns why a grader failed."""
         return self.grade(text, gold).correct
 
     def grade(self, text: str, gold: str) -> Grade:
-        """Grade one answer; a grader that raises, hangs or dies gives a wrong answer with a problem.
+        """Grade one answer. If the grader raises, hangs or crashes, the answer is wrong and the grade says why.
 
-        Raises RLCircuitsError where the grader cannot be started.
+        Raises:
+            RLCircuitsError: the grader cannot be started.
         """
         with self._lock:
             self._start()
             try:
                 reply = self._ask({"text": text, "gold": gold})
-            except BaseException as error:  # Ctrl-C too: a late reply must not be taken for the next answer's
+            except BaseException as error:  # Ctrl-C too: the late reply must not become the next answer's grade
                 self._kill()
                 if isinstance(error, queue.Empty):
                     return Grade(False, f"the grader gave no answer in {self.time_limit * _WAITING:g} s and was ended")
@@ -89,9 +102,12 @@ class SubprocessGrader:
             return Grade(reply["correct"], reply["problem"])
 
     def start(self) -> None:
-        """Start the process, if it is not there, so that a grader that cannot be used is found out now.
+        """Start the process unless it runs, so that a grader that cannot be used fails before the first answer.
 
-        One whose file has changed since is ended first. Raises RLCircuitsError, saying why, where none can be started.
+        A process is restarted if the grader's file has changed since its start.
+
+        Raises:
+            RLCircuitsError: the process cannot be started; the message says why.
         """
         with self._lock:
             if self._process is not None and _digest(self._file) != self._digest:
@@ -100,11 +116,13 @@ class SubprocessGrader:
 
     @property
     def identity(self) -> str:
-        """The name, and what it grades by: the versions of `math`, or the sha256 of the file of one's own.
+        """The grader's name and version, which is part of the key of cached answers.
 
-        So an edited grader is another; what else its file imports does not count.
+        The version is that of `math` and math-verify, or the sha256 of the file of the user's own grader. Modules that
+        this file imports are not part of it.
 
-        Raises RLCircuitsError where the grader cannot be started.
+        Raises:
+            RLCircuitsError: the grader cannot be started.
         """
         if self.name == "math":
             return f"{self.name} {MATH_VERSION}, math-verify {version('math-verify')}"
@@ -113,19 +131,19 @@ class SubprocessGrader:
         return self.name if self._digest is None else f"{self.name} sha256:{self._digest}"
 
     def close(self) -> None:
-        """End the process. The next answer starts another."""
+        """End the process. The next answer starts a new one."""
         with self._lock:
             self._kill()
 
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
-        # The same modules as here, the current directory's too. It is no multiprocessing process, since those
-        # import the program's main module, and run a script without a main guard again.
+        # The subprocess finds the same modules as this process, those of the current directory included.
+        # multiprocessing would import the main module, and so run a script without a main guard a second time.
         paths = dict.fromkeys([*filter(None, sys.path), os.getcwd()])
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "rlcircuits.questions.grading.worker", self.name),
+                *(sys.executable, "-m", "rlcircuits.questions.grading.subprocess_worker", self.name),
                 *(str(self.time_limit), str(self.memory_limit)),
             ],
             stdin=subprocess.PIPE,
@@ -151,7 +169,7 @@ class SubprocessGrader:
             raise RLCircuitsError(f"grader {self.name!r}: {problem}")
 
     def _ask(self, request: dict[str, str]) -> dict[str, Any] | None:
-        """Return the reply, None where the process died. Raises queue.Empty where none comes in time."""
+        """Return the reply, or None if the process died. Raises queue.Empty if no reply comes in time."""
         assert self._process is not None
         assert self._process.stdin is not None
         try:
@@ -166,18 +184,18 @@ class SubprocessGrader:
         return json.loads(line) if line else None
 
     def _kill(self) -> int:
-        """End the process and return its exit code, negative for a signal."""
+        """Kill the process and return its exit code; the negative of a signal's number if a signal ended it."""
         process, self._process = self._process, None
         if process is None:
             return 0
         process.kill()
         if process.stdin is not None:
-            with suppress(OSError):  # what it did not read any more
+            with suppress(OSError):  # the process died before it read everything
                 process.stdin.close()
         return process.wait()
 
     def _death(self) -> str:
-        """Say how the process ended itself."""
+        """Wait for a process that closed its output, and return why it ended."""
         assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
@@ -189,7 +207,7 @@ class SubprocessGrader:
 
 @cache
 def subprocess_grader(name: str) -> SubprocessGrader:
-    """Return the one grader of that name in this program; its process ends with the program."""
+    """Return the grader with this name, the same object at every call. Its process ends with the program."""
     grader = SubprocessGrader(name)
     atexit.register(grader.close)
     return grader
@@ -198,7 +216,7 @@ def subprocess_grader(name: str) -> SubprocessGrader:
 def _digest(file: Path | None) -> str | None:
     try:
         return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
-    except OSError:  # gone since
+    except OSError:  # the file was deleted
         return None
 
 

@@ -1,8 +1,10 @@
-r"""What a sentence states as the answer: one value, several, or none where it only hedges.
+r"""Read what a sentence states as the answer: one value, several values, or none.
 
-A group of values that the sentence denies or only bounds, `not 5`, `more than 5`, `between 5 and 6`, is no answer. An
-answer that begins with a group states that one, `18, since 9 * 2 = 18`; any other states its last, but for what a
-preposition adds to a calculation, `6 * 7 = 42 eggs in 7 days`.
+Values that the sentence denies or only bounds, `not 5`, `more than 5`, `between 5 and 6`, are no answer. Of the other
+groups of values:
+
+- an answer that begins with a group states that group: `18, since 9 * 2 = 18`;
+- any other sentence states its last group, except for asides: `6 * 7 = 42 eggs in 7 days` states 42.
 """
 
 from __future__ import annotations
@@ -10,21 +12,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlcircuits.questions.grading.asides import added_places, is_beside_the_point, is_given, next_clause
-from rlcircuits.questions.grading.groups import Group, Link, alternatives, groups_of, is_name, left_side
-from rlcircuits.questions.grading.tokens import Sentence, tokens
-from rlcircuits.questions.grading.values import Value, read_value
-from rlcircuits.questions.grading.words import word_set
+from rlcircuits.questions.grading.reading.asides import added_places, is_beside_the_point, is_given, next_clause
+from rlcircuits.questions.grading.reading.tokens import Sentence, tokens
+from rlcircuits.questions.grading.reading.value_groups import Group, Link, alternatives, groups_of, is_name, left_side
+from rlcircuits.questions.grading.reading.values import Value, read_value
+from rlcircuits.questions.grading.reading.words import word_set
 
 __all__ = ["Statement", "holds_a_value", "stated_values", "whole_statement"]
 
 
 @dataclass(frozen=True)
 class Statement:
-    """The values that are stated together, and whether they are a list, "and", or alternatives, "or"."""
+    """The values that a sentence states as the answer."""
 
     values: tuple[Value, ...]
     link: Link = ""
+    """How the values belong together: "and" for a list, "or" for alternatives, "" for one value."""
 
 
 _BEFORE_THE_ANSWER = word_set(
@@ -37,11 +40,14 @@ _LONGEST_UNIT = 5
 
 
 def stated_values(text: str, announced: bool) -> list[Statement]:
-    """Return what a sentence states, [] where it states no value, two where it can be read in two ways.
+    """Return what a sentence states.
 
     Args:
-        text: the sentence, or the contents of a box.
-        announced: it is all answer, as what follows "the answer is" is. Otherwise it is one of a text's sentences.
+        text: the sentence, or the content of a box.
+        announced: the text is the answer, as after "the answer is". Otherwise it is a sentence that contains it.
+
+    Returns:
+        One statement; none if the sentence states no value; two if it can be read in two ways.
     """
     sentence = tokens(text)
     groups = list(groups_of(sentence, announced))
@@ -65,7 +71,7 @@ def stated_values(text: str, announced: bool) -> list[Statement]:
 
 
 def whole_statement(text: str) -> Statement | None:
-    """Return what a text states that is nothing but values and their units, None for any other text."""
+    """Return what a text states that is nothing but values and their units; None for any other text."""
     sentence = tokens(text)
     group = next(groups_of(sentence, announced=True), None)
     if group is None or group.denied or not _begins_with(sentence, group):
@@ -78,14 +84,14 @@ def whole_statement(text: str) -> Statement | None:
 
 
 def holds_a_value(text: str) -> bool:
-    """Return True when a sentence names a number in digits or a formula."""
+    """Return True if a sentence contains a formula or a number in digits."""
     sentence = tokens(text)
     values = (read_value(sentence, place) for place in range(len(sentence)))
     return any(value is not None and not value[0].spelled for value in values)
 
 
 def _is_attached(sentence: Sentence, group: Group) -> bool:
-    """Tell whether a group is written on to something that is no value: the +7 of `40 (miles)+7`."""
+    """Return True if a group continues what stands before it: the +7 of `40 (miles)+7`."""
     first = sentence[group.start]
     return first.glued and (first.kind == "operator" or first.text[0] in "+-")
 
@@ -95,7 +101,7 @@ def _begins_with(sentence: Sentence, group: Group) -> bool:
 
 
 def _with_others(group: Group, others: Sequence[Group]) -> Statement:
-    """Return a group and what else is called possible: `5, but it could be 6`."""
+    """Return the statement of a group and of others that are called possible: `5, but it could be 6`."""
     if not others:
         return Statement(group.values, group.link)
     values = alternatives([value for one in (group, *others) for value in one.values])
@@ -103,12 +109,12 @@ def _with_others(group: Group, others: Sequence[Group]) -> Statement:
 
 
 def _is_spoken_of(sentence: Sentence, group: Group) -> bool:
-    """Tell the x of `values of x` from a value."""
+    """Return True for a name that is no value: the x of `values of x`."""
     return sentence.word(group.start - 1) in ("of", "for") and all(map(is_name, group.values))
 
 
 def _to_the_point(sentence: Sentence, groups: list[Group]) -> list[Group]:
-    """Leave out names, what the sentence takes as known, and what it adds after its answer, where something is left."""
+    """Drop names, values that the sentence presents as known, and asides, unless no group would be left."""
     groups = [group for group in groups if not _is_spoken_of(sentence, group)] or groups
     groups = [group for group in groups if _is_calculated(group) or not is_given(sentence, group.start)] or groups
     calculated = max((place for place, group in enumerate(groups) if _is_calculated(group)), default=None)
@@ -119,13 +125,13 @@ def _to_the_point(sentence: Sentence, groups: list[Group]) -> list[Group]:
 
 
 def _is_calculated(group: Group) -> bool:
-    """Tell `9 * 2 = 18` from a value and from `x = 5`."""
+    """Return True for a calculation with its result, `9 * 2 = 18`, but not for `x = 5` or a plain value."""
     name, equals, _ = group.values[-1].latex.partition("=")
     return bool(equals) and not is_name(Value(name.strip()))
 
 
 def _without_what_follows(sentence: Sentence, groups: list[Group], calculated: int) -> list[Group]:
-    """Leave out what stands in the clause of a calculation after it, and what a preposition adds at the end."""
+    """Drop the groups after a calculation that are in its clause, or at the end with a preposition before them."""
     end = len(groups)
     while end > calculated + 1 and is_beside_the_point(sentence, groups[end - 1].start):
         end -= 1

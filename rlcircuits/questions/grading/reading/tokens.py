@@ -1,7 +1,9 @@
-r"""A sentence, `She makes 9 * 2 = $18/hour`, cut into values, words, operators and marks.
+r"""Cut a sentence into tokens: values, words, operators and marks.
 
-A value is what can be an answer: a number in any notation, a formula between dollar signs, or what looks like one
-without them, `x+2` or `(2, 3)`. Its `latex` is tidy.
+`She makes 9 * 2 = $18/hour` becomes word, word, value 9, operator, value 2, operator, value 18, operator, word.
+
+A value is a number in any notation, a formula between dollar signs, or a formula without them, such as `x+2` or
+`(2, 3)`. Its text is tidy LaTeX (see `notation/latex.py`).
 """
 
 from __future__ import annotations
@@ -10,65 +12,65 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlcircuits.questions.grading.characters import CURRENCY_SIGNS, ascii_latex
-from rlcircuits.questions.grading.formulas import formulas
-from rlcircuits.questions.grading.latex import TEXT_COMMAND, has_words, tidy
-from rlcircuits.questions.grading.numerals import number
-from rlcircuits.questions.grading.units import SCALES
-from rlcircuits.questions.grading.words import word_set
+from rlcircuits.questions.grading.notation.latex import TEXT_COMMAND, has_words, tidy
+from rlcircuits.questions.grading.notation.numerals import number
+from rlcircuits.questions.grading.notation.unicode_characters import CURRENCY_SIGNS, ascii_latex
+from rlcircuits.questions.grading.notation.units import SCALES
+from rlcircuits.questions.grading.reading.formulas import formulas
+from rlcircuits.questions.grading.reading.words import word_set
 
 __all__ = ["Sentence", "Token", "tokens"]
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One piece of a sentence.
-
-    `text` is a value's LaTeX, an operator's, a word in small letters or a mark. `glued`: nothing stands between it and
-    the token before. `plain`: the value is one number in digits. `currency` is a price's sign.
-    """
+    """One token of a sentence."""
 
     kind: Literal["value", "word", "operator", "mark"]
     text: str
+    """The LaTeX of a value or operator, a word in lower case, or a punctuation mark."""
     glued: bool = False
+    """True if no space separates the token from the one before it."""
     plain: bool = False
+    """True for a value that is one number in digits."""
     currency: str = ""
+    """The currency sign of a price."""
 
 
 class Sentence(tuple[Token, ...]):
-    """The tokens of a sentence; beyond its ends there is no word and no mark."""
+    """The tokens of a sentence. Every method accepts an index beyond the ends, where there is no token."""
 
     __slots__ = ()
 
     def at(self, place: int) -> Token | None:
-        """Return the token at a place, None beyond the ends."""
+        """Return the token at an index, None beyond the ends."""
         return self[place] if 0 <= place < len(self) else None
 
     def word(self, place: int) -> str:
-        """Return the word at a place, "" where another token stands or none."""
+        """Return the word at an index; "" if the token there is no word."""
         token = self.at(place)
         return token.text if token is not None and token.kind == "word" else ""
 
     def mark(self, place: int) -> str:
-        """Return the mark at a place, "" where another token stands or none."""
+        """Return the mark at an index; "" if the token there is no mark."""
         token = self.at(place)
         return token.text if token is not None and token.kind == "mark" else ""
 
     def words(self, start: int, end: int) -> list[str]:
-        """Return the words between two places."""
+        """Return the words from index `start` to before `end`."""
         return [token.text for token in self[max(start, 0) : max(end, 0)] if token.kind == "word"]
 
     def word_before(self, place: int, skipped: frozenset[str] = frozenset()) -> str:
-        """Return the word before a place, with some words passed over."""
+        """Return the word before an index, after skipping any of the words in `skipped`."""
         while self.word(place - 1) in skipped:
             place -= 1
         return self.word(place - 1)
 
 
 _LONGEST_SENTENCE = 5000
-"""Characters of a sentence that is read; what is longer states nothing."""
+"""Most characters of a sentence that is read. A longer sentence states nothing."""
 _LONGEST_BRACKET = 200
-"""Characters within brackets that are read as one value, `(2, 3)`; longer ones are prose in brackets."""
+"""Most characters within brackets that are read as one value, `(2, 3)`. Longer brackets hold prose."""
 
 _TEXT = re.compile(TEXT_COMMAND)
 _CONNECTED = re.compile(r"\\text\w*\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b")
@@ -127,13 +129,13 @@ _LEADING, _TRAILING = "\"'*_~#`|", "\"'*_~`|.,;:!?"
 
 
 def tokens(text: str) -> Sentence:
-    """Return the tokens of a sentence, or of an answer that is words and mathematics; none of a very long text."""
+    """Return the tokens of a sentence or of an answer; none if it is longer than `_LONGEST_SENTENCE`."""
     if len(text) > _LONGEST_SENTENCE:
         return Sentence()
     text = ascii_latex(text).replace("**", "").replace("__", "")
     text = _SPACED_DEGREES.sub(lambda sign: r"^\circ" + " " * (sign["letter"] is not None), text)
     if r"\text" in text and not _DOLLAR.search(text) and not has_words(_TEXT.sub(" ", text)):
-        return Sentence(_formula_tokens(text))  # what stands in a box
+        return Sentence(_formula_tokens(text))  # the content of a box
     found: list[Token] = []
     position = 0
     for formula in formulas(text):
@@ -145,7 +147,7 @@ def tokens(text: str) -> Sentence:
 
 
 def _formula_tokens(content: str, glued: bool = False) -> list[Token]:
-    r"""Return the one value that a formula is, or the values and words of `5 \text{ or } 6`."""
+    r"""Return the tokens of a formula: one value, or the values and words of `5 \text{ or } 6`."""
     found: list[Token] = []
     pieces = _TEXT.split(content) if has_words(tidy(content)) or _CONNECTED.search(content) else [content]
     for place, piece in enumerate(pieces):
@@ -169,7 +171,7 @@ def _is_number(latex: str) -> bool:
 
 
 def _prose_tokens(text: str, start: int, end: int) -> list[Token]:
-    """Return the tokens of a piece of text that holds no formulas between delimiters."""
+    """Return the tokens of `text[start:end]`, which contains no formula between delimiters."""
     piece = _SPACED_CURRENCY.sub(r"\1", _TEXT.sub(r" \1 ", text[start:end]))
     piece = _GLUED_OPERATOR.sub(r" \1 ", piece)
     found: list[Token] = []
@@ -181,7 +183,7 @@ def _prose_tokens(text: str, start: int, end: int) -> list[Token]:
 
 
 def _chunks(text: str) -> list[str]:
-    """Split a text at its spaces, but not within brackets that hold mathematics: `(2, 3)` is one chunk."""
+    """Split a text at its spaces, except within brackets that hold mathematics: `(2, 3)` is one chunk."""
     closings = _closings(text)
     found: list[str] = []
     start, kept_until = 0, -1
@@ -199,7 +201,7 @@ def _chunks(text: str) -> list[str]:
 
 
 def _closings(text: str) -> dict[int, int]:
-    """Map the place of each bracket that is closed to that of the one that closes it; `[1, 2)` is an interval."""
+    """Map the index of each opening bracket to that of its closing one, which may differ, as in `[1, 2)`."""
     found: dict[int, int] = {}
     opened: list[tuple[int, bool]] = []
     for place, character in enumerate(text):
@@ -211,7 +213,7 @@ def _closings(text: str) -> dict[int, int]:
 
 
 def _chunk_tokens(chunk: str) -> list[Token]:
-    """Return the tokens of one chunk and of the marks around it."""
+    """Return the tokens of one chunk, with the marks around it."""
     if chunk in _OPERATORS:
         return [Token("operator", _OPERATORS[chunk])]
     core, before, after = _without_marks(chunk)
@@ -225,7 +227,7 @@ def _chunk_tokens(chunk: str) -> list[Token]:
 
 
 def _without_marks(chunk: str) -> tuple[str, str, str]:
-    """Take quotes, commas and brackets that are closed elsewhere from both ends of a chunk."""
+    """Split a chunk into its core and the marks before and after it: quotes, commas, unmatched brackets."""
     closings = _closings(chunk)
     closed = {*closings, *closings.values()}
     start, end = 0, len(chunk)
@@ -260,7 +262,7 @@ def _core_tokens(core: str) -> list[Token]:
 
 
 def _number_tokens(number: re.Match[str], tail: str) -> list[Token]:
-    """Return the tokens of a number and what is written on to it, [] where that makes a formula of it, `18x`."""
+    """Return the tokens of a number and of the text attached to it; [] if the two are a formula, `18x`."""
     sign = "-" if (number["sign"] + number["sign2"]).count("-") == 1 else ""
     digits = number["number"].replace(",", "")
     latex = sign + (digits if _DECIMAL.fullmatch(digits) else tidy(digits))

@@ -1,4 +1,4 @@
-r"""Values that a sentence names together: `5 or 6`, `1, 2 and 3`, `2 hours and 15 minutes`, `5 to 6`."""
+r"""Group the values that a sentence names together: `5 or 6`, `1, 2 and 3`, `2 hours and 15 minutes`, `5 to 6`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from rlcircuits.questions.grading.hedges import BOUNDS, PRECISION, is_denied, is_possible
-from rlcircuits.questions.grading.tokens import Sentence
-from rlcircuits.questions.grading.units import ratio
-from rlcircuits.questions.grading.values import Value, latex_of, read_value
-from rlcircuits.questions.grading.words import word_set
+from rlcircuits.questions.grading.notation.units import conversion_factor
+from rlcircuits.questions.grading.reading.hedges import BOUNDS, PRECISION, is_denied, is_possible
+from rlcircuits.questions.grading.reading.tokens import Sentence
+from rlcircuits.questions.grading.reading.values import Value, latex_of, read_value
+from rlcircuits.questions.grading.reading.words import word_set
 
 __all__ = ["Group", "Link", "alternatives", "groups_of", "is_name", "left_side"]
 
@@ -21,17 +21,17 @@ Link = Literal["", "and", "or"]
 
 @dataclass(frozen=True)
 class Group:
-    """Values named together, where they stand, and how the sentence takes them back.
-
-    `link`: they are a list, "and", or alternatives, "or"; "" for one value.
-    """
+    """Values that a sentence names together, at `sentence[start:end]`."""
 
     values: tuple[Value, ...]
     link: Link
+    """How the values belong together: "and" for a list, "or" for alternatives, "" for one value."""
     start: int
     end: int
     denied: bool = False
+    """The sentence says that these values are not the answer, or only bound it."""
     possible: bool = False
+    """The sentence calls these values only possible."""
 
 
 _MORE = word_set("more less fewer greater higher lower larger smaller above below over under")
@@ -47,11 +47,11 @@ _LONGEST_NAME = 20
 
 
 def groups_of(sentence: Sentence, announced: bool) -> Iterator[Group]:
-    """Give the groups of a sentence in their order.
+    """Yield the groups of a sentence, in order.
 
     Args:
         sentence: its tokens.
-        announced: it is all answer, as what follows "the answer is" is, and a comma in it separates values.
+        announced: the sentence is the answer, as after "the answer is". A comma then separates the values of a list.
     """
     of_ratio = any(token.text in _RATIO for token in sentence)
     place = 0
@@ -65,7 +65,7 @@ def groups_of(sentence: Sentence, announced: bool) -> Iterator[Group]:
 
 
 def _group(sentence: Sentence, start: int, announced: bool, of_ratio: bool) -> Group | None:
-    """Read the values that stand together, beginning at a token."""
+    """Read the group that begins at token `start`; return None if no value begins there."""
     first = read_value(sentence, start)
     if first is None:
         return None
@@ -82,25 +82,25 @@ def _group(sentence: Sentence, start: int, announced: bool, of_ratio: bool) -> G
         elif joined := _next_value(sentence, place, values[-1], of_any_kind=sentence.word(start - 1) == "either"):
             link, value, after = joined
             if (link == ", and" and links == [""] and not announced) or sentence.word(start - 1) in BOUNDS:
-                break  # one clause ends and another begins
+                break  # a new clause begins
             values, ends, links = [*values, value], [*ends, after], [*links, link]
         else:
             break
-    if links == ["", ""] and not announced:  # in week 1, 12 of them
+    if links == ["", ""] and not announced:  # "in week 1, 12 of them" is no list
         values, ends = values[:1], ends[:1]
     denied = denied or (sentence.word(start - 1) == "between" and len(values) > 1)
     denied = denied or is_denied(sentence, start, ends[-1], announced)
     group = Group(tuple(values), "and", start, ends[-1], denied, is_possible(sentence, start))
     if any("or" in link for link in links):
         group = replace(group, link="or")
-        if not announced:  # half of 1, or 1/2
+        if not announced:  # "half of 1, or 1/2": only the last counts
             meant = values[-1:] if sentence.word(start - 1) == "of" else alternatives(values)
             group = replace(group, values=tuple(meant))
     return replace(group, link="") if len(group.values) == 1 else group
 
 
 def _merged(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tuple[Value, int] | None:
-    """Return a value made one with the next one, and the place after it, where the two are one amount or ratio."""
+    """Merge a value with the next one if the two are one amount or ratio; return it and the index after it."""
     place += sentence.mark(place) == "," and sentence.word(place + 1) == "or"
     linked = sentence.word(place) or sentence.mark(place)
     if linked == "out" and sentence.word(place + 1) == "of":
@@ -116,7 +116,7 @@ def _merged(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tup
 
 
 def _out_of(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tuple[Value, int] | None:
-    """Return `5 out of 36` as 5/36 where the sentence speaks of a ratio or probability, and else as 5."""
+    """Read `5 out of 36` as 5/36 if the sentence is about a ratio or probability, and as 5 otherwise."""
     read = read_value(sentence, place)
     if read is None or value.number is None or not read[0].number:
         return None
@@ -124,7 +124,7 @@ def _out_of(sentence: Sentence, place: int, value: Value, of_ratio: bool) -> tup
 
 
 def _sum(value: Value, part: Value, linked: str) -> Value | None:
-    """Return the sum of a value and a smaller part: `2 hours` and `15 minutes`, `2` and `2/3 cups`."""
+    """Return the sum of two parts of one amount: `2 hours` and `15 minutes`, `2` and `2/3 cups`; otherwise None."""
     amount, more = value.number, part.number
     if amount is None or more is None or part.latex.startswith("-"):
         return None
@@ -138,17 +138,17 @@ def _sum(value: Value, part: Value, linked: str) -> Value | None:
     ):
         return Value(latex_of(amount + more), part.unit, plain=True)
     units = [unit for _, unit in value.readings]
-    if not ((ratio(units[-1], part.unit) or 0) > 1):
+    if not ((conversion_factor(units[-1], part.unit) or 0) > 1):
         return None
     last = Value(value.readings[-1][0], plain=True).number or amount
-    total = last * (ratio(units[-1], part.unit) or 1) + (more if last >= 0 else -more)
-    readings = [(latex_of(total / (ratio(unit, part.unit) or 1)), unit) for unit in [*units, part.unit]]
+    total = last * (conversion_factor(units[-1], part.unit) or 1) + (more if last >= 0 else -more)
+    readings = [(latex_of(total / (conversion_factor(unit, part.unit) or 1)), unit) for unit in [*units, part.unit]]
     return Value(*readings[0], plain=True, also=tuple(readings[1:]))
 
 
 def _same_amount(value: Value, other: Value) -> Value | None:
-    """Return `2 hours` that are said again in another unit, `or 120 minutes`, as one value."""
-    size = ratio(value.unit, other.unit)
+    """Merge two values that are the same amount in two units, `2 hours or 120 minutes`; otherwise return None."""
+    size = conversion_factor(value.unit, other.unit)
     if ("%" in value.latex) != ("%" in other.latex):
         size = Fraction(100) if "%" in other.latex else Fraction(1, 100)
     if value.number is None or other.number is None or size is None or value.number * size != other.number:
@@ -157,7 +157,7 @@ def _same_amount(value: Value, other: Value) -> Value | None:
 
 
 def _end_of_range(sentence: Sentence, place: int, value: Value) -> int | None:
-    """Return the place after the end of `5 to 6`, None where there is none."""
+    """Return the index after a range such as `5 to 6`; None if the value begins no range."""
     read = read_value(sentence, place + 1) if sentence.word(place) == "to" else None
     if read is None or not (value.plain and read[0].plain) or value.unit not in ("", read[0].unit):
         return None
@@ -167,9 +167,12 @@ def _end_of_range(sentence: Sentence, place: int, value: Value) -> int | None:
 def _next_value(
     sentence: Sentence, place: int, value: Value, of_any_kind: bool = False
 ) -> tuple[str, Value, int] | None:
-    """Read the next value of a list, and what stands before it: `, 5`, `and 5`, `, or maybe 5`.
+    """Read the next value of a list: `, 5`, `and 5`, `, or maybe 5`.
 
-    A name and a number are no list, but where they are of any kind: `either x or 5`.
+    A name and a number are one list only with `of_any_kind`, as in `either x or 5`.
+
+    Returns:
+        The words that link the value to the list, the value, and the index after it; None if the list ends.
     """
     comma = sentence.mark(place) in (",", ";")
     link = sentence.word(place + comma)
@@ -192,7 +195,7 @@ def _next_value(
 
 
 def alternatives(values: Sequence[Value]) -> list[Value]:
-    """Return the values without those that lead to the last one: of `2x = 10, or x = 5` the last, of `5 or 6` both."""
+    """Drop the values that are steps to the last one: keep `x = 5` of `2x = 10, or x = 5`, and both of `5 or 6`."""
     return [value for value in values if value is values[-1] or not _leads_to(value, values[-1])]
 
 
@@ -206,7 +209,7 @@ def _leads_to(value: Value, last: Value) -> bool:
 
 
 def left_side(value: Value) -> str | None:
-    """Return the left side of an equation, or what an inequality is about; None for anything else."""
+    """Return the left side of an equation, or the variable of an inequality; None for anything else."""
     sides = [side.strip() for side in _RELATION.split(value.latex)]
     if len(sides) < 2:
         return None
@@ -215,5 +218,5 @@ def left_side(value: Value) -> str | None:
 
 
 def is_name(value: Value) -> bool:
-    r"""Tell `x` and `\angle ABC`, which a sentence speaks of, from what it says of them."""
+    r"""Return True for the name of a quantity, `x` or `\angle ABC`."""
     return len(value.latex) <= _LONGEST_NAME and _NAME.fullmatch(value.latex) is not None

@@ -1,4 +1,4 @@
-"""Sets of words, written as one text."""
+"""Write a set of words as one string."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["word_set"]
 
 
 def word_set(words: str) -> frozenset[str]:
-    """Return the words of a text."""
+    """Return the words of a string as a set: `word_set("is are")` is `{"is", "are"}`."""
     return frozenset(words.split())

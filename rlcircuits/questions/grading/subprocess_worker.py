@@ -1,8 +1,15 @@
-"""The process in which a grader runs: `python -m rlcircuits.questions.grading.worker module:function SECONDS BYTES`.
+"""Serve grades over standard input and output. This is the program that `subprocess_grader.py` starts.
 
-It says in one line whether the grader could be imported, and from which file where it is a user's own, then answers
-each line of `{"text", "gold"}` with one of `{"correct", "problem", "ended"}`, until its input ends or an answer takes
-more than BYTES of memory. The kernel ends it when it takes SECONDS of processor time over one.
+    python -m rlcircuits.questions.grading.subprocess_worker NAME SECONDS BYTES
+
+NAME is `math` or `module:function`. All messages are JSON objects, one a line:
+
+1. The worker imports the grader and writes `{"problem", "file"}`: why the import failed, or null, and the file of the
+   user's own grader.
+2. For each line `{"text", "gold"}` that it reads, it writes `{"correct", "problem", "ended"}`.
+
+It stops when its input ends, or after an answer that takes more than BYTES of memory ("ended"). The kernel kills it
+when one answer takes more than SECONDS of processor time.
 """
 
 from __future__ import annotations
@@ -21,16 +28,16 @@ from rlcircuits.common.memory_limit import limit_memory
 
 
 def find_grader(name: str) -> Callable[[str, str], Any]:
-    """Import a grader: `math`, or a user's `module:function`. Raises RLCircuitsError where that fails."""
+    """Import the grader `math` or a user's `module:function`. Raises RLCircuitsError if that fails."""
     if name == "math":
-        from rlcircuits.questions.grading.mathematics import grade_math
+        from rlcircuits.questions.grading.math_grader import grade_math
 
-        grade_math("x + 1", "1 + x")  # its first answer takes seconds of imports
+        grade_math("x + 1", "1 + x")  # imports SymPy and math-verify, which takes seconds
         return grade_math
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except BaseException as error:  # a module may do anything while it is imported, exit included
+    except BaseException as error:  # a module may raise anything while it is imported, SystemExit included
         raise RLCircuitsError(f"module {module_name!r} cannot be imported: {_words(error)}") from error
     try:
         function = operator.attrgetter(function_name)(module)
@@ -43,17 +50,20 @@ def find_grader(name: str) -> Callable[[str, str], Any]:
 
 
 def source_file(name: str) -> str | None:
-    """The file that an imported `module:function` was read from; None for `math`, and for a module made of no file."""
+    """Return the file of the module of a `module:function`; None for `math` and for a module without a file."""
     module = sys.modules.get(name.partition(":")[0]) if name != "math" else None
     origin = getattr(getattr(module, "__spec__", None), "origin", None)
     return origin if isinstance(origin, str) and os.path.isfile(origin) else None
 
 
 def grade(function: Callable[[str, str], Any], text: str, gold: str) -> dict[str, Any]:
-    """Grade one answer; whatever the grader raises is the reply's problem, and lack of memory the process's end."""
+    """Grade one answer and return the reply.
+
+    An exception is the reply's "problem". After a MemoryError the reply is "ended", and the process must end.
+    """
     try:
         result = function(text, gold)
-        correct = result.item() if hasattr(result, "item") else result  # numpy's and torch's truth values
+        correct = result.item() if hasattr(result, "item") else result  # a bool of numpy or torch
     except MemoryError:
         return {"correct": False, "problem": None, "ended": True}
     except BaseException as error:
@@ -64,10 +74,10 @@ def grade(function: Callable[[str, str], Any], text: str, gold: str) -> dict[str
 
 
 def main(name: str, time_limit: float, memory_limit: int) -> None:
-    """Serve until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main program's to handle
+    """Serve grades until standard input ends or an answer exceeds the memory limit."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main program handles Ctrl-C
     replies = os.fdopen(os.dup(1), "w", encoding="ascii")
-    os.dup2(2, 1)  # what a grader prints must not mix with the replies
+    os.dup2(2, 1)  # what a grader prints goes to stderr, away from the replies
 
     def reply(content: dict[str, Any]) -> None:
         replies.write(json.dumps(content) + "\n")
@@ -78,7 +88,7 @@ def main(name: str, time_limit: float, memory_limit: int) -> None:
     except RLCircuitsError as error:
         reply({"problem": str(error)})
         return
-    limit_memory(memory_limit)  # beyond what importing took
+    limit_memory(memory_limit)  # in addition to what the imports use
     reply({"problem": None, "file": source_file(name)})
     for line in sys.stdin:
         request = json.loads(line)
@@ -91,7 +101,7 @@ def main(name: str, time_limit: float, memory_limit: int) -> None:
 
 
 def _end_after(seconds: float) -> None:
-    """Have this process ended after that much processor time, whatever it is doing; 0 for never."""
+    """Make the kernel kill this process after so many seconds of processor time; 0 switches that off."""
     if hasattr(signal, "setitimer"):  # not on Windows
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
 

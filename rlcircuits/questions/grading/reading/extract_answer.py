@@ -1,9 +1,15 @@
-r"""The answer that a text states, found the way graders of mathematics agree on.
+r"""Extract the piece of a text that states the answer.
 
-In this order: what stands in the last `\boxed{}`; what follows the last `####`; what follows the last "answer is" or
-"answer:", unless it is taken back, `Wait, ...`; the whole text where it is nothing but mathematics; its last formula
-where that goes over several lines and ends it; its last line where that is nothing but mathematics and units; its last
-sentence with a number or formula in it; its last line.
+The first of these that the text has is the piece, as in other graders of mathematics:
+
+1. the content of the last `\boxed{}`;
+2. what follows the last `####`;
+3. what follows the last "answer is" or "answer:", unless the text then corrects itself, `Wait, ...`;
+4. the whole text, if it is nothing but mathematics;
+5. the last formula, if it has several lines and ends the text;
+6. the last line, if it is nothing but mathematics and units;
+7. the last sentence that contains a number or formula;
+8. the last line.
 """
 
 from __future__ import annotations
@@ -12,12 +18,12 @@ import re
 from collections import deque
 from typing import NamedTuple
 
-from rlcircuits.questions.grading.formulas import formulas
-from rlcircuits.questions.grading.latex import has_words, tidy
-from rlcircuits.questions.grading.reference_answer import boxes, last_hash
-from rlcircuits.questions.grading.statement import holds_a_value, whole_statement
+from rlcircuits.questions.grading.notation.latex import has_words, tidy
+from rlcircuits.questions.grading.reading.formulas import formulas
+from rlcircuits.questions.grading.reading.reference_answer import boxes, last_hash
+from rlcircuits.questions.grading.reading.statement import holds_a_value, whole_statement
 
-__all__ = ["ExtractedAnswer", "extract_answer", "said_last"]
+__all__ = ["ExtractedAnswer", "extract_answer", "text_after_answer_is"]
 
 _THOUGHT_ENDS = "</think>"
 _ANNOUNCED = re.compile(
@@ -35,23 +41,24 @@ _ABBREVIATED = re.compile(
 
 
 class ExtractedAnswer(NamedTuple):
-    """A piece of a text. `announced`: it is all answer, and no sentence in which an answer stands."""
+    """The piece of a text that states the answer."""
 
     text: str
     announced: bool
+    """True if the piece is the answer, as after "answer is"; False if it is a sentence that contains the answer."""
 
 
 def extract_answer(text: str) -> ExtractedAnswer:
-    """Return the answer as the text writes it, "" where nothing in it can be one.
+    """Return the piece of a text that states the answer, as the text writes it; "" for an empty text.
 
-    What stands before a closing `</think>` is thought, not answer, and not looked at.
+    Everything before the last `</think>` is ignored.
     """
     text = _after_thought(text)
     if boxed := _last_boxes(text):
         return ExtractedAnswer(boxed, announced=True)
     if hashed := last_hash(text):
         return ExtractedAnswer(hashed, announced=True)
-    if announced := said_last(text):
+    if announced := text_after_answer_is(text):
         first, *others = _sentences(announced)
         if not any(_TAKEN_BACK.match(sentence) for sentence in others):
             return ExtractedAnswer(first, announced=True)
@@ -69,8 +76,8 @@ def extract_answer(text: str) -> ExtractedAnswer:
     return ExtractedAnswer(last_line, announced=False)
 
 
-def said_last(text: str) -> str:
-    """Return all that follows the last "answer is" or "answer:" of a text, "" where there is none."""
+def text_after_answer_is(text: str) -> str:
+    """Return everything after the last "answer is" or "answer:" of a text; "" if the text has neither."""
     text = _after_thought(text)
     announced = deque(_ANNOUNCED.finditer(text), maxlen=1)
     return text[announced[0].end() :] if announced else ""
@@ -82,7 +89,7 @@ def _after_thought(text: str) -> str:
 
 
 def _last_boxes(text: str) -> str:
-    r"""Return the last box, together with those just before it: `\boxed{1}` and `\boxed{2}` are one answer."""
+    r"""Return the contents of the last box and of the boxes it is joined to: "1, 2" for `\boxed{1}` and `\boxed{2}`."""
     found = boxes(text)
     if not found:
         return ""
@@ -97,7 +104,7 @@ def _are_joined(text: str, start: int, end: int) -> bool:
 
 
 def _sentences(text: str) -> list[str]:
-    """Return the sentences of a text; a line ends one, and a full stop within a formula ends none."""
+    """Return the sentences of a text. The end of a line ends a sentence; a full stop within a formula does not."""
     inside = iter(formulas(text))
     formula = next(inside, None)
     found: list[str] = []

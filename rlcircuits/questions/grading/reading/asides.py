@@ -1,9 +1,9 @@
-"""What a sentence names besides its answer: what it takes as known, adds with a preposition, or says of the answer."""
+"""Recognize the values that a sentence mentions besides its answer."""
 
 from __future__ import annotations
 
-from rlcircuits.questions.grading.tokens import Sentence
-from rlcircuits.questions.grading.words import word_set
+from rlcircuits.questions.grading.reading.tokens import Sentence
+from rlcircuits.questions.grading.reading.words import word_set
 
 __all__ = ["added_places", "is_beside_the_point", "is_given", "next_clause"]
 
@@ -11,7 +11,7 @@ _PREPOSITIONS = word_set("in for from after by within during on with per every e
 _AFTER_A_PREPOSITION = word_set("the a his her their its those these all each every another next first other only just")
 _DEFINITE = word_set("the these those this his her its their our my your all both every other")
 _NOT_GIVEN = word_set("is are was were be total answer result cost price sum difference only remaining other")
-"""Words before "the" and a number that is what is asked for: `it is the 18 in the middle`."""
+"""Words before "the" and a number that can be the answer: `it is the 18 in the middle`."""
 _SUBORDINATE = word_set(
     "because since if when where which who whose while until till before after given than compared versus attained "
     "although though unless whereas"
@@ -25,16 +25,16 @@ _CLAUSE = _CONCLUDES | word_set("which leaving making means makes but is are was
 
 
 def is_given(sentence: Sentence, start: int) -> bool:
-    """Tell whether a number is spoken of as known: the 30 of `12 of the 30 students`."""
+    """Return True if the sentence presents the number at `start` as known: the 30 of `12 of the 30 students`."""
     if sentence.word(start - 1) not in _DEFINITE:
         return False
     return sentence.word(start - 2) not in _NOT_GIVEN
 
 
 def added_places(sentence: Sentence, after: int) -> set[int]:
-    """Return the places that stand in brackets, or in a clause that is added to the one that ended at `after`.
+    """Return the indices of the tokens, from `after` on, that are in brackets or in a subordinate clause.
 
-    `20, which is 5 more than before`; a clause goes to the next comma.
+    In `20, which is 5 more than before` these are the tokens from "is" on. A clause ends at the next comma.
     """
     found: set[int] = set()
     within_brackets = subordinate = False
@@ -50,7 +50,10 @@ def added_places(sentence: Sentence, after: int) -> set[int]:
 
 
 def _is_purpose(sentence: Sentence, place: int) -> bool:
-    """Tell the "to" of `5 buses to carry 212 people` from that of `has to pay $20`, `adds 5 to get 20` and `5 to 6`."""
+    """Return True for a "to" of purpose: `5 buses to carry 212 people`.
+
+    The "to" of `has to pay $20`, `adds 5 to get 20` and `5 to 6` is none.
+    """
     verb = sentence.word(place + 1)
     return (
         sentence.word(place) == "to"
@@ -61,16 +64,16 @@ def _is_purpose(sentence: Sentence, place: int) -> bool:
 
 
 def next_clause(sentence: Sentence, after: int) -> int:
-    """Return the first place that stands in another clause than that of the calculation which ended at `after`."""
+    """Return the index of the first token of the clause after that of a calculation, which ended at `after`."""
     for place in range(after, len(sentence)):
         word = sentence.word(place)
         if sentence.mark(place) in (",", ";", ":") or word in _CLAUSE:
             return place + 1
-        if word == "and":  # a number right after it is added to the calculation's
+        if word == "and":  # a number right after the word belongs to the calculation's clause
             return place + 2
     return len(sentence)
 
 
 def is_beside_the_point(sentence: Sentence, start: int) -> bool:
-    """Tell whether a preposition adds a number to what is said: the 7 of `42 eggs in 7 days`."""
+    """Return True if a preposition stands before the number at `start`: the 7 of `42 eggs in 7 days`."""
     return sentence.word_before(start, _AFTER_A_PREPOSITION) in _PREPOSITIONS

@@ -1,4 +1,4 @@
-r"""Several lines of mathematics in one formula, `\begin{cases}x=1\\y=2\end{cases}`, as one line: `x=1, y=2`."""
+r"""Write LaTeX environments of several lines as one line: `\begin{cases}x=1\\y=2\end{cases}` as `x=1, y=2`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _GOES_ON = re.compile(r"\s*&?\s*(?:=|\\approx(?![A-Za-z]))")
 
 
 def without_environments(text: str) -> str:
-    r"""Write the rows of systems of equations and of aligned steps one after the other.
+    r"""Return the text with the rows of equation systems and of aligned steps on one line.
 
-    Equations, one a row, become a list; a row that begins with `=` goes on where the last one ended. An array or a
-    `cases` with other contents, such as a function defined by cases, stays as it is.
+    Rows that are equations become a list. A row that begins with `=` continues the row above it. An `array` or `cases`
+    that holds anything but equations, such as a function defined by cases, stays as it is.
     """
     if r"\begin" not in text:
         return text
@@ -36,7 +36,7 @@ def without_environments(text: str) -> str:
         if line is None:
             pieces += before, text[begin.start() : end + len(closing)]
         else:
-            pieces += before.rstrip().removesuffix(r"\{"), line  # the brace before a system has no other
+            pieces += before.rstrip().removesuffix(r"\{"), line  # the brace before a system is never closed
         position = end + len(closing)
     return "".join(pieces) + text[position:]
 
@@ -55,14 +55,14 @@ def _one_line(body: str, may_be_a_table: bool) -> str | None:
 
 
 def _without_steps(rows: list[str]) -> list[str]:
-    """Leave out the equations from which the last one, `x = 5`, follows, but not those of other unknowns."""
+    """Drop the steps that lead to the last row, `x = 5`. Rows that name a value, such as `y = 2`, stay."""
     if not rows or not _NAMED.match(rows[-1]):
         return rows
     return [row for row in rows if _NAMED.match(row) or _GOES_ON.match(row)]
 
 
 def _is_equation(row: str) -> bool:
-    r"""Tell `x &= 1` from `x & \text{if } x > 1`, where the relation stands in a cell of its own."""
+    r"""Return True for a row like `x &= 1`, and False for `x & \text{if } x > 1`, whose relation is inside one cell."""
     before, cell, after = row.partition("&")
     if not cell:
         return _RELATION.search(row) is not None

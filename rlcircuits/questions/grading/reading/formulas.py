@@ -1,11 +1,11 @@
-r"""Where the formulas of a text are: `$x$`, `$$x$$`, `\(x\)` and `\[x\]`, and no prices, `from $5 to $7`."""
+r"""Find the formulas of a text: `$x$`, `$$x$$`, `\(x\)` and `\[x\]`, but not the prices of `from $5 to $7`."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-from rlcircuits.questions.grading.latex import TEXT_COMMAND, has_words
+from rlcircuits.questions.grading.notation.latex import TEXT_COMMAND, has_words
 
 __all__ = ["Formula", "formulas"]
 
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"[\d.,]+\s*", re.ASCII)
 
 
 class Formula(NamedTuple):
-    """One formula, and where it stands with its delimiters: `text[start:end]`."""
+    """One formula, found with its delimiters at `text[start:end]`."""
 
     start: int
     end: int
@@ -30,11 +30,11 @@ class Formula(NamedTuple):
 
 
 def formulas(text: str) -> list[Formula]:
-    """Return the formulas of a text in their order."""
+    """Return the formulas of a text, in order."""
     found: list[Formula] = []
     position = 0
     unclosed: set[str] = set()
-    while opening := _OPENING.search(text, position):  # a line break and \$ open nothing
+    while opening := _OPENING.search(text, position):  # a line break or \$ opens no formula
         position = opening.end()
         if opening[0] == "$":
             content = _TO_DOLLAR.match(text, position)
@@ -53,7 +53,10 @@ def formulas(text: str) -> list[Formula]:
 
 
 def _is_price(content: str, after: str) -> bool:
-    """Tell `5 a day, and ` of `$5 a day, and $15`, and ` and he has ` of `5$ and he has 7$`, from a formula."""
+    """Return True if the text between two dollar signs is no formula: `5 a day, and ` in `$5 a day, and $15`.
+
+    `after` is the character behind the second dollar sign.
+    """
     content = _TEXT.sub(" ", content).lstrip()
     if not content or (content[0] not in _DIGITS and "\\" not in content and _PROSE.search(content)):
         return True

@@ -1,4 +1,4 @@
-r"""Numbers as people write them: `1,234.5`, `1 234 567`, `2 2/3`, `1.5\times 10^{3}`, `3e5`; each has one value."""
+r"""Read numbers as people write them: `1,234.5`, `1 234 567`, `2 2/3`, `1.5\times 10^{3}`, `3e5`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SIGNED_DECIMAL = re.compile(rf"[-+]?\s*{_DECIMAL}", re.ASCII)
 _RATIO = re.compile(rf"{_DECIMAL}(?:\s*:\s*{_DECIMAL})+", re.ASCII)
 _SIGNIFICANT_DIGITS = 6
 _LARGEST_EXPONENT = 400
-"""10^400 and 10^-400 are numbers; a larger exponent is left to SymPy, which keeps it as a power."""
+"""Largest exponent of ten that is multiplied out. Larger ones are left to SymPy, which keeps them as powers."""
 
 _DIGITS_AND_COMMAS = re.compile(r"(?<![\d.,])\d+(?:,\d+)+", re.ASCII)
 _DIGITS_AND_SPACES = re.compile(r"(?<![\d.,])(?<![\d.,] )\d{1,3}(?: \d{3})+(?![\d/]|\.\d| \d)", re.ASCII)
@@ -41,7 +41,7 @@ _POWER_OF_TEN = re.compile(r"(?P<sign>[-+]?)\s*10\s*\^\s*\{?\s*(?P<power>[-+]?\d
 
 
 def number(text: str) -> Fraction | None:
-    """Return the value of a number without separators, None for anything else and for one too large to write out."""
+    """Return the exact value of a number without thousands separators; None for other text and for huge numbers."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         match = _POWER_OF_TEN.fullmatch(text)
@@ -50,17 +50,17 @@ def number(text: str) -> Fraction | None:
     below = match["b"] or match["b1"] or match["d2"] or match["d"] or "1"
     try:
         value = int(match["whole"] or match["whole2"] or 0) + Fraction(above) / Fraction(below)
-    except (ValueError, ZeroDivisionError):  # more digits than Python reads, or n/0
+    except (ValueError, ZeroDivisionError):  # more digits than Python converts, or a zero denominator
         return None
     return _signed(match["sign"], _scaled(value, match["power"] or "0"))
 
 
-def same_number(answer: str, gold: str) -> bool:
-    """Compare two numbers exactly, but for a decimal of a fraction, which must be right to six significant digits."""
-    theirs, ours = number(answer), number(gold)
+def same_number(answer: str, reference: str) -> bool:
+    """Compare two numbers exactly; but a decimal agrees with a fraction if six significant digits do."""
+    theirs, ours = number(answer), number(reference)
     if theirs is None or ours is None or theirs == ours:
         return theirs == ours
-    if bool(_SIGNED_DECIMAL.fullmatch(answer)) == bool(_SIGNED_DECIMAL.fullmatch(gold)):
+    if bool(_SIGNED_DECIMAL.fullmatch(answer)) == bool(_SIGNED_DECIMAL.fullmatch(reference)):
         return False
     size = math.log10(abs(ours.numerator)) - math.log10(ours.denominator) if ours else 0.0
     places = _SIGNIFICANT_DIGITS - math.floor(size)
@@ -69,7 +69,7 @@ def same_number(answer: str, gold: str) -> bool:
 
 
 def ratio_terms(text: str) -> tuple[Fraction, ...] | None:
-    """Return the terms of `3:2:1` as shares of their sum, None for anything else."""
+    """Return the terms of a ratio as shares of their sum, 1/2, 1/3 and 1/6 for `3:2:1`; None for other text."""
     if not _RATIO.fullmatch(text):
         return None
     terms = [Fraction(term) for term in text.split(":")]
@@ -88,17 +88,17 @@ def _scaled(value: Fraction, power: str) -> Fraction | None:
 
 
 def spell_powers_of_ten(text: str) -> str:
-    r"""Write `3e5`, `1.5 x 10^3` and `10^-4` the way TeX does: `3\times 10^{5}`, `1.5\times 10^{3}`, `10^{-4}`."""
+    r"""Write `3e5`, `1.5 x 10^3` and `10^-4` in LaTeX: `3\times 10^{5}`, `1.5\times 10^{3}`, `10^{-4}`."""
     text = _X_FOR_TIMES.sub(r"\\times ", text)
     text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text)
     return _BARE_EXPONENT.sub(r"^{\1}", text)
 
 
 def join_thousands(text: str) -> str:
-    r"""Take the separators out of `1,000\pi`, `(1,000, 2,000)` and `1 234 567`, and leave the list `(1,200)` alone.
+    r"""Remove thousands separators: `1,000\pi` becomes `1000\pi`, and `1 234 567` becomes `1234567`.
 
-    In brackets a comma separates a list. It separates thousands where the list has other separators, `, ` or `;`, or
-    where what follows can be no number of its own, as in `(1,000)`.
+    Within brackets a comma separates the members of a list, as in `(1,200)`. There are two exceptions: the list has
+    another separator, as in `(1,000, 2,000)`, or the digits after the comma cannot be a number, as in `(1,000)`.
     """
     text = _DIGITS_AND_SPACES.sub(lambda run: run[0].replace(" ", ""), text)
     if not _DIGITS_AND_COMMAS.search(text):
@@ -108,13 +108,13 @@ def join_thousands(text: str) -> str:
 
 
 def _joined(run: str, all_of_it: bool) -> str:
-    """Join the groups of a run that are one number; in doubt only groups like 000 to the one before them."""
+    """Join the groups of digits that are one number; in doubt, only groups that begin with 0, like 000 and 050."""
     one = all_of_it and _GROUPED.fullmatch(run)
     return run.replace(",", "") if one else _GROUPED_FOR_SURE.sub(lambda found: found[0].replace(",", ""), run)
 
 
 def _without_plain_commas(text: str) -> list[bool]:
-    """Say for each place whether it stands in no list that is separated by commas without spaces."""
+    """Return, for each character, False if it is in a list whose members are separated by commas without spaces."""
     spaced = [True]
     inside = [0]
     places = []

@@ -1,6 +1,8 @@
-r"""Gold numbers in the notations that people and models use, which must grade as correct, and others, as wrong.
+r"""Rewrites of a reference answer that is a number, set or point, in the notations that people and models use.
 
-What is written stands in a sentence, after "the answer is", after `####` or alone, in turn by the gold answer.
+The notations in `NOTATIONS` must grade as correct, the other answers in `OTHER_NUMBERS` as wrong. Each rewrite is put
+into one of `_CONTEXTS`: a sentence, after "the answer is", after `####` or alone. A hash of the reference answer
+selects the context.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from rlcircuits.questions.grading.brackets import split_at, within_brackets
-from rlcircuits.questions.grading.disguises import Rewrite, bare, inline, is_formula, plain_number
-from rlcircuits.questions.grading.latex import tidy
-from rlcircuits.questions.grading.numerals import number
-from rlcircuits.questions.grading.real_sets import read_set
+from rlcircuits.questions.audit.disguises import Rewrite, bare, inline, is_formula, plain_number
+from rlcircuits.questions.grading.comparing.real_sets import read_set
+from rlcircuits.questions.grading.notation.brackets import split_at, within_brackets
+from rlcircuits.questions.grading.notation.latex import tidy
+from rlcircuits.questions.grading.notation.numerals import number
 
 __all__ = ["NOTATIONS", "OTHER_NUMBERS"]
 
@@ -43,33 +45,33 @@ _THOUSANDS = re.compile(r"(?<![\d.,])\d{4,}(?![\d.,])")
 _COMMA = re.compile(",")
 
 
-def _turn(gold: str, count: int) -> int:
-    return zlib.crc32(gold.encode()) % count
+def _turn(reference: str, count: int) -> int:
+    return zlib.crc32(reference.encode()) % count
 
 
 def _in_context(write: Callable[[str], str | None]) -> Rewrite:
-    def rewrite(gold: str) -> str | None:
-        written = write(gold)
-        return None if written is None else _CONTEXTS[_turn(gold, len(_CONTEXTS))].format(written)
+    def rewrite(reference: str) -> str | None:
+        written = write(reference)
+        return None if written is None else _CONTEXTS[_turn(reference, len(_CONTEXTS))].format(written)
 
     return rewrite
 
 
 def _of_value(write: Callable[[Fraction], str | None]) -> Rewrite:
-    """Write the exact value of a gold answer that is a number or a fraction."""
+    """Make a rewrite of the exact value of a reference answer that is a number or fraction."""
 
-    def rewrite(gold: str) -> str | None:
-        value = number(tidy(bare(plain_number(gold) or gold)))
+    def rewrite(reference: str) -> str | None:
+        value = number(tidy(bare(plain_number(reference) or reference)))
         return None if value is None else write(value)
 
     return _in_context(rewrite)
 
 
 def _of_number(write: Callable[[str], str | None]) -> Rewrite:
-    """Write a gold answer that is one number in digits."""
+    """Make a rewrite of a reference answer that is one number, given its digits."""
 
-    def rewrite(gold: str) -> str | None:
-        digits = plain_number(gold)
+    def rewrite(reference: str) -> str | None:
+        digits = plain_number(reference)
         return None if digits is None else write(digits)
 
     return _in_context(rewrite)
@@ -84,7 +86,7 @@ def _of_whole(write: Callable[[int], str | None]) -> Rewrite:
 
 
 def _next(digits: str) -> str:
-    """Return a number that is one more."""
+    """Return the digits of a number that is larger by one."""
     return str(Decimal(digits) + 1)
 
 
@@ -119,47 +121,52 @@ def _scientific(digits: str, more: int, form: str) -> str | None:
     return form.format(mantissa, power, power.translate(_RAISED))
 
 
-def _with_commas(gold: str, more: int = 0) -> str | None:
-    formula = bare(gold)
-    if plain_number(gold) is not None or not is_formula(gold) or "=" in formula or not _THOUSANDS.search(formula):
+def _with_commas(reference: str, more: int = 0) -> str | None:
+    formula = bare(reference)
+    if (
+        plain_number(reference) is not None
+        or not is_formula(reference)
+        or "=" in formula
+        or not _THOUSANDS.search(formula)
+    ):
         return None
     return f"${_THOUSANDS.sub(lambda digits: f'{int(digits[0]) + more:,}', formula)}$"
 
 
-def _point(gold: str) -> list[str] | None:
-    inside = within_brackets(tidy(bare(gold)))
+def _point(reference: str) -> list[str] | None:
+    inside = within_brackets(tidy(bare(reference)))
     members = [] if inside is None else [member.strip() for member in split_at(_COMMA, inside)]
     return members if len(members) > 1 and all(number(member) is not None for member in members) else None
 
 
-def _as_point(gold: str) -> str | None:
-    members = _point(gold)
+def _as_point(reference: str) -> str | None:
+    members = _point(reference)
     return None if members is None else f"$\\left({' , '.join(members)}\\right)$"
 
 
-def _as_set(gold: str) -> str | None:
-    members = _point(gold)
+def _as_set(reference: str) -> str | None:
+    members = _point(reference)
     return None if members is None else rf"$\{{{', '.join(members)}\}}$"
 
 
-def _turned_round(gold: str) -> str | None:
-    members = _point(gold) or []
+def _turned_round(reference: str) -> str | None:
+    members = _point(reference) or []
     turned = members[::-1]
     same = all(number(one) == number(other) for one, other in zip(members, turned, strict=True))
     return None if same else f"$({', '.join(turned)})$"
 
 
-def _set_in_other_words(gold: str, ends_changed: bool = False) -> str | None:
+def _set_in_other_words(reference: str, ends_changed: bool = False) -> str | None:
     """Write inequalities as intervals, and intervals as inequalities."""
-    found = read_set(tidy(bare(gold)))
-    if found is None or not is_formula(gold):
+    found = read_set(tidy(bare(reference)))
+    if found is None or not is_formula(reference):
         return None
     from sympy import Float, Interval, Union, latex, oo
 
     parts = found.members.args if isinstance(found.members, Union) else (found.members,)
     if not all(isinstance(part, Interval) for part in parts) or parts == (Interval(-oo, oo),):
         return None
-    if found.members.has(Float):  # of which SymPy keeps fewer digits
+    if found.members.has(Float):  # SymPy keeps fewer digits
         return None
     written = []
     for part in parts:
@@ -184,8 +191,10 @@ def _ratio(value: Fraction, turned: bool = False) -> str | None:
 
 
 def _formula_after(template: str) -> Rewrite:
-    """Write a gold formula into a template; `{}` is its place."""
-    return _in_context(lambda gold: template.format(inline(f"${bare(gold)}$")) if is_formula(gold) else None)
+    """Make a rewrite that puts a reference formula in the place of `{}` in a template."""
+    return _in_context(
+        lambda reference: template.format(inline(f"${bare(reference)}$")) if is_formula(reference) else None
+    )
 
 
 def _fixed(write: Callable[..., str | None], **fixed: Any) -> Callable[[Any], str | None]:
@@ -217,9 +226,11 @@ NOTATIONS: dict[str, Rewrite] = {
     "several lines": _of_number(lambda digits: rf"$\begin{{aligned}}x&=12+5\\&={digits}\end{{aligned}}$"),
     "18=x": _of_number("${}=x$".format),
     "__18__": _of_number("__{}__".format),
-    "**18**": lambda gold: f"Therefore, after 3 steps, we get **{inline(gold)}**." if plain_number(gold) else None,
+    "**18**": lambda reference: (
+        f"Therefore, after 3 steps, we get **{inline(reference)}**." if plain_number(reference) else None
+    ),
 }
-"""Notations by an example: the gold number is the right answer, however it is written."""
+"""Notations of the reference answer, each named by an example for 18 or a similar number."""
 
 OTHER_NUMBERS: dict[str, Rewrite] = {
     "2 2/3 cups + 1": _of_value(_fixed(_mixed, more=1)),
@@ -269,4 +280,4 @@ OTHER_NUMBERS: dict[str, Rewrite] = {
     "19=x": _of_number(lambda digits: f"${_next(digits)}=x$"),
     "__19__": _of_number(lambda digits: f"__{_next(digits)}__"),
 }
-"""Answers, by an example for 18, that are near the gold number and are not it."""
+"""Answers close to the reference answer but different from it, each named by an example for 18."""

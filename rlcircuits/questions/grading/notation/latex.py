@@ -1,7 +1,7 @@
-r"""Mathematics as people and models write it, brought to one form of LaTeX.
+r"""Normalize LaTeX: remove what carries no meaning, and write the rest in one way.
 
-`tidy` takes away what carries no meaning (dollar signs, `\left`, thin spaces) and writes what is left in one way,
-`same_text` compares two tidy strings letter by letter, and `has_words` tells prose from mathematics.
+A string that `tidy` returned is called tidy in the other modules. `same_text` compares two tidy strings letter by
+letter, and `has_words` tells prose from mathematics.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from rlcircuits.questions.grading.characters import CURRENCY_SIGNS, ascii_latex
-from rlcircuits.questions.grading.environments import without_environments
-from rlcircuits.questions.grading.numerals import join_thousands, spell_powers_of_ten
+from rlcircuits.questions.grading.notation.environments import without_environments
+from rlcircuits.questions.grading.notation.numerals import join_thousands, spell_powers_of_ten
+from rlcircuits.questions.grading.notation.unicode_characters import CURRENCY_SIGNS, ascii_latex
 
 __all__ = ["TEXT_COMMAND", "has_words", "plain_text", "same_text", "tidy"]
 
@@ -57,12 +57,12 @@ _REWRITES = tuple(
         (rf"[~$`{CURRENCY_SIGNS}]|__", " "),
         (rf"(?<![A-Za-z\\])({_FUNCTIONS})(?=\s*[(\d\\^{{]|\s[A-Za-z]\b)", r"\\\1 "),  # sin x, sqrt(2)
         (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
-        (r"(?<=\d)i(?![A-Za-z])", " i"),  # math-verify takes the i of 2i for a variable
+        (r"(?<=\d)i(?![A-Za-z])", " i"),  # math-verify reads the i of 2i as a variable
         (r"\s+", " "),
     )
 )
 
-_NAMED = re.compile(r"\\(?:mathbf|mathrm|operatorname)\s*\{([^{}]*)\}")  # variables and functions as often as units
+_NAMED = re.compile(r"\\(?:mathbf|mathrm|operatorname)\s*\{([^{}]*)\}")  # as often variables and functions as units
 _TEXT = re.compile(TEXT_COMMAND)
 _COMMANDS = re.compile(r"\\(?:begin|end)\s*\{[a-z]+\*?\}(?:\{[^{}]*\})?|\\math[a-z]+\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -86,7 +86,7 @@ _LETTERS = tuple(
 
 @lru_cache(maxsize=64)
 def tidy(text: str) -> str:
-    """Return the same mathematics without what carries no meaning, in one way of writing it."""
+    r"""Return the same mathematics in normalized LaTeX: `$\dfrac{1}{2}\,$` becomes `\frac{1}{2}`."""
     text = ascii_latex(text)
     if "\\" in text:
         for pattern, replacement in _REWRITES_OF_COMMANDS:
@@ -114,7 +114,7 @@ def _braced_roots(text: str) -> str:
 
 
 def same_text(one: str, other: str) -> bool:
-    """Return True when two tidy strings are the same but for case, spaces, needless braces and text commands."""
+    """Return True if two tidy strings differ at most in case, spaces, redundant braces and text commands."""
     return _letters(one) == _letters(other)
 
 
@@ -126,12 +126,12 @@ def _letters(text: str) -> str:
 
 
 def plain_text(text: str) -> str:
-    r"""Return a tidy string with the contents of `\text{}` and the like in their place."""
+    r"""Return a tidy string in which `\text{...}` and similar commands are replaced by their contents."""
     return " ".join(_TEXT.sub(r" \1 ", text).split())
 
 
 def has_words(text: str) -> bool:
-    """Return True when a tidy string holds prose, so that it cannot be read as mathematics as a whole."""
+    """Return True if a tidy string contains prose, so that it cannot be read as one formula."""
     groups = _TEXT.findall(text)
     if any(re.search("[A-Za-z]", group) and group.strip() not in ("and", "or") for group in groups):
         return True

@@ -1,4 +1,4 @@
-r"""The right answer, taken out of the field that holds it: `#### 42`, `\boxed{42}`, or the field as it is."""
+r"""Extract the reference answer from a data set's field: `#### 42`, `\boxed{42}`, or the whole field."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 __all__ = ["Box", "GoldForm", "boxes", "extract_reference_answer", "last_hash"]
 
 GoldForm = Literal["hash", "boxed", "plain"]
+"""How a field holds the reference answer; see `extract_reference_answer`."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BARE = re.compile(r"[^\s$]+")
@@ -16,7 +17,7 @@ _HASH = re.compile(r"####[ \t]*([^\n]*)")
 
 
 class Box(NamedTuple):
-    r"""One `\boxed{content}` and where it stands: `text[start:end]`."""
+    r"""One `\boxed{content}`, found at `text[start:end]`."""
 
     start: int
     end: int
@@ -24,12 +25,15 @@ class Box(NamedTuple):
 
 
 def extract_reference_answer(form: GoldForm, text: str) -> str:
-    r"""Return the right answer.
+    r"""Return the reference answer that a field holds.
 
-    `hash`: what follows the last `####` on its line, as GSM8K writes it. `boxed`: what stands in the last
-    `\boxed{}`, as MATH's solutions have it, nested braces included. `plain`: the whole text.
+    Args:
+        form: `hash` for what follows the last `####` on its line, as in GSM8K; `boxed` for the content of the last
+            `\boxed{}`, as in MATH's solutions; `plain` for the whole text.
+        text: the field.
 
-    Raises ValueError, saying what is missing, where there is no such answer.
+    Raises:
+        ValueError: the text holds no such answer; the message says what is missing.
     """
     if form == "hash":
         found, wanted = last_hash(text), "'####' and an answer after it"
@@ -43,16 +47,16 @@ def extract_reference_answer(form: GoldForm, text: str) -> str:
 
 
 def last_hash(text: str) -> str | None:
-    """Return what follows the last `####` on its line, or None where there is none."""
+    """Return what follows the last `####` on its line, or None if the text has no `####`."""
     found = _HASH.findall(text)
     return found[-1].strip() if found else None
 
 
 def boxes(text: str) -> list[Box]:
-    r"""Return every `\boxed{...}` or `\fbox{...}` that is closed, in their order.
+    r"""Return every closed `\boxed{...}` and `\fbox{...}` of a text, in order.
 
-    `\boxed 5`, which TeX allows too, holds what stands before the next space, `$` or end. A box within a box is
-    part of the outer one.
+    TeX also allows `\boxed 5`, whose content ends at the next space, `$` or end of the text. A box within a box is
+    part of the outer box.
     """
     closings = _closing_braces(text)
     found: list[Box] = []
@@ -70,7 +74,7 @@ def boxes(text: str) -> list[Box]:
 
 
 def _closing_braces(text: str) -> dict[int, int]:
-    r"""Map the place of each brace that is closed to that of the one that closes it; `\{` and `\}` are no braces."""
+    r"""Map the index of each opening brace to that of its closing brace. `\{` and `\}` are not braces."""
     found: dict[int, int] = {}
     opened: list[int] = []
     for brace in _BRACE.finditer(text):

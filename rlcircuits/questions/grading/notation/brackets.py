@@ -1,16 +1,16 @@
-r"""Formulas taken apart where they are in no brackets."""
+r"""Split formulas outside of their brackets, and measure how deep the brackets are."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["depth_of_brackets", "split_at", "within_brackets"]
+__all__ = ["bracket_depth", "split_at", "within_brackets"]
 
 _OPENING, _CLOSING = "([{", ")]}"
 
 
 def split_at(separator: re.Pattern[str], text: str) -> list[str]:
-    r"""Split a formula at a separator, but not within brackets: `(1,2),3` at commas is `(1,2)` and `3`."""
+    r"""Split a formula at each match of a separator outside of brackets: `(1,2),3` becomes `(1,2)` and `3`."""
     places = {match.start(): match.end() for match in separator.finditer(text)}
     if not places:
         return [text]
@@ -25,7 +25,7 @@ def split_at(separator: re.Pattern[str], text: str) -> list[str]:
 
 
 def within_brackets(text: str) -> str | None:
-    """Return what stands between the first and the last character, if these are one pair of round brackets."""
+    """Return the content of a text that is one pair of round brackets, `(2, 3)`; None for any other text."""
     if len(text) < 2 or text[0] != "(" or text[-1] != ")":
         return None
     depth = 0
@@ -36,8 +36,8 @@ def within_brackets(text: str) -> str | None:
     return text[1:-1]
 
 
-def depth_of_brackets(text: str) -> int:
-    """Return how many brackets stand within each other at most."""
+def bracket_depth(text: str) -> int:
+    """Return the depth of the deepest brackets: 2 for `((x)+1)`."""
     depth = deepest = 0
     for character in text:
         depth += (character in _OPENING) - (character in _CLOSING)

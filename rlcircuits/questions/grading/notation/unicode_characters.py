@@ -1,4 +1,4 @@
-r"""Mathematics typed with Unicode characters, `2¾`, `10⁶`, `x ≤ √2`, in plain ASCII and LaTeX."""
+r"""Replace Unicode characters of mathematics, `2¾`, `10⁶`, `x ≤ √2`, with ASCII and LaTeX."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _SYMBOLS = {
 
 
 def _compatible(first: int, last: int) -> dict[str, str]:
-    """Map characters that are another one's style or width, `𝑥` and `５`, to that one."""
+    """Map the styled and wide forms of characters, such as `𝑥` and `５`, to the plain characters."""
     return {chr(code): unicodedata.normalize("NFKC", chr(code)) for code in range(first, last + 1)}
 
 
@@ -104,11 +104,11 @@ CURRENCY_SIGNS = "".join(
     for code in [*range(0xA2, 0xA6), *range(0x20A0, 0x20D0), 0x0E3F]
     if unicodedata.category(chr(code)) == "Sc"
 )
-"""Signs of currencies other than $: ¢£€¥₹ and so on."""
+"""Currency signs other than $: ¢£€¥₹ and so on."""
 
 
 def ascii_latex(text: str) -> str:
-    """Return the text with every character that LaTeX has another way to write written that way."""
+    r"""Return the text with each known Unicode character written in LaTeX: `x ≤ √2` as `x \leq \sqrt{2}`."""
     if text.isascii():
         return text
     text = _RAISED.sub(lambda run: "^{" + _level(run[0]) + "}", text)

@@ -1,11 +1,11 @@
-"""Units of measure and words of scale: how many of the smaller a larger one is."""
+"""Convert units of measure, and scale words such as "dozen"."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
 
-__all__ = ["SCALES", "power", "ratio", "without_unit"]
+__all__ = ["SCALES", "conversion_factor", "split_unit", "unit_exponent"]
 
 SCALES = {
     "hundred": Fraction(100),
@@ -22,7 +22,7 @@ SCALES = {
     "hundredth": Fraction(1, 100),
     "thousandth": Fraction(1, 1000),
 }
-"""Words that multiply the number before them; so do their plurals."""
+"""Factors of scale words. A scale word, or its plural, multiplies the number before it."""
 
 _KINDS: tuple[dict[str, int | Fraction], ...] = (
     {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800},
@@ -39,7 +39,7 @@ _KINDS: tuple[dict[str, int | Fraction], ...] = (
     {"paisa": 1, "rupee": 100},
     {"second": 1, "minute": 60, "degree": 3600},
 )
-"""The units of each kind that people mix in one answer, with their sizes in the first or smallest."""
+"""Kinds of units that people mix in one answer. Sizes within a kind are relative to one another."""
 
 _OTHER_NAMES = {
     "s": ("second",),
@@ -96,11 +96,11 @@ _UNIT_AT_THE_END = re.compile(
 _POWER = re.compile(r"\^\{?(-?\d)\}?$")
 _POWERS_IN_WORDS = {"square": "2", "squared": "2", "sq": "2", "cubic": "3", "cubed": "3", "cu": "3"}
 _MAKES_ANOTHER = frozenset(("per", "a", "an", "squared", "cubed"))
-"""Words after a unit that make another one of it, `miles per hour`; others, `feet tall`, do not."""
+"""Words that turn the unit before them into another unit, `miles per hour`. Other words do not, as in `feet tall`."""
 
 
-def ratio(one: str, other: str) -> Fraction | None:
-    """Return how many of the `other` unit make one of the `one`, None for units of different kinds and unknown ones."""
+def conversion_factor(one: str, other: str) -> Fraction | None:
+    """Return how many of `other` are one of `one`: 60 for hours in minutes. None if the units do not convert."""
     names, other_names = _names(one), _names(other)
     for kind in _KINDS:
         found = next((kind[name] for name in names if name in kind), None)
@@ -111,7 +111,7 @@ def ratio(one: str, other: str) -> Fraction | None:
 
 
 def _names(phrase: str) -> tuple[str, ...]:
-    """Return the units that a phrase may mean: `m` is a meter or, beside hours, a minute."""
+    """Return the units that a phrase may mean: `m` is a meter or a minute."""
     words = phrase.lower().split()
     if not words or (words[1:2] and words[1] in _MAKES_ANOTHER):
         return ()
@@ -120,10 +120,10 @@ def _names(phrase: str) -> tuple[str, ...]:
     return _OTHER_NAMES.get(word) or _OTHER_NAMES.get(singular) or (singular,)
 
 
-def without_unit(formula: str) -> tuple[str, str]:
-    r"""Return a tidy formula without the unit it ends in, and the unit: `5\mathrm{ cm}^2` is `5` and `cm^2`.
+def split_unit(formula: str) -> tuple[str, str]:
+    r"""Split the unit from the end of a tidy formula: `5\mathrm{ cm}^2` becomes `5` and `cm^2`.
 
-    Of a list every member loses its unit, and the last one's is returned.
+    The unit is "" if the formula has none. In a list, every member loses its unit, and the last unit is returned.
     """
     parts = re.split(r"([,;])", formula)
     unit = ""
@@ -135,8 +135,8 @@ def without_unit(formula: str) -> tuple[str, str]:
     return "".join(parts).rstrip(" .,;:"), re.sub(r"\\[a-z]+|[{}]", "", unit).strip()
 
 
-def power(unit: str) -> str | None:
-    """Return the exponent of a unit, 2 of `cm^2` and `square feet`; None where it shows none."""
+def unit_exponent(unit: str) -> str | None:
+    """Return the exponent of a unit, "2" for `cm^2` and `square feet`; None for a unit without one."""
     if shown := _POWER.search(unit):
         return shown[1]
     return next((_POWERS_IN_WORDS[word] for word in unit.split() if word in _POWERS_IN_WORDS), None)

@@ -1,4 +1,4 @@
-r"""Sets of real numbers: `x<-1 \text{ or } x>2` and `(-\infty,-1)\cup(2,\infty)` are one."""
+r"""Compare sets of real numbers: `x<-1 \text{ or } x>2` is the same set as `(-\infty,-1)\cup(2,\infty)`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from rlcircuits.questions.grading.brackets import split_at
-from rlcircuits.questions.grading.numerals import number
+from rlcircuits.questions.grading.comparing.symbolic import parse_latex
+from rlcircuits.questions.grading.notation.brackets import split_at
+from rlcircuits.questions.grading.notation.numerals import number
 
-__all__ = ["named_set", "read_set", "same_set", "set_said_last"]
+__all__ = ["named_set", "read_set", "same_set", "set_named_at_the_end"]
 
 _SHOWS_A_SET = re.compile(r"[<>]|\\(?:leq|geq|neq|cup|setminus|emptyset|mathbb\{R\})(?![A-Za-z])|\\infty\s*[)\]]")
 _OR = re.compile(r"\\(?:cup|lor)(?![A-Za-z])|\\text\s*\{\s*or\s*\}|\bor\b")
@@ -34,31 +35,31 @@ _NONE = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?(?: exists?)?|
 
 
 class RealSet(NamedTuple):
-    """A SymPy set, and the variable whose values it holds, None where none is named."""
+    """A SymPy set, and the variable that ranges over it; None if the formula names no variable, as in `(2, 3)`."""
 
     members: Any
     variable: str | None
 
 
 def named_set(words: str) -> str | None:
-    """Return "all real numbers" and "no solution" in LaTeX, None for other words."""
+    """Return a set that is named in words, "all real numbers" or "no solution", in LaTeX; None for other words."""
     words = words.casefold().strip(" .$")
     if without := _ALL_BUT.fullmatch(words):
         return rf"\mathbb{{R}}\setminus\{{{without['left_out']}\}}" if _ALL.fullmatch(without["all"]) else None
     return r"\mathbb{R}" if _ALL.fullmatch(words) else r"\emptyset" if _NONE.fullmatch(words) else None
 
 
-def set_said_last(sentence: str) -> str | None:
-    """Return the set that a sentence says in words at its end, `the domain is all real numbers`, None for others."""
+def set_named_at_the_end(sentence: str) -> str | None:
+    """Return the set that a sentence names in words at its end, as in `the domain is all real numbers`, or None."""
     said = _SAID.search(sentence[-_LONGEST_SAID:].casefold().rstrip(" .$"))
     return named_set(said[1]) if said else None
 
 
-def same_set(answer: str, gold: str) -> bool | None:
-    """Return whether two tidy strings name the same set of real numbers, None where one of them names none."""
-    if not (_SHOWS_A_SET.search(answer) or _SHOWS_A_SET.search(gold)):
+def same_set(answer: str, reference: str) -> bool | None:
+    """Return whether two tidy strings are the same set of real numbers; None if one of them is no such set."""
+    if not (_SHOWS_A_SET.search(answer) or _SHOWS_A_SET.search(reference)):
         return None
-    ours = read_set(gold)
+    ours = read_set(reference)
     theirs = read_set(answer) if ours is not None else None
     if ours is None or theirs is None:
         return None
@@ -68,7 +69,7 @@ def same_set(answer: str, gold: str) -> bool | None:
 
 
 def _same_parts(one: Any, other: Any) -> bool:
-    r"""Compare sets part by part, their ends as numbers: `\arctan 2` stands there in many ways."""
+    r"""Compare sets part by part, and their ends by value, since SymPy keeps `\arctan 2` in many forms."""
     parts, other_parts = _parts(one), _parts(other)
     if parts is None or other_parts is None or len(parts) != len(other_parts):
         return False
@@ -79,7 +80,7 @@ def _same_parts(one: Any, other: Any) -> bool:
 
 
 def _parts(members: Any) -> list[Any] | None:
-    """Return the kind and the ends of each part of a set, from left to right."""
+    """Return the kind and the ends of each part of a set, from left to right; None if a part is of another kind."""
     from sympy import FiniteSet, Interval, Union
 
     found: list[Any] = []
@@ -94,7 +95,7 @@ def _parts(members: Any) -> list[Any] | None:
 
 
 def _same_end(one: Any, other: Any) -> bool:
-    """Compare two ends; a decimal of an irrational one must be right to six significant digits."""
+    """Compare two ends; a decimal agrees with an irrational number if six significant digits do."""
     if one == other:
         return True
     if one.is_infinite or other.is_infinite or (one.is_Rational and other.is_Rational):
@@ -104,7 +105,7 @@ def _same_end(one: Any, other: Any) -> bool:
 
 
 def read_set(text: str) -> RealSet | None:
-    """Return the set of real numbers that a tidy string names, None where it names none."""
+    """Return the set of real numbers that a tidy string describes, or None."""
     from sympy import Union
 
     text = text.strip()
@@ -119,7 +120,7 @@ def read_set(text: str) -> RealSet | None:
 
 
 def _read_part(text: str) -> RealSet | None:
-    """Read what stands between two "or": an intersection of sets, less others."""
+    """Read one operand of a union: an intersection of sets, minus other sets."""
     from sympy import Intersection
 
     kept, *removed = [[_read_atom(atom) for atom in split_at(_AND, part)] for part in split_at(_WITHOUT, text)]
@@ -182,10 +183,8 @@ def _read_inequality(text: str) -> RealSet | None:
 
 
 def _number(text: str) -> Any:
-    """Return the real number, or infinity, that a formula is, None for any other."""
+    """Return the value of a formula that is a real number or infinity, as a SymPy object; None for other formulas."""
     from sympy import Expr, Rational, oo
-
-    from rlcircuits.questions.grading.symbolic import parsed
 
     text = text.strip()
     infinite = re.fullmatch(r"([-+]?)\s*\\infty", text)
@@ -194,7 +193,7 @@ def _number(text: str) -> Any:
     exact = number(text)
     if exact is not None:
         return Rational(exact.numerator, exact.denominator)
-    value = parsed(text) if text else None
+    value = parse_latex(text) if text else None
     if not isinstance(value, Expr) or value.free_symbols:
         return None
     value = value.doit()

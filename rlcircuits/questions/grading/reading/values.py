@@ -1,4 +1,4 @@
-r"""The values in a sentence: `2 2/3 cups`, `minus $5`, `2.5 million`, `9 * 2 = 18 eggs`, each read as a whole."""
+r"""Read one value of a sentence from its tokens: `2 2/3 cups`, `minus $5`, `2.5 million`, `9 * 2 = 18 eggs`."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from rlcircuits.questions.grading.numerals import number
-from rlcircuits.questions.grading.tokens import Sentence, Token
-from rlcircuits.questions.grading.units import SCALES
-from rlcircuits.questions.grading.words import word_set
+from rlcircuits.questions.grading.notation.numerals import number
+from rlcircuits.questions.grading.notation.units import SCALES
+from rlcircuits.questions.grading.reading.tokens import Sentence, Token
+from rlcircuits.questions.grading.reading.words import word_set
 
 __all__ = ["Value", "latex_of", "read_value"]
 
 
 @dataclass(frozen=True)
 class Value:
-    """What can be an answer: mathematics in tidy LaTeX, and the words of its unit.
-
-    `plain`: it is one number. `spelled`: it stands there in words, `five`. `also`: the same amount in other units.
-    """
+    """A number or formula that can be an answer, with its unit."""
 
     latex: str
+    """The number or formula, in tidy LaTeX."""
     unit: str = ""
+    """The words of its unit."""
     plain: bool = False
+    """True if it is one number."""
     spelled: bool = False
+    """True if the number is written in words, `five`."""
     also: tuple[tuple[str, str], ...] = ()
+    """The same amount in other units, as (latex, unit)."""
 
     @property
     def readings(self) -> tuple[tuple[str, str], ...]:
-        """The amount and unit, in each way it is said."""
+        """Every way in which the sentence gives the amount, as (latex, unit)."""
         return ((self.latex, self.unit), *self.also)
 
     @property
     def number(self) -> Fraction | None:
-        """The number it is, percent sign and degrees aside; None for a formula."""
+        """The number, without percent sign or degrees; None for a formula."""
         return number(self.latex.removesuffix("%").removesuffix(r"^\circ")) if self.plain else None
 
 
@@ -52,7 +54,7 @@ _OPERATORS_IN_WORDS = {"plus": "+", "minus": "-", "times": r"\times ", "equals":
 _EITHER_SIGN = r"\pm "
 _SIGNS_IN_WORDS = {"minus": "-", "negative": "-", "positive": ""}
 _BEFORE_A_SIGN = {"is", "are", "was", "be", "of", "by", "equals", "to", ":", "="}
-"""Words after which a minus with a space behind it is a sign and no dash."""
+"""Words after which a minus that is followed by a space is a sign, not a dash."""
 _NO_UNIT = word_set(
     "and or are is was were be been isn't not never neither nor has have had having do does did will would can "
     "could may might must shall should so because since as if when where while which who that this these those "
@@ -62,19 +64,22 @@ _NO_UNIT = word_set(
 ) | frozenset(_SPELLED)
 _LONGEST_UNIT = 5
 _CURRENCY_UNITS = {sign: sign for sign in "$€£₹¢"} | {".": "₹", "s": "₹"}
-"""By the last character of a currency's sign, `US$` and `Rs.` too."""
+"""Unit of each currency, by the last character of its sign: `US$` and `Rs.` have several."""
 
 
 def latex_of(value: Fraction) -> str:
-    """Write an exact number."""
+    """Write an exact number in LaTeX."""
     sign = "-" if value < 0 else ""
     return str(value) if value.denominator == 1 else rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
 
 
 def read_value(sentence: Sentence, start: int) -> tuple[Value, int] | None:
-    """Read the value that begins at a token and return it with the place after it; None where none begins.
+    """Read the value that begins at token `start`.
 
-    Values with operators between them are one: `9 * 2 = 18` is an equation, `20 - 5` an expression.
+    Operands with operators between them are one value: `9 * 2 = 18` is an equation, `20 - 5` an expression.
+
+    Returns:
+        The value and the index after its last token; None if no value begins at `start`.
     """
     first = _operand(sentence, start)
     if first is None:
@@ -105,12 +110,12 @@ def _operator(sentence: Sentence, place: int) -> str | None:
 
 
 def _operand(sentence: Sentence, start: int, follows: bool = False) -> tuple[Value, int] | None:
-    """Read one number or formula, with the sign before it and percent sign, scale and unit after it.
+    """Read one number or formula, with its sign, percent sign, scale word and unit.
 
     Args:
         sentence: its tokens.
-        start: where to read.
-        follows: whether an operator stands before it, so that a minus is a sign.
+        start: index of the first token.
+        follows: an operator stands before the operand, so that a minus is a sign.
     """
     sign, place = _sign(sentence, start, follows)
     read = _scaled_number(sentence, place) or _variable(sentence, place) or _formula(sentence, place)
@@ -127,7 +132,7 @@ def _operand(sentence: Sentence, start: int, follows: bool = False) -> tuple[Val
 
 
 def _sign(sentence: Sentence, place: int, follows: bool) -> tuple[str, int]:
-    """Return the sign at a place, "" for none, and the place after it."""
+    """Return the sign at index `place`, "" if there is none, and the index after it."""
     token, after = sentence.at(place), sentence.at(place + 1)
     if token is None or after is None:
         return "", place
@@ -144,7 +149,7 @@ def _sign(sentence: Sentence, place: int, follows: bool) -> tuple[str, int]:
 
 
 def _scaled_number(sentence: Sentence, start: int) -> tuple[Value, int] | None:
-    """Read a number with the words of scale after it: `2.5 million`, `2 million 500 thousand`, `a dozen`."""
+    """Read a number with its scale words: `2.5 million`, `2 million 500 thousand`, `a dozen`."""
     read = _number(sentence, start)
     if read is None:
         return None
@@ -169,7 +174,7 @@ def _scaled_number(sentence: Sentence, start: int) -> tuple[Value, int] | None:
 
 
 def _with_a_half(sentence: Sentence, value: Value, place: int) -> tuple[Value, int]:
-    """Add the fraction of `3 and a half`, `two and three quarters`."""
+    """Add the fraction that follows a number: `3 and a half`, `two and three quarters`."""
     if sentence.word(place) != "and" or not value.latex.isdigit():
         return value, place
     article = sentence.word(place + 1) in ("a", "an")
@@ -184,7 +189,7 @@ def _with_a_half(sentence: Sentence, value: Value, place: int) -> tuple[Value, i
 
 
 def _scale(sentence: Sentence, place: int) -> tuple[Fraction | None, int]:
-    """Return the product of the words of scale at a place, None where there is none, and the place after them."""
+    """Return the product of the scale words at index `place`, None if there are none, and the index after them."""
     product: Fraction | None = None
     while product is None or product < 10**18:
         factor = SCALES.get(sentence.word(place).removesuffix("s"))
@@ -217,7 +222,7 @@ def _number(sentence: Sentence, start: int) -> tuple[Value, int] | None:
 
 
 def _grouped_digits(sentence: Sentence, start: int) -> tuple[str, int]:
-    """Join `1 234 567` to one number."""
+    """Join the digits of `1 234 567`."""
     groups, place = [sentence[start].text], start + 1
     if re.fullmatch(r"-?[1-9]\d{0,2}", groups[0]):
         while (group := sentence.at(place)) and _follows_as_number(group) and re.fullmatch(r"\d{3}", group.text):
@@ -227,7 +232,7 @@ def _grouped_digits(sentence: Sentence, start: int) -> tuple[str, int]:
 
 
 def _follows_as_number(token: Token) -> bool:
-    """Tell the 2/3 of `2 2/3` from a number of its own."""
+    """Return True for a token that can continue a number, as 2/3 continues `2 2/3`."""
     return token.kind == "value" and token.plain and not token.currency and not token.glued
 
 
@@ -256,7 +261,7 @@ def _spelled(amount: Fraction) -> Value:
 
 
 def _variable(sentence: Sentence, start: int) -> tuple[Value, int] | None:
-    """Read the `x` of `x = 5`, which is a word elsewhere."""
+    """Read a variable before a relation, the `x` of `x = 5`. Elsewhere a letter is a word."""
     token = sentence.at(start)
     if token is None or token.kind not in ("word", "operator") or _operator(sentence, start + 1) not in _RELATIONS:
         return None
@@ -287,7 +292,7 @@ def _with_percent(sentence: Sentence, place: int, value: Value) -> tuple[Value, 
 
 
 def _unit(sentence: Sentence, place: int) -> tuple[str, int]:
-    """Read the words of a unit, `miles/hour` and `cm^2` too."""
+    """Read the words of a unit, such as `miles`, `miles/hour` or `cm^2`, and return them with the index after them."""
     words: list[str] = []
     while (token := sentence.at(place)) and len(words) < _LONGEST_UNIT:
         after = sentence.at(place + 1)
