@@ -1,10 +1,9 @@
-"""Sums of three two-digit numbers, `41+30+12?`, for the tiny checkpoints in `fixtures/`.
+"""The built-in set `arithmetic`: sums of three two-digit numbers, for the tiny checkpoints in `fixtures/`.
 
-A model answers by writing two sums and then the result, `41+30=71;71+12=83>83`, adding the numbers in any
-order. Only the result is graded.
+A question is `41+30+12?`. An answer adds the numbers in any order, in two steps, and then gives the result:
+`41+30=71;71+12=83>83`. Only the result is graded.
 
-Splits are fixed by the sha256 of the question's text, so train, dev and test never meet: no list of questions
-has to be kept, and a question's split can be recomputed by anyone.
+The sha256 of a question's text determines its split. So the splits never overlap, and no list of questions is stored.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ from rlcircuits.questions.question_set import Question, QuestionSet
 NAME = "arithmetic"
 LOWEST, HIGHEST = 10, 99
 MAX_NEW_TOKENS = 32
-"""What a question needs, with room to spare."""
+"""Tokens of an answer, with some to spare."""
 SPLITS = ("train", "dev", "test")
 SIZES = {"train": 437_711, "dev": 145_807, "test": 145_482}
+"""Number of questions in each split."""
 
 _SPLIT_OF_BUCKET = ("train",) * 6 + ("dev",) * 2 + ("test",) * 2
 _SPAN = HIGHEST - LOWEST + 1
@@ -28,17 +28,17 @@ _TOTAL = _SPAN**3
 
 
 def question_text(numbers: tuple[int, int, int]) -> str:
-    """Write the question, `(41, 30, 12)` -> `41+30+12?`."""
+    """Return the text of a question: `41+30+12?` for (41, 30, 12)."""
     return "+".join(str(number) for number in numbers) + "?"
 
 
 def split_of(text: str) -> str:
-    """Return the split a question belongs to: sha256 of its text, modulo ten, 0-5 train, 6-7 dev, 8-9 test."""
+    """Return the split of a question: the sha256 of its text modulo 10 is 0-5 for train, 6-7 for dev, 8-9 for test."""
     return _SPLIT_OF_BUCKET[int.from_bytes(hashlib.sha256(text.encode()).digest()) % 10]
 
 
 def grade(answer: str, gold: str) -> bool:
-    """Return True when what stands after the last `>` is exactly the gold number and nothing follows it."""
+    """Return True if the text after the last `>` is exactly the reference answer."""
     return answer.rpartition(">")[1:] == (">", gold)
 
 
@@ -66,8 +66,8 @@ def load(split: str, count: int | None, seed: int) -> QuestionSet:
 
 
 def _draw(split: str, count: int, seed: int) -> tuple[Question, ...]:
-    # Drawing with rejection needs no table of all 729,000 questions. Only Random.random() is used: it is
-    # the one method whose sequence Python promises not to change.
+    # Rejection sampling needs no table of all 729,000 questions. Random.random() is the only method whose sequence
+    # is the same in every version of Python.
     if count < 1:
         raise RLCircuitsError(f"count of questions is {count}; at least 1 is wanted")
     if count > SIZES[split]:

@@ -1,13 +1,13 @@
-"""Linear equations with `x` on both sides, `7x+5=4x+26?`, for the tiny checkpoints in `fixtures/`.
+"""The built-in set `equations`: linear equations with `x` on both sides, for the tiny checkpoints in `fixtures/`.
 
-A model answers by steps and then the result: `3x+5=26;3x=21;x=7>7` moves the terms in `x` first,
-`7x=4x+21;3x=21;x=7>7` the constants. Only the result is graded. Every coefficient is written, 1 included.
+A question is `7x+5=4x+26?`. An answer solves it in steps and then gives the result. It may move the terms in `x`
+first, `3x+5=26;3x=21;x=7>7`, or the constants, `7x=4x+21;3x=21;x=7>7`. Only the result is graded. Every coefficient is
+written, 1 included.
 
-In `ax+b=cx+d` the coefficients are 12 at most with a > c > 0, the constants 99 at most, and x is one of 1 to 20:
-no step meets a negative number or a remainder.
+In `ax+b=cx+d`, the coefficients are at most 12 with a > c > 0, the constants are at most 99, and x is 1 to 20. So no
+step needs a negative number or leaves a remainder.
 
-Splits are fixed by the sha256 of the question's text, so train, dev and test never meet: no list of questions
-has to be kept, and a question's split can be recomputed by anyone.
+The sha256 of a question's text determines its split. So the splits never overlap, and no list of questions is stored.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = ["NAME", "SIZES", "Equation", "draw", "everything", "grade", "load", "
 NAME = "equations"
 HIGHEST_COEFFICIENT, HIGHEST_CONSTANT, HIGHEST_RESULT = 12, 99, 20
 SIZES = {"train": 46_282, "dev": 15_198, "test": 15_426}
+"""Number of questions in each split."""
 
 Equation = tuple[int, int, int, int]
 """(a, b, c, d) of ax + b = cx + d."""
@@ -31,7 +32,7 @@ Equation = tuple[int, int, int, int]
 
 @cache
 def everything() -> tuple[Equation, ...]:
-    """Return all equations of the set, of every split, in their natural order."""
+    """Return the equations of all splits, ordered by a, c, x and b."""
     return tuple(
         (a, b, c, d)
         for a in range(2, HIGHEST_COEFFICIENT + 1)
@@ -42,14 +43,14 @@ def everything() -> tuple[Equation, ...]:
 
 
 def draw(rng: random.Random) -> Equation:
-    """Return a random equation of any split."""
-    # Only Random.random() is used: it is the one method whose sequence Python promises not to change.
+    """Return a random equation from any split."""
+    # Random.random() is the only method whose sequence is the same in every version of Python.
     table = everything()
     return table[int(rng.random() * len(table))]
 
 
 def question(equation: Equation) -> Question:
-    """Return the question an equation asks."""
+    """Return the question that asks for the solution of an equation."""
     a, b, c, d = equation
     text = f"{a}x+{b}={c}x+{d}"
     return Question(id=text, text=text + "?", gold=str((d - b) // (a - c)))

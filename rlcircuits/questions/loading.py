@@ -1,4 +1,4 @@
-"""Find a question set by its name or its source, and draw questions from it."""
+"""Load a question set by its name or source, and draw questions from it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,21 @@ _BUILT_IN: dict[str, Callable[[str, int | None, int], QuestionSet]] = {
 def load_questions(
     source: str | QuestionSource, *, split: str = "test", count: int | None = None, seed: int = 42
 ) -> QuestionSet:
-    """Return questions of a set's split, the same ones in the same order on every machine.
+    """Load questions: the same questions in the same order on every machine.
 
-    `source` is a set's name, or a `QuestionSource`, whose own split, if it has one, goes before `split`. `count` of
-    them are drawn without replacement with `seed` (a smaller count is a prefix of a larger one), or the whole split is
-    given in its natural order when `count` is None.
+    Args:
+        source: a set's name, or a `QuestionSource`.
+        split: the split to load. A split in the `QuestionSource` takes precedence.
+        count: how many questions to draw without replacement. A smaller count is a prefix of a larger one with the
+            same seed. None loads the whole split in its own order.
+        seed: seed of the draw.
 
-    Raises RLCircuitsError for an unknown set or split, a count the split cannot fill, a grader that cannot be
-    used, and whatever is wrong with a file or hub dataset (see `records.read_questions`).
+    Returns:
+        The questions and their grader.
+
+    Raises:
+        RLCircuitsError: the set or split is unknown, the split has fewer than `count` questions, the grader cannot be
+            used, or the file or hub dataset cannot be read (see `records.read_questions`).
     """
     if isinstance(source, str):
         if source not in names():

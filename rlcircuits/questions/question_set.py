@@ -1,4 +1,4 @@
-"""Questions, and sets of them with the grader of their answers."""
+"""The data of a question set: its questions and their grader."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 __all__ = ["MAX_NEW_TOKENS", "Question", "QuestionSet"]
 
 MAX_NEW_TOKENS = 512
-"""Tokens that an answer to a set of one's own may need: steps in words and a result, as with GSM8K's."""
+"""Default of `max_new_tokens` for the user's own sets: enough for steps in words and a result, as in GSM8K."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question.
-
-    `id` is unique within its set, `text` is what the model is shown (before any chat template), `gold` is the
-    right answer in the form the set's grader compares with. `row` is its place in the file or split it was read from,
-    from 0; None where it was read from none.
-    """
+    """One question and its reference answer."""
 
     id: str
+    """Unique within the set."""
     text: str
+    """The question as the model reads it, before any template."""
     gold: str
+    """The reference answer, in the form that the set's grader expects."""
     row: int | None = None
+    """Index in the file or split that the question was read from; None for generated questions."""
 
     def __repr__(self) -> str:
         text, gold = elided_repr(self.text), elided_repr(self.gold)
@@ -35,14 +34,15 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Questions of one split, and `grade(answer_text, gold)`, which says whether an answer is right."""
+    """Questions of one split, with their grader."""
 
     name: str
     split: str
     questions: tuple[Question, ...]
     grade: Callable[[str, str], bool]
+    """`grade(answer_text, gold)` returns True for a correct answer; `gold` is the question's reference answer."""
     max_new_tokens: int = MAX_NEW_TOKENS
-    """Tokens that an answer may need, where nobody says how long one may be."""
+    """Most tokens of an answer, unless `Sampling.max_new_tokens` says otherwise."""
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -55,9 +55,9 @@ class QuestionSet:
 
     @property
     def grader(self) -> str:
-        """The grader's name and version, by which kept answers and comparisons are found again.
+        """The grader's name and version, which are part of the keys of cached answers and comparisons.
 
-        Of a `module:function` it holds the sha256 of the module's file.
+        For a `module:function`, the version is the sha256 of the module's file.
         """
         grade = self.grade
         name = getattr(grade, "identity", None) or getattr(grade, "__qualname__", type(grade).__qualname__)
