@@ -1,0 +1,41 @@
+"""The examples run as they stand, on the shipped checkpoints, and print what they promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from helpers.paths import ROOT
+from nbclient import NotebookClient
+
+EXAMPLES = ROOT / "examples"
+PRINTED = {
+    "attribute_model.py": ("77 edges; loss ", "strongest edges\n"),
+    "compare_checkpoints.py": ("grpo, K = 64", "verdict: holds\n", "intensity: up as expected\n"),
+    "plot_changed_edges.py": ("answers are right", "figure: "),
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_script_runs(name: str, tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, EXAMPLES / name], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    for words in PRINTED[name]:
+        assert words in ran.stdout
+    assert [path.suffix for path in tmp_path.iterdir()] == ([".png"] if name.startswith("plot") else [])
+
+
+def test_the_notebook_runs() -> None:
+    notebook = nbformat.read(EXAMPLES / "first_look.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "clear the notebook's outputs before you commit it"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "activation_intensity" in printed
+    assert "\nholds" in printed
+
+
+def test_every_example_is_run() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.*")} == {*PRINTED, "first_look.ipynb"}
