@@ -1,0 +1,78 @@
+"""The table of supported model families: where each keeps its modules.
+
+To support another family, add a line to ``FAMILIES``. ``rlcircuits.models.parts`` finds the modules by these names, and
+the stream check (``rlcircuits.capture.stream_check``) then shows by numbers whether they are right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ModuleNames:
+    """The names of one family's modules. The defaults are Llama's. None stands for a norm that the family lacks."""
+
+    # Paths from the causal LM.
+    layers: str = "model.layers"
+    final_norm: str = "model.norm"
+    # Names in a decoder block.
+    attention: str = "self_attn"
+    mlp: str = "mlp"
+    attention_norm: str | None = "input_layernorm"
+    mlp_norm: str | None = "post_attention_layernorm"
+    attention_post_norm: str | None = None
+    mlp_post_norm: str | None = None
+    # Names in the attention module.
+    projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    """The projections to q, k and v, or the one fused projection to all three."""
+    fused: Literal["stacked", "interleaved"] = "stacked"
+    """The order of a fused projection's features: all q, all k, all v; or q, k and v of one head after another."""
+    output: str = "o_proj"
+    # A field of the config.
+    parallel_field: str | None = None
+    """The field that is true if attention and MLP of a block read the same stream; None if they never do."""
+
+
+_LLAMA = ModuleNames()
+_GEMMA = ModuleNames(
+    mlp_norm="pre_feedforward_layernorm",
+    attention_post_norm="post_attention_layernorm",
+    mlp_post_norm="post_feedforward_layernorm",
+)
+_OLMO2 = ModuleNames(
+    attention_norm=None,
+    mlp_norm=None,
+    attention_post_norm="post_attention_layernorm",
+    mlp_post_norm="post_feedforward_layernorm",
+)
+_GPT2 = ModuleNames(
+    layers="transformer.h",
+    final_norm="transformer.ln_f",
+    attention="attn",
+    attention_norm="ln_1",
+    mlp_norm="ln_2",
+    projections=("c_attn",),
+    output="c_proj",
+)
+_GPT_NEOX = ModuleNames(
+    layers="gpt_neox.layers",
+    final_norm="gpt_neox.final_layer_norm",
+    attention="attention",
+    projections=("query_key_value",),
+    fused="interleaved",
+    output="dense",
+    parallel_field="use_parallel_residual",
+)
+
+FAMILIES: dict[str, ModuleNames] = {
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "granite"), _LLAMA),
+    "phi3": ModuleNames(projections=("qkv_proj",)),
+    "gemma2": _GEMMA,
+    "gemma3_text": _GEMMA,
+    "olmo2": _OLMO2,
+    "gpt2": _GPT2,
+    "gpt_neox": _GPT_NEOX,
+}
+"""``model_type`` of a Hugging Face config → the names of its modules."""
