@@ -217,11 +217,11 @@ def _reader_grads_by_head(first: int, grad: Tensor, weight: Tensor, norm: NormVJ
     indices = range(first, first + len(weight))
 
     def felt(batch_slice: BatchSlice) -> ReaderGrads:
-        features, direction = batch_slice.of(scaled).unflatten(-1, weight.shape[:2]), batch_slice.of(factors.unit)
+        features, direction = batch_slice.of(scaled).unflatten(-1, weight.shape[:2]), batch_slice.of(factors.direction)
         if can_use_triton(features):
             from rlcircuits.capture.triton_heads import reader_grads_by_head
 
-            rounding = None if factors.rounding is None else batch_slice.of(factors.rounding[..., None])[..., 0]
+            rounding = None if factors.rounding_correction is None else batch_slice.of(factors.rounding_correction[..., None])[..., 0]
             return ReaderGrads(indices, reader_grads_by_head(features, weight, direction.to(features.dtype), rounding))
         return ReaderGrads(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
 

@@ -1,9 +1,31 @@
-"""The Jacobian of a normalisation layer, in closed form where the layer is a known one.
+"""Norms and their vector-Jacobian products (VJPs), in closed form for RMSNorm and LayerNorm.
 
-A reader sits before its norm, so every reader's gradient passes through one Jacobian-transpose
-product. Recomputing it by autograd for q, k and v apart costs three norms; the closed forms of
-RMSNorm and LayerNorm cost a few passes over the tensor. Which formula a module follows is not
-guessed from its class name: each candidate is compared with the module's own output.
+Each reader reads the stream through a norm, so each reader's gradient is a VJP of the norm. Autograd would run one
+norm a reader. The closed form costs a few passes over the gradient, and what readers share is computed once.
+
+1. Recognition (:func:`recognise`). Class names do not tell a norm's formula, so each candidate formula is compared
+   with the module's own output on a random input. With x [..., width] and every mean over the width,
+
+       y = w ⊙ d + b,   d = scale · P(x),   scale = 1/√(mean P(x)² + eps),   w = offset + weight.
+
+   RMSNorm: P(x) = x. LayerNorm: P(x) = x − mean x. Gemma's offset is 1, others' is 0.
+
+2. VJP (:meth:`Norm.vjp_at`). For g = ∂ℓ/∂y,
+
+       ∂ℓ/∂x = scale · (P(w ⊙ g) − mean(P(w ⊙ g) · d) d).
+
+   A norm of another formula is differentiated by autograd.
+
+3. Factors (:class:`Factors`). Where many gradients g = f W pass through one norm (a head's features f times its rows W
+   of a projection), the same VJP is
+
+       ∂ℓ/∂x = a − mean(a·d) d,   a = scale · P(w ⊙ g) = (scale · f) P(w ⊙ W),
+
+   with P and w applied to each row of W. The scale then multiplies f, and P and w act on W. Both are much smaller than
+   g, so that g needs no pass for either.
+
+4. Parts (:meth:`Norm.scale_part`). With the scale held at that of the whole input, the norm is linear. Each head's
+   part of an attention output goes through a post-norm in this way.
 """
 
 from __future__ import annotations
@@ -18,29 +40,35 @@ from torch import Tensor, nn
 
 from rlcircuits.common.devices import can_use_triton
 
-_FORMULAS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
 Vjp = Callable[[Tensor], Tensor]
+
+_FORMULAS: tuple[Literal["rms", "layer"], ...] = ("rms", "layer")
 _PROBE_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 5e-3}
 
 
 @dataclass(frozen=True)
 class Factors:
-    """A norm's Jacobian-transpose product in factors: g → a − (mean a·unit) unit with a = scale · through(g).
+    """The factors of a norm's VJP at one stream x [..., width]: ∂ℓ/∂x = a − mean(a·d) d with a = scale · through(g).
 
-    scale: [..., 1]. weight: [width] or None for 1. centred: whether the norm takes the mean off. unit: the normalised
-    stream, [..., width]. Many gradients that meet one norm need no pass of their own for a scale per position and
-    what is the same at all positions: each can be applied where it is small.
+    Args:
+        scale: 1/√(mean P(x)² + eps), [..., 1].
+        weight: w, [width], or None for 1.
+        centred: Whether P(x) is x − mean x (LayerNorm) or x (RMSNorm).
+        direction: d = scale · P(x), [..., width]: the normalised stream. Its mean square is 1, but for eps, so that
+            mean(a·d) is the component of a along d.
+        rounding_correction: mean d² before ``direction`` was rounded to a narrower dtype, divided by mean d² after,
+            [...]. None if ``direction`` was not rounded. It multiplies mean(a·d): rounding changes mean d², most where
+            one feature dominates, and would otherwise leave a part of a along d.
     """
 
     scale: Tensor
     weight: Tensor | None
     centred: bool
-    unit: Tensor
-    rounding: Tensor | None = None
-    """The mean square that ``unit`` had over that which rounding left it, [...]; None where it was not rounded."""
+    direction: Tensor
+    rounding_correction: Tensor | None = None
 
     def through(self, rows: Tensor) -> Tensor:
-        """The part that is the same at all positions, of ``rows`` [..., width]; in the scale's dtype."""
+        """Return P(w ⊙ rows) of rows [..., width], in the scale's dtype. It is the same at all positions."""
         rows = rows.to(self.scale.dtype)
         if self.weight is not None:
             rows = rows * self.weight
@@ -49,34 +77,86 @@ class Factors:
 
 @dataclass(frozen=True)
 class NormVJP:
-    """A norm's Jacobian at one stream.
+    """The VJP of a norm at one stream x.
 
-    vjp: from ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape, of x's dtype. factored: makes the same in factors,
-    None for a norm whose formula is not known.
+    Args:
+        vjp: From ∂ℓ/∂y [..., width] to ∂ℓ/∂x of the same shape, in the dtype of x.
+        make_factors: Returns the factors of the VJP. None if the norm's formula is not known.
     """
 
     vjp: Vjp
-    factored: Callable[[], Factors] | None = None
+    make_factors: Callable[[], Factors] | None = None
 
     @cached_property
     def factors(self) -> Factors | None:
-        """The same in factors, made when they are first asked for."""
-        return None if self.factored is None else self.factored()
+        """The factors of the VJP, computed at the first access. None if the norm's formula is not known."""
+        return None if self.make_factors is None else self.make_factors()
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A norm module and the formula its output was seen to follow.
+    """A norm module and the formula that its output follows.
 
-    ``rms``: y = (offset + weight) · x / √(mean x² + eps), where Gemma's offset is 1 and others' 0;
-    ``layer``: the same of x − mean x, plus a bias; ``other``: anything else, differentiated by
-    autograd. The weight is read when it is used, so a model may be trained on in between.
+    Args:
+        module: The norm. Its weight is read at each use, so the model may be trained in between.
+        kind: ``rms`` or ``layer``, the formulas of the module docstring; or ``other``, differentiated by autograd.
+        offset: What is added to the module's weight.
+        eps: What is added to the mean square.
     """
 
     module: nn.Module
     kind: Literal["rms", "layer", "other"]
     offset: float = 0.0
     eps: float = 0.0
+
+    def vjp_at(self, x: Tensor) -> NormVJP:
+        """Return the norm's VJP at ``x`` [..., width], computed in float32 (float64 for a float64 x)."""
+        if self.kind == "other":
+            return NormVJP(lambda grad: _vjp_by_autograd(self.module, x, grad))
+        work = _working_dtype(x.dtype)
+        weight = self._weight(work)
+        if can_use_triton(x):
+            from rlcircuits.models.triton_norm import norm_vjp
+
+            by_kernel = partial(norm_vjp, x, weight=weight, eps=self.eps, centred=self.kind == "layer")
+            return NormVJP(by_kernel, lambda: self._factors_at(x, weight, x.dtype))
+        factors = self._factors_at(x, weight, work)
+        direction, scale = factors.direction, factors.scale
+
+        def vjp(grad: Tensor) -> Tensor:
+            inner = factors.through(grad)
+            mean_dot = (inner * direction).mean(-1, keepdim=True)
+            return torch.addcmul(inner, direction, mean_dot, value=-1).mul_(scale).to(x.dtype)
+
+        return NormVJP(vjp, lambda: factors)
+
+    def scale_part(self, whole: Tensor, part: Tensor) -> Tensor:
+        """Return what ``part`` contributes to norm(whole), with the scale held at that of ``whole``.
+
+        Args:
+            whole: The norm's input, [..., width].
+            part: One summand of it, [..., width].
+
+        Returns:
+            w ⊙ P(part) · scale(whole), [..., width] in the dtype of ``part``. For parts that sum to ``whole``, the
+            results sum to norm(whole) without its bias.
+
+        Raises:
+            TypeError: for a norm of kind ``other``.
+        """
+        if self.kind == "other":
+            raise TypeError(
+                f"{type(self.module).__name__} is neither RMSNorm nor LayerNorm, so that its output is not a sum over "
+                f"parts of its input"
+            )
+        work = _working_dtype(whole.dtype)
+        _, scale = self._centre_and_scale(whole.to(work))
+        centred = part.to(work)
+        if self.kind == "layer":
+            centred = centred - centred.mean(-1, keepdim=True)
+        scaled = centred * scale
+        weight = self._weight(work)
+        return (scaled if weight is None else scaled * weight).to(part.dtype)
 
     def _weight(self, dtype: torch.dtype) -> Tensor | None:
         weight: Tensor | None = getattr(self.module, "weight", None)
@@ -85,67 +165,30 @@ class Norm:
         weight = weight.detach().to(dtype)
         return weight + self.offset if self.offset else weight
 
-    def vjp_at(self, x: Tensor) -> NormVJP:
-        """The norm's Jacobian at ``x`` [..., width], computed in float32 (float64 for float64 inputs)."""
-        if self.kind == "other":
-            return NormVJP(lambda grad: _vjp_by_autograd(self.module, x, grad))
+    def _factors_at(self, x: Tensor, weight: Tensor | None, direction_dtype: torch.dtype) -> Factors:
         work = _working_dtype(x.dtype)
-        weight = self._weight(work)
-        layer = self.kind == "layer"
-
-        def factored(dtype: torch.dtype = work) -> Factors:
-            centred, scale = self._centre_and_scale(x.to(work))
-            unit = centred * scale
-            rounded = unit.to(dtype)
-            rounding = None
-            if dtype != work:
-                left = rounded.to(work).square().mean(-1).clamp_min(torch.finfo(work).tiny)
-                rounding = unit.square().mean(-1) / left
-            return Factors(scale, weight, layer, rounded, rounding)
-
-        if can_use_triton(x):
-            from rlcircuits.models.triton_norm import norm_vjp
-
-            by_kernel = partial(norm_vjp, x, weight=weight, eps=self.eps, centred=layer)
-            return NormVJP(by_kernel, partial(factored, x.dtype))
-        factors = factored()
-        unit, scale = factors.unit, factors.scale
-
-        def vjp(grad: Tensor) -> Tensor:
-            inner = factors.through(grad)
-            mean_dot = (inner * unit).mean(-1, keepdim=True)
-            return torch.addcmul(inner, unit, mean_dot, value=-1).mul_(scale).to(x.dtype)
-
-        return NormVJP(vjp, lambda: factors)
-
-    def scale_part(self, whole: Tensor, part: Tensor) -> Tensor:
-        """What ``part`` contributes to norm(whole), the scale held at that of the whole.
-
-        Both [..., width]; shares of parts that sum to the whole sum to norm(whole) without its bias.
-        """
-        if self.kind == "other":
-            raise TypeError(
-                f"{type(self.module).__name__} is no RMSNorm or LayerNorm: it has no scale that its parts share"
-            )
-        work = _working_dtype(whole.dtype)
-        _, scale = self._centre_and_scale(whole.to(work))
-        centred = part.to(work)
-        if self.kind == "layer":
-            centred = centred - centred.mean(-1, keepdim=True)
-        shared = centred * scale
-        weight = self._weight(work)
-        return (shared if weight is None else shared * weight).to(part.dtype)
+        centred, scale = self._centre_and_scale(x.to(work))
+        exact = centred * scale
+        direction = exact.to(direction_dtype)
+        correction = None
+        if direction_dtype != work:
+            rounded_square = direction.to(work).square().mean(-1).clamp_min(torch.finfo(work).tiny)
+            correction = exact.square().mean(-1) / rounded_square
+        return Factors(scale, weight, self.kind == "layer", direction, correction)
 
     def _centre_and_scale(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return P(x) [..., width] and the scale [..., 1]."""
         centred = x - x.mean(-1, keepdim=True) if self.kind == "layer" else x
         variance = torch.linalg.vecdot(centred, centred)[..., None] / x.shape[-1]
         return centred, torch.rsqrt(variance + self.eps)
 
 
 def recognise(module: nn.Module, width: int) -> Norm:
-    """Find which formula ``module`` follows, by comparing each with the module on a random input.
+    """Return the norm of ``module`` with the formula that its output follows on a random input.
 
-    width: the size of the last dimension the module normalises.
+    Args:
+        module: The norm module.
+        width: The size of the last dimension, which the module normalises.
     """
     parameter = getattr(module, "weight", None)
     eps = epsilon_of(module)
@@ -162,14 +205,14 @@ def recognise(module: nn.Module, width: int) -> Norm:
         largest = float(wanted.abs().max())
         candidates = [Norm(module, kind, offset, eps) for kind in _FORMULAS for offset in (0.0, 1.0)]
         errors = [float((norm.scale_part(probe.double(), probe.double()) - wanted).abs().max()) for norm in candidates]
-    # The nearest, where there is a nearest: a weight of zero hides what it multiplies.
+    # The nearest candidate. If the weight is zero, all candidates agree and none can be told from another.
     if largest > 0 and min(errors) <= _PROBE_TOLERANCE[like.dtype] * largest:
         return candidates[errors.index(min(errors))]
     return Norm(module, "other")
 
 
 def epsilon_of(module: nn.Module) -> float | None:
-    """The epsilon a norm module carries under one of its usual names, or None."""
+    """Return the epsilon of a norm module, which it holds under one of two usual names, or None."""
     return next(
         (float(getattr(module, n)) for n in ("variance_epsilon", "eps") if getattr(module, n, None) is not None), None
     )
@@ -178,7 +221,7 @@ def epsilon_of(module: nn.Module) -> float | None:
 def _vjp_by_autograd(module: nn.Module, x: Tensor, grad: Tensor) -> Tensor:
     with torch.enable_grad():
         leaf = x.detach().expand_as(grad).requires_grad_(True)
-        # Past the hooks, which are the capture's.
+        # forward() rather than a call, which would run the capture's own hooks.
         (result,) = torch.autograd.grad(module.forward(leaf), leaf, grad)
     return result
 

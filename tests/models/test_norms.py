@@ -57,17 +57,17 @@ def test_factors_make_up_the_jacobian(kind: str, width: int, seed: int) -> None:
     linearised = recognise(module, width).vjp_at(x)
     assert linearised.factors is not None
     whole = linearised.factors.scale * linearised.factors.through(grad)
-    unit = linearised.factors.unit
+    unit = linearised.factors.direction
     torch.testing.assert_close(whole - (whole * unit).mean(-1, keepdim=True) * unit, linearised.vjp(grad))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(width=st.integers(2, 40), seed=st.integers(0, 99))
-def test_shares_sum_to_the_norm_without_its_bias(kind: str, width: int, seed: int) -> None:
+def test_parts_sum_to_the_norm_without_its_bias(kind: str, width: int, seed: int) -> None:
     module = scattered(KINDS[kind][0], width).double()
     generator = torch.Generator().manual_seed(seed)
     parts = torch.randn(4, 3, width, generator=generator, dtype=torch.float64)
-    shares = recognise(module, width).share(parts.sum(0), parts)
+    shares = recognise(module, width).scale_part(parts.sum(0), parts)
     bias = getattr(module, "bias", None)
     wanted = module(parts.sum(0)) - (0 if bias is None else bias)
     torch.testing.assert_close(shares.sum(0), wanted, rtol=1e-4, atol=1e-4)
@@ -86,5 +86,5 @@ def test_any_other_module_is_differentiated_by_autograd() -> None:
     leaf = x.expand_as(grad).clone().requires_grad_(True)
     (wanted,) = torch.autograd.grad(Odd()(leaf), leaf, grad)
     torch.testing.assert_close(norm.vjp_at(x).vjp(grad), wanted)
-    with pytest.raises(TypeError, match="no linear share"):
-        norm.share(x, x)
+    with pytest.raises(TypeError, match="not a sum over parts"):
+        norm.scale_part(x, x)
