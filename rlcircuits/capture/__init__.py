@@ -1,1 +1,1 @@
-"""One forward and one backward: what writers wrote, and the gradients of readers."""
+"""One forward and one backward that record writers' outputs and readers' gradients."""

@@ -1,4 +1,4 @@
-"""Parts of a batch, so that what is made of a whole batch need never be there as a whole."""
+"""Slices of a batch, so that large intermediate tensors are computed for one slice at a time."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class BatchSlice:
-    """Consecutive sequences of a batch, and consecutive positions of them."""
+    """Consecutive sequences of a batch, and consecutive positions in them."""
 
     sequences: slice
     positions: slice
 
     def of(self, tensor: Tensor) -> Tensor:
-        """The window's part of a tensor [..., batch, pos, features], a view."""
+        """Return the slice of a tensor [..., batch, pos, features], as a view."""
         return tensor[..., self.sequences, self.positions, :]
 
 
 WHOLE_BATCH = BatchSlice(slice(None), slice(None))
-"""The whole batch."""
+"""The slice that is the whole batch."""
 
 
 def batch_slices(batch: int, positions: int, tokens: int) -> Iterator[BatchSlice]:
-    """Windows of at most ``tokens`` tokens that make up [batch, positions]: whole sequences where they fit."""
+    """Yield slices that together make up [batch, positions].
+
+    Args:
+        batch: Number of sequences.
+        positions: Number of positions of each sequence.
+        tokens: Most tokens in a slice, at least one. If a sequence has no more, slices consist of whole sequences.
+    """
     together = max(1, tokens // positions)
     length = min(positions, max(1, tokens))
     for first in range(0, batch, together):

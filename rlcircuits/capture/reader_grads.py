@@ -1,4 +1,4 @@
-"""What readers felt: the loss's gradient at the stream as each of them reads it."""
+"""Gradients of the loss with respect to each reader's input to the residual stream."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from rlcircuits.capture.batch_slices import BatchSlice
 
 @dataclass(frozen=True)
 class ReaderGrads:
-    """What consecutive readers felt: ∂ℓ/∂x_v = grads − (mean grads·d) d at each position with d = ``direction``.
+    """The gradients ∂ℓ/∂x_v = g − mean(g·d) d of consecutive readers v, at each position of a batch or batch slice.
 
-    grads: [len(indices), batch, pos, width]. direction: [batch, pos, width], the part of a norm's Jacobian that may
-    be cheaper to take off the scores; None where nothing is left to take off.
+    Args:
+        indices: The readers, as indices of the graph.
+        grads: g, [len(indices), batch, pos, width].
+        direction: d, [batch, pos, width], the direction that the norm's VJP removes from all of the gradients. It may
+            be cheaper for a backend to remove the direction's part of the scores. None if nothing is to be removed.
     """
 
     indices: range
@@ -24,7 +27,7 @@ class ReaderGrads:
     direction: Tensor | None = None
 
     def whole(self) -> Tensor:
-        """∂ℓ/∂x_v, [len(indices), batch, pos, width]."""
+        """Return ∂ℓ/∂x_v, [len(indices), batch, pos, width], in the dtype of ``grads``."""
         if self.direction is None:
             return self.grads
         lengths = mean_dot(self.grads, self.direction)
@@ -33,20 +36,30 @@ class ReaderGrads:
 
 @dataclass(frozen=True)
 class PendingReaderGrads:
-    """Consecutive readers of the graph, with a way to make what they felt.
+    """The gradients of consecutive readers, computed one batch slice at a time.
 
-    felt(window) is of the window. Heads' gradients are made only when they are contracted: kept are those at their
-    features, n_heads times smaller. nbytes: what is kept meanwhile. device: where.
+    The gradients of heads are computed only when they are contracted. Until then only the gradients at the heads'
+    features are kept, which are n_heads times smaller.
+
+    Args:
+        indices: The readers, as indices of the graph.
+        reader_grads: From a batch slice to the readers' gradients in it.
+        nbytes: Bytes of the tensors that are kept.
+        device: Where these tensors are.
     """
 
     indices: range
-    felt: Callable[[BatchSlice], ReaderGrads]
+    reader_grads: Callable[[BatchSlice], ReaderGrads]
     nbytes: int
     device: torch.device
 
 
+OnReaderGrads = Callable[[PendingReaderGrads], None]
+"""Takes the gradients of some readers, while the backward runs."""
+
+
 def from_tensor(first: int, grads: Tensor) -> PendingReaderGrads:
-    """Readers whose gradients [readers, batch, pos, width] are there as a whole."""
+    """Return the readers from index ``first`` on, whose gradients are ``grads`` [readers, batch, pos, width]."""
     indices = range(first, first + len(grads))
     return PendingReaderGrads(
         indices, lambda batch_slice: ReaderGrads(indices, batch_slice.of(grads)), grads.nbytes, grads.device
@@ -54,17 +67,22 @@ def from_tensor(first: int, grads: Tensor) -> PendingReaderGrads:
 
 
 def storage_key(tensor: Tensor) -> tuple[object, ...]:
-    """The same for views of the same numbers: a window's direction is made anew for each of its readers."""
+    """Return a key that is equal for two views of the same numbers.
+
+    The readers of one norm have one direction, but each takes its own batch slice of it: these are different objects.
+    """
     return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
 
 
 def mean_dot(nodes: Tensor, direction: Tensor) -> Tensor:
-    """Mean of node · direction at each position: [nodes, batch, pos, width], [batch, pos, width] → [nodes, batch, pos].
+    """Return the mean over the width of node · direction at each position.
 
-    In float32 (float64 for float64 nodes).
+    Args:
+        nodes: [nodes, batch, pos, width], any floating dtype.
+        direction: [batch, pos, width], any floating dtype.
+
+    Returns:
+        [nodes, batch, pos] in float32 (float64 for float64 nodes).
     """
     work = torch.float64 if nodes.dtype == torch.float64 else torch.float32
     return torch.einsum("nbtd,btd->nbt", nodes.to(work), direction.to(work)) / direction.shape[-1]
-
-
-OnReaderGrads = Callable[[PendingReaderGrads], None]

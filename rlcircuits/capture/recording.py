@@ -1,20 +1,21 @@
-"""One forward and one backward: what writers wrote and what readers felt.
+"""Record one forward and one backward: what each writer adds to the stream, and each reader's gradient.
 
 The phases, in order:
 
-1. Forward (``recorded``). Hooks on the original model keep what each writer added to the residual
-   stream, and put one node of the autograd graph in place of each reader's norm. The stream itself
-   flows on untouched. The unembedding sees the scored positions only.
-2. Loss (``sequence_losses``). Each sequence has its own loss; their sum gives every sequence its own
-   gradients in one backward.
-3. Backward (``torch.autograd.grad`` of that sum to the first block's input), to activations only.
-   Each reader's node delivers ∂ℓ/∂x_v as the backward passes it.
+1. Forward (:func:`recorded`). Hooks on the original model keep what each writer adds to the residual stream
+   (``rlcircuits.capture.writers``). In place of each reader's norm, they put one node into the autograd graph
+   (``rlcircuits.capture.reader_hooks``). The stream itself is not changed. The unembedding runs on the scored
+   positions only.
+2. Loss (:func:`sequence_losses`). Each sequence has a loss of its own. The caller sums the losses, so that one
+   backward gives every sequence its own gradients.
+3. Backward (the caller's ``torch.autograd.grad`` of the sum, to the first block's input). It runs to activations
+   only. Each reader's node delivers ∂ℓ/∂x_v when the backward comes to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,7 +24,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rlcircuits.capture.reader_grads import OnReaderGrads
-from rlcircuits.capture.reader_hooks import ReaderInput, hook_input, hook_readers
+from rlcircuits.capture.reader_hooks import hook_readers
+from rlcircuits.capture.reader_input import OnStream
 from rlcircuits.capture.writers import WriterOutputs, hook_writers, one_writer
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
@@ -33,11 +35,13 @@ from rlcircuits.models.parts import ModelParts
 
 @dataclass
 class Recording:
-    """What one forward left behind.
+    """What one forward recorded.
 
-    logits: [scored, vocabulary] at the scored positions. writers: what each writer added to the
-    stream, in the order it ran. entry: the stream at the first block, the leaf of the backward.
-    streams: sublayer → the stream it reads, [batch, pos, width], only where they were asked for.
+    Args:
+        logits: [scored, vocabulary], at the scored positions.
+        writers: What each writer adds to the stream, in the order in which the writers ran.
+        entry: The stream at the first block, [batch, pos, width]: the leaf of the backward.
+        streams: Sublayer → the stream that it reads, [batch, pos, width]. Empty unless it was asked for.
     """
 
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -57,52 +61,59 @@ def recorded(
     keep_streams: bool = False,
     recompute: bool = False,
 ) -> Iterator[Recording]:
-    """Run the model on a batch and record it; run the backward inside. The model's hooks are as before at the end.
+    """Run the forward on a batch and yield its recording; run the backward inside the context.
 
-    deliver: takes the readers' gradients when the backward is run. Without it the forward leaves no
-    graph and only the writers are kept. keep_streams: also keep what every sublayer reads. recompute: keep no more
-    of a block than its input, and run it again when the backward comes to it.
+    Leaving the context removes all hooks from the model.
+
+    Args:
+        model: The causal LM, its weights without gradients.
+        parts: The parts of the model.
+        graph: The graph whose writers and readers are recorded.
+        batch: The batch, on the model's device.
+        on_reader_grads: Called in the backward with the gradients of some readers, until each had its turn. If None,
+            only the writers are recorded, and the forward builds no autograd graph.
+        keep_streams: Also keep the stream that each sublayer reads.
+        recompute: Gradient checkpointing: keep only each block's input, and run the block again in the backward.
     """
     recording = Recording()
-    streams = recording.streams
-
-    # The nodes of the graph hold this function. If it held the recording, whose logits hold the graph, nothing would
-    # ever free either: the garbage collector does not see references that go through autograd.
-    def on_stream(name: str, stream: Tensor) -> None:
-        if keep_streams:
-            streams[name] = stream
 
     def make_leaf(hidden: Tensor) -> Tensor:
         recording.entry = hidden.detach().requires_grad_(on_reader_grads is not None)
         recording.writers.append(one_writer(0, hidden.detach()))
         return recording.entry
 
-    def scored(hidden: Tensor) -> Tensor:
-        return hidden[batch.rows.to(hidden.device), batch.columns.to(hidden.device)][None]
-
-    with ExitStack() as stack:
-        # A block that runs again writes nothing anew, but its readers are where they were.
-        with ExitStack() as forward_only, torch.set_grad_enabled(on_reader_grads is not None):
-            once = Hooks(forward_only)
-            once.replace_input(parts.blocks[0].module, make_leaf)
-            hook_writers(once, parts, graph, recording.writers)
+    select_scored = partial(_select_scored, batch)
+    # Two lifetimes: a block that runs again in the backward needs the readers' hooks, but writes nothing new.
+    with Hooks() as until_backward:
+        if on_reader_grads is not None:
+            # The nodes of the autograd graph hold on_stream. It must not hold the recording, whose logits hold the
+            # graph: such a cycle is never freed, since the garbage collector does not see through autograd.
+            on_stream: OnStream = recording.streams.__setitem__ if keep_streams else _ignore_stream
+            hook_readers(until_backward, parts, graph, on_reader_grads, on_stream, select_scored)
+            if recompute:
+                for block in parts.blocks:
+                    until_backward.enter_context(_recomputed(block.module))
+        with Hooks() as forward_only, torch.set_grad_enabled(on_reader_grads is not None):
+            forward_only.replace_input(parts.blocks[0].module, make_leaf)
+            hook_writers(forward_only, parts, graph, recording.writers)
             if on_reader_grads is None:
-                once.replace_input(parts.unembedding, scored)
-            else:
-                hooks = Hooks(stack)
-                hook_readers(hooks, stack, parts, graph, on_reader_grads, on_stream)
-                final = ReaderInput(hooks, parts.final_norm, lambda stream: on_stream("logits", stream))
-                hook_input(hooks, parts.unembedding, final, len(graph.readers) - 1, on_reader_grads, then=scored)
-                if recompute:
-                    for block in parts.blocks:
-                        stack.enter_context(_recomputed(block.module))
+                forward_only.replace_input(parts.unembedding, select_scored)
             recording.logits = forward_logits(model, batch)[0]
         yield recording
 
 
+def _select_scored(batch: Batch, hidden: Tensor) -> Tensor:
+    """Return the scored positions as one sequence: [batch, pos, width] → [1, scored, width]."""
+    return hidden[batch.rows.to(hidden.device), batch.columns.to(hidden.device)][None]
+
+
+def _ignore_stream(sublayer: str, stream: Tensor) -> None:
+    """Keep no stream."""
+
+
 @contextmanager
 def _recomputed(module: nn.Module) -> Iterator[None]:
-    """Make the module's forward keep its input only, and run again in the backward."""
+    """Make the module's forward keep only its input, and run again in the backward."""
     own = vars(module).get("forward")  # accelerate puts one there to move inputs between devices
     module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
     try:
@@ -114,7 +125,10 @@ def _recomputed(module: nn.Module) -> Iterator[None]:
 
 
 def forward_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """The model's own forward. Padding is masked and positions count from each first real token."""
+    """Return the logits of the model's own forward, [batch, pos, vocabulary].
+
+    Padding is masked, and each sequence's positions count from its first token that is not padding.
+    """
     padding: dict[str, Tensor] = {}
     if batch.attention_mask is not None:
         positions = (batch.attention_mask.cumsum(-1) - 1).clamp_(min=0)
@@ -123,13 +137,17 @@ def forward_logits(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def sequence_losses(logits: Tensor, batch: Batch) -> Tensor:
-    """ℓ of each sequence: the mean over its scored tokens of −log p(token), in nats.
+    """Return each sequence's loss ℓ: the mean over its scored tokens of −log p(token), in nats.
 
-    logits: [scored, vocabulary], any floating dtype. Returns [batch] in float32 (float64 for float64
-    logits). Source: arXiv 2509.21044, the loss of the model's own answer.
+    Args:
+        logits: [scored, vocabulary], any floating dtype.
+        batch: The batch, whose ``targets`` and ``rows`` [scored] say which token and sequence each row of logits is of.
+
+    Returns:
+        [batch] in float32 (float64 for float64 logits). Source: arXiv 2509.21044, the loss of the model's own answer.
     """
     work = torch.float64 if logits.dtype == torch.float64 else torch.float32
     losses = torch.nn.functional.cross_entropy(logits.to(work), batch.targets, reduction="none")
-    # Counted like this and not by bincount, for which the CPU would wait.
+    # index_add rather than bincount, which would make the CPU wait for the device.
     count = losses.new_zeros(len(batch.indices)).index_add(0, batch.rows, torch.ones_like(losses))
     return losses.new_zeros(len(batch.indices)).index_add(0, batch.rows, losses) / count

@@ -1,9 +1,12 @@
-"""The stream check: that the parts found are all that writes to and reads from the residual stream."""
+"""The stream check: that no writer or reader of the residual stream was missed.
+
+The parts of a model are found by name (``rlcircuits.models.parts``). This check shows by numbers that they are all of
+its writers and readers, so that a model with an unknown one is an error and not a wrong score.
+"""
 
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +28,20 @@ _PROBE_TOKENS = 8
 
 
 def verify_stream(model: nn.Module, parts: ModelParts) -> None:
-    """Check by numbers that the parts found are all that writes to and reads from the stream.
+    """Check on a few tokens that ``parts`` are all that writes to and reads from the residual stream.
 
-    On a few tokens: every reader's stream is the sum of the writers before it, what a sublayer's heads write
-    adds up to what the sublayer writes, and the gradient that reaches the first block through the readers is the
-    one the untouched model has. Raises RLCircuitsError naming the first reader or sublayer for which it is not so.
+    Three things must agree, but for rounding:
+
+    1. the stream that each reader reads, and the sum of the writers before it;
+    2. the sum of the heads of each attention, and what the attention writes;
+    3. the gradient that reaches the first block through the readers' nodes, and that of the untouched model.
+
+    Args:
+        model: The causal LM.
+        parts: Its parts, as ``locate_parts`` found them.
+
+    Raises:
+        RLCircuitsError: if two of these do not agree, naming the first sublayer; or if the loss is not finite.
     """
     graph = build_graph(len(parts.blocks), parts.n_heads, "sublayer", parallel=parts.parallel)
     tokens = torch.randint(parts.vocabulary, (_PROBE_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
@@ -39,62 +51,73 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> None:
     tolerance = _STREAM_TOLERANCE.get(weight.dtype, 5e-2)
     with (
         frozen(model),
-        recorded(model, parts, graph, batch, on_reader_grads=lambda readers: None, keep_streams=True) as found,
+        recorded(model, parts, graph, batch, on_reader_grads=lambda readers: None, keep_streams=True) as recording,
     ):
-        losses = sequence_losses(found.logits, batch)
+        losses = sequence_losses(recording.logits, batch)
         if first_non_finite(batch, losses):
             raise explain_non_finite(
                 model, batch, f"{type(model).__name__} has a non-finite loss on {_PROBE_TOKENS} tokens"
             )
-        written = {w.indices.start: w.outputs(WHOLE_BATCH)[0].double() for w in found.writers}
-        for reader, name in enumerate(graph.readers):
-            sublayer = name.removesuffix(".q")  # q, k and v read one stream
-            if sublayer.endswith((".k", ".v")):
-                continue
-            if sublayer not in found.streams:
-                raise RLCircuitsError(f"{type(model).__name__} did not run the norm before {sublayer}, as it must")
-            stream = found.streams[sublayer].double()
-            total = sum(tensor.to(stream.device) for u, tensor in written.items() if graph.mask[u, reader])
-            _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
-        (ours,) = torch.autograd.grad(losses.sum(), found.entry)
+        outputs = {w.indices.start: w.outputs(WHOLE_BATCH)[0].double() for w in recording.writers}
+        _verify_streams(model, graph, recording.streams, outputs, tolerance)
+        (ours,) = torch.autograd.grad(losses.sum(), recording.entry)
     with frozen(model):
-        _verify_heads(model, parts, graph, batch, written, tolerance)
+        _verify_heads(model, parts, graph, batch, outputs, tolerance)
         plain = plain_gradient(model, parts, batch)
     _agree(ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own")
 
 
-def _verify_heads(
-    model: nn.Module, parts: ModelParts, graph: EdgeGraph, batch: Batch, written: dict[int, Tensor], tolerance: float
+def _verify_streams(
+    model: nn.Module, graph: EdgeGraph, streams: dict[str, Tensor], outputs: dict[int, Tensor], tolerance: float
 ) -> None:
-    """Check that heads and the output's bias add up to ``written``, by the writer's place in ``graph``."""
+    """Check that each sublayer's stream is the sum of its writers' ``outputs``, keyed by the graph's index."""
+    for reader, name in enumerate(graph.readers):
+        sublayer = name.removesuffix(".q")  # q, k and v read one stream
+        if sublayer.endswith((".k", ".v")):
+            continue
+        if sublayer not in streams:
+            raise RLCircuitsError(f"{type(model).__name__} did not run the norm before {sublayer}, as it must")
+        stream = streams[sublayer].double()
+        total = sum(tensor.to(stream.device) for u, tensor in outputs.items() if graph.mask[u, reader])
+        _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
+
+
+def _verify_heads(
+    model: nn.Module, parts: ModelParts, graph: EdgeGraph, batch: Batch, outputs: dict[int, Tensor], tolerance: float
+) -> None:
+    """Check that the heads and the output bias of each attention add up to its entry of ``outputs``."""
     by_head = build_graph(len(parts.blocks), parts.n_heads, "head", parallel=parts.parallel)
-    with recorded(model, parts, by_head, batch) as found:
-        heads = {w.indices.start: w for w in found.writers}
+    with recorded(model, parts, by_head, batch) as recording:
+        heads = {w.indices.start: w for w in recording.writers}
         for layer, block in enumerate(parts.blocks):
             total = heads[by_head.writers.index(f"attn.{layer}.h0")].outputs(WHOLE_BATCH).double().sum(0)
             bias = getattr(block.output, "bias", None)
             if bias is not None and block.attention_post_norm is None:
                 total = total + bias.detach().double() * parts.residual_multiplier
-            whole = written[graph.writers.index(f"attn.{layer}")]
+            whole = outputs[graph.writers.index(f"attn.{layer}")]
             _agree(total, whole.to(total.device), tolerance, f"the sum of the heads of attn.{layer}", "what it writes")
 
 
 def plain_gradient(model: nn.Module, parts: ModelParts, batch: Batch) -> Tensor:
-    """∂ℓ/∂(first block's input) of the untouched model, [batch, pos, width], weights being frozen."""
+    """Return ∂ℓ/∂(the first block's input), [batch, pos, width], of the model without any readers' hooks.
+
+    The model's weights must not need gradients.
+    """
     entry: list[Tensor] = []
 
     def make_leaf(hidden: Tensor) -> Tensor:
         entry.append(hidden.detach().requires_grad_(True))
         return entry[0]
 
-    with ExitStack() as stack, torch.enable_grad():
-        Hooks(stack).replace_input(parts.blocks[0].module, make_leaf)
+    with Hooks() as hooks, torch.enable_grad():
+        hooks.replace_input(parts.blocks[0].module, make_leaf)
         logits = forward_logits(model, batch)[batch.rows, batch.columns]
         (gradient,) = torch.autograd.grad(sequence_losses(logits, batch).sum(), entry[0])
     return gradient
 
 
 def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, other: str) -> None:
+    """Raise RLCircuitsError unless ‖found − wanted‖ / ‖wanted‖ is at most ``tolerance``."""
     wanted = torch.as_tensor(wanted, device=found.device)
     size = float(wanted.norm())
     error = float((found - wanted).norm()) / (size or 1)

@@ -18,7 +18,9 @@ from rlcircuits.common.triton_options import product_options
 _TOKENS, _FEATURES = 128, 128
 
 
-def reader_grads_by_head(features: Tensor, weight: Tensor, direction: Tensor, rounding: Tensor | None = None) -> Tensor:
+def reader_grads_by_head(
+    features: Tensor, weight: Tensor, direction: Tensor, rounding_correction: Tensor | None = None
+) -> Tensor:
     """What readers felt: g − (mean g·d) d at each position with g = features · weight of a head.
 
     features: [batch, pos, heads, head_dim], a head's gradient at its own features. weight: [heads, head_dim, width].
@@ -53,8 +55,8 @@ def reader_grads_by_head(features: Tensor, weight: Tensor, direction: Tensor, ro
             STEP=step // fewer,
             num_warps=8,
         )
-        if rounding is not None:
-            lengths *= rounding.reshape(tokens, 1)
+        if rounding_correction is not None:
+            lengths *= rounding_correction.reshape(tokens, 1)
         _reader_grads_by_head[(heads * blocks, triton.cdiv(tokens, _TOKENS))](
             features,
             weight,
@@ -105,14 +107,14 @@ def _lengths(  # type: ignore[no-untyped-def]
     for first in range(0, width, STEP):
         columns = first + tl.arange(0, STEP)
         is_column = columns < width
-        along_at = rows[:, None] * width + columns[None, :]
-        mean_dot = tl.load(direction + along_at, mask=is_row[:, None] & is_column[None, :], other=0.0)
+        direction_at = rows[:, None] * width + columns[None, :]
+        tile = tl.load(direction + direction_at, mask=is_row[:, None] & is_column[None, :], other=0.0)
         weight_at = (head * SIZE + inner)[:, None].to(tl.int64) * width + columns[None, :]
         row = tl.load(weight + weight_at, mask=is_inner[:, None] & is_column[None, :], other=0.0)
         if WIDEN:
-            mean_dot = mean_dot.to(tl.float32)
+            tile = tile.to(tl.float32)
             row = row.to(tl.float32)
-        projected = tl.dot(mean_dot, tl.trans(row), projected, input_precision=PRECISION)
+        projected = tl.dot(tile, tl.trans(row), projected, input_precision=PRECISION)
     feature_at = (rows * heads + head)[:, None] * SIZE + inner[None, :]
     feature = tl.load(features + feature_at, mask=is_row[:, None] & is_inner[None, :], other=0.0).to(tl.float32)
     tl.store(lengths + rows * heads + head, tl.sum(projected * feature, 1) / width, mask=is_row)
@@ -147,7 +149,7 @@ def _reader_grads_by_head(  # type: ignore[no-untyped-def]
     is_column = columns < width
     inside = is_row[:, None] & is_column[None, :]
     rows = rows.to(tl.int64)
-    felt = tl.zeros((TOKENS, FEATURES), dtype=tl.float32)
+    grad = tl.zeros((TOKENS, FEATURES), dtype=tl.float32)
     for first in range(0, SIZE, STEP):
         inner = first + tl.arange(0, STEP)
         is_inner = inner < SIZE
@@ -158,8 +160,8 @@ def _reader_grads_by_head(  # type: ignore[no-untyped-def]
         if WIDEN:
             feature = feature.to(tl.float32)
             row = row.to(tl.float32)
-        felt = tl.dot(feature, row, felt, input_precision=PRECISION)
-    mean_dot = tl.load(direction + rows[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+        grad = tl.dot(feature, row, grad, input_precision=PRECISION)
+    tile = tl.load(direction + rows[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
     length = tl.load(lengths + rows * heads + head, mask=is_row, other=0.0)
     result_at = (head.to(tl.int64) * tokens + rows)[:, None] * width + columns[None, :]
-    tl.store(result + result_at, felt - length[:, None] * mean_dot, mask=inside)
+    tl.store(result + result_at, grad - length[:, None] * tile, mask=inside)

@@ -1,7 +1,7 @@
-"""The writers' side of a capture: keep what each writer adds to the residual stream.
+"""Hooks that keep what each writer adds to the residual stream.
 
-What a writer wrote is taken after the post-norm where the family has one, with the output bias, and
-after the residual multiplier. It is kept as the model produced it, never copied into one tensor.
+A writer's output is what it adds: after the post-norm if the family has one, with the output bias, and times the
+residual multiplier. Outputs are kept as the model produced them and never copied into one tensor.
 """
 
 from __future__ import annotations
@@ -20,53 +20,56 @@ from rlcircuits.models.parts import Block, ModelParts
 
 @dataclass(frozen=True)
 class WriterOutputs:
-    """Consecutive writers of the graph, with a way to make their tensors.
+    """What consecutive writers add to the stream, computed one batch slice at a time.
 
-    wrote(window) is [len(indices), batch, pos, width] of the window. Heads are made only when they are
-    contracted: kept are their z, which are n_heads times smaller.
+    The outputs of heads are computed only when they are contracted. Until then only their input to the output
+    projection is kept, which is n_heads times smaller.
+
+    Args:
+        indices: The writers, as indices of the graph.
+        outputs: From a batch slice to the writers' outputs in it, [len(indices), batch, pos, width].
     """
 
     indices: range
     outputs: Callable[[BatchSlice], Tensor]
 
     def minus(self, other: WriterOutputs) -> WriterOutputs:
-        """What these writers wrote less what they wrote in another run, position by position."""
+        """Return these outputs minus those of the same writers in another run, position by position."""
         return WriterOutputs(self.indices, lambda batch_slice: self.outputs(batch_slice) - other.outputs(batch_slice))
 
 
 def hook_writers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, found: list[WriterOutputs]) -> None:
-    """Hook attention and MLP of every block; ``found`` grows in graph order while the model runs."""
+    """Hook attention and MLP of every block. While the model runs, their outputs are appended to ``found``."""
     index = {name: i for i, name in enumerate(graph.writers)}
     for layer, block in enumerate(parts.blocks):
         if graph.granularity == "sublayer":
-            after = block.attention if block.attention_post_norm is None else block.attention_post_norm.module
-            hooks.see_output(after, _keep(found, index[f"attn.{layer}"], parts.residual_multiplier))
+            last = block.attention if block.attention_post_norm is None else block.attention_post_norm.module
+            hooks.observe_output(last, _append_writer(found, index[f"attn.{layer}"], parts.residual_multiplier))
         else:
             _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], found)
-        after = block.mlp if block.mlp_post_norm is None else block.mlp_post_norm.module
-        hooks.see_output(after, _keep(found, index[f"mlp.{layer}"], parts.residual_multiplier))
+        last = block.mlp if block.mlp_post_norm is None else block.mlp_post_norm.module
+        hooks.observe_output(last, _append_writer(found, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
-def one_writer(index: int, written: Tensor, multiplier: float = 1.0) -> WriterOutputs:
-    """A single writer whose output [batch, pos, width] is at hand."""
-    return WriterOutputs(
-        range(index, index + 1), lambda batch_slice: _scaled(batch_slice.of(written)[None], multiplier)
-    )
+def one_writer(index: int, output: Tensor, multiplier: float = 1.0) -> WriterOutputs:
+    """Return a single writer that adds ``multiplier`` · ``output`` [batch, pos, width] to the stream."""
+    return WriterOutputs(range(index, index + 1), lambda batch_slice: _scaled(batch_slice.of(output)[None], multiplier))
 
 
-def _keep(found: list[WriterOutputs], index: int, multiplier: float) -> Callable[[Tensor], None]:
-    return lambda written: found.append(one_writer(index, written, multiplier))
+def _append_writer(found: list[WriterOutputs], index: int, multiplier: float) -> Callable[[Tensor], None]:
+    return lambda output: found.append(one_writer(index, output, multiplier))
 
 
 def _hook_heads(hooks: Hooks, parts: ModelParts, block: Block, first: int, found: list[WriterOutputs]) -> None:
-    """Each head writes z_h W_O^h; behind a post-norm, its share at the scale of the whole output.
+    """Make each attention head one writer.
 
-    The output bias belongs to no head.
+    Head h adds z_h W_O^h, with z_h its part of the output projection's input [batch, pos, n_heads · head_dim]. Behind a
+    post-norm, that is scaled as the whole output is. The output bias belongs to no head.
     """
     weight = block.head_output_weight(parts.n_heads).detach()
     kept: dict[str, Tensor] = {}
 
-    def keep_output(whole: Tensor) -> None:
+    def append_heads(whole: Tensor) -> None:
         z = kept.pop("z")
 
         def outputs(batch_slice: BatchSlice) -> Tensor:
@@ -78,8 +81,8 @@ def _hook_heads(hooks: Hooks, parts: ModelParts, block: Block, first: int, found
 
         found.append(WriterOutputs(range(first, first + parts.n_heads), outputs))
 
-    hooks.see_input(block.output, lambda z: kept.update(z=z))
-    hooks.see_output(block.output, keep_output)
+    hooks.observe_input(block.output, lambda z: kept.update(z=z))
+    hooks.observe_output(block.output, append_heads)
 
 
 def _scaled(tensor: Tensor, multiplier: float) -> Tensor:

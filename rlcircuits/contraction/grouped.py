@@ -104,7 +104,7 @@ class GroupedContraction:
         for batch_slice in self._shape.batch_slices(nodes, contraction_bytes(device)):
             outputs = self._backend.prepare([w.outputs(batch_slice).to(device) for w in writers])
             for group in groups:
-                grads = [readers.felt(batch_slice) for readers in group.readers]
+                grads = [readers.reader_grads(batch_slice) for readers in group.readers]
                 scores = self._backend.contract(outputs, grads, group.edges)
                 self._add(batch_slice.sequences, rows, group.columns, scores)
 

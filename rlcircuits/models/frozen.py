@@ -11,14 +11,14 @@ from torch import nn
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Gradients are recorded inside, whatever the caller has turned off."""
+    """Turn autograd on, even if the caller has turned it off."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Weights without gradients and eval mode inside; every state restored after, also after an error."""
+    """Turn gradients of all weights off, and eval mode on. Leaving the context restores every module and parameter."""
     gradients = [(p, p.requires_grad) for p in model.parameters()]
     modes = [(m, m.training) for m in model.modules()]
     try:

@@ -1,4 +1,4 @@
-"""Forward hooks that see or replace what goes into and out of a module, removed together."""
+"""Forward hooks that observe or replace a module's input or output, and are removed together."""
 
 from __future__ import annotations
 
@@ -9,46 +9,43 @@ from typing import Any
 from torch import Tensor, nn
 
 Replace = Callable[[Tensor], Tensor]
-See = Callable[[Tensor], None]
+Observe = Callable[[Tensor], None]
 
 
-class Hooks:
-    """Registers hooks whose removal is left to an ExitStack.
+class Hooks(ExitStack):
+    """Forward hooks on modules; leaving the context removes them all.
 
-    "Input" is a module's first positional argument, or ``hidden_states`` where it is called by
-    keyword; "output" its result, or the first of several.
+    A module's "input" is its first positional argument, or ``hidden_states`` if the module is called with keywords.
+    A module's "output" is its result, or the first item of a tuple.
     """
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-
     def replace_input(self, module: nn.Module, replace: Replace) -> None:
-        """Give the module ``replace(input)`` instead of its input."""
+        """Call ``module`` with ``replace(input)`` in place of its input."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             if args:
                 return (replace(args[0]), *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": replace(kwargs["hidden_states"])}
 
-        self._stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        self.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
     def replace_output(self, module: nn.Module, replace: Replace) -> None:
-        """Give the module's caller ``replace(output)`` instead of its output."""
+        """Return ``replace(output)`` to the module's caller in place of its output."""
 
         def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             return (replace(output[0]), *output[1:]) if isinstance(output, tuple) else replace(output)
 
-        self._stack.callback(module.register_forward_hook(hook).remove)
+        self.callback(module.register_forward_hook(hook).remove)
 
-    def see_input(self, module: nn.Module, see: See) -> None:
-        """Show the module's input, out of the graph."""
-        self.replace_input(module, lambda tensor: _shown(tensor, see))
+    def observe_input(self, module: nn.Module, observe: Observe) -> None:
+        """Call ``observe`` with the module's input, detached from the autograd graph."""
+        self.replace_input(module, lambda tensor: _observed(tensor, observe))
 
-    def see_output(self, module: nn.Module, see: See) -> None:
-        """Show the module's output, out of the graph."""
-        self.replace_output(module, lambda tensor: _shown(tensor, see))
+    def observe_output(self, module: nn.Module, observe: Observe) -> None:
+        """Call ``observe`` with the module's output, detached from the autograd graph."""
+        self.replace_output(module, lambda tensor: _observed(tensor, observe))
 
 
-def _shown(tensor: Tensor, see: See) -> Tensor:
-    see(tensor.detach())
+def _observed(tensor: Tensor, observe: Observe) -> Tensor:
+    observe(tensor.detach())
     return tensor

@@ -58,7 +58,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the kernels run elsewhere, and let them be chosen there as on CUDA."""
     if not HERE or importlib.util.find_spec("triton") is None:
         return
-    import rlcircuits.capture.reader_hooks as readers
+    import rlcircuits.capture.reader_heads as reader_heads
     import rlcircuits.models.norms as norms
     from rlcircuits.capture import triton_heads
     from rlcircuits.common import devices
@@ -69,7 +69,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_norm, "_norm_vjp", _Unwrapped(triton_norm._norm_vjp))
     for name in ("_lengths", "_reader_grads_by_head"):
         monkeypatch.setattr(triton_heads, name, _Unwrapped(getattr(triton_heads, name)))
-    for module in (norms, readers, devices):
+    for module in (norms, reader_heads, devices):
         monkeypatch.setattr(module, "can_use_triton", lambda tensor: isinstance(tensor, Elsewhere))
 
 

@@ -38,11 +38,11 @@ pointers["partial"] = "*fp32"
 show(_partial_scores, pointers, constants, {}, ["width"], num_warps=tiles.warps, num_stages=tiles.stages)
 """
 COMPILE_HEADS = """
-from rlcircuits.capture.triton_heads import _felt_by_heads
+from rlcircuits.capture.triton_heads import _reader_grads_by_head
 
 pointers = dict(features="*bf16", weight="*bf16", direction="*bf16", lengths="*fp32", result="*bf16")
 constants = dict(SIZE=128, PRECISION="ieee", WIDEN=False, TOKENS=128, FEATURES=128, STEP=64)
-show(_felt_by_heads, pointers, constants, {}, ["width"], num_warps=8)
+show(_reader_grads_by_head, pointers, constants, {}, ["width"], num_warps=8)
 """
 COMPILE_LENGTHS = """
 from rlcircuits.capture.triton_heads import _lengths

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcircuits import attribute
-from rlcircuits.capture import reader_hooks as readers
+from rlcircuits.capture import reader_heads
 from rlcircuits.capture.reader_grads import ReaderGrads
 from rlcircuits.common import triton_options
 from rlcircuits.common.errors import RLCircuitsError
@@ -140,7 +140,7 @@ def test_attribution_through_the_kernels(name: str, granularity: str, monkeypatc
     monkeypatch.setattr(triton_norm, "norm_vjp", vjps)
     heads = mock.Mock(side_effect=triton_heads.reader_grads_by_head)
     monkeypatch.setattr(triton_heads, "reader_grads_by_head", heads)
-    for module in (norms, readers):
+    for module in (norms, reader_heads):
         monkeypatch.setattr(module, "can_use_triton", lambda tensor: True)  # as on CUDA
     found = attribute(tiny(name), batch, granularity, backend="triton")
     assert found.backend == "triton"
@@ -276,8 +276,8 @@ MUTANTS = {
     "bfloat16 sums": ("return partial.sum(0)", "return partial.bfloat16().sum(0).float()"),
 }  # fmt: skip
 HEADS_MUTANTS = {
-    "direction added": ("felt - length", "felt + length"),
-    "direction left in": ("felt - length", "felt - 0 * length"),
+    "direction added": ("grad - length", "grad + length"),
+    "direction left in": ("grad - length", "grad - 0 * length"),
     "length of another head": ("tl.load(lengths + rows * heads + head", "tl.load(lengths + rows * heads"),
     "length of a sum": ("projected * feature, 1) / width", "projected * feature, 1)"),
     "length of some features": ("range(0, width, STEP)", "range(0, width // STEP * STEP, STEP)"),
@@ -290,13 +290,13 @@ HEADS_MUTANTS = {
     ),
 }  # fmt: skip
 NORM_MUTANTS = {
-    "direction added": ("inner - unit * along", "inner + unit * along"),
+    "direction added": ("inner - unit * mean_dot", "inner + unit * mean_dot"),
     "mean left in": ("inner -= tl.sum(inner) / width", "inner -= 0 * tl.sum(inner) / width"),
     "stream not centred": ("unit - tl.sum(unit) / width", "unit - 0 * tl.sum(unit) / width"),
     "features beyond the width": ("tl.where(inside, unit", "tl.where(features < BLOCK, unit"),
     "epsilon left out": ("/ width + eps", "/ width + 0 * eps"),
     "weight left out": ("WEIGHTED=weight is not None", "WEIGHTED=False"),
-    "scale left out": ("(inner - unit * along) * scale", "(inner - unit * along)"),
+    "scale left out": ("(inner - unit * mean_dot) * scale", "(inner - unit * mean_dot)"),
     "first position for all": ("tl.program_id(0).to(tl.int64) * width", "0 * tl.program_id(0).to(tl.int64) * width"),
 }  # fmt: skip
 CHECKED = [
