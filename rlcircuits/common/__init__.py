@@ -1,1 +1,1 @@
-"""What every room needs: errors, files, validation, limits, progress, devices."""
+"""Helpers for every other package: errors, files, validation, limits, progress, devices."""

@@ -1,6 +1,6 @@
-"""Arguments of public functions: one of the wrong kind is refused in one sentence, before anything is done with it.
+"""Validation of public functions' arguments and dataclasses' fields against their annotations.
 
-What is allowed is what the annotations say, so that there is nothing to keep up beside them.
+The annotations are the only definition of what is allowed, so nothing has to be kept in step with them.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _WORDS: dict[Any, str] = {
 
 
 def validate_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Let a function raise RLCircuitsError for an argument that is not of the kind of its annotation.
+    """Make a function raise RLCircuitsError for an argument whose type does not fit its annotation.
 
-    Too many arguments, too few and unknown ones remain Python's own TypeError.
+    Missing, unknown and too many arguments still raise Python's own TypeError.
     """
     signature = inspect.signature(function)
 
     @functools.cache
     def kinds() -> dict[str, Any]:
-        # At the first call: some names are only imported for type checkers.
+        # Resolved at the first call, because some names are imported for type checkers only.
         return get_type_hints(function, localns=_PublicNames())
 
     @functools.wraps(function)
@@ -59,10 +59,10 @@ def validate_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def validate_fields(instance: Any) -> None:
-    """Raise RLCircuitsError for a dataclass's field that is not of the kind of its annotation.
+    """Raise RLCircuitsError for a dataclass field whose type does not fit its annotation.
 
-    Called in ``__post_init__``. A number of numpy's becomes Python's, and a whole number where any may stand a float,
-    so that equal values are written alike.
+    To be called in ``__post_init__``. A numpy number becomes a Python number, and an int in a float field becomes a
+    float, so that equal values are stored as equal text.
     """
     kind: Any = type(instance)
     hints = _field_kinds(kind)
@@ -73,7 +73,7 @@ def validate_fields(instance: Any) -> None:
             value = value.item()
             object.__setattr__(instance, field.name, value)
         if wanted is float and isinstance(value, int):
-            with suppress(OverflowError):  # a number that large is refused for its size
+            with suppress(OverflowError):  # the limits of that field reject a number that large
                 object.__setattr__(instance, field.name, float(value))
 
 
@@ -83,7 +83,7 @@ def _field_kinds(kind: type) -> dict[str, Any]:
 
 
 class _PublicNames(dict[str, Any]):
-    """The package's public names, imported when looked up."""
+    """The package's public names, each imported at its first look-up."""
 
     def __missing__(self, name: str) -> Any:
         import rlcircuits
@@ -104,10 +104,10 @@ def _fits(value: Any, kind: Any) -> bool:
         return True
     if origin in (Union, UnionType):
         if isinstance(value, str) and Path in args:
-            return bool(value)  # an empty one would be the folder that one happens to be in
+            return bool(value)  # an empty path would mean the current folder
         return any(_fits(value, each) for each in args)
     if origin is Literal:
-        # What may be chosen is said by those who know the choice.
+        # The function itself checks the value, because it knows why a choice is not possible.
         return isinstance(value, str)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
@@ -124,14 +124,14 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _items_fit(value: Any, args: tuple[Any, ...]) -> bool:
-    """Whether a collection's items fit; an iterator's cannot be looked at without using them up."""
+    """Return whether a collection's items fit. An iterator passes, because looking at its items would consume them."""
     if isinstance(value, Iterator) or (len(args) > 1 and args[1:] != (...,)):
         return True
     return all(_fits(item, args[0]) for item in value)
 
 
 def _found(value: Any, kind: Any) -> str:
-    """What was given, and of a collection of the right kind the first item that does not fit."""
+    """Return what was given, for a collection of the right type its first item that does not fit."""
     args = get_args(kind)
     if isinstance(value, list | tuple) and isinstance(get_origin(kind), type) and args:
         for place, item in enumerate(value):
@@ -141,7 +141,7 @@ def _found(value: Any, kind: Any) -> str:
 
 
 def _words(kind: Any) -> str:
-    """What is wanted, in words."""
+    """Return a phrase for what is allowed."""
     origin, args = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         kinds = [each for each in args if not (each is str and Path in args)]

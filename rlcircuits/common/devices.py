@@ -1,4 +1,4 @@
-"""What the contraction asks of a device: kernels, memory for tensors of its own, small tables without waiting."""
+"""What a device can run, how much memory the contraction may use there, and copies that do not wait for it."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-# Of an accelerator's memory: 4 and 8 GB of 80. By then the activations' memory is free again.
-PENDING_GRADS_SHARE, CONTRACTION_SHARE = 0.05, 0.1
-# What the Triton kernels compute with.
+PENDING_GRADS_SHARE = 0.05
+"""The share of an accelerator's memory for pending gradients: 4 of 80 GB."""
+
+CONTRACTION_SHARE = 0.1
+"""The share of an accelerator's memory for one contraction: 8 of 80 GB, which the backward has freed by then."""
+
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""The dtypes that the Triton kernels support."""
 
 
 @cache
 def has_triton() -> bool:
-    """Whether triton is installed."""
+    """Return whether triton is installed."""
     return find_spec("triton") is not None
 
 
 def can_use_triton(tensor: Tensor) -> bool:
-    """Whether the Triton kernels take ``tensor`` as it is."""
+    """Return whether the Triton kernels support the device and dtype of ``tensor``."""
     return tensor.device.type == "cuda" and tensor.dtype in KERNEL_DTYPES and has_triton()
 
 
 def pending_grads_bytes(device: torch.device) -> int:
-    """Bytes that readers' gradients may take on ``device`` while they are held back."""
+    """Return how many bytes of reader gradients may wait on ``device`` for their contraction."""
     return 2**28 if device.type != "cuda" else _bytes_of_memory(device, PENDING_GRADS_SHARE)
 
 
 def contraction_bytes(device: torch.device) -> int:
-    """Bytes that the tensors of one contraction may take: on the CPU, what its caches hold about."""
+    """Return how many bytes the tensors of one contraction may take; on the CPU about the size of its caches."""
     return 2**25 if device.type != "cuda" else _bytes_of_memory(device, CONTRACTION_SHARE)
 
 
 def readers_per_contraction(device: torch.device) -> int:
-    """Most readers of one contraction, each of which reads the writers again; on CUDA a multiple of a tile's."""
+    """Return the most readers of one contraction, each of which reads all writers; on CUDA a multiple of a tile."""
     return 32 if device.type != "cuda" else 1024
 
 
@@ -46,12 +50,12 @@ def _bytes_of_memory(device: torch.device, share: float) -> int:
 
 
 def to_device_async(table: Tensor, device: torch.device) -> Tensor:
-    """A small CPU tensor on ``device``. The usual copy to an accelerator would wait for all work queued there."""
+    """Copy a small CPU tensor to ``device``, without waiting for the work queued there as ``Tensor.to`` does."""
     if device.type != "cuda" or table.device.type != "cpu":
         return table.to(device)
     return table.pin_memory().to(device, non_blocking=True)
 
 
 def on_device(device: torch.device) -> AbstractContextManager[object]:
-    """Makes ``device`` the one that kernels are launched on, which need not be the tensors'."""
+    """Return a context in which Triton launches kernels on ``device``; it ignores where the tensors are."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -1,4 +1,4 @@
-"""The one error a user meets: bad input, named, with what was found and what was wanted."""
+"""The error for whatever a user can fix, and the one-line texts that errors are made of."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _LONGEST_MESSAGE = 450
 
 
 class RLCircuitsError(ValueError):
-    """Raised for anything a user can mend: a bad file, field, checkpoint, sequence or option.
+    """Raised for anything that a user can fix: a bad file, field, checkpoint, sequence or option.
 
-    Its text is one line, whatever it quotes, and cut in the middle where it is longer than `longest`: what is wrong
-    stands first, and what to do last.
+    Its text is one line, whatever it quotes. A text longer than ``longest`` characters loses its middle, because it
+    begins with what is wrong and ends with what to do.
     """
 
     def __init__(self, message: str, longest: int = _LONGEST_MESSAGE) -> None:
@@ -23,11 +23,11 @@ class RLCircuitsError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Return what another library's error says as one line, or its kind where it says nothing.
+    """Return an exception's text as one line, or its class where it has no text.
 
-    The reason often stands below a first line that only announces it, so all lines are kept, up to a length.
-    A KeyError's text is only the key, so that its kind is put before it. Of an error of the system the file and the
-    reason are kept, and not its number. One of ours is as it is.
+    All lines are joined, up to 300 characters, because the reason often follows a first line that only announces it.
+    A KeyError's text is only the key, so its class is put before it. An OSError gives its file and reason without the
+    error number. An RLCircuitsError is returned as it is.
     """
     text = _printable(str(error))
     if isinstance(error, RLCircuitsError):
@@ -40,20 +40,20 @@ def one_line(error: BaseException) -> str:
 
 
 def truncated_repr(value: object) -> str:
-    """Return the ``repr`` of a value that an error quotes, cut where it is long."""
+    """Return the ``repr`` of a value for an error message, truncated at 80 characters."""
     try:
         return truncate(repr(value))
-    except (ValueError, RecursionError):  # of a number of thousands of digits, of lists within lists
+    except (ValueError, RecursionError):  # a number of thousands of digits, or deeply nested lists
         return f"a value of type {type(value).__name__} that is too large to be shown"
 
 
 def truncate(text: str, longest: int = _LONGEST_VALUE) -> str:
-    """Return the text up to a length."""
+    """Return the first ``longest`` characters of a text, with an ellipsis where it is longer."""
     return text if len(text) <= longest else f"{text[:longest].rstrip()} …"
 
 
 def _printable(text: str) -> str:
-    """Return the text with lines joined, and other characters that cannot be shown as their escapes."""
+    """Return the text with its lines joined and other unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))

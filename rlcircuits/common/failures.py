@@ -1,4 +1,4 @@
-"""Why something came to no result: bad input, which a user can mend, or a fault of rlcircuits, to be reported."""
+"""Tell bad input, which a user can fix, from a fault of rlcircuits, which is to be reported."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _PACKAGES = ("rlcircuits", "torch", "transformers", "tokenizers", "safetensors",
 
 @dataclass(frozen=True)
 class Failure:
-    """What stands in place of a result."""
+    """Why there is no result."""
 
     message: str
     """One line."""
     traceback: str | None = None
-    """Of a fault of rlcircuits. None where the input or the set-up is what is wrong."""
+    """The traceback of a fault of rlcircuits; None where the input or the environment is at fault."""
 
     @property
     def is_fault(self) -> bool:
-        """Whether rlcircuits is to blame, and not what it was given."""
+        """Whether rlcircuits is at fault, and not its input."""
         return self.traceback is not None
 
 
 def describe_failure(error: Exception, folder: str | Path | None = None) -> Failure:
-    """Say what an error means for who runs rlcircuits.
+    """Return the failure that an exception means; write a report file if it is a fault of rlcircuits.
 
     Args:
-        error: RLCircuitsError, OSError or a lack of memory, or anything else, which is a fault of rlcircuits.
-        folder: where a fault's traceback is written; by default, and where that fails, the temporary folder.
+        error: RLCircuitsError, OSError and out-of-memory errors are not faults of rlcircuits; all others are.
+        folder: where the report is written; by default, and if that fails, in the temporary folder.
     """
     if isinstance(error, RLCircuitsError | OSError):
         return Failure(one_line(error))
@@ -56,7 +56,7 @@ def _words(error: Exception) -> str:
 
 
 def _write_report(found: str, folder: str | Path | None) -> Path | None:
-    """Write the traceback, the command and the versions to a new file; None where no folder takes it."""
+    """Write traceback, command and versions to a new file and return it, or None if no folder is writable."""
     about = [f"command: {sys.argv}", f"python {platform.python_version()} on {platform.platform()}"]
     about += [f"{name} {_version(name)}" for name in _PACKAGES]
     for place in dict.fromkeys((folder, None)):

@@ -1,4 +1,4 @@
-"""Files that outlive a killed process: written whole or not at all, by one process at a time."""
+"""Writing results: atomic writes, locks between processes, content hashes as keys, and checks before long work."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ import filelock
 from rlcircuits.common.errors import RLCircuitsError
 
 Notify = Callable[[str], None]
-"""Is told in one line what a long step does or waits for."""
+"""Called with one line of text about what a long step does or waits for."""
 
 COMPARISON_FILE = "comparison.json"
 """The file of a finished pair's result, in the pair's own folder of the output folder."""
 
 KEY_DIGITS = 12
-"""How many digits of a key are in a name; the whole key is in the file and compared."""
+"""Number of digits of a key in a file's name; the file itself has the whole key, which is compared."""
 
 LONGEST_NAME = 120
-"""Bytes of a name, to which a key and an ending are added; file systems take 255."""
+"""Most bytes of a name before the key and the suffix are added; file systems allow 255."""
 
 
 def content_hash(parts: Any) -> str:
-    """The hex sha256 of anything made of JSON's kinds; the order of a mapping's keys does not count."""
+    """Return the hex sha256 of a value of JSON types; the order of a mapping's keys does not matter."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def cache_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") -> Path:
-    """Where work with this key is kept: what is there already under any name, else a new readable one."""
+    """Return the path for the result with this key: an existing one under any name, else a new readable one."""
     digits = key[:KEY_DIGITS]
     found = sorted(folder.glob(f"*-{digits}{suffix}"))
     if found:
@@ -45,19 +45,19 @@ def cache_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "")
 
 
 def safe_file_name(*words: str) -> str:
-    """The words as a name that a file can have everywhere, cut where it would be too long."""
+    """Return the words joined to a file name that every file system allows, truncated to LONGEST_NAME bytes."""
     readable = "-".join(re.sub(r"[^\w.+]+", "-", word).strip("-.") for word in words)
     return readable.encode()[:LONGEST_NAME].decode(errors="ignore")
 
 
 def short_name(source: str) -> str:
-    """The last two parts of a path or hub id, by which people know a checkpoint."""
+    """Return the last two parts of a path or hub id, which are enough to recognise a checkpoint."""
     return "-".join(part for part in Path(source).parts[-2:] if part not in ("/", ".", ".."))
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a file beside ``path`` and put it in its place once it is safely on disk."""
-    # A name of its own, so that two processes do not write into one file.
+    """Write a file with ``write`` under a temporary name, sync it to disk, then rename it to ``path``."""
+    # A unique name, so that two processes never write to the same file.
     partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         write(partial)
@@ -70,7 +70,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text to a file, as :func:`write_atomically` does."""
+    """Write a text file atomically, in UTF-8."""
 
     def write(partial: Path) -> None:
         partial.write_text(text, encoding="utf-8")
@@ -79,14 +79,15 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def ensure_writable_folder(folder: str | Path, option: str) -> Path:
-    """Make a folder for results and make sure, before any work, that files can be written in it.
+    """Create a folder if it is missing, and check before any work that files can be written in it.
 
-    Raises RLCircuitsError naming the ``option`` that gave the folder.
+    Raises:
+        RLCircuitsError: no file can be written; the text names the ``option`` that gave the folder.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Permissions do not tell: root has them all, and a file system may be mounted to be read only.
+        # Permission bits are not enough: root ignores them, and a file system may be mounted read-only.
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -96,18 +97,19 @@ def ensure_writable_folder(folder: str | Path, option: str) -> Path:
 
 
 def ensure_output_folder(folder: str | Path, option: str) -> Path:
-    """Make an output folder ready as :func:`ensure_writable_folder` does, unless it holds results.
+    """Do what :func:`ensure_writable_folder` does, unless the folder already holds results.
 
-    Then all that is to be done may be to read them, which needs no place to write; whoever writes finds out.
+    A run over finished results may only read them, so a read-only folder is allowed; a later write still fails.
     """
     folder = Path(folder)
     return folder if any(folder.glob(f"*/{COMPARISON_FILE}")) else ensure_writable_folder(folder, option)
 
 
 def ensure_writable_file(file: str | Path, option: str) -> Path:
-    """Make sure, before any work, that a file of results can be written; its folder is made.
+    """Check before any work that a file can be written, and create its folder.
 
-    Raises RLCircuitsError naming the ``option`` that gave the file.
+    Raises:
+        RLCircuitsError: the file cannot be written; the text names the ``option`` that gave it.
     """
     file = Path(file)
     if file.is_dir():
@@ -119,8 +121,8 @@ def ensure_writable_file(file: str | Path, option: str) -> Path:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make sure that the names in a folder, and not only the files' contents, are on disk."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    """Sync a folder's entries to disk; syncing a file alone does not persist its name."""
+    if os.name == "posix":  # other systems cannot open a folder
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -130,11 +132,15 @@ def fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def write_lock(path: Path, notify: Notify | None = None) -> Iterator[None]:
-    """Hold the right to write ``path``; the system takes it back from a process that dies.
+    """Hold the lock for writing ``path``, after waiting for any process that holds it.
 
-    Waits for a process that holds it, which ``notify`` is told in one line. What that process finished is there
-    afterwards, so look for it again before making it. Locks are nested in one order only, so that no two
-    processes wait for each other: a pair's folder first, then one file or folder of the store.
+    The system releases the lock of a process that dies. After waiting, check again whether the result exists, since
+    the other process may have written it. To rule out deadlocks, locks nest in one order only: a pair's folder first,
+    then one file or folder of the store.
+
+    Args:
+        path: the file or folder to write; the lock file stands beside it.
+        notify: called with one line of text before waiting.
     """
     with try_write_lock(path) as free:
         if free:
@@ -148,7 +154,7 @@ def write_lock(path: Path, notify: Notify | None = None) -> Iterator[None]:
 
 @contextmanager
 def try_write_lock(path: Path) -> Iterator[bool]:
-    """Hold the right to write ``path`` and give True, or give False if another process holds it."""
+    """Hold the lock for writing ``path`` and yield True, or yield False if another process holds it."""
     lock = _lock_of(path)
     try:
         lock.acquire(timeout=0)

@@ -1,4 +1,4 @@
-"""Files that a user gives: read whole, as UTF-8 with or without a byte order mark."""
+"""Reading files from users: UTF-8 with or without a byte order mark, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ __all__ = ["decode_utf8", "read_file", "read_lines", "read_text"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
-# A pipe that a shell or a parent process has opened already, as `<(command)` gives it: reading it ends.
+# Pipes that the shell or a parent process has opened, such as `<(command)`. Unlike a named pipe, they end.
 _OPENED = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 
 _KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 
 
 def read_file(file: str | Path, what: str) -> bytes:
-    """Return a file's bytes without a byte order mark. `what` the file is read as stands in errors.
+    """Return a file's bytes without a byte order mark.
 
-    Raises RLCircuitsError naming the file where it is missing, cannot be read, or is none but a folder, or a pipe or
-    device that may never end.
+    Args:
+        file: the file.
+        what: what errors call the content.
+
+    Raises:
+        RLCircuitsError: naming the file, if it is missing or unreadable, or is a folder, or a pipe or device, which may
+            never end.
     """
     file = Path(file).expanduser()
     try:
@@ -36,14 +41,15 @@ def read_file(file: str | Path, what: str) -> bytes:
 
 
 def read_text(file: str | Path, what: str) -> str:
-    """Return a file's text. Raises RLCircuitsError as :func:`read_file` does, and where it is not UTF-8."""
+    """Return a file's text. Raises RLCircuitsError as :func:`read_file` does, and if it is not UTF-8."""
     return decode_utf8(read_file(file, what), str(file))
 
 
 def read_lines(file: str | Path, what: str) -> Iterator[tuple[str, str]]:
-    """Yield each line's place, as ``file:number``, and its text.
+    """Yield the place of each line, as ``file:number``, and its text.
 
-    Raises RLCircuitsError as :func:`read_file` does, for an empty file, and for a line that is not UTF-8.
+    Raises:
+        RLCircuitsError: as :func:`read_file` does, and for an empty file and a line that is not UTF-8.
     """
     data = read_file(file, what)
     if not data.strip():
@@ -54,7 +60,7 @@ def read_lines(file: str | Path, what: str) -> Iterator[tuple[str, str]]:
 
 
 def decode_utf8(data: bytes, place: str) -> str:
-    """Return bytes as text. Raises RLCircuitsError, beginning with the place, where they are not UTF-8."""
+    """Return bytes as text. Raises RLCircuitsError, whose text begins with ``place``, if they are not UTF-8."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""JSON that others wrote: a file of one object, such as a checkpoint's config, or an object a line."""
+"""Reading JSON objects from users: a file of one object, such as a checkpoint's config, or one line of text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ __all__ = ["json_type_name", "parse_json_object", "read_json_object"]
 def read_json_object(file: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
-    Raises RLCircuitsError naming the file where it cannot be read, is not UTF-8, or holds anything else.
+    Raises:
+        RLCircuitsError: naming the file, if it cannot be read, is not UTF-8, or holds anything but one object.
     """
     try:
         content = file.read_bytes()
@@ -30,10 +31,11 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 
 def parse_json_object(text: str) -> dict[str, Any]:
-    """Return the JSON object that a text is.
+    """Return the JSON object in a text.
 
-    Raises RLCircuitsError, for the caller to say before it where the text stands, for anything else: an object with a
-    field twice, which readers of JSON read differently, included.
+    Raises:
+        RLCircuitsError: the text is anything but one object, or an object has a field twice, which JSON parsers read
+            differently. The caller puts the place of the text before the message.
     """
     try:
         content = json.loads(text, object_pairs_hook=_each_once)
@@ -45,7 +47,7 @@ def parse_json_object(text: str) -> dict[str, Any]:
         raise
     except RecursionError:
         raise RLCircuitsError("it holds too many lists or objects within one another to be read") from None
-    except ValueError:  # json has no error of its own for it
+    except ValueError:  # Python's limit on the digits of an int; json has no exception class for it
         digits = sys.get_int_max_str_digits()
         raise RLCircuitsError(f"it holds a whole number of more than {digits:,} digits") from None
     if not isinstance(content, dict):
@@ -54,7 +56,7 @@ def parse_json_object(text: str) -> dict[str, Any]:
 
 
 def json_type_name(value: Any) -> str:
-    """Return what a value from JSON is, in words."""
+    """Return a phrase for the JSON type of a value, such as ``a list``."""
     names = {
         str: "a text",
         bool: "a truth value",

@@ -1,7 +1,7 @@
-"""Work on what comes with a checkpoint, in a process of its own that is limited in processor time and memory.
+"""Run work that may never end in a child process, with limits on CPU time and memory.
 
-A chat template is a program, and a regular expression may take longer than the universe is old. The process is a
-fork of this one. Where there is no fork the work is done in this process, without limits.
+A checkpoint can bring such work: a chat template is a program, and a regular expression can take exponential
+time. The child is a fork of this process. On systems without fork the work runs in this process, without limits.
 """
 
 from __future__ import annotations
@@ -21,51 +21,52 @@ from rlcircuits.common.memory_limit import limit_memory
 __all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "LimitedProcessError", "map_in_limited_process"]
 
 TIME_LIMIT = 2.0
-"""Seconds of processor time for one item. A busy machine must not change what is refused."""
-_WAITING = 30
-"""Seconds by the clock, for each of processor time, after which a process that sleeps is ended too."""
+"""Seconds of CPU time for one item. Wall-clock time would make the outcome depend on the machine's load."""
+_WALL_CLOCK_FACTOR = 30
+"""Wall-clock seconds for each second of CPU time, after which a child that sleeps is killed, too."""
 MEMORY_LIMIT = 2**30
-"""Bytes that the process may take more than this one has."""
+"""Bytes that the child may allocate beyond what this process uses."""
 
 _T = TypeVar("_T")
 
 
 class LimitedProcessError(Exception):
-    """The process was ended, or ended itself, before it was done."""
+    """The child exceeded a limit, or exited before it was done."""
 
 
 def map_in_limited_process(work: Callable[[_T], Any], items: Sequence[_T]) -> Generator[Any]:
-    """Give what ``work`` makes of each item, which must be made of JSON's kinds, as it is made.
+    """Yield the result of ``work`` for each item, which must consist of JSON types, as soon as it is there.
 
-    The process ends with the generator: one that is closed early works on no further item.
+    Closing the generator early kills the child.
 
-    Raises LimitedProcessError, saying why in words that follow "it", in place of an item that takes more than there is.
+    Raises:
+        LimitedProcessError: an item exceeded a limit. Its text is a predicate, such as "took more than 2 s".
     """
     if not items or "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
         yield from map(work, items)
         return
     context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(theirs, work, items), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_serve, args=(sender, work, items), daemon=True)
     with warnings.catch_warnings():
-        # Of a fork while threads run: the child uses nothing that they may have locked.
+        # Python warns of a fork while threads run; the child uses nothing that a thread may have locked.
         warnings.simplefilter("ignore", DeprecationWarning)
         process.start()
-    theirs.close()
+    sender.close()
     done = 0
     try:
-        while done < len(items) and ours.poll(TIME_LIMIT * _WAITING):
+        while done < len(items) and receiver.poll(TIME_LIMIT * _WALL_CLOCK_FACTOR):
             try:
-                made = json.loads(ours.recv_bytes())
+                result = json.loads(receiver.recv_bytes())
             except EOFError:
                 break
             done += 1
-            yield made
+            yield result
     finally:
         process.join(0 if done < len(items) else None)
         process.kill()
         process.join()
-        ours.close()
+        receiver.close()
     if done < len(items):
         if process.exitcode in (-signal.SIGVTALRM, -signal.SIGKILL):
             raise LimitedProcessError(f"took more than {TIME_LIMIT:g} s")
@@ -73,13 +74,13 @@ def map_in_limited_process(work: Callable[[_T], Any], items: Sequence[_T]) -> Ge
 
 
 def _serve(replies: Connection, work: Callable[[_T], Any], items: Sequence[_T]) -> None:
-    """Do the work, in the child."""
+    """Run the work in the child and send back each result."""
     limit_memory(MEMORY_LIMIT)
     signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
     for item in items:
         signal.setitimer(signal.ITIMER_VIRTUAL, TIME_LIMIT)
-        made = work(item)
+        result = work(item)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        replies.send_bytes(json.dumps(made).encode())
+        replies.send_bytes(json.dumps(result).encode())
     replies.close()
-    os._exit(0)  # nothing that this process took over from its parent is to be closed down twice
+    os._exit(0)  # without the exit handlers inherited from the parent, which would run twice

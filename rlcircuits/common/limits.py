@@ -1,4 +1,4 @@
-"""How small and how large every number that a user gives may be: said once, for files, options and Python alike."""
+"""The range of every numeric option, defined once for files, command line and Python."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["LIMITS", "Limits", "check_number"]
 
 @dataclass(frozen=True)
 class Limits:
-    """The numbers that an option may be."""
+    """The range of an option's values."""
 
     least: float
     most: float
     whole: bool = True
-    """Whole numbers only."""
+    """Allow whole numbers only."""
     above: bool = False
-    """`least` itself is too small."""
+    """Exclude ``least`` itself."""
     zero_too: bool = False
-    """0 is allowed, though it lies below `least`."""
+    """Allow 0, although it lies below ``least``."""
     why: str = ""
-    """What the number is, where that says why it cannot be larger or smaller."""
+    """What the number means, where that explains the limit."""
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
@@ -34,7 +34,7 @@ class Limits:
         return f"{zero}{kind} {start} {self.most:,} is wanted{f' ({self.why})' if self.why else ''}"
 
     def allow(self, value: object) -> bool:
-        """Whether it is a number of the kind that is wanted, and neither too small nor too large."""
+        """Return whether a value is a number of the right type and within the range."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             return False
         if not isinstance(value, int) and not math.isfinite(value):
@@ -57,7 +57,7 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "question_count": _COUNT,
         "batch_size": Limits(1, 10**6),
         "batch_tokens": _COUNT,
-        # Below, the logits of models of today overflow when they are divided by it, and vLLM takes another.
+        # Dividing logits by less overflows for current models, and vLLM replaces lower values.
         "temperature": Limits(0.01, 100, whole=False, zero_too=True, why="0 is greedy decoding"),
         "top_p": Limits(0, 1, whole=False, above=True),
         "max_new_tokens": Limits(1, 10**7),
@@ -66,10 +66,10 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "max_unfinished": Limits(0, 1, whole=False, why="the share of answers without an end"),
     }
 )
-"""By the option's name."""
+"""The limits by option name."""
 
 
 def check_number(name: str, value: object, called: str | None = None) -> None:
-    """Raise RLCircuitsError unless a value may be that of the option ``name``. `called`: what to call it."""
+    """Raise RLCircuitsError unless a value is within the limits of option ``name``, which the text calls ``called``."""
     if not LIMITS[name].allow(value):
         raise RLCircuitsError(f"{called or name} is {truncated_repr(value)}; {LIMITS[name]}")

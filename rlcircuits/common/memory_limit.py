@@ -1,18 +1,18 @@
-"""A bound on the memory of this process, for code that may ask for any amount."""
+"""A memory limit for the current process, for code that might allocate without bound."""
 
 from __future__ import annotations
 
 __all__ = ["limit_memory"]
 
 _DATA = 5
-"""Which number of /proc/self/statm counts the pages of data that the process may write."""
+"""The column of /proc/self/statm with the number of data pages."""
 
 
 def limit_memory(more: int) -> None:
-    """Let this process take at most so many bytes more than it has; then Python raises MemoryError.
+    """Limit this process to ``more`` bytes beyond its current use; beyond them Python raises MemoryError.
 
-    What counts is data, not the address space that libraries set aside. Without effect where the system has no such
-    limit: outside Linux.
+    The limit is on data, not on address space, which libraries reserve without using it. Only Linux has it; elsewhere
+    the call has no effect.
     """
     try:
         import resource

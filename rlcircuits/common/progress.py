@@ -1,4 +1,4 @@
-"""The progress of every long step: on stderr, so that results on stdout stay clean."""
+"""Progress bars on stderr, so that stdout has results only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 SLOW = 5.0
-"""Seconds after which a step that is mostly quick is worth a word."""
-_AGAIN = 60.0
-"""Seconds between two lines where stderr is no terminal."""
+"""Seconds after which a step that is usually quick shows its progress."""
+_LINE_INTERVAL = 60.0
+"""Seconds between two progress lines if stderr is not a terminal."""
 
 
 def progress_bar(shown: bool, *more: ProgressColumn) -> Progress:
-    """A bar with what is done, how much of how many, the time left, and ``more``; nothing if not ``shown``."""
+    """Return a bar with description, count, remaining time and the columns ``more``; hidden if not ``shown``."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -35,15 +35,15 @@ def progress_bar(shown: bool, *more: ProgressColumn) -> Progress:
 def progress_when_slow(
     what: str, total: int, within: Progress | None = None, **fields: Any
 ) -> Iterator[Callable[[], None]]:
-    """Give a function to call after each of ``total`` steps, and show how many are done after ``SLOW`` seconds.
+    """Yield a function to call after each of ``total`` steps; after ``SLOW`` seconds show how many are done.
 
-    On a terminal it is a bar, elsewhere a line and another each minute.
+    A terminal shows a bar; anything else gets a line now and one each minute.
 
     Args:
-        what: what is being done, such as ``grading``.
-        total: how many steps there are.
-        within: a bar that is shown at the same time; the steps become a task of it.
-        fields: what the columns of ``within`` want to know of a task.
+        what: the description, such as ``grading``.
+        total: the number of steps.
+        within: a bar that is already shown; the steps become one of its tasks.
+        fields: the task's fields that the columns of ``within`` need.
     """
     steps = _SlowSteps(what, total, within, fields)
     try:
@@ -88,7 +88,7 @@ class _SlowSteps:
                 return
             if self._within is None and not sys.stderr.isatty():
                 print(f"{self._what}: {self._done} of {self._total}", file=sys.stderr, flush=True)
-                self._wait(_AGAIN)
+                self._wait(_LINE_INTERVAL)
                 return
             bar = self._within or progress_bar(True)
             if self._within is None:

@@ -1,4 +1,4 @@
-"""Short reprs: one line that says what a person wants to know, however much there is inside."""
+"""Reprs of one short line, however much data an object holds."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 LONGEST = 199
-"""Characters of a repr."""
+"""Most characters of a repr."""
 
 _LONGEST_PART = 48
 
 
 def short_repr(instance: object, *parts: str) -> str:
-    """Write ``Kind(part, part, …)`` on one line, cut where it would be too long."""
+    """Return ``Class(part, part, …)`` on one line of at most LONGEST characters."""
     text = " ".join(f"{type(instance).__name__}({', '.join(parts)})".split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]}…)"
 
 
 def elided_repr(value: object, longest: int = _LONGEST_PART) -> str:
-    """Write a value as its repr, cut in its middle where it is long: of a path both ends say something."""
+    """Return a value's repr, with its middle left out where it is long: both ends of a path are informative."""
     text = repr(value)
     half = longest // 2
     return text if len(text) <= longest else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def format_fields(values: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> list[str]:
-    """Write ``name=value`` for each."""
+    """Return ``name=value`` for each field, with shortened values."""
     return [f"{name}={elided_repr(value)}" for name, value in dict(values).items()]
 
 
 def format_changed_fields(instance: Any) -> list[str]:
-    """Write ``name=value`` for each field of a dataclass that is not as by default."""
+    """Return ``name=value`` for each field of a dataclass that differs from its default."""
     changed = {}
     for field in fields(instance):
         default = field.default if field.default_factory is MISSING else field.default_factory()
@@ -41,5 +41,5 @@ def format_changed_fields(instance: Any) -> list[str]:
 
 
 def format_count(number: int, thing: str) -> str:
-    """Write ``1 answer``, ``2 answers``."""
+    """Return a number with its noun, such as ``1 answer`` or ``2 answers``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"

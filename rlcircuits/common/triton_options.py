@@ -1,4 +1,4 @@
-"""How the Triton kernels multiply, and whether Triton compiles them or runs them in Python."""
+"""Options that all Triton kernels share: the precision of products, and whether Triton interprets the kernels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def _any_kernel() -> None:
 
 
 INTERPRETED = isinstance(_any_kernel, InterpretedFunction)
-"""With TRITON_INTERPRET=1 Triton runs kernels in Python, on any device."""
+"""Whether Triton runs kernels in Python on any device, as TRITON_INTERPRET=1 makes it do."""
 
 
 def product_options(dtype: torch.dtype) -> dict[str, str | bool]:
-    """How the kernels multiply: float32 as such unless torch was told otherwise."""
+    """Return the kernels' options for products; TF32 follows ``torch.set_float32_matmul_precision``."""
     return {
         "PRECISION": "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32",
-        # Triton's interpreter has no bfloat16 product.
+        # Triton's interpreter cannot multiply bfloat16.
         "WIDEN": INTERPRETED and dtype == torch.bfloat16,
     }

@@ -1,4 +1,4 @@
-"""Validation of what users write: a strict model, and pydantic's errors in one line of our words."""
+"""Validation of users' files with pydantic: a strict model, and pydantic's errors as one readable line."""
 
 from __future__ import annotations
 
@@ -29,20 +29,23 @@ _KINDS = {
     "model": "a table",
     "dataclass": "a table",
 }
-"""By the first word of the type of pydantic's error."""
+"""What is allowed, by the first word of pydantic's error type."""
 
 _MEMBER_OF_A_UNION = re.compile(r".*\[.*\]|str|int|float|bool")
-"""What pydantic puts into the place of a value that may be of several types: the type it tried, and [key] of a key."""
+"""Parts of an error's location that pydantic adds: the member of a union that it tried, and ``[key]`` for keys."""
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def describe_error(error: ValidationError, known: Iterable[str] = (), before: str = ", key") -> str:
-    """The first of pydantic's complaints in our words: ``, key 'a.b': must be …``.
+    """Return the first of pydantic's errors as one line: ``, key 'a.b': must be …``.
 
-    known: the keys there are. before: what stands before the key that is wrong.
+    An unknown key comes first, because it may be the misspelt name of one that is missing.
 
-    A key that is unknown goes first: it may be the misspelt name of one that is missing.
+    Args:
+        error: pydantic's error.
+        known: the allowed keys, which the text lists for an unknown key.
+        before: what the text has before the key.
     """
     first, *others = error.errors(include_url=False)
     first = next((each for each in (first, *others) if each["type"] in _UNKNOWN), first)
@@ -57,7 +60,7 @@ def _reason(complaint: ErrorDetails, known: str) -> str:
     if kind == "missing":
         return "missing"
     if kind == "json_invalid":
-        # A line has no lines.
+        # The text is one line, so its line number says nothing.
         return f"it is no JSON: {str(context['error']).replace('line 1 column', 'column')}"
     if kind == "literal_error":
         wanted = str(context["expected"]).replace(" or ", ", ")
@@ -72,9 +75,9 @@ def _reason(complaint: ErrorDetails, known: str) -> str:
 
 
 class StrictModel(BaseModel):
-    """A model that, made by calling it, raises RLCircuitsError naming the key that does not fit.
+    """A model whose constructor raises RLCircuitsError naming the key that does not fit.
 
-    ``model_validate`` raises pydantic's error, which knows where in a larger table the key is.
+    ``model_validate`` still raises pydantic's error, which has the key's place in a larger table.
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -87,5 +90,5 @@ class StrictModel(BaseModel):
     def __repr__(self) -> str:
         return short_repr(self, *format_fields((name, value) for name, value in self if name in self.model_fields_set))
 
-    # So that pydantic does not come by here on its way into a nested table.
+    # Tells pydantic not to call this constructor for nested models.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
