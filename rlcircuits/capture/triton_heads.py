@@ -1,8 +1,10 @@
-"""What heads' readers felt: a product for each head, and the norm's direction taken off it.
+"""The gradients of heads' readers as two Triton kernels: g − mean(g·d) d with g = features · weight of each head.
 
-A reader's gradient is as large as the stream, and each layer has three for each head: the largest tensors there are.
-One Triton kernel finds how long they are along the direction before they are there, another writes each of them once.
-In plain tensor operations they would be written, read for that length, read again and written again without it.
+These gradients are the largest tensors of an attribution: each is as large as the stream, and each layer has three for
+every head. Plain tensor operations would write g, read g for its mean dot product with d, and read and write g again.
+
+1. ``_lengths`` computes mean(g·d) without g, since ⟨features · W, d⟩ = ⟨features, W d⟩.
+2. ``_reader_grads_by_head`` computes a tile of g, subtracts its part along d, and writes the tile once.
 """
 
 from __future__ import annotations
@@ -21,13 +23,20 @@ _TOKENS, _FEATURES = 128, 128
 def reader_grads_by_head(
     features: Tensor, weight: Tensor, direction: Tensor, rounding_correction: Tensor | None = None
 ) -> Tensor:
-    """What readers felt: g − (mean g·d) d at each position with g = features · weight of a head.
+    """Return g − mean(g·d) d at each position, with g = features · weight of each head.
 
-    features: [batch, pos, heads, head_dim], a head's gradient at its own features. weight: [heads, head_dim, width].
-    direction: d, [batch, pos, width]. All of one dtype, float32, bfloat16 or float16; products add up in float32.
-    rounding: float32 [batch, pos], d's mean square before it was rounded over that after: where one feature is far
-    larger than the others, its rounding alone would leave a part of g along d that writers as large find.
-    Returns [heads, batch, pos, width] of that dtype.
+    All tensors but ``rounding_correction`` have one dtype: float32, bfloat16 or float16. Products are accumulated in
+    float32.
+
+    Args:
+        features: ∂ℓ/∂(each head's features) times the norm's scale, [batch, pos, heads, head_dim].
+        weight: The heads' rows of the projection, [heads, head_dim, width].
+        direction: d, [batch, pos, width].
+        rounding_correction: float32 [batch, pos], which multiplies mean(g·d): mean d² before d was rounded, divided by
+            mean d² after. See ``rlcircuits.models.norms.Factors``.
+
+    Returns:
+        [heads, batch, pos, width], in the inputs' dtype.
     """
     batch, pos, heads, size = features.shape
     width, tokens = weight.shape[-1], batch * pos
@@ -37,7 +46,7 @@ def reader_grads_by_head(
     products = product_options(features.dtype)
     step, padded = 64 if features.itemsize == 2 else 32, max(16, triton.next_power_of_2(size))
     blocks = triton.cdiv(width, _FEATURES)
-    # Of large heads all features are summed at once: half as many tokens keep the sums in registers.
+    # _lengths holds all features of a head at once: for large heads, half as many tokens fit the registers.
     fewer = 2 if padded > 128 else 1
     with on_device(features.device):
         _lengths[(heads, triton.cdiv(tokens, _TOKENS // fewer))](
@@ -92,10 +101,10 @@ def _lengths(  # type: ignore[no-untyped-def]
     TOKENS: tl.constexpr,
     STEP: tl.constexpr,
 ):
-    """How long one head's gradients at some tokens are along the direction, mean g·d, before they are there.
+    """Compute mean(g·d) of one head at TOKENS tokens, as ⟨features, W d⟩ / width.
 
-    ⟨g, d⟩ is ⟨features, W d⟩. W d is never rounded: where one feature of the stream is much larger than the others,
-    what is taken off the gradients is, too. As in ``_reader_grads_by_head``; lengths: float32 [tokens, heads].
+    W d stays in float32: where one feature of the stream is much larger than the others, so is what is subtracted from
+    the gradients. Shapes as in ``_reader_grads_by_head``; ``lengths`` is the result, float32 [tokens, heads].
     """
     head = tl.program_id(0)
     rows = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
@@ -137,7 +146,7 @@ def _reader_grads_by_head(  # type: ignore[no-untyped-def]
     FEATURES: tl.constexpr,
     STEP: tl.constexpr,
 ):
-    """One head's gradients at some tokens and some of the stream's features.
+    """Compute the gradients of one head at TOKENS tokens and FEATURES features of the stream.
 
     features: [tokens, heads, SIZE]. weight: [heads, SIZE, width]. direction: [tokens, width]. lengths: float32
     [tokens, heads]. result: [heads, tokens, width].

@@ -1,7 +1,7 @@
-"""A norm's Jacobian-transpose product as one Triton kernel: the stream and the gradient are read once.
+"""The VJP of a norm as one Triton kernel, which reads the stream and the gradient once.
 
-The same closed form as ``norms.Norm.vjp_at``, which in plain tensor operations passes over float32 copies of
-both some ten times. The gradient of every reader that is no head goes through it, and each attention's sum.
+The closed form is that of ``rlcircuits.models.norms``. In plain tensor operations it makes some ten passes over float32
+copies of both. It runs once for each reader that is not a head, and once for each attention's summed gradient.
 """
 
 from __future__ import annotations
@@ -15,10 +15,17 @@ from rlcircuits.common.devices import on_device
 
 
 def norm_vjp(x: Tensor, grad: Tensor, weight: Tensor | None, eps: float, *, centred: bool) -> Tensor:
-    """From ∂ℓ/∂y to ∂ℓ/∂x of y = weight · (x − mean x if ``centred``) / √(mean square + eps) + anything constant.
+    """Return ∂ℓ/∂x of y = weight ⊙ P(x) / √(mean P(x)² + eps) + a constant, computed in float32.
 
-    x, grad: [..., width], of any strides and floating dtypes; computed in float32. weight: [width], or None for 1.
-    Returns x's shape and dtype.
+    Args:
+        x: [..., width], any strides and floating dtype.
+        grad: ∂ℓ/∂y, [..., width], any strides and floating dtype.
+        weight: [width], or None for 1.
+        eps: What is added to the mean square.
+        centred: Whether P(x) is x − mean x (LayerNorm) or x (RMSNorm).
+
+    Returns:
+        ∂ℓ/∂x, in the shape and dtype of x.
     """
     width = x.shape[-1]
     x, grad = x.contiguous(), grad.contiguous()
@@ -52,19 +59,19 @@ def _norm_vjp(  # type: ignore[no-untyped-def]
     WEIGHTED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One position. x, grad, result: [positions, width]; weight: [width]."""
+    """Compute one position. x, grad, result: [positions, width]; weight: [width]."""
     start = tl.program_id(0).to(tl.int64) * width
     features = tl.arange(0, BLOCK)
     inside = features < width
-    unit = tl.load(x + start + features, mask=inside, other=0.0).to(tl.float32)
+    direction = tl.load(x + start + features, mask=inside, other=0.0).to(tl.float32)
     if CENTRED:
-        unit = tl.where(inside, unit - tl.sum(unit) / width, 0.0)
-    scale = tl.rsqrt(tl.sum(unit * unit) / width + eps)
-    unit *= scale
+        direction = tl.where(inside, direction - tl.sum(direction) / width, 0.0)
+    scale = tl.rsqrt(tl.sum(direction * direction) / width + eps)
+    direction *= scale
     inner = tl.load(grad + start + features, mask=inside, other=0.0).to(tl.float32)
     if WEIGHTED:
         inner *= tl.load(weight + features, mask=inside, other=0.0).to(tl.float32)
-    mean_dot = tl.sum(inner * unit) / width
+    mean_dot = tl.sum(inner * direction) / width
     if CENTRED:
         inner -= tl.sum(inner) / width
-    tl.store(result + start + features, (inner - unit * mean_dot) * scale, mask=inside)
+    tl.store(result + start + features, (inner - direction * mean_dot) * scale, mask=inside)

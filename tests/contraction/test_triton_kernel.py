@@ -290,13 +290,13 @@ HEADS_MUTANTS = {
     ),
 }  # fmt: skip
 NORM_MUTANTS = {
-    "direction added": ("inner - unit * mean_dot", "inner + unit * mean_dot"),
+    "direction added": ("inner - direction * mean_dot", "inner + direction * mean_dot"),
     "mean left in": ("inner -= tl.sum(inner) / width", "inner -= 0 * tl.sum(inner) / width"),
-    "stream not centred": ("unit - tl.sum(unit) / width", "unit - 0 * tl.sum(unit) / width"),
-    "features beyond the width": ("tl.where(inside, unit", "tl.where(features < BLOCK, unit"),
+    "stream not centred": ("direction - tl.sum(direction) / width", "direction - 0 * tl.sum(direction) / width"),
+    "features beyond the width": ("tl.where(inside, direction", "tl.where(features < BLOCK, direction"),
     "epsilon left out": ("/ width + eps", "/ width + 0 * eps"),
     "weight left out": ("WEIGHTED=weight is not None", "WEIGHTED=False"),
-    "scale left out": ("(inner - unit * mean_dot) * scale", "(inner - unit * mean_dot)"),
+    "scale left out": ("(inner - direction * mean_dot) * scale", "(inner - direction * mean_dot)"),
     "first position for all": ("tl.program_id(0).to(tl.int64) * width", "0 * tl.program_id(0).to(tl.int64) * width"),
 }  # fmt: skip
 CHECKED = [
