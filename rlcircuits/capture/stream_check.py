@@ -76,7 +76,9 @@ def _verify_streams(
         if sublayer.endswith((".k", ".v")):
             continue
         if sublayer not in streams:
-            raise RLCircuitsError(f"{type(model).__name__} did not run the norm before {sublayer}, as it must")
+            raise RLCircuitsError(
+                f"{type(model).__name__} did not run the norm before {sublayer}, which attribution needs"
+            )
         stream = streams[sublayer].double()
         total = sum(tensor.to(stream.device) for u, tensor in outputs.items() if graph.mask[u, reader])
         _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum")

@@ -1,1 +1,1 @@
-"""What a Hugging Face model is made of: its files, its parts, its norms, its hooks."""
+"""Hugging Face models: their files, how they load, and the modules that attribution needs."""

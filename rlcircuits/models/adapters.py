@@ -1,4 +1,4 @@
-"""LoRA adapters as checkpoints: find the base, and merge the adapter into it in memory."""
+"""LoRA adapters as checkpoints: find the base model, and merge the adapter into it in memory."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Pattern = Annotated[str, AfterValidator(_compiles)]
 
 
 class _LoRAConfig(BaseModel):
-    """The fields of an adapter's config that peft takes as they are and fails on, or with, somewhere below."""
+    """The fields of an adapter's config that peft does not check itself."""
 
     model_config = ConfigDict(strict=True)
 
@@ -56,24 +56,31 @@ class _LoRAConfig(BaseModel):
 
 _PROBE_TOKENS = 64
 
-# How far the merged model's logits may be from the unmerged one's, relative to their norm: by rounding alone.
+# How far rounding may move the merged model's logits from the unmerged model's, relative to their norm.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 @dataclass(frozen=True)
 class Base:
-    """The checkpoint an adapter was trained on, found: its folder and what its adapter calls it."""
+    """The checkpoint that an adapter was trained on.
+
+    Args:
+        folder: Its folder.
+        name: Its name in the adapter's config.
+    """
 
     folder: Path
     name: str
 
 
 def find_base(adapter: Path) -> Base:
-    """Find the base an adapter names in ``base_model_name_or_path``.
+    """Return the base that an adapter names in ``base_model_name_or_path``.
 
-    A path is taken from the working directory first, then from the adapter's own folder. Raises RLCircuitsError
-    for a config that cannot be read, another method than LoRA, missing weights, a folder that holds a whole checkpoint
-    as well, or a base that is not found or is an adapter itself.
+    A relative path is looked up from the working directory first, then from the adapter's folder.
+
+    Raises:
+        RLCircuitsError: if the adapter's config cannot be read, its method is not LoRA, its weights are missing, its
+            folder holds a whole checkpoint as well, or its base is not found or is an adapter itself.
     """
     file = adapter / ADAPTER_CONFIG
     fields = read_json_object(file)
@@ -95,8 +102,8 @@ def find_base(adapter: Path) -> Base:
     check_weights_file(adapter / ADAPTER_WEIGHTS)
     if _holds_whole_weights(adapter):
         raise RLCircuitsError(
-            f"{adapter} holds an adapter and a whole checkpoint ({CONFIG} and weights); keep the one that is meant in "
-            f"a folder of its own"
+            f"{adapter} holds an adapter and a whole checkpoint ({CONFIG} and weights); move one of them to "
+            f"another folder"
         )
     try:
         beside = adapter / name
@@ -114,11 +121,16 @@ def find_base(adapter: Path) -> Base:
 def merge(model: Any, adapter: Path) -> Any:
     """Return the base ``model`` with the adapter's update added to its weights, in memory.
 
-    A weight that several modules share (tied embeddings) and that the adapter changes in one of them is its own
-    afterwards in each.
+    If several modules share a weight (tied embeddings) and the adapter changes it in one of them, the weight is no
+    longer shared.
 
-    Raises RLCircuitsError where peft is not installed, the adapter does not fit the model, or what is merged does not
-    compute what the model with the adapter beside it computes.
+    Args:
+        model: The base, which is changed.
+        adapter: The adapter's folder.
+
+    Raises:
+        RLCircuitsError: if peft is not installed, if the adapter does not fit the model, or if the merged model's
+            logits are not those of the model with the adapter beside it.
     """
     try:
         from peft import PeftModel
@@ -130,17 +142,17 @@ def merge(model: Any, adapter: Path) -> Any:
     _check_resized(model, adapter)
     try:
         with warnings.catch_warnings():
-            # Of weights that are missing, and of adapters on tied ones. Both are dealt with here.
+            # peft warns of missing weights and of adapters on tied weights. Both are handled below.
             warnings.simplefilter("ignore")
             tuned = PeftModel.from_pretrained(model, str(adapter)).eval()
-            # The same once more, for the names of the weights that met nothing.
+            # Loaded a second time for the report of missing and unexpected weights.
             loaded = tuned.load_adapter(str(adapter), tuned.active_adapter)
-    # peft checks few of its config's fields: a wrong kind is met somewhere below.
+    # peft checks few fields of its config, so that a wrong type raises errors of many classes.
     except Exception as error:
         raise RLCircuitsError(f"{adapter} does not fit its base: {one_line(error)}") from error
     for what, names in (
         ("lacks weights", loaded.missing_keys),
-        ("has weights that go nowhere", loaded.unexpected_keys),
+        ("has weights that the base has no place for", loaded.unexpected_keys),
     ):
         if names:
             raise RLCircuitsError(
@@ -164,7 +176,7 @@ def merge(model: Any, adapter: Path) -> Any:
 
 
 def _check_patterns(model: nn.Module, adapter: Path) -> None:
-    """Raise RLCircuitsError for a pattern of names that would take for ever, which peft tries on every module."""
+    """Raise RLCircuitsError for a regular expression that takes too long on a module's name. peft tries every name."""
     fields = read_json_object(adapter / ADAPTER_CONFIG)
     names = [name for name, _ in model.named_modules()]
     found = [(key, fields.get(key)) for key in ("target_modules", "exclude_modules")]
@@ -183,7 +195,7 @@ def _check_patterns(model: nn.Module, adapter: Path) -> None:
 
 
 def _check_resized(model: nn.Module, adapter: Path) -> None:
-    """Raise RLCircuitsError for a whole weight in the adapter's file that is of another shape in the base."""
+    """Raise RLCircuitsError for a whole weight in the adapter's file whose shape in the base differs."""
     shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
     for key, tensor in tensor_headers(adapter / ADAPTER_WEIGHTS):
         name = key.removeprefix("base_model.model.")
@@ -195,12 +207,12 @@ def _check_resized(model: nn.Module, adapter: Path) -> None:
 
 
 def _untie(tuned: nn.Module) -> None:
-    """Give every module that the adapter changes a weight of its own, where it shares one with another module."""
+    """Copy each shared weight for the modules that the adapter changes, so that a merge changes no other module."""
     shared = Counter(
         id(weight) for module in tuned.modules() for weight in module._parameters.values() if weight is not None
     )
     for module in tuned.modules():
-        if not hasattr(module, "base_layer"):  # no layer of an adapter's
+        if not hasattr(module, "base_layer"):  # the adapter does not change this module
             continue
         layer: Any = module.get_base_layer()  # type: ignore[operator]
         if shared[id(getattr(layer, "weight", None))] > 1:
@@ -210,7 +222,7 @@ def _untie(tuned: nn.Module) -> None:
 
 @torch.no_grad()
 def _logits(model: Any, config: Any) -> Tensor:
-    """Logits of a few fixed tokens, [1, tokens, vocabulary] in float32."""
+    """Return the logits of a few fixed tokens, [1, tokens, vocabulary] in float32."""
     text = config.get_text_config()
     length = min(_PROBE_TOKENS, getattr(text, "max_position_embeddings", None) or _PROBE_TOKENS)
     tokens = torch.randint(text.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,18 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def torch_dtype(name: str | torch.dtype | None) -> torch.dtype | str:
-    """The torch dtype of this name; ``auto`` (as stored) for None. Raises RLCircuitsError for another name."""
+    """Return the torch dtype of a name.
+
+    Args:
+        name: ``float32``, ``bfloat16``, ``float16`` or ``float64``; a torch dtype, which is returned as it is; or
+            ``auto`` or None for the dtype in which the weights are stored.
+
+    Returns:
+        The dtype, or ``auto``.
+
+    Raises:
+        RLCircuitsError: for any other name.
+    """
     if name is None or name == "auto":
         return "auto"
     if isinstance(name, torch.dtype):

@@ -1,4 +1,4 @@
-"""A checkpoint's files: where they are, whether they are all there, and what they hold."""
+"""A checkpoint's folder: find or download it, check its files, hash them, and load its config and tokenizer."""
 
 from __future__ import annotations
 
@@ -26,23 +26,28 @@ _TOKENIZER = (
 )  # fmt: skip
 _TOKENIZER_OBJECTS = ("tokenizer.json", TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json")
 _TEMPLATES = ("chat_template*", "additional_chat_templates/*", "processor_config.json")
-# generation_config.json names the tokens that end an answer.
+# generation_config.json is among them because it names the tokens that end an answer.
 _IDENTITY = (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG, *_TOKENIZER, *_TEMPLATES)
 _CODE = "**/*.py"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
-# The same weights once more, in the formats of the models' makers.
+# Copies of the weights in the formats of the models' publishers, which are not downloaded.
 _DOUBLES = ("consolidated*", "original/*", "metal/*")
 
-# What was read once need not be read again, for the life of the process.
+# File (with size, times and inode) → sha256, so that a process reads each file once.
 _digests: dict[tuple[str, ...], str] = {}
 
 
 def local_folder(path: str, revision: str | None = None, *, code: bool = False) -> Path:
-    """The folder of a checkpoint: ``path`` itself, or the cached snapshot of a hub id (downloaded if need be).
+    """Return the folder of a checkpoint, which is downloaded if it is not in the hub's cache.
 
-    code: download the repository's Python files too.
+    Args:
+        path: A folder, or a hub id.
+        revision: The branch, tag or commit of a hub id.
+        code: Whether to download the repository's Python files too.
 
-    Raises RLCircuitsError for a path that is no folder, a revision of a folder, or a hub id that cannot be had.
+    Raises:
+        RLCircuitsError: for a path that is not a folder, a revision given with a folder, or a hub id that is neither
+            cached nor downloadable.
     """
     folder = Path(path)
     if _is_folder(folder):
@@ -58,7 +63,7 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False) 
                 path, revision=revision, allow_patterns=patterns, ignore_patterns=list(_DOUBLES)
             )
         )
-    # huggingface_hub raises its own errors, and lets those of its HTTP client through.
+    # huggingface_hub raises errors of its own and of its HTTP client, which have no common class.
     except Exception as error:
         raise RLCircuitsError(
             f"{path} is no folder here, and cannot be loaded from the hub: {one_line(error)}"
@@ -73,12 +78,20 @@ def _is_folder(path: Path) -> bool:
 
 
 def contents(folder: Path, *, code: bool = False) -> dict[str, str]:
-    """Return the sha256 of every file that makes a checkpoint (or adapter) what it is, by its name in the folder.
+    """Return the sha256 of every file that a checkpoint's or adapter's results depend on.
 
-    These are config, tokenizer, chat templates, and exactly those weights that are loaded; reports, training states
-    and weights that nothing loads do not count. code: neither does Python code, unless it is run.
+    These are the configs, the tokenizer, the chat templates and the weights that are loaded; not reports, training
+    states or weights that nothing loads.
 
-    Raises RLCircuitsError where the files of the weights cannot be told (see ``weight_files``).
+    Args:
+        folder: The checkpoint's folder.
+        code: Whether Python files count too. They do if they are run (``trust_remote_code``).
+
+    Returns:
+        The file's path relative to the folder → its sha256.
+
+    Raises:
+        RLCircuitsError: if the weights' files cannot be determined (see ``weight_files``) or a file cannot be read.
     """
     _check_readable(folder)
     weights = (folder / ADAPTER_WEIGHTS,) if is_adapter(folder) else weight_files(folder)
@@ -87,15 +100,17 @@ def contents(folder: Path, *, code: bool = False) -> dict[str, str]:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds an adapter and not a whole checkpoint."""
+    """Return whether the folder holds an adapter, not a whole checkpoint."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
 def check_folder(folder: Path) -> None:
-    """Find what is missing, damaged or not supported in a checkpoint folder, before anything large is read.
+    """Check a checkpoint's files before anything large is read.
 
-    Raises RLCircuitsError, naming the file and the field or weight, where config.json or a weights file is missing, a
-    config, an index or a weights file is damaged, the weights are quantised, or what ends an answer cannot be read.
+    Raises:
+        RLCircuitsError: if config.json or a weights file is missing; if a config, an index or a weights file is
+            damaged; if the weights are quantised; or if the end tokens in generation_config.json are not token ids.
+            The message names the file and the field or weight.
     """
     _check_readable(folder)
     if not (folder / CONFIG).is_file():
@@ -121,8 +136,13 @@ def check_folder(folder: Path) -> None:
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """Return the transformers config of a folder.
 
-    Raises RLCircuitsError naming config.json where it cannot be read, has a value that does not fit, or needs the
-    repository's own code and that is not trusted.
+    Args:
+        folder: The checkpoint's folder.
+        trust_remote_code: Whether the repository's Python code may be run.
+
+    Raises:
+        RLCircuitsError: if config.json cannot be read, has a value that transformers rejects, describes an
+            encoder-decoder, or needs the repository's code and that is not trusted.
     """
     file = folder / CONFIG
     fields = read_json_object(file)
@@ -130,7 +150,7 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except Exception as error:  # whatever a value of the wrong kind makes the config's library raise
+    except Exception as error:  # transformers raises errors of many classes for a value of the wrong type
         if fields.get("auto_map") and not trust_remote_code:
             raise RLCircuitsError(
                 f"{file}: model_type {fields.get('model_type')!r} needs the repository's own Python code, which is not "
@@ -143,32 +163,41 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def config_error(file: Path, error: Exception) -> RLCircuitsError:
-    """Return our error for what a library raises over a config, with the field that holds what it complains of."""
+    """Return the error for a config that a library rejects, with the field whose value the library's message quotes."""
     text = str(error)
     blamed = [name for name, value in _strings(read_json_object(file)) if repr(value) in text and name not in text]
     field = f"field {blamed[0]!r}: " if len(blamed) == 1 else ""
-    return RLCircuitsError(f"{file} makes no model that can be used: {field}{one_line(error)}")
+    return RLCircuitsError(f"{file} describes no model that can be loaded: {field}{one_line(error)}")
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether there are a tokenizer's files in the folder."""
+    """Return whether the folder has files of a tokenizer."""
     return any(_files(folder, ("tokenizer*", "vocab*", "*.model", "tekken.json")))
 
 
 def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a folder. Raises RLCircuitsError, calling the checkpoint ``name``, if none loads."""
+    """Return the tokenizer of a folder.
+
+    Args:
+        folder: The checkpoint's folder.
+        name: What the error message calls the checkpoint.
+        trust_remote_code: Whether the repository's Python code may be run.
+
+    Raises:
+        RLCircuitsError: if no tokenizer loads. The message names the file that is missing or damaged.
+    """
     _check_readable(folder)
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except Exception as error:  # whatever a damaged file makes the tokenizer's library raise
+    except Exception as error:  # the tokenizer libraries raise errors of many classes for a damaged file
         if has_tokenizer(folder) and (folder / CONFIG).is_file():
-            load_config(folder, trust_remote_code=trust_remote_code)  # which the tokenizer's library reads too
+            load_config(folder, trust_remote_code=trust_remote_code)  # a damaged config has an error of its own
         raise RLCircuitsError(f"{name} has no tokenizer that loads: {_what_is_wrong(folder, error)}") from error
 
 
 def _what_is_wrong(folder: Path, error: Exception) -> str:
-    """What is wrong with a tokenizer's files, which the library that failed on them may say in words of its own."""
+    """Return what is wrong with a tokenizer's files: our own finding, or else the library's message."""
     if not has_tokenizer(folder):
         return "there is no tokenizer.json in it"
     try:
@@ -187,7 +216,7 @@ def _what_is_wrong(folder: Path, error: Exception) -> str:
 
 
 def _check_code(file: Path, fields: dict[str, Any]) -> None:
-    """Refuse code of another repository than the folder's: what it is at that moment, no fingerprint could tell."""
+    """Raise RLCircuitsError for code of another repository, which may change though no file here does."""
     found = fields.get("auto_map")
     for code in found.values() if isinstance(found, dict) else ():
         if "--" in str(code):
@@ -198,7 +227,7 @@ def _check_code(file: Path, fields: dict[str, Any]) -> None:
 
 
 def _strings(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """Give every text in a config with the name of its field."""
+    """Yield the field name and value of every text in a config."""
     for name, value in fields.items():
         if isinstance(value, str):
             yield f"{path}{name}", value
@@ -207,8 +236,8 @@ def _strings(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]
 
 
 def _check_readable(folder: Path) -> None:
-    """Refuse files that are there and cannot be read: transformers goes on as if they were not, another model's way."""
-    # Not by glob, which passes over links to nowhere.
+    """Raise RLCircuitsError for a file that cannot be read. transformers would load another model without it."""
+    # iterdir rather than glob, which passes over broken links.
     for file in (*sorted(folder.iterdir()), *folder.glob("additional_chat_templates/*")):
         name = file.relative_to(folder)
         if file.is_file() or not any(name.match(pattern) for pattern in (*_IDENTITY, *_WEIGHTS)):
@@ -219,6 +248,7 @@ def _check_readable(folder: Path) -> None:
 
 
 def _check_tokens(file: Path, fields: dict[str, Any]) -> None:
+    """Raise RLCircuitsError for a special token of a generation config that is not a token id."""
     for name in ("pad_token_id", "bos_token_id"):
         token = fields.get(name)
         if token is not None and (isinstance(token, bool) or not isinstance(token, int)):
@@ -233,7 +263,7 @@ def _check_tokens(file: Path, fields: dict[str, Any]) -> None:
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    """The files that match any of the patterns, each once, by name."""
+    """Return the files that match any of the patterns, without duplicates, sorted by name."""
     found = {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
     return iter(sorted(found))
 

@@ -1,4 +1,4 @@
-"""A causal language model from a folder's files: all of its weights, and no others."""
+"""Load a causal LM from a folder's files, and make sure that every weight has its place."""
 
 from __future__ import annotations
 
@@ -17,30 +17,37 @@ from rlcircuits.models.weight_files import first_left_over, stored_tensors
 
 __all__ = ["load_model"]
 
-# The number of a layer in a weight's name, in any family.
+# The index of a layer in a weight's name, in any family.
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 
 
 def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *, trust_remote_code: bool) -> Any:
-    """Return the model of a folder that ``check_folder`` found in order.
+    """Return the model of a folder that passed ``check_folder``.
 
-    Raises RLCircuitsError, naming the file and the field or weight, where the config makes another model than the
-    weights are of: weights that it needs are missing or of another shape, or weights are left over.
+    Args:
+        folder: The checkpoint's folder.
+        dtype: The dtype to load in, or ``auto`` for the stored one.
+        device_map: The devices to load on, as transformers takes it; None for the CPU.
+        trust_remote_code: Whether the repository's Python code may be run.
+
+    Raises:
+        RLCircuitsError: if the config and the weights do not describe one model: weights are missing, left over or of
+            another shape. The message names the file and the field or weight.
     """
     config = load_config(folder, trust_remote_code=trust_remote_code)
     _check_shapes(folder, config, trust_remote_code)
     options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "trust_remote_code": trust_remote_code}
     if getattr(config, "attn_logit_softcapping", None):
-        # Fused attention knows no soft-cap and would leave it out without a word.
+        # Fused attention has no soft-cap and would leave it out silently.
         options["attn_implementation"] = "eager"
     try:
         with quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(folder), use_safetensors=True, output_loading_info=True, **options
             )
-    # What a value of the wrong kind in a config, or a dtype or device_map that does not go with it, makes of it.
+    # transformers raises errors of many classes for a bad value in a config, a dtype or a device_map.
     except Exception as error:
-        if "ignore_mismatched_sizes" in str(error):  # which weights, transformers says in its log only
+        if "ignore_mismatched_sizes" in str(error):  # transformers names the weights only in its log
             raise RLCircuitsError(
                 f"{folder / CONFIG}: the model that it describes has weights of other shapes than the files hold; "
                 f"correct the fields that give sizes (of experts, for example)"
@@ -53,17 +60,17 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
     if left_over:
         raise RLCircuitsError(
             f"{folder} holds weights that the model of its {CONFIG} has no place for, the first is {left_over}; "
-            f"without them another model would be measured: correct {CONFIG}, or remove weights that are none of its"
+            f"without them another model would be measured: correct {CONFIG}, or remove those weights"
         )
     _check_tied(folder, model)
     return model
 
 
 def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
-    """Raise RLCircuitsError, naming the field or the weight, where a config makes another model than was saved.
+    """Raise RLCircuitsError, naming the field or the weight, if the config's model has other shapes than the files.
 
-    The model is built without memory for its weights. Only weights that have one name in the files and the model are
-    compared; what remains to be compared transformers does when it loads them.
+    The model is built on the meta device, without memory for its weights. Only weights that have the same name in the
+    files and in the model are compared. transformers compares the others when it loads them.
     """
     file, stored = folder / CONFIG, stored_tensors(folder)
     layers = 1 + max((int(found[1]) for name in stored if (found := _LAYER.search(name))), default=-1)
@@ -72,7 +79,7 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
     if context is not None and context < 1:
         raise RLCircuitsError(f"{file}: field 'max_position_embeddings' is {context}; at least 1 is wanted")
     wanted = getattr(text, "num_hidden_layers", None)
-    # Before a billion layers are built.
+    # Checked before the model is built: a damaged config may ask for a billion layers.
     if isinstance(wanted, int) and 0 < layers < wanted:
         raise RLCircuitsError(f"{file}: field 'num_hidden_layers' is {wanted}; the weights are of {layers} layers")
     try:
@@ -84,13 +91,13 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
     for name, shape in shapes.items():
         if name in stored and stored[name].shape != shape:
             raise RLCircuitsError(
-                f"{stored[name].file}: weight {name} has the shape {list(stored[name].shape)}; by {file} it must have "
+                f"{stored[name].file}: weight {name} has the shape {list(stored[name].shape)}; by {file} it must be "
                 f"{list(shape)}"
             )
 
 
 def _check_tied(folder: Path, model: Any) -> None:
-    """Raise RLCircuitsError where a config ties the embeddings and the files hold an unembedding that is another."""
+    """Raise RLCircuitsError if the config ties the embeddings, but the files hold an unembedding that differs."""
     if not model.config.get_text_config().tie_word_embeddings:
         return
     head = model.get_output_embeddings()
@@ -103,6 +110,6 @@ def _check_tied(folder: Path, model: Any) -> None:
     embedding = model.get_input_embeddings().weight
     if not torch.equal(found.to(embedding.device, embedding.dtype), embedding):
         raise RLCircuitsError(
-            f"{stored.file}: weight {name} is another than the embedding, and {folder / CONFIG} says that they are one "
+            f"{stored.file}: weight {name} differs from the embedding, but {folder / CONFIG} ties them "
             f"(tie_word_embeddings); set it to false there, or remove the weight"
         )

@@ -1,4 +1,7 @@
-"""What transformers says while it loads: a bar for a few files, and warnings of what is an error here, or no matter."""
+"""Keep transformers quiet while it loads.
+
+It shows a progress bar for a few files, and warns of what is either an error here or harmless.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ __all__ = ["quiet"]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from showing bars and warnings inside."""
+    """Turn off the progress bars and warnings of transformers. Leaving the context restores both."""
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

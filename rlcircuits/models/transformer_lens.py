@@ -1,9 +1,9 @@
 """The Hugging Face model inside a TransformerLens TransformerBridge.
 
-A bridge takes a model's modules apart and puts components with hook points in their places.
-Attribution runs the model's own forward, so the original modules are put together again here, in a
-second tree of modules that shares the bridge's parameters: nothing is copied, and the bridge stays
-as it is. transformer_lens itself is never imported: who has a bridge has it loaded.
+A bridge replaces a model's modules by components with hook points, each of which holds the original module.
+Attribution runs the model's own forward, so the original modules are reassembled here in a second module tree. It
+shares the bridge's parameters, and the bridge is not changed. transformer_lens is never imported: an object that is a
+bridge shows that it is loaded.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ _unbridged: weakref.WeakKeyDictionary[nn.Module, nn.Module] = weakref.WeakKeyDic
 
 
 def is_bridge(model: Any) -> bool:
-    """Whether ``model`` is a TransformerBridge."""
+    """Return whether ``model`` is a TransformerBridge."""
     return any(c.__name__ == "TransformerBridge" for c in type(model).__mro__)
 
 
 def unbridge(bridge: Any) -> nn.Module:
-    """The causal LM inside a TransformerBridge, sharing its parameters.
+    """Return the causal LM inside a TransformerBridge, which shares the bridge's parameters.
 
-    Raises RLCircuitsError if it does not compute the bridge's logits (a bridge whose weights were
-    processed, as in compatibility mode, is another function of them).
+    Raises:
+        RLCircuitsError: if the model does not compute the bridge's logits. That is so for a bridge whose weights were
+            processed, as in compatibility mode.
     """
     if bridge not in _unbridged:
         _unbridged[bridge] = _unwrap(bridge.original_model, {})
-    # Each time: a bridge's weights may have been processed since.
+    # At every call, since the bridge's weights may have been processed since the last one.
     with frozen(bridge):
         _check_same_logits(bridge, _unbridged[bridge])
     return _unbridged[bridge]
 
 
 def _unwrap(module: nn.Module, done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """Return a copy of the module tree without bridge components and hooks. ``done``: module → its copy."""
     while isinstance(inner := getattr(module, "original_component", None), nn.Module):
         module = inner
     if module not in done:

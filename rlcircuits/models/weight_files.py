@@ -1,4 +1,4 @@
-"""Which files of a folder hold a checkpoint's weights, as transformers loads them, and what their headers say."""
+"""Find the files that transformers loads a checkpoint's weights from, and read their headers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,23 @@ __all__ = [
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# A checkpoint that several processes wrote at once. Where one is there transformers loads it before any other.
+# The files of a distributed checkpoint. transformers prefers them to any other weights in the folder.
 _DISTRIBUTED = "shard-*-model-*.safetensors"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
-# What older versions of transformers stored beside the weights, and every version makes anew from the config.
+# Buffers that older versions of transformers stored. Every version computes them from the config.
 _REMADE = re.compile(r"(?:^|\.)(?:inv_freq|position_ids|(?:attn|attention)\.(?:masked_bias|bias))$")
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file, by its header: its dtype as safetensors calls it (``F32``, ``BF16``, …), and its shape."""
+    """A tensor in a safetensors file: the file, and what the header says of the tensor.
+
+    Args:
+        file: The file.
+        dtype: The dtype as safetensors names it: ``F32``, ``BF16``, ….
+        shape: The shape.
+    """
 
     file: Path
     dtype: str
@@ -42,13 +48,15 @@ class StoredTensor:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files that transformers loads the weights of ``folder`` from, the index among them if there is one.
+    """Return the files that transformers loads the weights of ``folder`` from.
 
-    They are ``model.safetensors``, or else those that ``model.safetensors.index.json`` names, in whichever folder
-    below this one.
+    Returns:
+        ``model.safetensors``; or the shards that ``model.safetensors.index.json`` names, which may be in folders below
+        this one, and the index itself.
 
-    Raises RLCircuitsError for a folder without either, a folder with both, an index that cannot be read, a shard
-    that is missing, or one whose name leads out of the folder.
+    Raises:
+        RLCircuitsError: if the folder has neither of these files, or both, or a distributed checkpoint; if the index
+            cannot be read; or if a shard is missing or its name leads out of the folder.
     """
     single, index = folder / SINGLE, folder / INDEX
     if distributed := sorted(folder.glob(_DISTRIBUTED)):
@@ -69,10 +77,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Return every tensor of a folder's weights, by name, from the files' headers alone.
+    """Return every tensor of a folder's weights, by name. Only the files' headers are read.
 
-    Raises RLCircuitsError as :func:`weight_files` does, and for a damaged file, a tensor that is in two files or in
-    another than the index says, and a weight that is no floating-point number (quantised or complex).
+    Raises:
+        RLCircuitsError: as :func:`weight_files` does; if a file is damaged; if a tensor is in two files or not in the
+            one that the index names; or if a weight is not of floating point (quantised or complex).
     """
     found: dict[str, StoredTensor] = {}
     files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
@@ -102,12 +111,15 @@ def _check_dtype(name: str, tensor: StoredTensor) -> None:
 
 
 def first_left_over(names: Iterable[str]) -> str | None:
-    """Return the first of the tensors that a model left over which is not one that every model makes anew."""
+    """Return the first of the tensor names that a model has no place for, or None.
+
+    Buffers that every model computes from its config are passed over.
+    """
     return next((name for name in sorted(names) if not _REMADE.search(name)), None)
 
 
 def tensor_headers(file: Path) -> Iterator[tuple[str, StoredTensor]]:
-    """Give the name and header of each tensor in a file. Raises RLCircuitsError where it is damaged or cut short."""
+    """Yield the name and header of each tensor in a file. Raises RLCircuitsError if it is damaged or truncated."""
     try:
         # Opening reads the header and compares its offsets with the file's size.
         with safetensors.safe_open(str(file), framework="pt") as opened:
@@ -119,7 +131,7 @@ def tensor_headers(file: Path) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _weight_map(folder: Path) -> dict[str, str]:
-    """Return the file of every tensor by the index, each checked to be a file in the folder."""
+    """Return the index's map from tensor to file name. Raises RLCircuitsError unless each is a file in the folder."""
     index = folder / INDEX
     content = read_json_object(index)
     found = content.get("weight_map")
@@ -141,7 +153,7 @@ def _weight_map(folder: Path) -> dict[str, str]:
 
 
 def _check_index(folder: Path, found: dict[str, StoredTensor]) -> None:
-    """Raise RLCircuitsError unless every tensor is in the file that the index says, and in no other."""
+    """Raise RLCircuitsError unless the index names the tensors of ``found``, each with its file, and no others."""
     said = _weight_map(folder)
     for name in sorted(said.keys() | found.keys()):
         if name not in found:
@@ -151,7 +163,7 @@ def _check_index(folder: Path, found: dict[str, StoredTensor]) -> None:
 
 
 def _leaves(name: str) -> bool:
-    """Whether a name leads out of the folder that it is relative to, on any system."""
+    """Return whether a relative path leads out of its folder, on any operating system."""
     paths = PurePosixPath(name), PureWindowsPath(name)
     return any(path.is_absolute() or path.drive or ".." in path.parts for path in paths)
 

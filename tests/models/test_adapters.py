@@ -252,7 +252,7 @@ def rewrite(adapter: Path, change: Callable[[dict[str, Tensor]], object]) -> Non
 @pytest.mark.parametrize("name", ["base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", "stray"])
 def test_weights_of_an_adapter_that_go_nowhere_are_refused(adapter: Path, name: str) -> None:
     rewrite(adapter, lambda weights: weights.update({name: torch.ones(3, 32)}))
-    with pytest.raises(RLCircuitsError, match=f"it has weights that go nowhere, the first is {name}"):
+    with pytest.raises(RLCircuitsError, match=f"it has weights that the base has no place for, the first is {name}"):
         source(adapter).load()
 
 

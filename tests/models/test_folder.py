@@ -38,8 +38,8 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_none(folder: Path, name: st
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"layer_types": 3}, "config.json makes no model"),
-        ({"id2label": 3}, "config.json makes no model"),
+        ({"layer_types": 3}, "config.json describes no model"),
+        ({"id2label": 3}, "config.json describes no model"),
         ({"is_encoder_decoder": True}, "config.json: field 'is_encoder_decoder' is true; a model that is a decoder"),
     ],
 )

@@ -275,14 +275,14 @@ def test_tied_embeddings_of_which_the_file_has_two_are_refused(folder: Path) -> 
     rewrite(folder, lambda weights: weights.update({"lm_head.weight": embedding.clone()}))
     Checkpoint.load(folder, device="cpu")
     rewrite(folder, lambda weights: weights["lm_head.weight"].view(-1)[:1].add_(1))
-    refused(folder, r"weight lm_head\.weight is another than the embedding, .* \(tie_word_embeddings\)")
+    refused(folder, r"weight lm_head\.weight differs from the embedding, .* \(tie_word_embeddings\)")
 
 
 def test_a_shape_that_the_config_does_not_give_names_both(folder: Path) -> None:
     configure(folder, num_key_value_heads=4)
     refused(
         folder,
-        r"weight model\.layers\.0\.self_attn\.k_proj\.weight has the shape \[16, 32\]; by \S+ it must have \[32, 32\]",
+        r"weight model\.layers\.0\.self_attn\.k_proj\.weight has the shape \[16, 32\]; by \S+ it must be \[32, 32\]",
     )
 
 
@@ -299,7 +299,7 @@ def test_another_number_of_experts_is_refused(tmp_path: Path, experts: int) -> N
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hidden_act": "no-such"}, r"config\.json makes no model .*: field 'hidden_act': KeyError: 'no-such'"),
+        ({"hidden_act": "no-such"}, r"config\.json describes no model .*: field 'hidden_act': KeyError: 'no-such'"),
         ({"hidden_act": 3}, "'hidden_act' expected str, got int"),
         ({"rope_parameters": {"rope_type": "no-such"}}, r"field 'rope_parameters\.rope_type'"),
         ({"rope_parameters": 3}, "'rope_parameters' with value 3"),
