@@ -1,9 +1,10 @@
-"""What an answer is, and how answers are kept in a file.
+"""All answers of one checkpoint to one question set, and their file format.
 
-Answers are kept as token ids, because those are what is scored later; the text beside them is what was
-graded. On disk they are JSON lines: a header that says what was asked of whom and how, then one answer a
-line, in the order they were made. The header promises the number of answers, so that a file that was cut off
-is not taken for a whole one. With one answer a question nothing is written of samples.
+A file of answers is JSON lines: first a header that says which model answered which questions and how, then one answer
+on each line, in the order of generation. The header holds the number of answers, so that a truncated file is noticed.
+An answer is stored as token ids, which are what attribution scores, and as text, which is what was graded.
+
+With one answer to each question, the fields `n` and `sample` are not written.
 """
 
 from __future__ import annotations
@@ -28,16 +29,12 @@ _T = TypeVar("_T")
 FORMAT = "rlcircuits-answers"
 VERSION = 1
 NO_TOKEN = 2**31
-"""No tokenizer has this id; its library cannot read larger ones."""
+"""Upper bound of all token ids: the tokenizers library cannot read larger ones."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a file of answers.
-
-    `count` answers are promised. `key` identifies what was asked, of which weights and how; `engine` wrote the
-    answers in batches of `batch_size`. These and `prompting` are None in a file made otherwise.
-    """
+    """The first line of a file of answers."""
 
     format: str
     version: int
@@ -46,25 +43,30 @@ class Header:
     split: str
     sampling: Sampling
     count: int
+    """Number of answers in the finished file."""
     prompting: PromptingUsed | None = None
+    """How questions became prompts; None if that is not known, as for recorded answers."""
     engine: str | None = None
+    """Name of the engine. This and the fields below are set only in cached files."""
     batch_size: int | None = None
     key: str | None = None
+    """Hash of everything the answers depend on; see `cache.cache_key`."""
 
 
 @dataclass(frozen=True)
 class Line(Answer):
-    """An answer in a file, with its question's place in the question set."""
+    """One answer in a file."""
 
     place: int | None = None
+    """Index of its question in the question set. None if the file does not say; its lines then stay in their order."""
 
     @classmethod
     def of(cls, answer: Answer, place: int) -> Line:
-        """The line of an answer."""
+        """Return the line that stores an answer."""
         return cls(**vars(answer), place=place)
 
     def answer(self) -> Answer:
-        """The answer without its place."""
+        """Return the answer that this line stores."""
         return Answer(**{name: value for name, value in vars(self).items() if name != "place"})
 
 
@@ -74,15 +76,16 @@ _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 @dataclass(frozen=True)
 class Answers:
-    """Every answer of one checkpoint to one question set: in the question set's order, then in the samples'."""
+    """All answers of one checkpoint to one question set."""
 
     model: str
     question_set: str
     split: str
     sampling: Sampling
     items: tuple[Answer, ...]
+    """The answers, in the order of the question set and then of the samples."""
     prompting: PromptingUsed | None = None
-    """How questions became prompts; None where that is not known."""
+    """How questions became prompts; None if that is not known."""
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -92,7 +95,7 @@ class Answers:
 
     @property
     def unfinished(self) -> float:
-        """The share of answers without an end token. Raises RLCircuitsError when there are none."""
+        """Fraction of answers without an end token. Raises RLCircuitsError if there are no answers."""
         if not self.items:
             raise RLCircuitsError(f"answers of {self.model!r} are empty, so none of them has or lacks an end")
         return sum(not item.finished for item in self.items) / len(self.items)
@@ -104,14 +107,14 @@ class Answers:
 
     @property
     def accuracy(self) -> float:
-        """The share of answers graded correct. Raises RLCircuitsError when there are none."""
+        """Fraction of answers graded correct. Raises RLCircuitsError if there are no answers."""
         if not self.items:
             raise RLCircuitsError(f"answers of {self.model!r} are empty, so they have no accuracy")
         return sum(item.correct for item in self.items) / len(self.items)
 
     @validate_arguments
     def save(self, path: str | Path) -> None:
-        """Write a header line, then one answer a line. `path` is replaced only once all is written."""
+        """Write the answers to a file, which is replaced atomically."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         count = len(self.items)
@@ -119,15 +122,19 @@ class Answers:
             FORMAT, VERSION, self.model, self.question_set, self.split, self.sampling, count, self.prompting
         )
         places = {name: place for place, name in enumerate(dict.fromkeys(item.question_id for item in self.items))}
-        lines = [header_line(header), *(answer_line(Line.of(item, places[item.question_id])) for item in self.items)]
+        lines = [
+            format_header(header),
+            *(format_answer(Line.of(item, places[item.question_id])) for item in self.items),
+        ]
         write_atomically(path, lambda partial: _written(partial, lines))
 
     @classmethod
     @validate_arguments
     def load(cls, path: str | Path) -> Answers:
-        """Read what `save` or a finished run wrote.
+        """Read a file that `save` wrote, or a finished file of the cache.
 
-        Raises RLCircuitsError naming file and line for a missing, cut-off or malformed file.
+        Raises:
+            RLCircuitsError: the file is missing, truncated or malformed; the message names file and line.
         """
         path = Path(path)
         lines = [line for _, line in read_lines(path, "answers")]
@@ -137,21 +144,21 @@ class Answers:
             raise RLCircuitsError(
                 f"{path}:{len(lines)}: file ends after {len(found)} answers; its header promises {header.count}"
             )
-        return answers_from(header, found)
+        return assemble_answers(header, found)
 
 
-def header_line(header: Header) -> bytes:
-    """The header as a line of the file."""
+def format_header(header: Header) -> bytes:
+    """Return the header as a line of JSON."""
     return _HEADER.dump_json(header, exclude={"sampling": {"n"}} if header.sampling.n == 1 else None) + b"\n"
 
 
-def answer_line(line: Line) -> bytes:
-    """An answer as a line of the file."""
+def format_answer(line: Line) -> bytes:
+    """Return an answer as a line of JSON."""
     return _LINE.dump_json(line, exclude={"sample"} if line.sample == 0 else None) + b"\n"
 
 
-def answers_from(header: Header, lines: Iterable[Line]) -> Answers:
-    """The answers of a file, from the order they were made in to the question set's."""
+def assemble_answers(header: Header, lines: Iterable[Line]) -> Answers:
+    """Return the answers of a file, sorted from the order of generation into that of the question set."""
     items = sorted(lines, key=lambda line: (-1, 0) if line.place is None else (line.place, line.sample))
     return Answers(
         header.model,
@@ -164,7 +171,7 @@ def answers_from(header: Header, lines: Iterable[Line]) -> Answers:
 
 
 def parse_header(path: Path, line: str | bytes) -> Header:
-    """Read a file's first line. Raises RLCircuitsError for a malformed one or another format."""
+    """Read the first line of a file. Raises RLCircuitsError if it is malformed or has another format."""
     header = parse_line(_HEADER, path, 1, line)
     if (header.format, header.version) != (FORMAT, VERSION):
         raise RLCircuitsError(
@@ -174,9 +181,15 @@ def parse_header(path: Path, line: str | bytes) -> Header:
 
 
 def parse_answers(path: Path, lines: Iterable[str | bytes], n: int) -> list[Line]:
-    """Read the lines after the header, with `n` answers a question.
+    """Read the lines after the header.
 
-    Raises RLCircuitsError for a malformed one, an answer twice, or a sample that is none of n.
+    Args:
+        path: the file, for error messages.
+        lines: the lines.
+        n: number of answers to each question.
+
+    Raises:
+        RLCircuitsError: a line is malformed, repeats an answer, or has a sample index outside 0 to n - 1.
     """
     found: list[Line] = []
     seen: dict[tuple[str, int], int] = {}
@@ -203,7 +216,7 @@ def parse_answers(path: Path, lines: Iterable[str | bytes], n: int) -> list[Line
 
 
 def parse_line(adapter: TypeAdapter[_T], path: Path, number: int, line: str | bytes) -> _T:
-    """Read one line of JSON. Raises RLCircuitsError naming file, line and field for what does not fit."""
+    """Read one line of JSON. Raises RLCircuitsError, naming file, line and field, if it is malformed."""
     try:
         return adapter.validate_json(line, strict=True)
     except ValidationError as error:

@@ -1,7 +1,14 @@
-"""Answers kept as they come: a file that only grows, batch by batch, and is taken up again where it ends.
+"""Cache answers while they are generated, so that an interrupted run resumes where it stopped.
 
-A batch counts once all its lines are on disk. What a killed process left of a batch is cut off and made again;
-since every batch draws from a seed of its own, the file then has the bytes it would have had anyway.
+The cache is a folder with one file for each key; `answer_file.py` defines its lines. The life of a file:
+
+1. `cache_key` hashes everything that the answers depend on: weights, prompts, sampling, engine, grader.
+2. `open_cache` finds the file of that key. A finished file is only read. Otherwise the process takes the file's write
+   lock, reads the batches that are complete, and truncates the file after them.
+3. `AnswerLog.append` adds one batch and returns when the batch is on disk.
+
+A batch counts only if all of its lines are on disk. Since every batch has a seed of its own, a resumed run writes the
+same bytes as one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -11,15 +18,47 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rlcircuits.answers.answer_file import Header, Line, answer_line, header_line, parse_answers, parse_header
+from rlcircuits.answers.answer_file import (
+    FORMAT,
+    VERSION,
+    Header,
+    Line,
+    format_answer,
+    format_header,
+    parse_answers,
+    parse_header,
+)
+from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify, cache_path, fsync_folder, short_name, write_lock
+from rlcircuits.common.files import Notify, cache_path, content_hash, fsync_folder, short_name, write_lock
+from rlcircuits.questions.question_set import QuestionSet
+
+__all__ = ["AnswerLog", "cache_key", "open_cache"]
+
+
+def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: Sequence[tuple[int, ...]]) -> str:
+    """Return the hash of everything that cached answers depend on."""
+    return content_hash(
+        {
+            "format": [FORMAT, VERSION],
+            "source": source.fingerprint(),
+            "set": [questions.name, questions.split],
+            "asked": [[q.id, q.gold, prompt] for q, prompt in zip(questions.questions, prompts, strict=True)],
+            "grader": questions.grader,
+            "sampling": header.sampling.table(),
+            "prompting": header.prompting.model_dump() if header.prompting else None,
+            "engine": header.engine,
+            "batch_size": header.batch_size,
+        }
+    )
 
 
 class AnswerLog:
-    """Answers that are being made, in the order they are made, and the file they are kept in, if any.
+    """The answers so far, in the order of generation, and the file that caches them.
 
-    lines: those of whole batches that were there already, and what was appended.
+    Args:
+        path: the file that batches are appended to; None to cache nothing.
+        lines: the answers that the file already holds.
     """
 
     def __init__(self, path: Path | None, lines: list[Line]) -> None:
@@ -27,56 +66,63 @@ class AnswerLog:
         self.lines = lines
 
     def append(self, batch: Sequence[Line]) -> None:
-        """Add one batch, and wait until it is on disk."""
+        """Add one batch. Returns when the batch is on disk."""
         if self._path is not None:
             with self._path.open("ab") as file:
-                file.write(b"".join(answer_line(line) for line in batch))
+                file.write(b"".join(format_answer(line) for line in batch))
                 file.flush()
                 os.fsync(file.fileno())
         self.lines += batch
 
 
-def store_path(store: Path, header: Header) -> Path:
-    """The file in the folder ``store`` for answers with this header."""
-    assert header.key is not None, "only answers with a key are kept"
-    words = (short_name(header.model), header.question_set, header.split)
-    return cache_path(store, words, header.key, ".jsonl")
-
-
 @contextmanager
-def answer_log(
-    store: Path | None, header: Header, order: Sequence[tuple[int, int]], notify: Notify | None = None
+def open_cache(
+    folder: Path | None, header: Header, order: Sequence[tuple[int, int]], notify: Notify | None = None
 ) -> Iterator[AnswerLog]:
-    """Open the answers with this header, or begin them; without a ``store`` nothing is kept.
+    """Open the cached answers with this header, or begin a new file for them.
 
-    order: each answer's question's place in the question set and its sample, in the order the answers are made.
-    notify: is told when another process writes the file, which is waited for.
-    A finished file is only read. Raises RLCircuitsError for a file that is damaged or belongs to other settings.
+    Args:
+        folder: the cache; None to cache nothing.
+        header: what the answers are of. Its key selects the file.
+        order: question index and sample index of every answer, in the order of generation.
+        notify: called with one line if another process writes the file, which is then waited for.
+
+    Yields:
+        The answers of complete batches, to which further batches can be appended.
+
+    Raises:
+        RLCircuitsError: the file is damaged or belongs to other settings.
     """
-    if store is None:
+    if folder is None:
         yield AnswerLog(None, [])
         return
-    store.mkdir(parents=True, exist_ok=True)
-    path = store_path(store, header)
-    if len(_whole_lines(path)) == 1 + len(order):
-        yield AnswerLog(path, _kept(path, header, order))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _cache_file(folder, header)
+    if len(_complete_lines(path)) == 1 + len(order):
+        yield AnswerLog(path, _complete_batches(path, header, order))
         return
     with write_lock(path, notify):
-        kept = _kept(path, header, order)
-        _cut(path, header, len(kept))
-        yield AnswerLog(path, kept)
+        lines = _complete_batches(path, header, order)
+        _truncate(path, header, len(lines))
+        yield AnswerLog(path, lines)
 
 
-def _kept(path: Path, header: Header, order: Sequence[tuple[int, int]]) -> list[Line]:
-    """The answers of whole batches in the file, checked against what is to be made."""
-    lines = _whole_lines(path)
+def _cache_file(folder: Path, header: Header) -> Path:
+    assert header.key is not None, "only answers with a key are cached"
+    words = (short_name(header.model), header.question_set, header.split)
+    return cache_path(folder, words, header.key, ".jsonl")
+
+
+def _complete_batches(path: Path, header: Header, order: Sequence[tuple[int, int]]) -> list[Line]:
+    """Return the answers of the file's complete batches, after checking that they are the first of `order`."""
+    lines = _complete_lines(path)
     if not lines:
         return []
     if parse_header(path, lines[0]).key != header.key:
         raise RLCircuitsError(f"{path}:1: these answers were made for other settings; move the file away")
     count = len(lines) - 1
     if count < len(order):
-        assert header.batch_size is not None, "a stored file has batches"
+        assert header.batch_size is not None, "a cached file has batches"
         count -= count % header.batch_size
     found = parse_answers(path, lines[1 : 1 + count], header.sampling.n)
     for number, (line, (place, sample)) in enumerate(zip(found, order, strict=False), start=2):
@@ -88,20 +134,20 @@ def _kept(path: Path, header: Header, order: Sequence[tuple[int, int]]) -> list[
     return found
 
 
-def _cut(path: Path, header: Header, kept: int) -> None:
-    """Leave the header and ``kept`` answers in the file, and the file on disk."""
-    lines = _whole_lines(path)
+def _truncate(path: Path, header: Header, count: int) -> None:
+    """Truncate the file after its first `count` answers, or begin it with the header, and sync it to disk."""
+    lines = _complete_lines(path)
     if not lines:
-        path.write_bytes(header_line(header))
+        path.write_bytes(format_header(header))
     with path.open("rb+") as file:
         if lines:
-            file.truncate(sum(map(len, lines[: 1 + kept])))
+            file.truncate(sum(map(len, lines[: 1 + count])))
         os.fsync(file.fileno())
     fsync_folder(path.parent)
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    """The file's lines, each with its end; a last one that was cut off is not among them."""
+def _complete_lines(path: Path) -> list[bytes]:
+    """Return the file's lines with their newlines, without a last line that has none; [] if there is no file."""
     if not path.is_file():
         return []
     return [line + b"\n" for line in path.read_bytes().split(b"\n")[:-1]]

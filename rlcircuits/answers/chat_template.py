@@ -1,4 +1,4 @@
-"""Chat templates, written out under limits: a template is a program that comes with a checkpoint."""
+"""Render chat templates, in a process with limits: a template is a program that comes with a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from typing import Any
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.limited_process import LimitedProcessError, map_in_limited_process
 
-__all__ = ["write_chats"]
+__all__ = ["render_chats"]
 
 LENGTH_LIMIT = 2**24
-"""Most characters of one chat."""
+"""Most characters of one rendered chat."""
 
 Chat = list[dict[str, str]]
+"""Messages, each with "role" and "content"."""
 
 
-def write_chats(tokenizer: Any, template: str, chats: Sequence[Chat]) -> list[str]:
-    """Return the text that the template makes of each chat, the mark with which an answer begins at its end.
+def render_chats(tokenizer: Any, template: str, chats: Sequence[Chat]) -> list[str]:
+    """Render each chat, up to and including the marker with which the assistant's answer begins.
 
-    Raises RLCircuitsError, saying what the template did, where it fails, loops or takes all memory.
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        template: the chat template, in Jinja.
+        chats: the chats.
+
+    Raises:
+        RLCircuitsError: the template fails, does not end or takes too much memory; the message says which.
     """
 
     def write(chat: Chat) -> dict[str, str]:
@@ -28,7 +35,7 @@ def write_chats(tokenizer: Any, template: str, chats: Sequence[Chat]) -> list[st
             text = tokenizer.apply_chat_template(
                 chat, chat_template=template, add_generation_prompt=True, tokenize=False
             )
-        except Exception as error:  # a template may do whatever an expression can
+        except Exception as error:  # a template can raise anything
             return {"problem": one_line(error)}
         if not isinstance(text, str) or len(text) > LENGTH_LIMIT:
             return {"problem": f"it writes more than {LENGTH_LIMIT:,} characters"}

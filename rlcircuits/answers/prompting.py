@@ -1,4 +1,4 @@
-"""How a question becomes a prompt: the tokenizer's chat template where it has one, and what the user adds."""
+"""Turn questions into prompts, with the tokenizer's chat template if it has one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from rlcircuits.answers.chat_template import write_chats
+from rlcircuits.answers.chat_template import render_chats
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.reprs import format_fields, short_repr
 from rlcircuits.common.validation import describe_error
 
-__all__ = ["Prompting", "PromptingUsed", "squashed", "without_their_questions"]
+__all__ = ["Prompting", "PromptingUsed", "normalized", "prompts_without_question"]
 
 _PLACE = "{question}"
 
-# Some chat templates write today's date into the prompt. Answers asked for tomorrow must be the same ones.
+# Some chat templates write today's date into the prompt. A fixed date keeps prompts the same from day to day.
 _DATE = re.compile(r"""strftime_now\(\s*(?P<quote>["'])(?P<format>.*?)(?P=quote)\s*\)""")
 _TODAY = datetime(2024, 7, 26)
 
@@ -28,23 +28,24 @@ _TODAY = datetime(2024, 7, 26)
 class Prompting(BaseModel):
     """How a question becomes a prompt.
 
-    With a chat template, `few_shot` and the question in its `template` are the user's message, after `system` as
-    the system's. Without one, the prompt is `system`, an empty line, `few_shot` and the question in its
-    `template`, with the tokenizer's own special tokens. By default that is the question's text alone.
+    With a chat template, `system` is the system message, and `few_shot` followed by the question in its `template` is
+    the user message. Without one, the prompt is `system`, an empty line, `few_shot` and the question in its `template`,
+    with the tokenizer's own special tokens. The default is the text of the question alone.
 
-    Raises RLCircuitsError for an unknown field, or a template that does not hold `{question}` once.
+    Raises:
+        RLCircuitsError: a field is unknown, or `template` does not contain `{question}` exactly once.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     template: str = _PLACE
-    """What stands around the question, `{question}` in its place; all other braces are as they are."""
+    """The text around the question, with `{question}` in its place. Other braces have no meaning."""
     system: str | None = None
     """The system prompt."""
     few_shot: str | None = None
-    """Worked examples, put before the question as they are: end them with what separates them from it."""
+    """Worked examples, put directly before the question: end them with a separator, such as an empty line."""
     chat: bool = True
-    """Use the tokenizer's chat template where it has one."""
+    """Use the tokenizer's chat template if it has one."""
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -64,18 +65,23 @@ class Prompting(BaseModel):
 
     @validate_arguments
     def prompt_ids(self, tokenizer: Any, question: str) -> tuple[int, ...]:
-        """The prompt's token ids; see :meth:`prompts`."""
+        """Return the token ids of one prompt; see :meth:`prompts`."""
         return self.prompts(tokenizer, [question])[0]
 
     @validate_arguments
     def prompts(self, tokenizer: Any, questions: Sequence[str]) -> list[tuple[int, ...]]:
         """Return the token ids of each question's prompt.
 
-        Without a chat template a prompt ends in its text: an end token that the tokenizer appends, after which a
-        model would not answer but begin anew, is left out.
+        Without a chat template, an end token that the tokenizer appends is removed: after it, a model would begin a new
+        text instead of answering.
 
-        Raises RLCircuitsError where there are several chat templates and no default, the template fails, or the
-        tokenizer cannot encode a prompt.
+        Args:
+            tokenizer: a Hugging Face tokenizer.
+            questions: the texts of the questions.
+
+        Raises:
+            RLCircuitsError: the tokenizer has several chat templates and no default one, the template fails, or the
+                tokenizer cannot encode a prompt.
         """
         texts = [(self.few_shot or "") + self.template.replace(_PLACE, question) for question in questions]
         template = self._chat_template(tokenizer)
@@ -85,17 +91,17 @@ class Prompting(BaseModel):
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
         dated = _DATE.sub(lambda call: repr(_TODAY.strftime(call["format"])), template)
         chats = [[*system, {"role": "user", "content": text}] for text in texts]
-        return [_tokenized(tokenizer, text, special=False) for text in write_chats(tokenizer, dated, chats)]
+        return [_tokenized(tokenizer, text, special=False) for text in render_chats(tokenizer, dated, chats)]
 
     @validate_arguments
     def used(self, tokenizer: Any) -> PromptingUsed:
-        """These settings with the chat template they meet, to be kept with the answers."""
+        """Return these settings with the hash of the tokenizer's chat template, to be stored with the answers."""
         template = self._chat_template(tokenizer)
         digest = None if template is None else hashlib.sha256(template.encode()).hexdigest()
         return PromptingUsed(**self.model_dump(), chat_template_sha256=digest)
 
     def _chat_template(self, tokenizer: Any) -> str | None:
-        """The chat template that is used; None for none."""
+        """Return the chat template to use; None for none."""
         found = getattr(tokenizer, "chat_template", None)
         if not self.chat or not found:
             return None
@@ -114,19 +120,19 @@ class Prompting(BaseModel):
 
 
 def _encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Token ids of a text with the special tokens before it, without those that the tokenizer appends."""
+    """Return the token ids of a text, with the special tokens before it but without those after it."""
     ids = _tokenized(tokenizer, text, special=True)
     bare = _tokenized(tokenizer, text, special=False)
     for start in range(len(ids) - len(bare) + 1):
         if ids[start : start + len(bare)] == bare:
             return ids[: start + len(bare)]
-    return ids  # a tokenizer that splits the text otherwise where special tokens stand around it
+    return ids  # the tokenizer splits the text differently next to special tokens
 
 
 def _tokenized(tokenizer: Any, text: str, *, special: bool) -> tuple[int, ...]:
     try:
         return tuple(tokenizer(text, add_special_tokens=special)["input_ids"])
-    except Exception as error:  # of the tokenizer's library, which has no class of its own for them
+    except Exception as error:  # tokenizer libraries have no common error class
         raise RLCircuitsError(
             f"{_name(tokenizer)} cannot encode the prompt {truncated_repr(text)}: {one_line(error)}"
         ) from error
@@ -136,25 +142,28 @@ def _name(tokenizer: Any) -> str:
     return f"the tokenizer of {getattr(tokenizer, 'name_or_path', '') or 'the checkpoint'}"
 
 
-def without_their_questions(
+def prompts_without_question(
     tokenizer: Any, prompts: Sequence[Sequence[int]], questions: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """Return the place and text of each prompt that does not hold its question, white space and case aside."""
+    """Return the index and decoded text of each prompt that does not contain its question.
+
+    White space and case are ignored.
+    """
     found = []
     for place, (prompt, question) in enumerate(zip(prompts, questions, strict=True)):
         text = tokenizer.decode(prompt, skip_special_tokens=True)
-        if squashed(question) not in squashed(text):
+        if normalized(question) not in normalized(text):
             found.append((place, text))
     return found
 
 
-def squashed(text: str) -> str:
-    """Return a text without what tokenizers and prompts make differences of: white space and case."""
+def normalized(text: str) -> str:
+    """Return a text without white space and in lower case, in which prompts may differ from their questions."""
     return "".join(text.split()).casefold()
 
 
 class PromptingUsed(Prompting):
-    """A prompting as it was used with one tokenizer."""
+    """A `Prompting` together with the chat template of the tokenizer it was used with."""
 
     chat_template_sha256: str | None = None
-    """Of the chat template's text; None where none was used."""
+    """The sha256 of the chat template's text; None if no chat template was used."""

@@ -1,25 +1,29 @@
-"""Answers made by anyone's engine, from a file of JSON lines with token ids.
+"""Read recorded answers: a file of JSON lines with token ids that any engine wrote.
 
-One line a question. The fields, by the first of these names that a line has:
+Each line holds the answers to one question. For each of these, the first name that the line has is used:
 
-- which question: ``question``, its text; or ``question_id`` or ``id``, its id in the set; or ``idx`` or ``index``, its
-  row in the set's file or split, from 0 (of questions that come from neither, their place among those asked). Where
-  there is a text it decides, and the others only where questions share it;
+- the question: ``question``, its text; ``question_id`` or ``id``, its id in the set; ``idx`` or ``index``, its row in
+  the set's file or split, from 0 (for generated questions, its index among those asked). A text takes precedence; if
+  several questions have the same text, id or row selects one of them;
 - the prompt: ``prompt_token_ids`` or ``prompt_ids``;
 - the answer: ``completion_token_ids``, ``generate_token_ids``, ``answer_ids``, ``outputs`` or ``completions``.
 
-A field of token ids may hold several samples, as lists of ids or as objects with ``token_ids`` (vLLM's outputs, with
-their ``finish_reason``); of answers the first n are taken, as many as the sampling has, and of prompts the first.
-Further fields are left alone, grades among them: the question set grades. Lines of questions that are not in the set
-are passed over. Every question that is in it needs its line: were wrong answers left out, the accuracy would be too
-high. A question without an answer has an empty one (with n samples a list of n empty ones), which counts as wrong.
+A field of token ids may hold several samples, as lists of ids or as objects with ``token_ids`` and, optionally,
+``finish_reason`` (as in vLLM's outputs). The first n answers are used, where n is the sampling's, and the first prompt.
+All other fields are ignored. So are recorded grades, because the question set's grader grades the answers again.
 
-So the files of the study's authors (arXiv 2509.21044, code at tsinghua-fib-lab/llm_rl_probing_analysis) load as they
-are: what their ``math_eval.py --save_outputs`` writes for one model, and what their ``datasets_prepare.ipynb`` makes of
-two (``all_correct.jsonl`` and the like), where ``base_prompt_tokens``, ``base_answer_tokens``, ``rl_prompt_tokens`` and
-``rl_answer_tokens`` stand side by side and ``side`` says which is meant. Such a file has the questions that both models
-answered right: ask those alone, with the file itself as the question set (its answer field is ``gt``). Accuracy is then
-1 for both.
+Lines of questions that are not in the set are skipped. Every question of the set needs a line: if wrong answers could
+be left out, the accuracy would be too high. A question without an answer has an empty list, or n empty lists, and
+counts as wrong.
+
+Two kinds of files by the authors of arXiv 2509.21044 (github.com/tsinghua-fib-lab/llm_rl_probing_analysis) load
+unchanged:
+
+- what their ``math_eval.py --save_outputs`` writes for one model;
+- what their ``datasets_prepare.ipynb`` writes for two models, such as ``all_correct.jsonl``, with the fields
+  ``base_prompt_tokens``, ``base_answer_tokens``, ``rl_prompt_tokens`` and ``rl_answer_tokens``. The argument ``side``
+  selects the model. Such a file has only the questions that both models answered correctly, so ask only those: use the
+  file itself as the question set, with ``gt`` as its answer field. The accuracy is then 1 for both models.
 """
 
 from __future__ import annotations
@@ -31,8 +35,8 @@ from typing import Any, Literal, get_args
 
 from rlcircuits.answers.answer_file import NO_TOKEN, Answers
 from rlcircuits.answers.engines.engine import Completion
-from rlcircuits.answers.generate import Made, graded
-from rlcircuits.answers.prompting import squashed, without_their_questions
+from rlcircuits.answers.grade_completions import UngradedAnswer, grade_completions
+from rlcircuits.answers.prompting import normalized, prompts_without_question
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
@@ -45,6 +49,7 @@ from rlcircuits.questions.question_set import QuestionSet
 __all__ = ["Side", "recorded_answers"]
 
 Side = Literal["before", "after"]
+"""Which of the two models, in a file of two."""
 
 _ID = ("question_id", "id")
 _INDEX = ("idx", "index")
@@ -58,9 +63,10 @@ _OF_SIDE = {
 
 @dataclass(frozen=True)
 class _Record:
-    """One line: the question's place in the set, and what was read and written, sample by sample."""
+    """What one line holds."""
 
     place: int
+    """Index of the question in the question set."""
     prompt: tuple[int, ...]
     completions: tuple[Completion, ...]
 
@@ -74,15 +80,23 @@ def recorded_answers(
     sampling: Sampling,
     side: Side | None = None,
 ) -> Answers:
-    """Read recorded answers of ``model`` to ``questions``, and grade them.
+    """Read and grade the recorded answers of a model to a question set.
 
-    model: whose tokenizer the ids are of; it is not loaded. sampling: how the answers were drawn, which the file
-    does not say; a pair needs the same for both. Each line needs `n` samples, and may have more. side: which of the
-    two models in a file of two.
+    Args:
+        path: the file, in the format above.
+        model: the model that answered. Only its tokenizer is loaded.
+        questions: the question set, with its grader.
+        sampling: how the answers were drawn, which the file does not say. Both models of a pair need the same sampling.
+            Each line needs at least `sampling.n` samples.
+        side: which of the two models, in a file of two; None in a file of one.
 
-    Raises RLCircuitsError naming file, line and field for a line that cannot be read or has too few samples, prompt
-    ids outside the vocabulary (``attribute`` checks the answers'), a question answered twice, prompts that do not hold
-    their questions (as ids of another tokenizer do not), or a file without a line for each of these questions.
+    Returns:
+        The answers, in the order of the question set and then of the samples.
+
+    Raises:
+        RLCircuitsError: a line cannot be read or has too few samples; a prompt has ids outside the vocabulary
+            (``attribute`` checks those of the answers); a question is answered twice or not at all; or most prompts do
+            not contain their question, as if the ids were another tokenizer's. The message names file, line and field.
     """
     path = Path(path)
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
@@ -115,14 +129,18 @@ def recorded_answers(
             f"{path}: leaves out {len(left_out)} of the {len(questions)} questions asked, the first is {left_out[0]!r}"
             f"; a question without an answer must be there with an empty answer, which counts as wrong"
         )
-    made = [Made(r.place, sample, r.prompt, answer) for r in ordered for sample, answer in enumerate(r.completions)]
-    found = graded(questions, made, tokenizer)
+    made = [
+        UngradedAnswer(r.place, sample, r.prompt, answer)
+        for r in ordered
+        for sample, answer in enumerate(r.completions)
+    ]
+    found = grade_completions(questions, made, tokenizer)
     items = tuple(line.answer() for line in found)
     return Answers(model.name, questions.name, questions.split, sampling, items)
 
 
 class _Reader:
-    """Reads single lines. Errors name the field; the caller puts file and line before it."""
+    """Reads single lines. Its errors name the field, and the caller adds file and line."""
 
     def __init__(self, questions: QuestionSet, tokenizer: Any, side: Side | None, n: int) -> None:
         self._ids = {question.id: place for place, question in enumerate(questions.questions)}
@@ -131,7 +149,7 @@ class _Reader:
         }
         self._texts: dict[str, list[int]] = {}
         for place, question in enumerate(questions.questions):
-            self._texts.setdefault(squashed(question.text), []).append(place)
+            self._texts.setdefault(normalized(question.text), []).append(place)
         self._vocabulary = len(tokenizer)
         self._end = tokenizer.eos_token_id
         names: tuple[tuple[str, ...], tuple[str, ...]] = (_PROMPT, _ANSWER) if side is None else _OF_SIDE[side]
@@ -140,7 +158,7 @@ class _Reader:
         self._n = n
 
     def read(self, line: str) -> _Record | None:
-        """The record, or None if it answers none of the questions."""
+        """Read one line. Returns None if its question is not in the question set."""
         fields = parse_json_object(line)
         of_two = [name for names in _OF_SIDE.values() for each in names for name in each]
         if self._sideless and any(name in fields for name in of_two):
@@ -162,7 +180,7 @@ class _Reader:
         text = fields.get("question")
         if not isinstance(text, str):
             return self._place_by_id(fields)
-        places = self._texts.get(squashed(text), [])
+        places = self._texts.get(normalized(text), [])
         if len(places) > 1:
             place = self._place_by_id(fields)
             return place if place in places else None
@@ -182,7 +200,7 @@ class _Reader:
     def _samples(
         self, fields: dict[str, Any], names: Sequence[str], count: int
     ) -> list[tuple[tuple[int, ...], str | None]]:
-        """The first ``count`` samples: the token ids of each, and why it ended where the line says so."""
+        """Return the first `count` samples of a field, as (token ids, finish reason or None)."""
         name = _named(fields, names)
         found: Any = fields[name]
         several = isinstance(found, list) and found and isinstance(found[0], list | dict)
@@ -208,7 +226,7 @@ class _Reader:
                 raise RLCircuitsError(
                     f"{where} has {truncated_repr(token)} at position {position}; a token id is wanted"
                 )
-            # A model may know, and write, a few ids more than its tokenizer; it was not asked with them.
+            # A model may generate ids beyond its tokenizer's vocabulary, but a prompt contains none of them.
             limit = self._vocabulary if names is self._prompt else NO_TOKEN
             if not 0 <= token < limit:
                 raise RLCircuitsError(
@@ -219,7 +237,7 @@ class _Reader:
 
 
 def _named(fields: dict[str, Any], names: Sequence[str], *more: str) -> str:
-    """The first of the names that is a field."""
+    """Return the first of the names that is a field. Raises RLCircuitsError, which also lists `more`, if none is."""
     for name in names:
         if name in fields:
             return name
@@ -227,9 +245,9 @@ def _named(fields: dict[str, Any], names: Sequence[str], *more: str) -> str:
 
 
 def _check_prompts(path: Path, questions: QuestionSet, records: Sequence[_Record], tokenizer: Any, name: str) -> None:
-    """Raise RLCircuitsError unless most prompts hold their question's text."""
+    """Raise RLCircuitsError unless most prompts contain their question's text."""
     asked = [questions.questions[record.place] for record in records]
-    strange = without_their_questions(
+    strange = prompts_without_question(
         tokenizer, [record.prompt for record in records], [question.text for question in asked]
     )
     if 2 * len(strange) > len(records):

@@ -1,4 +1,4 @@
-"""What an answer is, and how answers are drawn."""
+"""One answer, and how answers are drawn."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 class Sampling:
     """How answers are drawn.
 
-    `temperature` 0 is greedy decoding; above 0 a token is drawn from softmax(logits / temperature),
-    restricted to the smallest set of tokens whose probability reaches `top_p`. An answer ends with its end token,
-    or after `max_new_tokens`; None for as many as the question set needs. `seed` fixes the draws for a given batch
-    size. `n` answers are drawn to every question, independently; greedy ones would all be the same.
-    Nothing is taken over from a checkpoint's own generation settings, so that both of a pair are asked alike.
+    A checkpoint's own generation settings are ignored, so that both checkpoints of a pair are sampled in the same way.
+
+    Raises:
+        RLCircuitsError: a value is outside its range, or `n` is more than 1 at temperature 0.
     """
 
     temperature: float = 1.0
+    """0 is greedy decoding. Above 0, a token is drawn from softmax(logits / temperature)."""
     top_p: float = 1.0
+    """Draw only from the smallest set of tokens whose probabilities add up to at least `top_p`."""
     max_new_tokens: int | None = None
+    """An answer ends with its end token, or after this many tokens. None: the question set's own limit."""
     seed: int = 42
+    """Seed of the draws. The same seed gives the same answers only with the same batch size."""
     n: int = 1
+    """Number of independent answers to each question."""
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -42,27 +46,29 @@ class Sampling:
         return f"Sampling({', '.join(f'{name}={value!r}' for name, value in self.table().items())})"
 
     def table(self) -> dict[str, int | float]:
-        """The fields by name, but for an `n` of 1, without which one answer a question is written, and what is None."""
+        """Return the fields by name, without fields that are None and without `n` if it is 1."""
         return {name: value for name, value in asdict(self).items() if value is not None and (name, value) != ("n", 1)}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer to one question, the `sample`-th (from 0) of those that were drawn.
-
-    `prompt_ids` and `answer_ids` are what the model saw and wrote, without padding; the end token is among
-    `answer_ids` when it was written, and then `finished` is True. `text` is the answer decoded without
-    special tokens, `correct` its grade, `problem` what kept the grader from grading it, if anything did.
-    """
+    """One answer to one question."""
 
     question_id: str
     prompt_ids: tuple[int, ...]
+    """Token ids of the prompt, without padding."""
     answer_ids: tuple[int, ...]
+    """Token ids that the model generated, without padding, but with the end token if it was generated."""
     text: str
+    """The answer, decoded without special tokens."""
     correct: bool
+    """The grade."""
     finished: bool
+    """True if the answer ends with an end token, False if it was cut off."""
     problem: str | None = None
+    """Why the grader failed, if it did. The answer then counts as wrong."""
     sample: int = 0
+    """Index among the answers to the same question."""
 
     def __repr__(self) -> str:
         graded = "right" if self.correct else "wrong"

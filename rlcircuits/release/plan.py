@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from rlcircuits.answers.answer_file import Header, parse_header
-from rlcircuits.answers.length import with_length
+from rlcircuits.answers.max_new_tokens import choose_max_new_tokens
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
@@ -230,7 +230,7 @@ def _sampling(
         return settings.sampling
     others = [model.prompts(pair.prompting or settings.prompting, questions) for model in planned[1:]]
     rooms = [model.room(of_it) for model, of_it in zip(planned, [prompts, *others], strict=True)]
-    return with_length(settings.sampling, questions, [room for room in rooms if room is not None], notify)
+    return choose_max_new_tokens(settings.sampling, questions, [room for room in rooms if room is not None], notify)
 
 
 def _measured(folder: Path, settings: Settings, asked: int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import huggingface_hub
 from transformers import AutoConfig, AutoTokenizer
 
-from rlcircuits.answers.length import Room
+from rlcircuits.answers.max_new_tokens import ContextRoom
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line
@@ -72,13 +72,13 @@ class PlannedModel:
             return []
         return prompting.prompts(tokenizer, [question.text for question in questions.questions])
 
-    def room(self, prompts: list[tuple[int, ...]]) -> Room | None:
+    def room(self, prompts: list[tuple[int, ...]]) -> ContextRoom | None:
         """The room for answers to these prompts; None where that cannot be found out."""
         try:
             context = getattr(self._config(), "max_position_embeddings", None)
         except RLCircuitsError:
             return None
-        return Room(self.source.name, context, max(map(len, prompts))) if prompts else None
+        return ContextRoom(self.source.name, context, max(map(len, prompts))) if prompts else None
 
     def plan(self, cache_tokens: int) -> ModelPlan:
         """What the checkpoint needs, with a cache of so many tokens."""

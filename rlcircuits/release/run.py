@@ -31,7 +31,7 @@ from tempfile import TemporaryDirectory
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.generate import answer_questions
-from rlcircuits.answers.length import room_of, with_length
+from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_room
 from rlcircuits.answers.recorded import Side, recorded_answers
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.noise import NoisedSource
@@ -182,8 +182,8 @@ class _Run:
         rooms = []
         for side in _SIDES:
             self.prompts[side] = self.settings.prompting.prompts(sources[side].tokenizer(), texts)
-            rooms.append(room_of(sources[side], self.prompts[side]))
-        sampling = with_length(self.settings.sampling, self.questions, rooms, self.log)
+            rooms.append(context_room(sources[side], self.prompts[side]))
+        sampling = choose_max_new_tokens(self.settings.sampling, self.questions, rooms, self.log)
         self.settings = replace(self.settings, sampling=sampling)
 
     def log(self, line: str) -> None:

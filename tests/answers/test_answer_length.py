@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits.answers.generate import answer_questions
-from rlcircuits.answers.length import LEAST_NEW_TOKENS, Room, with_length
+from rlcircuits.answers.max_new_tokens import LEAST_NEW_TOKENS, ContextRoom, choose_max_new_tokens
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
@@ -61,20 +61,20 @@ def test_each_question_set_has_a_length_of_its_own(name: str, longest: int, tmp_
 
 
 ROOMS = st.lists(
-    st.builds(Room, st.just("m"), st.none() | st.integers(1, 5000), st.integers(1, 3000)), min_size=1, max_size=2
+    st.builds(ContextRoom, st.just("m"), st.none() | st.integers(1, 5000), st.integers(1, 3000)), min_size=1, max_size=2
 )
 
 
 @given(ROOMS, st.none() | st.integers(1, 4000))
-def test_a_default_is_lowered_to_the_smallest_room_and_what_is_given_not(rooms: list[Room], asked: int | None) -> None:
+def test_only_a_default_is_lowered_to_the_smallest_room(rooms: list[ContextRoom], asked: int | None) -> None:
     questions = replace(question_set("1?"), max_new_tokens=512)
     told: list[str] = []
     smallest = min(room.tokens for room in rooms)
     if asked is None and smallest < LEAST_NEW_TOKENS:
         with pytest.raises(RLCircuitsError, match=r"leaves room for \d+ new tokens, and answers to 'few' need"):
-            with_length(Sampling(), questions, rooms, told.append)
+            choose_max_new_tokens(Sampling(), questions, rooms, told.append)
         return
-    found = with_length(Sampling(max_new_tokens=asked), questions, rooms, told.append).max_new_tokens
+    found = choose_max_new_tokens(Sampling(max_new_tokens=asked), questions, rooms, told.append).max_new_tokens
     assert found == (asked if asked is not None else min(512, smallest))
     assert len(told) == (asked is None and smallest < 512)
 
@@ -176,5 +176,5 @@ def test_what_is_typed_goes_before_a_sets_own_and_that_before_the_files(
     found = []
     for pair in file.pairs:
         source = pair.questions.model_copy(update={"file": tmp_path / "set.jsonl"})
-        found.append(with_length(made.sampling, load_questions(source), []).max_new_tokens)
+        found.append(choose_max_new_tokens(made.sampling, load_questions(source), []).max_new_tokens)
     assert found == [ours, gsm8k]

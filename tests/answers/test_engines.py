@@ -12,7 +12,7 @@ import torch
 from helpers.tiny_checkpoints import save_checkpoint
 from helpers.tiny_models import VOCABULARY
 
-from rlcircuits.answers.engines.engine import Engine, end_ids
+from rlcircuits.answers.engines.engine import Engine, end_token_ids
 from rlcircuits.answers.engines.registry import ENGINES, open_engine
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.types import Sampling
@@ -86,7 +86,7 @@ def test_every_end_token_counts(source: CheckpointSource, tmp_path: Path) -> Non
     file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": list(range(30))}))
     for completion in open_engine("transformers", CheckpointSource(str(folder))).complete(PROMPTS, SAMPLED, seed=1):
         assert all(token >= 30 for token in completion.ids[:-1])
-    assert end_ids(None, source.tokenizer()) == (2,)
+    assert end_token_ids(None, source.tokenizer()) == (2,)
 
 
 def test_no_memory_for_a_batch(source: CheckpointSource, monkeypatch: pytest.MonkeyPatch) -> None:

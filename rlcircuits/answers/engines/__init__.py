@@ -1,1 +1,6 @@
-"""Engines: what writes answers. Token ids in, token ids out."""
+"""Engines generate answers: prompt token ids in, answer token ids out.
+
+`engine.py` defines the protocol `Engine`, `registry.py` opens an engine by its name, `huggingface.py` and `vllm.py` are
+the two engines. To add an engine, write a module with a class that implements `Engine`, and add a line to `ENGINES` in
+`registry.py`. Prompts, batches, decoding, grading and caching are outside of the engines and the same for all of them.
+"""

@@ -1,7 +1,6 @@
-"""Engines: what writes answers. Token ids in, token ids out.
+"""Define what an engine is: a loaded model that continues batches of prompts.
 
-An engine holds a loaded model and continues batches of prompts. Everything else (prompts, batches, decoding,
-grading, storing) is the same for all of them and lives in `rlcircuits.answers.generate`.
+Everything else (prompts, batches, decoding, grading, caching) is the same for all engines; see `answers/generate.py`.
 """
 
 from __future__ import annotations
@@ -12,15 +11,17 @@ from typing import Any, Protocol
 
 from rlcircuits.answers.types import Sampling
 
-__all__ = ["Completion", "Engine", "end_ids", "until_end"]
+__all__ = ["Completion", "Engine", "cut_after_end", "end_token_ids"]
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What was written after one prompt: token ids, the end token among them where `finished`."""
+    """What a model generated after one prompt."""
 
     ids: tuple[int, ...]
+    """Token ids, with the end token if it was generated."""
     finished: bool
+    """True if the end token was generated."""
 
 
 class Engine(Protocol):
@@ -28,22 +29,32 @@ class Engine(Protocol):
 
     @property
     def context(self) -> int | None:
-        """Most tokens, prompt and answer together; None if the model names no limit."""
+        """Most tokens of prompt and answer together; None if the model states no limit."""
 
     @property
     def vocabulary(self) -> int:
-        """Number of token ids the model knows."""
+        """Number of token ids that the model knows."""
 
     def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
-        """Continue each prompt by at most `sampling.max_new_tokens`, up to and with its first end token.
+        """Continue each prompt, up to and including its first end token.
 
-        `seed` (and not the sampling's) fixes the draws of this call. The result does not depend on other calls,
-        and the global random state is left as it was. Raises RLCircuitsError where memory does not suffice.
+        The result must not depend on other calls, and the global random state must not change.
+
+        Args:
+            prompts: token ids of each prompt.
+            sampling: how tokens are drawn. A prompt is continued by at most `sampling.max_new_tokens`.
+            seed: seed of this call, which replaces `sampling.seed`.
+
+        Returns:
+            One completion for each prompt, in the same order.
+
+        Raises:
+            RLCircuitsError: the memory is not sufficient.
         """
 
 
-def end_ids(generation_config: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Return every id that ends an answer: chat models often have an end of turn beside the end of text."""
+def end_token_ids(generation_config: Any, tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids of all end tokens. Chat models often have an end of turn besides the end of text."""
     found = getattr(generation_config, "eos_token_id", None)
     ids = [] if found is None else [found] if isinstance(found, int) else list(found)
     if tokenizer.eos_token_id is not None:
@@ -51,8 +62,8 @@ def end_ids(generation_config: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def until_end(ids: Sequence[int], ends: tuple[int, ...]) -> Completion:
-    """Cut what a model wrote behind its first end token."""
+def cut_after_end(ids: Sequence[int], ends: tuple[int, ...]) -> Completion:
+    """Cut generated ids after their first end token."""
     for position, token in enumerate(ids):
         if token in ends:
             return Completion(tuple(ids[: position + 1]), True)

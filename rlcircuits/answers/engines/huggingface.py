@@ -1,4 +1,4 @@
-"""Answers by Hugging Face `generate`: batches padded on the left, with a KV cache."""
+"""Generate answers with Hugging Face `generate`: left-padded batches and a KV cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from rlcircuits.answers.engines.engine import Completion, end_ids, until_end
+from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_token_ids
 from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 
 class HuggingFaceEngine:
-    """A checkpoint that answers. Its settings and mode are its own again after each call."""
+    """The engine `transformers`. It restores the model's generation settings and training mode after each call."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model: Any = checkpoint.model
-        self._ends = end_ids(self._model.generation_config, checkpoint.tokenizer)
+        self._ends = end_token_ids(self._model.generation_config, checkpoint.tokenizer)
         pad = checkpoint.tokenizer.pad_token_id
         self._pad: int = pad if pad is not None else self._ends[0] if self._ends else 0
 
     @property
     def context(self) -> int | None:
-        """Most tokens, prompt and answer together; None if the model names no limit."""
+        """Most tokens of prompt and answer together; None if the model states no limit."""
         return getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
 
     @property
     def vocabulary(self) -> int:
-        """Number of rows of the embedding."""
+        """Number of rows of the embedding matrix."""
         return int(self._model.get_input_embeddings().weight.shape[0])
 
     def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
@@ -50,13 +50,13 @@ class HuggingFaceEngine:
                 f"out of memory answering {len(prompts)} prompts of up to {width} tokens at once; "
                 "a smaller batch_size is needed"
             ) from error
-        return [until_end(row, self._ends) for row in output[:, width:].tolist()]
+        return [cut_after_end(row, self._ends) for row in output[:, width:].tolist()]
 
     @contextmanager
     def _own_settings(self, sampling: Sampling) -> Iterator[None]:
-        """Put our generation settings in the place of the checkpoint's, and eval mode on, for a while.
+        """Replace the checkpoint's generation settings by those of `sampling`, and switch to eval mode.
 
-        Handing them to `generate` would not do: it fills whatever is left open from the checkpoint's own file.
+        Settings passed to `generate` are not enough: it takes whatever they leave open from the checkpoint's own file.
         """
         sampled = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         settings = GenerationConfig(

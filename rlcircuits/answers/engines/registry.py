@@ -1,4 +1,4 @@
-"""The engines by name, and how each is opened."""
+"""Open engines by name. To add an engine, add a line to `ENGINES`."""
 
 from __future__ import annotations
 
@@ -25,18 +25,26 @@ def _open_vllm(model: Source | Checkpoint) -> Engine:
     return VLLMEngine(model)
 
 
-# An engine's library is imported when an engine is opened: it may be large, or not installed.
+# Each function imports its engine's library only when called: the library may be large, or not installed.
 ENGINES: dict[str, Callable[[Any], Engine]] = {"transformers": _open_transformers, "vllm": _open_vllm}
-"""How to open each engine, by name."""
+"""The function that opens each engine, by the engine's name."""
 
 
 def check_engine(name: str) -> None:
-    """Raise RLCircuitsError for a name that is not in ENGINES."""
+    """Raise RLCircuitsError if no engine has this name."""
     if name not in ENGINES:
         raise RLCircuitsError(f"engine is {name!r}; it must be one of {', '.join(ENGINES)}")
 
 
 def open_engine(name: str, model: Source | Checkpoint) -> Engine:
-    """Load `model` into an engine. Raises RLCircuitsError where the engine or the model cannot be had."""
+    """Load a model into an engine.
+
+    Args:
+        name: a key of :data:`ENGINES`.
+        model: a checkpoint, or a source of one.
+
+    Raises:
+        RLCircuitsError: the engine is unknown or not installed, or the model cannot be loaded.
+    """
     check_engine(name)
     return ENGINES[name](model)

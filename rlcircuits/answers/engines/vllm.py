@@ -1,4 +1,4 @@
-"""Answers by vLLM, where it is installed: the same token ids in and out, many more a second on a GPU."""
+"""Generate answers with vLLM, if it is installed: on a GPU, many more tokens a second than `transformers`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import GenerationConfig
 
-from rlcircuits.answers.engines.engine import Completion, end_ids, until_end
+from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_token_ids
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class VLLMEngine:
-    """A checkpoint folder that vLLM loads by itself."""
+    """The engine `vllm`, for a checkpoint folder, which vLLM loads itself."""
 
     def __init__(self, model: Source | Checkpoint) -> None:
-        """Load it. Raises RLCircuitsError where vLLM is not installed or the model is not a whole checkpoint."""
+        """Load the model. Raises RLCircuitsError if vLLM is not installed or the model is no complete checkpoint."""
         if not isinstance(model, CheckpointSource) or is_adapter(model.folder):
             raise RLCircuitsError(
                 f"engine 'vllm' loads a checkpoint's folder by itself and cannot load {model.name}, which is made in "
@@ -39,9 +39,9 @@ class VLLMEngine:
         self.context: int | None = getattr(text, "max_position_embeddings", None)
         self.vocabulary = int(text.vocab_size)
         own = GenerationConfig.from_pretrained(folder) if (model.folder / GENERATION_CONFIG).is_file() else None
-        self._ends = end_ids(own or text, model.tokenizer())
+        self._ends = end_token_ids(own or text, model.tokenizer())
         self._params = vllm.SamplingParams
-        # Without "vllm", the checkpoint's own generation settings would fill what is left open.
+        # generation_config="vllm" keeps vLLM from using the checkpoint's own generation settings.
         self._llm: Any = vllm.LLM(
             folder, dtype=model.dtype or "auto", generation_config="vllm", trust_remote_code=trusted
         )
@@ -61,4 +61,4 @@ class VLLMEngine:
         ]
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         outputs = self._llm.generate(asked, params, use_tqdm=False)
-        return [until_end(list(output.outputs[0].token_ids), self._ends) for output in outputs]
+        return [cut_after_end(list(output.outputs[0].token_ids), self._ends) for output in outputs]
