@@ -1,4 +1,4 @@
-"""Load a causal language model, find its parts, and check that its residual stream is what we think."""
+"""Load a causal language model, locate its parts, and verify that its residual stream is their sum."""
 
 from __future__ import annotations
 
@@ -22,19 +22,32 @@ from rlcircuits.models.loading import load_model
 from rlcircuits.models.parts import ModelParts, locate_parts
 from rlcircuits.models.transformer_lens import is_bridge, unbridge
 
-# The modules of models already verified, so that repeated calls with one model verify it once.
+# The modules and hooks of each verified model, so that a model is verified again only after one has changed.
 _verified: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], ...]] = weakref.WeakKeyDictionary()
 
 
 class Checkpoint:
-    """A causal LM with its parts found and its residual stream verified.
+    """A causal LM whose parts are located and whose residual stream is verified.
 
-    model: the Hugging Face model, unchanged. parts: where it writes and reads. name: what to call it.
+    Attributes:
+        model: the Hugging Face model, unchanged.
+        parts: the modules that write to the residual stream and read from it.
+        name: the name in results and messages.
     """
 
     @validate_arguments
     def __init__(self, model: nn.Module, tokenizer: Any = None, name: str | None = None) -> None:
-        """Map and verify ``model``. Raises RLCircuitsError if it is not understood (see find_parts)."""
+        """Locate the parts of ``model`` and verify its residual stream.
+
+        Args:
+            model: a Hugging Face causal LM.
+            tokenizer: its tokenizer, which attribution does not need.
+            name: the name in results and messages, by default the model's ``name_or_path``.
+
+        Raises:
+            RLCircuitsError: an architecture that is not supported, a residual stream that is not exactly the sum of
+                the components that were found, or weights that are offloaded.
+        """
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
         _check_resident(model, self.name)
         self.model: Any = model
@@ -54,24 +67,28 @@ class Checkpoint:
 
     @property
     def tokenizer(self) -> Any:
-        """The checkpoint's tokenizer. Raises RLCircuitsError if it came with none."""
+        """The checkpoint's tokenizer. Raises RLCircuitsError if it has none."""
         if self._tokenizer is None:
             raise RLCircuitsError(self._no_tokenizer)
         return self._tokenizer
 
     @property
     def device(self) -> torch.device:
-        """Where token ids have to be."""
+        """The device of the embedding, to which token ids must be moved."""
         return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens the model can read, or None if its config names no limit."""
+        """The most tokens that the model can read, or None if its config has no limit."""
         return self.parts.context
 
     @classmethod
     def of(cls, model: Any) -> Checkpoint:
-        """``model`` itself if it is a Checkpoint, else one around a Hugging Face model or TransformerBridge."""
+        """Return ``model`` if it is a Checkpoint, else a Checkpoint of a Hugging Face model or TransformerBridge.
+
+        Raises:
+            RLCircuitsError: anything else, or what the constructor rejects.
+        """
         if isinstance(model, Checkpoint):
             return model
         if is_bridge(model):
@@ -95,23 +112,23 @@ class Checkpoint:
         trust_remote_code: bool = False,
         name: str | None = None,
     ) -> Checkpoint:
-        """Load a checkpoint from a folder or a hub id, or an adapter merged into its base; safetensors only.
+        """Load a checkpoint from a folder or the Hugging Face hub; a LoRA adapter is merged into its base model.
+
+        Only safetensors files are read.
 
         Args:
             source: a folder or a hub id.
             device: by default ``cuda`` where there is one, else ``cpu``.
-            dtype: by default the one the weights are stored in.
-            revision: of a hub id.
-            device_map: instead of a device, how to split the model over several (needs accelerate).
-            trust_remote_code: run the Python code that the repository brings along. Without it none is run, and
-                nothing is asked.
-            name: what to call it, by default the source.
+            dtype: by default the one that the weights are stored in.
+            revision: branch, tag or commit of a hub id.
+            device_map: how to split the model over several devices, instead of ``device`` (needs accelerate).
+            trust_remote_code: run Python code from the repository. By default none is run, and no question is asked.
+            name: the name in results and messages, by default the source.
 
         Raises:
-            RLCircuitsError: a missing or damaged file, a value in a config that does not fit, weights that the
-                architecture needs and the files lack or that the files hold and the architecture has no place for,
-                quantised weights, NaN or Inf in a weight, weights without a device to themselves, a repository that
-                needs its own code, or a model that is not mapped.
+            RLCircuitsError: a missing or damaged file; an invalid value in the config; weights that are missing, or
+                that the architecture does not use; quantised or offloaded weights; NaN or Inf in a weight; a
+                repository that needs its own code; a model that the constructor rejects.
         """
         if device is not None and device_map is not None:
             raise RLCircuitsError(f"device {str(device)!r} and device_map {device_map!r} were both asked for")
@@ -134,18 +151,18 @@ class Checkpoint:
             own = adapter if adapter and has_tokenizer(adapter) else whole
             checkpoint._tokenizer = load_tokenizer(own, checkpoint.name, trust_remote_code=trust_remote_code)
         except RLCircuitsError as error:
-            # Attribution needs no tokenizer: the property that gives it out says why there is none.
+            # Attribution needs no tokenizer, so the error is raised only when the tokenizer is asked for.
             checkpoint._no_tokenizer = str(error)
         return checkpoint
 
 
 def _function_of(module: nn.Module) -> tuple[object, ...]:
-    """What tells that a module computes what it computed before: itself, its hooks and a forward of its own."""
+    """Return what changes when a module computes something else: its identity, hooks and own forward."""
     return id(module), *module._forward_pre_hooks, *module._forward_hooks, id(vars(module).get("forward"))
 
 
 def _check_resident(model: nn.Module, name: str) -> None:
-    """Raise RLCircuitsError for a model that accelerate split so that some weights are only fetched when they run."""
+    """Raise RLCircuitsError for a model with offloaded weights, which accelerate loads only for the forward."""
     for weight, parameter in model.named_parameters():
         if parameter.is_meta:
             raise RLCircuitsError(
@@ -156,7 +173,7 @@ def _check_resident(model: nn.Module, name: str) -> None:
 
 @torch.no_grad()
 def _check_runs(model: Any, name: str) -> None:
-    """Raise RLCircuitsError for a model whose own forward fails, as by a value of the wrong kind in its config."""
+    """Raise RLCircuitsError if the model's own forward fails, for example because of a wrong value in its config."""
     try:
         _ = model(input_ids=model.get_input_embeddings().weight.new_zeros(1, 1, dtype=torch.int64)).logits
     except torch.OutOfMemoryError:
@@ -166,6 +183,7 @@ def _check_runs(model: Any, name: str) -> None:
 
 
 def _usable_device(device: str | torch.device | None) -> torch.device:
+    """Return the device, by default ``cuda`` if there is one. Raises RLCircuitsError if it cannot be used."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

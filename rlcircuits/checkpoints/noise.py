@@ -1,9 +1,9 @@
-"""The matched control: the checkpoint before, with noise of the update's size and no direction.
+"""The noise control: the checkpoint before training, plus noise as large as the weight update.
 
-Damage moves the metrics too, activation intensity above all. So an effect of training is compared with what an
-update of the same size does that learned nothing: Gaussian noise on every parameter tensor that the training
-changed, of the norm of that tensor's change, within 0.1 % where rounding allows. Several draws show how much one
-differs from another.
+Damage to a model changes the metrics too, above all activation intensity. So the effect of training is compared with
+the effect of an update of the same size that has learnt nothing: Gaussian noise on every parameter tensor that
+training changed, with the norm of that tensor's change, within 0.1 % where rounding allows. Several draws show how
+much the noise itself varies.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from rlcircuits.common.files import short_name
 from rlcircuits.common.reprs import elided_repr, short_repr
 
 NORM_TOLERANCE = 1e-3
-"""How far, relatively, the norm of what rounding leaves of the noise may be from the update's."""
+"""Largest relative difference between the norm of the noise, after rounding, and the norm of the update."""
 
 _BISECTIONS = 50
 
-# By the fingerprints of before and after: the draws of a pair need after's weights once, not once each.
+# The update norms by the fingerprints of before and after, so that all draws of a pair load after's weights once.
 _known_norms: dict[tuple[str, str], dict[str, float]] = {}
 
 
 @dataclass(frozen=True)
 class NoisedSource:
-    """`before` plus Gaussian noise, tensor by tensor of the norm of (after - before). A :class:`Source`."""
+    """A :class:`Source`: ``before`` plus Gaussian noise with, for each tensor, the norm of (after - before)."""
 
     before: Source
+    """The checkpoint that gets the noise."""
     after: Source
+    """The checkpoint whose update gives the noise its size."""
     draw: int
-    """Which noise: another number is another draw, the same number is the same on every machine."""
+    """The seed of the noise; the same number gives the same noise on every machine."""
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -51,32 +53,33 @@ class NoisedSource:
 
     @property
     def name(self) -> str:
-        """The base's name, the draw's number, and whose update the noise is as large as."""
+        """The name of ``before``, the draw's number, and the short name of ``after``."""
         return f"{self.before.name} + noise {self.draw} of {short_name(self.after.name)}"
 
     @property
     def context_length(self) -> int | None:
-        """That of before, where it is known without loading it."""
+        """The context length of ``before``, or None if it is not known before loading."""
         return getattr(self.before, "context_length", None)
 
     def fingerprint(self) -> str:
-        """Hex sha256 of both checkpoints' fingerprints and the draw."""
+        """Return the hex sha256 of both checkpoints' fingerprints and the draw."""
         parts = ("noise", self.before.fingerprint(), self.after.fingerprint(), str(self.draw))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def tokenizer(self) -> Any:
-        """The tokenizer of before."""
+        """Return the tokenizer of ``before``."""
         return self.before.tokenizer()
 
     def load(self) -> Checkpoint:
-        """Load before and add the noise to it in place.
+        """Load ``before`` and add the noise to it in place.
 
-        Raises RLCircuitsError where before and after do not have the same parameters in the same shapes.
+        Raises:
+            RLCircuitsError: ``before`` and ``after`` differ in the names or shapes of their parameters.
         """
         checkpoint = self.before.load()
         key = (self.before.fingerprint(), self.after.fingerprint())
         if key not in _known_norms:
-            # On the CPU, beside the one model that may be on the device.
+            # On the CPU, because the device may have memory for one model only.
             after = _on_cpu(self.after).load()
             _known_norms[key] = update_norms(checkpoint.model, after.model, self.before.name, self.after.name)
         add_noise(checkpoint.model, _known_norms[key], self.draw)
@@ -87,11 +90,18 @@ class NoisedSource:
 def update_norms(
     before: nn.Module, after: nn.Module, before_name: str = "before", after_name: str = "after"
 ) -> dict[str, float]:
-    """Frobenius norm of after - before for each parameter tensor, by name; a tied one stands there once.
+    """Return the Frobenius norm of after - before for each parameter tensor, by name; a tied tensor counts once.
 
-    The models may lie on different devices: tensors are brought to the CPU one at a time and compared in float32.
+    The models may be on different devices: tensors are moved to the CPU one at a time and compared in float32.
 
-    Raises RLCircuitsError naming the first parameter that one model lacks or has in another shape.
+    Args:
+        before: the model before training.
+        after: the model after training.
+        before_name: what errors call ``before``.
+        after_name: what errors call ``after``.
+
+    Raises:
+        RLCircuitsError: naming the first parameter that one model lacks or has in another shape.
     """
     ours, theirs = dict(before.named_parameters()), dict(after.named_parameters())
     for name in [*ours, *theirs]:
@@ -107,9 +117,15 @@ def update_norms(
 
 @torch.no_grad()
 def add_noise(model: nn.Module, norms: Mapping[str, float], draw: int) -> None:
-    """Add Gaussian noise to each parameter of `model` that has a norm above 0 in `norms`, of that norm, in place.
+    """Add Gaussian noise of the given norm to each parameter of a model, in place.
 
-    Drawn in float32 on the CPU and seeded by draw and name, so that it depends on neither the device nor the order.
+    The noise is drawn in float32 on the CPU, seeded by draw and parameter name, so that it depends neither on the
+    device nor on the order of the parameters.
+
+    Args:
+        model: the model to change.
+        norms: the norm of the noise by parameter name; a parameter of norm 0 stays unchanged.
+        draw: the seed.
     """
     for name, parameter in model.named_parameters():
         norm = norms[name]
@@ -120,11 +136,10 @@ def add_noise(model: nn.Module, norms: Mapping[str, float], draw: int) -> None:
 
 
 def _moved(parameter: Tensor, noise: Tensor, norm: float) -> Tensor:
-    """Parameter + noise in the parameter's dtype, the noise scaled so that its norm is `norm` *after* rounding.
+    """Return parameter + noise in the parameter's dtype, with the noise scaled to ``norm`` *after* rounding.
 
-    In bfloat16 most of a small update is rounded away, the real one's as well: what is left of the noise must
-    be as large as what was left of it. An element rounds further away the larger the scale, so the norm grows
-    with it and the scale is found by bisection; in float32 the first is right.
+    In bfloat16 rounding removes most of a small update, of the real one as of the noise, so the norms are compared
+    after it. The norm grows with the scale, so bisection finds the scale; in float32 the first guess is right.
     """
     exact = torch.promote_types(parameter.dtype, torch.float32)
     origin, noise = parameter.to(exact), noise.to(exact)

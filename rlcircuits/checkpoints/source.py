@@ -1,7 +1,7 @@
-"""What can become a checkpoint, and be known again without loading it.
+"""Sources of checkpoints, which have a name and a fingerprint before they are loaded.
 
-Answers and scores are kept on disk under a source's fingerprint, so that work done is found again and work
-done for other weights never is.
+The fingerprint is part of the cache key of answers and scores, so that a cached result is used for exactly the weights
+that it was made with.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_c
 __all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]
 
 _ARCHITECTURE = ("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
-"""What of the config two checkpoints must share to have one graph and one width."""
+"""The fields of the config that must be equal for two checkpoints to have the same graph and width."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Anything that can become a Checkpoint, and be known again without loading it."""
+    """Anything that loads a Checkpoint and has a fingerprint without loading it."""
 
     @property
     def name(self) -> str:
-        """What to call it: a folder or hub id, and what was done to it."""
+        """The name in results and messages: a folder or hub id, and what was changed."""
 
     def fingerprint(self) -> str:
-        """Hex sha256 that changes whenever the weights, the config or the tokenizer change."""
+        """Return a hex sha256 that changes whenever the weights, the config or the tokenizer change."""
 
     def tokenizer(self) -> Any:
-        """The tokenizer, without loading the weights. Raises RLCircuitsError if there is none."""
+        """Return the tokenizer without loading the weights. Raises RLCircuitsError if there is none."""
 
     def load(self) -> Checkpoint:
-        """The checkpoint, loaded anew each time."""
+        """Load the checkpoint; each call returns a new one."""
 
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """A checkpoint in a folder or on the hub, or a LoRA adapter, which is merged into its base in memory."""
+    """A checkpoint in a folder or on the Hugging Face hub, or a LoRA adapter, which is merged into its base model."""
 
     path: str
-    """A folder, or a hub id. An adapter's folder (with ``adapter_config.json``) names its base."""
+    """A folder or a hub id. The ``adapter_config.json`` of an adapter names its base model."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     dtype: str | None = None
-    """What to load the weights as; None for the dtype they are stored in."""
+    """The dtype to load the weights in; None for the dtype that they are stored in."""
     device: str | None = None
-    """None for ``cuda`` where there is one, else ``cpu``."""
+    """The device; None for ``cuda`` if there is one, else ``cpu``."""
     device_map: str | None = None
-    """Instead of a device: how to split the model over devices (``auto``, ``balanced``, …; needs accelerate)."""
+    """How to split the model over devices, instead of ``device`` (``auto``, ``balanced``, …; needs accelerate)."""
     trust_remote_code: bool = False
-    """Run the Python code that the repository brings along."""
+    """Run Python code from the repository."""
 
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):
@@ -74,19 +74,21 @@ class CheckpointSource:
 
     @property
     def name(self) -> str:
-        """The path, with the revision where one was asked for."""
+        """The path, followed by the revision if one is set."""
         return self.path if self.revision is None else f"{self.path}@{self.revision}"
 
     @cached_property
     def folder(self) -> Path:
-        """Where the files are: a hub id's snapshot is looked up once, so that a moving branch stays put."""
+        """The folder of the files. A hub id's snapshot is looked up once, so that a branch cannot move meanwhile."""
         return local_folder(self.path, self.revision, code=self.trust_remote_code)
 
     def fingerprint(self) -> str:
-        """Hex sha256 of the contents of the files that are loaded (an adapter's base's too), and of the dtype.
+        """Return the hex sha256 of the dtype and of all files that are loaded, with those of an adapter's base model.
 
-        The place (device, device map) does not count. Files are read whole, once a process while unchanged.
-        Raises RLCircuitsError if the checkpoint is not found, or which files are its weights cannot be told.
+        The device and device map do not matter. Each file is read once per process unless it changes.
+
+        Raises:
+            RLCircuitsError: the checkpoint is not found, or it is ambiguous which files have its weights.
         """
         code = self.trust_remote_code
         parts: dict[str, Any] = {"dtype": str(torch_dtype(self.dtype)), "files": contents(self.folder, code=code)}
@@ -97,7 +99,7 @@ class CheckpointSource:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def tokenizer(self) -> Any:
-        """The tokenizer; an adapter's own where it has one, else its base's."""
+        """Return the tokenizer; for an adapter its own, or else its base model's."""
         folder = self.folder
         if is_adapter(folder) and not has_tokenizer(folder):
             folder = find_base(folder).folder
@@ -105,14 +107,18 @@ class CheckpointSource:
 
     @property
     def context_length(self) -> int | None:
-        """Most tokens the model can read, by its config (an adapter's base's); None if that names no limit."""
+        """The most tokens that the model can read, by the (base) model's config; None if it has no limit."""
         return getattr(self._config(), "max_position_embeddings", None)
 
     def architecture(self) -> dict[str, Any]:
-        """What the config (an adapter's base's) says of the architecture, without loading the weights.
+        """Return the architecture by the config, or by that of an adapter's base model, without loading the weights.
 
-        Model type, layers, heads, key/value heads and width, by their names in the config, which count for the models
-        that call them otherwise too. Raises RLCircuitsError for a config that is missing or cannot be read.
+        Returns:
+            Model type, layers, heads, key/value heads and width, by their names in the config; transformers maps the
+            names of families that call them otherwise.
+
+        Raises:
+            RLCircuitsError: the config is missing or cannot be read.
         """
         config = self._config()
         found = {name: getattr(config, name, None) for name in _ARCHITECTURE}
@@ -125,7 +131,7 @@ class CheckpointSource:
         return load_config(folder, trust_remote_code=self.trust_remote_code).get_text_config()
 
     def load(self) -> Checkpoint:
-        """Load it. Raises RLCircuitsError for what :meth:`~rlcircuits.Checkpoint.load` refuses."""
+        """Load the checkpoint. Raises RLCircuitsError as :meth:`~rlcircuits.Checkpoint.load` does."""
         return Checkpoint.load(
             self.folder,
             device=self.device,
@@ -137,9 +143,10 @@ class CheckpointSource:
 
 
 def check_same_architecture(before: CheckpointSource, after: CheckpointSource) -> None:
-    """Check by their configs that both of a pair have one architecture and size, and so one graph.
+    """Check by their configs that two checkpoints have the same architecture and size, and so the same edge graph.
 
-    Raises RLCircuitsError naming the first field that differs, or for a config that cannot be read.
+    Raises:
+        RLCircuitsError: naming the first field that differs, or for a config that cannot be read.
     """
     theirs = after.architecture()
     for name, value in before.architecture().items():
@@ -151,13 +158,18 @@ def check_same_architecture(before: CheckpointSource, after: CheckpointSource) -
 
 
 def check_same_vocabulary(before: Source, after: Source, ids: Iterable[int] | None = None) -> None:
-    """Check that a token id means the same to both of a pair.
+    """Check that each token id is the same token in both checkpoints' vocabularies.
 
-    ids: the token ids in use; each must be the same token in both. By default all ids that both have, apart
-    from added tokens (a chat template's marks, padding), which post-training may change. Prompts may differ
-    all the same; the pairing compares their lengths.
+    Prompts may still differ; the pairing compares their lengths.
 
-    Raises RLCircuitsError naming the first id that means two things.
+    Args:
+        before: the checkpoint before training.
+        after: the checkpoint after training.
+        ids: the token ids to check. By default all ids that both have, except added tokens (of a chat template, or for
+            padding), which post-training may change.
+
+    Raises:
+        RLCircuitsError: naming the first id whose token differs.
     """
     left, right = before.tokenizer(), after.tokenizer()
     ours, theirs = _tokens(left), _tokens(right)
