@@ -33,7 +33,7 @@ constants = dict(
     LEFT_UNIT=8, RIGHT_UNIT=8, LEFT_FLAT=True, RIGHT_FLAT=True, PRECISION="ieee", WIDEN=False,
     WRITERS=tiles.writers, READERS=tiles.readers, WIDTH=tiles.width, STEPS=tiles.steps,
 )
-pointers = dict(writes="*bf16", grads="*bf16", write_places="*i64", grad_places="*i64", edges="*u8", live="*i32")
+pointers = dict(writes="*bf16", grads="*bf16", write_addresses="*i64", grad_addresses="*i64", edges="*u8", live="*i32")
 pointers["partial"] = "*fp32"
 show(_partial_scores, pointers, constants, {}, ["width"], num_warps=tiles.warps, num_stages=tiles.stages)
 """
