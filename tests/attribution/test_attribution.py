@@ -144,7 +144,7 @@ def test_the_model_is_left_as_it_was_after_an_error() -> None:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize(("name", "granularity"), CASES)
-def test_windows_of_one_token_change_nothing(name: str, granularity: str, side: Any, monkeypatch: Any) -> None:
+def test_slices_of_one_token_change_nothing(name: str, granularity: str, side: Any, monkeypatch: Any) -> None:
     clean, corrupted = fixed_sequences(), fixed_sequences(seed=12)
     whole = attribute(tiny(name), clean, granularity, corrupted=corrupted, padding_side=side)
     monkeypatch.setattr(grouped, "contraction_bytes", lambda device: 0)

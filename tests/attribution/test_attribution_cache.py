@@ -77,7 +77,7 @@ def test_missing_batches_are_made_and_no_others(source: CheckpointSource, tmp_pa
     assert {file: file.stat().st_mtime_ns for file in kept} == times
 
 
-def test_a_batch_is_edge_scores_of_its_own(source: CheckpointSource, tmp_path: Path) -> None:
+def test_each_batch_file_holds_edge_scores(source: CheckpointSource, tmp_path: Path) -> None:
     wanted = score(source, tmp_path)
     parts = [EdgeScores.load(file) for file in batches_in(tmp_path)]
     assert sum(len(part) for part in parts) == len(SEQUENCES)
@@ -101,14 +101,14 @@ def test_scores_of_other_weights_or_settings_are_not_reused(source: CheckpointSo
         score(Unloadable(replace(source, dtype="bfloat16")), tmp_path)
 
 
-def test_a_changed_checkpoint_is_scored_anew(tmp_path: Path) -> None:
+def test_a_changed_checkpoint_is_scored_again(tmp_path: Path) -> None:
     changed = CheckpointSource(str(save_checkpoint(tmp_path / "model")), device="cpu")
     first = score(changed, tmp_path / "store")
     touch_weight(tmp_path / "model")
     assert not same(score(changed, tmp_path / "store"), first)
 
 
-def test_a_batch_halved_for_lack_of_memory_is_gone_on_with(
+def test_a_batch_halved_for_lack_of_memory_is_resumed(
     source: CheckpointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = attribution._attribute_batch
@@ -130,7 +130,7 @@ def test_a_batch_halved_for_lack_of_memory_is_gone_on_with(
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -4])
-def test_a_file_that_was_cut_short_is_made_again(source: CheckpointSource, tmp_path: Path, size: int) -> None:
+def test_a_truncated_file_is_scored_again(source: CheckpointSource, tmp_path: Path, size: int) -> None:
     wanted = score(source, tmp_path)
     first, second, *_ = batches_in(tmp_path)
     contents = first.read_bytes(), second.read_bytes()

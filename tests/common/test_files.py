@@ -13,7 +13,7 @@ from helpers.held_locks import held, run_while_held, wait_until
 from rlcircuits.common.files import write_atomically, write_lock
 
 
-def test_two_who_write_one_file_do_not_mix(tmp_path: Path) -> None:
+def test_two_processes_that_write_one_file_do_not_mix(tmp_path: Path) -> None:
     """Both are in the middle of writing at once, and the one that ends last wins with a whole file."""
     path = tmp_path / "result"
     begun: list[str] = []
@@ -48,7 +48,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
 
 
-def test_a_writer_waits_for_another_and_says_so(tmp_path: Path) -> None:
+def test_a_process_waits_for_the_lock_and_says_so(tmp_path: Path) -> None:
     path, order = tmp_path / "result", []
 
     def write(notify: object) -> None:
@@ -59,7 +59,7 @@ def test_a_writer_waits_for_another_and_says_so(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
-def test_a_writer_that_is_alone_says_nothing(tmp_path: Path) -> None:
+def test_a_process_that_need_not_wait_prints_nothing(tmp_path: Path) -> None:
     told: list[str] = []
     for name in ("one", "one", "two"):
         with held(tmp_path / "other"), write_lock(tmp_path / name, told.append):
@@ -67,7 +67,7 @@ def test_a_writer_that_is_alone_says_nothing(tmp_path: Path) -> None:
     assert told == []
 
 
-def test_a_killed_writer_holds_nothing(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_lock(tmp_path: Path) -> None:
     path = tmp_path / "result"
     code = (
         "import pathlib, sys, time\nfrom rlcircuits.common.files import write_lock\n"

@@ -44,7 +44,7 @@ def test_lines_that_cannot_be_read_are_named(tmp_path: Path, data: bytes, messag
         list(read_lines(tmp_path / "file", "answers"))
 
 
-def test_lines_have_their_places(tmp_path: Path) -> None:
+def test_lines_come_with_their_places(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xef\xbb\xbfone\r\n\ntwo")
     found = list(read_lines(tmp_path / "file", "answers"))
     assert found == [(f"{tmp_path / 'file'}:{n}", text) for n, text in enumerate(["one\r", "", "two"], start=1)]
@@ -80,7 +80,7 @@ def test_a_pipe_of_the_shell_is_read() -> None:
         ('{"a":\n"b', "it is no JSON: Unterminated string at line 2, column 1"),
     ],
 )
-def test_what_is_no_object_is_said_in_words(text: str, message: str) -> None:
+def test_anything_but_an_object_is_an_error(text: str, message: str) -> None:
     with pytest.raises(RLCircuitsError, match=message):
         parse_json_object(text)
 

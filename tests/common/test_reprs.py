@@ -67,7 +67,7 @@ def test_every_public_class_is_among_them(checkpoint: rlcircuits.Checkpoint) -> 
     assert classes - {"RLCircuitsError"} <= shown(checkpoint).keys()
 
 
-def test_a_repr_says_what_one_wants_to_know(checkpoint: rlcircuits.Checkpoint) -> None:
+def test_a_repr_shows_what_identifies_an_object(checkpoint: rlcircuits.Checkpoint) -> None:
     assert repr(checkpoint) == "Checkpoint('sft', LlamaForCausalLM, 4 layers, float32, cpu)"
     loss = float(SCORES.loss.mean())
     assert repr(SCORES) == (
@@ -95,7 +95,7 @@ def test_a_repr_says_what_one_wants_to_know(checkpoint: rlcircuits.Checkpoint) -
 
 
 @given(st.text() | st.lists(st.integers()))
-def test_what_is_quoted_is_short_and_keeps_both_ends(value: Any) -> None:
+def test_an_elided_repr_is_short_and_keeps_both_ends(value: Any) -> None:
     text = elided_repr(value)
     assert len(text) <= 48
     assert text[:20] == repr(value)[:20]

@@ -59,7 +59,7 @@ def test_matmul_is_the_definition(case: Case) -> None:
     together=st.integers(1, 40),
     seed=st.integers(0, 99),
 )
-def test_groups_and_windows_change_nothing(layers: int, held: int, batch_slice: int, together: int, seed: int) -> None:
+def test_groups_and_slices_change_nothing(layers: int, held: int, batch_slice: int, together: int, seed: int) -> None:
     graph = build_graph(layers, 2, "sublayer")
     n_writers, n_readers = graph.mask.shape
     case = make_case(
@@ -77,8 +77,8 @@ def test_groups_and_windows_change_nothing(layers: int, held: int, batch_slice: 
     with mock.patch.multiple(grouped, **sizes):
         contraction = GroupedContraction(graph, BACKENDS["reference"](), BatchShape(2, 3, 4, itemsize=4))
         contraction.set_writers([one_writer(i, outputs[0]) for i, outputs in enumerate(case.writers)])
-        for felt in reversed(case.readers):
-            contraction.on_reader_grads(from_tensor(felt.indices.start, felt.grads))
+        for reader in reversed(case.readers):
+            contraction.on_reader_grads(from_tensor(reader.indices.start, reader.grads))
         found = contraction.finish()
     torch.testing.assert_close(found, Case(case.writers, case.readers, graph.mask).run(BACKENDS["reference"]))
 
@@ -94,7 +94,7 @@ def test_readers_come_in_as_few_groups_as_their_order_allows(sizes: list[int], m
 
 
 @given(batch=st.integers(1, 5), positions=st.integers(1, 9), tokens=st.integers(0, 60))
-def test_windows_hold_every_token_once(batch: int, positions: int, tokens: int) -> None:
+def test_slices_hold_every_token_once(batch: int, positions: int, tokens: int) -> None:
     seen = torch.zeros(batch, positions, 2)
     for batch_slice in batch_slices(batch, positions, tokens):
         part = batch_slice.of(seen)

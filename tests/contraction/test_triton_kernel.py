@@ -227,7 +227,7 @@ def test_heads_of_the_usual_sizes(size: int) -> None:
 def heads_error(make: Any, shape: Any, width: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> float:
     """‖found − definition‖ over the norm of what the direction is taken off, which may leave little."""
     generator = torch.Generator().manual_seed(seed)
-    # A window of a batch: neither features nor direction need be contiguous.
+    # A slice of a batch: neither features nor direction need be contiguous.
     batch, pos, heads, size = shape
     features = torch.randn(batch, pos + 2, heads, size, generator=generator).to(dtype)[:, 1:-1]
     weight = torch.randn(heads, size, width, generator=generator).to(dtype)

@@ -48,14 +48,14 @@ def test_intensity_scales_with_the_scores(seed: int, exponent: int) -> None:
 
 @pytest.mark.parametrize("name", SCALE_FREE)
 @given(seed=seeds, exponent=exponents)
-def test_the_others_are_blind_to_scale(name: str, seed: int, exponent: int) -> None:
+def test_the_others_do_not_depend_on_scale(name: str, seed: int, exponent: int) -> None:
     # Powers of two, since any other factor rounds float32 scores and so changes them.
     scores = random_scores(2, seed)
     metric = SCALE_FREE[name]
     np.testing.assert_allclose(metric(scaled(scores, 2.0**exponent)), metric(scores), rtol=1e-9)
 
 
-def test_histogram_of_a_shared_range_is_not_blind_to_scale() -> None:
+def test_a_shared_histogram_depends_on_scale() -> None:
     scores = random_scores(3, seed=0)
     top = metrics.largest(scores)
     whole = metrics.information_complexity(scores, "histogram-shared", value_range=(0, top))

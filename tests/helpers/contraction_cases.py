@@ -52,17 +52,17 @@ class Case:
             size = f.grads.double().abs()
             if f.direction is not None:
                 size = size + (size * f.direction.abs()).mean(-1, keepdim=True) * f.direction.abs()
-            readers.append(felt(f.indices.start, size))
+            readers.append(reader_grads(f.indices.start, size))
         return Case([writes.abs() for writes in self.writers], readers, self.edges)
 
     def _changed(self, nodes: Layout, direction: Layout) -> Case:
         writers = [nodes(writes) for writes in self.writers]
         shared = {id(f.direction): direction(f.direction) for f in self.readers if f.direction is not None}
-        readers = [felt(f.indices.start, nodes(f.grads), shared.get(id(f.direction))) for f in self.readers]
+        readers = [reader_grads(f.indices.start, nodes(f.grads), shared.get(id(f.direction))) for f in self.readers]
         return Case(writers, readers, self.edges)
 
 
-def felt(first: int, tensor: Tensor, direction: Tensor | None = None) -> ReaderGrads:
+def reader_grads(first: int, tensor: Tensor, direction: Tensor | None = None) -> ReaderGrads:
     return ReaderGrads(range(first, first + len(tensor)), tensor, direction)
 
 
@@ -91,7 +91,7 @@ def make_case(
     made_readers: list[ReaderGrads] = []
     for nodes, layout, number in readers:
         tensor = LAYOUTS[layout](draw(nodes, *shape).to(dtype))
-        made_readers.append(felt(sum(len(f.indices) for f in made_readers), tensor, directions.get(number)))
+        made_readers.append(reader_grads(sum(len(f.indices) for f in made_readers), tensor, directions.get(number)))
     size = sum(n for n, _ in writers), sum(n for n, _, _ in readers)
     if edges == "triangle":  # a writer is seen by those after it; the first by all, the last perhaps by none
         moments = [torch.arange(n) / n for n in size]
