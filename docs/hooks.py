@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import io
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -128,8 +131,13 @@ def pytest_options() -> str:
 
 def pairs_file() -> str:
     """Return the commented ``release.toml`` that ``rlcircuits init`` writes, as a block of code."""
-    text = (ROOT / "rlcircuits" / "templates" / "release.toml").read_text(encoding="utf-8")
-    return f"```toml\n{text}```"
+    from rlcircuits.cli.main import main
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "release.toml")
+        with contextlib.redirect_stdout(io.StringIO()):
+            main(["init", str(file)])
+        return f"```toml\n{file.read_text(encoding='utf-8')}```"
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
