@@ -1,4 +1,4 @@
-"""The identities that edge scores satisfy whatever the model: Hypothesis looks for the case that breaks one."""
+"""Identities that edge scores satisfy for every model. Hypothesis searches for a counterexample."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from rlcircuits.models.parts import locate_parts
 
 TOLERANCE = 1e-5
 EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}
-# OLMo 2 has no pre-norms. Its q and k pass a norm of their own and v the one after attention, but its
-# MLP reads the raw stream: that reader is not blind to scale.
+# OLMo 2 has no pre-norms. Its q and k have a norm of their own, and v is followed by the norm after attention. But its
+# MLP reads the stream without any norm, so that its scores need not sum to zero.
 RAW_READERS = {"olmo2": ("mlp.",), "olmo2-gqa": ("mlp.",)}
 
 
@@ -33,7 +33,7 @@ def without_eps(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_1_a_reader_behind_a_norm_is_blind_to_scale(name: str) -> None:
+def test_1_the_scores_of_a_reader_behind_a_norm_sum_to_zero(name: str) -> None:
     scores = attribute(without_eps(name), fixed_sequences())
     for index, reader in enumerate(scores.graph.readers):
         into = scores.values[:, :, index].double()

@@ -1,10 +1,11 @@
-"""Nothing that one call makes outlives it: no tensor, no graph, no activation."""
+"""Nothing that a call allocates outlives the call: no tensor, no graph, no activation."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,12 +16,16 @@ from helpers.tiny_models import build
 from torch import Tensor, nn
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
+from rlcircuits.capture.recording import recorded, sequence_losses
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction import grouped
 from rlcircuits.contraction.backends import BACKENDS
 from rlcircuits.contraction.matmul import Matmul
-from rlcircuits.models.frozen import differentiable
+from rlcircuits.graph.edge_graph import build_graph
+from rlcircuits.graph.sequences import make_batch
+from rlcircuits.models.frozen import differentiable, frozen
+from rlcircuits.models.norms import Norm, NormVJP
 from rlcircuits.models.parts import locate_parts
 
 SEQUENCES = fixed_sequences(4)
@@ -34,7 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def live_tensors() -> tuple[int, int]:
-    """Number and bytes of the tensors that Python knows of."""
+    """Return the number and the bytes of all tensors that have a Python object."""
     gc.collect()
     found = [thing for thing in gc.get_objects() if type(thing) in (Tensor, nn.Parameter)]
     return len(found), sum(tensor.nbytes for tensor in found)
@@ -50,7 +55,7 @@ class _Heap(ctypes.Structure):
 
 
 def heap_bytes() -> int:
-    """Bytes that the C library has given out, which counts what autograd holds without Python."""
+    """Return the bytes allocated from the C library, which include tensors that only autograd holds."""
     read = ctypes.CDLL(None).mallinfo2
     read.restype = _Heap
     gc.collect()
@@ -59,19 +64,14 @@ def heap_bytes() -> int:
 
 
 def growth(call: Callable[[], object], calls: int) -> tuple[tuple[int, int], tuple[int, int], float]:
-    """Live tensors before and after so many calls, and bytes of the heap that each call left behind."""
-    for _ in range(2):  # what is made once and kept: compiled patterns, verified models
+    """Return the live tensors before and after so many calls, and the bytes of heap that each call left behind."""
+    for _ in range(2):  # caches that are filled once: compiled patterns, verified models
         call()
     before, start = live_tensors(), heap_bytes()
     for _ in range(calls):
         call()
     end = heap_bytes()
     return before, live_tensors(), (end - start) / calls
-
-
-needs_glibc = pytest.mark.skipif(
-    not (sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallinfo2")), reason="counts glibc's heap"
-)
 
 
 def leaves_nothing(call: Callable[[], object], calls: int = 5) -> None:
@@ -88,7 +88,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def only_what_is_new() -> Iterator[None]:
-    """Leave what is there already out of collections and counts: a million objects of torch's take a second each."""
+    """Exclude existing objects from garbage collections, which take a second each with torch's million objects."""
     gc.collect()
     gc.freeze()
     yield
@@ -108,6 +108,33 @@ def test_no_architecture_leaves_anything(name: str) -> None:
 
 def test_batches_leave_nothing() -> None:
     leaves_nothing(lambda: attribute(tiny("llama-gqa"), SEQUENCES, batch_tokens=1))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+def test_one_norms_vjp_is_alive_at_a_time(granularity: str, recompute: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A VJP holds tensors of the stream's size: it goes with its sublayer's last reader, not with the graph."""
+    model = tiny("llama-gqa")
+    parts = locate_parts(model)
+    graph = build_graph(len(parts.blocks), parts.n_heads, granularity)
+    batch = make_batch(SEQUENCES, range(len(SEQUENCES)))
+    made: list[weakref.ref[NormVJP]] = []
+    vjp_at = Norm.vjp_at
+
+    def counted(norm: Norm, x: Tensor) -> NormVJP:
+        assert not any(vjp() for vjp in made)
+        vjp = vjp_at(norm, x)
+        made.append(weakref.ref(vjp))
+        return vjp
+
+    monkeypatch.setattr(Norm, "vjp_at", counted)
+    with (
+        frozen(model),
+        recorded(model, parts, graph, batch, on_reader_grads=lambda readers: None, recompute=recompute) as recording,
+    ):
+        torch.autograd.grad(sequence_losses(recording.logits, batch).sum(), recording.entry)
+        assert not any(vjp() for vjp in made)
+    assert len(made) == 2 * len(parts.blocks) + 1
 
 
 def test_verifying_a_model_leaves_nothing() -> None:
@@ -131,7 +158,7 @@ def failing(call: Callable[[], object], error: type[Exception], text: str) -> Ca
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("path", ["layers.0.input_layernorm", "layers.1.self_attn.q_proj", "layers.1.mlp", "norm"])
 def test_a_forward_that_fails_leaves_nothing(path: str, recompute: bool) -> None:
-    """Wherever it fails: what was half recorded goes with the error."""
+    """A partial recording is freed with the error, wherever the forward fails."""
     model = build("llama-gqa", seed=3)
     checkpoint = Checkpoint(model)
 
@@ -159,7 +186,7 @@ def test_a_backward_that_fails_leaves_nothing(
             return super().contract(*given)
 
     monkeypatch.setitem(BACKENDS, "matmul", Failing)
-    # Contract at every delivery, so that it fails while the graph is being walked.
+    # Contract at every delivery, so that the contraction fails inside the backward.
     monkeypatch.setattr(grouped, "pending_grads_bytes", lambda device: 1)
     checkpoint = Checkpoint(tiny("llama-gqa"))
     call = failing(

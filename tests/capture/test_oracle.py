@@ -1,4 +1,4 @@
-"""The judge judged: against Hugging Face's own forward and backward, finite differences, identities."""
+"""Tests of the oracle: against Hugging Face's own forward and backward, finite differences, and identities."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_logits_are_exact_where_hugging_face_is() -> None:
 
 
 def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
-    """The parameters in which what attention and the MLP write is linear."""
+    """Return the parameters in which the outputs of attention and MLP are linear."""
     if name in POST_NORM:
         return [layer.post_attention_layernorm.weight], [layer.post_feedforward_layernorm.weight]
     if name == "gpt2":
@@ -74,7 +74,7 @@ def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_writers_edges_sum_to_what_hugging_faces_backward_says_of_its_output(name: str) -> None:
-    """sum over v of W[u -> v] is -d loss / d s with what u writes scaled by s: a gradient of parameters."""
+    """The sum over v of W[u -> v] is -d loss / d s with u's output scaled by s, which is a gradient of parameters."""
     model: Any = build(name, dtype=torch.float64)
     written = model.get_input_embeddings()(input_ids(SEQUENCE)).detach().requires_grad_()
     torch.autograd.backward(answer_loss(model(inputs_embeds=written).logits[0], SEQUENCE))
@@ -266,10 +266,10 @@ def test_the_names_and_their_order() -> None:
     )
     assert readers == (*first, *(name.replace("0.h", "1.h") for name in first[:6]), "mlp.1", "logits")
     config.use_parallel_residual = True
-    assert edge_names(model)[2][:, 3].int().tolist() == [1, 0, 0, 0, 0]  # mlp.0 hears the embedding alone
+    assert edge_names(model)[2][:, 3].int().tolist() == [1, 0, 0, 0, 0]  # mlp.0 reads the embedding alone
 
 
-# --- what is refused
+# --- errors
 
 
 def test_bad_input_is_an_error() -> None:
@@ -287,7 +287,7 @@ def test_bad_input_is_an_error() -> None:
         edge_scores(model, [SEQUENCE])
 
 
-# --- the tiny models are worth judging by
+# --- the tiny models
 
 
 def test_tiny_models_are_their_seeds_and_leave_the_global_generator_alone() -> None:

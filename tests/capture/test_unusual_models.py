@@ -1,4 +1,4 @@
-"""Models and callers that are out of the ordinary: scored as they are, or refused."""
+"""Unusual models and callers: scored correctly, or an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rlcircuits.common.errors import RLCircuitsError
 
 
 class Wrapped(torch.nn.Module):
-    """A norm of no formula that is known: another module around it."""
+    """A norm whose formula is not recognised, since it is wrapped in another module."""
 
     def __init__(self, norm: torch.nn.Module) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ def test_a_norm_whose_weight_is_zero() -> None:
     assert relative_error(attribute(model, fixed_sequences()).values, wanted) < 1e-4
 
 
-def test_a_sequence_is_not_turned_by_the_factors_of_a_longer_one() -> None:
-    """Phi-3's long context: the model turns a whole batch by the factors of its longest sequence."""
-    turned = {
+def test_a_sequence_is_not_rotated_by_the_factors_of_a_longer_one() -> None:
+    """Phi-3's longrope: the model rotates a whole batch by the factors of its longest sequence."""
+    longrope = {
         "rope_type": "longrope",
         "rope_theta": 1e4,
         "partial_rotary_factor": 1.0,
@@ -52,7 +52,7 @@ def test_a_sequence_is_not_turned_by_the_factors_of_a_longer_one() -> None:
         "long_factor": [2.0, 3.0, 4.0, 5.0],
         "original_max_position_embeddings": 12,
     }
-    model = build("phi3", seed=3, original_max_position_embeddings=12, rope_parameters=turned)
+    model = build("phi3", seed=3, original_max_position_embeddings=12, rope_parameters=longrope)
     ids = torch.randint(3, 60, (40,), generator=torch.Generator().manual_seed(1)).tolist()
     batch = [AnswerSequence(ids[:20], ids[20:25]), AnswerSequence(ids[25:30], ids[30:33])]
     together = attribute(model, batch)
@@ -70,7 +70,7 @@ def test_float16_gradients_do_not_vanish_where_the_stream_is_large() -> None:
     assert relative_error(attribute(model.half(), fixed_sequences()).values, wanted) < 1e-2
 
 
-def test_a_hook_put_on_after_the_first_call_is_seen() -> None:
+def test_a_hook_registered_after_the_first_call_is_noticed() -> None:
     model = build("qwen2", seed=3)
     attribute(model, fixed_sequences())
     handle = model.model.layers[1].self_attn.q_proj.register_forward_hook(lambda _, __, output: 2 * output)
@@ -80,7 +80,7 @@ def test_a_hook_put_on_after_the_first_call_is_seen() -> None:
     attribute(model, fixed_sequences())
 
 
-def test_an_output_that_heads_do_not_add_up_to_is_refused() -> None:
+def test_an_output_that_is_not_the_sum_of_its_heads_is_an_error() -> None:
     model = build("qwen2", seed=3)
     model.model.layers[0].self_attn.o_proj.register_forward_hook(lambda _, __, output: 2 * output)
     with pytest.raises(RLCircuitsError, match=r"the sum of the heads of attn\.0 is not what it writes"):

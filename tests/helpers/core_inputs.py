@@ -1,4 +1,4 @@
-"""The tiny models and sequences that the tests of the core share."""
+"""Tiny models and sequences that the tests of attribution share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ tokens = st.integers(0, VOCABULARY - 1)
 
 
 def sequences(max_prompt: int = 9, max_answer: int = 6) -> st.SearchStrategy[AnswerSequence]:
-    """One sequence of any ids and lengths, one-token prompts and answers included."""
+    """Draw a sequence of any ids and lengths, one-token prompts and answers included."""
     return st.builds(
         AnswerSequence,
         st.lists(tokens, min_size=1, max_size=max_prompt).map(tuple),
@@ -30,12 +30,12 @@ batches = st.lists(sequences(), min_size=1, max_size=4)
 
 @cache
 def tiny(name: str) -> PreTrainedModel:
-    """The float32 tiny model of this name, made once."""
+    """Return the float32 tiny model of this name, which is built once."""
     return build(name, seed=3)
 
 
 def fixed_sequences(count: int = 3, seed: int = 11) -> list[AnswerSequence]:
-    """A few sequences of different lengths, always the same."""
+    """Return a few sequences of different lengths, which depend only on the seed."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for index in range(count):
@@ -45,6 +45,6 @@ def fixed_sequences(count: int = 3, seed: int = 11) -> list[AnswerSequence]:
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """The largest ‖found − wanted‖ / ‖wanted‖ over sequences (dimension 0)."""
+    """Return the largest ‖found − wanted‖ / ‖wanted‖ over sequences (dimension 0)."""
     difference = (found.double() - wanted.double()).flatten(1).norm(dim=1)
     return float((difference / wanted.double().flatten(1).norm(dim=1)).max())

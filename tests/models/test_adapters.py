@@ -1,4 +1,4 @@
-"""LoRA adapters: what is measured is the model that was trained, base and update together."""
+"""LoRA adapters: the model that is measured is the trained one, base and update together."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LORA = {"r": 3, "lora_alpha": 5, "target_modules": ["q_proj", "down_proj"], "ini
 
 
 def save_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
-    """An adapter with random weights, both of its factors away from zero."""
+    """Save an adapter whose two factors are random."""
     torch.manual_seed(seed)
     model = Checkpoint.load(base, device="cpu").model
     peft.get_peft_model(model, peft.LoraConfig(**LORA)).save_pretrained(folder)
@@ -146,7 +146,7 @@ def test_an_adapter_without_peft(adapter: Path, monkeypatch: pytest.MonkeyPatch)
     assert source(adapter).fingerprint()
 
 
-# Whatever the adapter changes: the logits that the model had when it was saved
+# For every kind of change: the merged model has the logits of the trained one
 
 
 IDS = torch.arange(3, 35)[None]
@@ -154,7 +154,7 @@ TIED, UNTIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
 
 
 def tuned(tmp_path: Path, model: dict[str, Any], **lora: Any) -> tuple[Path, Tensor]:
-    """A saved adapter with every weight away from where it starts, and the logits of the model it was saved from."""
+    """Save an adapter with every weight changed from its start, and return the logits of its model."""
     base, adapter = tmp_path / "base", tmp_path / "adapter"
     build("llama-gqa", seed=3, **model).save_pretrained(base)
     lora = {"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", "target_modules": ["q_proj"]} | lora
@@ -215,7 +215,7 @@ def test_layers_that_are_repeated_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_merging_changes_is_refused(tmp_path: Path) -> None:
-    """An update that the model has only after certain tokens cannot be in its weights."""
+    """An update that applies only after certain tokens cannot be merged into weights."""
     adapter, _ = tuned(tmp_path, UNTIED, alora_invocation_tokens=[5, 6])
     with pytest.raises(RLCircuitsError, match="cannot be merged into its base: "):
         source(adapter).load()

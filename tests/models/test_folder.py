@@ -1,4 +1,4 @@
-"""Files of a checkpoint that are there and cannot be used: refused, by their own name."""
+"""Files of a checkpoint that exist but cannot be used: an error that names the file."""
 
 from __future__ import annotations
 

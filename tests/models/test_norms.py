@@ -1,4 +1,4 @@
-"""The closed-form Jacobians of the norms against autograd through the module itself."""
+"""The norms' closed-form VJPs against autograd through the module itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scattered(make: Any, width: int) -> nn.Module:
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(width=st.integers(2, 40), seed=st.integers(0, 99), scale=st.floats(0.01, 100))
-def test_jacobian_is_autograds(kind: str, width: int, seed: int, scale: float) -> None:
+def test_the_vjp_is_autograds(kind: str, width: int, seed: int, scale: float) -> None:
     make, formula, offset = KINDS[kind]
     module = scattered(make, width).double()
     norm = recognise(module, width)
@@ -50,15 +50,15 @@ def test_jacobian_is_autograds(kind: str, width: int, seed: int, scale: float) -
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(width=st.integers(2, 40), seed=st.integers(0, 99))
-def test_factors_make_up_the_jacobian(kind: str, width: int, seed: int) -> None:
+def test_the_factors_make_up_the_vjp(kind: str, width: int, seed: int) -> None:
     module = scattered(KINDS[kind][0], width).double()
     generator = torch.Generator().manual_seed(seed)
     x, grad = torch.randn(2, 3, width, generator=generator, dtype=torch.float64)
-    linearised = recognise(module, width).vjp_at(x)
-    assert linearised.factors is not None
-    whole = linearised.factors.scale * linearised.factors.through(grad)
-    unit = linearised.factors.direction
-    torch.testing.assert_close(whole - (whole * unit).mean(-1, keepdim=True) * unit, linearised.vjp(grad))
+    vjp = recognise(module, width).vjp_at(x)
+    assert vjp.factors is not None
+    whole = vjp.factors.scale * vjp.factors.through(grad)
+    direction = vjp.factors.direction
+    torch.testing.assert_close(whole - (whole * direction).mean(-1, keepdim=True) * direction, vjp.vjp(grad))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -67,10 +67,10 @@ def test_parts_sum_to_the_norm_without_its_bias(kind: str, width: int, seed: int
     module = scattered(KINDS[kind][0], width).double()
     generator = torch.Generator().manual_seed(seed)
     parts = torch.randn(4, 3, width, generator=generator, dtype=torch.float64)
-    shares = recognise(module, width).scale_part(parts.sum(0), parts)
+    scaled = recognise(module, width).scale_part(parts.sum(0), parts)
     bias = getattr(module, "bias", None)
     wanted = module(parts.sum(0)) - (0 if bias is None else bias)
-    torch.testing.assert_close(shares.sum(0), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scaled.sum(0), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_any_other_module_is_differentiated_by_autograd() -> None:

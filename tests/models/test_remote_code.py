@@ -1,4 +1,4 @@
-"""Python code that a repository brings along runs only for who says so, and nobody is ever asked."""
+"""A repository's Python code runs only if the caller trusts it, and no prompt ever asks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OwnModel(LlamaForCausalLM):
 
 
 def bring_code(folder: Path, model_type: str) -> Path:
-    """A checkpoint whose config names code of its own; the marker is there once that has run."""
+    """Save a checkpoint whose config names its own code, which creates the marker file when it runs."""
     marker = folder.parent / "has-run"
     save_checkpoint(folder)
     (folder / "own_code.py").write_text(CODE.format(marker=str(marker), model_type=model_type))

@@ -1,4 +1,4 @@
-"""TransformerLens: its own edge attribution agrees with ours, and its bridge is accepted as a model."""
+"""TransformerLens: its edge attribution agrees with ours, and its bridge is accepted as a model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ transformer_lens = pytest.importorskip("transformer_lens", reason="transformer_l
 
 @pytest.fixture(scope="module")
 def bridge(tmp_path_factory: Any) -> Any:
-    """A TransformerBridge around the tiny GPT-2, booted from a folder as a user's would be."""
+    """Return a TransformerBridge around the tiny GPT-2, booted from a folder as a user would."""
     from transformer_lens.model_bridge import TransformerBridge
 
     folder = str(tmp_path_factory.mktemp("gpt2"))

@@ -1,4 +1,4 @@
-"""All the weights of a folder's files are loaded, and no others; what is loaded is what the fingerprint knows."""
+"""All weights of a folder's files are loaded, and no others; the fingerprint covers exactly those."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def configure(folder: Path, **fields: object) -> None:
 
 
 def spread(folder: Path, *names: str, index: str = "model.safetensors.index.json") -> None:
-    """The weights in several files of these names, with an index."""
+    """Save the weights in several files of these names, with an index."""
     weights = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     places = {name: names[place % len(names)] for place, name in enumerate(sorted(weights))}
@@ -130,7 +130,7 @@ INDEXES = st.one_of(
 
 @given(INDEXES)
 def test_files_are_only_ever_in_the_folder(tmp_path_factory: pytest.TempPathFactory, index: object) -> None:
-    """Whatever the index says: files that are there and below the folder, or one error that names it."""
+    """For any index, the result is files that exist below the folder, or one error that names the index."""
     folder = tmp_path_factory.mktemp("index")
     (folder / "a.safetensors").write_bytes(b"")
     (folder.parent / "a.safetensors").write_bytes(b"")
@@ -162,7 +162,7 @@ def test_an_index_of_the_one_file_is_no_second_set(folder: Path) -> None:
 
 
 def test_a_distributed_checkpoint_is_refused(folder: Path) -> None:
-    """transformers loads it in place of the usual files."""
+    """transformers would load it in place of the usual files."""
     save_file({"x": torch.zeros(1)}, folder / "shard-00001-model-00001-of-00001.safetensors")
     refused(folder, "is part of a distributed checkpoint")
 
@@ -320,7 +320,7 @@ def test_values_of_the_wrong_kind_are_one_error(tmp_path: Path, fields: dict[str
 
 @pytest.mark.parametrize("text", ['{"eos_token_id": 2', "", "[]", "\ufeff{}"])
 def test_a_generation_config_that_is_cut_short_is_refused(folder: Path, text: str) -> None:
-    """transformers would go on without it, and answers would end elsewhere."""
+    """transformers would continue without it, and answers would end at other tokens."""
     (folder / "generation_config.json").write_text(text)
     refused(folder, r"generation_config\.json holds (no JSON object|a JSON array)")
 
