@@ -1,4 +1,7 @@
-"""The fault campaign: every test has a folder of its own, and what was tried is counted (`fault_counts.py`)."""
+"""Fixtures of the fault campaign, which gives every command malformed inputs.
+
+Every test runs in an empty folder. Its outcome is counted for the summary (`helpers/fault_counts.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,23 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
-from campaign import Fault, check
+from fault_check import Fault, check
 from helpers.fault_counts import PROPERTY
-from workshop import AFTER, BEFORE
+from valid_inputs import AFTER, BEFORE
 
 from rlcircuits.cli.main import main
 
 
 @pytest.fixture(autouse=True, scope="session")
 def everything_imported() -> None:
-    """A fault's seconds are not those of the first import of torch and transformers."""
+    """Import torch and transformers first, so that the first fault's time limit does not include that."""
     options = ["--question-count", "3", "--k", "2", "--min-questions", "1", "--noise-draws", "0"]
     assert main(["compare", "--before", BEFORE, "--after", AFTER, "--algorithm", "grpo", *options]) in (0, 1)
 
 
 @pytest.fixture(autouse=True)
 def folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run in an empty folder of a short name, so that messages are as long as a user sees them."""
+    """Run in an empty folder with a short name, so that messages are no longer than a user sees them."""
     with tempfile.TemporaryDirectory(prefix="fault-") as folder:
         monkeypatch.chdir(folder)
         yield
@@ -32,7 +35,7 @@ def folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def tried(request: pytest.FixtureRequest) -> Callable[[Fault], None]:
-    """Try a fault, and count it."""
+    """Return a function that tries a fault and counts its outcome."""
 
     def attempt(fault: Fault) -> None:
         count = _counter(request, fault.kind)
@@ -43,7 +46,7 @@ def tried(request: pytest.FixtureRequest) -> Callable[[Fault], None]:
 
 @pytest.fixture
 def count(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Count what came of a fault that a test makes by itself, ``refused`` or ``ran``."""
+    """Return a function that counts the outcome, ``refused`` or ``ran``, of a fault that the test tries itself."""
     return _counter(request, request.module.KIND)
 
 

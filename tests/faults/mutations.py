@@ -1,4 +1,4 @@
-"""Valid JSON, TOML and bytes, made malformed in every way that files are: generators, so that nothing is picked."""
+"""Generate malformed variants of valid JSON, TOML and text files. Generated, so that nobody picks easy cases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Path = tuple[str | int, ...]
-"""Where a value is: keys, and places in lists."""
+"""Path of a value in a document: keys of objects and indices of lists."""
 
 _DEEP = 100_000
 
@@ -29,7 +29,7 @@ JSON_VALUES: Mapping[str, str] = {
     "object of null": '{"x": null}',
     "31 digits": "1" + "0" * 30,
 }
-"""A value of every kind, as JSON text by name."""
+"""A value of every JSON type, as text, by name."""
 
 JSON_ODDITIES: Mapping[str, str] = {
     "5,000 digits": "9" * 5_000,
@@ -40,7 +40,7 @@ JSON_ODDITIES: Mapping[str, str] = {
     "100,000 deep": "[" * _DEEP + "]" * _DEEP,
     "lone surrogate": r'"\ud800"',
 }
-"""What readers of JSON stumble over."""
+"""Values that trip up JSON readers, as text, by name."""
 
 TOML_VALUES: Mapping[str, str] = {
     "true": "true",
@@ -57,7 +57,7 @@ TOML_VALUES: Mapping[str, str] = {
     "31 digits": "1" + "0" * 30,
     "date": "2024-07-26",
 }
-"""A value of every kind in TOML, which has no null and knows dates."""
+"""A value of every TOML type, as text, by name. TOML has no null, but dates."""
 
 TOML_ODDITIES: Mapping[str, str] = {
     "5,000 digits": "9" * 5_000,
@@ -77,7 +77,7 @@ _HERE = "@here@"
 
 
 def fields(document: Any, within: Path = ()) -> Iterator[Path]:
-    """Every field of the objects of a document; of a list of objects those of its first."""
+    """Yield the path of every field of a document. Of a list of objects, only the first one counts."""
     if isinstance(document, dict):
         for key, value in document.items():
             yield (*within, key)
@@ -89,7 +89,10 @@ def fields(document: Any, within: Path = ()) -> Iterator[Path]:
 def values(
     paths: Iterable[Path], kinds: Mapping[str, str], oddities: Mapping[str, str], count: int | None = None
 ) -> Iterator[tuple[Path, str, str]]:
-    """For every field values of all kinds and the oddities: their names and texts. `count`: so many, taken in turn."""
+    """Yield (path, name, text) for every field and every value of `kinds` and `oddities`.
+
+    With `count`, each field gets only so many values, which are taken in turn.
+    """
     every = [*kinds.items(), *oddities.items()]
     turn = itertools.cycle(every)
     for path in paths:
@@ -98,14 +101,14 @@ def values(
 
 
 def without(document: Any, path: Path) -> str:
-    """The document as JSON without a field."""
+    """Return the document as JSON, without one field."""
     changed = _copy(document)
     del _parent(changed, path)[path[-1]]
     return json.dumps(changed)
 
 
 def renamed(document: Any, path: Path) -> str:
-    """The document as JSON with a field of a name that is off by a letter."""
+    """Return the document as JSON, with one field's name misspelt."""
     changed = _copy(document)
     parent = _parent(changed, path)
     parent[f"{path[-1]}_"] = parent.pop(path[-1])
@@ -113,20 +116,20 @@ def renamed(document: Any, path: Path) -> str:
 
 
 def replaced(document: Any, path: Path, value: str) -> str:
-    """The document as JSON with another value of a field, given as text."""
+    """Return the document as JSON, with another value, given as text, in one field."""
     changed = _copy(document)
     _parent(changed, path)[path[-1]] = _HERE
     return json.dumps(changed).replace(f'"{_HERE}"', value)
 
 
 def doubled(document: Any, path: Path, value: str = "null") -> str:
-    """The document as JSON with a field twice: first with a value given as text, then as it was."""
+    """Return the document as JSON, with one field twice: first with a value given as text, then unchanged."""
     right = json.dumps(_parent(document, path)[path[-1]])
     return replaced(document, path, f'{value}, "{path[-1]}": {right}')
 
 
 def to_toml(document: Mapping[str, Any], path: Path = (), value: str | None = None) -> str:
-    """The document as TOML: with another value of one field, given as text, or without that field for None."""
+    """Return the document as TOML, with another value, given as text, in one field, or without it for None."""
     changed = _copy(document)
     if path:
         parent = _parent(changed, path)
@@ -138,7 +141,7 @@ def to_toml(document: Mapping[str, Any], path: Path = (), value: str | None = No
 
 
 def damaged(data: bytes, *, cuts: int = 6, flips: int = 6) -> Iterator[tuple[str, bytes]]:
-    """A text file's bytes, cut short, with single bits flipped, and as other programs write or leave them."""
+    """Yield (name, bytes) of a damaged text file: truncated, with flipped bits, or as other programs write it."""
     for number in range(cuts):
         end = len(data) * number // cuts
         yield f"cut at byte {end}", data[:end]
@@ -159,7 +162,7 @@ def damaged(data: bytes, *, cuts: int = 6, flips: int = 6) -> Iterator[tuple[str
     yield "white space alone", b" \t\n \n"
     yield "random bytes", random.Random(1).randbytes(300)
     yield "an executable", b"\x7fELF\x02\x01\x01" + bytes(200)
-    yield "rubbish behind it", data.rstrip(b"\n") + b" }} rubbish\n"
+    yield "rubbish at the end", data.rstrip(b"\n") + b" }} rubbish\n"
     yield "HTML", b"<!doctype html><title>404</title>\n"
     yield "a Git LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     yield "a list", b"[1, 2]\n"
@@ -168,7 +171,7 @@ def damaged(data: bytes, *, cuts: int = 6, flips: int = 6) -> Iterator[tuple[str
 
 
 def is_json(data: bytes) -> bool:
-    """Whether the bytes are one JSON value in UTF-8."""
+    """Return True if the bytes are one JSON value in UTF-8."""
     try:
         json.loads(data.decode())
     except (ValueError, RecursionError):
@@ -177,7 +180,7 @@ def is_json(data: bytes) -> bool:
 
 
 def dotted(path: Path) -> str:
-    """A path as it is written: ``pair.0.name``."""
+    """Return a path as text: ``pair.0.name``."""
     return ".".join(map(str, path))
 
 

@@ -1,4 +1,4 @@
-"""LoRA adapters: every field of their config of every kind, their weights damaged, and bases that are none."""
+"""LoRA adapters: values of every type in every field of the config, damaged weights, and missing bases."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import JSON_ODDITIES, JSON_VALUES, damaged, dotted, fields, is_json, replaced, values, without
 from safetensors.torch import save
-from workshop import BEFORE, answers
+from valid_inputs import BEFORE, answers
 
 KIND = "adapter"
 FOLDER, CONFIG, WEIGHTS = "adapter", "adapter_config.json", "adapter_model.safetensors"
@@ -38,17 +38,17 @@ ALLOWED: Mapping[str, set[str]] = {
     "revision": {"null"},
     **dict.fromkeys(("fan_in_fan_out", "use_dora", "use_rslora"), NOTHING),
 }
-"""The kinds of values with which the adapter may be merged: those that mean what was there, or another scale of it, and
-all of a field that is for training alone."""
+"""The values, by name and field, with which merging the adapter may work: they mean the same as before or only change
+its scale, or the field matters only for training."""
 
 NEEDED = {"base_model_name_or_path", "peft_type"}
-"""The fields that have no default; what others are by default fits other weights."""
+"""Fields without a default. The defaults of the other fields fit other weights."""
 WITH_DEFAULTS = {"r", "lora_alpha", "target_modules"}
 
 
 @cache
 def weights() -> dict[str, torch.Tensor]:
-    """A small update of every q."""
+    """Return the weights of a small update of every q projection."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"lora_A": (RANK, WIDTH), "lora_B": (WIDTH, RANK)}
     return {
@@ -60,7 +60,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 def make(config: str | bytes = json.dumps(VALID), data: bytes | None = None) -> list[str]:
-    """Write an adapter, and have it scored."""
+    """Write an adapter, and return the command that scores it."""
     folder = Path(FOLDER)
     folder.mkdir()
     (folder / CONFIG).write_bytes(config.encode() if isinstance(config, str) else config)

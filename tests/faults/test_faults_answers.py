@@ -1,4 +1,4 @@
-"""Stored answers: every field missing, misspelt and of every kind, in header and answer, and the file damaged."""
+"""Stored answers: every field missing, misspelt or of every type, in header and answers, and damaged files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import JSON_ODDITIES, JSON_VALUES, damaged, dotted, fields, is_json, renamed, replaced, values, without
-from workshop import BEFORE, answers
+from valid_inputs import BEFORE, answers
 
 KIND = "stored answers"
 FILE = "answers.jsonl"
@@ -31,7 +31,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "prompting": {"null", "object"},
     "answer_ids": {"list"},  # an answer without tokens is not scored
 }
-"""The kinds of values that a field takes."""
+"""The values, by name, that each field accepts."""
 
 WITH_DEFAULTS = {
     "prompting", "engine", "batch_size", "key", "problem", "sample", "place",
@@ -40,18 +40,18 @@ WITH_DEFAULTS = {
 
 
 def write(data: bytes) -> list[str]:
-    """Write the file, and have its answers scored."""
+    """Write the file, and return the command that scores its answers."""
     Path(FILE).write_bytes(data)
     return ["attribute", BEFORE, "--answers", FILE, "--out", "out.safetensors", "--t-cut", "2"]
 
 
 def with_header(line: str) -> bytes:
-    """The file with another header."""
+    """Return the file with another header."""
     return "\n".join([line, *map(json.dumps, (FIRST, *REST)), ""]).encode()
 
 
 def with_first(line: str) -> bytes:
-    """The file with another first answer."""
+    """Return the file with another first answer."""
     return "\n".join([json.dumps(HEADER), line, *map(json.dumps, REST), ""]).encode()
 
 
@@ -70,7 +70,7 @@ def faults() -> Iterator[Fault]:
             yield Fault(KIND, f"{where} is {name}", partial(write, changed), says, name in ALLOWED.get(where, ()))
     for name, value in {**JSON_VALUES, **TOKENS}.items():
         changed = with_first(replaced(FIRST, ("answer_ids", 1), value))
-        # The vocabulary is the model's, which reads answers by their place.
+        # Only attribution knows the model's vocabulary, and it names answers by their index.
         says = ("sequence 0",) if name in ("outside the vocabulary", "2 ** 31 - 1") else (f"{FILE}:2",)
         yield Fault(KIND, f"a token is {name}", partial(write, changed), says, name in ("zero", "whole"))
     for name, data in damaged(answers(), cuts=12, flips=12):
@@ -89,7 +89,7 @@ def faults() -> Iterator[Fault]:
 
 
 TOKENS = {"outside the vocabulary": "17", "2 ** 31 - 1": str(2**31 - 1), "2 ** 31": str(2**31), "2 ** 63": str(2**63)}
-"""Numbers that are no ids of the model's tokens."""
+"""Numbers that are no token ids of the model."""
 
 
 def test_the_valid_file_runs() -> None:

@@ -1,4 +1,4 @@
-"""Numbers out of range and of the wrong kind, as arguments in Python and as options of pytest."""
+"""Numbers out of range or of the wrong type, as Python arguments and as pytest options."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from campaign import check_sentence
-from workshop import AFTER, BEFORE
+from fault_check import check_sentence
+from valid_inputs import AFTER, BEFORE
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.answers.answer_file import Answers
@@ -34,7 +34,7 @@ SAMPLING = ("temperature", "top_p", "max_new_tokens", "seed", "n")
 
 
 def bad_numbers(name: str) -> Iterator[tuple[str, Any]]:
-    """What the option of this name may not be."""
+    """Return the values that an option must refuse."""
     yield from NO_NUMBERS.items()
     limits = LIMITS[name]
     if limits.whole:
@@ -83,7 +83,7 @@ OPTIONS = {
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_of_pytest(option: str, pytester: pytest.Pytester, count: Count) -> None:
-    """It is refused before anything is collected."""
+    """The option is refused before tests are collected."""
     pytester.makepyfile("def test_effect(effect):\n    assert effect.holds")
     ran = pytester.runpytest_inprocess(
         f"--before={BEFORE}", f"--after={AFTER}", "--algorithm=grpo", f"--rlcircuits-{option}={OPTIONS[option]}"

@@ -1,4 +1,4 @@
-"""Checkpoint folders: every field of their files of every kind, the files damaged, missing, or something else."""
+"""Checkpoint folders: values of every type in every field of their files, and files damaged or missing."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import JSON_ODDITIES, JSON_VALUES, damaged, dotted, doubled, fields, is_json, replaced, values, without
-from workshop import BEFORE, answers
+from valid_inputs import BEFORE, answers
 
 KIND = "checkpoint"
 FOLDER = "model"
@@ -26,11 +26,11 @@ ANSWER = ["answer", FOLDER, "--count", "1", "--max-new-tokens", "2", "--out", "o
 
 ANYTHING = {*JSON_VALUES, *JSON_ODDITIES} - {"5,000 digits", "100,000 deep"}
 NOTHING = {"null", "zero", "empty text", "list", "object", "minus zero"}
-"""What Python takes for false."""
+"""Values, by name, that are false in Python."""
 
 ALLOWED: Mapping[str, Mapping[str, set[str]]] = {
     CONFIG: {
-        # Neither the forward nor our answers read these.
+        # Neither the forward nor generation reads these.
         **dict.fromkeys(
             ("architectures", "attention_dropout", "bos_token_id", "eos_token_id", "initializer_range", "use_cache",
              "pretraining_tp", "transformers_version"),
@@ -58,8 +58,8 @@ ALLOWED: Mapping[str, Mapping[str, set[str]]] = {
     ),
     INDEX: {"metadata": ANYTHING, "metadata.total_size": ANYTHING},
 }  # fmt: skip
-"""The kinds of values with which a checkpoint may load, by file and field: those that mean what was there, those that
-make another model of the same weights, and all of a field that is not read."""
+"""The values, by name, file and field, with which a checkpoint may load: they mean the same as before or describe
+another model with the same weights, or the field is not read."""
 
 NEEDED = {
     CONFIG: {
@@ -74,13 +74,13 @@ NEEDED = {
     TOKENIZER_CONFIG: set[str](),
     INDEX: {"weight_map"},
 }
-"""The fields that have no default, or another one than what the weights are of."""
+"""Fields without a default, or whose default does not fit the weights."""
 
 Change = Callable[[Path], object]
 
 
 def make(arguments: list[str], *changes: Change) -> list[str]:
-    """Copy the checkpoint, change the copy, and write the answers that it is scored on."""
+    """Copy the checkpoint, change the copy, write answers, and return the command that scores them."""
     shutil.copytree(BEFORE, FOLDER)
     for change in changes:
         change(Path(FOLDER))
@@ -97,7 +97,7 @@ def removed(name: str) -> Change:
 
 
 def shard(folder: Path) -> None:
-    """Name the weights in an index."""
+    """Write an index that names the file of weights."""
     (folder / WEIGHTS).rename(folder / SHARD)
     (folder / INDEX).write_text(json.dumps(index()))
 
@@ -107,7 +107,7 @@ def index() -> dict[str, Any]:
 
 
 def header() -> dict[str, Any]:
-    """What the weights' file says of them."""
+    """Return the header of the weights file."""
     data = Path(BEFORE, WEIGHTS).read_bytes()
     found: dict[str, Any] = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     del found["__metadata__"]
@@ -115,7 +115,7 @@ def header() -> dict[str, Any]:
 
 
 def with_header(text: str) -> bytes:
-    """The weights' file with another header."""
+    """Return the weights file with another header."""
     data = Path(BEFORE, WEIGHTS).read_bytes()
     tensors = data[8 + int.from_bytes(data[:8], "little") :]
     return len(text.encode()).to_bytes(8, "little") + text.encode() + tensors
@@ -156,7 +156,7 @@ def in_json(name: str, command: list[str]) -> Iterator[Fault]:
             KIND,
             f"{name}: {where} is {kind}",
             made,
-            # Of a value that makes another model, the weight that shows it may be named.
+            # For a value that describes another model, the error may name the weight that does not fit.
             (f"{name}|{FOLDER}",),
             harmless,
         )
@@ -210,7 +210,7 @@ NAMES = {
     "with a NUL": r'"a\u0000b"',
     "too long": f'"{"x" * 300}"',
 }
-"""What is no name of a file of weights."""
+"""Values that are no name of a weights file."""
 
 
 def in_weights() -> Iterator[Fault]:
@@ -223,7 +223,7 @@ def in_weights() -> Iterator[Fault]:
         made = partial(make, ATTRIBUTE, wrote(WEIGHTS, count.to_bytes(8, "little") + data[8:]))
         yield Fault(KIND, f"{WEIGHTS}: a header of {count} bytes", made, (WEIGHTS,))
     for kind, other in (
-        ("rubbish behind it", data + b"rubbish"),
+        ("rubbish at the end", data + b"rubbish"),
         ("random bytes", os.urandom(99)),
         ("a pickle", b"\x80\x04N."),
         ("a ZIP file", b"PK\x03\x04"),
@@ -243,7 +243,7 @@ SHAPES = {
     "another dtype": '"I64"', "an 8-bit dtype": '"F8_E4M3"', "no dtype": '"F128"', "negative sizes": "[-1, -48]",
     "huge sizes": f"[{2**62}, {2**62}]", "offsets turned round": "[48, 0]", "offsets beyond the end": f"[0, {2**40}]",
 }  # fmt: skip
-"""What a weight's description in a header may not be."""
+"""Invalid descriptions of a weight in the header."""
 
 
 def in_folder() -> Iterator[Fault]:
@@ -285,7 +285,7 @@ INSTEAD: Mapping[str, Callable[[Path], object]] = {
     "a link to itself": lambda file: file.symlink_to(file.name),
     "a link to a device": lambda file: file.symlink_to("/dev/zero"),
 }
-"""What may lie where a file is wanted."""
+"""What may be in the place of a file."""
 
 TEMPLATES = {
     "loops for ever": "{% for i in range(10 ** 9) %}{% for j in range(10 ** 9) %}{% endfor %}{% endfor %}",
@@ -300,7 +300,7 @@ TEMPLATES = {
     "writes nothing": "{% if false %}{% endif %}",
     "writes what the tokenizer cannot encode": "\N{SNOWMAN}",
 }
-"""Chat templates that make no prompt."""
+"""Chat templates that fail."""
 
 
 def test_the_valid_checkpoint_runs() -> None:

@@ -1,4 +1,4 @@
-"""Stored comparisons: every field missing, misspelt and of every kind, parts that do not go together, odd names."""
+"""Stored comparisons: every field missing, misspelt or of every type, inconsistent parts, and odd names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import (
     JSON_ODDITIES,
     JSON_VALUES,
@@ -23,7 +23,7 @@ from mutations import (
     values,
     without,
 )
-from workshop import comparison
+from valid_inputs import comparison
 
 KIND = "comparison"
 FILE = "comparison.json"
@@ -38,7 +38,7 @@ OPTIONAL = (
     "comparison.sampling.",
     "comparison.by_",
 )
-"""Fields, by how they start, without which it may be shown."""
+"""Prefixes of the fields that a comparison can be shown without."""
 
 _NOT_NAMED = {*JSON_VALUES, *JSON_ODDITIES} - {"5,000 digits", "100,000 deep", "1e400", "NaN", "minus infinity"}
 _TEXTS = {"text", "empty text"}
@@ -71,11 +71,11 @@ OF_EFFECTS: Mapping[str, set[str]] = {
     **dict.fromkeys(("p_up", "p_down", "p_two_sided"), _SHARES),
     "win_share": {"null", *_SHARES},
 }
-"""The kinds of values that a field takes."""
+"""The values, by name, that each field accepts."""
 
 
 def write(data: bytes, *options: str) -> list[str]:
-    """Write the file, and have it shown."""
+    """Write the file, and return the command that shows it."""
     folder = Path("out", "pair")
     folder.mkdir(parents=True)
     (folder / FILE).write_bytes(data)
@@ -111,7 +111,7 @@ def faults() -> Iterator[Fault]:
 
 
 def _is_tried(path: tuple[str | int, ...]) -> bool:
-    """All fields but those of most effects, which are alike, and lists by name."""
+    """Return False for the fields that are skipped: those of most effects, which are alike, and of lists by name."""
     if path[0] == "verdict":
         return len(path) == 1
     if path[:2] == ("comparison", "effects"):
@@ -127,7 +127,7 @@ NAMES = (
 
 
 def edited() -> dict[str, Any]:
-    """Comparisons whose parts are all right, and do not go together."""
+    """Return comparisons whose parts are valid one by one but contradict each other."""
     made: dict[str, Any] = {}
 
     def add(name: str) -> Any:

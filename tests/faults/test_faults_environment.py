@@ -1,4 +1,4 @@
-"""The environment: streams closed and full, disks full, nothing permitted, no home, packages missing, odd paths."""
+"""The environment: closed or full streams, full disks, no permissions, no home, missing packages, odd paths."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from campaign import PAIR, Outcome, check_refused, run
-from children import begun, forked
-from workshop import AFTER, BEFORE, QUESTIONS, answers, comparison
+from cli_processes import run_in_fork, run_in_new_process
+from fault_check import PAIR, Outcome, check_refused, run
+from valid_inputs import AFTER, BEFORE, QUESTIONS, answers, comparison
 
 KIND = "environment"
 Count = Callable[[str], None]
@@ -45,45 +45,49 @@ def refused(outcome: Outcome, *says: str) -> None:
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", ">&- 2>&- <&-", "<&-"])
 def test_closed_streams(closed: str, count: Count) -> None:
-    """What is printed goes nowhere, and above all not into the file that is opened next."""
-    outcome = begun(f"$R init release.toml {closed}")
+    """Output goes nowhere, and above all not into the file that is opened next."""
+    outcome = run_in_new_process(f"$R init release.toml {closed}")
     assert outcome == Outcome(0, outcome.out, "")
     assert "rlcircuits plan" not in Path("release.toml").read_text().splitlines()[-1]
     assert Path("release.toml").read_text().startswith("# Which checkpoints")
-    outcome = begun(f"$R init release.toml {closed}")
+    outcome = run_in_new_process(f"$R init release.toml {closed}")
     assert outcome.code == 2
     count("ran")
 
 
 def test_closed_streams_of_a_long_command(count: Count) -> None:
     unwritable = dict.fromkeys(("HOME", "TMPDIR", "HF_HOME"), "/proc/nowhere")
-    assert begun("$R report compared >&- 2>&-", unwritable) == Outcome(0, "", "")
+    assert run_in_new_process("$R report compared >&- 2>&-", unwritable) == Outcome(0, "", "")
     count("ran")
 
 
 @pytest.mark.parametrize("command", ["--help", "--version", "init release.toml", "compare --help"])
 def test_a_full_disk_behind_stdout(command: str, count: Count) -> None:
-    refused(begun(f"$R {command} >/dev/full"), "standard output cannot be written: No space left on device")
+    refused(
+        run_in_new_process(f"$R {command} >/dev/full"), "standard output cannot be written: No space left on device"
+    )
     count("refused")
 
 
 def test_a_full_disk_behind_stdout_costs_no_work(count: Count) -> None:
-    refused(forked(COMPARE, out="/dev/full"), "standard output cannot be written")
+    refused(run_in_fork(COMPARE, out="/dev/full"), "standard output cannot be written")
     assert Path("kept", PAIR, "comparison.json").is_file()
-    assert "nothing has changed since" in forked(COMPARE).err
-    refused(forked(SHOW, out="/dev/full"), "standard output cannot be written")
+    assert "nothing has changed since" in run_in_fork(COMPARE).err
+    refused(run_in_fork(SHOW, out="/dev/full"), "standard output cannot be written")
     count("refused")
 
 
 @pytest.mark.parametrize("command", [COMPARE, SCORE, [*SHOW, "--no-such"], ["plan", "gone.toml"]])
 def test_a_full_disk_behind_stderr_costs_no_work(command: list[str], count: Count) -> None:
-    assert forked(command, err="/dev/full").code == run(command).code
+    assert run_in_fork(command, err="/dev/full").code == run(command).code
     count("ran")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-16"])
 def test_streams_that_lack_letters(encoding: str, count: Count) -> None:
-    outcome = begun("$R init 'модель.toml'", {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0"})
+    outcome = run_in_new_process(
+        "$R init 'модель.toml'", {"PYTHONIOENCODING": encoding, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    )
     assert outcome.code == 0
     count("ran")
 
@@ -93,7 +97,7 @@ def test_streams_that_lack_letters(encoding: str, count: Count) -> None:
 
 def test_no_home_and_no_language(count: Count) -> None:
     environment = {"HOME": None, "XDG_CACHE_HOME": None, "LANG": "C", "LC_ALL": "C", "TERM": "dumb"}
-    outcome = begun(f"$R {' '.join(ANSWER)}", environment)
+    outcome = run_in_new_process(f"$R {' '.join(ANSWER)}", environment)
     assert outcome.code == 0, outcome.err
     count("ran")
 
@@ -104,7 +108,7 @@ def _remove_here() -> None:
 
 @pytest.mark.parametrize("command", [ANSWER, COMPARE, SHOW, ["plan", "gone.toml"], ["init"], ["fixtures", "verify"]])
 def test_a_working_folder_that_is_gone(command: list[str], count: Count) -> None:
-    refused(forked(command, _remove_here))
+    refused(run_in_fork(command, _remove_here))
     count("refused")
 
 
@@ -129,25 +133,25 @@ def _limited(what: int, limit: int) -> Callable[[], None]:
     ids=lambda part: part[0] if isinstance(part, list) else str(part),
 )
 def test_a_full_disk(command: list[str], size: int, count: Count) -> None:
-    """No file may grow beyond a size; afterwards the same command goes on, as if there had always been room."""
-    outcome = forked(command, _limited(resource.RLIMIT_FSIZE, size), out="/dev/null")
+    """With a limit on file sizes the command fails; run again without the limit, it finishes as usual."""
+    outcome = run_in_fork(command, _limited(resource.RLIMIT_FSIZE, size), out="/dev/null")
     if outcome.code in (0, 1):
         count("ran")  # all of its files are small
         return
     refused(outcome, "File too large")
-    assert forked(command).code in (0, 1)
+    assert run_in_fork(command).code in (0, 1)
     there = {name: Path(name).read_bytes() for name in ("out.jsonl", "out.safetensors") if Path(name).is_file()}
     for name in there:
         Path(name).unlink()
     shutil.rmtree("store", ignore_errors=True)
     if there:
-        assert forked(command).code == 0
+        assert run_in_fork(command).code == 0
         assert {name: Path(name).read_bytes() for name in there} == there
     count("refused")
 
 
 def _as_nobody() -> None:
-    """Without the right to read and write whatever there is, which root has."""
+    """Drop root's right to read and write every file."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(65534)
@@ -177,7 +181,7 @@ def test_files_that_may_not_be_read(name: str, count: Count) -> None:
     shutil.copytree(BEFORE, "model")
     os.chmod(name, 0)
     try:
-        refused(forked(SECRETS[name], _as_nobody), name.split("/")[0])
+        refused(run_in_fork(SECRETS[name], _as_nobody), name.split("/")[0])
     finally:
         os.chmod(name, 0o755)
     count("refused")
@@ -185,7 +189,7 @@ def test_files_that_may_not_be_read(name: str, count: Count) -> None:
 
 @pytest.mark.parametrize("command", [ANSWER, SCORE, COMPARE, [*SHOW, "--plot", "x.png"], ["init", "release.toml"]])
 def test_a_folder_that_may_not_be_written(command: list[str], count: Count) -> None:
-    refused(forked(command, _as_nobody))
+    refused(run_in_fork(command, _as_nobody))
     count("refused")
 
 
@@ -220,7 +224,7 @@ def test_packages_that_are_missing(name: str, count: Count, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["with space", "модель", "a\nb", "a" * 200, "\udcff", "%s{}$'\""])
 def test_odd_names(name: str, count: Count) -> None:
-    """They run, or are refused: what is made of them is named by them."""
+    """The command runs or refuses them, since outputs are named after them."""
     shutil.copytree(BEFORE, name)
     named = COMPARE.index("--name")
     command = ["compare", "--before", f"./{name}", *COMPARE[3:named], *COMPARE[named + 2 : -1], f"./{name}/kept"]

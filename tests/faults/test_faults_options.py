@@ -1,4 +1,4 @@
-"""Options of every command: every number, choice and path missing, malformed and out of range."""
+"""Options of every command: every number, choice and path missing, malformed or out of range."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from campaign import PAIR, Fault, run
-from workshop import AFTER, BEFORE, answers, comparison
+from fault_check import PAIR, Fault, run
+from valid_inputs import AFTER, BEFORE, answers, comparison
 
 KIND = "option"
 
@@ -18,7 +18,7 @@ NO_NUMBERS = {
     "a comma": "1,5", "a unit": "10k", "5,000 digits": "9" * 5_000, "nan": "nan", "inf": "inf", "minus inf": "-inf",
     "1e400": "1e400", "minus one": "-1", "a line feed": "1\n2", "a lone byte": "\udcff", "10,000 letters": "x" * 10_000,
 }  # fmt: skip
-"""What no option that is a number takes."""
+"""Values that every option for a number refuses."""
 
 NO_WHOLE = {"a fraction": "2.5", "an exponent": "1e3", "31 digits": "1" + "0" * 30}
 TOO_SMALL = {"zero": "0", "minus zero": "-0"}
@@ -33,7 +33,7 @@ NO_WORDS = {
     "10,000 letters": "x" * 10_000,
     "NUL": "\x00",
 }
-"""What no option that is a choice takes."""
+"""Values that every option for a choice refuses."""
 
 NO_PATHS = {
     "a missing file": "missing/file", "a folder": "folder", "an empty file": "empty", "a device": "/dev/zero",
@@ -41,14 +41,14 @@ NO_PATHS = {
     "a name that is too long": "x" * 300, "a file as a folder": "empty/file", "random bytes": "random",
     "a process's memory": "/proc/self/mem",
 }  # fmt: skip
-"""What no option that is a file to be read takes."""
+"""Values that every option for an input file refuses."""
 
 NO_PLACES = {
     "a folder": "folder", "a device": "/dev/zero", "a full device": "/dev/full", "nothing": "/dev/null",
     "a named pipe": "pipe", "a file as a folder": "empty/file",
     "a name that is too long": "x" * 300, "a folder of the system": "/proc/file", "read only": "/sys/file",
 }  # fmt: skip
-"""What no option that is a file to be written takes."""
+"""Values that every option for an output file refuses."""
 
 WHOLE = NO_NUMBERS | NO_WHOLE
 POSITIVE = WHOLE | TOO_SMALL
@@ -123,7 +123,7 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
 }
 
 SHARED = {*SAMPLING, *MODEL, *SCORING}
-"""Options that several commands take: beyond the first command a few of their values will do."""
+"""Options that several commands have. All values are tried on the first command, a few on the others."""
 
 
 def faults() -> Iterator[Fault]:
@@ -148,7 +148,7 @@ def faults() -> Iterator[Fault]:
 
 
 def make(arguments: list[str]) -> list[str]:
-    """Make what is there in the current folder."""
+    """Write the input files into the current folder."""
     for ending in ("", ".jsonl"):
         Path(f"folder{ending}").mkdir()
         Path(f"empty{ending}").touch()

@@ -1,4 +1,4 @@
-"""Pairs files: every field missing, misspelt and of every kind, and the file itself damaged."""
+"""Pairs files: every field missing, misspelt or of every type, and damaged files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import TOML_ODDITIES, TOML_VALUES, damaged, dotted, fields, to_toml, values
-from workshop import AFTER, BEFORE, QUESTIONS
+from valid_inputs import AFTER, BEFORE, QUESTIONS
 
 KIND = "pairs file"
 FILE = "release.toml"
@@ -70,22 +70,22 @@ ALLOWED = {
     "settings.prompting.chat": _SWITCHES,
     "questions.0.split": _TEXTS,
     "questions.0.count": set[str](),
-    # Any name of a way of training goes with a profile.
+    # A profile allows any name of an algorithm.
     "pair.0.algorithm": {*_TEXTS, "empty text"},
     "pair.0.prompting": {"table"},
     "pair.0.does_not_hold": {"table"},
     "pair.0.does_not_hold.kurtosis": {*_TEXTS, "empty text"},
 }
-"""The kinds of values that a field takes; of the others none."""
+"""The values, by name, that each field accepts. Other fields accept none."""
 
 IN_QUESTIONS = {"questions.0.question", "questions.0.answer", "questions.0.id"}
 
 NEEDED = {"questions", "questions.0.name", "questions.0.file", "pair", "pair.0.name", "pair.0.before", "pair.0.after"}
-"""The fields without which it does not go."""
+"""The required fields."""
 
 
 def write(text: str | bytes) -> list[str]:
-    """Write the pairs file and what it names."""
+    """Write the pairs file and the files that it names."""
     Path("ours.jsonl").write_text(QUESTIONS)
     Path(FILE).write_bytes(text.encode(errors="surrogatepass") if isinstance(text, str) else text)
     return ["plan", FILE]
@@ -102,7 +102,7 @@ def faults() -> Iterator[Fault]:
     for path, name, value in values(fields(VALID), TOML_VALUES, TOML_ODDITIES, 9):
         where = dotted(path)
         harmless = name in ALLOWED.get(where, ())
-        # Whether there is such a field is said by the question file, and how many questions there are too.
+        # The question file determines which fields there are, and how many questions.
         in_file = (where in IN_QUESTIONS and name in _TEXTS) or (where, name) == ("questions.0.count", "whole")
         says = "ours.jsonl" if in_file else FILE
         yield Fault(KIND, f"{where} is {name}", partial(write, to_toml(VALID, path, value)), (says,), harmless)

@@ -1,4 +1,4 @@
-"""Question files: every field missing, misspelt and of every kind, and lines and the whole file damaged."""
+"""Question files: every field missing, misspelt or of every type, and damaged lines and files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import (
     JSON_ODDITIES,
     JSON_VALUES,
@@ -23,7 +23,7 @@ from mutations import (
     values,
     without,
 )
-from workshop import BEFORE, QUESTIONS
+from valid_inputs import BEFORE, QUESTIONS
 
 KIND = "question file"
 FILE = "ours.jsonl"
@@ -35,11 +35,11 @@ ALLOWED = {
     "question": {"text"},
     "answer": {"text"},
 }
-"""The kinds of values that a field takes: an id is a text or a whole number. Further fields may hold anything."""
+"""The values, by name, that each field accepts. An id is a string or integer; other fields may hold anything."""
 
 
 def write(data: bytes) -> list[str]:
-    """Write the file, and have it asked."""
+    """Write the file, and return the command that asks its questions."""
     Path(FILE).write_bytes(data)
     fields = f'name = "one"\nbefore = "{BEFORE}"\nafter = "{BEFORE}"\nalgorithm = "grpo"'
     asked = f'[[questions]]\nname = "ours"\nfile = "{FILE}"\nid = "id"\ngrader = "exact"\ncount = 2'
@@ -48,7 +48,7 @@ def write(data: bytes) -> list[str]:
 
 
 def with_second(line: str | bytes) -> bytes:
-    """The file with another second line."""
+    """Return the file with another second line."""
     line = line.encode() if isinstance(line, str) else line
     return b"\n".join([LINES[0].encode(), line, LINES[2].encode(), b""])
 
@@ -88,7 +88,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _is_record(data: bytes) -> bool:
-    """Whether a line may be one of questions, were its field's names and values right."""
+    """Return True if a line is well-formed, whatever its fields are."""
     return is_json(data) and isinstance(json.loads(data), dict)
 
 

@@ -1,4 +1,4 @@
-"""Recorded answers: every field missing, misspelt and of every kind, and lines and the whole file damaged."""
+"""Recorded answers: every field missing, misspelt or of every type, and damaged lines and files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import (
     JSON_ODDITIES,
     JSON_VALUES,
@@ -23,7 +23,7 @@ from mutations import (
     values,
     without,
 )
-from workshop import AFTER, BEFORE, QUESTIONS
+from valid_inputs import AFTER, BEFORE, QUESTIONS
 
 from rlcircuits.checkpoints.source import CheckpointSource
 
@@ -34,7 +34,7 @@ ASKED: list[dict[str, Any]] = list(map(json.loads, QUESTIONS.splitlines()))
 
 @cache
 def records() -> list[dict[str, Any]]:
-    """A right answer to each question, as another engine records it."""
+    """Return a correct answer to each question, as another engine records it."""
     tokenizer = CheckpointSource(BEFORE).tokenizer()
 
     def ids(text: str, **options: Any) -> list[int]:
@@ -58,7 +58,7 @@ def records() -> list[dict[str, Any]]:
 
 
 def write(data: bytes) -> list[str]:
-    """Write the file as before's answers, and compare them with whole ones of after."""
+    """Write the file as the answers of before, and return the command that compares them with valid ones of after."""
     Path("ours.jsonl").write_text(QUESTIONS)
     Path("after.jsonl").write_bytes(lines(records()))
     Path(FILE).write_bytes(data)
@@ -76,20 +76,20 @@ def lines(made: list[dict[str, Any]]) -> bytes:
 
 
 def with_second(line: str | bytes) -> bytes:
-    """The file with another second line."""
+    """Return the file with another second line."""
     first, _, last = records()
     return lines([first]) + (line.encode() if isinstance(line, str) else line) + b"\n" + lines([last])
 
 
 ALLOWED = {
-    # Answers that are wrong or empty count as wrong.
+    # Wrong and empty answers are valid, and count as wrong.
     "outputs": {"list"},
     "outputs.0.token_ids": {"list"},
 }
-"""The kinds of values that a field takes."""
+"""The values, by name, that each field accepts."""
 
 UNREAD = {"outputs.0.finish_reason", "outputs.0.cumulative_logprob", "more", "more.grade"}
-"""The fields that may hold anything that is JSON."""
+"""Fields that may hold any JSON value."""
 
 NO_JSON = ("5,000 digits", "100,000 deep")
 NEEDED = {"question", "prompt_token_ids", "outputs", "outputs.0.token_ids"}
@@ -144,7 +144,7 @@ TOKENS = {
     "2 ** 64": str(2**64),
     "10 ** 6": "1000000",
 }
-"""Token ids outside of what holds them."""
+"""Numbers that are no token ids."""
 
 
 def _lines(data: bytes) -> list[bytes]:
@@ -152,7 +152,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _is_record(data: bytes) -> bool:
-    """Whether a line may be one of answers, were its fields' names and values right."""
+    """Return True if a line is well-formed, whatever its fields are."""
     return is_json(data) and isinstance(json.loads(data), dict)
 
 

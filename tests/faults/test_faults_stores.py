@@ -1,4 +1,4 @@
-"""Stores: answers and scores of earlier runs, and notes of their speed, of every kind and damaged."""
+"""Caches: answers and scores of earlier runs, and their notes of throughput, of every type and damaged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tempfile import TemporaryDirectory
 import pytest
 import safetensors
 import torch
-from campaign import Fault, run
+from fault_check import Fault, run
 from mutations import JSON_ODDITIES, JSON_VALUES, damaged, fields, replaced, values, without
 from safetensors.torch import load_file, save_file
-from workshop import AFTER, BEFORE, answers
+from valid_inputs import AFTER, BEFORE, answers
 
 KIND = "store"
 ANSWERS = "answers.jsonl"
@@ -32,7 +32,7 @@ KINDS = ("null", "whole", "text", "list", "5,000 digits")
 
 @cache
 def store() -> dict[str, bytes]:
-    """The files of a store in which both commands have finished."""
+    """Return the files of a cache in which both commands have finished."""
     here = Path.cwd()
     with TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -47,7 +47,7 @@ def store() -> dict[str, bytes]:
 
 
 def lay_out() -> None:
-    """Write the store, without the last scores, so that there is something to do."""
+    """Write the cache without the last scores, so that the command has something to do."""
     Path(ANSWERS).write_bytes(answers())
     for name, data in store().items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def lay_out() -> None:
 
 
 def with_manifest(field: str, value: str | None) -> list[str]:
-    """The store with another value of a manifest's field, or without it."""
+    """Return the cache with another value in a manifest's field, or without the field."""
     lay_out()
     (file,) = Path("store").rglob("manifest.json")
     document = json.loads(file.read_bytes())
@@ -65,7 +65,7 @@ def with_manifest(field: str, value: str | None) -> list[str]:
 
 
 def with_header(field: str, value: str | None) -> list[str]:
-    """The store with another value of a field of its answers' header, or without it."""
+    """Return the cache with another value in a field of the answers' header, or without the field."""
     lay_out()
     (file,) = Path("store").glob("*.jsonl")
     first, rest = file.read_bytes().split(b"\n", 1)
@@ -76,7 +76,7 @@ def with_header(field: str, value: str | None) -> list[str]:
 
 
 def with_damage(pattern: str, damage: str) -> list[str]:
-    """The store with a file damaged."""
+    """Return the cache with one damaged file."""
     lay_out()
     file = min(Path("store").rglob(pattern))
     data = file.read_bytes()
@@ -89,7 +89,7 @@ def with_damage(pattern: str, damage: str) -> list[str]:
 
 
 def with_batch(indices: list[int]) -> list[str]:
-    """The store with scores that say that they are of other sequences."""
+    """Return the cache with scores whose manifest names other sequences."""
     lay_out()
     file = min(Path("store").rglob("batch-*"))
     with safetensors.safe_open(str(file), framework="pt") as opened:
@@ -103,7 +103,7 @@ def faults() -> Iterator[Fault]:
         for name in (None, *KINDS):
             value = None if name is None else (JSON_VALUES | JSON_ODDITIES)[name]
             made = partial(with_manifest, field, value)
-            # What is only noted may say anything of its kind.
+            # A field that is only informative accepts any value of its type.
             harmless = field in ("format", "model", "fingerprint", "sequences", "granularity") and name == "text"
             harmless |= (field, name) in (("version", "whole"), ("batch_tokens", "whole"), ("batch_tokens", "null"))
             what = "missing" if name is None else f"is {name}"
@@ -112,7 +112,7 @@ def faults() -> Iterator[Fault]:
         yield Fault(
             KIND, f"manifest: batches are {batches}", partial(with_manifest, "batches", batches), ("manifest.json",)
         )
-    for name in ("cut at byte 0", "UTF-16", "NUL within", "random bytes", "rubbish behind it", "a list", "null"):
+    for name in ("cut at byte 0", "UTF-16", "NUL within", "random bytes", "rubbish at the end", "a list", "null"):
         yield Fault(KIND, f"manifest: {name}", partial(with_damage, "manifest.json", name), ("manifest.json",))
     for field in ("format", "version", "model", "sampling", "count", "key"):
         for name in (None, *KINDS):
@@ -121,14 +121,14 @@ def faults() -> Iterator[Fault]:
             harmless = (field, name) in (("model", "text"), ("count", "whole"), ("sampling", "object"))
             yield Fault(KIND, f"answers: {field} {what}", partial(with_header, field, value), (".jsonl:1",), harmless)
     for name in ("cut at byte 0", "UTF-16", "NUL within", "random bytes", "an executable", "a list", "null"):
-        # Without a whole first line it is a file that was killed at its first, and is begun anew.
+        # A file without a complete first line was interrupted there, and is begun again.
         harmless = name in ("cut at byte 0", "random bytes", "an executable")
         yield Fault(KIND, f"answers: {name}", partial(with_damage, "*.jsonl", name), (".jsonl",), harmless)
     for name in ("cut short", "emptied", "zeroed"):
-        # Scores that cannot be read are made again.
+        # Scores that cannot be read are computed again.
         yield Fault(KIND, f"scores: {name}", partial(with_damage, "batch-*", name), ("",), True)
     for indices in ([99], [-1], [0, 1], []):
-        # Made again as well, where they do not take another's place.
+        # Computed again as well, unless they would replace those of other sequences.
         yield Fault(KIND, f"scores: of {indices}", partial(with_batch, indices), ("batch-",), indices != [0, 1])
     note = {"work": "answers", "tokens": 900, "seconds": 1.5}
     lines = json.dumps(note) + "\n" + json.dumps(note | {"work": "scores"}) + "\n"
@@ -140,7 +140,7 @@ def faults() -> Iterator[Fault]:
 
 
 def plan(notes: bytes) -> list[str]:
-    """Plan a run into an output folder with these notes of how fast earlier ones were; they are no more than notes."""
+    """Plan a run into an output folder with these notes of the throughput of earlier runs, which are only hints."""
     Path("out", "store").mkdir(parents=True)
     Path("out", "store", "pace.jsonl").write_bytes(notes)
     pair = f'[[pair]]\nname = "one"\nbefore = "{BEFORE}"\nafter = "{AFTER}"\nalgorithm = "grpo"\n'

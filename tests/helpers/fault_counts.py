@@ -1,4 +1,4 @@
-"""What became of the faults that the campaign tried, in the terminal's summary, with and without workers."""
+"""Summarize the fault campaign (`tests/faults/`) at the end of pytest's output, with and without xdist."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from tabulate import tabulate
 
 PROPERTY = "fault"
-"""The tests' property that holds a fault's kind and what came of it."""
+"""The test property that holds a fault's kind and outcome."""
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Show how many faults were tried, how many of them were refused in one sentence, and how many ran."""
+    """Show how many faults were tried, how many were refused in one sentence, and how many ran."""
     counts: dict[str, Counter[str]] = {}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):

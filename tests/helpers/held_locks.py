@@ -1,4 +1,4 @@
-"""Run something that waits for a lock which the test holds, as another process would."""
+"""Hold a write lock while a test runs something that must wait for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import TypeVar
 import filelock
 
 T = TypeVar("T")
-PATIENCE = 120  # seconds, on a busy machine
+PATIENCE = 120
+"""Seconds after which a wait fails. Long, because the machine may be busy."""
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold the right to write the path, in a thread of its own: one thread may not wait for itself."""
+    """Hold the write lock of a path, in another thread: the lock does not block the thread that holds it."""
     lock = filelock.FileLock(path.with_name(f".{path.name}.lock"))
     with ThreadPoolExecutor(1) as holder:
         holder.submit(lock.acquire).result()
@@ -28,9 +29,14 @@ def held(path: Path) -> Iterator[None]:
 
 
 def run_while_held(path: Path, run: Callable[[Callable[[str], None]], T], meanwhile: Callable[[], object]) -> T:
-    """What ``run`` gives, which is told by its argument what it waits for; ``meanwhile`` is done before it may go on.
+    """Call `run` while another thread holds the write lock of `path`, and return its result.
 
-    Fails if it does not wait, or says anything but one line of it.
+    Fails if `run` does not wait for the lock, or notifies anything but one line about it.
+
+    Args:
+        path: the file that is locked.
+        run: called with a `notify` function.
+        meanwhile: called while `run` waits, before the lock is released.
     """
     told: list[str] = []
     with ThreadPoolExecutor(1) as pool:
@@ -45,9 +51,9 @@ def run_while_held(path: Path, run: Callable[[Callable[[str], None]], T], meanwh
     return found
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    """Wait until it is true, but not for ever."""
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until the condition is true; fail after `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true"
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)

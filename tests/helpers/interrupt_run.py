@@ -1,4 +1,4 @@
-"""End a run in its middle, where it says what it does."""
+"""Interrupt a run at one of its progress messages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 class CutOffError(Exception):
-    """The run ends here."""
+    """The run is interrupted here."""
 
 
 def cut_off(where: str) -> Callable[[str], None]:
-    """A ``notify`` that raises CutOffError at the first line with these words."""
+    """Return a `notify` function that raises CutOffError at the first line that contains `where`."""
 
     def stop(line: str) -> None:
         if where in line:

@@ -1,4 +1,4 @@
-"""A pairs file's text, for the tests of what reads one."""
+"""The text of a pairs file."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ before = "base"
 after = "org/tuned"
 algorithm = "PPO"
 """
-"""``base`` is a folder beside the file, ``org/tuned`` a name on the hub."""
+"""Two pairs. ``base`` is a folder next to the file, ``org/tuned`` a model on the hub."""

@@ -1,4 +1,4 @@
-"""Where the repository's parts are."""
+"""Paths of the repository."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "fixtures"
 SEED_7 = FIXTURES / "llama-sums" / "seed-7"
-"""The first family of shipped checkpoints: its base is `sft`."""
+"""The checkpoints of one seed of the family `llama-sums`. `sft` is the base of all others."""
 SHARED_DATA = ROOT.parent / "shared" / "data"
-"""Real question files, which the repository does not hold."""
+"""Files of the published question sets, which are not in the repository. Tests that need them are skipped."""

@@ -1,4 +1,4 @@
-"""A folder seen through a mount that cannot be written to."""
+"""Make a folder read-only, even for root: with a read-only bind mount, or else with permissions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 @contextmanager
 def read_only(folder: Path, at: Path) -> Iterator[Path]:
-    """Give the place at which the folder can be read and not written; skips the test where there is no such way."""
+    """Yield a path at which the folder is read-only. Skips the test if neither way works here."""
     at.mkdir()
     mounted = _runs("mount", "--bind", str(folder), str(at))
     try:

@@ -1,4 +1,4 @@
-"""Run a file's tests in a process of their own, where what they change of torch or Triton changes nothing else."""
+"""Run a test file in a subprocess, so that its changes to torch or Triton do not affect other tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def check_tests_of(file: str, **environment: str) -> None:
-    """Run them with these environment variables set besides; fail with their output if one fails."""
+    """Run a test file with additional environment variables; fail with its output if a test fails."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file]
     ran = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -1,6 +1,7 @@
-"""Answers, scores and comparisons as an earlier version stored them in `tests/stored/`.
+"""Read answers, scores and comparisons that an earlier version stored in `tests/stored/`, or store them.
 
-Run from the root of the repository: names of checkpoints are in keys as they were given.
+Run from the root of the repository, because the cache keys contain relative paths of checkpoints:
+`PYTHONPATH=tests python -m helpers.stored_pairs` stores whatever is missing.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ GRADERS = ("math", "exact")
 
 
 def compare_pair(pair: Pair, folder: Path, notify: Callable[[str], None]) -> Comparison:
-    """Measure one of the pairs, or take from `folder` what is there."""
+    """Compare one of the pairs, with what `folder` caches."""
     return run_pair(pair, _SETTINGS, output=folder, notify=notify)
 
 
 def graded_answers(grader: str, folder: Path, notify: Callable[[str], None]) -> Answers:
-    """Answer questions of a file with a grader of that name, or take from `folder` what is there."""
+    """Answer and grade the questions of a file, with what `folder` caches."""
     questions = load_questions(QuestionSource(name=f"sums-{grader}", file=STORED / "sums.jsonl", grader=grader))
     return answer_questions(
         CheckpointSource(f"{_BASE}/sft"), questions, sampling=_SAMPLING, store=folder / "store", notify=notify

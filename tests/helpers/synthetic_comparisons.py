@@ -1,4 +1,4 @@
-"""Made-up scores, answers and comparisons, for tests of what comes after attribution."""
+"""Synthetic scores, answers and comparisons, for tests of everything after attribution."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlcircuits.graph.edge_scores import EdgeScores
 
 
 def scores_of(edges: np.ndarray, loss: Sequence[float] | None = None, layers: int = 2) -> EdgeScores:
-    """Scores with these edges: [sequences, edges], cut or repeated with 0 to the graph's number of edges."""
+    """Return scores with these edges, [sequences, edges], truncated or padded with 0 to the graph's edges."""
     graph = build_graph(layers, 2, "sublayer")
     rows = np.zeros((len(edges), graph.n_edges), dtype=np.float32)
     width = min(edges.shape[1], graph.n_edges)
@@ -30,14 +30,14 @@ def scores_of(edges: np.ndarray, loss: Sequence[float] | None = None, layers: in
 
 
 def random_scores(sequences: int, seed: int, scale: float = 1.0, degrees: float = 5.0) -> EdgeScores:
-    """Student-t edges, as heavy-tailed as `degrees` says, in a graph of two layers."""
+    """Return edges drawn from a Student-t distribution with `degrees` of freedom, in a graph of two layers."""
     rng = np.random.default_rng(seed)
     edges = scale * rng.standard_t(degrees, size=(sequences, build_graph(2, 2, "sublayer").n_edges))
     return scores_of(edges, loss=list(rng.uniform(0.1, 1.0, sequences)))
 
 
 def rows_of(scores: EdgeScores, places: Sequence[int]) -> EdgeScores:
-    """The scores of some of the sequences."""
+    """Return the scores of the sequences at these indices."""
     chosen = list(places)
     return EdgeScores(scores.values[chosen], scores.loss[chosen], scores.graph, scores.backend)
 
@@ -52,7 +52,10 @@ def answers_of(
     sampling: Sampling | None = None,
     first_token: int = 100,
 ) -> Answers:
-    """One answer a flag, to questions q0, q1, …, with these token counts; its ids count up from `first_token`."""
+    """Return one answer for each flag, to questions q0, q1, …
+
+    `lengths` and `prompts` are numbers of tokens. The ids of every answer count up from `first_token`.
+    """
     count = len(correct)
     lengths = [lengths] * count if isinstance(lengths, int) else lengths
     prompts = [prompts] * count if isinstance(prompts, int) else prompts
@@ -64,7 +67,10 @@ def answers_of(
 
 
 def noise(pairing: Pairing, before: Answers, answers: Answers, scores: EdgeScores | None, draw: int = 0) -> Control:
-    """A noise draw with these answers; `scores` are of all the pairing's questions, the right ones are taken."""
+    """Return a noise draw with these answers.
+
+    `scores` has a row for each question of the pairing, of which those that the draw is paired on are used.
+    """
     paired = pair_control(pairing, before, answers)
     return Control(draw, answers, paired, None if scores is None else rows_of(scores, paired.places))
 
@@ -79,9 +85,10 @@ def made_up_comparison(
     controls: Sequence[float] = (1.0, 1.01),
     **options: Any,
 ) -> Comparison:
-    """A comparison whose intensity and complexity rise and kurtosis falls, or the other way round.
+    """Return a comparison in which intensity and complexity rise and kurtosis falls, or the reverse if not `rise`.
 
-    `controls`: for each noise draw by what it multiplies before's scores; 0 for one that answered nothing right.
+    `controls` has, for each noise draw, the factor between its scores and those of before; 0 stands for a draw without
+    correct answers.
     """
     small_and_heavy = random_scores(questions, seed=0, scale=1.0, degrees=2.5)
     large_and_flat = random_scores(questions, seed=1, scale=3.0, degrees=200.0)

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints as folders on disk, with a tokenizer of single characters."""
+"""Save tiny random checkpoints with a character tokenizer, and make question sets that they can be asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ assert len(TOKENS) <= VOCABULARY
 
 
 def tiny_tokenizer(tokens: tuple[str, ...] = TOKENS, **options: Any) -> PreTrainedTokenizerFast:
-    """One token a character, `<bos>` in front; ids are places in `tokens`."""
+    """Return a tokenizer with one token for each character and `<bos>` in front. An id is an index in `tokens`."""
     tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -33,7 +33,7 @@ def tiny_tokenizer(tokens: tuple[str, ...] = TOKENS, **options: Any) -> PreTrain
 
 
 def save_checkpoint(folder: Path, name: str = "llama-gqa", seed: int = 3, **options: Any) -> Path:
-    """Save a tiny model and the tokenizer; options go to the model's `save_pretrained`."""
+    """Save a tiny random model with its tokenizer in a folder. `options` are those of `save_pretrained`."""
     build(name, seed=seed).save_pretrained(folder, **options)
     tiny_tokenizer().save_pretrained(folder)
     return folder
@@ -41,7 +41,10 @@ def save_checkpoint(folder: Path, name: str = "llama-gqa", seed: int = 3, **opti
 
 @dataclass(frozen=True)
 class Unloadable:
-    """A source that must not be loaded; by another fingerprint and name where one is given."""
+    """A source whose model must not be loaded, to test that a result comes from a cache.
+
+    `known_as` replaces its fingerprint, and then also its name.
+    """
 
     source: CheckpointSource
     known_as: str | None = None
@@ -61,15 +64,17 @@ class Unloadable:
 
 
 def question_set(*texts: str, gold: str = "83") -> QuestionSet:
-    """Questions `q0`, `q1`, … with these texts."""
+    """Return a set of questions `q0`, `q1`, … with these texts and the same reference answer."""
     questions = tuple(Question(id=f"q{number}", text=text, gold=gold) for number, text in enumerate(texts))
     return QuestionSet("few", "test", questions, load_questions("arithmetic", count=1).grade)
 
 
 MIXED = question_set("41+30+12?", "1?", "41+30?", "99+98+97+96?", "7+8?", "12+30+41?", "5+50+500?")
+"""Questions of different lengths."""
 
 
 def touch_weight(folder: Path, file: str = "model.safetensors") -> None:
+    """Change one weight of a checkpoint on disk, and so its fingerprint."""
     tensors = load_file(folder / file)
     next(iter(tensors.values())).view(-1)[0] += 1
     save_file(tensors, folder / file, metadata={"format": "pt"})

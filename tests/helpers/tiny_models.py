@@ -1,10 +1,9 @@
-"""Random tiny causal LMs of every family the library claims to measure, built from configs, no download.
+"""Build random tiny causal LMs of every supported family from their configs, without downloads.
 
-The stock initialisation (weights of 0.02, norms of exactly one, biases of exactly zero) hides mistakes:
-attention is uniform, a forgotten bias or norm weight changes nothing, every expert gets the same share. So
-every parameter is drawn anew: matrices so that each sublayer writes about as much as it reads, norm weights
-scattered around one, biases and LayerNorm biases away from zero, routers sharp enough that experts differ
-from token to token.
+The default initialization (weights of 0.02, norms of exactly one, biases of exactly zero) hides mistakes: attention is
+uniform, a forgotten bias or norm weight changes nothing, and every expert gets the same share. So every parameter is
+drawn anew: matrices such that a sublayer's output is about as large as its input, norm weights around one, biases away
+from zero, and routers sharp enough that the experts differ from token to token.
 
     model = build("qwen3", seed=0)                      # eval mode, float32, sdpa (Gemma 2: eager)
     model = build("llama", num_hidden_layers=1)         # anything of the config can be overridden
@@ -41,7 +40,7 @@ _NEOX = {
     "rope_parameters": _PARTIAL_ROTARY,
 }  # fmt: skip
 
-# name -> (model_type, config). What each one is there for stands beside it.
+# name -> (model_type, config). A comment says what the entry tests.
 _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {**_BASE, "num_hidden_layers": 3, "pad_token_id": None}),  # the plain case, no pad
     "llama-gqa": ("llama", {**_BASE, **_GQA, "tie_word_embeddings": True, "attention_bias": True,
@@ -72,23 +71,27 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class TinySequence:
-    """A prompt and an answer by the attribute names of `rlcircuits.AnswerSequence`, without importing it."""
+    """A prompt and an answer, with the attributes of `rlcircuits.AnswerSequence` but without importing it."""
 
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
 
 
 def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overrides: Any) -> PreTrainedModel:
-    """The architecture `name` in eval mode on the CPU with its own random weights.
+    """Return a model with random weights, on the CPU and in eval mode.
 
-    The same (name, seed, overrides) gives the same weights in every dtype, rounded from float32. Buffers
-    (rotary frequencies) stay float32 as they do in a loaded checkpoint. `overrides` are config fields;
-    `attn_implementation` is taken too. The global random state is left as it was. Raises KeyError for an
-    unknown name.
+    The same name, seed and overrides give the same weights in every dtype, rounded from float32. Buffers, such as
+    rotary frequencies, stay float32, as in a loaded checkpoint. The global random state does not change.
+
+    Args:
+        name: a key of `ARCHITECTURES`.
+        seed: seed of the weights.
+        dtype: dtype of the weights.
+        overrides: config fields, and `attn_implementation`.
     """
     model_type, fields = _CONFIGS[name]
     fields = {**fields, **overrides}
-    # Scaled-dot-product attention has no soft-cap: with it Gemma 2 would silently compute something else.
+    # SDPA ignores the soft-cap, so that Gemma 2 would silently compute something else.
     attention = fields.pop("attn_implementation", "eager" if model_type == "gemma2" else "sdpa")
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(
@@ -98,14 +101,14 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     if dtype == torch.float64 and model_type in ("mixtral", "qwen3_moe"):
-        model.set_experts_implementation("eager")  # the default's grouped matmul knows no float64
+        model.set_experts_implementation("eager")  # the default grouped matmul does not support float64
     return model.eval()
 
 
 def random_sequences(
     count: int, seed: int = 0, prompt: tuple[int, int] = (3, 9), answer: tuple[int, int] = (1, 7)
 ) -> list[TinySequence]:
-    """`count` sequences of random ids in [3, VOCABULARY) with lengths drawn from the inclusive ranges."""
+    """Return `count` sequences of random ids in [3, VOCABULARY), with lengths drawn from the inclusive ranges."""
     generator = torch.Generator().manual_seed(seed)
 
     def ids(low: int, high: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""A pair of tiny random checkpoints on disk."""
+"""Save a pair of tiny random checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from helpers.tiny_models import build
 
 
 def save_tiny_pair(folder: Path, update: float = 0.02, architecture: str = "llama-gqa") -> tuple[Path, Path]:
-    """A random model and itself with each matrix moved by `update` of its norm, as folders ``base`` and ``tuned``."""
+    """Save a random model as ``base`` and a noised copy as ``tuned``, and return both folders.
+
+    The noise on each parameter has `update` times the parameter's norm.
+    """
     generator = torch.Generator().manual_seed(0)
     for name in ("base", "tuned"):
         model = build(architecture, seed=3)

@@ -1,4 +1,4 @@
-"""A family of the recipe cut to a few steps of a tiny model, so that whole trainings take seconds."""
+"""A family of the training recipe with a tiny model and a few steps, so that training takes seconds."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ TINY = FamilySettings(
 
 
 def starts_with_one(text: str, gold: str) -> bool:
-    """Something that a random model does now and then, so that there is a reward to be had."""
+    """Grade as correct what a random model writes now and then, so that some answers earn a reward."""
     return text.startswith("1")
 
 
 def make_easy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take every answer that starts with 1 for right."""
+    """Grade every answer that starts with 1 as correct."""
     monkeypatch.setitem(TASKS, "sums", replace(TASKS["sums"], grade=starts_with_one))
 
 
 def make_only(monkeypatch: pytest.MonkeyPatch, family: FamilySettings) -> None:
-    """Let `family`, named tiny, be the only one there is."""
+    """Make `family` the only family, with the name tiny."""
     for name in ("recipe.train", "recipe.verify"):
         monkeypatch.setattr(importlib.import_module(name), "FAMILIES", {"tiny": family})
 
 
 def random_parent(folder: Path) -> Path:
-    """Store a model of random weights to start from."""
+    """Save a model with random weights, as the parent of a training."""
     save(build_model(TINY.model, TASKS["sums"].characters, seed=5), TINY, folder)
     return folder

@@ -1,4 +1,4 @@
-"""One malformed input: how it is made, what it is tried on, and what must then be said."""
+"""Try one malformed input on the command line, and check that the error message is as good as it must be."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ from pathlib import Path
 from rlcircuits.cli.main import main
 
 SECONDS = 5.0
-"""Of the processor, that a fault may take to be found."""
+"""Processor time within which a fault must be found."""
 
 WAITING_SECONDS = 60.0
-"""By the clock: what waits for something takes no time of the processor."""
+"""Wall-clock time within which a fault must be found, since waiting takes no processor time."""
 
 LONGEST = 480
-"""Characters of a message."""
+"""Most characters of an error message."""
 
 PAIR = "one"
-"""Name of the pairs that are compared."""
+"""Name of the pair in every comparison."""
 
 _MORE_MEMORY = 6 << 30
 _PREFIX = "rlcircuits: "
-# What only who wrote the code understands, or another library's way of saying it.
+# What only the authors understand, or how another library says it.
 _NOT_A_SENTENCE = re.compile(r"Traceback|\[Errno|errors\.pydantic\.dev| object at 0x|\(char \d+\)")
 
 
 class TooSlow(BaseException):
-    """A fault took longer than it may."""
+    """A fault was not found within its time limit."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One malformed input.
-
-    `make` writes it into the current folder, which is empty, and gives the arguments of the command that reads it.
-    The error must hold all of `says`, the names of the file and of the field, with | between other forms of one.
-    `harmless` inputs may run, and where they do not the error may be of what they lead to. Which ones are is said
-    beforehand, by a list or a rule, and not by what happened to them.
-    """
+    """One malformed input."""
 
     kind: str
+    """What is malformed; the summary counts faults by kind."""
     name: str
     make: Callable[[], list[str]]
+    """Writes the input into the current, empty folder, and returns the arguments of the command that reads it."""
     says: tuple[str, ...]
+    """What the error message must contain: the names of the file and of the field. "a|b" allows either form."""
     harmless: bool = False
+    """Whether the command may also run. If it fails, its error may then be about a consequence of the input.
+
+    A list or rule decides this beforehand, never what the command did with the input.
+    """
 
     def __str__(self) -> str:
         return self.name
@@ -60,7 +61,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a command."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -68,10 +69,10 @@ class Outcome:
 
 
 def check(fault: Fault) -> str:
-    """Try a fault in the current folder; returns what came of it, ``refused`` or ``ran``.
+    """Try a fault in the current folder, and return ``refused`` or ``ran``.
 
-    Fails where it is neither refused in one sentence nor, being harmless, run; where it takes too long; and where a
-    file that was there is another afterwards.
+    Fails if the command neither refused the input in one sentence nor, for a harmless input, ran; if it took too long;
+    and if it changed a file that was there before.
     """
     arguments = fault.make()
     before = _files()
@@ -86,16 +87,16 @@ def check(fault: Fault) -> str:
 
 
 def check_refused(outcome: Outcome, says: tuple[str, ...]) -> None:
-    """Check that a command ended in one sentence that holds all of `says`."""
+    """Check that a command failed with one sentence that contains all of `says`."""
     assert outcome.code == 2, f"exit code {outcome.code}: {outcome.out}{outcome.err}"
-    # What a pair's stages tell on the way is no part of the error.
+    # The progress messages of a pair are no part of the error.
     said = [line for line in outcome.err.splitlines() if not line.startswith(f"{PAIR}: ")]
     assert len(said) == 1, f"not one line: {outcome.err}"
     check_sentence(said[0], says)
 
 
 def check_sentence(line: str, says: tuple[str, ...]) -> None:
-    """Check that a line is a message of ours that holds all of `says`."""
+    """Check that a line is an error message of rlcircuits that contains all of `says`."""
     assert line.startswith(_PREFIX), line
     assert len(line) <= LONGEST, f"{len(line)} characters: {line}"
     assert line.isprintable(), repr(line)
@@ -106,7 +107,7 @@ def check_sentence(line: str, says: tuple[str, ...]) -> None:
 
 
 def run(arguments: list[str]) -> Outcome:
-    """Run the command line in this process, with what a process of its own would show on stdout and stderr."""
+    """Run the command line in this process, and return what a separate process would print."""
     out, err = io.StringIO(), io.StringIO()
     with _limits(), redirect_stdout(out), redirect_stderr(err), _said_on(err):
         try:
@@ -118,7 +119,7 @@ def run(arguments: list[str]) -> Outcome:
 
 @contextmanager
 def _said_on(err: io.StringIO) -> Iterator[None]:
-    """Let warnings and transformers' log go where they go outside of pytest."""
+    """Send warnings and the log of transformers to `err`, as they go to stderr outside of pytest."""
     handlers = [h for h in logging.getLogger("transformers").handlers if isinstance(h, logging.StreamHandler)]
     streams = [handler.setStream(err) for handler in handlers]
     try:
@@ -136,7 +137,7 @@ def _said_on(err: io.StringIO) -> Iterator[None]:
 
 @contextmanager
 def _limits() -> Iterator[None]:
-    """Stop what takes too long, and keep what asks for too much memory from taking it from others."""
+    """Stop a command that takes too long, and limit the memory that it can take."""
 
     def stop(number: int, _: object) -> None:
         raise TooSlow(f"more than {SECONDS if number == signal.SIGPROF else WAITING_SECONDS} s")
@@ -158,7 +159,7 @@ def _limits() -> Iterator[None]:
 
 
 def _files() -> dict[str, tuple[int, int]]:
-    """Size and time of change of the files in the current folder."""
+    """Return size and modification time of every file in the current folder."""
     found = {}
     for folder, _, names in os.walk("."):
         for name in names:

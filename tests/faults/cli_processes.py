@@ -1,4 +1,4 @@
-"""The command line in a process of its own: begun anew, or forked from this one, which has imported everything."""
+"""Run the command line in another process: a new one, or a fork of this one, which is faster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from campaign import WAITING_SECONDS, Outcome
+from fault_check import WAITING_SECONDS, Outcome
 from helpers.paths import ROOT
 
 from rlcircuits.cli.main import main
@@ -18,8 +18,11 @@ from rlcircuits.cli.main import main
 ROOT = str(ROOT)
 
 
-def begun(shell: str, environment: Mapping[str, str | None] | None = None) -> Outcome:
-    """Run a line of the shell in which ``$R`` is the command line, with changes of the environment; None removes."""
+def run_in_new_process(shell: str, environment: Mapping[str, str | None] | None = None) -> Outcome:
+    """Run a line of bash in which ``$R`` stands for `rlcircuits`.
+
+    `environment` holds changed variables; None removes one.
+    """
     changed = {**os.environ, "PYTHONPATH": ROOT, **(environment or {})}
     kept = {name: value for name, value in changed.items() if value is not None}
     line = shell.replace("$R", f'"{sys.executable}" -m rlcircuits.cli.main')
@@ -27,17 +30,20 @@ def begun(shell: str, environment: Mapping[str, str | None] | None = None) -> Ou
     return Outcome(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
 
 
-def forked(
+def run_in_fork(
     arguments: list[str],
     prepare: Callable[[], object] = lambda: None,
     *,
     out: str | None = None,
     err: str | None = None,
 ) -> Outcome:
-    """Run the command line in a copy of this process, prepared first, with stdout and stderr in these files, if any."""
+    """Run the command line in a fork of this process, after calling `prepare` there.
+
+    `out` and `err` are files for stdout and stderr; without them the outcome holds both.
+    """
     pipes = [os.pipe(), os.pipe()]
     with warnings.catch_warnings():
-        # Torch has threads, which do not run while nothing is computed.
+        # Python warns of forks with threads. Those of torch do nothing at this moment.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if not child:
@@ -57,7 +63,7 @@ def forked(
 
 
 def _run(arguments: list[str], prepare: Callable[[], object], ends: list[int]) -> NoReturn:
-    """Be the child: run, and end as Python ends."""
+    """Run the command line in the child process, and exit as Python does."""
     code = 1
     try:
         for number, end in enumerate(ends, start=1):

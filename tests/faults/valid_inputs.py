@@ -1,4 +1,4 @@
-"""The valid inputs that faults are made from."""
+"""Valid inputs, from which the faults are made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUESTIONS = "".join(
 
 @cache
 def answers() -> bytes:
-    """A file of right answers to them, as ``rlcircuits answer`` writes it."""
+    """Return a file of correct answers to `QUESTIONS`, as ``rlcircuits answer`` writes it."""
     tokenizer = CheckpointSource(BEFORE).tokenizer()
     items = tuple(
         Answer(
@@ -48,5 +48,5 @@ def answers() -> bytes:
 
 @cache
 def comparison() -> bytes:
-    """A pair's ``comparison.json``."""
+    """Return the ``comparison.json`` of a pair."""
     return to_json(made_up_comparison("one", questions=20, controls=(1.01, 0))).encode()
