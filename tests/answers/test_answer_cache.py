@@ -1,4 +1,4 @@
-"""Answers kept as they come: found again, gone on with, and never taken for others."""
+"""Test the cache of answers: hits, resuming an interrupted run, and keys that keep other settings apart."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> CheckpointSource:
 
 @pytest.fixture(scope="module")
 def whole(source: CheckpointSource, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an uninterrupted run."""
+    """Return the cached file of an uninterrupted run."""
     store = tmp_path_factory.mktemp("whole")
     ask(source, store)
     return file_in(store)
@@ -43,7 +43,7 @@ def whole(source: CheckpointSource, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def store(whole: Path, tmp_path: Path) -> Path:
-    """A store with a finished run."""
+    """Return a cache that holds a finished run."""
     shutil.copy(whole, tmp_path)
     return tmp_path
 
@@ -135,7 +135,7 @@ def test_an_unfinished_file_is_not_taken_for_a_whole_one(store: Path) -> None:
 
 
 def test_only_whole_batches_are_kept(source: CheckpointSource, store: Path) -> None:
-    """Three answers are one batch and a half: what is wrong in the half does not matter."""
+    """Three answers are one batch and a half. Damage in the incomplete batch does not matter."""
     file = file_in(store)
     content = file.read_text()
     lines = content.splitlines(keepends=True)
@@ -198,7 +198,7 @@ def test_lines_out_of_order_or_too_many_are_one_error(source: CheckpointSource, 
 def test_a_file_that_another_process_writes_is_waited_for(
     source: CheckpointSource, store: Path, finishes: bool
 ) -> None:
-    """And then read where it is whole, or gone on with where that process died."""
+    """After waiting, a finished file is read, and one whose process died is resumed."""
     file = file_in(store)
     content = file.read_bytes()
     file.write_bytes(b"".join(content.splitlines(keepends=True)[:4]))

@@ -1,4 +1,4 @@
-"""How long answers may be: what is given, else what the question set needs, as far as the models' contexts reach."""
+"""Test max_new_tokens: a given value, or else the question set's limit, lowered to the models' contexts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 
 CONTEXT = 96
-"""Of the tiny models."""
+"""Context length of the tiny models."""
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_answers_are_as_long_as_the_set_needs_where_that_fits(folders: tuple[Pat
     short = answer_questions(source, replace(questions, max_new_tokens=20), notify=told.append)
     assert (short.sampling.max_new_tokens, told) == (20, [])
     assert max(len(item.answer_ids) for item in short.items) <= 20
-    # Of <bos> and nine characters.
+    # The prompt is <bos> and nine characters.
     long = answer_questions(source, questions, notify=told.append)
     assert long.sampling.max_new_tokens == CONTEXT - 10
     assert told == [
@@ -158,8 +158,8 @@ questions = ["ours", "gsm8k"]
         (None, None, None, 512, 512),
         (9, None, None, 9, 512),
         (None, 70, None, 70, 70),
-        (9, 70, None, 9, 70),  # what the file says of one set goes before what it says of all
-        (9, 70, 5, 5, 5),  # what is typed goes before what is written
+        (9, 70, None, 9, 70),  # the file's value for one set takes precedence over its value for all
+        (9, 70, 5, 5, 5),  # the command line takes precedence over the file
         (9, None, 5, 5, 5),
     ],
 )

@@ -1,4 +1,4 @@
-"""Answering: prompts, generation, grading and what is stored, on the shipped base checkpoint."""
+"""Test answer_questions on a shipped base checkpoint: prompts, generation, grading and saving."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_greedy_answers_are_right_and_complete(base: Checkpoint) -> None:
 
 
 def test_greedy_answers_do_not_depend_on_the_batch(base: Checkpoint) -> None:
-    """Prompts of many lengths: padding and neighbours must leave no trace."""
+    """With prompts of many lengths, padding and the other prompts of a batch must not change an answer."""
     alone = answer_questions(base, MIXED, GREEDY, batch_size=1)
     assert {len(item.prompt_ids) for item in alone.items} == {2, 4, 6, 9, 12}
     for batch_size in (2, 3, 7, 64):
@@ -91,7 +91,7 @@ def test_seed_fixes_the_draws_and_leaves_the_global_state_alone(base: Checkpoint
 
 
 def test_sampling_follows_the_models_distribution(base: Checkpoint) -> None:
-    """The first token is one of three numbers' first digits; its frequencies are the model's probabilities."""
+    """The first token is the first digit of one of three numbers, with the frequencies that the model predicts."""
     draws = 2000
     questions = QuestionSet(
         "same", "test", tuple(Question(str(n), "41+30+12?", "83") for n in range(draws)), lambda *_: True
@@ -132,7 +132,7 @@ def test_the_checkpoints_own_generation_settings_are_set_aside_and_put_back(base
 
 
 def test_any_of_several_end_tokens_ends_an_answer(base: Checkpoint) -> None:
-    """Chat models have an end of turn beside the tokenizer's end of text."""
+    """Chat models have an end of turn besides the tokenizer's end of text."""
     equals = base.tokenizer.convert_tokens_to_ids("=")
     plain = base.model.generation_config
     base.model.generation_config = GenerationConfig(eos_token_id=[base.tokenizer.eos_token_id, equals])
@@ -301,7 +301,7 @@ def test_no_answers_have_no_accuracy() -> None:
 
 
 def test_questions_that_the_tokenizer_loses_are_refused() -> None:
-    """What it does not know it leaves out, and the model would be asked something else."""
+    """A tokenizer that drops unknown characters would ask the model another question."""
     questions = question_set("Ärger? Öl!", "1+1?", "Über 5 Äpfel")
     message = r"the tokenizer of .* cannot write 2 of the 3 questions of 'few': 'Ärger\? Öl!' becomes "
     with pytest.raises(RLCircuitsError, match=message):

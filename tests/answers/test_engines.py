@@ -1,4 +1,4 @@
-"""The contract that every engine keeps, and what is said where one cannot be had."""
+"""Test the contract of every engine, and the errors for an engine that is not available."""
 
 from __future__ import annotations
 

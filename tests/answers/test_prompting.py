@@ -1,4 +1,4 @@
-"""Prompts: what stands around a question, with a chat template and without."""
+"""Test how questions become prompts, with and without a chat template."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_without_a_chat_template_everything_is_one_text(question: str, system: s
     assert prompting.prompt_ids(PLAIN, question) == tuple(PLAIN(wanted).input_ids)
 
 
-@settings(max_examples=20)  # a process each
+@settings(max_examples=20)  # each example starts a process
 @given(question=texts, few_shot=texts)
 def test_a_chat_template_gets_messages(question: str, few_shot: str) -> None:
     tokenizer = chatting()
@@ -134,7 +134,7 @@ def test_a_template_that_fails_for_one_question_says_so() -> None:
         Prompting().prompts(tokenizer, ["1?", "2?", "3?"])
 
 
-@settings(max_examples=10)  # a process each
+@settings(max_examples=10)  # each example starts a process
 @given(st.lists(texts, min_size=1, max_size=5))
 def test_prompts_are_the_prompts_of_each(questions: list[str]) -> None:
     for tokenizer in (PLAIN, chatting()):

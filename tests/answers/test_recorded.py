@@ -1,4 +1,4 @@
-"""Recorded answers: the files of any engine and of the study's authors, and what is wrong with the others."""
+"""Test recorded answers: files of any engine and of the study's authors, and errors for malformed files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> CheckpointSource:
 
 @pytest.fixture(scope="module")
 def made(source: CheckpointSource) -> Answers:
-    """What an engine of ours wrote."""
+    """Return answers that one of our engines generated."""
     return answer_questions(source, QUESTIONS, SAMPLING)
 
 
@@ -52,7 +52,7 @@ def plain(made: Answers) -> list[dict[str, Any]]:
 
 
 def with_outputs(made: Answers) -> list[dict[str, Any]]:
-    """As vLLM's request outputs, several samples each."""
+    """Lines as in vLLM's request outputs, with several samples each."""
     return [
         {
             "index": place,
@@ -67,7 +67,7 @@ def with_outputs(made: Answers) -> list[dict[str, Any]]:
 
 
 def of_the_harness(made: Answers) -> list[dict[str, Any]]:
-    """As the study's `math_eval.py` saves them."""
+    """Lines as the study's `math_eval.py` saves them."""
     return [
         {
             "idx": place, "question": question.text, "gt_cot": "", "gt": question.gold, "prompt": "…",
@@ -90,7 +90,7 @@ def test_answers_of_any_engine(
 
 
 def test_a_file_that_leaves_questions_out_is_refused(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
-    """Answers that are right, and no others, would have an accuracy of 1."""
+    """A file with only the correct answers would have an accuracy of 1, so missing questions are an error."""
     right = [record for record, item in zip(plain(made), made.items, strict=True) if item.correct]
     first = next(item.question_id for item in made.items if not item.correct)
     message = (
@@ -102,7 +102,7 @@ def test_a_file_that_leaves_questions_out_is_refused(tmp_path: Path, source: Che
 
 
 def test_an_index_is_the_row_of_the_question_file(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
-    """Also where the questions have ids of their own and are asked in another order, and not all of them."""
+    """A row selects its question even if the questions have ids and only some are asked, in another order."""
     file = write(
         tmp_path / "q.jsonl",
         [{"id": f"of{n}", "question": q.text, "answer": q.gold} for n, q in enumerate(QUESTIONS.questions)],
@@ -117,7 +117,7 @@ def test_an_index_is_the_row_of_the_question_file(tmp_path: Path, source: Checkp
 
 
 def test_the_authors_file_of_a_pair(tmp_path: Path, source: CheckpointSource, made: Answers) -> None:
-    """As the study's `datasets_prepare.ipynb` joins two models' outputs."""
+    """Lines as the study's `datasets_prepare.ipynb` joins the outputs of two models."""
     records = []
     for place, (question, a) in enumerate(zip(QUESTIONS.questions, made.items, strict=True)):
         span = [len(a.prompt_ids), len(a.prompt_ids) + len(a.answer_ids)]
@@ -135,7 +135,7 @@ def test_the_authors_file_of_a_pair(tmp_path: Path, source: CheckpointSource, ma
     assert [item.answer_ids for item in read(path, source, side="after").items] == [
         item.answer_ids[:2] for item in made.items
     ]
-    # It is a question set too, for a file that holds but a part of the set that was asked.
+    # The file itself is the question set, since it holds only some of the questions.
     part = write(tmp_path / "part.jsonl", records[1::2])
     asked = load_questions(QuestionSource(name="part", file=part, answer="gt", grader="exact"), count=3)
     found = recorded_answers(part, source, asked, sampling=SAMPLING, side="before").items

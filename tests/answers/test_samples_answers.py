@@ -1,4 +1,4 @@
-"""Several answers to a question, made, kept and read: in order, taken up again to the byte, and one as ever."""
+"""Test several answers to each question: their order, resuming to the same bytes, and unchanged files for n = 1."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ask(source: Any, store: Path | None, sampling: Sampling = SAMPLING) -> Answe
 
 @pytest.fixture(scope="module")
 def whole(source: CheckpointSource, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an uninterrupted run."""
+    """Return the cached file of an uninterrupted run."""
     store = tmp_path_factory.mktemp("whole")
     ask(source, store)
     return file_in(store)
@@ -197,7 +197,7 @@ def test_n_has_limits() -> None:
 
 
 def of_questions(made: Answers) -> list[list[Any]]:
-    """The answers of each question together."""
+    """Return the answers grouped by question."""
     return [list(made.items[start : start + 3]) for start in range(0, len(made.items), 3)]
 
 
@@ -227,7 +227,7 @@ def as_vllm_outputs(made: Answers) -> list[dict[str, Any]]:
 
 
 def of_the_harness(made: Answers) -> list[dict[str, Any]]:
-    """As the study's harness writes several samples: the prompt once for each."""
+    """Lines as the study's harness writes several samples, with the prompt repeated for each."""
     return [
         {
             "idx": place,

@@ -1,4 +1,4 @@
-"""Grading many answers: whatever a grader does to one of them, the others get their grades."""
+"""Test graders: by name, in a subprocess, and with failures that concern one answer only."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_an_edited_grader_of_ones_own_is_another(graders: Path) -> None:
     assert name == f"rlcircuits.questions.isolated:edited:right sha256:{digest}"
     assert load_questions(source).grader == name
     assert grade_all(first, ["5"]) == [Grade(True)]
-    # Also within one process: the name and the grades are of the same code.
+    # Within one process, too, the identity and the grades belong to the same code.
     (graders / "edited.py").write_text("def right(text, gold): return False")
     assert first.grader == name
     second = load_questions(source)

@@ -1,4 +1,4 @@
-"""No answer takes a grader longer than its length accounts for, and what takes long shows how far it is."""
+"""Test that graders take time linear in the length of an answer, and that slow steps show their progress."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rlcircuits.questions.grading.exact_grader import grade_exact
 from rlcircuits.questions.grading.math_grader import grade_math
 
 LENGTH = 24_000
-"""Characters, of which 6,000 tokens of an answer that never ends are made."""
+"""Characters of an answer, about 6,000 tokens, as long as one that never ends."""
 TOO_LONG = 8.0
-"""Seconds. In linear time it is half a second; the square of the length took minutes."""
+"""Seconds. Linear time takes half a second; quadratic time took minutes."""
 
 WRITTEN = (
     r"\boxed{¦\boxed{1}¦\boxed 5 ¦\fbox{¦{¦}¦\{¦(¦)¦[¦]¦|¦^¦_¦\¦\\¦$¦$1$ ¦$1¦$$¦\(¦\[¦\text{¦\text{a} ¦\frac{¦"

@@ -1,4 +1,4 @@
-"""The `math` grader: what is right in whatever words and notation, and what is wrong however near."""
+"""Test the `math` grader: correct answers in any words and notation, and wrong ones, however close."""
 
 from __future__ import annotations
 
@@ -230,14 +230,14 @@ def test_no_text_breaks_it(text: str, gold: str) -> None:
 
 
 SHARE = 40
-"""Questions of each set: as many as take a few seconds. All of them: python -m rlcircuits.questions.audit."""
+"""Number of questions of each set, for a few seconds. For all: python -m rlcircuits.questions.audit FILE."""
 NOT_AS_WANTED = {
     "as SymPy prints it": "1202 1261 1302 1386 1818 1849 2042 2139 2200 2223 2242 2510 2535 2661 2775 2810 2816",
     "last number + 1": "1006 1100 1145 1446 2548",
     "sign flipped": "51 322 424 443 544 598 683 1233 1660 1937 2177 2526 2531 2720 2766",
     "+ 7 added": "1544 1588 1964 1984",
 }
-"""Lines of College Math; docs/questions.md says why. Of the other sets every one is graded as wanted."""
+"""Lines of College Math with a wrong grade; docs/questions.md says why. The other sets have no wrong grade."""
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "math500", "college_math"])

@@ -1,4 +1,4 @@
-"""The kinds of answers that graders of numbers misread, each both ways: the value it has, and the one it has not."""
+"""Test the notations that graders of numbers misread, each with its value and with one that it does not have."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_each_kind_both_ways(text: str, gold: str, right: bool) -> None:
 
 
 def test_real_solutions_state_their_answers_without_announcing_them() -> None:
-    """GSM8K's own solutions, without what follows ####."""
+    """GSM8K's own solutions, without the answer that follows ####."""
     if not GSM8K.exists():
         pytest.skip(f"the original file is not at {GSM8K}")
     right = others = named = 0

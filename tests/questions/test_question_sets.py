@@ -1,4 +1,4 @@
-"""The built-in question sets: which questions, in which split, and what counts as right."""
+"""Test the built-in question sets: their questions, splits and graders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_drawn_questions_of_different_splits_never_meet() -> None:
 
 
 def test_split_and_questions_stay_the_same_for_good() -> None:
-    # Stored checkpoints were trained and measured on these; another draw would silently mix the splits.
+    # The stored checkpoints were trained and evaluated on these splits; other splits would mix them silently.
     assert [arithmetic.split_of(f"{n}+30+12?") for n in (41, 42, 43, 44)] == ["train", "dev", "train", "train"]
     first = load_questions("arithmetic", split="test", count=3).questions
     assert [question.text for question in first] == ["30+18+10?", "68+54+15?", "63+13+14?"]

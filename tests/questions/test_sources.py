@@ -1,4 +1,4 @@
-"""Question sets from files and from the hub: what is read, what is drawn, and one clear error for what is wrong."""
+"""Test question sets from files and from the hub: reading, drawing, and one clear error for each fault."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_draws_without_replacement_and_a_smaller_count_is_a_prefix(size: int, se
 
 
 def test_draws_stay_the_same_for_good() -> None:
-    # Two runs are compared on the questions they were both asked.
+    # Runs with different counts are compared on the questions that they share.
     assert draw(range(1319), 6, 42, of="it") == (843, 33, 364, 296, 972, 894)
 
 
