@@ -27,6 +27,7 @@ from rlcircuits.answers.prompting import Prompting, prompts_without_question
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify
@@ -45,10 +46,10 @@ def answer_questions(
     model: Source | Checkpoint,
     questions: QuestionSet,
     sampling: Sampling | None = None,
-    batch_size: int = 64,
+    batch_size: int = defaults.BATCH_SIZE,
     progress: bool = False,
     *,
-    engine: str = "transformers",
+    engine: str = defaults.ENGINE,
     prompting: Prompting | None = None,
     store: str | Path | None = None,
     prompts: Sequence[tuple[int, ...]] | None = None,

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rlcircuits.answers.chat_template import render_chats
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.reprs import format_fields, short_repr
@@ -38,13 +39,13 @@ class Prompting(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    template: str = _PLACE
+    template: str = defaults.TEMPLATE
     """The text around the question, with `{question}` in its place. Other braces have no meaning."""
     system: str | None = None
     """The system prompt."""
     few_shot: str | None = None
     """Worked examples, put directly before the question: end them with a separator, such as an empty line."""
-    chat: bool = True
+    chat: bool = defaults.CHAT
     """Use the tokenizer's chat template if it has one."""
 
     def __init__(self, **fields: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
@@ -20,15 +21,15 @@ class Sampling:
         RLCircuitsError: a value is outside its range, or `n` is more than 1 at temperature 0.
     """
 
-    temperature: float = 1.0
+    temperature: float = defaults.TEMPERATURE
     """0 is greedy decoding. Above 0, a token is drawn from softmax(logits / temperature)."""
-    top_p: float = 1.0
+    top_p: float = defaults.TOP_P
     """Draw only from the smallest set of tokens whose probabilities add up to at least `top_p`."""
     max_new_tokens: int | None = None
     """An answer ends with its end token, or after this many tokens. None: the question set's own limit."""
-    seed: int = 42
+    seed: int = defaults.SAMPLING_SEED
     """Seed of the draws. The same seed gives the same answers only with the same batch size."""
-    n: int = 1
+    n: int = defaults.ANSWERS_PER_QUESTION
     """Number of independent answers to each question."""
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget
 from rlcircuits.attribution.options import AttributionOptions
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify, cache_path, content_hash, short_name, write_atomically, write_lock
@@ -66,7 +67,7 @@ _MANIFEST: TypeAdapter[_Manifest] = TypeAdapter(_Manifest)
 def attribute_stored(
     model: Source | Checkpoint,
     sequences: Sequence[AnswerSequence],
-    granularity: str = "sublayer",
+    granularity: str = defaults.GRANULARITY,
     *,
     batch_tokens: int | None = None,
     backend: str | None = None,

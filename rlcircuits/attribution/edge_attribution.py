@@ -23,6 +23,7 @@ from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.recording import recorded, sequence_losses
 from rlcircuits.capture.writers import WriterOutputs
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_bar
@@ -43,7 +44,7 @@ HALF_SCALE = 2**10
 def attribute(
     model: Any,
     sequences: Sequence[AnswerSequence],
-    granularity: str = "sublayer",
+    granularity: str = defaults.GRANULARITY,
     batch_tokens: int | None = None,
     backend: str | None = None,
     *,

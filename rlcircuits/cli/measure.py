@@ -24,6 +24,7 @@ from rlcircuits.cli.parts import (
     tell,
     typed,
 )
+from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
 
@@ -183,7 +184,7 @@ def _pairs(options: argparse.Namespace) -> PairsFile:
 def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.answers.generate import answer_questions
     from rlcircuits.questions.loading import load_questions
-    from rlcircuits.release.pairs_file import DEFAULT_QUESTIONS, asked_questions
+    from rlcircuits.release.pairs_file import asked_questions
     from rlcircuits.release.toy_notice import toy_notice
 
     settings = settings_of(options)
@@ -192,7 +193,7 @@ def _answer(options: argparse.Namespace) -> int:
     if options.questions is None and (notice := toy_notice([source_of(options)])) is not None:
         tell(notice)
     questions = load_questions(
-        asked_questions(options.questions or DEFAULT_QUESTIONS), split=settings.split, count=options.count
+        asked_questions(options.questions or defaults.QUESTIONS), split=settings.split, count=options.count
     )
     answers = answer_questions(
         source_of(options),

@@ -55,7 +55,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _variants(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     """Those that differ in whose answers were scored, together."""
-    from rlcircuits.comparison.pairing import SCORE_ON
+    from rlcircuits.common.choices import SCORE_ON
 
     together: dict[tuple[str, ...], list[Comparison]] = {}
     for one in comparisons:

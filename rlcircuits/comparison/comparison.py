@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import elided_repr, short_repr
@@ -153,7 +154,7 @@ class Comparison:
     prompting: dict[str, Any] | None
     """How questions became prompts: the fields of :class:`~rlcircuits.answers.prompting.PromptingUsed`, where known."""
     score_on: str
-    """Whose answers were scored; see :data:`rlcircuits.comparison.pairing.SCORE_ON`."""
+    """Whose answers were scored; see :data:`rlcircuits.common.choices.SCORE_ON`."""
     alpha: float
     balance: float
     question_ids: tuple[str, ...]
@@ -203,7 +204,7 @@ def compare(
     name: str,
     algorithm: str,
     profile: str | None = None,
-    engine: str = "transformers",
+    engine: str = defaults.ENGINE,
     controls: Sequence[Control] = (),
     trust_remote_code: bool = False,
 ) -> Comparison:

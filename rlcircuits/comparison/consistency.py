@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 
+from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw, Effect
 from rlcircuits.comparison.effects import ControlEffect
-from rlcircuits.comparison.pairing import SCORE_ON
 from rlcircuits.comparison.profiles import PROFILES
 
 __all__ = ["check_comparison"]

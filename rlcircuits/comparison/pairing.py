@@ -29,11 +29,13 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.choices import SCORE_ON, ScoreOn
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import format_count, short_repr
@@ -44,29 +46,8 @@ if TYPE_CHECKING:
     from rlcircuits.answers.answer_file import Answers
     from rlcircuits.answers.types import Answer
 
-MIN_QUESTIONS = 20
-"""Fewer questions than this are refused by default: a paired test over them says next to nothing."""
-
-ScoreOn = Literal["own", "before", "after", "gold"]
-
-SCORE_ON: tuple[ScoreOn, ...] = get_args(ScoreOn)
-"""Whose answers are scored: each model's ``own`` (the paper), or by both models that of ``before``, of ``after``,
-or the ``gold`` answer."""
-
 LENGTH_WINDOW = (0.5, 1.5)
 """A question's mean answer length must lie within these multiples of ref."""
-
-DEFAULT_ALPHA = 0.3
-"""Share of the reference length that is scored."""
-
-DEFAULT_BALANCE = 0.5
-"""How far a question's two answer lengths may differ, as a share of their mean."""
-
-DEFAULT_K = 100
-"""Questions compared, as in the paper."""
-
-DEFAULT_SEED = 42
-"""Seed of the sample of K."""
 
 STAGES = (
     "asked",
@@ -111,7 +92,7 @@ class Pairing:
     """Questions left after each of :data:`STAGES`, in order."""
     dropped_ids: Mapping[str, tuple[str, ...]]
     """The questions that each stage after the first dropped, by stage."""
-    score_on: ScoreOn = "own"
+    score_on: ScoreOn = defaults.SCORE_ON
 
     def __repr__(self) -> str:
         asked = next(iter(self.funnel.values()), 0)
@@ -150,12 +131,12 @@ def pair(
     before: Answers,
     after: Answers,
     *,
-    alpha: float = DEFAULT_ALPHA,
-    k: int = DEFAULT_K,
-    balance: float = DEFAULT_BALANCE,
-    seed: int = DEFAULT_SEED,
-    min_questions: int = MIN_QUESTIONS,
-    score_on: ScoreOn = "own",
+    alpha: float = defaults.ALPHA,
+    k: int = defaults.K,
+    balance: float = defaults.BALANCE,
+    seed: int = defaults.SEED,
+    min_questions: int = defaults.MIN_QUESTIONS,
+    score_on: ScoreOn = defaults.SCORE_ON,
     gold: Mapping[str, Sequence[int]] | None = None,
 ) -> Pairing:
     """Pair the answers of two checkpoints to one question set, by the protocol above.
@@ -388,7 +369,11 @@ def _by_sample(answers: Answers, side: str) -> dict[tuple[str, int], Answer]:
 
 
 def check_options(
-    alpha: float, k: int, balance: float, min_questions: int = MIN_QUESTIONS, score_on: str = "own"
+    alpha: float,
+    k: int,
+    balance: float,
+    min_questions: int = defaults.MIN_QUESTIONS,
+    score_on: str = defaults.SCORE_ON,
 ) -> None:
     """Raise RLCircuitsError for a number outside its limits, a K too small to test, or another word for score_on."""
     numbers = {"alpha": alpha, "k": k, "balance": balance, "min_questions": min_questions}

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
+from rlcircuits.common.choices import GRANULARITIES, Granularity
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count, short_repr
-
-Granularity = Literal["sublayer", "head", "kv-head"]
-GRANULARITIES: tuple[str, ...] = get_args(Granularity)
 
 
 @dataclass(frozen=True, eq=False)

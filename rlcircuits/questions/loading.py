@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import arithmetic, equations
@@ -23,7 +24,7 @@ _BUILT_IN: dict[str, Callable[[str, int | None, int], QuestionSet]] = {
 
 @validate_arguments
 def load_questions(
-    source: str | QuestionSource, *, split: str = "test", count: int | None = None, seed: int = 42
+    source: str | QuestionSource, *, split: str = defaults.SPLIT, count: int | None = None, seed: int = defaults.SEED
 ) -> QuestionSet:
     """Load questions: the same questions in the same order on every machine.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from rlcircuits.common import defaults
 from rlcircuits.common.errors import truncated_repr
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.validation import StrictModel
@@ -83,16 +84,16 @@ class QuestionSource(StrictModel):
     file: Path | None = None
     """A JSON lines file with one question on each line. None: generated questions for a built-in set, the hub dataset
     for a published set."""
-    question: str = Field(default="question", min_length=1)
+    question: str = Field(default=defaults.QUESTION_FIELD, min_length=1)
     """The field that holds the question."""
-    answer: str = Field(default="answer", min_length=1)
+    answer: str = Field(default=defaults.ANSWER_FIELD, min_length=1)
     """The field that holds the reference answer, or a solution that ends with it."""
     id: str | None = Field(default=None, min_length=1)
     """The field that holds a question's id. None: `unique_id` or `id` if the first line has one of them, otherwise the
     line number."""
-    gold: GoldForm = "plain"
+    gold: GoldForm = defaults.GOLD_FORM
     """How the reference answer is written in its field: after `####` (hash), in a box (boxed), or alone (plain)."""
-    grader: str = "math"
+    grader: str = defaults.GRADER
     """`math`, `exact`, or your own function as `module:function`, called with the answer's text and the reference
     answer."""
     split: str | None = Field(default=None, min_length=1)

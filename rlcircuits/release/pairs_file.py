@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rlcircuits.answers.prompting import Prompting
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import LONGEST_NAME
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
     from rlcircuits.release.settings import Settings
 
-DEFAULT_QUESTIONS = "arithmetic"
 STORE = "store"
 """The folder of an output folder in which answers and scores are kept as they are made; no pair's."""
 
@@ -96,7 +96,7 @@ class Pair(StrictModel):
     """Of the weights; None: the settings'."""
     device_map: str | None = None
     """How to split the models over devices (``auto``, …); None: one device."""
-    questions: AskedQuestions = Field(default=DEFAULT_QUESTIONS, validate_default=True)  # type: ignore[assignment]
+    questions: AskedQuestions = Field(default=defaults.QUESTIONS, validate_default=True)  # type: ignore[assignment]
     """The question set; its name alone where that says all, or a JSON lines file."""
     prompting: Prompting | None = None
     """How the pair's questions become prompts; None: the settings'."""
@@ -348,7 +348,7 @@ def _one_a_question_set(
     table: dict[str, Any], known: Mapping[str, AskedQuestions], where: str
 ) -> Iterable[dict[str, Any]]:
     """The pair's table for each of its question sets: their names replaced by what the file says of them."""
-    asked = table.get("questions", DEFAULT_QUESTIONS)
+    asked = table.get("questions", defaults.QUESTIONS)
     sets = [asked] if isinstance(asked, str) else asked
     if not isinstance(sets, list) or not sets or not all(isinstance(name, str) for name in sets):
         raise RLCircuitsError(f"{where}, key 'questions': must be a question set's name or a list of names")

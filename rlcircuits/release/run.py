@@ -37,6 +37,7 @@ from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, content_hash, ensure_writable_folder, write_lock
 from rlcircuits.comparison import pairing
@@ -121,7 +122,7 @@ def run_variants(
     notify: Notify | None = None,
     progress: bool = False,
 ) -> tuple[Comparison, ...]:
-    """Measure one pair with each choice of whose answers are scored, :data:`rlcircuits.comparison.pairing.SCORE_ON`.
+    """Measure one pair with each choice of whose answers are scored, :data:`rlcircuits.common.choices.SCORE_ON`.
 
     Questions are asked once. The pair's name says which variant a comparison is of, but for ``own``.
     """
@@ -129,7 +130,7 @@ def run_variants(
     with TemporaryDirectory(prefix="rlcircuits-") as temporary:
         store = Path(temporary) if output is None else Path(output) / STORE
         found = []
-        for score_on in pairing.SCORE_ON:
+        for score_on in SCORE_ON:
             named = pair if score_on == "own" else pair.model_copy(update={"name": f"{pair.name}-on-{score_on}"})
             variant = replace(settings, score_on=score_on)
             found.append(run_pair(named, variant, output=output, store=store, notify=notify, progress=progress))

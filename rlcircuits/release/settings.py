@@ -13,17 +13,16 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rlcircuits.answers.engines.registry import check_engine
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
+from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_fields
+from rlcircuits.common.choices import Granularity, ScoreOn
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison import pairing
-from rlcircuits.graph.edge_graph import Granularity, check_granularity
+from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.models.dtypes import torch_dtype
-
-NOISE_DRAWS = 3
-"""Draws of the noise control by default."""
 
 
 @dataclass(frozen=True)
@@ -32,46 +31,46 @@ class Settings:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    k: int = 200
+    k: int = defaults.K
     """Questions compared, sampled from those that pass the protocol."""
-    alpha: float = pairing.DEFAULT_ALPHA
+    alpha: float = defaults.ALPHA
     """Share of the reference answer length that is scored."""
-    balance: float = pairing.DEFAULT_BALANCE
+    balance: float = defaults.BALANCE
     """How far a question's two answer lengths may differ, as a share of their mean."""
-    seed: int = pairing.DEFAULT_SEED
+    seed: int = defaults.SEED
     """Of the sample of K."""
-    min_questions: int = pairing.MIN_QUESTIONS
+    min_questions: int = defaults.MIN_QUESTIONS
     """Fewer questions left to compare are an error."""
-    score_on: pairing.ScoreOn = "own"
-    """Whose answers are scored; see :data:`rlcircuits.comparison.pairing.SCORE_ON`."""
-    noise_draws: int = NOISE_DRAWS
+    score_on: ScoreOn = defaults.SCORE_ON
+    """Whose answers are scored; see :data:`rlcircuits.common.choices.SCORE_ON`."""
+    noise_draws: int = defaults.NOISE_DRAWS
     """Draws of the noise control; 0 for none, and then only p is judged."""
-    question_count: int = 400
+    question_count: int = defaults.QUESTION_COUNT
     """Questions asked, where the question set does not say."""
-    split: str = "test"
+    split: str = defaults.SPLIT
     """Of the question set, where it does not say."""
     sampling: Sampling = field(default_factory=Sampling)
     """How answers are drawn, the same for both models."""
-    stop_early: bool = True
+    stop_early: bool = defaults.STOP_EARLY
     """Stop a pair after its first answers if it can come to nothing; see :mod:`rlcircuits.release.early_stop`."""
-    max_unfinished: float = 0.5
+    max_unfinished: float = defaults.MAX_UNFINISHED
     """Share of a model's first answers that may lack an end token, above which the pair is stopped."""
     prompting: Prompting = field(default_factory=Prompting)
     """What stands around a question."""
-    engine: str = "transformers"
+    engine: str = defaults.ENGINE
     """What generates the answers."""
-    batch_size: int = 64
+    batch_size: int = defaults.BATCH_SIZE
     """Answers written at once."""
-    granularity: Granularity = "sublayer"
+    granularity: Granularity = defaults.GRANULARITY
     device: str | None = None
     """None: the best there is."""
     dtype: str | None = None
     """None: the checkpoint's own. A pair's own comes first."""
-    trust_remote_code: bool = False
+    trust_remote_code: bool = defaults.TRUST_REMOTE_CODE
     """Run the Python code that a checkpoint's repository brings along. Without it none is run, and nothing is asked."""
     batch_tokens: int | None = None
     """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribute`."""
-    recompute: bool = False
+    recompute: bool = defaults.RECOMPUTE
     """Run blocks again in the backward: the same scores of long sequences in less memory."""
 
     def __repr__(self) -> str:

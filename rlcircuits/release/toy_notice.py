@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.pairs_file import DEFAULT_QUESTIONS, Pair
+from rlcircuits.release.pairs_file import Pair
 
 __all__ = ["pair_notice", "toy_notice"]
 
@@ -27,8 +28,8 @@ def toy_notice(sources: Iterable[CheckpointSource]) -> str | None:
             continue
         if not _writes_only_sums(tokenizer):
             return (
-                f"note: no question set was named, so {source.name} is asked {DEFAULT_QUESTIONS!r}, a toy for the tiny "
-                f"checkpoints that come with rlcircuits; name one with --questions, such as gsm8k"
+                f"note: no question set was named, so {source.name} is asked {defaults.QUESTIONS!r}, a toy for the "
+                f"tiny checkpoints that come with rlcircuits; name one with --questions, such as gsm8k"
             )
     return None
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Sampling
+from rlcircuits.common.choices import SCORE_ON, ScoreOn
+from rlcircuits.common.defaults import MIN_QUESTIONS
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.pairing import MIN_QUESTIONS, SCORE_ON, STAGES, ScoreOn, pair, pair_control, show_funnel
+from rlcircuits.comparison.pairing import STAGES, pair, pair_control, show_funnel
 
 
 def test_every_stage_drops_what_it_should() -> None:

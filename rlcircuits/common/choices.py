@@ -1,0 +1,24 @@
+"""The names that an option with a fixed choice takes.
+
+This module imports nothing heavy, so that the pytest plugin and ``rlcircuits --help`` can list the choices without
+importing numpy or torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Granularity = Literal["sublayer", "head", "kv-head"]
+
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
+"""Granularities of the edge graph: one node per sublayer, one per attention head, or one per head with the key and
+value readers shared as grouped-query attention shares them."""
+
+ScoreOn = Literal["own", "before", "after", "gold"]
+
+SCORE_ON: tuple[ScoreOn, ...] = get_args(ScoreOn)
+"""Whose answers are scored: each model's ``own`` (the paper), or by both models those of ``before``, those of
+``after``, or the ``gold`` answers."""
+
+ENGINE_NAMES = ("transformers", "vllm")
+"""Libraries that can generate answers; :data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""

@@ -1,0 +1,91 @@
+"""The default of every option, each in this one place.
+
+`Settings`, `Sampling`, `Prompting`, `QuestionSource`, the functions of the Python interface and the option table
+(:mod:`rlcircuits.release.options`) all read these constants. This module imports nothing, so that the pytest plugin and
+``rlcircuits --help`` know the defaults without importing torch or pydantic.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+K: Final = 200
+"""Questions compared."""
+
+ALPHA: Final = 0.3
+"""Share of the reference answer length that is scored."""
+
+BALANCE: Final = 0.5
+"""Largest difference between the two answer lengths of a question, as a share of their mean."""
+
+SEED: Final = 42
+"""Seed for sampling K questions."""
+
+MIN_QUESTIONS: Final = 20
+"""Fewest questions that may be left to compare: a paired test over fewer has next to no power."""
+
+SCORE_ON: Final = "own"
+"""Each model is scored on its own answers, as in arXiv 2509.21044."""
+
+NOISE_DRAWS: Final = 3
+"""Draws of the noise control."""
+
+QUESTION_COUNT: Final = 400
+"""Questions asked."""
+
+SPLIT: Final = "test"
+"""Split of a question set."""
+
+QUESTIONS: Final = "arithmetic"
+"""Name of the question set."""
+
+STOP_EARLY: Final = True
+"""Stop a pair after its first answers if it cannot pass."""
+
+MAX_UNFINISHED: Final = 0.5
+"""Largest share of first answers without an end token."""
+
+TEMPERATURE: Final = 1.0
+"""Sampling temperature."""
+
+TOP_P: Final = 1.0
+"""Nucleus sampling threshold; 1 samples from the whole distribution."""
+
+SAMPLING_SEED: Final = 42
+"""Seed for sampling answers."""
+
+ANSWERS_PER_QUESTION: Final = 1
+"""Answers to every question, the option `n`."""
+
+TEMPLATE: Final = "{question}"
+"""Text around a question."""
+
+CHAT: Final = True
+"""Use the tokenizer's chat template."""
+
+ENGINE: Final = "transformers"
+"""Library that generates answers."""
+
+BATCH_SIZE: Final = 64
+"""Answers generated at once."""
+
+GRANULARITY: Final = "sublayer"
+"""Granularity of the edge graph."""
+
+RECOMPUTE: Final = False
+"""Recompute blocks in the backward pass."""
+
+TRUST_REMOTE_CODE: Final = False
+"""Run Python code from a checkpoint's repository."""
+
+QUESTION_FIELD: Final = "question"
+"""Field of a JSON line that holds the question."""
+
+ANSWER_FIELD: Final = "answer"
+"""Field of a JSON line that holds the reference answer."""
+
+GOLD_FORM: Final = "plain"
+"""Form of the reference answer in its field."""
+
+GRADER: Final = "math"
+"""Grader of a question set."""
