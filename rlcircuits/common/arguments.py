@@ -17,8 +17,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 
 __all__ = ["validate_arguments", "validate_fields"]
@@ -64,6 +62,8 @@ def validate_fields(instance: Any) -> None:
     To be called in ``__post_init__``. A numpy number becomes a Python number, and an int in a float field becomes a
     float, so that equal values are stored as equal text.
     """
+    import numpy as np  # not at the top: the option table imports this module when pytest starts
+
     kind: Any = type(instance)
     hints = _field_kinds(kind)
     for field in fields(instance):
@@ -116,11 +116,16 @@ def _fits(value: Any, kind: Any) -> bool:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         keys, values = args
         return isinstance(value, origin) and all(_fits(k, keys) and _fits(v, values) for k, v in value.items())
-    if isinstance(origin, type) and issubclass(origin, Iterable) and origin is not np.ndarray:
+    if isinstance(origin, type) and _is_collection(origin):
         return isinstance(value, origin) and not isinstance(value, str | bytes) and _items_fit(value, args)
     if origin is not None and isinstance(origin, type):
         return isinstance(value, origin)
     return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _is_collection(origin: type) -> bool:
+    """Return whether the items of an annotated type are validated one by one; those of an array are not."""
+    return issubclass(origin, Iterable) and (origin.__module__, origin.__name__) != ("numpy", "ndarray")
 
 
 def _items_fit(value: Any, args: tuple[Any, ...]) -> bool:
@@ -151,7 +156,7 @@ def _words(kind: Any) -> str:
     if origin is not None and isinstance(origin, type):
         if issubclass(origin, Mapping):
             return f"a mapping to {_items(args[1])}"
-        if issubclass(origin, Iterable) and origin is not np.ndarray and args:
+        if _is_collection(origin) and args:
             return f"a list of {_items(args[0])}"
         return "a function" if issubclass(origin, Callable) else f"{_article(_name(origin))}"  # type: ignore[arg-type]
     return _WORDS[kind] if kind in _WORDS else _article(_name(kind))

@@ -28,10 +28,14 @@ class Limits:
     """What the number means, where that explains the limit."""
 
     def __str__(self) -> str:
+        return f"{self.in_words} is wanted{f' ({self.why})' if self.why else ''}"
+
+    @property
+    def in_words(self) -> str:
+        """The range, such as ``a whole number from 1 to 10``."""
         kind = "a whole number" if self.whole else "a number"
         start = f"above {self.least:g} and at most" if self.above else f"from {self.least:g} to"
-        zero = "0 or " if self.zero_too else ""
-        return f"{zero}{kind} {start} {self.most:,} is wanted{f' ({self.why})' if self.why else ''}"
+        return f"{'0 or ' if self.zero_too else ''}{kind} {start} {self.most:,}"
 
     def allow(self, value: object) -> bool:
         """Return whether a value is a number of the right type and within the range."""
