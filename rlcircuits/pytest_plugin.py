@@ -1,29 +1,32 @@
-"""The pytest plugin: two checkpoints in, a verdict out, as tests.
+"""The pytest plugin: compare two checkpoints in tests.
 
-It is loaded with the package (entry point ``rlcircuits``), so a repository of one's own needs one file:
+Installing the package loads the plugin (entry point ``rlcircuits``). A repository needs one test file,
 
     def test_effect(effect):
         assert effect.holds, effect.message
 
-and then ``pytest --before=SFT_DIR --after=RL_DIR --algorithm=grpo``, or a file of pairs given by ``--pairs=FILE``
-or by the ini option ``rlcircuits_pairs``. With a space instead of ``=`` pytest takes a path for one of tests, and
-may look for its configuration beside it. A project that has an option ``--before`` of its own keeps it, and writes
-``--rlcircuits-before`` for ours; so with the others. Three fixtures, the first two parametrized over the pairs:
+which runs with ``pytest --before=SFT_DIR --after=RL_DIR --algorithm=grpo``, or with a pairs file, given by
+``--pairs=FILE`` or the ini option ``rlcircuits_pairs``. Write ``=`` and no space before a path: pytest takes a path
+after a space for one of tests. A project with a ``--before`` of its own keeps it, and writes ``--rlcircuits-before``
+for the plugin's; likewise for the other options.
 
-- ``effect``: a :class:`~rlcircuits.Finding`, one a pair and measure: intensity, complexity, kurtosis,
-  accuracy, and for a control ``not-online-rl``. Where the pair's profile asserts nothing of a measure the test
-  is skipped, with the numbers.
-- ``pair_comparison``: the pair's whole :class:`~rlcircuits.comparison.comparison.Comparison`;
-  :func:`rlcircuits.comparison.verdict.judge` gives its verdict.
-- ``compared``: ``compared(name)`` is the comparison of the pair of that name.
+The plugin has three fixtures. A test that asks for one of the first two runs once for each pair.
 
-Where no pair was given at all they fail: a release must not pass for having been compared with nothing.
-A pair is measured once a session, when its first test asks for it, under pytest-xdist too; a base that several
-pairs share answers once.
+- ``effect``: a :class:`~rlcircuits.Finding`, one for each measure of the pair: intensity, complexity, kurtosis,
+  accuracy, and for a pair without reinforcement learning ``not-online-rl``. The test is skipped, with the numbers as
+  the reason, if the pair's profile asserts nothing of the measure.
+- ``pair_comparison``: the pair's :class:`~rlcircuits.comparison.comparison.Comparison`, of which
+  :func:`rlcircuits.comparison.verdict.judge` gives the verdict.
+- ``compared``: a function that returns the comparison of the pair with a given name.
 
-A pair that does not hold fails its tests, and pytest exits with 1. One that could not be measured is an *error* of its
-tests, and pytest exits with 4 for bad input or set-up, or 3 for a fault of rlcircuits.
-Importing this module costs nothing much: torch is imported when a pair is measured.
+The fixtures fail in a session without pairs, because a release must not pass without having been compared. Each pair is
+measured once a session, when the first test asks for it, also under pytest-xdist. Pairs with the same base share its
+answers.
+
+If a pair does not hold its tests fail, and pytest exits with 1. If a pair cannot be measured its tests are errors, and
+pytest exits with 4 for bad input and with 3 for a fault of rlcircuits.
+
+Importing this module imports neither torch nor numpy. They are imported when a pair is measured.
 """
 
 from __future__ import annotations
@@ -36,12 +39,12 @@ import pytest
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.pytest_session.options import (
     add_options,
-    empty_option,
-    hint,
-    look_for_tests_as_ever,
-    option,
-    take_short_names,
-    typed_settings,
+    find_empty_option,
+    hint_at_long_names,
+    keep_looking_for_tests,
+    option_value,
+    register_short_names,
+    settings_table,
 )
 from rlcircuits.pytest_session.reports import Reports
 from rlcircuits.pytest_session.session import Session
@@ -63,38 +66,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, Any, Any]:
-    """Take --before and the other short names where no conftest.py and no other plugin has them."""
-    look_for_tests_as_ever(early_config, args)
+    """Register --before and the other short names, unless a conftest.py or another plugin has them."""
+    keep_looking_for_tests(early_config, args)
     result = yield
-    take_short_names(early_config, parser, args)
+    register_short_names(early_config, parser, args)
     return result
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse options that do not go together before anything is collected."""
-    before, after, algorithm, pairs = (option(config, name) for name in ("before", "after", "algorithm", "pairs"))
-
-    wrong = None
-    if (empty := empty_option(config)) is not None:
-        wrong = f"{empty} is empty; give it a value, or leave it out"
-    elif bool(before) != bool(after):
-        given, missing = ("before", "after") if before else ("after", "before")
-        wrong = f"--{given} was given without --{missing}; a pair needs both"
-    elif before and not algorithm:
-        wrong = "--before and --after need --algorithm, which says what to expect of the training"
-    elif before and pairs:
-        wrong = "--pairs and --before were both given; give one of them"
-    elif algorithm and not before:
-        wrong = "--algorithm is for --before and --after; a pairs file names each pair's own"
-    if wrong is not None:
-        raise pytest.UsageError(wrong + hint(config))
+    """Reject options that do not fit together, before pytest collects tests."""
+    if (wrong := _what_is_wrong(config)) is not None:
+        raise pytest.UsageError(wrong + hint_at_long_names(config))
     session = config.stash[_SESSION] = Session(config)
-    # What was typed is checked at once; the ini option only where a test needs it.
+    # Options are checked now, the ini option's file only when a test needs it.
     try:
-        if before or pairs:
+        if option_value(config, "before") or option_value(config, "pairs"):
             file = session.file
-            if typed := typed_settings(config):
-                file.make_settings(typed)
+            if given := settings_table(config):
+                file.make_settings(given)
         if session.output is not None:
             from rlcircuits.common.files import ensure_output_folder
 
@@ -104,8 +93,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Reports(session), "rlcircuits-reports")
 
 
+def _what_is_wrong(config: pytest.Config) -> str | None:
+    """Return what is wrong with the options that name the pairs; None if nothing is."""
+    before, after, algorithm, pairs = (option_value(config, name) for name in ("before", "after", "algorithm", "pairs"))
+    if (empty := find_empty_option(config)) is not None:
+        return f"{empty} is empty; give it a value, or leave it out"
+    if bool(before) != bool(after):
+        given, missing = ("before", "after") if before else ("after", "before")
+        return f"--{given} was given without --{missing}; a pair needs both"
+    if before and not algorithm:
+        return "--before and --after need --algorithm, which says what to expect of the training"
+    if before and pairs:
+        return "--pairs and --before were both given; give one of them"
+    if algorithm and not before:
+        return "--algorithm is for --before and --after; a pairs file names each pair's own"
+    return None
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what was kept for the session."""
+    """Remove the session's temporary folder."""
     session = config.stash.get(_SESSION, None)
     if session is not None:
         session.close()
@@ -113,24 +119,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Let pytest-xdist's workers share what they measure."""
+    """Let a worker of pytest-xdist share what it measures."""
     node.config.stash[_SESSION].start_worker(node)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say in one line what will be measured; nothing where no pair is given."""
+    """Return one line that says what will be measured; None in a session without pairs."""
     source = config.stash[_SESSION].source
     if source is None:
         return None
-    typed = typed_settings(config)
-    typed |= typed.pop("sampling", {})
-    said = [f"rlcircuits: {source}", *(f"{name} = {value}" for name, value in typed.items())]
-    return ", ".join(said) + hint(config, typed_only=True)
+    given = settings_table(config)
+    given |= given.pop("sampling", {})
+    parts = [f"rlcircuits: {source}", *(f"{name} = {value}" for name, value in given.items())]
+    return ", ".join(parts) + hint_at_long_names(config, typed_only=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make one test a pair, or a pair and measure, of every test that asks for our fixtures."""
-    # By the names that only our fixtures ask for: a project may have an `effect` of its own.
+    """Run each test that asks for `effect` or `pair_comparison` once a pair and measure, or once a pair."""
+    # Looked for by names that only our fixtures ask for, since a project may have a fixture `effect` of its own.
     wanted = [name for name in ("_rlcircuits_pair", "_rlcircuits_measure") if name in metafunc.fixturenames]
     if not wanted:
         return
@@ -139,7 +145,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     except RLCircuitsError as error:
         raise pytest.Collector.CollectError(str(error)) from None
     if not pairs:
-        return  # one test that fails, and no error of collecting, which would stop a repository's other tests too
+        return  # the test then fails; an error here would stop the repository's other tests too
     if "_rlcircuits_measure" in wanted:
         rows = [
             pytest.param(pair, measure, id=f"{pair.name}-{measure}", marks=_known_not_to_hold(pair, measure))
@@ -152,19 +158,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _known_not_to_hold(pair: Pair, measure: Any) -> tuple[pytest.MarkDecorator, ...]:
-    """A strict expected failure where the pairs file says so: it is told when the measure holds after all."""
+    """Return the mark of a strict expected failure for a measure that the pairs file says does not hold."""
     reason = pair.does_not_hold.get(measure)
     return () if reason is None else (pytest.mark.xfail(raises=AssertionError, strict=True, reason=reason),)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """See which pairs the tests that were selected ask for."""
+    """Tell the session which pairs the selected tests ask for."""
     pairs = {}
     for item in session.items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         if (pair := params.get("_rlcircuits_pair")) is not None:
             pairs[pair.name] = pair
-    session.config.stash[_SESSION].to_come = tuple(pairs.values())
+    session.config.stash[_SESSION].selected = tuple(pairs.values())
 
 
 @pytest.fixture
@@ -179,7 +185,7 @@ def _rlcircuits_measure(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def pair_comparison(request: pytest.FixtureRequest, _rlcircuits_pair: Pair | None) -> Comparison:
-    """One pair's comparison; the test runs once a pair, and fails where there is none."""
+    """Return a pair's comparison; the test runs once for each pair, and fails in a session without pairs."""
     if _rlcircuits_pair is None:
         return cast("Comparison", _without_pairs(request))
     return request.config.stash[_SESSION].comparison(_rlcircuits_pair)
@@ -187,7 +193,10 @@ def pair_comparison(request: pytest.FixtureRequest, _rlcircuits_pair: Pair | Non
 
 @pytest.fixture
 def compared(request: pytest.FixtureRequest) -> Callable[[str], Comparison]:
-    """Give a pair's comparison by its name: fails where the session has no pair, skips where none of that name."""
+    """Return a function from a pair's name to its comparison.
+
+    The function fails the test in a session without pairs, and skips it if no pair has that name.
+    """
     session = request.config.stash[_SESSION]
     if session.source is None and (other := _of_another_plugin(request)) is not None:
         return cast("Callable[[str], Comparison]", other)
@@ -205,7 +214,7 @@ def compared(request: pytest.FixtureRequest) -> Callable[[str], Comparison]:
 
 @pytest.fixture
 def effect(request: pytest.FixtureRequest, _rlcircuits_pair: Pair | None, _rlcircuits_measure: Any) -> Finding:
-    """Whether one measure of one pair is as its profile wants it; once a pair and measure, failing without any."""
+    """Return the finding on one measure of a pair; the test runs once for each pair and measure."""
     if _rlcircuits_pair is None:
         return cast("Finding", _without_pairs(request))
 
@@ -216,9 +225,9 @@ def effect(request: pytest.FixtureRequest, _rlcircuits_pair: Pair | None, _rlcir
 
 
 def _of_another_plugin(request: pytest.FixtureRequest) -> Any:
-    """The fixture of the same name that another plugin has, which ours stands before; None where there is none.
+    """Return the value of another plugin's fixture of the same name, which ours overrides; None if there is none.
 
-    For sessions without pairs, which are no business of ours.
+    In a session without pairs the other plugin's fixture is the one that tests mean.
     """
     assert request.fixturename is not None
     try:

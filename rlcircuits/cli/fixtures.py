@@ -1,4 +1,4 @@
-"""The command line's ``fixtures`` part: train, check and study the shipped checkpoints, in a checkout."""
+"""``rlcircuits fixtures``: train, check and study the shipped checkpoints, in a checkout of the repository."""
 
 from __future__ import annotations
 
@@ -8,50 +8,64 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.cli.parts import DOES_NOT_HOLD, HOLDS, command, tell
+from rlcircuits.cli.command import add_command
+from rlcircuits.cli.exit_codes import DOES_NOT_HOLD, HOLDS
+from rlcircuits.cli.streams import log
+from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
 
 
 def add_fixtures(commands: Any) -> None:
-    """Add the ``fixtures`` command and its actions."""
+    """Add the command and its actions."""
     fixtures = commands.add_parser("fixtures", help="train, check or study the shipped checkpoints (in a checkout)")
     actions = fixtures.add_subparsers(title="actions", required=True, metavar="ACTION")
-    train = command(
-        actions, "train", _train, "train one by its committed recipe, and the base it starts from", kept_in="out"
+    _add_train(actions)
+    verify = add_command(
+        actions, "verify", _verify, "check files, provenance and accuracy; exits with 0 if all agree, 1 if not"
     )
-    train.add_argument("--family", required=True, metavar="F", help="such as llama-sums")
-    which = train.add_mutually_exclusive_group(required=True)
-    which.add_argument("--algorithm", metavar="A", help="such as grpo")
-    which.add_argument("--all", action="store_true", help="all of the family's that are not there yet, in order")
-    train.add_argument(
-        "--seed", type=int, metavar="S", help="default: the first of the family's shipped ones; with --all each of them"
+    verify.add_argument("--root", metavar="DIR", help="folder of checkpoints (default: the checkout's fixtures folder)")
+    verify.add_argument("--no-accuracy", action="store_true", help="do not measure the checkpoints' accuracy again")
+    overview = add_command(actions, "overview", _overview, "print every pair's verdict and the share of each effect")
+    overview.add_argument(
+        "comparisons", metavar="DIR", help="output folder of pytest benchmarks/ --rlcircuits-output DIR"
     )
-    train.add_argument("--out", metavar="DIR", help="default: the checkout's fixtures folder")
-    train.add_argument("--force", action="store_true", help="replace another checkpoint that is in the way")
-    train.add_argument("--split", default="test", help="that accuracy is measured on (default: %(default)s)")
-    train.add_argument("--snapshots", metavar="DIR", help="keep a model folder every few steps")
-    train.add_argument("--every", type=int, default=10, metavar="N", help="steps (default: %(default)s)")
-    train.add_argument(
-        "--temperature", type=float, metavar="T", help="of online RL's sampling, in place of the recipe's; with --out"
+    overview.add_argument("--declare", action="store_true", help="write zoo.toml again, with what does not hold")
+    sensitivity = add_command(
+        actions, "sensitivity", _sensitivity, "print the verdicts at other values of alpha, K, bins and more", "work"
     )
-    verify = command(actions, "verify", _verify, "check files, provenance and accuracy: 0 all is well, 1 it is not")
-    verify.add_argument("--root", metavar="DIR", help="default: the checkout's fixtures folder")
-    verify.add_argument("--no-accuracy", action="store_true", help="do not let every checkpoint answer again")
-    overview = command(actions, "overview", _overview, "every pair's verdict, and whose doing the effects are")
-    overview.add_argument("comparisons", metavar="DIR", help="as `pytest benchmarks/ --rlcircuits-output DIR` wrote it")
-    overview.add_argument("--declare", action="store_true", help="write zoo.toml anew, with what does not hold")
-    sensitivity = command(
-        actions, "sensitivity", _sensitivity, "the verdicts under other choices of alpha, K, bins, ...", kept_in="work"
-    )
-    dynamics = command(
-        actions, "dynamics", _dynamics, "train again and follow the metrics along training", kept_in="work"
-    )
-    dynamics.add_argument("--family", default="llama-sums", metavar="F", help="(default: %(default)s)")
-    dynamics.add_argument("--seed", type=int, metavar="S", help="default: the family's first shipped one")
+    dynamics = add_command(actions, "dynamics", _dynamics, "train again and plot the metrics along training", "work")
+    dynamics.add_argument("--family", default="llama-sums", metavar="F", help="family of models (default: %(default)s)")
+    dynamics.add_argument("--seed", type=int, metavar="S", help="seed of the training (default: the family's first)")
     for study in (sensitivity, dynamics):
         study.add_argument(
-            "--work", required=True, metavar="DIR", help="kept there, and gone on from: what was done so far"
+            "--work", required=True, metavar="DIR", help="folder that keeps results; an interrupted run resumes from it"
         )
+
+
+def _add_train(actions: Any) -> None:
+    train = add_command(actions, "train", _train, "train a checkpoint by its recipe, and first its base", "out")
+    train.add_argument("--family", required=True, metavar="F", help="family of models, such as llama-sums")
+    which = train.add_mutually_exclusive_group(required=True)
+    which.add_argument("--algorithm", metavar="A", help="algorithm of the training, such as grpo")
+    which.add_argument("--all", action="store_true", help="train all checkpoints of the family that are not there yet")
+    train.add_argument(
+        "--seed", type=int, metavar="S", help="seed of the training (default: the family's first; with --all each)"
+    )
+    train.add_argument("--out", metavar="DIR", help="folder of checkpoints (default: the checkout's fixtures folder)")
+    train.add_argument("--force", action="store_true", help="replace a checkpoint that is there")
+    train.add_argument(
+        "--split", default=defaults.SPLIT, help="split on which accuracy is measured (default: %(default)s)"
+    )
+    train.add_argument("--snapshots", metavar="DIR", help="keep a model folder every few steps")
+    train.add_argument(
+        "--every", type=int, default=10, metavar="N", help="steps between snapshots (default: %(default)s)"
+    )
+    train.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="sampling temperature of online RL instead of the recipe's; needs --out",
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -62,7 +76,7 @@ def _train(options: argparse.Namespace) -> int:
         "out": options.out or checkout / "fixtures",
         "progress": sys.stderr.isatty(),
         "split": options.split,
-        "notify": tell,
+        "notify": log,
     }
     if options.all:
         single = {"--force": options.force, "--snapshots": options.snapshots, "--temperature": options.temperature}
@@ -118,7 +132,7 @@ def _dynamics(options: argparse.Namespace) -> int:
 
 
 def _checkout() -> Path:
-    """Find the checkout that the current folder is in: the recipe is not part of the installed package."""
+    """Return the checkout that the current folder is in; the recipe is not part of the installed package."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "fixtures" / "recipe" / "__init__.py").is_file():

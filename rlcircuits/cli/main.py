@@ -1,10 +1,10 @@
-"""The command line: the steps of a comparison together or one at a time.
+"""The entry point of ``rlcircuits``: a command for a whole comparison, and one for each of its steps.
 
-Exit codes: 0 all is well (``compare``: the verdict holds), 1 the verdict does not hold or a check failed,
-2 bad input or set-up, said in one line, 70 a fault of rlcircuits itself, said in one line that names the file with the
-traceback, 130 interrupted, 141 nobody reads the output any more. Where several happen in one run the code is the
-first of 70, 2, 1 and 0 that applies: what was not measured counts before what was. torch is imported by the
-commands that need it, so that ``--help`` is quick.
+Every error is one line on standard error; :mod:`rlcircuits.cli.exit_codes` lists the exit codes. If pairs fail in
+several ways the exit code is the first of 70, 2, 1 and 0 that applies: a pair that was not measured counts more than a
+verdict that does not hold. A fault of rlcircuits itself leaves a file with the traceback, which the error names.
+
+Each command imports torch when it runs, so that ``--help`` is quick.
 """
 
 from __future__ import annotations
@@ -15,62 +15,68 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from rlcircuits.cli.answer import add_answer
+from rlcircuits.cli.attribute import add_attribute
+from rlcircuits.cli.command import check_not_empty
+from rlcircuits.cli.compare import add_compare
+from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, INTERRUPTED, OUTPUT_CLOSED
 from rlcircuits.cli.fixtures import add_fixtures
-from rlcircuits.cli.measure import add_measuring
-from rlcircuits.cli.parts import BAD_INPUT, FAULT, INTERRUPTED, UNREAD, check_given, say_error
-from rlcircuits.cli.plan import add_planning
+from rlcircuits.cli.init import add_init
+from rlcircuits.cli.plan import add_plan
 from rlcircuits.cli.report import add_report
-from rlcircuits.cli.streams import checked_output, open_streams
+from rlcircuits.cli.streams import checked_output, log_error, open_streams
 from rlcircuits.common.errors import RLCircuitsError, truncate
 from rlcircuits.common.failures import describe_failure
 
 _LONGEST = 300
-"""Characters of argparse's own message, which quotes whole arguments."""
+"""Characters of an argparse message, which quotes whole arguments."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: the command line without the program's name; by default that of the process.
+    """
     open_streams()
-    kept: str | None = None
+    folder: str | None = None
     try:
         with checked_output():
             options = _parser().parse_args(arguments)
-            check_given(options)
-            kept = getattr(options, options.kept_in, None) if options.kept_in else None
+            check_not_empty(options)
+            folder = getattr(options, options.resumes_from, None) if options.resumes_from else None
             return int(options.run(options))
     except KeyboardInterrupt:
-        say_error(f"interrupted; the same command goes on from what is in {kept}" if kept else "interrupted")
+        log_error(f"interrupted; the same command resumes from {folder}" if folder else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        return UNREAD
+        return OUTPUT_CLOSED
     except Exception as error:
         failure = describe_failure(error)
-        say_error(failure.message)
+        log_error(failure.message)
         return FAULT if failure.is_fault else BAD_INPUT
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others are."""
+    """A parser whose errors are one line, like all errors of the command line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong with the arguments, and exit."""
-        say_error(f"{truncate(str(RLCircuitsError(message)), _LONGEST)}; {self.prog} --help says what there is")
+        """Print what is wrong with the arguments, and exit."""
+        log_error(f"{truncate(str(RLCircuitsError(message)), _LONGEST)}; {self.prog} --help lists what is possible")
         raise SystemExit(BAD_INPUT)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="rlcircuits",
-        description="What reinforcement learning did to a language model's internal circuitry: compares two "
-        "checkpoints edge by edge.",
+        description="Compare two checkpoints of a language model edge by edge: what reinforcement learning did to its "
+        "internal circuits.",
     )
     parser.add_argument("--version", action="version", version=f"rlcircuits {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    add_planning(commands)
-    add_measuring(commands)
-    add_report(commands)
-    add_fixtures(commands)
+    for add in (add_init, add_plan, add_compare, add_answer, add_attribute, add_report, add_fixtures):
+        add(commands)
     return parser
 
 

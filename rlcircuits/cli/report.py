@@ -1,4 +1,4 @@
-"""The command line's ``report``: stored comparisons shown again, without a model."""
+"""``rlcircuits report``: show stored comparisons again, without a model."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcircuits.cli.parts import HOLDS, command
+from rlcircuits.cli.command import add_command
+from rlcircuits.cli.exit_codes import HOLDS
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
 
 
 def add_report(commands: Any) -> None:
-    """Add the ``report`` command."""
-    report = command(commands, "report", _report, "show stored comparisons again")
-    report.add_argument("folder", metavar="DIR", help="as --output wrote it: one pair's folder or that of many")
-    report.add_argument("--plot", metavar="FILE.png", help="plot every question too (a file a pair, if many)")
-    report.add_argument("--html", metavar="FILE.html", help="write one page with the tables and plots")
+    """Add the command."""
+    report = add_command(commands, "report", _report, "show stored comparisons again")
+    report.add_argument("folder", metavar="DIR", help="output folder of a run, or one pair's folder in it")
+    report.add_argument("--plot", metavar="FILE.png", help="plot every question too; one file for each pair")
+    report.add_argument("--html", metavar="FILE.html", help="write a page with the tables and plots too")
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -54,7 +55,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _variants(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
-    """Those that differ in whose answers were scored, together."""
+    """Return the groups of comparisons that differ only in whose answers were scored."""
     from rlcircuits.common.choices import SCORE_ON
 
     together: dict[tuple[str, ...], list[Comparison]] = {}

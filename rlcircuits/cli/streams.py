@@ -1,4 +1,4 @@
-"""Standard output and error of the command line: closed, full, or without a letter that is printed."""
+"""Standard output and error: messages, and streams that are closed, full, or unable to encode a character."""
 
 from __future__ import annotations
 
@@ -10,53 +10,67 @@ from typing import Any, TextIO, TypeVar
 
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["checked_output", "lead_nowhere", "open_streams"]
+__all__ = ["checked_output", "log", "log_error", "open_streams"]
 
 _T = TypeVar("_T")
 
 
+def log(line: str) -> None:
+    """Print a line about the progress to standard error.
+
+    Where standard error cannot be written, as in a log on a full disk, the command continues without it.
+    """
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError as error:
+        _redirect_to_null(sys.stderr)
+        if isinstance(error, BrokenPipeError):  # the reader has gone
+            raise
+
+
+def log_error(message: str) -> None:
+    """Print an error to standard error, in one line."""
+    log(f"rlcircuits: {message}")
+
+
 def open_streams() -> None:
-    """Make stdout and stderr such that printing never fails for want of a stream or a letter."""
+    """Make printing work whatever the streams are: closed ones lead nowhere, and odd characters are replaced."""
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
         if stream is None:
-            # Closed by who started the process (`>&-`). This takes its number, so that no other file gets it.
+            # The caller closed it (`>&-`). This takes its file descriptor, so that no other file gets that number.
             setattr(sys, name, open(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8", closefd=False))  # noqa: SIM115
         elif hasattr(stream, "reconfigure"):
-            # A terminal without arrows and alphas should show a question mark.
+            # A terminal without arrows and Greek letters shows a question mark for them.
             stream.reconfigure(errors="replace")
-
-
-def lead_nowhere(stream: Any) -> None:
-    """Let a stream that cannot be written lead nowhere: what is left in it would fail once more when Python ends."""
-    with suppress(OSError):  # also of a stream that is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager
 def checked_output() -> Iterator[None]:
-    """Flush stdout at the end, and tell its errors from those of other files.
+    """Flush standard output at the end, and tell its errors from those of other files.
 
-    Raises RLCircuitsError where it cannot be written; where nobody reads it any more the BrokenPipeError stays.
+    Raises:
+        RLCircuitsError: standard output cannot be written.
+        BrokenPipeError: its reader has gone.
     """
     output = _Output(sys.stdout)
     with redirect_stdout(output):
         try:
             yield
-        except SystemExit:  # argparse has printed its help
+        except SystemExit:  # argparse has printed a help text
             output.flush()
             raise
         except BaseException:
-            # What is wrong is known already.
+            # The first error is the one to report.
             with suppress(RLCircuitsError, BrokenPipeError):
                 output.flush()
             raise
-        # Here, and not when Python ends, so that a reader who has gone, or a full disk, is met.
+        # Not when Python ends, when an error could no longer change the exit code.
         output.flush()
 
 
 class _Output:
-    """A stream whose errors name it."""
+    """A stream whose write errors say that standard output is at fault."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -74,7 +88,15 @@ class _Output:
         try:
             return act()
         except OSError as error:
-            lead_nowhere(self._stream)
+            _redirect_to_null(self._stream)
             if isinstance(error, BrokenPipeError):
                 raise
-            raise RLCircuitsError(f"standard output cannot be written: {error.strerror}; let it go elsewhere") from None
+            raise RLCircuitsError(
+                f"standard output cannot be written: {error.strerror}; redirect it to another file"
+            ) from None
+
+
+def _redirect_to_null(stream: Any) -> None:
+    """Redirect a stream that cannot be written to the null device; its buffer would fail again when Python ends."""
+    with suppress(OSError):  # also for a stream without a file descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

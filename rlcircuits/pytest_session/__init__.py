@@ -1,1 +1,1 @@
-"""One session of the pytest plugin: its options, its pairs, what it reports."""
+"""One pytest session: its options, its pairs, what pytest-xdist's workers share, and what it reports."""

@@ -1,7 +1,7 @@
-"""What a pytest session shows of its pairs: the one table, what is no verdict, and the exit code.
+"""What a pytest session reports of its pairs: one table, which tests have no verdict, and the exit code.
 
-Under pytest-xdist tests run in workers and are shown by the controller, which hears of them by their reports. What
-has to be known there of a test is therefore written onto its report.
+With pytest-xdist, tests run in workers, and the controller, which prints, gets only their reports. Each report
+therefore carries which pairs its test asked for, and whether the test has no verdict.
 """
 
 from __future__ import annotations
@@ -12,55 +12,55 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rlcircuits.common.failures import Failure, describe_failure
-from rlcircuits.pytest_session.shared import is_controller, is_worker
+from rlcircuits.pytest_session.workers import is_controller, is_worker
 
 if TYPE_CHECKING:
     from rlcircuits.pytest_session.session import Session
 
-FAULT, BAD_INPUT = "fault", "bad input"
-_EXIT_CODES = {FAULT: pytest.ExitCode.INTERNAL_ERROR, BAD_INPUT: pytest.ExitCode.USAGE_ERROR}
-"""Instead of that of failed tests; the first that happened counts."""
+_FAULT, _BAD_INPUT = "fault", "bad input"
+_EXIT_CODES = {_FAULT: pytest.ExitCode.INTERNAL_ERROR, _BAD_INPUT: pytest.ExitCode.USAGE_ERROR}
+"""Exit codes in place of that of failed tests; the first that applies is used."""
 
 
 class Reports:
-    """Hooks around tests' reports."""
+    """Hooks that mark the reports of tests, and sum them up."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._config = session.config
         self._pairs: set[str] = set()
-        self._unmeasured: set[str] = set()
+        self._reasons: set[str] = set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
-        """Write onto the report which pairs its test asked for, and whether it came to no verdict."""
+        """Add to the report which pairs its test asked for, and whether the test has no verdict."""
         report = yield
-        pairs, failure = self._session.asked_since()
+        pairs, failure = self._session.take_test_record()
         if pairs:
             report.rlcircuits_pairs = pairs
         if failure is not None and report.failed:
-            report.rlcircuits_unmeasured = FAULT if failure.is_fault else BAD_INPUT
+            report.rlcircuits_unmeasured = _FAULT if failure.is_fault else _BAD_INPUT
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Remember what is on the report."""
+        """Collect what the report carries."""
         self._pairs.update(getattr(report, "rlcircuits_pairs", ()))
-        if (found := _unmeasured(report)) is not None:
-            self._unmeasured.add(found)
+        if (reason := _why_no_verdict(report)) is not None:
+            self._reasons.add(reason)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Count a test that asked for its pair itself, and found it could not be measured, as an error."""
-        return ("error", "E", "ERROR") if report.when == "call" and _unmeasured(report) is not None else None
+        """Count a test as an error, not a failure, if it asked for a pair itself and the pair could not be measured."""
+        return ("error", "E", "ERROR") if report.when == "call" and _why_no_verdict(report) is not None else None
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Tell what is no verdict from a verdict that does not hold."""
+        """Give a session in which a test has no verdict an exit code of its own."""
         if exitstatus == pytest.ExitCode.TESTS_FAILED and not is_worker(self._config):
-            found = (code for what, code in _EXIT_CODES.items() if what in self._unmeasured)
+            found = (code for reason, code in _EXIT_CODES.items() if reason in self._reasons)
             session.exitstatus = next(found, exitstatus)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print the one table of all pairs measured, whether tests passed or failed."""
+        """Print one table of all pairs measured, whether their tests passed or failed."""
         if not self._pairs:
             return
         if is_controller(self._config):
@@ -75,7 +75,7 @@ class Reports:
         shown, failures = [], []
         for name in asked:
             comparison = self._session.comparisons.get(name)
-            found = self._session.failures[name] if comparison is None else self._session.judged(comparison)
+            found = self._session.failures[name] if comparison is None else self._session.judge(comparison)
             if isinstance(found, Failure):
                 failures.append(found.message)
             elif comparison is not None:
@@ -91,5 +91,5 @@ class Reports:
         return [table, *(f"{one.name}: {one.note}" for one in shown if one.note), *failures]
 
 
-def _unmeasured(report: pytest.TestReport) -> str | None:
+def _why_no_verdict(report: pytest.TestReport) -> str | None:
     return getattr(report, "rlcircuits_unmeasured", None)

@@ -1,684 +1,225 @@
 """The one table of options: command line, pytest plugin and ``release.toml`` are all made from it.
 
-To add an option, add a row here and the field of that name to the class its section stands for (see
-:data:`Section`), with the default in :mod:`rlcircuits.common.defaults` and, for a number, its limits in
-:mod:`rlcircuits.common.limits`. The row gives the option its flag, help text, pytest option, line in the template that
-``rlcircuits init`` writes, place among the known keys of ``release.toml``, and row in the documentation. A test
-compares rows with fields and defaults.
+To add an option, add a row here, its default to :mod:`rlcircuits.common.defaults`, its limits, if it is a number, to
+:mod:`rlcircuits.common.limits`, and a field of its name to the class that its section stands for (see
+:data:`~rlcircuits.release.option.SECTIONS`). The row then gives the option its flag, its help text, its pytest option,
+its line in the file that ``rlcircuits init`` writes, its place among the known keys of ``release.toml`` and its row in
+the documentation. A test compares the rows with the fields and their defaults.
 
-The documentation's option reference is printed as Markdown by
+The documentation's reference of options, as Markdown, is the result of :func:`options_as_markdown`, which this prints:
 
-    python -m rlcircuits.release.options          # or rlcircuits.release.options.options_as_markdown()
+    python -m rlcircuits.release.options
 
-Importing this module imports neither numpy, torch, scipy nor pydantic: pytest imports it at every start.
+Importing this module imports neither numpy, torch, scipy nor pydantic, because pytest imports it at every start.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, get_args
 
 from rlcircuits.common import defaults
 from rlcircuits.common.choices import ENGINE_NAMES, GRANULARITIES, SCORE_ON
-from rlcircuits.common.limits import LIMITS, Limits
-from rlcircuits.comparison.profiles import PROFILES
+from rlcircuits.comparison.profiles import PROFILES, Profile
 from rlcircuits.questions.grading.reading.reference_answer import GoldForm
+from rlcircuits.release.option import SECTIONS, Option, Section, toml_value
 
-__all__ = [
-    "GROUPS",
-    "OPTIONS",
-    "SECTIONS",
-    "Option",
-    "argparse_arguments",
-    "find_option",
-    "known_keys",
-    "options_as_markdown",
-    "options_in",
-    "toml_value",
-]
-
-Value = int | float | str | bool
-
-Section = Literal["settings", "settings.sampling", "settings.prompting", "questions", "pair"]
-"""A table of ``release.toml``."""
-
-Group = Literal["pair", "comparison", "answers", "scoring", "model", "files"]
-
-SECTIONS: Mapping[Section, str] = MappingProxyType(
-    {
-        "settings": "How every pair is measured: the fields of `rlcircuits.Settings`.",
-        "settings.sampling": "How answers are sampled: the fields of `rlcircuits.Sampling`.",
-        "settings.prompting": "How a question becomes a prompt: the fields of `rlcircuits.Prompting`.",
-        "pair": "One pair of checkpoints: the fields of `rlcircuits.Pair`.",
-        "questions": "One question set of your own: the fields of `rlcircuits.QuestionSource`, and `count`.",
-    }
-)
-"""Each table of ``release.toml`` and the class whose fields are its keys."""
-
-GROUPS: Mapping[Group, str] = MappingProxyType(
-    {
-        "pair": "the pair",
-        "comparison": "the comparison",
-        "answers": "questions and answers",
-        "scoring": "edge scores",
-        "model": "loading the checkpoints",
-        "files": "files",
-    }
-)
-"""Groups of command-line options, with their titles; a command takes some of them."""
+__all__ = ["OPTIONS", "find_option", "given_settings", "known_keys", "options_as_markdown", "options_in"]
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option: what it is called in each place, what values it takes, and what it means."""
-
-    name: str
-    """Key in ``release.toml``, and the field that holds the value."""
-    description: str
-    """One sentence without a capital or a full stop. For a bool: what happens when it is true."""
-    section: Section | None
-    """Table of ``release.toml`` with this key; None where there is no key."""
-    group: Group | None = None
-    """Group of command-line options; None where the command line has no such option."""
-    in_pytest: bool = False
-    """The pytest plugin has the option, as ``--rlcircuits-<flag>``."""
-    kind: type[Value] = str
-    default: Value | None = None
-    unset: str = ""
-    """What happens without a value, for an option whose default is None."""
-    choices: tuple[str, ...] = ()
-    """All values, where there are few."""
-    more_cli_choices: tuple[str, ...] = ()
-    """Values that only the command line takes."""
-    metavar: str | None = None
-    """Placeholder of the value in help texts."""
-    flag_name: str | None = None
-    """Name of the command-line option where it is not the key with hyphens."""
-    example: Value | tuple[str, ...] | None = None
-    """Value in the template of ``release.toml`` where the default is None."""
-
-    @property
-    def flag(self) -> str:
-        """The name of the command-line option, without the leading hyphens; ``no-`` precedes what is on by default."""
-        name = self.flag_name or self.name.replace("_", "-")
-        return f"no-{name}" if self.default is True else name
-
-    @property
-    def dest(self) -> str:
-        """The attribute of the parsed command line that holds the value."""
-        return (self.flag_name or self.name).replace("-", "_")
-
-    @property
-    def limits(self) -> Limits | None:
-        """The smallest and largest value of a number; None for other options."""
-        return LIMITS.get(self.name) if self.kind in (int, float) else None
-
-    @property
-    def default_in_words(self) -> str:
-        """The default, or what happens without a value; empty for an option that has to be given."""
-        return self.unset if self.default is None else toml_value(self.default).strip('"')
-
-    @property
-    def help(self) -> str:
-        """The help text of the command-line option."""
-        if self.kind is bool:
-            return f"do not {self.description}" if self.default else self.description
-        return f"{self.description} (default: {self.default_in_words})" if self.default_in_words else self.description
+def _algorithms_of(profile: Profile) -> str:
+    asserted = [f"{metric} {direction}" for metric, direction in profile.expected.items()]
+    if profile.not_online_rl:
+        asserted.append("must not look like online RL")
+    return f"{', '.join(profile.algorithms)} ({', '.join(asserted) or 'metrics are reported, not asserted'})"
 
 
-def _algorithms() -> str:
-    return "; ".join(f"{', '.join(profile.algorithms)} (profile {profile.name})" for profile in PROFILES)
+_file = partial(Option, section=None, group="files", in_pytest=True)
+_pair = partial(Option, section="pair", group="pair")
+_comparison = partial(Option, section="settings", group="comparison", in_pytest=True)
+_answers = partial(Option, section="settings", group="answers", in_pytest=True)
+_scoring = partial(Option, section="settings", group="scoring", in_pytest=True)
+_model = partial(Option, section="settings", group="model", in_pytest=True)
+_sampling = partial(Option, section="settings.sampling", group="answers", in_pytest=True)
+_prompting = partial(Option, section="settings.prompting", group="answers")
+_questions = partial(Option, section="questions")
 
+OPTIONS: tuple[Option, ...] = (
+    _file("pairs", "pairs file, with many pairs and their settings, instead of one pair by options",
+          metavar="FILE.toml"),
+    _file("output", "folder that keeps each pair's answers, scores and comparison; an interrupted run resumes from it",
+          unset="nothing is kept", metavar="DIR"),
 
-_PAIR = (
-    Option(
-        "name",
-        "name of the pair in tables and tests, and of its folder of results",
-        "pair",
-        "pair",
-        unset="made from the names of the checkpoints",
-        example="release",
-    ),
-    Option(
-        "before",
-        "checkpoint that the training started from: a folder or a hub id",
-        "pair",
-        "pair",
-        in_pytest=True,
-        metavar="DIR",
-        example="checkpoints/sft",
-    ),
-    Option(
-        "after",
-        "checkpoint that the training ended with: a folder or a hub id; a LoRA adapter is merged into its base",
-        "pair",
-        "pair",
-        in_pytest=True,
-        metavar="DIR",
-        example="checkpoints/rl",
-    ),
-    Option(
-        "algorithm",
-        f"how the pair was trained: {_algorithms()}",
-        "pair",
-        "pair",
-        in_pytest=True,
-        metavar="NAME",
-        example="grpo",
-    ),
-    Option(
-        "profile",
-        f"expectations that the pair is judged by: {', '.join(profile.name for profile in PROFILES)}",
-        "pair",
-        "pair",
-        unset="the algorithm's",
-        metavar="NAME",
-        example="online-rl",
-    ),
-    Option(
-        "questions",
-        "question set: its name, or a JSON lines file; a pairs file may list several",
-        "pair",
-        "answers",
-        in_pytest=True,
-        default=defaults.QUESTIONS,
-        metavar="SET",
-    ),
-    Option(
-        "revision_before",
-        "branch, tag or commit of the hub id given as before",
-        "pair",
-        "pair",
-        unset="the main branch",
-        metavar="REV",
-        example="main",
-    ),
-    Option(
-        "revision_after",
-        "branch, tag or commit of the hub id given as after",
-        "pair",
-        "pair",
-        unset="the main branch",
-        metavar="REV",
-        example="main",
-    ),
-    Option(
-        "recorded_before",
-        "file of answers that before gave already, as token ids; before is then not asked",
-        "pair",
-        "pair",
-        unset="before is asked",
-        metavar="FILE.jsonl",
-        example="before.jsonl",
-    ),
-    Option(
-        "recorded_after",
-        "file of answers that after gave already; the same file as before's where it holds both",
-        "pair",
-        "pair",
-        unset="after is asked",
-        metavar="FILE.jsonl",
-        example="after.jsonl",
-    ),
-    Option(
-        "dtype",
-        "dtype of this pair's weights",
-        "pair",
-        unset="that of the settings",
-        example="bfloat16",
-    ),
-    Option(
-        "device_map",
-        "how a model is split over several devices, such as auto",
-        "pair",
-        "model",
-        unset="one device",
-        metavar="MAP",
-        example="auto",
-    ),
-)
+    _pair("name", "name of the pair in tables and tests, and of its folder of results",
+          metavar="NAME", example="release"),
+    _pair("before", "checkpoint before the training: a folder or a hub id", in_pytest=True, metavar="DIR",
+          example="checkpoints/sft"),
+    _pair("after", "checkpoint after the training: the same; a LoRA adapter is merged into its base", in_pytest=True,
+          metavar="DIR", example="checkpoints/rl"),
+    _pair("algorithm", f"how the pair was trained: {'; '.join(map(_algorithms_of, PROFILES))}", in_pytest=True,
+          metavar="NAME", example="grpo"),
+    _pair("profile", f"what the pair is judged against: {', '.join(profile.name for profile in PROFILES)}",
+          unset="the algorithm's", metavar="NAME", example="online-rl"),
+    _pair("questions", "question set, or a JSON lines file; arithmetic is a toy for tiny models", group="answers",
+          in_pytest=True, default=defaults.QUESTIONS, metavar="SET", example="gsm8k"),
+    _pair("revision_before", "branch, tag or commit of before's hub id", unset="the main branch", metavar="REV",
+          example="main"),
+    _pair("revision_after", "branch, tag or commit of after's hub id", unset="the main branch", metavar="REV",
+          example="main"),
+    _pair("recorded_before", "answers that before has given already, as token ids, one line for every question asked",
+          unset="before is asked", metavar="FILE.jsonl", example="before.jsonl"),
+    _pair("recorded_after", "answers that after has given already; may be the same file, if it holds both",
+          unset="after is asked", metavar="FILE.jsonl", example="after.jsonl"),
+    _pair("dtype", "dtype of this pair's weights", group=None, unset="that of the settings", example="bfloat16"),
+    _pair("device_map", "how a model is split over several devices, such as auto", group="model", unset="one device",
+          metavar="MAP", example="auto"),
 
-_SETTINGS = (
-    Option(
-        "k",
-        "number of questions compared, sampled from those that pass the protocol",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=int,
-        default=defaults.K,
-        metavar="K",
-    ),
-    Option(
-        "alpha",
-        "share of the mean answer length that is scored, from the first token of each answer",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=float,
-        default=defaults.ALPHA,
-        metavar="SHARE",
-    ),
-    Option(
-        "balance",
-        "largest difference between the two answer lengths of a question, as a share of their mean",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=float,
-        default=defaults.BALANCE,
-        metavar="SHARE",
-    ),
-    Option(
-        "seed",
-        "seed for sampling the questions compared",
-        "settings",
-        kind=int,
-        default=defaults.SEED,
-    ),
-    Option(
-        "min_questions",
-        "fewest questions left to compare; with fewer the pair is an error",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=int,
-        default=defaults.MIN_QUESTIONS,
-        metavar="N",
-    ),
-    Option(
-        "score_on",
-        "whose answers are scored: each model's own, as in the paper, or by both models those of before, those of "
-        "after or the gold answers",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        default=defaults.SCORE_ON,
-        choices=SCORE_ON,
-        more_cli_choices=("all",),
-    ),
-    Option(
-        "noise_draws",
-        "number of noise controls: before with random noise of the same size as the weight update; an effect must be "
-        "larger than each of theirs; 0 for none",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=int,
-        default=defaults.NOISE_DRAWS,
-        metavar="N",
-    ),
-    Option(
-        "question_count",
-        "number of questions asked, unless the question set says its own count",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=int,
-        default=defaults.QUESTION_COUNT,
-        metavar="N",
-    ),
-    Option(
-        "max_unfinished",
-        "share of a model's first answers without an end token above which the pair is stopped",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=float,
-        default=defaults.MAX_UNFINISHED,
-        metavar="SHARE",
-    ),
-    Option(
-        "stop_early",
-        "stop a pair whose first answers are all wrong, or too many of them unfinished",
-        "settings",
-        "comparison",
-        in_pytest=True,
-        kind=bool,
-        default=defaults.STOP_EARLY,
-    ),
-    Option(
-        "split",
-        "split of the question set, unless the set says its own",
-        "settings",
-        "answers",
-        default=defaults.SPLIT,
-    ),
-    Option(
-        "engine",
-        f"library that generates the answers: {' or '.join(ENGINE_NAMES)}",
-        "settings",
-        "answers",
-        in_pytest=True,
-        default=defaults.ENGINE,
-        metavar="NAME",
-    ),
-    Option(
-        "batch_size",
-        "number of answers generated at once",
-        "settings",
-        "answers",
-        in_pytest=True,
-        kind=int,
-        default=defaults.BATCH_SIZE,
-        metavar="N",
-    ),
-    Option(
-        "granularity",
-        "nodes of the graph: one per sublayer, one per attention head, or one per head with keys and values per "
-        "key/value head",
-        "settings",
-        "scoring",
-        in_pytest=True,
-        default=defaults.GRANULARITY,
-        choices=GRANULARITIES,
-    ),
-    Option(
-        "batch_tokens",
-        "token budget of one attribution batch",
-        "settings",
-        "scoring",
-        in_pytest=True,
-        kind=int,
-        unset="from the free memory",
-        metavar="N",
-        example=4096,
-    ),
-    Option(
-        "recompute",
-        "recompute each block in the backward pass: less memory for long sequences, the same scores",
-        "settings",
-        "scoring",
-        in_pytest=True,
-        kind=bool,
-        default=defaults.RECOMPUTE,
-    ),
-    Option(
-        "device",
-        "torch device",
-        "settings",
-        "model",
-        in_pytest=True,
-        unset="the best available",
-        metavar="DEVICE",
-        example="cuda",
-    ),
-    Option(
-        "dtype",
-        "dtype of the weights, such as float32 or bfloat16",
-        "settings",
-        "model",
-        in_pytest=True,
-        unset="the checkpoint's own",
-        metavar="DTYPE",
-        example="bfloat16",
-    ),
-    Option(
-        "trust_remote_code",
-        "run Python code that comes with a checkpoint's repository",
-        "settings",
-        "model",
-        in_pytest=True,
-        kind=bool,
-        default=defaults.TRUST_REMOTE_CODE,
-    ),
-)
+    _comparison("k", "number of questions compared, sampled from those that pass the protocol", default=defaults.K),
+    _comparison("alpha", "share of the mean answer length that is scored, from the first token on",
+                default=defaults.ALPHA, metavar="SHARE"),
+    _comparison("balance", "largest difference between a question's two answer lengths, as a share of their mean",
+                default=defaults.BALANCE, metavar="SHARE"),
+    Option("seed", "seed of the sample of K questions", section="settings", default=defaults.SEED),
+    _comparison("min_questions", "fewest questions to compare; a pair with fewer left is an error",
+                default=defaults.MIN_QUESTIONS),
+    _comparison("score_on", "whose answers are scored: each model's own, as in the paper, or by both models those of "
+                "before, those of after or the gold answers", default=defaults.SCORE_ON, choices=SCORE_ON,
+                more_cli_choices=("all",)),
+    _comparison("noise_draws", "number of noise controls, each of them before with noise of the size of the update; "
+                "an effect must exceed all of theirs; 0 for none", default=defaults.NOISE_DRAWS),
+    _comparison("question_count", "number of questions asked, unless the question set has a count of its own",
+                default=defaults.QUESTION_COUNT),
+    _comparison("max_unfinished", "largest share of a model's first answers without an end token; above it the pair is "
+                "stopped", default=defaults.MAX_UNFINISHED, metavar="SHARE"),
+    _comparison("stop_early", "stop a pair whose first answers are all wrong, or too many of them unfinished",
+                default=defaults.STOP_EARLY),
+    _answers("split", "split of the question set, unless the set has one of its own", in_pytest=False,
+             default=defaults.SPLIT, metavar="SPLIT"),
+    _answers("engine", f"library that generates the answers: {' or '.join(ENGINE_NAMES)}", default=defaults.ENGINE,
+             metavar="ENGINE"),
+    _answers("batch_size", "number of answers generated at once", default=defaults.BATCH_SIZE),
+    _scoring("granularity", "nodes of the graph: one a sublayer, one an attention head, or one a head with keys and "
+             "values by key/value head", default=defaults.GRANULARITY, choices=GRANULARITIES),
+    _scoring("batch_tokens", "token budget of an attribution batch", unset="from the memory available", kind=int,
+             example=4096),
+    _scoring("recompute", "recompute blocks in the backward pass: the same scores, less memory for long sequences",
+             default=defaults.RECOMPUTE),
+    _model("device", "torch device", unset="the best available", metavar="DEVICE", example="cuda"),
+    _model("dtype", "dtype of the weights, such as float32 or bfloat16", unset="the checkpoint's own", metavar="DTYPE",
+           example="bfloat16"),
+    _model("trust_remote_code", "run Python code that comes with a checkpoint's repository",
+           default=defaults.TRUST_REMOTE_CODE),
 
-_SAMPLING = (
-    Option(
-        "temperature",
-        "sampling temperature; 0 is greedy decoding, which shows less of an effect",
-        "settings.sampling",
-        "answers",
-        in_pytest=True,
-        kind=float,
-        default=defaults.TEMPERATURE,
-        metavar="T",
-    ),
-    Option(
-        "top_p",
-        "nucleus sampling: probability mass that tokens are drawn from",
-        "settings.sampling",
-        "answers",
-        in_pytest=True,
-        kind=float,
-        default=defaults.TOP_P,
-        metavar="P",
-    ),
-    Option(
-        "max_new_tokens",
-        "longest answer in tokens, for every question set",
-        "settings.sampling",
-        "answers",
-        in_pytest=True,
-        kind=int,
-        unset="as the question set needs",
-        metavar="N",
-        example=512,
-    ),
-    Option(
-        "n",
-        "number of answers to every question; the question's value is their mean",
-        "settings.sampling",
-        "answers",
-        in_pytest=True,
-        kind=int,
-        default=defaults.ANSWERS_PER_QUESTION,
-        metavar="N",
-    ),
-    Option(
-        "seed",
-        "seed for sampling the answers",
-        "settings.sampling",
-        "answers",
-        in_pytest=True,
-        kind=int,
-        default=defaults.SAMPLING_SEED,
-        metavar="SEED",
-        flag_name="sampling-seed",
-    ),
-)
+    _sampling("temperature", "sampling temperature; 0 is greedy decoding, which shows smaller effects",
+              default=defaults.TEMPERATURE, metavar="T"),
+    _sampling("top_p", "probability mass of nucleus sampling", default=defaults.TOP_P, metavar="P"),
+    _sampling("max_new_tokens", "longest answer to any question set, in tokens", unset="as each question set needs",
+              kind=int, example=512),
+    _sampling("n", "number of answers to every question; a question's value is the mean over them",
+              default=defaults.ANSWERS_PER_QUESTION),
+    _sampling("seed", "seed of the sampled answers", default=defaults.SAMPLING_SEED, metavar="SEED",
+              flag_name="sampling-seed"),
 
-_PROMPTING = (
-    Option(
-        "template",
-        "text around each question, with {question} in its place",
-        "settings.prompting",
-        "answers",
-        default=defaults.TEMPLATE,
-        metavar="TEXT",
-    ),
-    Option(
-        "system",
-        "system prompt",
-        "settings.prompting",
-        "answers",
-        unset="none",
-        metavar="TEXT",
-        example="Please reason step by step, and put your final answer within \\boxed{}.",
-    ),
-    Option(
-        "few_shot",
-        "worked examples, put unchanged before each question; on the command line a file that holds them",
-        "settings.prompting",
-        "answers",
-        unset="none",
-        metavar="FILE",
-        example="1+1? 2. ",
-    ),
-    Option(
-        "chat",
-        "use the tokenizer's chat template, where there is one",
-        "settings.prompting",
-        "answers",
-        kind=bool,
-        default=defaults.CHAT,
-    ),
-)
+    _prompting("template", "text around a question, with {question} where the question goes", metavar="TEXT",
+               default=defaults.TEMPLATE),
+    _prompting("system", "system prompt", unset="none", metavar="TEXT",
+               example="Please reason step by step, and put your final answer within \\boxed{}."),
+    _prompting("few_shot", "worked examples, put before each question as they are; on the command line their file",
+               unset="none", metavar="FILE", example="1+1? 2. "),
+    _prompting("chat", "use the tokenizer's chat template, if it has one", default=defaults.CHAT),
 
-_QUESTIONS = (
-    Option("name", "name of the question set in results and in a pair's questions", "questions", example="ours"),
-    Option(
-        "file",
-        "JSON lines file, one question a line",
-        "questions",
-        unset="the questions of the published set of that name",
-        example="ours.jsonl",
-    ),
-    Option("question", "field that holds the question", "questions", default=defaults.QUESTION_FIELD),
-    Option("answer", "field that holds the right answer", "questions", default=defaults.ANSWER_FIELD),
-    Option(
-        "id",
-        "field that holds the question's id",
-        "questions",
-        unset="unique_id or id where there is one, else the line number",
-        example="id",
-    ),
-    Option(
-        "gold",
-        "form of the right answer in its field: after #### (hash), in \\boxed{} (boxed), or alone (plain)",
-        "questions",
-        default=defaults.GOLD_FORM,
-        choices=get_args(GoldForm),
-    ),
-    Option(
-        "grader",
-        "grader of answers: math, exact, or your own function as module:function",
-        "questions",
-        default=defaults.GRADER,
-    ),
-    Option("split", "split of the set", "questions", unset="that of the settings", example=defaults.SPLIT),
-    Option(
-        "revision",
-        "commit, tag or branch of a published set's hub dataset",
-        "questions",
-        unset="the newest",
-        example="main",
-    ),
-    Option(
-        "max_new_tokens",
-        "longest answer in tokens",
-        "questions",
-        kind=int,
-        unset="that of settings.sampling, else as the set needs",
-        example=1024,
-    ),
-    Option("count", "number of questions asked", "questions", kind=int, unset="question_count", example=400),
-)
-
-_FILES = (
-    Option(
-        "pairs",
-        "pairs file: many pairs and their settings, instead of one pair by options",
-        None,
-        "files",
-        in_pytest=True,
-        metavar="FILE.toml",
-    ),
-    Option(
-        "output",
-        "folder that keeps each pair's answers, scores and comparison; an interrupted run resumes from it",
-        None,
-        "files",
-        in_pytest=True,
-        unset="nothing is kept",
-        metavar="DIR",
-    ),
-)
-
-OPTIONS: tuple[Option, ...] = (*_FILES, *_PAIR, *_SETTINGS, *_SAMPLING, *_PROMPTING, *_QUESTIONS)
-"""Every option that more than one of command line, pytest plugin and ``release.toml`` has."""
+    _questions("name", "name of the set, for a pair's questions and for results", example="ours"),
+    _questions("file", "JSON lines file with a question on each line", unset="a published set's own questions",
+               example="ours.jsonl"),
+    _questions("question", "field that holds the question", default=defaults.QUESTION_FIELD),
+    _questions("answer", "field that holds the right answer", default=defaults.ANSWER_FIELD),
+    _questions("gold", "form of the right answer in that field: #### 42 (hash), \\boxed{42} (boxed), or alone (plain)",
+               default=defaults.GOLD_FORM, choices=get_args(GoldForm)),
+    _questions("id", "field that holds the question's id", unset="unique_id, id or the line's number", example="id"),
+    _questions("grader", "grader of the answers: math, exact, or your own function as module:function",
+               default=defaults.GRADER),
+    _questions("max_new_tokens", "longest answer in tokens",
+               unset="that of [settings.sampling], otherwise as the set needs", kind=int, example=1024),
+    _questions("count", "number of questions asked", unset="question_count of [settings]", kind=int,
+               example=defaults.QUESTION_COUNT),
+    _questions("split", "split of the set", unset="that of [settings]", example=defaults.SPLIT),
+    _questions("revision", "branch, tag or commit of a published set", unset="the newest", example="main"),
+)  # fmt: skip
+"""Every option of the pytest plugin and of ``release.toml``. What a single command has is declared with the command."""
 
 
 def find_option(name: str, section: Section | None) -> Option:
-    """Return the option of this key.
-
-    Args:
-        name: key of the option.
-        section: table of ``release.toml`` with that key; None for ``pairs`` and ``output``, which are keys of none.
+    """Return the option with this key in this table of ``release.toml``; None for an option without a key.
 
     Raises:
         KeyError: there is no such option.
     """
-    for each in OPTIONS:
-        if (each.name, each.section) == (name, section):
-            return each
+    for option in OPTIONS:
+        if (option.name, option.section) == (name, section):
+            return option
     raise KeyError((name, section))
 
 
-def options_in(section: Section) -> tuple[Option, ...]:
-    """Return the options that are keys of this table of ``release.toml``."""
-    return tuple(each for each in OPTIONS if each.section == section)
+def options_in(section: Section | None) -> tuple[Option, ...]:
+    """Return the options that are keys of this table of ``release.toml``; for None those without a key."""
+    return tuple(option for option in OPTIONS if option.section == section)
 
 
 def known_keys(section: Section) -> tuple[str, ...]:
-    """Return the keys that this table of ``release.toml`` may hold, nested tables included."""
-    nested = [other.removeprefix(f"{section}.") for other in SECTIONS if other.startswith(f"{section}.")]
-    return (*(each.name for each in options_in(section)), *nested)
+    """Return the keys that this table of ``release.toml`` may hold, the names of nested tables included."""
+    nested = [name.removeprefix(f"{section}.") for name in SECTIONS if name.startswith(f"{section}.")]
+    return (*(option.name for option in options_in(section)), *nested)
 
 
-def argparse_arguments(option: Option) -> dict[str, Any]:
-    """Return the keyword arguments of ``add_argument`` for the option, pytest's ``addoption`` included.
+def given_settings(value_of: Callable[[Option], Any]) -> dict[str, Any]:
+    """Return the settings that were given as options, as a table like ``[settings]`` of ``release.toml``.
 
-    The default is always None, so that an option that was not given can be told from one given its default value.
+    Args:
+        value_of: returns the value of an option that is a setting; None for one that was not given.
     """
-    found: dict[str, Any] = {"help": option.help, "default": None}
-    if option.kind is bool:
-        return {**found, "action": "store_false" if option.default else "store_true"}
-    if option.kind is not str:
-        found["type"] = option.kind
-    if option.choices:
-        found["choices"] = option.choices
-    if option.metavar:
-        found["metavar"] = option.metavar
+    found: dict[str, Any] = {}
+    for section in SECTIONS:
+        first, _, nested = section.partition(".")
+        values = {option.name: value_of(option) for option in options_in(section) if first == "settings"}
+        given = {name: value for name, value in values.items() if value is not None}
+        found |= {nested: given} if nested and given else given
     return found
 
 
-def toml_value(value: object) -> str:
-    """Write a value as TOML does."""
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(toml_value, value))}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
 def options_as_markdown() -> str:
-    """Return one Markdown table for each table of ``release.toml``, and one of the options that have no key there.
+    """Return a Markdown table for each table of ``release.toml``, and one for the options without a key in it.
 
-    A row holds the option's name, command-line option, pytest option, key in ``release.toml``, default and description.
+    A row has the option's name, command-line option, pytest option, key in ``release.toml``, default and description.
     """
-    sections: list[tuple[str, str, Iterable[Option]]] = [
-        (f"`[{name}]`" if name.startswith("settings") else f"`[[{name}]]`", text, options_in(name))
-        for name, text in SECTIONS.items()
-    ]
-    sections.append(("Files", "Options of the command line and pytest only.", _FILES))
-    return "\n".join(
-        f"## {title}\n\n{text}\n\n"
-        "| Option | Command line | pytest | `release.toml` | Default | Description |\n"
-        "| --- | --- | --- | --- | --- | --- |\n" + "".join(map(_row, options))
-        for title, text, options in sections
-    )
+    titles = {name: f"`[{name}]`" if name.startswith("settings") else f"`[[{name}]]`" for name in SECTIONS}
+    parts = [_part(titles[name], text, options_in(name)) for name, text in SECTIONS.items()]
+    return "\n".join([*parts, _part("Files", "Options of the command line and of pytest alone.", options_in(None))])
 
 
-def _row(option: Option) -> str:
-    words = [option.description[0].upper() + option.description[1:] + "."]
+def _part(title: str, text: str, options: Sequence[Option]) -> str:
+    heads = ("Option", "Command line", "pytest", "`release.toml`", "Default", "Description")
+    rows = [heads, ("---",) * len(heads), *map(_cells, options)]
+    return f"### {title}\n\n{text}\n\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _cells(option: Option) -> tuple[str, ...]:
+    sentences = [option.description]
     if option.choices:
-        words.append(f"One of {', '.join(f'`{choice}`' for choice in option.choices)}.")
+        sentences.append(f"one of {', '.join(f'`{choice}`' for choice in option.choices)}")
     if option.more_cli_choices:
-        words.append(f"Command line only: {', '.join(f'`{choice}`' for choice in option.more_cli_choices)}.")
+        sentences.append(f"on the command line also {', '.join(f'`{choice}`' for choice in option.more_cli_choices)}")
     if option.limits is not None:
-        words.append(f"{option.limits.in_words[0].upper()}{option.limits.in_words[1:]}.")
+        sentences.append(option.limits.in_words)
     cells = (
         f"`{option.name}`",
         f"`--{option.flag}`" if option.group else "",
         f"`--rlcircuits-{option.flag}`" if option.in_pytest else "",
         f"`{option.section}.{option.name}`" if option.section else "",
         option.unset if option.default is None else f"`{toml_value(option.default)}`",
-        " ".join(words),
+        " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences),
     )
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+    return tuple(cell.replace("|", "\\|") for cell in cells)
 
 
 if __name__ == "__main__":

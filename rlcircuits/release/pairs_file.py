@@ -198,11 +198,11 @@ class PairsFile:
 
     def make_settings(self, options: Mapping[str, Any] = MappingProxyType({})) -> Settings:
         """The settings of the run: the file's, but for those of `options`, which was typed."""
-        from rlcircuits.release.settings import make_settings, merged
+        from rlcircuits.release.settings import make_settings, merge_tables
 
         where = f"{self.path}: [settings]" if self.path else "the settings"
         make_settings(self.settings, where)
-        return make_settings(merged(self.settings, options))
+        return make_settings(merge_tables(self.settings, options))
 
 
 def make_pair(**fields: object) -> Pair:

@@ -1,4 +1,4 @@
-"""How pairs are measured: one set of settings for every pair of a run, from Python, options or a file."""
+"""The settings of a run, made in Python, from options, or from a pairs file."""
 
 from __future__ import annotations
 
@@ -23,55 +23,65 @@ from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison import pairing
 from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.models.dtypes import torch_dtype
+from rlcircuits.release.option import Section
+from rlcircuits.release.options import known_keys
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a pair is measured. The same for every pair of a run."""
+    """How pairs are measured; the same for every pair of a run.
+
+    The fields are the keys of ``[settings]`` in a pairs file, and most of them options of the command line and of
+    pytest: :mod:`rlcircuits.release.options` is the table of them all.
+
+    Raises:
+        RLCircuitsError: a field has the wrong type, or a value that is not allowed.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     k: int = defaults.K
-    """Questions compared, sampled from those that pass the protocol."""
+    """Number of questions compared, sampled from those that pass the protocol."""
     alpha: float = defaults.ALPHA
-    """Share of the reference answer length that is scored."""
+    """Share of the reference answer length that is scored, above 0 and at most 1."""
     balance: float = defaults.BALANCE
-    """How far a question's two answer lengths may differ, as a share of their mean."""
+    """Largest difference between a question's two answer lengths, as a share of their mean."""
     seed: int = defaults.SEED
-    """Of the sample of K."""
+    """Seed of the sample of K questions."""
     min_questions: int = defaults.MIN_QUESTIONS
-    """Fewer questions left to compare are an error."""
+    """Fewest questions to compare; a pair with fewer left is an error."""
     score_on: ScoreOn = defaults.SCORE_ON
     """Whose answers are scored; see :data:`rlcircuits.common.choices.SCORE_ON`."""
     noise_draws: int = defaults.NOISE_DRAWS
-    """Draws of the noise control; 0 for none, and then only p is judged."""
+    """Number of noise controls. With 0 an effect is judged by its p value alone."""
     question_count: int = defaults.QUESTION_COUNT
-    """Questions asked, where the question set does not say."""
+    """Number of questions asked, unless the question set has a count of its own."""
     split: str = defaults.SPLIT
-    """Of the question set, where it does not say."""
+    """Split of the question set, unless the set has one of its own."""
     sampling: Sampling = field(default_factory=Sampling)
-    """How answers are drawn, the same for both models."""
+    """How answers are sampled, the same for both models."""
     stop_early: bool = defaults.STOP_EARLY
-    """Stop a pair after its first answers if it can come to nothing; see :mod:`rlcircuits.release.early_stop`."""
+    """Stop a pair whose first answers cannot lead to a result; see :mod:`rlcircuits.release.early_stop`."""
     max_unfinished: float = defaults.MAX_UNFINISHED
-    """Share of a model's first answers that may lack an end token, above which the pair is stopped."""
+    """Largest share of a model's first answers without an end token; above it the pair is stopped."""
     prompting: Prompting = field(default_factory=Prompting)
-    """What stands around a question."""
+    """How a question becomes a prompt."""
     engine: str = defaults.ENGINE
-    """What generates the answers."""
+    """Library that generates the answers: ``transformers`` or ``vllm``."""
     batch_size: int = defaults.BATCH_SIZE
-    """Answers written at once."""
+    """Number of answers generated at once."""
     granularity: Granularity = defaults.GRANULARITY
+    """Nodes of the graph; see :data:`rlcircuits.common.choices.GRANULARITIES`."""
     device: str | None = None
-    """None: the best there is."""
+    """Torch device; None for the best available."""
     dtype: str | None = None
-    """None: the checkpoint's own. A pair's own comes first."""
+    """Dtype of the weights, unless the pair has one of its own; None for the checkpoint's own."""
     trust_remote_code: bool = defaults.TRUST_REMOTE_CODE
-    """Run the Python code that a checkpoint's repository brings along. Without it none is run, and nothing is asked."""
+    """Run Python code that comes with a checkpoint's repository. Without it no such code runs, and no question asks."""
     batch_tokens: int | None = None
-    """Token budget of an attribution batch; None leaves it to :func:`~rlcircuits.attribute`."""
+    """Token budget of an attribution batch; None for what the available memory allows."""
     recompute: bool = defaults.RECOMPUTE
-    """Run blocks again in the backward: the same scores of long sequences in less memory."""
+    """Recompute blocks in the backward pass: the same scores, less memory for long sequences."""
 
     def __repr__(self) -> str:
         return short_repr(self, *format_changed_fields(self))
@@ -95,19 +105,47 @@ _SETTINGS: TypeAdapter[Settings] = TypeAdapter(Settings)
 
 
 def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Settings:
-    """Make settings of a table such as a pairs file's ``[settings]``; what it leaves out is as by default.
+    """Return the settings that a table such as ``[settings]`` of a pairs file describes.
 
-    Raises RLCircuitsError naming the key (`where` comes first) for one that is unknown or does not fit.
+    Args:
+        table: values by key; keys that are left out have their defaults.
+        where: what the table is, for the start of an error message.
+
+    Raises:
+        RLCircuitsError: a key is unknown, or a value is not allowed; the message names the key.
     """
+    _check_keys(table, where)
     try:
-        # As JSON, where pydantic's strictness knows that a table may stand for an object.
-        return _SETTINGS.validate_json(json.dumps(table, default=_as_no_text), strict=True)
+        # As JSON, because pydantic's strict mode takes a JSON object for a dataclass, but no dict.
+        return _SETTINGS.validate_json(json.dumps(table, default=_as_list), strict=True)
     except ValidationError as error:
         raise RLCircuitsError(f"{where}{describe_error(error)}") from None
 
 
+def merge_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one table with the keys of both, nested tables included; `last` wins where both have a key."""
+    both = dict(first)
+    for key, value in last.items():
+        other = both.get(key)
+        both[key] = merge_tables(other, value) if isinstance(other, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _check_keys(table: Mapping[str, Any], where: str) -> None:
+    tables: dict[Section, tuple[str, object]] = {
+        "settings": ("", table),
+        "settings.sampling": ("sampling.", table.get("sampling")),
+        "settings.prompting": ("prompting.", table.get("prompting")),
+    }
+    for section, (prefix, found) in tables.items():
+        known = known_keys(section)
+        for key in found if isinstance(found, Mapping) else ():
+            if key not in known:
+                raise RLCircuitsError(f"{where}, key {f'{prefix}{key}'!r}: unknown; known keys are {', '.join(known)}")
+
+
 def _check_device(name: str | None) -> None:
-    """Raise RLCircuitsError for what is no device's name. Whether there is such a device, only a run has to know."""
+    """Raise RLCircuitsError unless torch knows such a device; only a run finds out whether this machine has it."""
     if name is None:
         return
     try:
@@ -118,15 +156,6 @@ def _check_device(name: str | None) -> None:
         ) from None
 
 
-def _as_no_text(value: object) -> object:
-    """What JSON has no word for, such as a date, in a form that no setting has."""
+def _as_list(value: object) -> object:
+    """Return a value that JSON has no type for, such as a date, as a list, which no setting is."""
     return [str(value)]
-
-
-def merged(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
-    """Both tables as one; where both have a key `last` wins, table by table."""
-    both = dict(first)
-    for key, value in last.items():
-        ours = both.get(key)
-        both[key] = merged(ours, value) if isinstance(ours, Mapping) and isinstance(value, Mapping) else value
-    return both

@@ -166,9 +166,9 @@ def test_from_init_to_the_verdict_and_the_same_by_pytest_and_python(
     assert main([*init, "--questions", "arithmetic"]) == 0
     written = file.read_text(encoding="utf-8")
     for old, new in (
-        ("k = 100 ", "k = 20 "), ("# balance = 0.5", "balance = 2"), ("# noise_draws = 3", "noise_draws = 1"),
+        ("# k = 200", "k = 20"), ("# balance = 0.5", "balance = 2"), ("# noise_draws = 3", "noise_draws = 1"),
         ("# question_count = 400", "question_count = 30"),
-        ("# max_new_tokens = 512   # longest answer of every", "max_new_tokens = 9  # of every"),
+        ("# max_new_tokens = 512 ", "max_new_tokens = 9 "),
     ):  # fmt: skip
         assert written.count(old) == 1
         written = written.replace(old, new)

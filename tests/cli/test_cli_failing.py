@@ -68,7 +68,7 @@ def test_an_interruption_is_one_line(
     output = tmp_path / "out"
     assert main(["compare", "--pairs", three_pairs(tmp_path), *(["--output", str(output)] if kept else [])]) == 130
     assert asked == ["first", "bad"]
-    more = f"; the same command goes on from what is in {output}" if kept else ""
+    more = f"; the same command resumes from {output}" if kept else ""
     assert capsys.readouterr().err == f"rlcircuits: interrupted{more}\n"
 
 

@@ -11,7 +11,7 @@ from helpers.tiny_checkpoints import save_checkpoint
 from test_pytest_plugin import FakePipeline, Run, pipeline, run
 
 from rlcircuits.answers.types import Sampling
-from rlcircuits.pytest_session.options import _GIVEN_PAIRS, SETTINGS
+from rlcircuits.pytest_session.options import LONG_OPTIONS, SHORT_OPTIONS
 from rlcircuits.release.run import Settings
 
 __all__ = ["pipeline", "run"]
@@ -19,9 +19,13 @@ __all__ = ["pipeline", "run"]
 PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.pytest_plugin")
 SHIPPED = str(SEED_7 / "sft")
 
-TEXTS = [f"--{name}" for name in _GIVEN_PAIRS]
-TEXTS += [f"--rlcircuits-{name}" for name, kwargs in (_GIVEN_PAIRS | SETTINGS | {"output": {}}).items()
-          if not kwargs.keys() & {"type", "action", "choices"}]  # fmt: skip
+SHORT_NAMES = [option.flag for option in SHORT_OPTIONS]
+TEXTS = [f"--{name}" for name in SHORT_NAMES]
+TEXTS += [
+    f"--rlcircuits-{option.flag}"
+    for option in (*SHORT_OPTIONS, *LONG_OPTIONS)
+    if option.value_type is str and not option.choices
+]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -30,9 +34,8 @@ def test_an_empty_value_is_refused(name: str, run: Run, pipeline: FakePipeline) 
         result = run(f"{name}={value}")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         # A short name that nobody else has is said in short.
-        shown = (
-            f"--{name.removeprefix('--rlcircuits-')}" if name.removeprefix("--rlcircuits-") in _GIVEN_PAIRS else name
-        )
+        short = name.removeprefix("--rlcircuits-")
+        shown = f"--{short}" if short in SHORT_NAMES else name
         result.stderr.fnmatch_lines([f"ERROR: {shown} is empty; give it a value, or leave it out"])
     assert pipeline.calls == []
 

@@ -136,8 +136,6 @@ def test_the_shipped_files_load() -> None:
     assert [pair.algorithm for pair in paper.pairs[::3]] == ["grpo", "ppo", "grpo", "dpo"]
     settings = paper.make_settings()
     assert (settings.k, settings.seed, settings.dtype) == (100, 42, "bfloat16")
-    template = load_pairs_file(ROOT / "rlcircuits" / "templates" / "release.toml")
-    assert template.make_settings().k == 100
     for pair in load_pairs(ROOT / "fixtures" / "zoo.toml"):
         assert set(pair.does_not_hold) <= {*GATE_METRICS, "accuracy", "not-online-rl"}
 

@@ -1,0 +1,63 @@
+"""``rlcircuits answer``: let one checkpoint answer a question set."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from rlcircuits.cli.command import add_checkpoint, add_command, add_options, settings_of, source_of
+from rlcircuits.cli.exit_codes import HOLDS
+from rlcircuits.cli.streams import log
+from rlcircuits.common import defaults
+from rlcircuits.common.limits import check_number
+
+
+def add_answer(commands: Any) -> None:
+    """Add the command."""
+    answer = add_command(commands, "answer", _answer, "let a checkpoint answer a question set", resumes_from="store")
+    add_checkpoint(answer)
+    answer.add_argument(
+        "--count",
+        type=int,
+        default=defaults.QUESTION_COUNT,
+        metavar="N",
+        help="number of questions asked (default: %(default)s)",
+    )
+    answer.add_argument("--out", required=True, metavar="FILE.jsonl", help="file that the answers are written to")
+    add_options(answer, "answers", "model")
+
+
+def _answer(options: argparse.Namespace) -> int:
+    from rlcircuits.answers.generate import answer_questions
+    from rlcircuits.common.files import ensure_writable_file, ensure_writable_folder
+    from rlcircuits.questions.loading import load_questions
+    from rlcircuits.release.pairs_file import asked_questions
+    from rlcircuits.release.toy_notice import toy_notice
+
+    settings = settings_of(options)
+    check_number("question_count", options.count, "--count")
+    ensure_writable_file(options.out, "--out")
+    if options.store is not None:
+        ensure_writable_folder(options.store, "--store")
+    if options.questions is None and (notice := toy_notice([source_of(options)])) is not None:
+        log(notice)
+    questions = load_questions(
+        asked_questions(options.questions or defaults.QUESTIONS), split=settings.split, count=options.count
+    )
+    answers = answer_questions(
+        source_of(options),
+        questions,
+        settings.sampling,
+        settings.batch_size,
+        progress=sys.stderr.isatty(),
+        engine=settings.engine,
+        prompting=settings.prompting,
+        store=options.store,
+        notify=log,
+    )
+    answers.save(options.out)
+    print(f"{len(answers)} answers, accuracy {answers.accuracy:.3f}, in {options.out}")
+    longest = answers.sampling.max_new_tokens
+    print(f"unfinished: {100 * answers.unfinished:.1f} % (no end token; max_new_tokens = {longest})")
+    return HOLDS

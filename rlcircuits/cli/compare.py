@@ -1,0 +1,116 @@
+"""``rlcircuits compare``: measure pairs of checkpoints and judge them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlcircuits.cli.command import add_command, add_options, settings_table
+from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS
+from rlcircuits.cli.streams import log, log_error
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.release.options import find_option, options_in
+
+if TYPE_CHECKING:
+    from rlcircuits.comparison.comparison import Comparison
+    from rlcircuits.release.pairs_file import PairsFile
+
+_ALL = "all"
+"""Value of ``--score-on`` that measures a pair once with each of the other values."""
+
+
+def add_compare(commands: Any) -> None:
+    """Add the command."""
+    compare = add_command(
+        commands,
+        "compare",
+        _compare,
+        "measure pairs and judge them; exits with 0 if all hold, 1 if not, 2 if bad input kept a pair from being "
+        "measured, 70 if a fault of rlcircuits did",
+        resumes_from="output",
+    )
+    score_on = find_option("score_on", "settings")
+    changes = {"score_on": {"help": f"{score_on.help}; {_ALL}: each of them, with one table of all"}}
+    add_options(compare, "files", "pair", "comparison", "answers", "scoring", "model", changes=changes)
+    compare.add_argument(
+        "--json", action="store_true", help="print one pair's comparison as JSON, or a list of those of several"
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rlcircuits.common.failures import describe_failure
+    from rlcircuits.common.files import ensure_output_folder
+    from rlcircuits.comparison.verdict import judge
+    from rlcircuits.release.run import run_pair, run_variants
+    from rlcircuits.release.toy_notice import pair_notice
+
+    all_variants = options.score_on == _ALL
+    if all_variants:
+        options.score_on = None
+    file = _pairs(options)
+    settings = file.make_settings(settings_table(options))
+    if options.output is not None:
+        ensure_output_folder(options.output, "--output")
+    for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
+        if notice is not None:
+            log(notice)
+    how = {"output": options.output, "notify": log, "progress": sys.stderr.isatty()}
+    measured, verdicts, failures = [], [], []
+    for pair in file.pairs:
+        try:
+            variants = run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
+            # The first variant scores each model on its own answers, as in the paper: that is the pair's verdict.
+            verdicts.append(judge(variants[0]))
+            measured.append(variants)
+        except BrokenPipeError:  # the reader of the messages has gone
+            raise
+        except Exception as error:  # the other pairs are measured all the same
+            failures.append((pair.name, describe_failure(error, options.output)))
+    # The arguments decide whether JSON is a list, so that a pair that fails does not change the form of the output.
+    _print(measured, options.json, as_list=all_variants or len(file.pairs) > 1, with_variants=all_variants)
+    for name, failure in failures:
+        log_error(f"pair {name!r}: {failure.message}")
+    if failures:
+        return FAULT if any(failure.is_fault for _, failure in failures) else BAD_INPUT
+    return HOLDS if all(verdict.holds for verdict in verdicts) else DOES_NOT_HOLD
+
+
+def _print(measured: Sequence[tuple[Comparison, ...]], json: bool, as_list: bool, with_variants: bool) -> None:
+    from rlcircuits.comparison.storage import to_json, to_json_list
+    from rlcircuits.report.terminal import detail, summary_table, variants_table
+
+    comparisons = [comparison for variants in measured for comparison in variants]
+    if json and as_list:
+        print(to_json_list(comparisons), end="")
+    elif json:
+        print(*map(to_json, comparisons), sep="", end="")
+    elif comparisons:
+        print(summary_table(comparisons))
+        for comparison in comparisons:
+            print(f"\n{comparison.name}\n{detail(comparison)}")
+        for variants in measured if with_variants else []:
+            print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+
+
+def _pairs(options: argparse.Namespace) -> PairsFile:
+    """Return the pairs of ``--pairs``, or the one pair of ``--before`` and ``--after``."""
+    from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
+
+    given = {option: getattr(options, option.dest) for option in options_in("pair") if option.group}
+    given = {option: value for option, value in given.items() if value}
+    if options.pairs:
+        if given:
+            first = next(iter(given)).flag
+            raise RLCircuitsError(f"--pairs and --{first} were both given; a pairs file says it of each pair")
+        return load_pairs_file(options.pairs)
+    if not options.before or not options.after:
+        raise RLCircuitsError("compare needs --before and --after, or --pairs FILE.toml")
+    fields = {option.name: value for option, value in given.items()}
+    fields["name"] = options.name or pair_name(options.before, options.after)
+    for name in ("before", "after"):
+        fields[name] = resolve_checkpoint(fields[name], Path(), f"--{name}")
+    return PairsFile((make_pair(**fields),))

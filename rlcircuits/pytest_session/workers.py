@@ -1,0 +1,72 @@
+"""What pytest-xdist's workers share, so that each pair is measured once.
+
+The controller makes a folder and gives it to its workers, together with a channel for their messages, since only the
+controller has the terminal. A worker that measures a pair holds the pair's lock, which the operating system releases
+if the worker dies. It then records in the folder that the pair is done and, if it failed, why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlcircuits.common.failures import Failure
+
+_INPUT = "rlcircuits"
+"""Key of what the controller gives to a worker, in pytest-xdist's ``workerinput``."""
+
+
+class SharedFolder:
+    """The folder that the workers of a session share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.results = folder / "results"
+        """Answers, scores and comparisons, if the user named no output folder."""
+        self._records = folder / "records"
+
+    def record_of(self, pair: str) -> Path:
+        """Return the file that records how measuring the pair ended; its lock is held by the worker that measures."""
+        return self._records / f"{pair}.json"
+
+    def is_done(self, pair: str) -> bool:
+        """Return whether a worker has measured the pair, or failed to."""
+        return self.record_of(pair).is_file()
+
+    def failure_of(self, pair: str) -> Failure | None:
+        """Return why a pair that is done could not be measured; None if it was."""
+        found = json.loads(self.record_of(pair).read_text(encoding="utf-8"))
+        return Failure(**found) if found else None
+
+    def record(self, pair: str, failure: Failure | None) -> None:
+        """Record that the pair is done, and its failure, if it failed."""
+        from rlcircuits.common.files import write_text_atomically
+
+        write_text_atomically(self.record_of(pair), json.dumps(asdict(failure) if failure else None))
+
+
+def read_worker_input(config: pytest.Config) -> tuple[SharedFolder, Any] | None:
+    """Return the folder and the channel that the controller gave to this worker; None in any other process."""
+    given = getattr(config, "workerinput", {}).get(_INPUT)
+    return None if given is None else (SharedFolder(Path(given["folder"])), given["channel"])
+
+
+def write_worker_input(node: Any, folder: Path, log: Callable[[str], None]) -> None:
+    """Give a worker, before it starts, the folder and a channel; ``log`` gets each line that the worker sends."""
+    channel = node.gateway.newchannel()
+    channel.setcallback(lambda line: log(f"[{node.gateway.id}] {line}"))
+    node.workerinput[_INPUT] = {"folder": str(folder), "channel": channel}
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Return whether this process is one of pytest-xdist's workers."""
+    return hasattr(config, "workerinput")
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Return whether this process has pytest-xdist's workers, and runs no test itself."""
+    return config.pluginmanager.has_plugin("dsession")
