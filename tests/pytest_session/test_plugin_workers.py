@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import signal
@@ -15,10 +14,9 @@ from pathlib import Path
 import pytest
 from helpers.held_locks import PATIENCE, wait_until
 from helpers.paths import ROOT
+from helpers.plugin_runs import PLUGIN
 
 SHIPPED = ROOT / "fixtures" / "llama-sums" / "seed-7"
-INSTALLED = importlib.metadata.entry_points(group="pytest11", name="rlcircuits")
-PLUGIN = () if INSTALLED else ("-p", "rlcircuits.pytest_plugin")
 
 # Stands where run_pair does in every worker: notes who measures what, and takes as long as the pair's file says.
 CONFTEST = """

@@ -1,21 +1,17 @@
-"""The pytest plugin in sessions of people who have options, fixtures and plugins of their own."""
+"""The pytest plugin beside the options, fixtures and plugins of projects that do not know it."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
+from helpers.plugin_runs import PLUGIN, Run
 
 # Here, since pytester forgets what a session imported, and torch can be imported once only.
 import rlcircuits.release.run  # noqa: F401
 
 NAMES = ("before", "after", "algorithm", "questions", "pairs")
-# Where the package is installed, its entry point loads the plugin; in a plain checkout we do.
-INSTALLED = importlib.metadata.entry_points(group="pytest11", name="rlcircuits")
-PLUGIN = () if INSTALLED else ("-p", "rlcircuits.pytest_plugin")
 
 SAYS_WHAT_WAS_ASKED = """
 import pytest
@@ -30,8 +26,6 @@ def no_measuring(monkeypatch):
     monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
 """
 USERS_TEST = "def test_effect(effect):\n    assert effect.holds\n"
-
-Run = Callable[..., pytest.RunResult]
 
 
 @pytest.fixture

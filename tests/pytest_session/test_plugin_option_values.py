@@ -1,22 +1,18 @@
-"""What is given to the pytest plugin: empty values are refused, answers' length and early stops are passed on."""
+"""Values of the pytest plugin's options: empty ones, ones with spaces, and those that become settings."""
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 from helpers.paths import SEED_7
+from helpers.plugin_runs import FakePipeline, Run
 from helpers.tiny_checkpoints import save_checkpoint
-from test_pytest_plugin import FakePipeline, Run, pipeline, run
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.pytest_session.options import LONG_OPTIONS, SHORT_OPTIONS
 from rlcircuits.release.run import Settings
 
-__all__ = ["pipeline", "run"]
-
-PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.pytest_plugin")
 SHIPPED = str(SEED_7 / "sft")
 
 SHORT_NAMES = [option.flag for option in SHORT_OPTIONS]

@@ -1,0 +1,132 @@
+"""`rlcircuits compare` on real tiny models: tables, JSON, what is stored, exit codes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.cli_runs import compare_arguments
+from helpers.synthetic_comparisons import made_up_comparison
+
+from rlcircuits.cli.main import main
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.comparison.verdict import judge
+from rlcircuits.graph import metrics
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.release.pairs_file import Pair
+
+
+@pytest.mark.usefixtures("all_right")
+def test_compare_then_report(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Random answers differ in length.
+    more = ("--balance", "2", "--temperature", "1", "--output", str(tmp_path))
+    assert main(compare_arguments(tiny, *more)) == 0
+    printed = capsys.readouterr()
+    assert "base-to-tuned" in printed.out
+    assert "(reported)" in printed.out
+    assert "base-to-tuned: before answers 130 questions" in printed.err
+    stored = load_comparison(tmp_path / "base-to-tuned")
+    scores = EdgeScores.load(tmp_path / "base-to-tuned" / "after.scores.safetensors")
+    np.testing.assert_array_equal(stored.effects["intensity"].after_values, metrics.activation_intensity(scores))
+    assert stored.accuracy.asked == 130
+
+    plot, page = tmp_path / "pair.png", tmp_path / "page.html"
+    assert main(["report", str(tmp_path), "--plot", str(plot), "--html", str(page)]) == 0
+    shown = capsys.readouterr().out
+    assert printed.out.splitlines()[0] in shown
+    assert plot.exists()
+    assert "base-to-tuned" in page.read_text(encoding="utf-8")
+
+    # Again: nothing is measured anew.
+    assert main(compare_arguments(tiny, *more)) == 0
+    again = capsys.readouterr()
+    assert again.out == printed.out
+    assert again.err == "base-to-tuned: measured before, and nothing has changed since\n"
+
+
+@pytest.mark.usefixtures("all_right")
+def test_one_table_of_whose_answers_are_scored(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = compare_arguments(tiny, "--balance", "2", "--score-on", "all", "--output", str(tmp_path))
+    code = main(arguments)
+    out = capsys.readouterr().out
+    table = out.split("base-to-tuned, by whose answers are scored\n")[1].splitlines()
+    words = ("each model's own answers", "before's answers, by", "after's answers, by", "the gold answers, by")
+    assert [row.startswith(word) for row, word in zip(table[2:], words, strict=True)] == [True] * 4
+    # The verdict is that of the paper's way.
+    own = load_comparison(tmp_path / "base-to-tuned")
+    assert code == (0 if judge(own).holds else 1)
+    assert main(["report", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith("\n".join(table) + "\n")
+    assert load_comparison(tmp_path / "base-to-tuned-on-gold").score_on == "gold"
+
+
+@pytest.mark.usefixtures("all_right")
+def test_compare_is_the_same_from_run_to_run(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for _ in range(2):
+        assert main(compare_arguments(tiny, "--balance", "2", "--json")) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert json.loads(outputs[0])["verdict"]["holds"] is True
+
+
+@pytest.mark.usefixtures("all_right")
+def test_compare_refuses_other_graphs(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = compare_arguments(tiny, "--balance", "2")
+    arguments[arguments.index(str(tiny / "tuned"))] = str(tiny / "deeper")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("rlcircuits: pair 'base-to-deeper': ")
+    assert "num_hidden_layers is 1 in the first and 2 in the second" in error
+
+
+def test_too_few_right_answers(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(compare_arguments(tiny, "--no-stop-early")) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    wanted = "rlcircuits: pair 'base-to-tuned': 0 questions are left to compare and at least 20 are needed: asked 130 →"
+    assert error.startswith(wanted)
+
+
+@pytest.mark.parametrize(("rise", "code"), [(True, 0), (False, 1)])
+def test_exit_code_is_the_verdict(monkeypatch: pytest.MonkeyPatch, rise: bool, code: int) -> None:
+    def measured(*_: Any, **__: Any) -> Comparison:
+        return made_up_comparison(rise=rise)
+
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", measured)
+    assert main(["compare", "--before", "a", "--after", "b", "--algorithm", "grpo"]) == code
+
+
+def test_json_is_one_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(pair: Pair, *_: Any, **__: Any) -> Comparison:
+        return made_up_comparison(pair.name)
+
+    def variants(pair: Pair, *_: Any, **__: Any) -> tuple[Comparison, ...]:
+        return tuple(replace(made_up_comparison(pair.name), score_on=score_on) for score_on in ("own", "gold"))
+
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", measured)
+    monkeypatch.setattr("rlcircuits.release.run.run_variants", variants)
+    one = ["compare", "--before", "a", "--after", "b", "--algorithm", "grpo", "--json"]
+    assert main(one) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert alone["comparison"]["name"] == "a-to-b"
+    assert main([*one, "--score-on", "all"]) == 0
+    assert [each["comparison"]["score_on"] for each in json.loads(capsys.readouterr().out)] == ["own", "gold"]
+
+    file = tmp_path / "pairs.toml"
+    pair = '[[pair]]\nname = "{}"\nbefore = "a"\nafter = "b"\nalgorithm = "grpo"\n'
+    for names in (["a-to-b"], ["one", "two", "three"]):
+        file.write_text("".join(map(pair.format, names)))
+        assert main(["compare", "--pairs", str(file), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        if len(names) == 1:
+            assert found == alone
+        else:
+            assert [each["comparison"]["name"] for each in found] == names
+            assert all(each.keys() == alone.keys() for each in found)

@@ -1,0 +1,66 @@
+"""`rlcircuits answer` and `attribute` on a real tiny model, and `report` of stored comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.synthetic_comparisons import made_up_comparison
+from helpers.tiny_checkpoints import CHARACTERS, save_checkpoint, tiny_tokenizer
+
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.cli.main import main
+from rlcircuits.comparison.storage import save_comparison
+from rlcircuits.graph import metrics
+from rlcircuits.graph.edge_scores import EdgeScores
+
+
+def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers, scores = str(tmp_path / "answers.jsonl"), str(tmp_path / "new" / "folder" / "scores.safetensors")
+    assert main(["answer", str(tiny / "base"), "--count", "6", "--max-new-tokens", "9", "--out", answers]) == 0
+    assert f"6 answers, accuracy 0.000, in {answers}" in capsys.readouterr().out
+    stored = Answers.load(answers)
+    assert stored.sampling.max_new_tokens == 9
+
+    attribute = ["attribute", str(tiny / "base"), "--answers", answers, "--out", scores]
+    assert main(attribute) == 2
+    assert "holds no right answer to score" in capsys.readouterr().err
+    assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
+    loaded = EdgeScores.load(scores)
+    # Another tokenizer, whose ids mean something else.
+    stranger = save_checkpoint(tmp_path / "stranger")
+    tiny_tokenizer(("<pad>", "<bos>", "<eos>", *CHARACTERS[::-1])).save_pretrained(stranger)
+    assert main(["attribute", str(stranger), "--answers", answers, "--out", scores, "--wrong-too"]) == 2
+    assert "answers are of another tokenizer than" in capsys.readouterr().err
+    # The same through a store, twice: the second time from what is kept.
+    kept = ("--store", str(tmp_path / "store"))
+    again, other = str(tmp_path / "again.jsonl"), str(tmp_path / "again.safetensors")
+    for _ in range(2):
+        answer = ["answer", str(tiny / "base"), "--count", "6", "--max-new-tokens", "9", "--out", again, *kept]
+        assert main(answer) == 0
+        assert Answers.load(again).items == stored.items
+        attribute = ["attribute", str(tiny / "base"), "--answers", again, "--out", other, *kept]
+        assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
+        torch.testing.assert_close(EdgeScores.load(other).values, loaded.values)
+    bytes_before = Path(scores).read_bytes()
+    apart = ["attribute", str(tiny / "base"), "--answers", answers, "--out", scores, "--recompute"]
+    assert main([*apart, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
+    assert Path(scores).read_bytes() == bytes_before
+    capsys.readouterr()
+    assert main([*attribute, "--wrong-too", "--t-cut", "4", "--granularity", "head"]) == 0
+    answered = [item for item in stored.items if item.answer_ids]
+    assert len(loaded) == len(answered) == 6
+    assert loaded.graph.granularity == "head"
+    out = capsys.readouterr().out
+    assert f"6 answers, first 4 tokens, {loaded.graph.n_edges} edges" in out
+    assert f"activation intensity: mean {metrics.activation_intensity(loaded).mean():.4g}" in out
+
+
+def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one", "two"):
+        save_comparison(made_up_comparison(name), tmp_path / name)
+    assert main(["report", str(tmp_path), "--plot", str(tmp_path / "plot.svg")]) == 0
+    out = capsys.readouterr().out
+    assert sum("verdict" in line and "before → after" in line for line in out.splitlines()) == 1
+    assert all((tmp_path / f"plot-{name}.svg").exists() for name in ("one", "two"))
