@@ -48,7 +48,7 @@ def test_one_checkpoint_is_trained_from_a_folder_within_the_checkout(checkout: P
         "('every', '10')",
         "('snapshots', 'kept')",
         "('split', 'test')",
-        "('notify', '<function tell ",
+        "('notify', '<function log ",
         "('temperature', '1.3')",
         "('out', 'elsewhere')",
         "('progress', 'False')",
