@@ -9,7 +9,9 @@ from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.noise import NoisedSource
 from .checkpoints.source import CheckpointSource
 from .common.errors import RLCircuitsError
-from .comparison.comparison import Comparison, Effect, compare
+from .comparison.comparison import Comparison
+from .comparison.effects import Effect
+from .comparison.from_scores import compare
 from .comparison.pairing import Pairing, pair
 from .comparison.profiles import PROFILES, profile_for
 from .comparison.storage import load_comparison, save_comparison

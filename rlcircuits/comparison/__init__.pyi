@@ -1,15 +1,7 @@
-from .comparison import (
-    CONTROL_METRICS,
-    LABELS,
-    Comparison,
-    Control,
-    ControlDraw,
-    Group,
-    Unfinished,
-    check_same_graph,
-    compare,
-)
-from .effects import AccuracyEffect, ControlEffect, Effect, Number, compare_accuracy, paired_effect, signed_rank
+from .comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw, Group, Unfinished
+from .effects import AccuracyEffect, ControlEffect, Effect, Number, compare_accuracy, paired_effect
+from .from_scores import Control, check_same_graph, compare
+from .paired_statistics import signed_rank
 from .storage import load_comparison, save_comparison
 from .verdict import Finding, Verdict, judge, reads_as_online_rl
 

@@ -1,4 +1,4 @@
-"""Whether a comparison that was read from a file is one: everything there, and all of one size."""
+"""Check a comparison read from a file: every part is there, in range, and of the same number of questions."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from collections.abc import Collection, Iterator
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw, Effect
-from rlcircuits.comparison.effects import ControlEffect
-from rlcircuits.comparison.profiles import PROFILES
+from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw
+from rlcircuits.comparison.effects import ControlEffect, Effect
+from rlcircuits.comparison.profiles import FORMER_NAMES, PROFILES
 
 __all__ = ["check_comparison"]
 
-_SHOWN = ("name", "algorithm", "questions", "split", "granularity", "engine")
+# Fields that are printed on one line.
+_PRINTED = ("name", "algorithm", "questions", "split", "granularity", "engine")
 
 
 def check_comparison(comparison: Comparison) -> None:
-    """Raise RLCircuitsError, naming the field, for the first that does not go with the others or cannot be."""
+    """Raise RLCircuitsError, naming the field, for the first that is out of range or contradicts another."""
     for field, found, wanted in _problems(comparison):
         raise RLCircuitsError(f"field 'comparison.{field}' is {truncated_repr(found)}; {wanted} is wanted")
 
 
 _Problems = Iterator[tuple[str, object, str]]
-"""Field, what it holds and what is wanted."""
+"""Field, the value found, and what is wanted instead."""
 
 
 def _problems(comparison: Comparison) -> _Problems:
-    for field in _SHOWN:
+    for field in _PRINTED:
         text = getattr(comparison, field)
         if not text.isprintable():
             yield field, text, "text on one line"
-    yield from _outside("profile", comparison.profile, [profile.name for profile in PROFILES])
+    yield from _outside("profile", comparison.profile, [*(profile.name for profile in PROFILES), *FORMER_NAMES])
     yield from _outside("score_on", comparison.score_on, SCORE_ON)
     if not LIMITS["n"].allow(n := comparison.sampling.get("n", 1)):
         yield "sampling.n", n, "the number of answers to every question"
@@ -82,12 +83,12 @@ def _control(field: str, control: ControlDraw, k: int) -> _Problems:
         yield f"{field}.k", control.k, f"a number from 0 to that of question_ids, {k},"
     if control.shifts:
         yield from _keys(f"{field}.shifts", control.shifts, CONTROL_METRICS)
-    for metric, shift in control.shifts.items():
-        yield from _tested(f"{field}.shifts.{metric}", shift, 0)
+    for metric, effect in control.shifts.items():
+        yield from _tested(f"{field}.shifts.{metric}", effect, 0)
 
 
 def _tested(field: str, effect: Effect | ControlEffect, defined: int) -> _Problems:
-    """What effects and shifts have in common; NaN stands where no question has both values."""
+    """Check the fields that all effects share. They may be NaN unless `defined` questions have both values."""
     yield from _shares(field, p_up=effect.p_up, p_down=effect.p_down)
     low, high = effect.interval
     if low > high or (defined and math.isnan(low + high)):

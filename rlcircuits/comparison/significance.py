@@ -1,4 +1,4 @@
-"""The levels that p is held against, and how p is written: never on another side of a level than it is."""
+"""The significance levels, and how a p-value is written: rounding never moves it across a level."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ SIGNIFICANCE_LEVEL = 0.01
 """Level of each metric's one-sided Wilcoxon signed-rank test."""
 
 ACCURACY_LEVEL = 0.05
-"""Level of the exact one-sided test for a fall in accuracy: McNemar's, or where questions have several answers each the
-sign test on their shares of right ones. Looser than ALPHA, since here a small p is the bad news: the gate should notice
-damage early."""
+"""Level of the exact one-sided test for a fall in accuracy.
+
+The level is looser than :data:`SIGNIFICANCE_LEVEL`, since a small p is bad news here: the gate should notice damage
+early."""
 
 
 def format_p(p: float) -> str:
-    """Write p for a table: two decimals, or one digit and a power of ten where it is small."""
+    """Write p for a table: with two decimals, or as one digit and a power of ten below :data:`SIGNIFICANCE_LEVEL`."""
     return _on_its_side(p, lambda more: f"{p:.{2 + more}f}" if p >= SIGNIFICANCE_LEVEL else f"{p:.{more}e}")
 
 
 def p_in_words(p: float) -> str:
-    """Write p for a sentence: two significant digits."""
+    """Write p for a sentence, with two significant digits."""
     return _on_its_side(p, lambda more: f"{p:.{2 + more}g}")
 
 
 def _on_its_side(p: float, write: Callable[[int], str]) -> str:
-    """Write p with as many more digits as it takes to be above, on or below each level as p itself is."""
+    """Write p with the fewest additional digits that keep it above, on or below each level, as p itself is."""
     more = 0
     while not math.isnan(p) and _sides(float(write(more))) != _sides(p):
         more += 1

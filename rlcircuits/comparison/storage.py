@@ -1,9 +1,8 @@
-"""A comparison as JSON, there and back.
+"""Save and load comparisons as JSON.
 
-The file holds ``format`` and ``version``, the ``comparison`` with every question's values, so that it can be
-shown and plotted again without a model, the ``key`` of everything it was made from, so that it need not be made
-again, and the ``verdict`` in words for other programs to read. The verdict is never read back: it is judged anew
-from the numbers.
+The file holds ``format`` and ``version``; the ``comparison`` with every question's values, so that it can be shown and
+plotted again without a model; the ``key``, a hash of everything it was made from, so that it need not be made again;
+and the ``verdict`` for other programs to read. The verdict is never read back: it follows from the numbers.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,11 +25,12 @@ from rlcircuits.common.json_files import parse_json_object
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.consistency import check_comparison
+from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
 _VERSION: Literal[3] = 3
-_MEND = "; if nobody changed the file it was damaged: measure the pair again"
+_ADVICE = "; if nobody changed the file it was damaged: measure the pair again"
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,32 @@ _ADAPTER: TypeAdapter[_Stored] = TypeAdapter(_Stored)
 
 
 def to_json(comparison: Comparison, key: str | None = None) -> str:
-    """Write the comparison and its verdict as a JSON document. NaN is null. `key`: of what it was made from."""
-    return _dumped(_document(comparison, key))
+    """Return the comparison and its verdict as a JSON document, with NaN as null.
+
+    Args:
+        comparison: what to write.
+        key: hash of everything the comparison was made from; see :func:`load_finished`.
+    """
+    return _dump(_document(comparison, key))
 
 
 def to_json_list(comparisons: Sequence[Comparison]) -> str:
-    """Write several comparisons as one JSON document, a list of what :func:`to_json` writes of each."""
-    return _dumped([_document(comparison) for comparison in comparisons])
+    """Return several comparisons as one JSON document: a list of what :func:`to_json` writes for each."""
+    return _dump([_document(comparison) for comparison in comparisons])
 
 
 @validate_arguments
 def save_comparison(comparison: Comparison, folder: str | Path, key: str | None = None) -> Path:
-    """Write ``comparison.json`` into `folder` (made if need be), replacing it only once all is written."""
+    """Write ``comparison.json`` into a folder, replacing an older file atomically.
+
+    Args:
+        comparison: what to write.
+        folder: where to; created if it does not exist.
+        key: hash of everything the comparison was made from; see :func:`load_finished`.
+
+    Returns:
+        The file's path.
+    """
     path = Path(folder) / FILE_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, to_json(comparison, key))
@@ -65,26 +79,31 @@ def save_comparison(comparison: Comparison, folder: str | Path, key: str | None 
 
 @validate_arguments
 def load_comparison(path: str | Path) -> Comparison:
-    """Read what :func:`save_comparison` wrote, from the file itself or from its folder.
+    """Load what :func:`save_comparison` wrote.
 
-    Raises RLCircuitsError naming file and field for a missing, cut-off or malformed file.
+    Args:
+        path: the file, or its folder.
+
+    Raises:
+        RLCircuitsError: the file is missing, truncated or malformed; the message names the file and the field.
     """
     return _load(path).comparison
 
 
 def load_finished(folder: str | Path, key: str) -> Comparison | None:
-    """Read the comparison of a folder if it was made from what `key` stands for; None if there is none such."""
+    """Load the comparison in a folder if it was saved with this key, else return None."""
     try:
         stored = _load(folder)
     except RLCircuitsError:
-        return None  # missing, of an older version, or damaged: it is made again
+        return None  # missing, of an older version, or damaged: the caller makes it again
     return stored.comparison if stored.key == key else None
 
 
 def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
-    """Find the comparison files of a folder: its own, or those of its subfolders (one a pair), by name.
+    """Return the comparison files of a folder: its own, or those of its subfolders (one a pair), sorted by name.
 
-    Raises RLCircuitsError where there is none.
+    Raises:
+        RLCircuitsError: there is none.
     """
     folder = Path(folder)
     own = folder / FILE_NAME
@@ -105,10 +124,11 @@ def _load(path: str | Path) -> _Stored:
         stored = _ADAPTER.validate_json(text, strict=True)
         check_comparison(stored.comparison)
     except ValidationError as error:
-        raise RLCircuitsError(f"{path}{describe_error(error, before=': field')}{_MEND}") from None
+        raise RLCircuitsError(f"{path}{describe_error(error, before=': field')}{_ADVICE}") from None
     except RLCircuitsError as error:
-        raise RLCircuitsError(f"{path}: {error}{_MEND}") from None
-    return stored
+        raise RLCircuitsError(f"{path}: {error}{_ADVICE}") from None
+    # Earlier versions stored names that profiles no longer have.
+    return replace(stored, comparison=replace(stored.comparison, profile=current_name(stored.comparison.profile)))
 
 
 def _document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
@@ -116,12 +136,12 @@ def _document(comparison: Comparison, key: str | None = None) -> dict[str, objec
     return {**stored, "verdict": _describe(comparison, judge(comparison))}
 
 
-def _dumped(document: object) -> str:
+def _dump(document: object) -> str:
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def _numbers(value: object, field: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a document that is not whole, with its field."""
+    """Yield every float of a document, with its field."""
     if isinstance(value, float):
         yield field, value
     elif isinstance(value, dict | list):

@@ -41,8 +41,12 @@ from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, content_hash, ensure_writable_folder, write_lock
 from rlcircuits.comparison import pairing
-from rlcircuits.comparison.comparison import Comparison, Control, Unfinished, compare
-from rlcircuits.comparison.pairing import Pairing, pair_control
+from rlcircuits.comparison.comparison import Comparison, Unfinished
+from rlcircuits.comparison.control_pairing import pair_control
+from rlcircuits.comparison.from_scores import Control, compare
+from rlcircuits.comparison.funnel import show_funnel
+from rlcircuits.comparison.pairing import Pairing
+from rlcircuits.comparison.profiles import former_name
 from rlcircuits.comparison.storage import load_finished, save_comparison
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
@@ -212,7 +216,8 @@ class _Run:
         return content_hash(
             {
                 "version": VERSION,
-                "pair": [self.pair.name, self.pair.algorithm, self.pair.expectations.name],
+                # By its first name, so that what an earlier version measured is found.
+                "pair": [self.pair.name, *map(former_name, (self.pair.algorithm, self.pair.expectations.name))],
                 "sources": [self.before.name, self.before.fingerprint(), self.after.name, self.after.fingerprint()],
                 "set": [self.questions.name, self.questions.split, [asdict(q) for q in self.questions.questions]],
                 "grader": self.questions.grader,
@@ -327,7 +332,7 @@ class _Run:
             # Both models are scored on the same ids, which then must mean the same to both.
             used = {token for sequence in paired.before for token in sequence.answer_ids}
             check_same_vocabulary(self.before, self.after, used)
-        funnel = pairing.show_funnel(paired.funnel)
+        funnel = show_funnel(paired.funnel)
         unfinished = Unfinished.of(before, after).words
         self.log(f"{funnel}; unfinished {unfinished}; the first {paired.t_cut} tokens are scored")
         return paired

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from tabulate import SEPARATING_LINE, tabulate
 
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.comparison.comparison import LABELS, Comparison, ControlDraw, Effect, Group
-from rlcircuits.comparison.pairing import show_funnel
+from rlcircuits.comparison.comparison import LABELS, Comparison, ControlDraw, Group
+from rlcircuits.comparison.effects import Effect
+from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.profiles import GATE_METRICS, NOT_ONLINE_RL
 from rlcircuits.comparison.significance import format_p
 from rlcircuits.comparison.verdict import Verdict, direction, judge, noise_reads_as_online_rl

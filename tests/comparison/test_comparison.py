@@ -16,16 +16,11 @@ from scipy import stats
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison import effects
-from rlcircuits.comparison.comparison import (
-    CONTROL_METRICS,
-    LABELS,
-    compare,
-    compare_accuracy,
-    paired_effect,
-    signed_rank,
-)
-from rlcircuits.comparison.effects import mean_intervals, shifts
+from rlcircuits.comparison import paired_statistics
+from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS
+from rlcircuits.comparison.effects import compare_accuracy, control_effects, paired_effect
+from rlcircuits.comparison.from_scores import compare
+from rlcircuits.comparison.paired_statistics import mean_intervals, signed_rank
 from rlcircuits.comparison.pairing import pair
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.storage import find_comparisons, load_comparison, load_finished, save_comparison, to_json
@@ -128,7 +123,10 @@ def test_intervals_are_scipys_whatever_else_is_asked_for() -> None:
     found = mean_intervals(values)
     for name in ("a", "b", "short"):
         wanted = stats.bootstrap(
-            (values[name],), np.mean, n_resamples=effects.RESAMPLES, rng=np.random.default_rng(effects.BOOTSTRAP_SEED)
+            (values[name],),
+            np.mean,
+            n_resamples=paired_statistics.RESAMPLES,
+            rng=np.random.default_rng(paired_statistics.BOOTSTRAP_SEED),
         ).confidence_interval
         assert found[name] == pytest.approx((wanted.low, wanted.high), rel=1e-9)
         assert mean_intervals({name: values[name]})[name] == pytest.approx(found[name], rel=1e-9)
@@ -183,7 +181,7 @@ def test_a_control_that_answered_too_little_is_said() -> None:
 def test_a_shift_is_the_effect_of_the_control(values: list[float]) -> None:
     before = np.array(values)
     control = before[::-1] + 0.5
-    found, effect = shifts({"m": before}, {"m": control})["m"], paired_effect("m", before, control)
+    found, effect = control_effects({"m": before}, {"m": control})["m"], paired_effect("m", before, control)
     assert found.difference == pytest.approx(effect.after - effect.before, abs=1e-9)
     assert found.win_share == effect.win_share
     assert found.interval == effect.interval

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from rlcircuits.comparison.effects import EXACT_UP_TO, mean_intervals, signed_rank
+from rlcircuits.comparison.paired_statistics import EXACT_UP_TO, mean_intervals, signed_rank
 
 SIDES = ("greater", "less", "two-sided")
 

@@ -12,7 +12,9 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.common.choices import SCORE_ON, ScoreOn
 from rlcircuits.common.defaults import MIN_QUESTIONS
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.pairing import STAGES, pair, pair_control, show_funnel
+from rlcircuits.comparison.control_pairing import pair_control
+from rlcircuits.comparison.funnel import STAGES, show_funnel
+from rlcircuits.comparison.pairing import pair
 
 
 def test_every_stage_drops_what_it_should() -> None:

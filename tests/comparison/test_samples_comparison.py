@@ -16,10 +16,12 @@ from scipy import stats
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer, Sampling
-from rlcircuits.common.choices import SCORE_ON, ScoreOn
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison, Control, compare, compare_accuracy
-from rlcircuits.comparison.pairing import Pairing, pair, pair_control
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.control_pairing import pair_control
+from rlcircuits.comparison.effects import compare_accuracy
+from rlcircuits.comparison.from_scores import Control, compare
+from rlcircuits.comparison.pairing import SCORE_ON, Pairing, ScoreOn, pair
 from rlcircuits.comparison.storage import to_json
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence

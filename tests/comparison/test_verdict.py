@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison, ControlDraw, paired_effect
-from rlcircuits.comparison.effects import ControlEffect
+from rlcircuits.comparison.comparison import Comparison, ControlDraw
+from rlcircuits.comparison.effects import ControlEffect, paired_effect
 from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL, PROFILES, algorithms, profile_for, profile_named
 from rlcircuits.comparison.verdict import (
     SIGNIFICANCE_LEVEL,
@@ -40,7 +40,7 @@ def test_online_rl_asserts_the_three_directions() -> None:
     [
         ("preference", ["dpo", "dpo-onpolicy", "ipo", "kto", "orpo", "simpo"]),
         ("rejection", ["rft"]),
-        ("control", ["sft", "sft-more", "sft-clean", "noise"]),
+        ("not-rl", ["sft", "sft-more", "sft-clean", "noise"]),
     ],
 )
 def test_others_assert_no_direction(profile: str, algorithms: list[str]) -> None:
@@ -48,19 +48,24 @@ def test_others_assert_no_direction(profile: str, algorithms: list[str]) -> None
         found = profile_for(algorithm)
         assert found is profile_named(profile)
         assert not found.expected
-        assert found.not_online_rl == (profile == "control")
-        assert found.asserted == (("accuracy", "not-online-rl") if profile == "control" else ("accuracy",))
+        assert found.not_online_rl == (profile == "not-rl")
+        assert found.asserted == (("accuracy", "not-online-rl") if profile == "not-rl" else ("accuracy",))
 
 
 def test_no_algorithm_has_two_profiles() -> None:
     assert len(set(algorithms())) == len(algorithms()) == sum(len(profile.algorithms) for profile in PROFILES)
 
 
+def test_a_profile_is_found_by_its_former_name() -> None:
+    assert profile_named("control") is profile_named("not-rl")
+    assert made_up_comparison(algorithm="sft", profile="control").profile == "not-rl"
+
+
 def test_an_unknown_algorithm_lists_those_known() -> None:
     with pytest.raises(RLCircuitsError, match=r"algorithm is 'magic'; it must be one of grpo, ppo, .*noise$"):
         profile_for("magic")
     with pytest.raises(
-        RLCircuitsError, match=r"profile is 'magic'; it must be one of online-rl, preference, .*control$"
+        RLCircuitsError, match=r"profile is 'magic'; it must be one of online-rl, preference, .*not-rl$"
     ):
         profile_named("magic")
 
@@ -178,8 +183,8 @@ def test_what_online_rl_and_others_assert_is_told_apart() -> None:
 
 
 def test_a_pair_may_be_held_against_another_profile() -> None:
-    verdict = judge(made_up_comparison(algorithm="grpo", profile="control"))
-    assert verdict.profile.name == "control"
+    verdict = judge(made_up_comparison(algorithm="grpo", profile="not-rl"))
+    assert verdict.profile.name == "not-rl"
     assert not verdict.holds
     assert judge(made_up_comparison(algorithm="of-our-own", profile="online-rl")).holds
 

@@ -11,8 +11,11 @@ import torch
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer, Sampling
-from rlcircuits.comparison.comparison import Comparison, Control, compare, compare_accuracy
-from rlcircuits.comparison.pairing import Pairing, pair, pair_control
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.control_pairing import pair_control
+from rlcircuits.comparison.effects import compare_accuracy
+from rlcircuits.comparison.from_scores import Control, compare
+from rlcircuits.comparison.pairing import Pairing, pair
 from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.graph.edge_scores import EdgeScores
 

@@ -63,7 +63,7 @@ def test_a_direction_known_not_to_hold_is_a_strict_expected_failure(
 def test_a_control_known_to_be_read_as_online_rl(
     run: Run, pipeline: FakePipeline, declare: Declare, rise: bool, outcomes: dict[str, int]
 ) -> None:
-    declare(PAIRS + "profile = 'control'\n[pair.does_not_hold]\nnot-online-rl = 'all three moved'\n")
+    declare(PAIRS + "profile = 'not-rl'\n[pair.does_not_hold]\nnot-online-rl = 'all three moved'\n")
     pipeline.options = {"rise": rise}
     run("--pairs", "pairs.toml", "-k", "two and online").assert_outcomes(**outcomes)
 

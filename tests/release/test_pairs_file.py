@@ -60,7 +60,7 @@ def test_everything_a_pair_may_say(folder: Path) -> None:
             """,
         )
     )
-    assert (pair.algorithm, pair.expectations.name) == ("distillation", "control")
+    assert (pair.algorithm, pair.expectations.name) == ("distillation", "not-rl")
     before, after = pair.sources(device="cpu", dtype="float32")
     assert (before.revision, after.revision) == (None, "v2")
     # The pair's own dtype goes first, and a device map stands for a device.

@@ -157,8 +157,8 @@ def test_the_numbers_are_those_of_the_steps_by_hand(pair: Pair, measured: tuple[
     before, after = pair.sources("cpu")
     noised = NoisedSource(before, after, 0)
     from rlcircuits.answers.generate import answer_questions
+    from rlcircuits.comparison.control_pairing import pair_control
     from rlcircuits.comparison.pairing import pair as pair_answers
-    from rlcircuits.comparison.pairing import pair_control
 
     questions = load_questions("arithmetic", count=50)
     found = answer_questions(noised, questions, SETTINGS.sampling)

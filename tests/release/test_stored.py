@@ -1,4 +1,7 @@
-"""What an earlier version stored is still taken for what it is: same keys, same bytes."""
+"""Answers, scores and comparisons that an earlier version stored are still found: same keys, same bytes.
+
+One word has changed since: the profile ``control`` is now written ``not-rl``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 from helpers.paths import ROOT
 from helpers.stored_pairs import GRADERS, PAIRS, STORED, compare_pair, graded_answers
 
-from rlcircuits import Checkpoint, CheckpointSource, Pair, load_comparison, save_comparison
+from rlcircuits import Checkpoint, CheckpointSource, Pair, judge, load_comparison, save_comparison
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +28,16 @@ def _no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A copy of what is stored, which holds the same files with the same bytes after the test."""
+    """Return a copy of the stored files, and check after the test that it holds the same files and bytes."""
     shutil.copytree(STORED, tmp_path, dirs_exist_ok=True)
     yield tmp_path
     assert _contents(tmp_path) == _contents(ROOT / STORED)
 
 
 def _contents(folder: Path) -> dict[Path, bytes]:
+    """Return the bytes of each file, with today's name for the profile."""
     return {
-        path.relative_to(folder): path.read_bytes()
+        path.relative_to(folder): path.read_bytes().replace(b'"profile": "control"', b'"profile": "not-rl"')
         for path in folder.rglob("*")
         if path.is_file() and path.suffix != ".lock"
     }
@@ -57,7 +61,15 @@ def test_a_comparison_is_written_as_it_was(pair: Pair, tmp_path: Path) -> None:
     stored = STORED / pair.name / "comparison.json"
     document = json.loads(stored.read_bytes())
     saved = save_comparison(load_comparison(stored), tmp_path, document["key"])
-    assert json.loads(saved.read_bytes())["comparison"] == document["comparison"]
+    today = {"control": "not-rl"}.get(document["comparison"]["profile"], document["comparison"]["profile"])
+    assert json.loads(saved.read_bytes())["comparison"] == {**document["comparison"], "profile": today}
+
+
+def test_the_former_name_of_a_profile_is_read() -> None:
+    stored = STORED / "sft-clean" / "comparison.json"
+    assert json.loads(stored.read_bytes())["comparison"]["profile"] == "control"
+    comparison = load_comparison(stored)
+    assert comparison.profile == judge(comparison).profile.name == "not-rl"
 
 
 @pytest.mark.parametrize("grader", GRADERS)

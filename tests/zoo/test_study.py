@@ -109,7 +109,7 @@ def test_declaration_expects_what_failed_and_reads_back(tmp_path: Path, monkeypa
     for name, comparison in found.items():
         assert tuple(pairs[name].does_not_hold) == judge(comparison).failed
     assert set(pairs["tiny-seed-1-grpo"].does_not_hold) == set(GATE_METRICS)
-    # A made-up rise of all three is what a control must not show.
+    # A made-up rise of all three is what training without RL must not show.
     assert set(pairs["tiny-seed-1-sft-more"].does_not_hold) == {"not-online-rl"}
     assert not pairs["tiny-seed-1-ppo"].does_not_hold
     # Each reason says from what to what the metric went, as measured.

@@ -1,0 +1,198 @@
+"""Make a comparison from both checkpoints' edge scores and answers.
+
+1. Each metric is computed on every row of the pairing, for before, for after and for each noise control.
+2. A question's value is the mean over its rows, so that every question counts once.
+3. :mod:`rlcircuits.comparison.effects` tests and sizes the differences over the questions.
+
+Which differences are expected is for :mod:`rlcircuits.comparison.verdict` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlcircuits.common import defaults
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import short_repr
+from rlcircuits.comparison.comparison import Comparison, ControlDraw, Group, Unfinished
+from rlcircuits.comparison.control_pairing import ControlPairing
+from rlcircuits.comparison.effects import compare_accuracy, control_effects, paired_effects
+from rlcircuits.comparison.pairing import Pairing
+from rlcircuits.comparison.profiles import current_name, profile_for
+from rlcircuits.graph import metrics
+from rlcircuits.graph.metrics import Float64Array
+
+if TYPE_CHECKING:
+    from rlcircuits.answers.answer_file import Answers
+    from rlcircuits.graph.edge_graph import EdgeGraph
+    from rlcircuits.graph.edge_scores import EdgeScores
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """Answers and scores of one draw of the noise control."""
+
+    draw: int
+    answers: Answers
+    paired: ControlPairing
+    scores: EdgeScores | None
+    """Row i is compared with the pairing's row ``paired.rows[i]``. None if too few answers were right to be scored."""
+
+    def __repr__(self) -> str:
+        return short_repr(self, f"draw {self.draw}", repr(self.paired))
+
+
+@validate_arguments
+def compare(
+    before: EdgeScores,
+    after: EdgeScores,
+    pairing: Pairing,
+    before_answers: Answers,
+    after_answers: Answers,
+    *,
+    name: str,
+    algorithm: str,
+    profile: str | None = None,
+    engine: str = defaults.ENGINE,
+    controls: Sequence[Control] = (),
+    trust_remote_code: bool = False,
+) -> Comparison:
+    """Compare two checkpoints by their edge scores and answers.
+
+    Args:
+        before: scores of the checkpoint that training started from; row i is the pairing's row i.
+        after: scores of the checkpoint that training ended with, of the same rows.
+        pairing: which answers are compared with which.
+        before_answers: all answers of before.
+        after_answers: all answers of after.
+        name: the pair's name.
+        algorithm: how after was trained.
+        profile: the profile that the pair is judged by; by default the algorithm's.
+        engine: what generated the answers.
+        controls: draws of the noise control.
+        trust_remote_code: whether the checkpoints' own code was allowed to run; the comparison records it.
+
+    Raises:
+        RLCircuitsError: the two graphs differ, the scores are not of the pairing's rows, the answers share no question,
+            or the algorithm has no profile and none is named.
+    """
+    check_same_graph(before, after)
+    wanted = len(pairing.places)
+    unit = "questions" if wanted == len(pairing.question_ids) else "pairs of answers"
+    for side, scores in (("before", before), ("after", after)):
+        if len(scores.values) != wanted:
+            raise RLCircuitsError(
+                f"the {side} scores are of {len(scores.values)} sequences; the pairing has {wanted} {unit}"
+            )
+    metrics_before, metrics_after = _all_metrics(before, after)
+    draws = tuple(_control_draw(control, metrics_before, pairing) for control in controls)
+    return Comparison(
+        name=name,
+        before=before_answers.model,
+        after=after_answers.model,
+        algorithm=algorithm,
+        profile=current_name(profile) if profile else profile_for(algorithm).name,
+        questions=before_answers.question_set,
+        split=before_answers.split,
+        granularity=before.graph.granularity,
+        engine=engine,
+        sampling=before_answers.sampling.table(),
+        prompting=None if before_answers.prompting is None else before_answers.prompting.model_dump(),
+        score_on=pairing.score_on,
+        alpha=pairing.alpha,
+        balance=pairing.balance,
+        question_ids=pairing.question_ids,
+        t_cut=pairing.t_cut,
+        ref=pairing.ref,
+        funnel=dict(pairing.funnel),
+        dropped=dict(pairing.dropped_ids),
+        note=_notes(pairing, draws),
+        accuracy=compare_accuracy(before_answers, after_answers),
+        effects=paired_effects(_by_question(metrics_before, pairing), _by_question(metrics_after, pairing)),
+        controls=draws,
+        by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
+        by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
+        trust_remote_code=trust_remote_code,
+        unfinished=Unfinished.of(before_answers, after_answers),
+    )
+
+
+def check_same_graph(before: EdgeScores, after: EdgeScores) -> None:
+    """Raise RLCircuitsError unless both scores are over the same writers, readers and edges."""
+    ours, theirs = before.graph, after.graph
+    if not ours.same_as(theirs):
+        raise RLCircuitsError(
+            f"before and after have different graphs ({_size(ours)} and {_size(theirs)}); a pair needs two "
+            f"checkpoints of one architecture and size, scored at one granularity"
+        )
+
+
+def _control_draw(control: Control, metrics_before: Mapping[str, Float64Array], pairing: Pairing) -> ControlDraw:
+    """Compare a noise draw with before on the rows that the draw has; `metrics_before` are of all rows."""
+    effects = {}
+    if control.scores is not None:
+        rows = control.paired.rows
+        noised = _control_metrics(control.scores)
+        same_rows = {metric: metrics_before[metric][list(rows)] for metric in noised}
+        effects = control_effects(_by_question(same_rows, pairing, rows), _by_question(noised, pairing, rows))
+    return ControlDraw(control.draw, control.answers.accuracy, control.paired.k, effects)
+
+
+def _by_question(
+    values: Mapping[str, Float64Array], pairing: Pairing, rows: Sequence[int] | None = None
+) -> dict[str, Float64Array]:
+    return {name: pairing.by_question(each, rows) for name, each in values.items()}
+
+
+def _notes(pairing: Pairing, draws: Sequence[ControlDraw]) -> str | None:
+    notes = [pairing.note] if pairing.note else []
+    notes += [
+        f"noise draw {draw.draw} answered only {draw.k} of the compared questions right, "
+        f"too few to be scored, so that no effect can exceed it"
+        for draw in draws
+        if not draw.shifts
+    ]
+    return "; ".join(notes) or None
+
+
+def _control_metrics(scores: EdgeScores) -> dict[str, Float64Array]:
+    """Return the metrics of :data:`~rlcircuits.comparison.comparison.CONTROL_METRICS`, each float64 [rows]."""
+    return {
+        "intensity": metrics.activation_intensity(scores),
+        "complexity": metrics.information_complexity(scores),
+        "kurtosis": metrics.distribution_kurtosis(scores),
+        "loss": np.asarray(scores.loss, dtype=np.float64),
+        "intensity_over_loss": metrics.intensity_over_loss(scores),
+    }
+
+
+def _all_metrics(before: EdgeScores, after: EdgeScores) -> tuple[dict[str, Float64Array], dict[str, Float64Array]]:
+    """Return every metric of :data:`~rlcircuits.comparison.comparison.LABELS` for both, each float64 [rows]."""
+    shared_range = (0.0, np.maximum(metrics.largest(before), metrics.largest(after)))
+
+    def measure(scores: EdgeScores) -> dict[str, Float64Array]:
+        return {
+            **_control_metrics(scores),
+            "complexity_shared": metrics.information_complexity(scores, "histogram-shared", value_range=shared_range),
+            "complexity_mass": metrics.information_complexity(scores, "mass"),
+            "effective_edges": metrics.effective_edges(scores),
+            "top_share": metrics.top_share(scores),
+        }
+
+    return measure(before), measure(after)
+
+
+def _size(graph: EdgeGraph) -> str:
+    return f"{len(graph.writers)} writers, {len(graph.readers)} readers, {graph.n_edges} edges"
+
+
+def _groups(
+    intensity: Callable[[EdgeScores], dict[str, Float64Array]], before: EdgeScores, after: EdgeScores, pairing: Pairing
+) -> dict[str, Group]:
+    ours, theirs = (_by_question(intensity(scores), pairing) for scores in (before, after))
+    return {name: Group(float(ours[name].mean()), float(theirs[name].mean())) for name in ours}
