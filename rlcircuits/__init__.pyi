@@ -32,7 +32,8 @@ from .graph.sequences import AnswerSequence
 from .questions.loading import load_questions
 from .questions.question_set import Question, QuestionSet
 from .questions.source import QuestionSource
-from .release.pairs_file import Pair, load_pairs, load_pairs_file
+from .release.pairs import Pair
+from .release.pairs_file import load_pairs, load_pairs_file
 from .release.run import run_pair, run_variants
 from .release.settings import Settings
 from .report.plots import plot_comparison

@@ -24,7 +24,8 @@ from rlcircuits.pytest_session.workers import SharedFolder, is_controller, read_
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.comparison.verdict import Verdict
-    from rlcircuits.release.pairs_file import Pair, PairsFile
+    from rlcircuits.release.pairs import Pair
+    from rlcircuits.release.pairs_file import PairsFile
 
 _NO_PAIRS = (
     "no pair of checkpoints was given: use --before=DIR --after=DIR --algorithm=NAME, or --pairs=FILE.toml, "
@@ -70,7 +71,8 @@ class Session:
 
     def _find_pairs(self) -> PairsFile:
         # Imported here, because a session without pairs should not wait for these imports.
-        from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, make_pair, pair_name, resolve_checkpoint
+        from rlcircuits.release.pairs import make_pair, pair_name
+        from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, resolve_checkpoint
 
         names = ("before", "after", "pairs", "questions")
         before, after, pairs, questions = (option_value(self.config, name) for name in names)

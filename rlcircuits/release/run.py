@@ -55,7 +55,7 @@ from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
-from rlcircuits.release.pairs_file import STORE, Pair
+from rlcircuits.release.pairs import STORE, Pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.throughput import Work, note_throughput
 

@@ -14,7 +14,8 @@ from helpers.tiny_pairs import save_tiny_pair
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
-from rlcircuits.release.pairs_file import STORE, PairsFile, make_pair
+from rlcircuits.release.pairs import STORE, make_pair
+from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan import make_plan, show_plan
 from rlcircuits.release.run import Settings, run_pair
 from rlcircuits.release.throughput import FILE_NAME, note_throughput, tokens_per_second

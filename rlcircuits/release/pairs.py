@@ -1,0 +1,203 @@
+"""A pair: two checkpoints, how training led from one to the other, and the questions to ask both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from rlcircuits.answers.prompting import Prompting
+from rlcircuits.common import defaults
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import LONGEST_NAME
+from rlcircuits.common.limits import LIMITS
+from rlcircuits.common.validation import StrictModel, describe_error
+from rlcircuits.comparison.profiles import Profile, profile_for, profile_named
+from rlcircuits.questions.source import QuestionSource, plain_name
+
+if TYPE_CHECKING:
+    from rlcircuits.checkpoints.source import CheckpointSource
+
+STORE = "store"
+"""Folder within an output folder that caches answers and scores. No pair may have this name."""
+
+Measure = Literal["intensity", "complexity", "kurtosis", "accuracy", "not-online-rl"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class AskedQuestions(QuestionSource):
+    """A question set, and how many of its questions are asked."""
+
+    count: int | None = Field(default=None, ge=1, le=int(LIMITS["question_count"].most), strict=True)
+    """Questions asked, drawn with a fixed seed. None: the settings' question_count."""
+
+
+class Pair(StrictModel):
+    """Two checkpoints, how training led from one to the other, and what to ask them.
+
+    Raises:
+        RLCircuitsError: a key is unknown or its value does not fit; the message names the key.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Names the pair in tests and tables, and its folder of results: letters, digits and ._+-, but not ``store``."""
+    before: str
+    """Folder or hub id of the checkpoint that training started from."""
+    after: str
+    """Folder or hub id of the checkpoint that training ended with; a LoRA adapter is merged into its base."""
+    profile: str | None = None
+    """Name of the profile that the pair is judged by; None: the algorithm's."""
+    algorithm: str = Field(default="", validate_default=True)
+    """How the pair was trained; see :data:`rlcircuits.PROFILES`. With a profile, any name or none."""
+    revision_before: str | None = None
+    """Branch, tag or commit of before's hub id; None: its main branch."""
+    revision_after: str | None = None
+    """Branch, tag or commit of after's hub id; None: its main branch."""
+    dtype: str | None = None
+    """Data type of the weights; None: the settings'."""
+    device_map: str | None = None
+    """How to split the models over devices (``auto``, …); None: one device."""
+    questions: AskedQuestions = Field(default=defaults.QUESTIONS, validate_default=True)  # type: ignore[assignment]
+    """The question set. A string is the name of a set, or a file of JSON lines."""
+    prompting: Prompting | None = None
+    """How the pair's questions become prompts; None: the settings'."""
+    recorded_before: Path | None = None
+    """File of answers recorded from before (see :mod:`rlcircuits.answers.recorded`), which then generates none."""
+    recorded_after: Path | None = None
+    """File of answers recorded from after; the same file if it holds both models' answers."""
+    does_not_hold: dict[Measure, str] = Field(default_factory=dict)
+    """Measures whose assertion is known to fail, each with the reason: their tests are strict expected failures."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if plain_name(name, "a folder").casefold() == STORE:
+            raise ValueError(f"{name!r} is the folder in which answers and scores are kept; use another name")
+        return name
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, dtype: str | None) -> str | None:
+        if dtype is not None:
+            from rlcircuits.models.dtypes import torch_dtype  # here, since it imports torch
+
+            torch_dtype(dtype)
+        return dtype
+
+    @field_validator("before", "after")
+    @classmethod
+    def _not_empty(cls, checkpoint: str) -> str:
+        if not checkpoint.strip():
+            raise ValueError("it is empty; a folder or a hub id is wanted")
+        return checkpoint
+
+    @field_validator("questions", mode="before")
+    @classmethod
+    def _by_name(cls, questions: object) -> object:
+        return _question_fields(questions) if isinstance(questions, str) else questions
+
+    @field_validator("profile")
+    @classmethod
+    def _known_profile(cls, profile: str | None) -> str | None:
+        return None if profile is None else profile_named(profile).name
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known_algorithm(cls, algorithm: str, info: ValidationInfo) -> str:
+        profile = info.data.get("profile")
+        if profile is not None:
+            return algorithm.lower() or profile
+        if not algorithm:
+            raise ValueError("missing; say how the pair was trained, or name a profile to hold it against")
+        profile_for(algorithm)
+        return algorithm.lower()
+
+    @model_validator(mode="after")
+    def _asserted(self) -> Pair:
+        for measure in self.does_not_hold:
+            if measure not in self.expectations.asserted:
+                raise ValueError(
+                    f"does_not_hold names {measure}, of which the profile {self.expectations.name!r} asserts nothing"
+                )
+        return self
+
+    @property
+    def asks_by_default(self) -> bool:
+        """Return whether no question set was named, so that the default set is asked."""
+        return "questions" not in self.model_fields_set
+
+    @property
+    def expectations(self) -> Profile:
+        """Return the profile that the pair is judged by: the one named, else the algorithm's."""
+        return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
+
+    @validate_arguments
+    def sources(
+        self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
+    ) -> tuple[CheckpointSource, CheckpointSource]:
+        """Return the sources of before and after.
+
+        Args:
+            device: where to load them; ignored if the pair has a device map.
+            dtype: data type of the weights, unless the pair names one.
+            trust_remote_code: whether Python code from the checkpoints' repositories may run.
+        """
+        from rlcircuits.checkpoints.source import CheckpointSource  # here, since it imports torch
+
+        dtype, device = self.dtype or dtype, None if self.device_map else device
+        how = (dtype, device, self.device_map, trust_remote_code)
+        before = CheckpointSource(self.before, self.revision_before, *how)
+        return before, CheckpointSource(self.after, self.revision_after, *how)
+
+
+def make_pair(**fields: object) -> Pair:
+    """Return a pair with these fields.
+
+    Raises:
+        RLCircuitsError: a key is unknown or its value does not fit; the message names the key.
+    """
+    return validate_table(Pair, fields, "the pair")
+
+
+def asked_questions(questions: str) -> AskedQuestions:
+    """Return the question set of this name, or the one in this JSON lines file."""
+    return validate_table(AskedQuestions, _question_fields(questions), f"questions {questions!r}")
+
+
+def pair_name(before: str, after: str) -> str:
+    """Return a name for a pair without one: ``base-to-grpo``, from the last parts of its two paths."""
+    return "-to-".join(_name_from(Path(checkpoint).name, "model") for checkpoint in (before, after))
+
+
+def validate_table(model: type[_Model], table: Mapping[str, object], where: str) -> _Model:
+    """Return a table of a pairs file as an object of its model.
+
+    Raises:
+        RLCircuitsError: a key is unknown or its value does not fit. The message begins with `where`.
+    """
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        raise RLCircuitsError(f"{where}{describe_error(error, model.model_fields)}") from None
+
+
+def _question_fields(questions: str) -> dict[str, object]:
+    """Return the fields of a question set that is given by one string."""
+    if questions.endswith(".jsonl"):
+        return {"name": _name_from(Path(questions).stem, "questions"), "file": questions}
+    return {"name": questions}
+
+
+def _name_from(text: str, kind: str) -> str:
+    """Return the text as a valid name: other characters become hyphens, and ``kind-`` precedes a bad first one."""
+    name = re.sub(r"[^\w.+-]", "-", text).strip("-.").lstrip("-._+")
+    # A third of the longest name, because a pair's name joins two such names and more.
+    name = name.encode()[: LONGEST_NAME // 3].decode(errors="ignore").rstrip("-.")
+    return name if re.match("[A-Za-z0-9]", name) else f"{kind}-{name}".rstrip("-")
