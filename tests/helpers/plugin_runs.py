@@ -12,7 +12,7 @@ import pytest
 from helpers.synthetic_comparisons import made_up_comparison
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.pairs import Pair
-from rlcircuits.release.run import Settings
+from rlcircuits.release.settings import Settings
 
 USERS_TESTS = """
 def test_effect(effect):

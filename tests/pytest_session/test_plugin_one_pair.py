@@ -8,7 +8,7 @@ import sys
 import pytest
 from helpers.plugin_runs import ONE_PAIR, FakePipeline, Run
 
-from rlcircuits.release.run import Settings
+from rlcircuits.release.settings import Settings
 
 
 def test_one_pair_by_options(run: Run, pipeline: FakePipeline) -> None:

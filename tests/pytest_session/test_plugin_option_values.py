@@ -11,7 +11,7 @@ from helpers.tiny_checkpoints import save_checkpoint
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.pytest_session.options import LONG_OPTIONS, SHORT_OPTIONS
-from rlcircuits.release.run import Settings
+from rlcircuits.release.settings import Settings
 
 SHIPPED = str(SEED_7 / "sft")
 

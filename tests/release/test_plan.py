@@ -17,7 +17,8 @@ from rlcircuits.cli.main import main
 from rlcircuits.release.pairs import STORE, make_pair
 from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan import make_plan, show_plan
-from rlcircuits.release.run import Settings, run_pair
+from rlcircuits.release.run import run_pair
+from rlcircuits.release.settings import Settings
 from rlcircuits.release.throughput import FILE_NAME, note_throughput, tokens_per_second
 
 SETTINGS = Settings(

@@ -32,7 +32,8 @@ from rlcircuits.graph import metrics
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.questions import load_questions
 from rlcircuits.release.pairs import Pair, make_pair
-from rlcircuits.release.run import Settings, run_pair, run_variants
+from rlcircuits.release.run import run_pair, run_variants
+from rlcircuits.release.settings import Settings
 
 SETTINGS = Settings(
     k=25,

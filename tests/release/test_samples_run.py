@@ -24,7 +24,8 @@ from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.release.pairs import Pair, make_pair
 from rlcircuits.release.pairs_file import load_pairs_file
 from rlcircuits.release.plan import make_plan
-from rlcircuits.release.run import Settings, run_pair, run_variants
+from rlcircuits.release.run import run_pair, run_variants
+from rlcircuits.release.settings import Settings
 
 SHIPPED = SEED_7
 BEFORE, AFTER = str(SHIPPED / "sft"), str(SHIPPED / "grpo")

@@ -1,0 +1,163 @@
+"""Get the answers of a pair's models: generated, or read from a file of recorded answers.
+
+Generation can stop after each model's first answers, if the pair cannot come to anything (:mod:`early_stop`). That
+takes the first answers of both models, and only one model is loaded at a time:
+
+1. before answers. If its first answers leave no doubt, it goes on to answer everything.
+2. If they are in doubt, before is freed, and after gives its first answers. Both together may stop the pair.
+3. If they do not, both models are loaded once more and answer the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.generate import answer_questions
+from rlcircuits.answers.recorded import Side, recorded_answers
+from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
+from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
+from rlcircuits.release.measurement import SIDES, Measurement
+from rlcircuits.release.result_files import answers_file
+
+TRANSFORMERS = "transformers"
+
+RECORDED = "recorded"
+"""Name of the engine, in a comparison, of answers that were read from a file."""
+
+
+class PairAnswers:
+    """The answers of before and after, with the early stop between them.
+
+    Recorded answers are read at once, before any model is loaded: a file that cannot be read would waste that work.
+    """
+
+    def __init__(self, measurement: Measurement) -> None:
+        self.measurement = measurement
+        self._generating = tuple(side for side in SIDES if measurement.recorded[side] is None)
+        self._first: dict[Side, Answers] = {}
+        """Each model's first answers so far; all of them if they were recorded."""
+        for side in SIDES:
+            if side not in self._generating:
+                self._first[side] = _read_recorded(measurement, side)
+
+    def of_before(self) -> Answers:
+        """Return all answers of before.
+
+        Raises:
+            RLCircuitsError: the first answers of both models say that the pair cannot come to anything.
+        """
+        with suppress(InDoubt), LoadedOnce(self.measurement.sources["before"]) as before:
+            return self._of(before, "before")
+        with suppress(InDoubt), LoadedOnce(self.measurement.sources["after"]) as after:
+            self._of(after, "after", only_first=True)
+        self._check_first()
+        with LoadedOnce(self.measurement.sources["before"]) as before:
+            return self._of(before, "before")
+
+    def of_after(self, after: LoadedOnce) -> Answers:
+        """Return all answers of after; it is loaded only if the store lacks some.
+
+        Raises:
+            RLCircuitsError: as :meth:`of_before`.
+        """
+        return self._of(after, "after")
+
+    def _of(self, source: LoadedOnce, side: Side, *, only_first: bool = False) -> Answers:
+        measurement = self.measurement
+        if side in self._generating:
+            first_look = partial(self._look, side, only_first=only_first) if measurement.settings.stop_early else None
+            answers = generate(measurement, source, side, measurement.prompts.get(side), first_look)
+        else:
+            answers = self._first[side]
+        if measurement.folder:
+            answers.save(answers_file(measurement.folder, side))
+        return answers
+
+    def _look(self, side: Side, first: Answers, only_first: bool) -> None:
+        """Take note of a model's first answers. Raises RLCircuitsError or InDoubt to generate no more for now."""
+        other_is_known = any(known != side for known in self._first)
+        self._first[side] = first
+        if other_is_known:
+            self._check_first()
+        elif is_in_doubt(first, self.measurement.settings):
+            raise InDoubt
+        if only_first:
+            raise InDoubt
+
+    def _check_first(self) -> None:
+        """Raise RLCircuitsError if both models' first answers say that the pair cannot come to anything."""
+        questions, settings = self.measurement.questions, self.measurement.settings
+        reason = reason_to_stop(self._first, self._generating, len(questions), settings)
+        if reason is not None:
+            raise RLCircuitsError(
+                f"stopped early: {reason}; {evidence(self._first, questions, self.measurement.folder)}; stop_early = "
+                f"false (--no-stop-early) goes on all the same",
+                longest=LONGEST_EVIDENCE,
+            )
+
+
+def generate(
+    measurement: Measurement,
+    source: LoadedOnce,
+    who: str,
+    prompts: Sequence[tuple[int, ...]] | None,
+    first_look: Callable[[Answers], None] | None = None,
+) -> Answers:
+    """Return a model's answers to the pair's questions, from the store if they are there.
+
+    Args:
+        measurement: the pair.
+        source: the model; it is loaded only if answers are missing from the store.
+        who: the model's name in the log.
+        prompts: the model's prompt token ids, if they were already made.
+        first_look: see :func:`~rlcircuits.answers.generate.answer_questions`.
+    """
+    settings, questions = measurement.settings, measurement.questions
+    times = "" if settings.sampling.n == 1 else f", {settings.sampling.n} times each"
+    measurement.log(f"{who} answers {len(questions)} questions of {questions.name}{times}")
+    # Other engines load a folder by themselves, and no folder holds the base with noise.
+    loads_itself = settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
+    stopwatch = Stopwatch(source)
+    answers = answer_questions(
+        source.source if loads_itself else source,
+        questions,
+        settings.sampling,
+        settings.batch_size,
+        measurement.progress,
+        engine=settings.engine if loads_itself else TRANSFORMERS,
+        prompting=settings.prompting,
+        store=measurement.store,
+        notify=measurement.log,
+        prompts=prompts,
+        first_look=first_look,
+    )
+    if loads_itself:
+        gc.collect()  # frees the engine's memory before the next model is loaded
+    measurement.note_throughput("answers", stopwatch, sum(len(item.answer_ids) for item in answers.items))
+    return answers
+
+
+def engine_names(measurement: Measurement) -> str:
+    """Return what gave the answers, for the comparison: one name, or each side's if they differ."""
+    engines = {
+        side: measurement.settings.engine if file is None else RECORDED for side, file in measurement.recorded.items()
+    }
+    if engines["before"] == engines["after"]:
+        return engines["before"]
+    return ", ".join(f"{engine} ({side})" for side, engine in engines.items())
+
+
+def _read_recorded(measurement: Measurement, side: Side) -> Answers:
+    file = measurement.recorded[side]
+    assert file is not None
+    measurement.log(f"{side} has recorded answers in {file}")
+    # One file for both models holds their answers side by side.
+    which = side if measurement.recorded["before"] == measurement.recorded["after"] else None
+    sampling = measurement.settings.sampling
+    return recorded_answers(file, measurement.sources[side], measurement.questions, sampling=sampling, side=which)

@@ -1,0 +1,66 @@
+"""Recognize a pair that was already measured, by a key of everything that its comparison depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+
+from rlcircuits.common.files import content_hash
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.profiles import former_name
+from rlcircuits.comparison.storage import load_finished
+from rlcircuits.release.measurement import Measurement
+from rlcircuits.release.result_files import are_complete
+
+VERSION = 4
+"""Increased whenever the same inputs may give another comparison."""
+
+_NOT_IN_KEY = ("device", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
+"""Settings that change no score. (Trusted code is part of the sources' fingerprints.)"""
+
+
+def measurement_key(measurement: Measurement) -> str:
+    """Return a hash of everything that the comparison depends on."""
+    pair, questions = measurement.pair, measurement.questions
+    before, after = measurement.sources.values()
+    settings = asdict(measurement.settings)
+    settings |= {
+        "prompting": measurement.settings.prompting.model_dump(),
+        "sampling": measurement.settings.sampling.table(),
+    }
+    for name in _NOT_IN_KEY:
+        del settings[name]
+    return content_hash(
+        {
+            "version": VERSION,
+            # The profile by its first name, so that comparisons of earlier versions are found. A pair without an
+            # algorithm has the profile's name there too.
+            "pair": [pair.name, former_name(pair.algorithm), former_name(pair.expectations.name)],
+            "sources": [before.name, before.fingerprint(), after.name, after.fingerprint()],
+            "set": [questions.name, questions.split, [asdict(question) for question in questions.questions]],
+            "grader": questions.grader,
+            "settings": settings,
+            "recorded": [None if file is None else _sha256(file) for file in measurement.recorded.values()],
+        }
+    )
+
+
+def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet: bool = False) -> Comparison | None:
+    """Return the comparison in the pair's folder if it has this key and all result files are complete, else None.
+
+    Args:
+        measurement: the pair.
+        folder: its folder of results.
+        key: see :func:`measurement_key`.
+        quiet: whether to say nothing about damaged files.
+    """
+    comparison = load_finished(folder, key)
+    if comparison is None or not are_complete(folder, (lambda _: None) if quiet else measurement.log):
+        return None
+    measurement.log("measured before, and nothing has changed since")
+    return comparison
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,86 @@
+"""A pair that is being measured: what all stages share, made once before the first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_room
+from rlcircuits.answers.recorded import Side
+from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.files import Notify
+from rlcircuits.questions.loading import load_questions
+from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.loaded_once import Stopwatch
+from rlcircuits.release.pairs import Pair
+from rlcircuits.release.settings import Settings
+from rlcircuits.release.throughput import Work, note_throughput
+
+SIDES: tuple[Side, Side] = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A pair with everything that its stages need."""
+
+    pair: Pair
+    settings: Settings
+    """The run's settings, with the pair's own prompting and the longest answer filled in."""
+    sources: Mapping[Side, CheckpointSource]
+    questions: QuestionSet
+    folder: Path | None
+    """The pair's folder of results; None if none are kept."""
+    store: Path | None
+    """The folder that caches answers and scores; None for no cache."""
+    notify: Notify
+    progress: bool
+    """Whether to show progress bars."""
+    prompts: Mapping[Side, Sequence[tuple[int, ...]]] = field(default_factory=dict)
+    """The prompt token ids that were already made, one for each question."""
+
+    @property
+    def recorded(self) -> Mapping[Side, Path | None]:
+        """Return the file of recorded answers by side; None for a model that generates its answers."""
+        return {"before": self.pair.recorded_before, "after": self.pair.recorded_after}
+
+    def log(self, line: str) -> None:
+        """Report a stage in one line, with the pair's name before it."""
+        self.notify(f"{self.pair.name}: {line}")
+
+    def note_throughput(self, work: Work, stopwatch: Stopwatch, tokens: int) -> None:
+        """Record the throughput of a stage in the store, unless the stage only read its result from there."""
+        if self.store is not None and stopwatch.source.loaded:
+            note_throughput(self.store, work, tokens, stopwatch.seconds)
+
+
+def prepare(
+    pair: Pair, settings: Settings, folder: Path | None, store: Path | None, notify: Notify, progress: bool
+) -> Measurement:
+    """Return a measurement, with its questions loaded and its longest answer known.
+
+    Raises:
+        RLCircuitsError: the questions cannot be loaded, or a model's tokenizer cannot.
+    """
+    if pair.prompting is not None:
+        settings = replace(settings, prompting=pair.prompting)
+    before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
+    questions = load_questions(
+        pair.questions, split=settings.split, count=pair.questions.count or settings.question_count
+    )
+    sources: dict[Side, CheckpointSource] = {"before": before, "after": after}
+    measurement = Measurement(pair, settings, sources, questions, folder, store, notify, progress)
+    return measurement if settings.sampling.max_new_tokens is not None else _with_longest_answer(measurement)
+
+
+def _with_longest_answer(measurement: Measurement) -> Measurement:
+    """Set the longest answer to the question set's limit, or to what both models' contexts leave if that is less."""
+    settings, questions = measurement.settings, measurement.questions
+    texts = [question.text for question in questions.questions]
+    prompts: dict[Side, Sequence[tuple[int, ...]]] = {}
+    rooms = []
+    for side, source in measurement.sources.items():
+        prompts[side] = settings.prompting.prompts(source.tokenizer(), texts)
+        rooms.append(context_room(source, prompts[side]))
+    sampling = choose_max_new_tokens(settings.sampling, questions, rooms, measurement.log)
+    return replace(measurement, settings=replace(settings, sampling=sampling), prompts=prompts)

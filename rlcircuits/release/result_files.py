@@ -1,0 +1,35 @@
+"""The files in a pair's folder of results, beside ``comparison.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.recorded import Side
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import Notify
+from rlcircuits.models.weight_files import tensor_headers
+
+
+def answers_file(folder: Path, side: Side) -> Path:
+    """Return the path of one model's answers (JSON lines)."""
+    return folder / f"{side}.answers.jsonl"
+
+
+def scores_file(folder: Path, side: Side) -> Path:
+    """Return the path of one model's edge scores (safetensors)."""
+    return folder / f"{side}.scores.safetensors"
+
+
+def are_complete(folder: Path, log: Notify) -> bool:
+    """Return whether both models' answers and scores are there, none truncated or damaged; log what is wrong."""
+    sides: tuple[Side, Side] = ("before", "after")
+    try:
+        for side in sides:
+            Answers.load(answers_file(folder, side))
+            for _ in tensor_headers(scores_file(folder, side)):
+                pass
+    except RLCircuitsError as error:
+        log(f"{error}; the pair is measured again, from what is in the store")
+        return False
+    return True

@@ -1,0 +1,37 @@
+"""Attribute one model of a pair: edge scores of the sequences that it is compared on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlcircuits.attribution.cache import attribute_stored
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
+from rlcircuits.release.measurement import Measurement
+
+
+def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Sequence[AnswerSequence]) -> EdgeScores:
+    """Return a model's edge scores of these sequences, from the store if they are there.
+
+    Args:
+        measurement: the pair.
+        source: the model; it is loaded only if scores are missing from the store.
+        who: the model's name in the log.
+        sequences: what the model is scored on; row i of the scores is sequence i.
+    """
+    settings = measurement.settings
+    measurement.log(f"{who} is attributed on {len(sequences)} answers")
+    stopwatch = Stopwatch(source)
+    scores = attribute_stored(
+        source,
+        sequences,
+        settings.granularity,
+        batch_tokens=settings.batch_tokens,
+        recompute=settings.recompute,
+        progress=measurement.progress,
+        store=measurement.store,
+        notify=measurement.log,
+    )
+    measurement.note_throughput("scores", stopwatch, sum(sequence.input_length for sequence in sequences))
+    return scores
