@@ -21,13 +21,14 @@ def add_plan(commands: Any) -> None:
 
 def _plan(options: argparse.Namespace) -> int:
     from rlcircuits.release.pairs_file import load_pairs_file
-    from rlcircuits.release.plan import make_plan, show_plan
+    from rlcircuits.release.plan import make_plan
+    from rlcircuits.release.plan_table import show_plan
 
     file = load_pairs_file(options.file)
     plan = make_plan(file, file.make_settings(), options.output, notify=log)
     print(show_plan(plan))
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
-    missing = [model for model in plan.models if not model.can_be_had]
+    missing = [model for model in plan.models if not model.available]
     for model in missing:
         log_error(f"checkpoint {model.name}: {model.problem}")
     return BAD_INPUT if missing else HOLDS

@@ -1,1 +1,1 @@
-"""A release: which pairs to measure, how, and the run that measures them."""
+"""Measure the pairs of a release: which pairs, with which settings, and the run itself."""

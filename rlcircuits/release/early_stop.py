@@ -1,18 +1,20 @@
-"""Stop a pair after its first answers, if it can come to nothing or its answers are cut off.
+"""Stop a pair after its first answers, if it cannot come to anything or its answers are cut off.
 
-A look is taken at the first batch of each model, at ``FIRST_ANSWERS`` answers at least, where more would be made.
-The pair is stopped when
+The first batches of each model are looked at, :data:`~rlcircuits.answers.generate.FIRST_ANSWERS` answers at least, if
+more would follow. The pair is stopped if
 
-- more than ``max_unfinished`` of a model's first answers have no end token; or
-- none of either model's first answers is right; or
-- none of one model's is, and that would be a rare chance (below :data:`CHANCE`) for a model that gets just as large a
-  share right as the pair needs: ``min_questions`` of those asked. With 20 of 400 that is so from 59 answers on.
+- more than ``max_unfinished`` of a model's first answers have no end token;
+- none of the first answers of either model is right; or
+- none of one model's first answers is right, and that would be unlikely (below :data:`CHANCE`) for a model whose
+  accuracy is the least that the pair needs: ``min_questions`` of the questions asked. With 20 of 400 questions that is
+  the case from 59 answers on.
 
-Two models with nothing right do not come about by chance where a pair is worth measuring: of two that get 5 % right, in
-0.1 % of pairs with 64 answers each. One with nothing right may, where many questions are asked of a weak one; then it
-goes on. Batches are of like prompt length, the longest first, so that the first one is harder than the others.
+Two models without a right answer are no accident where a pair is worth measuring: if both get 5 % right, it happens to
+0.1 % of pairs with 64 answers each. One such model can be an accident, where many questions are asked of a weak model;
+the pair then goes on. Batches are of similar prompt length, the longest first, so the first one is harder than the
+others.
 
-Answers that were recorded, not made here, are not judged by their end tokens, which such files may leave out.
+Recorded answers are not judged by their end tokens, which such files may leave out.
 """
 
 from __future__ import annotations
@@ -25,36 +27,39 @@ from rlcircuits.answers.recorded import Side
 from rlcircuits.answers.types import Answer
 from rlcircuits.common.reprs import elided_repr
 from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.result_files import answers_file
 from rlcircuits.release.settings import Settings
 
 CHANCE = 0.05
-"""Rarer than this is no chance."""
+"""Probability below which no right answer counts as evidence, not as bad luck."""
 
 _LONGEST_QUOTE = 120
 
 LONGEST_EVIDENCE = 1500
-"""Characters of an error that shows what the answers are like."""
+"""Longest error message that quotes answers, in characters."""
 
 
 class InDoubt(Exception):
-    """One model's first answers may stop the pair, which those of the other are needed to tell."""
+    """Raised if one model's first answers may stop the pair, depending on the other model's first answers."""
 
 
 def is_in_doubt(answers: Answers, settings: Settings) -> bool:
-    """Whether one model's first answers may stop a pair."""
+    """Return whether one model's first answers may stop the pair."""
     return not any(item.correct for item in answers.items) or answers.unfinished > settings.max_unfinished
 
 
-def reason_to_stop(first: dict[Side, Answers], made: tuple[Side, ...], asked: int, settings: Settings) -> str | None:
-    """Why a pair is stopped after both models' first answers, in words, or None.
+def reason_to_stop(
+    first: dict[Side, Answers], generating: tuple[Side, ...], asked: int, settings: Settings
+) -> str | None:
+    """Return in words why the pair is stopped after both models' first answers, or None if it goes on.
 
     Args:
-        first: the first answers of both; all of them where they were recorded.
-        made: whose answers are made here.
-        asked: questions that are asked in all.
-        settings: the run's.
+        first: the first answers of both models; all of them if they were recorded.
+        generating: the models whose answers are generated, not recorded.
+        asked: number of questions asked in all.
+        settings: the run's settings.
     """
-    for side in made:
+    for side in generating:
         if first[side].unfinished > settings.max_unfinished:
             return (
                 f"of {side}'s first {len(first[side])} answers {100 * first[side].unfinished:.1f} % have no end within "
@@ -62,7 +67,7 @@ def reason_to_stop(first: dict[Side, Answers], made: tuple[Side, ...], asked: in
             )
     wrong = [side for side, answers in first.items() if not any(item.correct for item in answers.items)]
     if len(wrong) == len(first):
-        return f"none of the first {len(first[made[0]])} answers of either model is right"
+        return f"none of the first {len(first[generating[0]])} answers of either model is right"
     needed = min(settings.min_questions / asked, 1.0)
     for side in wrong:
         if (1 - needed) ** len(first[side]) < CHANCE:
@@ -74,13 +79,16 @@ def reason_to_stop(first: dict[Side, Answers], made: tuple[Side, ...], asked: in
 
 
 def evidence(answers: dict[Side, Answers], questions: QuestionSet, folder: Path | None) -> str:
-    """What the answers so far are like, where they lie, and what may be done: the rest of an error's sentence.
+    """Save the answers so far, and return what they are like, where they are and what to do, to end an error message.
 
-    They are written to ``folder``, a new one among the temporary ones where it is None.
+    Args:
+        answers: the answers so far, by side.
+        questions: the questions that they answer.
+        folder: where to save them; None for a new temporary folder.
     """
     folder = folder or Path(mkdtemp(prefix="rlcircuits-"))
     for side, found in answers.items():
-        found.save(folder / f"{side}.answers.jsonl")
+        found.save(answers_file(folder, side))
     so_far = ", ".join(f"{found.accuracy:.3f} {side}" for side, found in answers.items())
     unfinished = ", ".join(f"{100 * found.unfinished:.1f} % {side}" for side, found in answers.items())
     return (
@@ -91,7 +99,7 @@ def evidence(answers: dict[Side, Answers], questions: QuestionSet, folder: Path 
 
 
 def _example(answers: dict[Side, Answers], questions: QuestionSet) -> str:
-    """A question and an answer to it; a wrong one, and of a model that has no right one where there is such a model."""
+    """Quote a question and an answer to it, wrong if there is a wrong one, from the model with the lower accuracy."""
     side = min(answers, key=lambda each: answers[each].accuracy)
     item: Answer = min(answers[side].items, key=lambda each: (each.correct, each.finished))
     question = next(each for each in questions.questions if each.id == item.question_id)

@@ -1,4 +1,4 @@
-"""A model that is loaded once, when first asked for, and gone at the end, and how long it is worked with."""
+"""Load a model at most once and free it at the end, and time the work with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LoadedOnce", "Stopwatch"]
 
 
 class LoadedOnce:
-    """A source that is loaded once, when first asked for, and freed at the end: answers and scores need one load."""
+    """A source that loads at its first use and is freed on leaving the context, so that several stages share a load."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -23,12 +23,12 @@ class LoadedOnce:
 
     @property
     def loaded(self) -> bool:
-        """Whether it was asked for."""
+        """Return whether the model was loaded."""
         return self._checkpoint is not None
 
     @property
     def name(self) -> str:
-        """The source's name."""
+        """Return the source's name."""
         return self.source.name
 
     def fingerprint(self) -> str:
@@ -40,7 +40,7 @@ class LoadedOnce:
         return self.source.tokenizer()
 
     def load(self) -> Checkpoint:
-        """Return the checkpoint."""
+        """Return the checkpoint, and load it if this is its first use."""
         if self._checkpoint is None:
             start = time.perf_counter()
             self._checkpoint = self.source.load()
@@ -53,8 +53,8 @@ class LoadedOnce:
     def __exit__(self, *_: object) -> None:
         if self._checkpoint is None:
             return
-        # A model's modules refer to one another, so that only the garbage collector, which takes its time, would
-        # free it. The weights are let go at once.
+        # A model's modules refer to one another, so only the garbage collector would free it, some time later.
+        # Replacing the weights by empty tensors frees their memory at once.
         for tensor in (*self._checkpoint.model.parameters(), *self._checkpoint.model.buffers()):
             tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         self._checkpoint = None
@@ -63,7 +63,7 @@ class LoadedOnce:
 
 
 class Stopwatch:
-    """Time since it was made, without loading the model."""
+    """Measure the time since it was made, without the time that loading the model took."""
 
     def __init__(self, source: LoadedOnce) -> None:
         self.source = source
@@ -71,5 +71,5 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """So many have passed."""
+        """Return the seconds since the stopwatch was made, without those spent on loading."""
         return time.perf_counter() - self._start - self.source.load_seconds

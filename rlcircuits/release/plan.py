@@ -1,8 +1,8 @@
-"""What measuring the pairs of a file would take, found out without loading any weights.
+"""Plan the run of a pairs file: find out what it would take, without loading any weights.
 
-Questions and prompts are made as the run would make them, so tokens of prompts are exact. Answers are counted at
-their longest, so everything that depends on them is an upper bound. What is in the store already is told by model,
-question set and settings: weights are not read, so that a checkpoint changed since is only noticed by the run.
+Questions and prompts are made as the run would make them, so prompt tokens are exact. Answers are assumed to be as long
+as allowed, so everything that depends on their length is an upper bound. What the store already holds is recognized by
+model name, question set and settings. Weights are not read, so only the run notices that a checkpoint has changed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tabulate import tabulate
 
 from rlcircuits.answers.answer_file import Header, parse_header
 from rlcircuits.answers.max_new_tokens import choose_max_new_tokens
@@ -34,54 +32,57 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answering:
-    """A model's answers to a question set: those to make, at their longest, and those that are in the store."""
+    """One model's answers to a question set: how many, how long at most, and how many the store has."""
 
     model: str
     asked: int
-    """Questions."""
+    """Questions asked."""
     n: int
-    """Answers to each."""
+    """Answers to each question."""
     prompt_tokens: int | None
+    """Tokens of all prompts, n times each; None if the tokenizer cannot be loaded."""
     answer_tokens: int
+    """Most tokens of all answers."""
     stored: int
-    """Answers."""
+    """Answers in the store."""
 
     @property
     def answers(self) -> int:
-        """Answers in all."""
+        """Return the number of answers in all."""
         return self.asked * self.n
 
     @property
     def tokens_left(self) -> int:
-        """Most tokens yet to be written."""
+        """Return the most tokens that are left to generate."""
         return self.answer_tokens * (self.answers - self.stored) // max(self.answers, 1)
 
 
 @dataclass(frozen=True)
 class PairPlan:
-    """What a pair would do."""
+    """What measuring one pair would take."""
 
     name: str
     questions: str
     answering: tuple[Answering, ...]
-    """Before, after, and each noise draw; without those that are recorded."""
+    """Before, after and each noise draw, without models whose answers are recorded."""
     scored_tokens: int | None
-    """Most tokens read by attributions, of all models together."""
+    """Most tokens read by the attribution of all models; None if the tokenizer cannot be loaded."""
     measured: bool
-    """There is a comparison with these settings in the output folder."""
+    """Whether the output folder holds a comparison with these settings."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pairs file would do."""
+    """What measuring all pairs of a file would take."""
 
     pairs: tuple[PairPlan, ...]
     models: tuple[ModelPlan, ...]
     answer_tokens: int
-    """Most tokens yet to be written; answers that several pairs share count once."""
+    """Most tokens that are left to generate; answers that several pairs share count once."""
     scored_tokens: int | None
+    """Most tokens that are left to score; None if a tokenizer cannot be loaded."""
     seconds: float | None
-    """None where no pace is known yet, or the prompts could not be made."""
+    """Longest duration; None if no throughput is known yet, or a tokenizer cannot be loaded."""
 
 
 def make_plan(
@@ -90,15 +91,19 @@ def make_plan(
     output: str | Path | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Find out what measuring the pairs of `file` with `settings` takes; `output` is the run's output folder.
+    """Plan the run of a pairs file. A checkpoint that cannot be loaded is a line of the plan, not an error.
 
-    `notify` is told in one line of answers that a context is too short for.
+    Args:
+        file: the pairs.
+        settings: the settings of the run.
+        output: the run's output folder.
+        notify: called with one line of text if a context is too short for answers as long as the question set allows.
 
-    Raises RLCircuitsError for questions that cannot be had, and for prompts that leave no room for answers. A
-    checkpoint that cannot be had is said in its line.
+    Raises:
+        RLCircuitsError: questions cannot be loaded, or prompts leave no room for answers.
     """
     store = None if output is None else Path(output) / STORE
-    kept = list(_headers(store)) if store else []
+    stored = list(_headers(store)) if store else []
     models: dict[tuple[str, str | None], ModelPlan] = {}
     pairs: list[PairPlan] = []
     made: dict[tuple[str, str], int] = {}
@@ -115,7 +120,7 @@ def make_plan(
             if key not in models:
                 longest = max(map(len, prompts), default=0) + (sampling.max_new_tokens or 0)
                 models[key] = model.plan(settings.batch_size * longest)
-        plan = _pair(pair, replace(settings, sampling=sampling), questions, list(map(len, prompts)), kept, output)
+        plan = _pair(pair, replace(settings, sampling=sampling), questions, list(map(len, prompts)), stored, output)
         pairs.append(plan)
         for answering in plan.answering:
             made[answering.model, plan.questions] = answering.tokens_left
@@ -126,68 +131,12 @@ def make_plan(
     return Plan(tuple(pairs), tuple(models.values()), answer_tokens, scored_tokens, seconds)
 
 
-def show_plan(plan: Plan) -> str:
-    """Write a plan as tables."""
-    pairs = [
-        [
-            pair.name,
-            pair.questions,
-            _asked(pair.answering[0]) if pair.answering else "recorded",
-            len(pair.answering),
-            _count(pair.answering[0].prompt_tokens) if pair.answering else "",
-            _count(sum(answering.answer_tokens for answering in pair.answering)),
-            _count(pair.scored_tokens),
-            "measured" if pair.measured else _stored(pair),
-        ]
-        for pair in plan.pairs
-    ]
-    headers = (
-        "pair",
-        "questions",
-        "asked",
-        "of models",
-        "prompt tokens",
-        "answer tokens ≤",
-        "scored tokens ≤",
-        "there already",
-    )
-    models = [
-        [
-            model.name,
-            _count(model.parameters),
-            _bytes(model.weight_bytes),
-            _bytes(model.cache_bytes),
-            model.problem or "",
-        ]
-        for model in plan.models
-    ]
-    wait = "unknown until the first answers" if plan.seconds is None else f"at most {_duration(plan.seconds)}"
-    lines = [
-        tabulate(
-            pairs, headers, disable_numparse=True, colalign=_align(headers, ("pair", "questions", "there already"))
-        ),
-        "",
-        tabulate(
-            models,
-            ("model", "parameters", "weights", "cache while answering", ""),
-            disable_numparse=True,
-            colalign=("left", "right", "right", "right", "left"),
-        ),
-        "",
-        "One model is loaded at a time, and for the noise control after's weights are on the CPU beside it. Attribution"
-        " fits its batches to the memory that is left.",
-        f"To do: {_count(plan.answer_tokens)} answer tokens at most, {_count(plan.scored_tokens)} tokens to score;"
-        f" time: {wait}.",
-    ]
-    return "\n".join(lines)
-
-
 def _pair(
     pair: Pair,
     settings: Settings,
     questions: QuestionSet,
     prompts: list[int],
-    kept: list[tuple[Header, int]],
+    stored: list[tuple[Header, int]],
     output: str | Path | None,
 ) -> PairPlan:
     before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
@@ -195,7 +144,7 @@ def _pair(
     answering_models += [] if pair.recorded_after else [after.name]
     answering_models += [NoisedSource(before, after, draw).name for draw in range(settings.noise_draws)]
     longest, n = settings.sampling.max_new_tokens, settings.sampling.n
-    assert longest is not None, "the pair's own length has been found out"
+    assert longest is not None, "make_plan has chosen it"
     answering = tuple(
         Answering(
             model,
@@ -203,7 +152,7 @@ def _pair(
             n,
             n * sum(prompts) if prompts else None,
             n * len(questions) * longest,
-            _already(kept, model, questions, pair, settings),
+            _count_stored(stored, model, questions, pair, settings),
         )
         for model in answering_models
     )
@@ -226,7 +175,16 @@ def _sampling(
     prompts: list[tuple[int, ...]],
     notify: Callable[[str], None] | None,
 ) -> Sampling:
-    """The sampling with the length of answers that the run would find; `prompts` are those of the first model."""
+    """Return the sampling with the longest answer that the run would choose.
+
+    Args:
+        pair: what is planned.
+        settings: the settings of the run.
+        questions: the pair's questions.
+        planned: before and after.
+        prompts: the prompts of before.
+        notify: see :func:`make_plan`.
+    """
     if settings.sampling.max_new_tokens is not None:
         return settings.sampling
     others = [model.prompts(pair.prompting or settings.prompting, questions) for model in planned[1:]]
@@ -235,7 +193,7 @@ def _sampling(
 
 
 def _measured(folder: Path, settings: Settings, asked: int) -> bool:
-    """Whether there is a comparison with these settings; the run looks at the weights too."""
+    """Return whether the folder holds a comparison with these settings. The run compares the weights as well."""
     try:
         found = load_comparison(folder)
     except RLCircuitsError:
@@ -246,7 +204,7 @@ def _measured(folder: Path, settings: Settings, asked: int) -> bool:
 
 
 def _headers(store: Path) -> Iterator[tuple[Header, int]]:
-    """The header and the number of answers of every file of answers in the store."""
+    """Yield the header and the number of answers of every answer file in the store."""
     for path in sorted(store.glob("*.jsonl")):
         lines = path.read_bytes().split(b"\n")[:-1]
         try:
@@ -255,10 +213,13 @@ def _headers(store: Path) -> Iterator[tuple[Header, int]]:
             continue
 
 
-def _already(kept: list[tuple[Header, int]], model: str, questions: QuestionSet, pair: Pair, settings: Settings) -> int:
+def _count_stored(
+    stored: list[tuple[Header, int]], model: str, questions: QuestionSet, pair: Pair, settings: Settings
+) -> int:
+    """Return how many of these answers the store has."""
     prompting = (pair.prompting or settings.prompting).model_dump()
     answers = len(questions) * settings.sampling.n
-    for header, count in kept:
+    for header, count in stored:
         same = (header.model, header.question_set, header.split, header.count, header.sampling, header.batch_size) == (
             model, questions.name, questions.split, answers, settings.sampling, settings.batch_size,
         )  # fmt: skip
@@ -269,35 +230,10 @@ def _already(kept: list[tuple[Header, int]], model: str, questions: QuestionSet,
 
 
 def _seconds(store: Path | None, answer_tokens: int, scored_tokens: int | None) -> float | None:
+    """Return how long so many tokens take, at the throughput that the store records."""
     if store is None or scored_tokens is None:
         return None
     answers, scores = tokens_per_second(store, "answers"), tokens_per_second(store, "scores")
     if (answer_tokens and answers is None) or (scored_tokens and scores is None):
         return None
     return answer_tokens / (answers or 1) + scored_tokens / (scores or 1)
-
-
-def _stored(pair: PairPlan) -> str:
-    stored, answers = (sum(getattr(a, name) for a in pair.answering) for name in ("stored", "answers"))
-    return f"{stored:,} of {answers:,} answers" if stored else "nothing"
-
-
-def _asked(answering: Answering) -> str:
-    return str(answering.asked) if answering.n == 1 else f"{answering.asked} × {answering.n}"
-
-
-def _align(headers: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple("left" if header in left else "right" for header in headers)
-
-
-def _count(number: int | None) -> str:
-    return "unknown" if number is None else f"{number:,}"
-
-
-def _bytes(number: int | None) -> str:
-    return "unknown" if number is None else f"{number / 1e9:,.2f} GB"
-
-
-def _duration(seconds: float) -> str:
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

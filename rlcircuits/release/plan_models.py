@@ -1,4 +1,4 @@
-"""What a plan says of a checkpoint: found out from its folder, the hub's cache or the hub, without reading weights."""
+"""Find out a checkpoint's size for a plan, from its folder, the hub's cache or the hub, without reading weights."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ _BITS_OF_OTHERS = 8
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What a checkpoint needs. None where it could not be found out; `problem` then says why."""
+    """How much memory a checkpoint needs. Sizes that could not be found out are None, and `problem` says why."""
 
     name: str
     parameters: int | None = None
     weight_bytes: int | None = None
-    """In the dtype it is loaded as."""
+    """Size of the weights in the dtype that they are loaded as."""
     cache_bytes: int | None = None
-    """Keys and values of a batch of the longest answers."""
+    """Size of the key-value cache for a batch of the longest answers."""
     problem: str | None = None
-    can_be_had: bool = True
-    """Whether a run finds it, in a folder, in the hub's cache or on the hub."""
+    available: bool = True
+    """Whether a run would find the checkpoint, in a folder, in the hub's cache or on the hub."""
 
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A checkpoint that a plan asks about."""
+    """A checkpoint whose size a plan needs."""
 
     source: CheckpointSource
     beside: Path
-    """Where a relative path was looked for."""
+    """The folder that a relative path starts from."""
 
     @cached_property
-    def at_hand(self) -> CheckpointSource | None:
-        """The source as a folder of this machine, which for a hub id is in the hub's cache; None for neither."""
+    def local(self) -> CheckpointSource | None:
+        """Return the source as a local folder, which for a hub id is in the hub's cache; None if there is none."""
         if Path(self.source.path).is_dir():
             return self.source
         try:
@@ -60,12 +60,12 @@ class PlannedModel:
             )
             cached = replace(self.source, path=folder, revision=None)
             _parameters(cached)
-        except Exception:  # of the hub's client, or for lack of a file that was not downloaded
+        except Exception:  # the hub's client has many kinds, and a file may not have been downloaded
             return None
         return cached
 
     def prompts(self, prompting: Prompting, questions: QuestionSet) -> list[tuple[int, ...]]:
-        """The questions' prompts; none where the tokenizer cannot be had."""
+        """Return the questions' prompt token ids; an empty list if the tokenizer cannot be loaded."""
         try:
             tokenizer = self._tokenizer()
         except RLCircuitsError:
@@ -73,7 +73,7 @@ class PlannedModel:
         return prompting.prompts(tokenizer, [question.text for question in questions.questions])
 
     def room(self, prompts: list[tuple[int, ...]]) -> ContextRoom | None:
-        """The room for answers to these prompts; None where that cannot be found out."""
+        """Return the context's room for answers to these prompts; None if it cannot be found out."""
         try:
             context = getattr(self._config(), "max_position_embeddings", None)
         except RLCircuitsError:
@@ -81,11 +81,11 @@ class PlannedModel:
         return ContextRoom(self.source.name, context, max(map(len, prompts))) if prompts else None
 
     def plan(self, cache_tokens: int) -> ModelPlan:
-        """What the checkpoint needs, with a cache of so many tokens."""
+        """Return the checkpoint's sizes, with a key-value cache for this number of tokens."""
         try:
             parameters, config = self._sizes()
         except RLCircuitsError as error:
-            return ModelPlan(self.source.name, problem=str(error), can_be_had=self._is_on_hub())
+            return ModelPlan(self.source.name, problem=str(error), available=self._is_on_hub())
         wanted = torch_dtype(self.source.dtype)
         bits = None if isinstance(wanted, str) else wanted.itemsize * 8
         weight_bytes = sum(
@@ -97,68 +97,69 @@ class PlannedModel:
         return ModelPlan(self.source.name, count, weight_bytes, cache_bytes)
 
     def _tokenizer(self) -> Any:
-        if self.at_hand is not None:
-            return self.at_hand.tokenizer()
+        if self.local is not None:
+            return self.local.tokenizer()
         try:
-            # By itself: the source would fetch the weights along with it.
+            # Not by the source, which would download the weights too.
             return AutoTokenizer.from_pretrained(
                 self.source.path, revision=self.source.revision, trust_remote_code=self.source.trust_remote_code
             )
-        except Exception as error:  # of the hub's client, or whatever a damaged file makes the library raise
+        except Exception as error:  # the hub's client has many kinds, and a damaged file may raise any
             raise RLCircuitsError(f"{self.source.name} has no tokenizer that loads: {one_line(error)}") from error
 
     def _config(self) -> Any:
-        if self.at_hand is not None:
-            folder = _whole(self.at_hand.folder)
+        if self.local is not None:
+            folder = _weights_folder(self.local.folder)
             return load_config(folder, trust_remote_code=self.source.trust_remote_code).get_text_config()
         try:
             return AutoConfig.from_pretrained(
                 self.source.path, revision=self.source.revision, trust_remote_code=self.source.trust_remote_code
             ).get_text_config()
-        except Exception as error:  # of the hub's client, which lets those of its HTTP library through
-            raise self._not_to_be_had(error) from error
+        except Exception as error:  # the hub's client lets errors of its HTTP library through
+            raise self._unavailable(error) from error
 
     def _sizes(self) -> tuple[Mapping[str, int], Any]:
-        """Number of parameters by dtype, and the config. Raises RLCircuitsError where they cannot be had."""
-        if self.at_hand is not None:
-            check_folder(_whole(self.at_hand.folder))
-            return _parameters(self.at_hand), self._config()
+        """Return the number of parameters by dtype, and the config. Raises RLCircuitsError if one is not available."""
+        if self.local is not None:
+            check_folder(_weights_folder(self.local.folder))
+            return _parameters(self.local), self._config()
         config = self._config()
         try:
             found = huggingface_hub.get_safetensors_metadata(self.source.path, revision=self.source.revision)
         except Exception as error:
-            raise self._not_to_be_had(error) from error
+            raise self._unavailable(error) from error
         return {str(dtype): count for dtype, count in found.parameter_count.items()}, config
 
-    def _not_to_be_had(self, error: Exception) -> RLCircuitsError:
+    def _unavailable(self, error: Exception) -> RLCircuitsError:
         return RLCircuitsError(
             f"is no folder here, and the hub does not say what it holds: {one_line(error)}; if a folder is meant, "
             f"there is none at {self.beside / self.source.path}"
         )
 
     def _is_on_hub(self) -> bool:
-        if self.at_hand is not None:
-            return False  # but in a folder, where something is wrong with it
+        if self.local is not None:
+            return False  # it is a folder, whose problem the plan reports
         try:
             huggingface_hub.model_info(self.source.path, revision=self.source.revision)
-        except Exception:  # of the hub's client, whatever it says
+        except Exception:  # the hub's client has many kinds
             return False
         return True
 
 
-def _whole(folder: Path) -> Path:
+def _weights_folder(folder: Path) -> Path:
+    """Return the folder of whole weights: the base's folder for a LoRA adapter."""
     return find_base(folder).folder if is_adapter(folder) else folder
 
 
 def _parameters(source: CheckpointSource) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for tensor in stored_tensors(_whole(source.folder)).values():
+    for tensor in stored_tensors(_weights_folder(source.folder)).values():
         counts[tensor.dtype] = counts.get(tensor.dtype, 0) + math.prod(tensor.shape)
     return counts
 
 
 def _cache_numbers(config: Any) -> int:
-    """Numbers that the cache of keys and values holds for a token."""
+    """Return how many numbers the key-value cache holds for one token."""
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return 2 * int(config.num_hidden_layers) * int(getattr(config, "num_key_value_heads", None) or heads) * int(width)

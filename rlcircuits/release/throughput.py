@@ -1,4 +1,4 @@
-"""How fast answers and scores were made, noted beside them, so that a plan can say how long the rest will take."""
+"""Record the throughput of a run in its store, so that a plan can estimate how long the rest takes."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Work = Literal["answers", "scores"]
 
 @dataclass(frozen=True)
 class Throughput:
-    """One piece of work done."""
+    """The throughput of one stage."""
 
     work: Work
     tokens: int
-    """Written (answers) or read (scores)."""
+    """Tokens generated (answers) or read (scores)."""
     seconds: float
-    """Without loading the model."""
+    """Duration, without loading the model."""
 
 
-_PACE: TypeAdapter[Throughput] = TypeAdapter(Throughput)
+_ADAPTER: TypeAdapter[Throughput] = TypeAdapter(Throughput)
 
 
 def note_throughput(store: Path, work: Work, tokens: int, seconds: float) -> None:
-    """Add a line to the store's file."""
+    """Append a stage to the store's file."""
     store.mkdir(parents=True, exist_ok=True)
     with (store / FILE_NAME).open("ab") as file:
-        file.write(_PACE.dump_json(Throughput(work, tokens, seconds)) + b"\n")
+        file.write(_ADAPTER.dump_json(Throughput(work, tokens, seconds)) + b"\n")
 
 
 def tokens_per_second(store: Path, work: Work) -> float | None:
-    """What was measured last of this work, tokens a second over the last few pieces; None where nothing was."""
+    """Return the throughput over the last five stages of this work, in tokens a second; None without any."""
     try:
         lines = (store / FILE_NAME).read_bytes().splitlines()
     except OSError:
@@ -43,8 +43,8 @@ def tokens_per_second(store: Path, work: Work) -> float | None:
     found = []
     for line in lines:
         try:
-            found.append(_PACE.validate_json(line))
+            found.append(_ADAPTER.validate_json(line))
         except ValidationError:
-            continue  # cut off by a killed process; it is a note and no more
-    last = [pace for pace in found if pace.work == work and pace.tokens and pace.seconds > 0][-5:]
-    return sum(pace.tokens for pace in last) / sum(pace.seconds for pace in last) if last else None
+            continue  # truncated by a killed process; the other lines will do
+    last = [stage for stage in found if stage.work == work and stage.tokens and stage.seconds > 0][-5:]
+    return sum(stage.tokens for stage in last) / sum(stage.seconds for stage in last) if last else None

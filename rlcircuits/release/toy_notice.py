@@ -1,4 +1,4 @@
-"""Tell who named no question set that the one asked by default is a toy, unless the checkpoints are toys too."""
+"""Notice for users who name no question set: the default one is a toy, meant for toy checkpoints."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rlcircuits.release.pairs import Pair
 __all__ = ["pair_notice", "toy_notice"]
 
 _CHARACTERS = set("0123456789+=;>?x")
-"""What the tokenizers of the shipped checkpoints can write, one a token."""
+"""The tokens of the shipped checkpoints' tokenizers, one character each."""
 
 
 def toy_notice(sources: Iterable[CheckpointSource]) -> str | None:
-    """One line, where one of the checkpoints is asked sums though it can write more than those; else None.
+    """Return a notice if a checkpoint can write more than sums, else None.
 
-    A checkpoint whose tokenizer cannot be had is passed over: whoever asks it says so.
+    A checkpoint whose tokenizer cannot be loaded is skipped; loading it reports the error.
     """
     for source in sources:
         try:
@@ -35,7 +35,7 @@ def toy_notice(sources: Iterable[CheckpointSource]) -> str | None:
 
 
 def pair_notice(pair: Pair, trust_remote_code: bool = False) -> str | None:
-    """The same for a pair, if it names no question set."""
+    """Return the notice for a pair that names no question set, as :func:`toy_notice`; None for any other pair."""
     return toy_notice(pair.sources(trust_remote_code=trust_remote_code)) if pair.asks_by_default else None
 
 

@@ -1,4 +1,4 @@
-"""What is shown of comparisons: a terminal table, a plot, and JSON."""
+"""Show comparisons: tables for a terminal, a plot, an HTML page, and JSON."""
 
 import lazy_loader
 

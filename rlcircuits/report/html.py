@@ -1,4 +1,4 @@
-"""One self-contained page: the table of all pairs, and each pair's details and plot. Needs matplotlib."""
+"""Write a self-contained HTML page: the table of all pairs, and each pair's details and plot. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -23,9 +23,17 @@ img { max-width: 100%; }
 
 
 def write_page(comparisons: Sequence[Comparison], path: str | Path) -> Path:
-    """Write the page, pictures included, replacing `path` only once all is written.
+    """Write the page, pictures included, and replace an older file atomically.
 
-    Raises RLCircuitsError without matplotlib.
+    Args:
+        comparisons: what to show, in this order.
+        path: the file to write; its folder is created if it does not exist.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        RLCircuitsError: matplotlib is not installed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,13 +43,13 @@ def write_page(comparisons: Sequence[Comparison], path: str | Path) -> Path:
 
 
 def to_html(comparisons: Sequence[Comparison]) -> str:
-    """The page's text."""
+    """Return the page as HTML; see :func:`write_page`."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><title>rlcircuits</title>',
         f"<style>{_STYLE}</style></head><body>",
         "<h1>rlcircuits</h1>",
-        # tabulate escapes what it is given.
+        # Not escaped here, because tabulate escapes its cells.
         summary_table(comparisons, tablefmt="html"),
     ]
     for comparison in comparisons:

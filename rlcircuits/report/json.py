@@ -1,4 +1,4 @@
-"""The functions that read and write comparisons, under the path they had before they moved to comparison/storage."""
+"""Read and write comparisons: the former import path of :mod:`rlcircuits.comparison.storage`."""
 
 from rlcircuits.comparison.storage import (
     find_comparisons,

@@ -1,4 +1,4 @@
-"""The three metrics question by question, before against after. Needs matplotlib (the ``plots`` extra)."""
+"""Plot the three metrics question by question, before against after. Needs matplotlib (the ``plots`` extra)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,19 @@ ENDINGS = (".png", ".pdf", ".svg")
 
 @validate_arguments
 def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
-    """Write a picture (png, pdf or svg, by the ending): one panel a metric, one point a question.
+    """Plot a comparison: one panel for each metric, one point for each question.
 
-    Points above the diagonal rose. The crosshair is the mean. Raises RLCircuitsError without matplotlib, or
-    for another ending.
+    On points above the diagonal the metric rose. The crosshair is the mean.
+
+    Args:
+        comparison: what to plot.
+        path: the file to write, ending in .png, .pdf or .svg; its folder is created if it does not exist.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        RLCircuitsError: matplotlib is not installed, or the file has another ending.
     """
     path = Path(path)
     check_ending(path)
@@ -42,13 +51,13 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
 
 
 def check_ending(path: Path) -> None:
-    """Raise RLCircuitsError for a file that no plot can be written as."""
+    """Raise RLCircuitsError unless the file ends in one of :data:`ENDINGS`."""
     if path.suffix.lower() not in ENDINGS:
         raise RLCircuitsError(f"{path}: a plot's file must end in one of {', '.join(ENDINGS)}")
 
 
 def plot_png(comparison: Comparison) -> bytes:
-    """The picture of :func:`plot_comparison` as the bytes of a PNG file. Raises RLCircuitsError without matplotlib."""
+    """Return the plot of :func:`plot_comparison` as a PNG file. Raises RLCircuitsError without matplotlib."""
     buffer = BytesIO()
     _figure(comparison).savefig(buffer, dpi=DPI, format="png")
     return buffer.getvalue()
@@ -60,7 +69,7 @@ def _figure(comparison: Comparison) -> Figure:
         from matplotlib.figure import Figure
     except ImportError:
         raise RLCircuitsError("plots need matplotlib: pip install 'rlcircuits[plots]'") from None
-    # Without pyplot, so that no global state and no display is needed.
+    # Not through pyplot, which has global state and may need a display.
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     FigureCanvasAgg(figure)
     verdict = judge(comparison)
@@ -82,7 +91,7 @@ def _panel(axes: Axes, comparison: Comparison, metric: str, words: str) -> None:
     axes.scatter(x[~rose], y[~rose], s=12, alpha=0.6, color="tab:blue", label=f"did not ({(~rose).sum()})")
     both = np.concatenate([x, y])
     if both.size and np.ptp(both):
-        # One range for both axes, so that the eye can measure against the diagonal.
+        # Both axes have one range, so that the diagonal means no change.
         margin = 0.05 * float(np.ptp(both))
         limits = (float(both.min()) - margin, float(both.max()) + margin)
         axes.set(xlim=limits, ylim=limits, aspect="equal")

@@ -1,4 +1,4 @@
-"""Comparisons as one plain table for a terminal, a row a measure and a block a pair."""
+"""Write comparisons as text tables, with one row for each measure and one block of rows for each pair."""
 
 from __future__ import annotations
 
@@ -18,15 +18,20 @@ from rlcircuits.comparison.verdict import Verdict, direction, judge, noise_reads
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
 
 SHORT = {"intensity_over_loss": "int. / loss"}
-"""Words for a metric where there is no room."""
+"""Shorter names of metrics, for the column of measures."""
 
 
 @validate_arguments
 def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -> str:
-    """Accuracy, loss and the three metrics of every pair, raw intensity also over loss, and each pair's verdict.
+    """Return a table of every pair's accuracy, loss, metrics and verdict.
 
-    `control` is what noise of the update's size did, on average over its draws. `rose on` is the share of
-    questions on which the measure rose. Loss is shown since intensity follows it. `tablefmt` is tabulate's.
+    The column `control` is the change that noise of the update's size makes, on average over its draws. `rose on` is
+    the share of questions on which the measure rose. The loss and intensity / loss are shown because raw intensity
+    follows the loss.
+
+    Args:
+        comparisons: what to show, in this order.
+        tablefmt: the format of the library tabulate, such as ``simple``, ``github`` or ``html``.
     """
     rows: list[list[str] | str] = []
     for comparison in comparisons:
@@ -37,7 +42,7 @@ def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -
 
 
 def summary_rows(comparison: Comparison) -> list[list[str]]:
-    """A pair's rows of :func:`summary_table`."""
+    """Return one pair's rows of :func:`summary_table`, a list of cells each."""
     verdict = judge(comparison)
     accuracy = comparison.accuracy
     noised_accuracy = _mean([control.accuracy for control in comparison.controls])
@@ -67,11 +72,11 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
 
 
 def detail(comparison: Comparison) -> str:
-    """Write what the summary leaves out of a pair: how questions were chosen, the controls, the explaining metrics."""
+    """Return what the summary leaves out of a pair: how questions were chosen, the controls, the explaining metrics."""
     lines = [
         f"before: {comparison.before}",
         f"after:  {comparison.after} ({comparison.algorithm}, held against {comparison.profile})",
-        f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}{_often(comparison)}",
+        f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}{_answers(comparison)}",
         f"  {show_funnel(comparison.funnel)}",
         f"  dropped for want of: {_dropped(comparison)}",
         f"scored: the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} (reference length"
@@ -118,11 +123,11 @@ SCORED = {
     "after": "after's answers, by both models",
     "gold": "the gold answers, by both models",
 }
-"""Words for whose answers were scored."""
+"""In words, whose answers were scored."""
 
 
 def variants_table(comparisons: Sequence[Comparison]) -> str:
-    """How one pair's verdict depends on whose answers are scored: a row a variant."""
+    """Return a table with one row for each comparison of a pair, which differ in whose answers are scored."""
     rows: list[list[str] | str] = []
     for comparison in comparisons:
         verdict = judge(comparison)
@@ -137,18 +142,18 @@ def variants_table(comparisons: Sequence[Comparison]) -> str:
 
 
 def arrow(before: float, after: float, style: str = "#.3g") -> str:
-    """``0.0274 → 0.0316``."""
+    """Return a change as ``0.0274 → 0.0316``."""
     return f"{_plain(before, style)} → {_plain(after, style)}"
 
 
 def format_change(before: float, after: float) -> str:
-    """``+15.3 %``, and nothing where there is nothing to be relative to."""
+    """Return a relative change as ``+15.3 %``; empty if `before` is zero or either value is NaN."""
     if not before or math.isnan(before) or math.isnan(after):
         return ""
     return _percent((after - before) / abs(before))
 
 
-def _often(comparison: Comparison) -> str:
+def _answers(comparison: Comparison) -> str:
     return "" if comparison.n == 1 else f", {comparison.n} to every question; a question's value is their mean"
 
 
@@ -167,7 +172,7 @@ def _control_line(comparison: Comparison, control: ControlDraw) -> str:
 
 
 def _verdict(verdict: Verdict) -> str:
-    # Which measures failed, their own rows say; this one has none.
+    # The rows of the measures say which of them failed. Only `not-online-rl` has no row of its own.
     if NOT_ONLINE_RL in verdict.failed:
         return "does not hold: read as online RL"
     if not verdict.holds:

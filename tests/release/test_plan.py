@@ -16,7 +16,8 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
 from rlcircuits.release.pairs import STORE, make_pair
 from rlcircuits.release.pairs_file import PairsFile
-from rlcircuits.release.plan import make_plan, show_plan
+from rlcircuits.release.plan import make_plan
+from rlcircuits.release.plan_table import show_plan
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.throughput import FILE_NAME, note_throughput, tokens_per_second

@@ -1,0 +1,91 @@
+"""Write a plan as tables for a terminal."""
+
+from __future__ import annotations
+
+import math
+
+from tabulate import tabulate
+
+from rlcircuits.release.plan import Answering, PairPlan, Plan
+
+
+def show_plan(plan: Plan) -> str:
+    """Return a plan as text: a table of the pairs, a table of the models, and what is left to do."""
+    pairs = [
+        [
+            pair.name,
+            pair.questions,
+            _asked(pair.answering[0]) if pair.answering else "recorded",
+            len(pair.answering),
+            _count(pair.answering[0].prompt_tokens) if pair.answering else "",
+            _count(sum(answering.answer_tokens for answering in pair.answering)),
+            _count(pair.scored_tokens),
+            "measured" if pair.measured else _stored(pair),
+        ]
+        for pair in plan.pairs
+    ]
+    headers = (
+        "pair",
+        "questions",
+        "asked",
+        "of models",
+        "prompt tokens",
+        "answer tokens ≤",
+        "scored tokens ≤",
+        "there already",
+    )
+    models = [
+        [
+            model.name,
+            _count(model.parameters),
+            _bytes(model.weight_bytes),
+            _bytes(model.cache_bytes),
+            model.problem or "",
+        ]
+        for model in plan.models
+    ]
+    wait = "unknown until the first answers" if plan.seconds is None else f"at most {_duration(plan.seconds)}"
+    lines = [
+        tabulate(
+            pairs, headers, disable_numparse=True, colalign=_align(headers, ("pair", "questions", "there already"))
+        ),
+        "",
+        tabulate(
+            models,
+            ("model", "parameters", "weights", "cache while answering", ""),
+            disable_numparse=True,
+            colalign=("left", "right", "right", "right", "left"),
+        ),
+        "",
+        "One model is loaded at a time, and for the noise control after's weights are on the CPU beside it. Attribution"
+        " fits its batches to the memory that is left.",
+        f"To do: {_count(plan.answer_tokens)} answer tokens at most, {_count(plan.scored_tokens)} tokens to score;"
+        f" time: {wait}.",
+    ]
+    return "\n".join(lines)
+
+
+def _stored(pair: PairPlan) -> str:
+    stored, answers = (sum(getattr(a, name) for a in pair.answering) for name in ("stored", "answers"))
+    return f"{stored:,} of {answers:,} answers" if stored else "nothing"
+
+
+def _asked(answering: Answering) -> str:
+    return str(answering.asked) if answering.n == 1 else f"{answering.asked} × {answering.n}"
+
+
+def _align(headers: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("left" if header in left else "right" for header in headers)
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _bytes(number: int | None) -> str:
+    return "unknown" if number is None else f"{number / 1e9:,.2f} GB"
+
+
+def _duration(seconds: float) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
