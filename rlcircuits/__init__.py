@@ -6,4 +6,7 @@ package at every start (its plugin is an entry point), and torch takes seconds.
 
 import lazy_loader
 
+from rlcircuits import former_paths
+
+former_paths.install()
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,3 +13,7 @@
 The data: `types.py` has `Sampling` (how answers are drawn) and `Answer` (one answer); `answer_file.py` has `Answers`
 (all answers of one checkpoint) and the JSON lines that both `Answers.save` and the cache write.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +10,7 @@ from importlib import metadata
 import pytest
 
 import rlcircuits
+from rlcircuits.former_paths import FORMER_PATHS
 
 
 @pytest.mark.parametrize("name", rlcircuits.__all__)
@@ -25,6 +27,35 @@ def test_the_core_names_are_public() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="atribute"):
         rlcircuits.atribute  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("attribution", "attribute"),
+        ("answers", "Sampling"),
+        ("checkpoint", "Checkpoint"),
+        ("comparison", "compare"),
+        ("engines", "open_engine"),
+        ("errors", "RLCircuitsError"),
+        ("graph", "EdgeGraph"),
+        ("metrics", "activation_intensity"),
+        ("questions", "load_questions"),
+        ("questions.grading", "grade_all"),
+        ("report", "summary_table"),
+        ("report.json", "load_comparison"),
+        *((path, "__doc__") for path in FORMER_PATHS),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_import_paths_of_before_still_work(path: str, name: str) -> None:
+    assert getattr(importlib.import_module(f"rlcircuits.{path}"), name) is not None
+
+
+def test_a_former_path_says_where_its_module_is_now() -> None:
+    sys.modules.pop("rlcircuits.errors", None)
+    with pytest.warns(DeprecationWarning, match=r"rlcircuits\.errors is now rlcircuits\.common\.errors"):
+        importlib.import_module("rlcircuits.errors")
 
 
 def test_importing_the_package_and_its_plugin_does_not_import_torch() -> None:

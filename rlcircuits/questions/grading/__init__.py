@@ -16,3 +16,7 @@ and one that must be wrong to `tests/questions/test_notation.py`, and run `pytho
 which measures the grader on a whole data set. If any grade changes, raise `MATH_VERSION` in `subprocess_grader.py`: it
 is part of the key of cached answers, which hold their grades.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
