@@ -27,6 +27,21 @@ def machine() -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice between a timing that settles the bounds and one that settles the second digit."""
+    parser.getgroup("rlcircuits").addoption(
+        "--rlcircuits-thorough",
+        action="store_true",
+        help="time every benchmark in as many rounds as the tables of docs/performance.md were",
+    )
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Return whether timings take as many rounds as the documentation's tables did."""
+    return bool(pytestconfig.getoption("--rlcircuits-thorough", default=False))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: Any) -> None:
     """Let ``--benchmark-save`` keep results in ``benchmarks/results/<machine>/``."""

@@ -57,6 +57,7 @@ print(f"{torch.cuda.get_device_name()}, Python {platform.python_version()}, torc
     # A process each, so that each model has the memory to itself and its results are kept if the next one fails.
     for model in llama-2-7b mistral-7b qwen2.5-7b qwen2.5-14b; do
         phase "$model" 60 "$python" -m pytest -q -p no:cacheprovider benchmarks/speed/test_core_speed.py -k "cuda-$model" \
+            --rlcircuits-thorough \
             --benchmark-storage="file://$out" --benchmark-save="$model" --benchmark-columns=median,rounds
     done
     phase "other tiles" 60 "$python" benchmarks/speed/tune_contraction.py

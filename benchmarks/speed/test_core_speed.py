@@ -129,8 +129,10 @@ def _against_floor(benchmark: Any, checkpoint: Checkpoint, setting: Setting, gra
 @pytest.mark.benchmark(group="attribution over floor")
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
 @pytest.mark.parametrize("setting", ALL, indirect=True)
-def test_attribution(benchmark: Any, checkpoint: Checkpoint, setting: Setting, granularity: str, request: Any) -> None:
-    rounds = 15 if setting.device == "cpu" else 3 if granularity == "head" else 5
+def test_attribution(
+    benchmark: Any, checkpoint: Checkpoint, setting: Setting, granularity: str, thorough: bool, request: Any
+) -> None:
+    rounds = (15 if thorough else 7) if setting.device == "cpu" else 3 if granularity == "head" else 5
     over_floor = _against_floor(benchmark, checkpoint, setting, granularity, rounds)
     info = benchmark.extra_info
     if setting.device == "cuda":
@@ -178,8 +180,8 @@ def test_batching(benchmark: Any, checkpoint: Checkpoint, setting: Setting) -> N
     ],
     indirect=True,
 )
-def test_recomputing_blocks(benchmark: Any, checkpoint: Checkpoint, setting: Setting) -> None:
-    """Long sequences, whose activations take most of the memory."""
+def test_recomputing_blocks(benchmark: Any, checkpoint: Checkpoint, setting: Setting, thorough: bool) -> None:
+    """Score long sequences, whose activations take most of the memory. Only the memory has a bound."""
     sequences, tokens = setting.sequences(), setting.count * setting.length
 
     def recomputed() -> None:
@@ -188,7 +190,7 @@ def test_recomputing_blocks(benchmark: Any, checkpoint: Checkpoint, setting: Set
     def kept() -> None:
         attribute(checkpoint, sequences, batch_tokens=tokens)
 
-    compare(benchmark, recomputed, kept, device=checkpoint.device, tokens=tokens, rounds=7)
+    compare(benchmark, recomputed, kept, device=checkpoint.device, tokens=tokens, rounds=7 if thorough else 1)
     memory = compare_memory(benchmark, checkpoint.model, recomputed, kept)
     assert memory < 1, f"{memory:.2f} × the peak memory"
 
