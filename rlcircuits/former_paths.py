@@ -8,29 +8,30 @@ import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 FORMER_PATHS = {
-    "checkpoint": "checkpoints.checkpoint",
-    "controls": "checkpoints.noise",
-    "effects": "comparison.effects",
-    "engines": "answers.engines.registry",
-    "errors": "common.errors",
-    "expectations": "comparison.verdict",
-    "pairing": "comparison.pairing",
-    "pairs": "release.pairs_file",
-    "pipeline": "release.run",
-    "prompting": "answers.prompting",
-    "recorded": "answers.recorded",
-    "scores_store": "attribution.cache",
-    "sequences": "graph.sequences",
-    "settings": "release.settings",
-    "source": "checkpoints.source",
+    "checkpoint": ("checkpoints.checkpoint",),
+    "controls": ("checkpoints.noise",),
+    "effects": ("comparison.effects", "comparison.paired_statistics"),
+    "engines": ("answers.engines.registry", "answers.engines.engine"),
+    "errors": ("common.errors",),
+    "expectations": ("comparison.verdict", "comparison.profiles"),
+    "pairing": ("comparison.pairing", "comparison.funnel", "comparison.control_pairing"),
+    "pairs": ("release.pairs", "release.pairs_file"),
+    "pipeline": ("release.run", "release.settings"),
+    "prompting": ("answers.prompting",),
+    "recorded": ("answers.recorded",),
+    "scores_store": ("attribution.cache",),
+    "sequences": ("graph.sequences",),
+    "settings": ("release.settings",),
+    "source": ("checkpoints.source",),
 }
-"""Today's path of each module that moved, both below ``rlcircuits``."""
+"""The modules, below ``rlcircuits``, that hold today what each of these held."""
 
 
 class FormerPaths:
-    """Finds the modules of :data:`FORMER_PATHS`. Each passes every name on to the module that took its place."""
+    """Finds the modules of :data:`FORMER_PATHS`. Each passes every name on to the modules that took its place."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -44,12 +45,19 @@ class FormerPaths:
         """Let Python make an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Let an empty module take its names from the one that took its place."""
-        today = f"{__package__}.{FORMER_PATHS[module.__name__.rpartition('.')[2]]}"
-        warnings.warn(f"{module.__name__} is now {today}", DeprecationWarning, stacklevel=2)
-        found = importlib.import_module(today)
-        module.__doc__ = found.__doc__
-        module.__getattr__ = lambda name: getattr(found, name)  # type: ignore[method-assign]
+        """Let an empty module take its names from those that took its place."""
+        today = [f"{__package__}.{path}" for path in FORMER_PATHS[module.__name__.rpartition(".")[2]]]
+        warnings.warn(f"{module.__name__} is now {', '.join(today)}", DeprecationWarning, stacklevel=2)
+        successors = [importlib.import_module(path) for path in today]
+
+        def look_up(name: str) -> Any:
+            for successor in successors:
+                if hasattr(successor, name):
+                    return getattr(successor, name)
+            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+
+        module.__doc__ = successors[0].__doc__
+        module.__getattr__ = look_up  # type: ignore[method-assign]
 
 
 def install() -> None:
