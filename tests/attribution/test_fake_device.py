@@ -21,6 +21,8 @@ from rlcircuits.answers.engines.huggingface import HuggingFaceEngine
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.noise import add_noise, update_norms
 
+pytestmark = pytest.mark.slow
+
 OWN_PROCESS = "RLCIRCUITS_ELSEWHERE"
 # A device once registered is there for the rest of the process, for every library to find.
 HERE = OWN_PROCESS in os.environ

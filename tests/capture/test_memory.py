@@ -101,6 +101,7 @@ def test_calls_leave_nothing(granularity: str, options: str) -> None:
     leaves_nothing(lambda: attribute(tiny("llama-gqa"), SEQUENCES, granularity, **OPTIONS[options]), calls=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_architecture_leaves_anything(name: str) -> None:
     leaves_nothing(lambda: attribute(tiny(name), SEQUENCES, "sublayer" if name == "olmo2-gqa" else "head"))

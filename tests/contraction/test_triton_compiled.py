@@ -54,6 +54,8 @@ show(_lengths, pointers, constants, {}, ["width"], num_warps=8)
 COMPILE_NORM = """
 from rlcircuits.models.triton_norm import _norm_vjp
 
+pytestmark = pytest.mark.slow
+
 pointers = dict(x="*bf16", grad="*bf16", weight="*fp32", result="*bf16")
 constants = dict(CENTRED=True, WEIGHTED=True, BLOCK=4096)
 show(_norm_vjp, pointers, constants, {"eps": "fp32"}, ["width"], num_warps=8)

@@ -59,6 +59,7 @@ tilings = st.builds(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(RUNS, reason="the tests below run in this process")
 def test_the_kernel_in_a_process_of_its_own() -> None:
     check_tests_of(__file__, TRITON_INTERPRET="1")

@@ -80,6 +80,7 @@ def test_code_of_another_repository_is_refused(tmp_path: Path) -> None:
         Checkpoint.load(tmp_path / "model", trust_remote_code=True)
 
 
+@pytest.mark.slow
 def test_nobody_is_asked_on_a_terminal(tmp_path: Path) -> None:
     marker = bring_code(tmp_path / "model", "own")
     ours, theirs = pty.openpty()

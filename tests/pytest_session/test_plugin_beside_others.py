@@ -236,6 +236,8 @@ def test_a_usage_error_of_the_project_is_pytests_own(run: Run, pytester: pytest.
 FIXTURES = """
 import pytest
 
+pytestmark = pytest.mark.slow
+
 @pytest.fixture
 def effect():
     return 1

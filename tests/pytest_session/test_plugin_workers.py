@@ -24,6 +24,8 @@ import os, sys, time
 from pathlib import Path
 import pytest
 
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, {tests!r})
 HERE = Path(__file__).parent
 

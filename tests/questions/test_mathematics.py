@@ -240,6 +240,7 @@ NOT_AS_WANTED = {
 """Lines of College Math with a wrong grade; docs/questions.md says why. The other sets have no wrong grade."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gsm8k", "math500", "college_math"])
 def test_gold_answers_in_disguise_and_changed(name: str) -> None:
     file = SHARED / f"{name}_test.jsonl"

@@ -15,6 +15,7 @@ def test_known_names() -> None:
     assert names() == ("arithmetic", "college_math", "equations", "gsm8k", "math", "math500")
 
 
+@pytest.mark.slow
 def test_splits_are_disjoint_and_cover_every_question() -> None:
     numbers = range(arithmetic.LOWEST, arithmetic.HIGHEST + 1)
     everything = [arithmetic.question_text(three) for three in itertools.product(numbers, repeat=3)]

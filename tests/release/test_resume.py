@@ -24,6 +24,8 @@ from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.questions import load_questions
 
+pytestmark = pytest.mark.slow
+
 # Small batches, so that there are many and the run takes long enough to be killed in its middle.
 QUESTIONS = 40
 SEQUENCES = 60

@@ -27,6 +27,8 @@ from rlcircuits.release.plan import make_plan
 from rlcircuits.release.run import run_pair, run_variants
 from rlcircuits.release.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = SEED_7
 BEFORE, AFTER = str(SHIPPED / "sft"), str(SHIPPED / "grpo")
 PAIR = make_pair(name="release", before=BEFORE, after=AFTER, algorithm="grpo")

@@ -28,6 +28,7 @@ def test_a_script_runs(name: str, tmp_path: Path) -> None:
     assert [path.suffix for path in tmp_path.iterdir()] == ([".png"] if name.startswith("plot") else [])
 
 
+@pytest.mark.slow
 def test_the_notebook_runs() -> None:
     notebook = nbformat.read(EXAMPLES / "first_look.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the notebook's outputs before you commit it"

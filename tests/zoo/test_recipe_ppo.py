@@ -27,6 +27,8 @@ from recipe.settings import EQUATIONS, FamilySettings, ModelSettings, PPOSetting
 from recipe.storing import save
 from recipe.tasks import TASKS
 
+pytestmark = pytest.mark.slow
+
 TASK = TASKS["equations"]
 SMALL = FamilySettings(ModelSettings(layers=2, width=16, heads=2, kv_heads=2, mlp_width=24), EQUATIONS, seeds=(0,))
 MASK = tensor([[True, True, True], [True, True, False]])

@@ -174,6 +174,7 @@ def test_equation_questions_are_what_they_say() -> None:
         assert question.text == f"{a}x+{b}={c}x+{d}?"
 
 
+@pytest.mark.slow
 def test_equation_splits_are_disjoint_and_cover_every_question() -> None:
     counted = Counter(equations.split_of(equations.question(item).text) for item in equations.everything())
     assert counted == equations.SIZES

@@ -31,6 +31,8 @@ from transformers import AutoModelForCausalLM
 
 from rlcircuits.common.errors import RLCircuitsError
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("trl")
 
 

@@ -38,6 +38,8 @@ from fixtures.recipe.settings import BASE, FAMILIES, DPOSettings, FamilySettings
 from fixtures.study import declaration, dynamics, overview, results, sensitivity  # noqa: E402
 from fixtures.study.measure import SETTINGS, arrows, score_pair  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 TINY = replace(FAMILIES["llama-sums"], seeds=(1, 2))
 SECTIONS = "# Zoo\n\n<!-- overview -->\nstale table\n<!-- /overview -->\n\nend\n"
 
