@@ -221,6 +221,9 @@ def _multiply(table: _Table, known: Mapping[str, AskedQuestions], where: str) ->
         raise RLCircuitsError(
             f"{where}, key 'does_not_hold.{other}': {other!r} is not among the pair's question sets, {', '.join(sets)}"
         )
+    for name in sets:
+        if not isinstance(reasons.get(name, {}), dict):
+            raise RLCircuitsError(f"{where}, key 'does_not_hold.{name}': must be a table")
     everywhere = {measure: reason for measure, reason in reasons.items() if measure not in sets}
     for name in sets:
         one = {**table, "does_not_hold": {**everywhere, **reasons.get(name, {})}}

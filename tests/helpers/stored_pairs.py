@@ -25,7 +25,7 @@ from rlcircuits import (
 STORED = Path("tests/stored")
 _BASE = "fixtures/llama-sums/seed-7"
 _SAMPLING = Sampling(max_new_tokens=32)
-_SETTINGS = Settings(question_count=40, k=16, min_questions=8, noise_draws=1, sampling=_SAMPLING)
+SETTINGS = Settings(question_count=40, k=16, min_questions=8, noise_draws=1, sampling=_SAMPLING)
 
 PAIRS = tuple(
     Pair(name=algorithm, before=f"{_BASE}/sft", after=f"{_BASE}/{algorithm}", algorithm=algorithm)
@@ -37,7 +37,7 @@ GRADERS = ("math", "exact")
 
 def compare_pair(pair: Pair, folder: Path, notify: Callable[[str], None]) -> Comparison:
     """Compare one of the pairs, with what `folder` caches."""
-    return run_pair(pair, _SETTINGS, output=folder, notify=notify)
+    return run_pair(pair, SETTINGS, output=folder, notify=notify)
 
 
 def graded_answers(grader: str, folder: Path, notify: Callable[[str], None]) -> Answers:

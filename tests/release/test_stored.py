@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
-from helpers.stored_pairs import GRADERS, PAIRS, STORED, compare_pair, graded_answers
+from helpers.stored_pairs import GRADERS, PAIRS, SETTINGS, STORED, compare_pair, graded_answers
 
 from rlcircuits import Checkpoint, CheckpointSource, Pair, judge, load_comparison, save_comparison
+from rlcircuits.release.finished import measurement_key
+from rlcircuits.release.measurement import prepare
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +72,14 @@ def test_the_former_name_of_a_profile_is_read() -> None:
     assert json.loads(stored.read_bytes())["comparison"]["profile"] == "control"
     comparison = load_comparison(stored)
     assert comparison.profile == judge(comparison).profile.name == "not-rl"
+
+
+@pytest.mark.parametrize("profile", ["control", "not-rl"])
+def test_a_pair_held_against_the_renamed_profile_keeps_its_key(profile: str) -> None:
+    # Without an algorithm, the profile's name is in the key twice.
+    pair = Pair(name="sft-clean", before=PAIRS[1].before, after=PAIRS[1].after, profile=profile)
+    measurement = prepare(pair, SETTINGS, folder=None, store=None, notify=lambda _: None, progress=False)
+    assert measurement_key(measurement) == "1b5b3c56ed5fff33e6fbc72ccfcc3b779f913a60d0c8d4b4c5cc5f2f5ea6012e"
 
 
 @pytest.mark.parametrize("grader", GRADERS)
