@@ -1,4 +1,4 @@
-"""Paired effects, accuracy, and a comparison's way to JSON, a table and a plot and back."""
+"""Paired effects and accuracy; a comparison as JSON, as tables and as a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol from two checkpoints' answers to scored sequences, step by step."""
+"""The pairing protocol, step by step: from two checkpoints' answers to scored sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several answers to a question: what is compared, and that the question stays the unit of every test."""
+"""Several answers to each question: which are compared, and the question stays the unit of every test."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GOLD = {f"q{place}": [900 + place, 7, 8] for place in range(QUESTIONS)}
 
 
 def drawn(seed: int, n: int = 1, sure: float = 0.85) -> Answers:
-    """Random answers, each with tokens of its own: of 8 to 12 tokens, right with probability `sure`."""
+    """Return random answers of 8 to 12 tokens, each right with probability `sure`."""
     rng = random.Random(seed)
     items = []
     for place in range(QUESTIONS):
@@ -43,13 +43,13 @@ def drawn(seed: int, n: int = 1, sure: float = 0.85) -> Answers:
 
 
 def repeated(answers: Answers, n: int) -> Answers:
-    """The same answers, each as all n samples of its question."""
+    """Return the same answers, each as all n samples of its question."""
     items = tuple(replace(item, sample=sample) for item in answers.items for sample in range(n))
     return replace(answers, sampling=replace(answers.sampling, n=n), items=items)
 
 
 def permuted(answers: Answers, order: Sequence[int]) -> Answers:
-    """Sample ``order[j]`` becomes sample j."""
+    """Return the answers with sample ``order[j]`` as sample j."""
     items = [replace(item, sample=order.index(item.sample)) for item in answers.items]
     return replace(answers, items=tuple(sorted(items, key=lambda item: (int(item.question_id[1:]), item.sample))))
 
@@ -64,14 +64,14 @@ def changed(answers: Answers, question: str, sample: int, change: Callable[[Answ
 
 
 def scored(sequences: Sequence[AnswerSequence], model: int) -> EdgeScores:
-    """Scores that a sequence and a model determine, as real ones."""
+    """Return scores that depend on the sequence and the model alone, like real ones."""
     rngs = [random.Random(f"{model} {s.prompt_ids} {s.answer_ids}") for s in sequences]
     edges = np.array([[rng.gauss(0, 1 + model) ** 3 for _ in range(23)] for rng in rngs])
     return scores_of(edges, loss=[rng.uniform(0.1, 1) for rng in rngs])
 
 
 def measured(before: Answers, after: Answers, noised: Answers, score_on: ScoreOn = "own") -> Comparison:
-    """The whole way from answers to a comparison, but for the model."""
+    """Return the comparison of these answers, with made-up scores in place of a model's."""
     paired = pair(before, after, k=QUESTIONS, min_questions=5, score_on=score_on, gold=GOLD)
     chosen = pair_control(paired, before, noised)
     control = Control(0, noised, chosen, scored(chosen.sequences, 2))
@@ -121,7 +121,7 @@ def test_one_questions_answers_leave_the_others_alone(seed: int, data: st.DataOb
 
 
 def values_of(comparison: Comparison, metric: str) -> dict[str, tuple[float, float]]:
-    """Before and after by question."""
+    """Return a metric before and after, by question."""
     effect = comparison.effects[metric]
     return dict(zip(comparison.question_ids, zip(effect.before_values, effect.after_values, strict=True), strict=True))
 
@@ -177,7 +177,7 @@ def test_one_answer_a_question_is_one_row_a_question() -> None:
 
 
 def by_hand() -> tuple[Answers, Answers]:
-    """Two answers of 10 tokens to 30 questions, all right, but for the first five questions."""
+    """Return two answers of 10 tokens to each of 30 questions, right except for the first five questions."""
     before, after = (repeated(answers_of([True] * 30, first_token=first), 2) for first in (100, 500))
 
     def wrong(item: Answer) -> Answer:
@@ -282,7 +282,7 @@ def test_scores_of_other_rows_are_refused() -> None:
 
 
 def graded(flags: list[list[bool]]) -> Answers:
-    """Answers with these grades, a list a question."""
+    """Return answers with these grades, one list for each question."""
     items = [
         Answer(f"q{place}", (1,), (2,), "", right, True, sample=sample)
         for place, each in enumerate(flags)

@@ -1,4 +1,4 @@
-"""p as it is shown: short, and never on another side of a level than it is."""
+"""How p is written: short, and rounding never moves it across a level."""
 
 from __future__ import annotations
 

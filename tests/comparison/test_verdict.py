@@ -1,4 +1,4 @@
-"""Which algorithm should do what, and what a comparison's verdict says of it."""
+"""The profiles of the algorithms, and the verdicts of comparisons."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_fall_in_accuracy_is_enough_to_fail() -> None:
 
 
 def with_draws(comparison: Comparison, *draws: dict[str, float]) -> Comparison:
-    """The comparison with these noise draws instead: mean difference by metric, others 0; none for an empty draw."""
+    """Return the comparison with these noise draws: mean differences by metric, by default 0; {} is not measurable."""
     controls = []
     for place, draw in enumerate(draws):
         shifts = (

@@ -1,4 +1,4 @@
-"""A pair that can come to nothing is stopped after the first answers; one that goes on loses nothing by the look."""
+"""A hopeless pair is stopped after its first answers; any other pair has the same result as without early stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rlcircuits.release.settings import Settings
 SETTINGS = Settings(
     k=20, question_count=130, balance=2.0, noise_draws=0, device="cpu", sampling=Sampling(max_new_tokens=6, n=1)
 )
-"""Random models hardly ever end within six tokens."""
+"""Answers of at most six tokens, within which random models hardly ever end."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def pair(folders: tuple[Path, Path]) -> Pair:
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The checkpoints loaded, in order."""
+    """Return the checkpoints loaded, in order."""
     done: list[str] = []
     real = Checkpoint.load.__func__  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""The pairs file: what it may say, what becomes of it, and one clear error for everything else."""
+"""Pairs files: every key, the pairs and settings that they give, and one clear error for everything else."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_made_up_name_always_fits(before: str, after: str, questions: str) -> 
         ("[[questions]]\nname = 'x'\nfile = 'ours.jsonl'\ncount = 0\n" + PAIRS, "questions 1, key 'count': "),
         ("[questions]\nname = 'x'\n" + PAIRS, "key 'questions' must be one or more"),
         (SEVERAL + "[pair.does_not_hold.math]\nkurtosis = 'x'", "key 'does_not_hold.math': 'math' is not among the"),
-        (PAIRS + "questions = 'gsm8k'\n[pair.does_not_hold]\ngsm8k = 'x'", "key 'does_not_hold.gsm8k': must be a table"),
+        (PAIRS + "questions = 'gsm8k'\ndoes_not_hold.gsm8k = 'x'", "key 'does_not_hold.gsm8k': must be a table"),
         (SEVERAL.split("[[pair]]")[0] * 2 + PAIRS, "questions 2, key 'name': 'ours' is the name of an earlier"),
     ],
 )  # fmt: skip

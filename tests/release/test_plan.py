@@ -1,4 +1,4 @@
-"""A plan against what the run then does: parameters, cache, tokens, what is there already, and the pace."""
+"""A plan agrees with what the run then does: parameters, cache, tokens, stored results and throughput."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_what_is_there_is_left_out(file: PairsFile, tmp_path: Path, monkeypatch:
 
 
 def save_in_cache(cache: Path, name: str) -> Path:
-    """A checkpoint as the hub's client keeps it."""
+    """Lay out a checkpoint like the cache of the hub's client."""
     folder = cache / f"models--{name.replace('/', '--')}"
     (folder / "refs").mkdir(parents=True)
     (folder / "refs" / "main").write_text("0" * 40)

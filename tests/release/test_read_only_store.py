@@ -1,4 +1,4 @@
-"""A finished output folder is judged again where nothing can be written; what must be made there is refused at once."""
+"""A read-only output folder: finished pairs are judged again, and pairs that must be measured are refused at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def all_right() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With checkpoints, pairs files and the finished output folder ``out``. Not to be written to."""
+    """Return a folder of checkpoints, pairs files and the finished output folder ``out``; tests only read it."""
     folder = tmp_path_factory.mktemp("release")
     save_tiny_pair(folder)
     (folder / "one.toml").write_text(SETTINGS + PAIR.format(name="one"))

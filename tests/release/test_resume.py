@@ -1,4 +1,4 @@
-"""Killed in the middle (SIGKILL) and gone on with: the result has the bytes of an uninterrupted run."""
+"""A run that was killed (SIGKILL) and resumed gives the same bytes as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def kill_once(stage: str, model: str, store: Path, begun: Callable[[], bool]) -> None:
-    """Run a stage in a process of its own and kill it when it has ``begun``."""
+    """Run a stage in a subprocess, and kill it once it has ``begun``."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(["tests", "tests/release", os.environ.get("PYTHONPATH", "")]),

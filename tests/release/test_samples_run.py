@@ -1,4 +1,4 @@
-"""Several answers to a question, on a shipped pair and through real files: by command line, pytest and Python."""
+"""Several answers to each question, on a shipped pair: from the command line, pytest and Python."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CHOICES = list(zip(OPTIONS[::2], OPTIONS[1::2], strict=True))
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path, list[str]]:
-    """The comparison, the output folder of its run, and what was told. Not to be written to."""
+    """Return the comparison, the output folder of its run, which tests must not write to, and the log."""
     told: list[str] = []
     output = tmp_path_factory.mktemp("output")
     return run_pair(PAIR, SETTINGS, output=output, notify=told.append), output, told
@@ -124,7 +124,7 @@ def test_a_run_that_was_cut_off_ends_as_an_uninterrupted_one(
 
 
 def recorded(folder: Path, answers: dict[str, Answers]) -> Pair:
-    """The pair with these answers in files, all samples of a question on one line."""
+    """Return the pair with these answers recorded in files, all samples of a question on one line."""
     files = {}
     for side, found in answers.items():
         samples: dict[str, list[Any]] = {}

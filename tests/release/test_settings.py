@@ -1,4 +1,4 @@
-"""Settings made in Python: what does not fit is refused where they are made."""
+"""Settings made in Python: a value that does not fit raises an error at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who names no question set is told that the default is a toy, unless the checkpoint is one of the shipped ones."""
+"""Without a question set, a notice says that the default one is a toy, unless the checkpoint is one of the shipped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHIPPED = [
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A checkpoint that can write words."""
+    """Return a checkpoint that can write words."""
     return str(save_checkpoint(tmp_path_factory.mktemp("models") / "real"))
 
 

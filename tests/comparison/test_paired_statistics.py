@@ -1,4 +1,4 @@
-"""The tests and intervals of paired differences, held against their definitions."""
+"""The signed-rank test and the bootstrap interval agree with their definitions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIDES = ("greater", "less", "two-sided")
 
 
 def by_counting(difference: np.ndarray, side: str) -> float:
-    """p by the definition: of all choices of signs, the share that moves the sum of ranks at least as far."""
+    """Return p by its definition: the share of all assignments of signs whose rank sum is at least as extreme."""
     changed = difference != 0
     ranks = stats.rankdata(np.abs(difference))[changed]
     rose = ranks[difference[changed] > 0].sum()
@@ -48,7 +48,7 @@ def test_without_ties_and_zeros_it_is_scipys_exact_test(side: str, size: int) ->
 @pytest.mark.parametrize("changed", [1, 2, 6, 7, 30, 100])
 @pytest.mark.parametrize("zeros", [0, 10, 1000])
 def test_where_few_questions_changed_and_all_rose(changed: int, zeros: int) -> None:
-    """Whatever the sizes: one choice of signs of 2**changed."""
+    """One of 2**changed assignments of signs is as extreme, whatever the magnitudes."""
     difference = np.array([0.0] * zeros + list(range(1, changed + 1)))
     assert signed_rank(difference, "greater") == pytest.approx(0.5**changed, rel=1e-9)
     assert signed_rank(difference, "less") == pytest.approx(1)
