@@ -1,11 +1,11 @@
 """Get the answers of a pair's models: generated, or read from a file of recorded answers.
 
-Generation can stop after each model's first answers, if the pair cannot come to anything (:mod:`early_stop`). That
-takes the first answers of both models, and only one model is loaded at a time:
+Generation can stop after each model's first answers (:mod:`rlcircuits.release.early_stop` says when). The decision
+takes the first answers of both models, but only one model is loaded at a time:
 
-1. before answers. If its first answers leave no doubt, it goes on to answer everything.
-2. If they are in doubt, before is freed, and after gives its first answers. Both together may stop the pair.
-3. If they do not, both models are loaded once more and answer the rest.
+1. Before answers. If its first answers raise no doubt, before goes on to answer all questions.
+2. If they raise doubt, before is freed, and after gives its first answers. The two together may stop the pair.
+3. If they do not stop the pair, each model is loaded once more and answers the rest.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PairAnswers:
         """Return all answers of before.
 
         Raises:
-            RLCircuitsError: the first answers of both models say that the pair cannot come to anything.
+            RLCircuitsError: the pair is stopped early, because of both models' first answers.
         """
         with suppress(InDoubt), LoadedOnce(self.measurement.sources["before"]) as before:
             return self._of(before, "before")
@@ -80,7 +80,7 @@ class PairAnswers:
         return answers
 
     def _look(self, side: Side, first: Answers, only_first: bool) -> None:
-        """Take note of a model's first answers. Raises RLCircuitsError or InDoubt to generate no more for now."""
+        """Record a model's first answers. Raises RLCircuitsError to stop the pair, or InDoubt to pause this model."""
         other_is_known = any(known != side for known in self._first)
         self._first[side] = first
         if other_is_known:
@@ -91,7 +91,7 @@ class PairAnswers:
             raise InDoubt
 
     def _check_first(self) -> None:
-        """Raise RLCircuitsError if both models' first answers say that the pair cannot come to anything."""
+        """Raise RLCircuitsError if both models' first answers are a reason to stop the pair."""
         questions, settings = self.measurement.questions, self.measurement.settings
         reason = reason_to_stop(self._first, self._generating, len(questions), settings)
         if reason is not None:

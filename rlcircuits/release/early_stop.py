@@ -1,7 +1,7 @@
-"""Stop a pair after its first answers, if it cannot come to anything or its answers are cut off.
+"""Stop a pair after its first answers, if it is unlikely to have enough right answers or its answers are cut off.
 
-The first batches of each model are looked at, :data:`~rlcircuits.answers.generate.FIRST_ANSWERS` answers at least, if
-more would follow. The pair is stopped if
+Each model's first batches are checked, at least :data:`~rlcircuits.answers.generate.FIRST_ANSWERS` answers. A model
+whose first batches are all its answers is not checked. The pair is stopped if
 
 - more than ``max_unfinished`` of a model's first answers have no end token;
 - none of the first answers of either model is right; or
@@ -9,9 +9,9 @@ more would follow. The pair is stopped if
   accuracy is the least that the pair needs: ``min_questions`` of the questions asked. With 20 of 400 questions that is
   the case from 59 answers on.
 
-Two models without a right answer are no accident where a pair is worth measuring: if both get 5 % right, it happens to
-0.1 % of pairs with 64 answers each. One such model can be an accident, where many questions are asked of a weak model;
-the pair then goes on. Batches are of similar prompt length, the longest first, so the first one is harder than the
+Two models without a right answer are hardly bad luck: of pairs whose models both get 5 % right, 0.1 % have no right
+answer among 64 from each. One model without a right answer can be bad luck, if a weak model is asked many questions;
+such a pair goes on. Batches are of similar prompt length, the longest first, so the first batch is harder than the
 others.
 
 Recorded answers are not judged by their end tokens, which such files may leave out.
@@ -79,7 +79,7 @@ def reason_to_stop(
 
 
 def evidence(answers: dict[Side, Answers], questions: QuestionSet, folder: Path | None) -> str:
-    """Save the answers so far, and return what they are like, where they are and what to do, to end an error message.
+    """Save the answers so far, and return the end of an error message: their accuracy, their files and what to do.
 
     Args:
         answers: the answers so far, by side.

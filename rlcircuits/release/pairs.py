@@ -47,7 +47,7 @@ class Pair(StrictModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """Names the pair in tests and tables, and its folder of results: letters, digits and ._+-, but not ``store``."""
+    """Name of the pair in tests and tables, and of its results folder: letters, digits and ._+-, but not ``store``."""
     before: str
     """Folder or hub id of the checkpoint that training started from."""
     after: str
@@ -55,7 +55,7 @@ class Pair(StrictModel):
     profile: str | None = None
     """Name of the profile that the pair is judged by; None: the algorithm's."""
     algorithm: str = Field(default="", validate_default=True)
-    """How the pair was trained; see :data:`rlcircuits.PROFILES`. With a profile, any name or none."""
+    """Name of the training algorithm, in :data:`rlcircuits.PROFILES`; if `profile` is given, any name or none."""
     revision_before: str | None = None
     """Branch, tag or commit of before's hub id; None: its main branch."""
     revision_after: str | None = None
@@ -167,7 +167,11 @@ def make_pair(**fields: object) -> Pair:
 
 
 def asked_questions(questions: str) -> AskedQuestions:
-    """Return the question set of this name, or the one in this JSON lines file."""
+    """Return the question set of this name, or the one in this JSON lines file.
+
+    Raises:
+        RLCircuitsError: the name cannot be one of a question set.
+    """
     return validate_table(AskedQuestions, _question_fields(questions), f"questions {questions!r}")
 
 

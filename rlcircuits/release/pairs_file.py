@@ -12,7 +12,7 @@
     question = "problem"            # the fields' names
     answer = "solution"
     gold = "boxed"
-    max_new_tokens = 2048           # by default the set's own limit; 512 for a set of yours
+    max_new_tokens = 2048           # by default the set's own limit; 512 for a set from a file
 
     [[pair]]
     name = "release"
@@ -87,7 +87,11 @@ class PairsFile:
 
 @validate_arguments
 def load_pairs(path: str | Path) -> tuple[Pair, ...]:
-    """Return the pairs of a pairs file; see :func:`load_pairs_file`."""
+    """Return the pairs of a pairs file.
+
+    Raises:
+        RLCircuitsError: as :func:`load_pairs_file`.
+    """
     return load_pairs_file(path).pairs
 
 
@@ -176,7 +180,7 @@ def _read_toml(path: Path) -> _Table:
         reason = str(error)
     except RecursionError:
         reason = "it holds too many lists or tables within one another"
-    except ValueError:  # tomllib lets Python's own error through
+    except ValueError:  # raised by Python's int, which tomllib does not catch
         reason = f"it holds a whole number of more than {sys.get_int_max_str_digits():,} digits"
     raise RLCircuitsError(f"{path}: cannot be read as TOML: {reason}")
 

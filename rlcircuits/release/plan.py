@@ -1,4 +1,4 @@
-"""Plan the run of a pairs file: find out what it would take, without loading any weights.
+"""Plan the run of a pairs file: estimate its tokens, memory and time without loading any weights.
 
 Questions and prompts are made as the run would make them, so prompt tokens are exact. Answers are assumed to be as long
 as allowed, so everything that depends on their length is an upper bound. What the store already holds is recognized by
@@ -59,7 +59,7 @@ class Answering:
 
 @dataclass(frozen=True)
 class PairPlan:
-    """What measuring one pair would take."""
+    """Estimate of what measuring one pair takes."""
 
     name: str
     questions: str
@@ -73,7 +73,7 @@ class PairPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What measuring all pairs of a file would take."""
+    """Estimate of what measuring all pairs of a file takes."""
 
     pairs: tuple[PairPlan, ...]
     models: tuple[ModelPlan, ...]
@@ -139,6 +139,16 @@ def _pair(
     stored: list[tuple[Header, int]],
     output: str | Path | None,
 ) -> PairPlan:
+    """Plan one pair.
+
+    Args:
+        pair: what is planned.
+        settings: the settings of the run, with the longest answer filled in.
+        questions: the pair's questions.
+        prompts: the number of tokens of each prompt; empty if the tokenizer cannot be loaded.
+        stored: header and number of answers of every answer file in the store.
+        output: the run's output folder.
+    """
     before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
     answering_models = [] if pair.recorded_before else [before.name]
     answering_models += [] if pair.recorded_after else [after.name]

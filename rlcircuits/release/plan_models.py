@@ -60,7 +60,7 @@ class PlannedModel:
             )
             cached = replace(self.source, path=folder, revision=None)
             _parameters(cached)
-        except Exception:  # the hub's client has many kinds, and a file may not have been downloaded
+        except Exception:  # the hub's client raises errors of many types, and a file may be missing from its cache
             return None
         return cached
 
@@ -104,7 +104,7 @@ class PlannedModel:
             return AutoTokenizer.from_pretrained(
                 self.source.path, revision=self.source.revision, trust_remote_code=self.source.trust_remote_code
             )
-        except Exception as error:  # the hub's client has many kinds, and a damaged file may raise any
+        except Exception as error:  # the hub's client raises errors of many types, and a damaged file may raise any
             raise RLCircuitsError(f"{self.source.name} has no tokenizer that loads: {one_line(error)}") from error
 
     def _config(self) -> Any:
@@ -141,7 +141,7 @@ class PlannedModel:
             return False  # it is a folder, whose problem the plan reports
         try:
             huggingface_hub.model_info(self.source.path, revision=self.source.revision)
-        except Exception:  # the hub's client has many kinds
+        except Exception:  # the hub's client raises errors of many types
             return False
         return True
 

@@ -60,7 +60,7 @@ def run_pair(
 ) -> Comparison:
     """Measure one pair and return its comparison.
 
-    Warns if before and after are the same checkpoint. The pair is measured all the same: nothing should move.
+    Warns if before and after are the same checkpoint. Such a pair is still measured; its metrics should not change.
 
     Args:
         pair: what to compare.

@@ -123,11 +123,16 @@ SCORED = {
     "after": "after's answers, by both models",
     "gold": "the gold answers, by both models",
 }
-"""In words, whose answers were scored."""
+"""Description of whose answers were scored, for each choice of `score_on`."""
 
 
 def variants_table(comparisons: Sequence[Comparison]) -> str:
-    """Return a table with one row for each comparison of a pair, which differ in whose answers are scored."""
+    """Return a table with one row for each variant of a pair.
+
+    Args:
+        comparisons: comparisons of one pair that differ in whose answers are scored; see
+            :func:`rlcircuits.release.run.run_variants`.
+    """
     rows: list[list[str] | str] = []
     for comparison in comparisons:
         verdict = judge(comparison)
