@@ -32,7 +32,7 @@ from .graph.sequences import AnswerSequence
 from .questions.loading import load_questions
 from .questions.question_set import Question, QuestionSet
 from .questions.source import QuestionSource
-from .release.pairs import Pair
+from .release.pair import Pair
 from .release.pairs_file import load_pairs, load_pairs_file
 from .release.run import run_pair, run_variants
 from .release.settings import Settings

@@ -18,7 +18,7 @@ FORMER_PATHS = {
     "errors": ("common.errors",),
     "expectations": ("comparison.verdict", "comparison.profiles"),
     "pairing": ("comparison.pairing", "comparison.funnel", "comparison.control_pairing"),
-    "pairs": ("release.pairs", "release.pairs_file"),
+    "pairs": ("release.pair", "release.pairs_file"),
     "pipeline": ("release.run", "release.settings"),
     "prompting": ("answers.prompting",),
     "recorded": ("answers.recorded",),

@@ -52,7 +52,7 @@ from rlcircuits.pytest_session.session import Session
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.comparison.verdict import Finding
-    from rlcircuits.release.pairs import Pair
+    from rlcircuits.release.pair import Pair
 
 _SESSION = pytest.StashKey[Session]()
 

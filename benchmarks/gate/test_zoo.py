@@ -11,7 +11,7 @@ import pytest
 from fixtures.study.overview import ONLINE, effect_size
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import GATE_METRICS
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.pairs_file import load_pairs
 
 ZOO = Path(__file__).parents[2] / "fixtures" / "zoo.toml"

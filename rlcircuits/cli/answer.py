@@ -32,7 +32,7 @@ def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.answers.generate import answer_questions
     from rlcircuits.common.files import ensure_writable_file, ensure_writable_folder
     from rlcircuits.questions.loading import load_questions
-    from rlcircuits.release.pairs import asked_questions
+    from rlcircuits.release.pair import asked_questions
     from rlcircuits.release.toy_notice import toy_notice
 
     settings = settings_of(options)

@@ -98,7 +98,7 @@ def _print(measured: Sequence[tuple[Comparison, ...]], json: bool, as_list: bool
 
 def _pairs(options: argparse.Namespace) -> PairsFile:
     """Return the pairs of ``--pairs``, or the one pair of ``--before`` and ``--after``."""
-    from rlcircuits.release.pairs import make_pair, pair_name
+    from rlcircuits.release.pair import make_pair, pair_name
     from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, resolve_checkpoint
 
     given = {option: getattr(options, option.dest) for option in options_in("pair") if option.group}

@@ -24,7 +24,7 @@ from rlcircuits.pytest_session.workers import SharedFolder, is_controller, read_
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.comparison.verdict import Verdict
-    from rlcircuits.release.pairs import Pair
+    from rlcircuits.release.pair import Pair
     from rlcircuits.release.pairs_file import PairsFile
 
 _NO_PAIRS = (
@@ -71,7 +71,7 @@ class Session:
 
     def _find_pairs(self) -> PairsFile:
         # Imported here, because a session without pairs should not wait for these imports.
-        from rlcircuits.release.pairs import make_pair, pair_name
+        from rlcircuits.release.pair import make_pair, pair_name
         from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, resolve_checkpoint
 
         names = ("before", "after", "pairs", "questions")

@@ -13,7 +13,7 @@ from rlcircuits.common.files import Notify
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.loaded_once import Stopwatch
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.throughput import Work, note_throughput
 

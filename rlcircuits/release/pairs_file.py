@@ -49,7 +49,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
-from rlcircuits.release.pairs import AskedQuestions, Pair, validate_table
+from rlcircuits.release.pair import AskedQuestions, Pair, validate_table
 
 if TYPE_CHECKING:
     from rlcircuits.release.settings import Settings

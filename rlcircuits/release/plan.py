@@ -21,7 +21,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
-from rlcircuits.release.pairs import STORE, Pair
+from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan_models import ModelPlan, PlannedModel
 from rlcircuits.release.throughput import tokens_per_second

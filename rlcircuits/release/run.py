@@ -42,7 +42,7 @@ from rlcircuits.release.early_stop import LONGEST_EVIDENCE, evidence
 from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
-from rlcircuits.release.pairs import STORE, Pair
+from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.result_files import scores_file
 from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings

@@ -8,7 +8,7 @@ from typing import Any
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 
 __all__ = ["pair_notice", "toy_notice"]
 

@@ -20,7 +20,7 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import QuestionSource, load_questions
-from rlcircuits.release.pairs import make_pair
+from rlcircuits.release.pair import make_pair
 from rlcircuits.release.pairs_file import PairsFile, load_pairs_file
 from rlcircuits.release.plan import make_plan
 from rlcircuits.release.run import run_pair

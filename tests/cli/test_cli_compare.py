@@ -18,7 +18,7 @@ from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.graph import metrics
 from rlcircuits.graph.edge_scores import EdgeScores
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 
 
 @pytest.mark.usefixtures("all_right")

@@ -18,7 +18,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison import verdict as expectations
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import save_comparison
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 
 
 def measures(monkeypatch: pytest.MonkeyPatch, failures: dict[str, BaseException], rise: bool = True) -> list[str]:

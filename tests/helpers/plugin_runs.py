@@ -11,7 +11,7 @@ import pytest
 
 from helpers.synthetic_comparisons import made_up_comparison
 from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
 
 USERS_TESTS = """

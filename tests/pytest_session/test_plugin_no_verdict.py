@@ -13,7 +13,7 @@ from helpers.plugin_runs import ONE_PAIR, Declare, FakePipeline, Run
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 
 
 def test_a_pair_that_cannot_be_measured_fails_each_test_shortly(run: Run, pipeline: FakePipeline) -> None:

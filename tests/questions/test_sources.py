@@ -19,7 +19,7 @@ from rlcircuits.questions import QuestionSource, load_questions
 from rlcircuits.questions.grading.reading.reference_answer import boxes, extract_reference_answer
 from rlcircuits.questions.records import draw
 from rlcircuits.questions.source import PUBLISHED
-from rlcircuits.release.pairs import AskedQuestions, Pair
+from rlcircuits.release.pair import AskedQuestions, Pair
 
 SHARED = SHARED_DATA
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"the original files are not at {SHARED}")

@@ -17,7 +17,7 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.early_stop import CHANCE, is_in_doubt, reason_to_stop
-from rlcircuits.release.pairs import Pair, make_pair
+from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 

@@ -15,7 +15,7 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.common.choices import ENGINE_NAMES
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.release.options import OPTIONS, SECTIONS, Section, known_keys, options_as_markdown, options_in
-from rlcircuits.release.pairs import AskedQuestions, Pair
+from rlcircuits.release.pair import AskedQuestions, Pair
 from rlcircuits.release.settings import Settings
 
 CLASSES: dict[Section, Any] = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.questions import names as question_names
-from rlcircuits.release.pairs import asked_questions, make_pair, pair_name
+from rlcircuits.release.pair import asked_questions, make_pair, pair_name
 from rlcircuits.release.pairs_file import load_pairs, load_pairs_file
 from rlcircuits.release.settings import Settings
 

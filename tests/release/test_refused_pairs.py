@@ -13,7 +13,7 @@ from helpers.tiny_pairs import save_tiny_pair
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.pairs import make_pair
+from rlcircuits.release.pair import make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 

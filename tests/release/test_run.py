@@ -31,7 +31,7 @@ from rlcircuits.comparison.storage import load_comparison, to_json
 from rlcircuits.graph import metrics
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.questions import load_questions
-from rlcircuits.release.pairs import Pair, make_pair
+from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.run import run_pair, run_variants
 from rlcircuits.release.settings import Settings
 

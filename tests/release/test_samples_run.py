@@ -21,7 +21,7 @@ from rlcircuits.comparison.pairing import pair as pair_answers
 from rlcircuits.comparison.storage import load_comparison, to_json
 from rlcircuits.graph import metrics
 from rlcircuits.graph.edge_scores import EdgeScores
-from rlcircuits.release.pairs import Pair, make_pair
+from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.pairs_file import load_pairs_file
 from rlcircuits.release.plan import make_plan
 from rlcircuits.release.run import run_pair, run_variants

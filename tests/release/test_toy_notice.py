@@ -11,7 +11,7 @@ from helpers.tiny_checkpoints import save_checkpoint
 
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.cli.main import main
-from rlcircuits.release.pairs import make_pair
+from rlcircuits.release.pair import make_pair
 from rlcircuits.release.pairs_file import load_pairs
 from rlcircuits.release.toy_notice import pair_notice, toy_notice
 

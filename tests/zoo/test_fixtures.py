@@ -32,7 +32,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.verdict import NOT_ONLINE_RL
 from rlcircuits.questions import load_questions
-from rlcircuits.release.pairs import Pair
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.pairs_file import load_pairs, load_pairs_file
 
 CHECKPOINTS = [
