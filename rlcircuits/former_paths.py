@@ -8,18 +8,20 @@ import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 FORMER_PATHS = {
-    "checkpoint": ("checkpoints.checkpoint",),
+    "checkpoint": ("checkpoints.checkpoint", "capture.stream_check"),
     "controls": ("checkpoints.noise",),
     "effects": ("comparison.effects", "comparison.paired_statistics"),
     "engines": ("answers.engines.registry", "answers.engines.engine"),
+    "engines.huggingface": ("answers.engines.huggingface",),
+    "engines.vllm": ("answers.engines.vllm",),
     "errors": ("common.errors",),
     "expectations": ("comparison.verdict", "comparison.profiles"),
     "pairing": ("comparison.pairing", "comparison.funnel", "comparison.control_pairing"),
     "pairs": ("release.pair", "release.pairs_file"),
     "pipeline": ("release.run", "release.settings"),
+    "plugin": ("pytest_plugin",),
     "prompting": ("answers.prompting",),
     "recorded": ("answers.recorded",),
     "scores_store": ("attribution.cache",),
@@ -31,36 +33,33 @@ FORMER_PATHS = {
 
 
 class FormerPaths:
-    """Finds the modules of :data:`FORMER_PATHS`. Each passes every name on to the modules that took its place."""
+    """Finds the modules of :data:`FORMER_PATHS`. Each has the names of the modules that took its place."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return the spec of a module that moved, or None for any other."""
-        package, _, module = name.rpartition(".")
-        if package != __package__ or module not in FORMER_PATHS:
+        if _below_package(name) not in FORMER_PATHS:
             return None
-        return ModuleSpec(name, FormerPaths())  # type: ignore[arg-type]
+        was_package = any(former.startswith(f"{_below_package(name)}.") for former in FORMER_PATHS)
+        return ModuleSpec(name, FormerPaths(), is_package=was_package)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Let Python make an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Let an empty module take its names from those that took its place."""
-        today = [f"{__package__}.{path}" for path in FORMER_PATHS[module.__name__.rpartition(".")[2]]]
+        """Give an empty module the names of those that took its place."""
+        today = [f"{__package__}.{path}" for path in FORMER_PATHS[_below_package(module.__name__)]]
         warnings.warn(f"{module.__name__} is now {', '.join(today)}", DeprecationWarning, stacklevel=2)
-        successors = [importlib.import_module(path) for path in today]
-
-        def look_up(name: str) -> Any:
-            for successor in successors:
-                if hasattr(successor, name):
-                    return getattr(successor, name)
-            raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-
-        module.__doc__ = successors[0].__doc__
-        module.__getattr__ = look_up  # type: ignore[method-assign]
+        for path in reversed(today):
+            names = vars(importlib.import_module(path))
+            vars(module).update({name: value for name, value in names.items() if not name.startswith("__")})
 
 
 def install() -> None:
     """Let Python look for modules under their former paths, after it looked everywhere else."""
     if FormerPaths not in sys.meta_path:
         sys.meta_path.append(FormerPaths)
+
+
+def _below_package(name: str) -> str:
+    return name.removeprefix(f"{__package__}.")

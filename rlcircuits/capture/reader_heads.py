@@ -58,7 +58,7 @@ def hook_heads(
             weight = projection.rows(source).unflatten(0, source.shape)
             on_reader_grads(_pending_reader_grads(first[kind], by_head, weight, norm))
         grad = heads.sum_copies(grad)
-        return norm.vjp(grad @ projection.rows(torch.arange(heads.n_features)))
+        return norm.vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
 
     hooks.replace_input(projection.module, reader_input.detached)
     hooks.replace_output(projection.module, lambda output: reader_input.join(heads.copy(output), backward))

@@ -3,7 +3,7 @@
 Each reader's module gets its input from a :class:`~rlcircuits.capture.reader_input.ReaderInput`, whose node in the
 autograd graph computes the gradient. The readers are:
 
-- the MLP and the unembedding, which read the norm's whole output (``hook_input``);
+- the MLP and the unembedding, which read the norm's whole output (``_hook_input``);
 - q, k and v of a sublayer, each of which reads through some output features of a projection (``_hook_projection``);
 - q, k and v of every head (``rlcircuits.capture.reader_heads``).
 """

@@ -28,8 +28,8 @@ def add_compare(commands: Any) -> None:
         commands,
         "compare",
         _compare,
-        "measure pairs and judge them; exits with 0 if all hold, 1 if not, 2 if bad input kept a pair from being "
-        "measured, 70 if a fault of rlcircuits did",
+        "measure pairs and judge them; exits with 0 if all hold, 1 if not, 2 if bad input or the environment kept a "
+        "pair from being measured, 70 if a fault of rlcircuits did",
         resumes_from="output",
     )
     score_on = find_option("score_on", "settings")

@@ -4,7 +4,8 @@ To add an option, add a row here, its default to :mod:`rlcircuits.common.default
 :mod:`rlcircuits.common.limits`, and a field of its name to the class that its section stands for (see
 :data:`~rlcircuits.release.option.SECTIONS`). The row then gives the option its flag, its help text, its pytest option,
 its line in the file that ``rlcircuits init`` writes, its place among the known keys of ``release.toml`` and its row in
-the documentation. A test compares the rows with the fields and their defaults.
+the documentation. A test compares the rows with the fields and their defaults. Nothing reads the value until code uses
+the field, in :mod:`rlcircuits.release.measurement` or what it calls.
 
 The documentation's reference of options, as Markdown, is the result of :func:`options_as_markdown`, which this prints:
 
@@ -61,13 +62,15 @@ OPTIONS: tuple[Option, ...] = (
           metavar="NAME", example="grpo"),
     _pair("profile", f"what the pair is judged against: {', '.join(profile.name for profile in PROFILES)}",
           unset="the algorithm's", metavar="NAME", example="online-rl"),
-    _pair("questions", "question set, or a JSON lines file; arithmetic is a toy for tiny models", group="answers",
-          in_pytest=True, default=defaults.QUESTIONS, metavar="SET", example="gsm8k"),
+    _pair("questions", "question set, or a JSON lines file; release.toml takes a list of several; arithmetic is a toy "
+          "for tiny models", group="answers", in_pytest=True, default=defaults.QUESTIONS, metavar="SET",
+          example="gsm8k"),
     _pair("revision_before", "branch, tag or commit of before's hub id", unset="the main branch", metavar="REV",
           example="main"),
     _pair("revision_after", "branch, tag or commit of after's hub id", unset="the main branch", metavar="REV",
           example="main"),
-    _pair("recorded_before", "answers that before has given already, as token ids, one line for every question asked",
+    _pair("recorded_before", "answers that before has given already: a line with `prompt_token_ids` and "
+          "`completion_token_ids` for each question asked; an empty answer counts as wrong",
           unset="before is asked", metavar="FILE.jsonl", example="before.jsonl"),
     _pair("recorded_after", "answers that after has given already; may be the same file, if it holds both",
           unset="after is asked", metavar="FILE.jsonl", example="after.jsonl"),

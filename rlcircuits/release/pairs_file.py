@@ -110,14 +110,16 @@ def load_pairs_file(path: str | Path) -> PairsFile:
     path = Path(path)
     tables = _parse(path)
     known = _question_sets(tables, path)
+    if not tables.pairs:
+        raise RLCircuitsError(f"{path}: key 'pair' must be one or more [[pair]] tables")
     pairs: dict[str, Pair] = {}
     for place, table in enumerate(tables.pairs, start=1):
         where = f"{path}: pair {place}"
         for one in _multiply(table, known, where):
-            pair = _resolve(validate_table(Pair, one, where), known, path.parent, where)
+            pair = validate_table(Pair, one, where)
             if pair.name in pairs:
                 raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
-            pairs[pair.name] = pair
+            pairs[pair.name] = _resolve(pair, known, path.parent, where)
     file = PairsFile(tuple(pairs.values()), tables.settings, path)
     if file.settings:
         file.make_settings()
@@ -154,7 +156,7 @@ class _Tables:
 
 
 def _parse(path: Path) -> _Tables:
-    """Read the file's tables. Raises RLCircuitsError for an unknown table, and if there is no pair."""
+    """Read the file's tables. Raises RLCircuitsError for an unknown or misplaced table."""
     content = _read_toml(path)
     unknown = sorted(set(content) - {"settings", "questions", "pair"})
     if unknown:
@@ -165,8 +167,6 @@ def _parse(path: Path) -> _Tables:
     if not isinstance(settings, dict):
         raise RLCircuitsError(f"{path}: key 'settings' must be one [settings] table")
     questions, pairs = (_array_of_tables(content.get(key, []), path, key) for key in ("questions", "pair"))
-    if not pairs:
-        raise RLCircuitsError(f"{path}: key 'pair' must be one or more [[pair]] tables")
     return _Tables(settings, questions, pairs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -93,10 +93,10 @@ class Settings:
         pairing.check_options(self.alpha, self.k, self.balance, self.min_questions, self.score_on)
         torch_dtype(self.dtype)
         _check_device(self.device)
-        for name in ("seed", "noise_draws", "question_count", "batch_size", "max_unfinished"):
-            check_number(name, getattr(self, name))
-        if self.batch_tokens is not None:
-            check_number("batch_tokens", self.batch_tokens)
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                check_number(setting.name, value)
         if not self.split.strip():
             raise RLCircuitsError("split is empty; the name of one of the question set's splits is wanted")
 

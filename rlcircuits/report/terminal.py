@@ -79,12 +79,14 @@ def detail(comparison: Comparison) -> str:
         f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}{_answers(comparison)}",
         f"  {show_funnel(comparison.funnel)}",
         f"  dropped for want of: {_dropped(comparison)}",
-        f"scored: the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} (reference length"
-        f" {comparison.ref:.1f}), {comparison.granularity} graph",
     ]
     if comparison.unfinished is not None:
         longest = comparison.sampling.get("max_new_tokens", "not known")
-        lines.insert(5, f"  unfinished: {comparison.unfinished.words} (no end token; max_new_tokens = {longest})")
+        lines.append(f"  unfinished: {comparison.unfinished.words} (no end token; max_new_tokens = {longest})")
+    lines.append(
+        f"scored: the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} (reference length"
+        f" {comparison.ref:.1f}), {comparison.granularity} graph"
+    )
     if comparison.note:
         lines.append(f"note: {comparison.note}")
     if comparison.trust_remote_code:

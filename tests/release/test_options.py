@@ -52,7 +52,7 @@ def test_flags_are_unique_and_numbers_have_limits() -> None:
     flags = [option.flag for option in OPTIONS if option.group or option.in_pytest]
     assert len(set(flags)) == len(flags)
     for option in OPTIONS:
-        if option.kind in (int, float) and option.section != "questions":
+        if option.value_type in (int, float) and option.section != "questions":
             assert option.name in LIMITS, option.name
 
 

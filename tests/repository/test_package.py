@@ -47,7 +47,9 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         ("questions.grading", "grade_all"),
         ("report", "summary_table"),
         ("report.json", "load_comparison"),
-        *((path, "__doc__") for path in FORMER_PATHS),
+        *((path, "__name__") for path in FORMER_PATHS),
+        ("engines.vllm", "VLLMEngine"),
+        ("plugin", "pytest_addoption"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
