@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("rlcircuits").addoption(
         "--rlcircuits-thorough",
         action="store_true",
-        help="time every benchmark in as many rounds as the tables of docs/performance.md were",
+        help="as many rounds as the tables of docs/performance.md took, and the memory where it has no bound",
     )
 
 
