@@ -9,6 +9,8 @@ import sys
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("triton", reason="triton is not installed")
 
 COMPILE = """
@@ -53,8 +55,6 @@ show(_lengths, pointers, constants, {}, ["width"], num_warps=8)
 """
 COMPILE_NORM = """
 from rlcircuits.models.triton_norm import _norm_vjp
-
-pytestmark = pytest.mark.slow
 
 pointers = dict(x="*bf16", grad="*bf16", weight="*fp32", result="*bf16")
 constants = dict(CENTRED=True, WEIGHTED=True, BLOCK=4096)

@@ -11,6 +11,8 @@ from helpers.plugin_runs import PLUGIN, Run
 # Here, since pytester forgets what a session imported, and torch can be imported once only.
 import rlcircuits.release.run  # noqa: F401
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("before", "after", "algorithm", "questions", "pairs")
 
 SAYS_WHAT_WAS_ASKED = """
@@ -235,8 +237,6 @@ def test_a_usage_error_of_the_project_is_pytests_own(run: Run, pytester: pytest.
 
 FIXTURES = """
 import pytest
-
-pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def effect():

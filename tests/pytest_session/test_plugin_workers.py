@@ -16,6 +16,8 @@ from helpers.held_locks import PATIENCE, wait_until
 from helpers.paths import ROOT
 from helpers.plugin_runs import PLUGIN
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = ROOT / "fixtures" / "llama-sums" / "seed-7"
 
 # Stands where run_pair does in every worker: notes who measures what, and takes as long as the pair's file says.
@@ -23,8 +25,6 @@ CONFTEST = """
 import os, sys, time
 from pathlib import Path
 import pytest
-
-pytestmark = pytest.mark.slow
 
 sys.path.insert(0, {tests!r})
 HERE = Path(__file__).parent
