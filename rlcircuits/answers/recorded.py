@@ -46,9 +46,12 @@ from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import json_type_name, parse_json_object
 from rlcircuits.questions.question_set import QuestionSet
 
-__all__ = ["Side", "recorded_answers"]
+__all__ = ["SIDES", "Side", "recorded_answers"]
 
 Side = Literal["before", "after"]
+
+SIDES: tuple[Side, ...] = get_args(Side)
+"""Both sides of a pair, in the order in which they are measured."""
 """Which of the two models, in a file of two."""
 
 _ID = ("question_id", "id")
@@ -100,7 +103,7 @@ def recorded_answers(
     """
     path = Path(path)
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
-    if side is not None and side not in get_args(Side):
+    if side is not None and side not in SIDES:
         raise RLCircuitsError(f"side is {side!r}; it must be before or after")
 
     reader = _Reader(questions, tokenizer, side, sampling.n)

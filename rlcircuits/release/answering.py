@@ -17,12 +17,12 @@ from functools import partial
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.generate import answer_questions
-from rlcircuits.answers.recorded import Side, recorded_answers
+from rlcircuits.answers.recorded import SIDES, Side, recorded_answers
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
-from rlcircuits.release.measurement import SIDES, Measurement
+from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import answers_file
 
 TRANSFORMERS = "transformers"

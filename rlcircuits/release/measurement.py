@@ -17,8 +17,6 @@ from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.throughput import Work, note_throughput
 
-SIDES: tuple[Side, Side] = ("before", "after")
-
 
 @dataclass(frozen=True)
 class Measurement:

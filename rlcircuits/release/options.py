@@ -183,10 +183,15 @@ def given_settings(value_of: Callable[[Option], Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for section in SECTIONS:
-        first, _, nested = section.partition(".")
-        values = {option.name: value_of(option) for option in options_in(section) if first == "settings"}
+        table, _, nested = section.partition(".")
+        if table != "settings":
+            continue
+        values = {option.name: value_of(option) for option in options_in(section)}
         given = {name: value for name, value in values.items() if value is not None}
-        found |= {nested: given} if nested and given else given
+        if not nested:
+            found |= given
+        elif given:
+            found[nested] = given
     return found
 
 

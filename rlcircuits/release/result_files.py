@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlcircuits.answers.answer_file import Answers
-from rlcircuits.answers.recorded import Side
+from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify
 from rlcircuits.models.weight_files import tensor_headers
@@ -23,9 +23,8 @@ def scores_file(folder: Path, side: Side) -> Path:
 
 def are_complete(folder: Path, log: Notify) -> bool:
     """Return whether both models' answers and scores are there, none truncated or damaged; log what is wrong."""
-    sides: tuple[Side, Side] = ("before", "after")
     try:
-        for side in sides:
+        for side in SIDES:
             Answers.load(answers_file(folder, side))
             for _ in tensor_headers(scores_file(folder, side)):
                 pass

@@ -18,12 +18,13 @@ answers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.recorded import Side
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import check_same_architecture, check_same_vocabulary
 from rlcircuits.common.arguments import validate_arguments
@@ -37,6 +38,8 @@ from rlcircuits.comparison.from_scores import Control, compare
 from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.storage import save_comparison
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.answering import PairAnswers, engine_names, generate
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, evidence
 from rlcircuits.release.finished import finished_comparison, measurement_key
@@ -152,15 +155,11 @@ def _measure(measurement: Measurement) -> Comparison:
     with LoadedOnce(after) as loaded:
         after_answers = answers.of_after(loaded)
         paired = _pair_answers(measurement, before_answers, after_answers)
-        after_scores = score(measurement, loaded, "after", paired.after)
-        if measurement.folder:
-            after_scores.save(scores_file(measurement.folder, "after"))
+        after_scores = _score_side(measurement, loaded, "after", paired.after)
     draws = range(measurement.settings.noise_draws)
     controls = [_measure_control(measurement, draw, paired, before_answers) for draw in draws]
     with LoadedOnce(before) as loaded:
-        before_scores = score(measurement, loaded, "before", paired.before)
-        if measurement.folder:
-            before_scores.save(scores_file(measurement.folder, "before"))
+        before_scores = _score_side(measurement, loaded, "before", paired.before)
     return compare(
         before_scores,
         after_scores,
@@ -201,6 +200,16 @@ def _pair_answers(measurement: Measurement, before: Answers, after: Answers) -> 
     funnel, unfinished = show_funnel(paired.funnel), Unfinished.of(before, after).words
     measurement.log(f"{funnel}; unfinished {unfinished}; the first {paired.t_cut} tokens are scored")
     return paired
+
+
+def _score_side(
+    measurement: Measurement, source: LoadedOnce, side: Side, sequences: Sequence[AnswerSequence]
+) -> EdgeScores:
+    """Score one side of the pair, and keep its scores in the pair's folder of results."""
+    scores = score(measurement, source, side, sequences)
+    if measurement.folder:
+        scores.save(scores_file(measurement.folder, side))
+    return scores
 
 
 def _gold_ids(measurement: Measurement) -> Mapping[str, list[int]]:
