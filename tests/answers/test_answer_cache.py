@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from helpers.held_locks import held, run_while_held
+from helpers.interrupt_run import answers_after_cut
 from helpers.tiny_checkpoints import MIXED, TOKENS, Unloadable, save_checkpoint, tiny_tokenizer, touch_weight
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -119,11 +120,7 @@ def test_a_changed_checkpoint_answers_anew(source: CheckpointSource, store: Path
 def test_a_run_cut_off_anywhere_goes_on_to_the_same_file(
     source: CheckpointSource, whole: Path, tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
-    content = whole.read_bytes()
-    store = tmp_path_factory.mktemp("cut")
-    (store / whole.name).write_bytes(content[: round(share * len(content))])
-    assert ask(source, store) == ask(Unloadable(source), store)
-    assert (store / whole.name).read_bytes() == content
+    answers_after_cut(ask, source, whole, tmp_path_factory.mktemp("cut"), share)
 
 
 def test_an_unfinished_file_is_not_taken_for_a_whole_one(store: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.interrupt_run import answers_after_cut
 from helpers.tiny_checkpoints import MIXED, Unloadable, save_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,11 +107,8 @@ def test_the_file_counts_answers_and_loads(made: Answers, whole: Path, tmp_path:
 def test_a_run_cut_off_anywhere_goes_on_to_the_same_file(
     source: CheckpointSource, whole: Path, tmp_path_factory: pytest.TempPathFactory, share: float
 ) -> None:
-    content = whole.read_bytes()
-    store = tmp_path_factory.mktemp("cut")
-    (store / whole.name).write_bytes(content[: round(share * len(content))])
-    assert ask(source, store) == ask(Unloadable(source), store) == Answers.load(whole)
-    assert (store / whole.name).read_bytes() == content
+    found = answers_after_cut(ask, source, whole, tmp_path_factory.mktemp("cut"), share)
+    assert found == Answers.load(whole)
 
 
 def test_another_number_of_answers_is_another_run(source: CheckpointSource, tmp_path: Path) -> None:

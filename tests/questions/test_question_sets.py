@@ -9,6 +9,7 @@ import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import arithmetic, load_questions, names
+from rlcircuits.questions.source import BUILT_IN
 
 
 def test_known_names() -> None:
@@ -40,11 +41,12 @@ def test_split_and_questions_stay_the_same_for_good() -> None:
     assert [question.text for question in first] == ["30+18+10?", "68+54+15?", "63+13+14?"]
 
 
-def test_draw_is_deterministic_and_a_smaller_count_is_a_prefix() -> None:
-    many = load_questions("arithmetic", split="dev", count=50, seed=7).questions
-    assert load_questions("arithmetic", split="dev", count=50, seed=7).questions == many
-    assert load_questions("arithmetic", split="dev", count=20, seed=7).questions == many[:20]
-    assert load_questions("arithmetic", split="dev", count=50, seed=8).questions != many
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_draw_is_deterministic_and_a_smaller_count_is_a_prefix(name: str) -> None:
+    many = load_questions(name, split="dev", count=50, seed=7).questions
+    assert load_questions(name, split="dev", count=50, seed=7).questions == many
+    assert load_questions(name, split="dev", count=20, seed=7).questions == many[:20]
+    assert load_questions(name, split="dev", count=50, seed=8).questions != many
     assert len({question.id for question in many}) == 50
     assert {arithmetic.split_of(question.text) for question in many} == {"dev"}
 
