@@ -46,6 +46,9 @@ class FormerPaths:
     def create_module(self, spec: ModuleSpec) -> None:
         """Let Python make an empty module."""
 
+    def get_code(self, name: str) -> None:
+        """Return no code: ``python -m`` then says so, since a module that moved cannot be run."""
+
     def exec_module(self, module: ModuleType) -> None:
         """Give an empty module the names of those that took its place."""
         today = [f"{__package__}.{path}" for path in FORMER_PATHS[_below_package(module.__name__)]]

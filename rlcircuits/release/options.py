@@ -62,7 +62,7 @@ OPTIONS: tuple[Option, ...] = (
           metavar="NAME", example="grpo"),
     _pair("profile", f"what the pair is judged against: {', '.join(profile.name for profile in PROFILES)}",
           unset="the algorithm's", metavar="NAME", example="online-rl"),
-    _pair("questions", "question set, or a JSON lines file; several as a list; arithmetic is a toy "
+    _pair("questions", "question set, or a JSON lines file (in a pairs file also a list of them); arithmetic is a toy "
           "for tiny models", group="answers", in_pytest=True, default=defaults.QUESTIONS, metavar="SET",
           example="gsm8k"),
     _pair("revision_before", "branch, tag or commit of before's hub id", unset="the main branch", metavar="REV",
