@@ -55,16 +55,17 @@ def compare(
     the two fastest may lie on either side of such a change. tokens: what one run reads. peer_share: how much of that
     the peer does; its time is scaled up to the whole. bound: what the median must not exceed. Where it does, twice as
     many rounds are added and the median is that of all, since few rounds scatter. Both run once first, untimed:
-    allocators, thread pools and kernels are then warm.
+    allocators, thread pools and kernels are then warm. A single round is for a ratio without a bound, and has none.
     """
     seconds: list[float] = []
 
     def run_peer() -> None:
         seconds.append(timed(peer, device) / peer_share)
 
-    run()
-    run_peer()
-    seconds.clear()
+    if rounds > 1:
+        run()
+        run_peer()
+        seconds.clear()
     benchmark.pedantic(lambda: timed(run, device), setup=run_peer, rounds=rounds, iterations=1)
     stats = benchmark.stats.stats
     ratio = min(stats.data) / min(seconds)

@@ -136,7 +136,7 @@ def _against_floor(
 def test_attribution(
     benchmark: Any, checkpoint: Checkpoint, setting: Setting, granularity: str, thorough: bool, request: Any
 ) -> None:
-    rounds = (15 if thorough else 7) if setting.device == "cpu" else 3 if granularity == "head" else 5
+    rounds = (15 if thorough else 5) if setting.device == "cpu" else 3 if granularity == "head" else 5
     bounded = (setting.device, granularity) in MOST_MEMORY
     over_floor = _against_floor(benchmark, checkpoint, setting, granularity, rounds, memory=thorough or bounded)
     info = benchmark.extra_info

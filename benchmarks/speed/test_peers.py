@@ -63,8 +63,9 @@ def measure(
     matrix: Callable[[Any, EdgeScores], Tensor],
     rounds: int,
     tolerance: float,
+    thorough: bool,
 ) -> None:
-    """Check that the peer's scores are ours, then compare times and memory.
+    """Check that the peer's scores are ours, then compare times, and if ``thorough`` memory, which has no bound.
 
     matrix: from the peer's result to scores [W, R] in the order of our graph, averaged over the prompts.
     tolerance: how far, in relative norm, the two may be apart.
@@ -78,8 +79,9 @@ def measure(
     found = matrix(peer(), scores)
     assert (found - wanted).norm() < tolerance * wanted.norm(), "the peer's scores are not ours"
     tokens = sum(len(s.prompt_ids) for s in clean)
-    compare(benchmark, ours, peer, device=checkpoint.device, tokens=tokens, rounds=rounds)
-    compare_memory(benchmark, checkpoint.model, ours, peer)
+    compare(benchmark, ours, peer, device=checkpoint.device, tokens=tokens, rounds=rounds if thorough else 1)
+    if thorough:
+        compare_memory(benchmark, checkpoint.model, ours, peer)
     benchmark.extra_info.update(sequences=len(clean), tokens_each=len(clean[0].prompt_ids))
 
 
@@ -96,7 +98,7 @@ def save_with_words(checkpoint: Checkpoint, folder: Path) -> Any:
 
 
 @pytest.mark.benchmark(group="head patching, ours over transformer_lens")
-def test_transformer_lens(benchmark: Any, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_transformer_lens(benchmark: Any, checkpoint: Checkpoint, tmp_path: Path, thorough: bool) -> None:
     """TransformerLens takes the gradient on its corrupt run, so its corrupt is our clean, and scores every position."""
     patching = pytest.importorskip(
         "transformer_lens.tools.analysis.attribution_patching", reason="transformer_lens ≥ 4.3 is not installed"
@@ -125,13 +127,15 @@ def test_transformer_lens(benchmark: Any, checkpoint: Checkpoint, tmp_path: Path
             found[rows[our_name(writer)], columns[our_name(reader)]] += score
         return found
 
-    measure(benchmark, checkpoint, clean, corrupted, peer, matrix, rounds=3, tolerance=TRANSFORMER_LENS_TOLERANCE)
+    measure(benchmark, checkpoint, clean, corrupted, peer, matrix, 3, TRANSFORMER_LENS_TOLERANCE, thorough)
 
 
 @pytest.mark.skipif(not CIRCUITKIT, reason="circuitkit is not installed")
 @pytest.mark.benchmark(group="head patching, ours over circuitkit")
 @pytest.mark.parametrize(("count", "length"), [(1, 16), (8, 128)])
-def test_circuitkit(benchmark: Any, checkpoint: Checkpoint, tmp_path: Path, count: int, length: int) -> None:
+def test_circuitkit(
+    benchmark: Any, checkpoint: Checkpoint, tmp_path: Path, count: int, length: int, thorough: bool
+) -> None:
     """CircuitKit's EAP, on a HookedTransformer with the same weights; its nodes are in the order of ours."""
     from circuitkit.backends.eap.attribute import attribute as their_attribute
     from circuitkit.backends.eap.graph import Graph
@@ -157,7 +161,7 @@ def test_circuitkit(benchmark: Any, checkpoint: Checkpoint, tmp_path: Path, coun
         return torch.where(scores.graph.mask, result.cpu(), 0)
 
     rounds = 3 if count == 1 else 1
-    measure(benchmark, checkpoint, clean, corrupted, peer, matrix, rounds=rounds, tolerance=CIRCUITKIT_TOLERANCE)
+    measure(benchmark, checkpoint, clean, corrupted, peer, matrix, rounds, CIRCUITKIT_TOLERANCE, thorough)
 
 
 def hooked(checkpoint: Checkpoint, tokenizer: Any) -> Any:

@@ -27,7 +27,9 @@ def add_fixtures(commands: Any) -> None:
     verify.add_argument("--no-accuracy", action="store_true", help="do not measure the checkpoints' accuracy again")
     overview = add_command(actions, "overview", _overview, "print every pair's verdict and the share of each effect")
     overview.add_argument(
-        "comparisons", metavar="DIR", help="output folder of pytest benchmarks/ --rlcircuits-output DIR"
+        "comparisons",
+        metavar="DIR",
+        help="output folder of pytest benchmarks/gate --rlcircuits-thorough --rlcircuits-output DIR",
     )
     overview.add_argument("--declare", action="store_true", help="write zoo.toml again, with what does not hold")
     sensitivity = add_command(
