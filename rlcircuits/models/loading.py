@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,10 @@ from transformers import AutoModelForCausalLM
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.folder import CONFIG, config_error, load_config
 from rlcircuits.models.quiet import quiet
+from rlcircuits.models.tensor_groups import layer_of
 from rlcircuits.models.weight_files import first_left_over, stored_tensors
 
 __all__ = ["load_model"]
-
-# The index of a layer in a weight's name, in any family.
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 
 
 def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *, trust_remote_code: bool) -> Any:
@@ -73,7 +70,7 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
     files and in the model are compared. transformers compares the others when it loads them.
     """
     file, stored = folder / CONFIG, stored_tensors(folder)
-    layers = 1 + max((int(found[1]) for name in stored if (found := _LAYER.search(name))), default=-1)
+    layers = 1 + max((layer for name in stored if (layer := layer_of(name)) is not None), default=-1)
     text = config.get_text_config()
     context = getattr(text, "max_position_embeddings", None)
     if context is not None and context < 1:

@@ -16,6 +16,7 @@ __all__ = [
     "StoredTensor",
     "check_weights_file",
     "first_left_over",
+    "is_recomputed",
     "stored_tensors",
     "tensor_headers",
     "weight_files",
@@ -103,7 +104,7 @@ def check_weights_file(file: Path) -> None:
 
 
 def _check_dtype(name: str, tensor: StoredTensor) -> None:
-    if tensor.dtype not in _FLOATS and not _REMADE.search(name):
+    if tensor.dtype not in _FLOATS and not is_recomputed(name):
         raise RLCircuitsError(
             f"{tensor.file}: weight {name} is stored as {tensor.dtype}; only weights in one of {', '.join(_FLOATS)} "
             f"are loaded: save the model unquantised"
@@ -115,7 +116,12 @@ def first_left_over(names: Iterable[str]) -> str | None:
 
     Buffers that every model computes from its config are passed over.
     """
-    return next((name for name in sorted(names) if not _REMADE.search(name)), None)
+    return next((name for name in sorted(names) if not is_recomputed(name)), None)
+
+
+def is_recomputed(name: str) -> bool:
+    """Return whether a tensor of this name is a buffer that every model computes from its config, and not a weight."""
+    return _REMADE.search(name) is not None
 
 
 def tensor_headers(file: Path) -> Iterator[tuple[str, StoredTensor]]:

@@ -1,0 +1,67 @@
+"""Group the weights of a model by the module that they belong to, from their names alone.
+
+The names are those of the model's parameters, or those in its files, which differ for some families: Mixtral's files
+say ``block_sparse_moe`` and GPT-NeoX's ``embed_out`` where the model says ``mlp`` and ``lm_head``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, get_args
+
+from rlcircuits.models.families import FAMILIES
+
+__all__ = ["GROUPS", "Group", "group_of", "is_token_embedding", "layer_of"]
+
+Group = Literal["embeddings", "norms", "attention", "MLP", "unembedding", "other"]
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+"""The groups, in the order of tables. No weight of a supported family is in ``other``."""
+
+_TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in"})
+_POSITION_EMBEDDINGS = frozenset({"wpe"})
+_UNEMBEDDINGS = frozenset({"lm_head", "embed_out"})
+_ATTENTIONS = frozenset(names.attention for names in FAMILIES.values())
+_MLPS = frozenset({"block_sparse_moe", *(names.mlp for names in FAMILIES.values())})
+# input_layernorm, q_norm, final_layer_norm, ln_1, ln_f, …
+_NORM = re.compile(r".*norm|ln_\w+")
+# The index of a layer, in any family.
+_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
+
+
+def group_of(name: str) -> Group:
+    """Return the group of a weight.
+
+    A bias is in the group of its module, an expert and its router are in that of the MLP, and the norms of queries and
+    keys are among the norms. A weight that embeds and unembeds (tied embeddings) has the name of the embedding.
+
+    Args:
+        name: the weight's dotted name in the model or in its files, such as ``model.layers.0.mlp.up_proj.weight``.
+
+    Returns:
+        One of :data:`GROUPS`; ``other`` for a name that no supported family has.
+    """
+    parts = name.split(".")
+    # First, because a norm may be within an attention.
+    if any(_NORM.fullmatch(part) for part in parts):
+        return "norms"
+    if not _ATTENTIONS.isdisjoint(parts):
+        return "attention"
+    if not _MLPS.isdisjoint(parts):
+        return "MLP"
+    if not _UNEMBEDDINGS.isdisjoint(parts):
+        return "unembedding"
+    if is_token_embedding(name) or not _POSITION_EMBEDDINGS.isdisjoint(parts):
+        return "embeddings"
+    return "other"
+
+
+def is_token_embedding(name: str) -> bool:
+    """Return whether a weight embeds tokens, by its dotted name; the weight of tied embeddings does."""
+    return not _TOKEN_EMBEDDINGS.isdisjoint(name.split("."))
+
+
+def layer_of(name: str) -> int | None:
+    """Return the index of the decoder block that a weight is in, by its dotted name; None for a weight in no block."""
+    found = _LAYER.search(name)
+    return None if found is None else int(found[1])
