@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -23,7 +23,7 @@ from rlcircuits.models.adapters import find_base
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 
-__all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary"]
+__all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary", "on_cpu"]
 
 _ARCHITECTURE = ("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
 """The fields of the config that must be equal for two checkpoints to have the same graph and width."""
@@ -126,9 +126,13 @@ class CheckpointSource:
             found["num_key_value_heads"] = found["num_attention_heads"]
         return found
 
+    @property
+    def model_folder(self) -> Path:
+        """The folder of the model's config: an adapter's base model's, any other checkpoint's own."""
+        return find_base(self.folder).folder if is_adapter(self.folder) else self.folder
+
     def _config(self) -> Any:
-        folder = find_base(self.folder).folder if is_adapter(self.folder) else self.folder
-        return load_config(folder, trust_remote_code=self.trust_remote_code).get_text_config()
+        return load_config(self.model_folder, trust_remote_code=self.trust_remote_code).get_text_config()
 
     def load(self) -> Checkpoint:
         """Load the checkpoint. Raises RLCircuitsError as :meth:`~rlcircuits.Checkpoint.load` does."""
@@ -140,6 +144,13 @@ class CheckpointSource:
             trust_remote_code=self.trust_remote_code,
             name=self.name,
         )
+
+
+def on_cpu(source: Source) -> Source:
+    """Return a source that loads the same checkpoint on the CPU; one that chooses its own device stays as it is."""
+    if isinstance(source, CheckpointSource):
+        return replace(source, path=str(source.folder), revision=None, device="cpu", device_map=None)
+    return source
 
 
 def check_same_architecture(before: CheckpointSource, after: CheckpointSource) -> None:

@@ -1,0 +1,192 @@
+"""Measure what differs between the weights of two checkpoints, without running a model.
+
+1. Weights are read from the files one at a time, so that memory holds one weight of each checkpoint. Sources without
+   files of whole weights (LoRA adapters, noised checkpoints) are loaded instead.
+2. If the files of two checkpoints name or split their weights differently, those are loaded too, since all loaded
+   models of a family have the same names.
+3. Sums are in float64.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor
+
+from rlcircuits.checkpoints.source import Source
+from rlcircuits.checkpoints.tensor_reader import LoadedTensors, StoredTensors, TensorReader, can_stream, find_key
+from rlcircuits.checkpoints.weight_changes import TensorChange, UnmatchedTensor, WeightChanges
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
+
+__all__ = ["compare_weights"]
+
+# Elements that are converted to float64 at a time: few enough to stay in a processor's cache.
+_CHUNK = 1 << 17
+
+
+@validate_arguments
+def compare_weights(before: Source, after: Source, reference: Source | None = None) -> WeightChanges:
+    """Measure what differs between the weights of two checkpoints.
+
+    Weights are compared in the dtype in which each checkpoint is loaded.
+
+    Args:
+        before: the checkpoint before training.
+        after: the checkpoint after training.
+        reference: another checkpoint that was trained from ``before``, for example without RL, whose update is compared
+            with that of ``after``.
+
+    Returns:
+        The norm of the update of every weight, its direction, and where it is.
+
+    Raises:
+        RLCircuitsError: a checkpoint's file is missing or damaged; a weight holds NaN or Inf; or ``reference`` lacks a
+            weight of the other two, or has it in another shape.
+    """
+    sources = [before, after, *([] if reference is None else [reference])]
+    with ExitStack() as opened:
+        readers = _open(sources, opened)
+        tensors, unmatched, total = [], [], _Sums()
+        for key in sorted(_all_keys(readers[:2]), key=_natural):
+            places = [find_key(reader, key) for reader in readers]
+            shapes = [
+                None if place is None else reader.shapes[place] for reader, place in zip(readers, places, strict=True)
+            ]
+            if shapes[0] is None or shapes[0] != shapes[1]:
+                unmatched.append(UnmatchedTensor(key, shapes[0], shapes[1]))
+                continue
+            if reference is not None and shapes[2] != shapes[0]:
+                found = "lacks" if shapes[2] is None else f"has as {list(shapes[2])}"
+                raise RLCircuitsError(
+                    f"reference {reference.name} is no other training of {before.name}: it {found} weight {key}, which "
+                    f"is {list(shapes[0])} there; a checkpoint of the same base is wanted"
+                )
+            sums = _Sums.of(*(reader.read(cast(str, place)) for reader, place in zip(readers, places, strict=True)))
+            _check_finite(sources, key, sums)
+            tensors.append(sums.change(key, math.prod(shapes[0])))
+            total += sums
+        return WeightChanges(
+            tensors=tuple(tensors),
+            unmatched=tuple(unmatched),
+            tied=readers[0].tied and readers[1].tied,
+            reference=None if reference is None else reference.name,
+            reference_cosine=total.reference_cosine,
+        )
+
+
+@dataclass
+class _Sums:
+    """Sums over the elements of one weight, or of several: squares, and products of two tensors.
+
+    Args:
+        before: of before's squares.
+        after: of after's squares.
+        update: of the update's squares.
+        radial: of update × before.
+        reference: of the squares of the reference's update.
+        shared: of update × reference's update.
+        row: the largest sum of the update's squares over a row.
+    """
+
+    before: float = 0.0
+    after: float = 0.0
+    update: float = 0.0
+    radial: float = 0.0
+    reference: float = 0.0
+    shared: float = 0.0
+    row: float = 0.0
+
+    @classmethod
+    def of(cls, before: Tensor, after: Tensor, reference: Tensor | None = None) -> _Sums:
+        """Return the sums of one weight, in chunks of rows so that no whole weight is in float64."""
+        sums = cls()
+        if not before.numel():
+            return sums
+        width = before.shape[-1] if before.ndim > 1 else 1
+        rows = [tensor.reshape(-1, width) for tensor in (before, after, reference) if tensor is not None]
+        step = max(1, _CHUNK // width)
+        for start in range(0, len(rows[0]), step):
+            old, new, *other = (tensor[start : start + step].double() for tensor in rows)
+            update = new - old
+            by_row = update.square().sum(1)
+            sums.before += float(old.square().sum())
+            sums.after += float(new.square().sum())
+            sums.update += float(by_row.sum())
+            sums.radial += float((update * old).sum())
+            sums.row = max(sums.row, float(by_row.max()))
+            if other:
+                theirs = other[0] - old
+                sums.reference += float(theirs.square().sum())
+                sums.shared += float((update * theirs).sum())
+        return sums
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.before + other.before,
+            self.after + other.after,
+            self.update + other.update,
+            self.radial + other.radial,
+            self.reference + other.reference,
+            self.shared + other.shared,
+            max(self.row, other.row),
+        )
+
+    @property
+    def reference_cosine(self) -> float | None:
+        """Return the cosine of the update with the reference's; None where one of them is zero."""
+        return _cosine(self.shared, self.update, self.reference)
+
+    def change(self, name: str, size: int) -> TensorChange:
+        """Return the sums of one weight as its change."""
+        return TensorChange(
+            name=name,
+            size=size,
+            before_norm=math.sqrt(self.before),
+            update_norm=math.sqrt(self.update),
+            cosine=_cosine(self.radial, self.update, self.before),
+            largest_row_share=min(1.0, self.row / self.update) if self.update else None,
+            reference_cosine=self.reference_cosine,
+        )
+
+
+def _cosine(dot: float, square: float, other: float) -> float | None:
+    norms = math.sqrt(square) * math.sqrt(other)
+    return max(-1.0, min(1.0, dot / norms)) if norms else None
+
+
+def _open(sources: Sequence[Source], opened: ExitStack) -> list[TensorReader]:
+    """Return a reader for each source; if the files' names differ, all are of loaded models, whose names do not."""
+    readers = [_reader(source, opened) for source in sources]
+    keys = _all_keys(readers)
+    if all(find_key(reader, key) is not None for reader in readers for key in keys):
+        return readers
+    return [
+        LoadedTensors(source) if isinstance(reader, StoredTensors) else reader
+        for source, reader in zip(sources, readers, strict=True)
+    ]
+
+
+def _reader(source: Source, opened: ExitStack) -> TensorReader:
+    return StoredTensors(source, opened) if can_stream(source) else LoadedTensors(source)
+
+
+def _all_keys(readers: Sequence[TensorReader]) -> set[str]:
+    return {key for reader in readers for key in reader.shapes}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key to sort names by, in which layer 10 follows layer 9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _check_finite(sources: Sequence[Source], name: str, sums: _Sums) -> None:
+    """Raise RLCircuitsError for a checkpoint whose weight holds NaN or Inf, as loading it does."""
+    for source, total in zip(sources, (sums.before, sums.after, sums.reference), strict=False):
+        if not math.isfinite(total):
+            raise RLCircuitsError(f"{source.name}: weight {name} holds NaN or Inf; the checkpoint is damaged")
