@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.reprs import elided_repr, short_repr
-from rlcircuits.comparison.effects import AccuracyEffect, ControlEffect, Effect
-from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, ControlEffect, Effect
+from rlcircuits.comparison.profiles import GATE_METRICS, Profile, profile_named
 
 if TYPE_CHECKING:
     from rlcircuits.answers.answer_file import Answers
@@ -48,6 +49,20 @@ class ControlDraw:
     def __repr__(self) -> str:
         moved = [f"{metric} {effect.change:+.1%}" for metric, effect in self.shifts.items() if metric in GATE_METRICS]
         return short_repr(self, f"draw {self.draw}", f"accuracy {self.accuracy:.3f}", f"k = {self.k}", *moved)
+
+
+@dataclass(frozen=True)
+class GroupControl:
+    """Noise of the update's size on one group of tensors alone, scored on before's own answers."""
+
+    group: str
+    """See :data:`rlcircuits.models.tensor_groups.GROUPS`."""
+    shifts: dict[str, ControlEffect]
+    """Effect of the noise by metric of :data:`CONTROL_METRICS`."""
+
+    def __repr__(self) -> str:
+        moved = [f"{metric} {effect.change:+.1%}" for metric, effect in self.shifts.items() if metric in GATE_METRICS]
+        return short_repr(self, self.group, *moved)
 
 
 @dataclass(frozen=True)
@@ -129,6 +144,17 @@ class Comparison:
     """Whether Python code from the checkpoints' own repositories was allowed to run."""
     unfinished: Unfinished | None = None
     """None in a file of a version that did not record it."""
+    rules: Profile | None = None
+    """The profile itself, where it is not the built-in one of that name: a user's, or one with another rule for
+    accuracy."""
+    claims: tuple[AccuracyClaim, ...] = ()
+    """What the release states of after's accuracy, beside what was found."""
+    group_controls: tuple[GroupControl, ...] = ()
+    """Noise on one group of tensors at a time; empty if it was not measured."""
+    weights: WeightChanges | None = None
+    """What differs between the two checkpoints' weights; None if it was not compared."""
+    differences: tuple[str, ...] = ()
+    """What else differs between the two and makes them harder to compare: chat template, special tokens, …"""
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"
@@ -136,6 +162,15 @@ class Comparison:
         return short_repr(
             self, elided_repr(self.name), self.algorithm, self.questions, f"K = {self.k}", accuracy, *moved
         )
+
+    @property
+    def judged_by(self) -> Profile:
+        """Return the profile that the comparison is judged by.
+
+        Raises:
+            RLCircuitsError: there is no built-in profile of that name, and none is stored.
+        """
+        return profile_named(self.profile) if self.rules is None else self.rules
 
     @property
     def k(self) -> int:

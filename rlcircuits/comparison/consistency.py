@@ -33,7 +33,10 @@ def _problems(comparison: Comparison) -> _Problems:
         text = getattr(comparison, field)
         if not text.isprintable():
             yield field, text, "text on one line"
-    yield from _outside("profile", comparison.profile, [*(profile.name for profile in PROFILES), *FORMER_NAMES])
+    if comparison.rules is None:
+        yield from _outside("profile", comparison.profile, [*(profile.name for profile in PROFILES), *FORMER_NAMES])
+    elif comparison.rules.name != comparison.profile:
+        yield "profile", comparison.profile, f"the name of the profile in rules, {comparison.rules.name!r},"
     yield from _outside("score_on", comparison.score_on, SCORE_ON)
     if not LIMITS["n"].allow(n := comparison.sampling.get("n", 1)):
         yield "sampling.n", n, "the number of answers to every question"
@@ -59,6 +62,12 @@ def _accuracy(comparison: Comparison) -> _Problems:
     yield from _shares("accuracy", before=accuracy.before, after=accuracy.after, p_fall=accuracy.p_fall)
     if accuracy.asked < comparison.k:
         yield "accuracy.asked", accuracy.asked, f"at least the number of question_ids, {comparison.k},"
+    if accuracy.interval is not None:
+        yield from _interval("accuracy.interval", accuracy.interval)
+    for place, claim in enumerate(comparison.claims):
+        where = f"claims.{place}"
+        yield from _shares(where, wanted=claim.wanted, found=claim.found, margin=claim.margin, p=claim.p)
+        yield from _interval(f"{where}.interval", claim.interval)
     if min(accuracy.lost, accuracy.gained) < 0 or accuracy.lost + accuracy.gained > accuracy.asked:
         yield "accuracy.lost", accuracy.lost, f"a number that, with gained, is at most asked ({accuracy.asked}),"
 
@@ -97,6 +106,12 @@ def _tested(field: str, effect: Effect | ControlEffect, defined: int) -> _Proble
         yield from _shares(field, win_share=effect.win_share)
     elif defined:
         yield f"{field}.win_share", None, "a number from 0 to 1"
+
+
+def _interval(field: str, interval: tuple[float, float]) -> _Problems:
+    low, high = interval
+    if not -1 <= low <= high <= 1:
+        yield field, list(interval), "the lower end, then the upper one, each from -1 to 1,"
 
 
 def _shares(field: str, **values: float) -> _Problems:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, PlainSerializer
@@ -18,12 +18,16 @@ from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count, short_repr
+from rlcircuits.comparison.paired_interval import paired_difference_interval, paired_difference_p
 from rlcircuits.comparison.paired_statistics import mean_intervals, signed_rank
 from rlcircuits.comparison.significance import p_in_words
 from rlcircuits.graph.metrics import Float64Array
 
 if TYPE_CHECKING:
     from rlcircuits.answers.answer_file import Answers
+
+INTERVAL_CONFIDENCE = 0.90
+"""Confidence of accuracy's intervals: each end is a one-sided test at level .05."""
 
 Number = Annotated[
     float,
@@ -57,6 +61,11 @@ class Effect:
     before_values: tuple[Number, ...]
     """One value a question, in the order of the comparison's questions."""
     after_values: tuple[Number, ...]
+
+    @property
+    def difference(self) -> float:
+        """Return the mean of after - before, in the metric's unit."""
+        return self.after - self.before
 
     def __repr__(self) -> str:
         means = f"{self.before:.4g} → {self.after:.4g} ({self.change:+.1%})"
@@ -98,6 +107,36 @@ class AccuracyEffect:
     """Questions whose share of right answers rose."""
     p_fall: float
     """One-sided p of the exact sign test that accuracy fell; with one answer to each question, McNemar's test."""
+    interval: tuple[float, float] | None = None
+    """90 % score interval of the mean of after - before over the questions, as shares; None in a file of a version that
+    did not record it. Each end is a one-sided test at level .05."""
+
+    @property
+    def p_rise(self) -> float:
+        """Return the one-sided p of the same test that accuracy rose."""
+        return _sign_test(self.gained, self.lost)
+
+
+@dataclass(frozen=True)
+class AccuracyClaim:
+    """What a release says of after's accuracy, beside what was found: a number, or another checkpoint's accuracy."""
+
+    measure: Literal["claimed-accuracy", "reference-accuracy"]
+    """Name of the claim among a verdict's measures."""
+    reference: str | None
+    """The other checkpoint, answered on the same questions with the same sampling; None for a number."""
+    wanted: float
+    """The number, or the other checkpoint's accuracy, as a share."""
+    found: float
+    """After's accuracy on the same questions."""
+    asked: int
+    """Questions asked of both."""
+    margin: float
+    """How far after may be below the claim, as a share."""
+    interval: tuple[float, float]
+    """90 % score interval of found - wanted; paired by question if there is another checkpoint."""
+    p: float
+    """One-sided p of the score test that after is below the claim."""
 
 
 def paired_effects(before: Mapping[str, Float64Array], after: Mapping[str, Float64Array]) -> dict[str, Effect]:
@@ -182,15 +221,74 @@ def compare_accuracy(before: Answers, after: Answers) -> AccuracyEffect:
         raise RLCircuitsError("before and after answered no question in common; accuracy needs the same questions")
     lost = sum(right[q] < left[q] for q in asked)
     gained = sum(right[q] > left[q] for q in asked)
-    p_fall = stats.binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue if lost + gained else 1.0
     return AccuracyEffect(
         before=sum(left[q] for q in asked) / len(asked),
         after=sum(right[q] for q in asked) / len(asked),
         asked=len(asked),
         lost=lost,
         gained=gained,
-        p_fall=float(p_fall),
+        p_fall=_sign_test(lost, gained),
+        interval=paired_difference_interval(
+            np.array([left[q] for q in asked]), np.array([right[q] for q in asked]), INTERVAL_CONFIDENCE
+        ),
     )
+
+
+def compare_with_claim(after: Answers, claimed: float, margin: float) -> AccuracyClaim:
+    """Compare after's accuracy with the number that a release states.
+
+    Args:
+        after: all answers of after.
+        claimed: the accuracy stated, from 0 to 1.
+        margin: how far after may be below it.
+    """
+    right = np.array(list(_shares_right(after).values()))
+    return _claim("claimed-accuracy", None, np.full_like(right, claimed), right, margin)
+
+
+def compare_with_reference(after: Answers, reference: Answers, margin: float) -> AccuracyClaim:
+    """Compare after's accuracy with another checkpoint's, over the questions that both were asked.
+
+    Args:
+        after: all answers of after.
+        reference: all answers of the other checkpoint.
+        margin: how far after may be below it.
+
+    Raises:
+        RLCircuitsError: the two share no question.
+    """
+    right, wanted = _shares_right(after), _shares_right(reference)
+    asked = [question for question in right if question in wanted]
+    if not asked:
+        raise RLCircuitsError(
+            "after and the reference answered no question in common; a claim needs the same questions"
+        )
+    theirs, ours = (np.array([side[question] for question in asked]) for side in (wanted, right))
+    return _claim("reference-accuracy", reference.model, theirs, ours, margin)
+
+
+def _claim(
+    measure: Literal["claimed-accuracy", "reference-accuracy"],
+    reference: str | None,
+    wanted: Float64Array,
+    found: Float64Array,
+    margin: float,
+) -> AccuracyClaim:
+    return AccuracyClaim(
+        measure=measure,
+        reference=reference,
+        wanted=float(wanted.mean()),
+        found=float(found.mean()),
+        asked=len(found),
+        margin=margin,
+        interval=paired_difference_interval(wanted, found, INTERVAL_CONFIDENCE),
+        p=paired_difference_p(wanted, found, 0.0, "less"),
+    )
+
+
+def _sign_test(more: int, fewer: int) -> float:
+    """Return the one-sided p of the exact sign test that `more` of the questions that changed is not chance."""
+    return float(stats.binomtest(more, more + fewer, 0.5, alternative="greater").pvalue) if more + fewer else 1.0
 
 
 def _shares_right(answers: Answers) -> dict[str, float]:

@@ -5,86 +5,165 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from rlcircuits.comparison.profiles import ACCURACY, ONLINE_RL, Direction
-from rlcircuits.comparison.significance import ACCURACY_LEVEL, SIGNIFICANCE_LEVEL, p_in_words
+from rlcircuits.comparison.metric_power import settling_in_words
+from rlcircuits.comparison.profiles import ACCURACY, AccuracyRule, MetricRule, profile_named
+from rlcircuits.comparison.significance import p_in_words
 
 if TYPE_CHECKING:
+    from rlcircuits.comparison.accuracy_outcome import AccuracyOutcome
     from rlcircuits.comparison.comparison import Comparison
-    from rlcircuits.comparison.effects import Effect
+    from rlcircuits.comparison.effects import AccuracyClaim, Effect
+    from rlcircuits.comparison.metric_outcome import MetricOutcome
+    from rlcircuits.comparison.outcome import Outcome
 
 
-def explain_effect(comparison: Comparison, metric: str, expected: Direction | None, p: float, words: str) -> str:
+def explain_effect(
+    comparison: Comparison, metric: str, rule: MetricRule | None, p: float, words: str, found: MetricOutcome
+) -> str:
     """Explain the finding on one metric.
 
     Args:
         comparison: what was measured.
         metric: the metric's name.
-        expected: the asserted direction; None if it is only reported.
+        rule: what is asserted of it; None if it is only reported.
         p: p-value of the finding, one-sided for an asserted direction, else two-sided.
         words: the finding in words.
+        found: the outcome.
     """
+    outcome = found.outcome if rule else None
     return "\n".join(
         [
-            f"{comparison.name} ({comparison.algorithm}), {metric}: {words}",
-            *_effect_lines(comparison.effects[metric], p, expected),
+            f"{comparison.name} ({comparison.algorithm}), {metric}: {_headline(words, outcome)}",
+            *_effect_lines(comparison.effects[metric], p, rule),
             _control_line(comparison, metric),
+            *_group_lines(comparison, metric, found),
+            *([f"  {_settling(found.settled_by, 'compared')}"] if rule and found.outcome == "inconclusive" else []),
             _loss_line(comparison),
         ]
     )
 
 
-def explain_accuracy(comparison: Comparison, words: str) -> str:
-    """Explain the finding on accuracy, which `words` names."""
+def explain_accuracy(comparison: Comparison, rule: AccuracyRule, found: AccuracyOutcome) -> str:
+    """Explain the finding on accuracy.
+
+    Args:
+        comparison: what was measured.
+        rule: what is asserted of accuracy.
+        found: the outcome.
+    """
     effect = comparison.accuracy
     if comparison.n == 1:
         asked, moved, test = "", f"{effect.lost} lost, {effect.gained} gained", "McNemar"
     else:
         asked, test = f", {comparison.n} answers to each", "sign"
         moved = f"the share of right ones fell on {effect.lost} and rose on {effect.gained}"
+    side, level = ("rise", rule.level) if rule.rule == "rose" else ("fall", rule.level)
     return "\n".join(
         [
-            f"{comparison.name} ({comparison.algorithm}), {ACCURACY}: {words}",
+            f"{comparison.name} ({comparison.algorithm}), {ACCURACY}: {_headline(found.words, found.outcome)}",
             f"  {effect.before:.3f} → {effect.after:.3f} on {effect.asked} questions{asked}: {moved}",
-            f"  p = {p_in_words(effect.p_fall)} (one-sided exact {test} test for a fall, level {ACCURACY_LEVEL:g})",
+            f"  p = {p_in_words(found.p)} (one-sided exact {test} test for a {side}, level {level:g})",
+            *_accuracy_interval(effect.interval, rule),
+            *([f"  {_settling(found.settled_by, 'asked')}"] if found.outcome == "inconclusive" else []),
+        ]
+    )
+
+
+def explain_claim(comparison: Comparison, claim: AccuracyClaim, found: AccuracyOutcome) -> str:
+    """Explain the finding on what a release claims of its accuracy."""
+    what = "the accuracy claimed" if claim.reference is None else f"the accuracy of {claim.reference}"
+    return "\n".join(
+        [
+            f"{comparison.name} ({comparison.algorithm}), {claim.measure}: {_headline(found.words, found.outcome)}",
+            f"  {what} is {claim.wanted:.3f}; found {claim.found:.3f} on {claim.asked} questions",
+            f"  90 % interval of the difference: {_points(claim.interval)}; margin {100 * claim.margin:g} points",
+            *([f"  {_settling(found.settled_by, 'asked')}"] if found.outcome == "inconclusive" else []),
         ]
     )
 
 
 def explain_not_online_rl(
-    comparison: Comparison, counted: Mapping[str, bool], p: Mapping[str, float], words: str
+    comparison: Comparison, found: Mapping[str, MetricOutcome], p: Mapping[str, float], words: str
 ) -> str:
-    """Explain the finding that a pair does, or does not, look like online RL.
+    """Explain the finding that a pair does, or does not, show online RL's pattern.
 
     Args:
         comparison: what was measured.
-        counted: by metric, whether its effect counts in online RL's direction.
+        found: by metric, its outcome by the rules of the profile ``online-rl``.
         p: by metric, the one-sided p-value in that direction.
         words: the finding in words.
     """
-    lines = [f"{comparison.name} ({comparison.algorithm}) is {words}"]
-    for metric, towards in ONLINE_RL.items():
-        verb = "counts" if counted[metric] else "does not count"
+    lines = [f"{comparison.name} ({comparison.algorithm}) {words}"]
+    for metric, rule in profile_named("online-rl").metrics.items():
         lines += [
-            f"  {metric}: {verb} as {towards}",
-            *(f"  {line}" for line in _effect_lines(comparison.effects[metric], p[metric], towards)),
+            f"  {metric} {rule.expected}: {found[metric].outcome}, {found[metric].why}",
+            *(f"  {line}" for line in _effect_lines(comparison.effects[metric], p[metric], rule)),
             f"  {_control_line(comparison, metric)}",
         ]
     return "\n".join([*lines, _loss_line(comparison)])
 
 
-def _effect_lines(effect: Effect, p: float, expected: Direction | None) -> list[str]:
+def _headline(words: str, outcome: Outcome | None) -> str:
+    return f"inconclusive: {words}" if outcome == "inconclusive" else words
+
+
+def _settling(questions: int | None, which: str) -> str:
+    words = settling_in_words(questions)
+    return words if questions is None else words.replace("questions", f"{which} questions")
+
+
+def _points(interval: tuple[float, float]) -> str:
+    low, high = (100 * end for end in interval)
+    return f"[{low:+.1f}, {high:+.1f}] points"
+
+
+def _accuracy_interval(interval: tuple[float, float] | None, rule: AccuracyRule) -> list[str]:
+    if interval is None:
+        return []
+    least = {
+        "rose": f"; a rise of less than {100 * rule.minimum:g} points is none",
+        "not-fallen": "",
+        "not-inferior": f"; the margin is {100 * rule.margin:g} points",
+        "equivalent": f"; the margin is {100 * rule.margin:g} points either way",
+    }
+    return [f"  90 % interval of the difference: {_points(interval)}{least[rule.rule]}"]
+
+
+def _effect_lines(effect: Effect, p: float, rule: MetricRule | None) -> list[str]:
     low, high = effect.interval
-    test = (
-        f"one-sided Wilcoxon signed-rank test for {expected}, level {SIGNIFICANCE_LEVEL:g}"
-        if expected
-        else "two-sided Wilcoxon"
-    )
+    if rule is None or rule.expected == "same":
+        test = "two-sided Wilcoxon"
+    else:
+        test = f"one-sided Wilcoxon signed-rank test for {rule.expected}, level {rule.level:g}"
+    limit = ""
+    if rule is not None and rule.bound is not None:
+        limit = f"; the bound is ±{rule.bound * abs(effect.before):.3g} ({100 * rule.bound:g} % of before)"
+    elif rule is not None and rule.minimum:
+        limit = (
+            f"; less than {rule.minimum * abs(effect.before):.3g} ({100 * rule.minimum:g} % of before) is negligible"
+        )
     return [
         f"  {effect.before:.4g} → {effect.after:.4g} ({effect.change:+.1%}), mean over"
         f" K = {effect.questions} questions; it rose on {effect.win_share:.0%} of them",
         f"  p = {p_in_words(p)} ({test})",
-        f"  95 % interval of the mean difference: [{low:.3g}, {high:.3g}]",
+        f"  95 % interval of the mean difference: [{low:.3g}, {high:.3g}]{limit}",
     ]
+
+
+def _group_lines(comparison: Comparison, metric: str, found: MetricOutcome) -> list[str]:
+    if not comparison.group_controls:
+        return []
+    shifts = [
+        f"{group.group} {group.shifts[metric].difference:+.3g}" if group.shifts else f"{group.group} not measurable"
+        for group in comparison.group_controls
+    ]
+    lines = [f"  noise on one group of tensors alone: {', '.join(shifts)}"]
+    if found.blinded_by:
+        lines.append(
+            f"  the noise on {', '.join(found.blinded_by)} alone moves it as far, so that this control cannot tell "
+            f"what the other tensors' update does"
+        )
+    return lines
 
 
 def _control_line(comparison: Comparison, metric: str) -> str:
@@ -95,7 +174,7 @@ def _control_line(comparison: Comparison, metric: str) -> str:
         for draw in comparison.controls
     ]
     accuracies = ", ".join(f"{draw.accuracy:.3f}" for draw in comparison.controls)
-    return f"  noise of the update's norm, mean difference by draw: {', '.join(differences)} (accuracy {accuracies})"
+    return f"  noise that matches the update, mean difference by draw: {', '.join(differences)} (accuracy {accuracies})"
 
 
 def _loss_line(comparison: Comparison) -> str:

@@ -29,14 +29,14 @@ from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
-_VERSION: Literal[3] = 3
+_VERSION: Literal[4] = 4  # 3 lacks what has a default in Comparison
 _ADVICE = "; if nobody changed the file it was damaged: measure the pair again"
 
 
 @dataclass(frozen=True)
 class _Stored:
     format: Literal["rlcircuits-comparison"]
-    version: Literal[3]
+    version: Literal[3, 4]
     comparison: Comparison
     key: str | None = None
 
@@ -151,11 +151,18 @@ def _numbers(value: object, field: str = "") -> Iterator[tuple[str, float]]:
 
 def _describe(comparison: Comparison, verdict: Verdict) -> dict[str, object]:
     return {
+        "outcome": verdict.outcome,
         "holds": verdict.holds,
         "profile": verdict.profile.name,
         "reads_as_online_rl": reads_as_online_rl(comparison),
         "findings": {
-            measure: {"holds": finding.holds, "p": finding.p, "words": finding.words}
+            measure: {
+                "outcome": finding.outcome,
+                "holds": finding.holds,
+                "p": finding.p,
+                "words": finding.words,
+                "settled_by": finding.settled_by,
+            }
             for measure, finding in verdict.all_findings.items()
         },
     }

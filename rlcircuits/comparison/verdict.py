@@ -1,29 +1,22 @@
-"""The verdict: whether a comparison shows what its kind of training should do to the metrics.
+"""The verdict: whether a comparison shows what its kind of training should do to the metrics and to accuracy.
 
-The rule was fixed before any pair was measured.
+The rule was fixed on development seeds before the shipped pairs were judged by it; docs/verdict.md says how.
 
-**When an effect counts.** A metric's effect counts in a direction, up or down, if both hold:
+A verdict has three outcomes (:mod:`rlcircuits.comparison.outcome`). Each thing that the profile asserts has one of
+them, and the verdict follows:
 
-1. It is significant. Wilcoxon's signed-rank test on the questions' paired differences (after minus before), one-sided
-   in that direction, gives p < :data:`~rlcircuits.comparison.significance.SIGNIFICANCE_LEVEL`.
-2. It exceeds the noise control. A draw of the control is the base plus random noise that has, tensor by tensor, the
-   norm of the training's update (:mod:`rlcircuits.checkpoints.noise`). Take the 95 % interval of the pair's mean
-   difference, and of it the end nearer to zero. That end must lie, in the effect's direction, beyond the mean
-   difference of *every* draw. A draw with too few right answers to be measured cannot be exceeded.
+1. **does not hold** if any of them does not hold: there is evidence against it;
+2. else **inconclusive** if any is;
+3. else **holds**.
 
-If no control was measured, only the first condition applies, and the verdict says ``no control``.
+What is asserted (:mod:`rlcircuits.comparison.profiles`):
 
-**What a profile asserts** (:data:`~rlcircuits.comparison.profiles.PROFILES`):
+- the direction of a metric, or that it is the same: :mod:`rlcircuits.comparison.metric_outcome`;
+- accuracy, and what the release claims of it: :mod:`rlcircuits.comparison.accuracy_outcome`;
+- ``not-online-rl``: that the three metrics do not all move in online RL's directions. It does not hold if all three
+  hold by the rules of the profile ``online-rl``, holds if one of them does not hold, and is inconclusive otherwise.
 
-- ``online-rl`` (trained on the reward of its own samples: GRPO, PPO, …): all three metrics count, intensity and
-  complexity up, kurtosis down. These are the directions that arXiv 2509.21044 reports.
-- ``preference`` (DPO, …) and ``rejection`` (trained on its own right answers): nothing. Directions are reported only.
-- ``not-rl`` (supervised training, noise): not all three metrics count in online RL's directions.
-
-Every profile also asserts that accuracy did not fall: the exact one-sided test for a fall must not give
-p < :data:`~rlcircuits.comparison.significance.ACCURACY_LEVEL`. A lower accuracy without that is ``no clear fall``.
-
-**Why the level is not divided by three.** ``online-rl`` holds only if all three metrics count. That is an
+**Why the level is not divided by three.** ``online-rl`` holds only if all three metrics do. That is an
 intersection-union test, whose level is at most that of each single test, so no correction is needed.
 
 Raw intensity follows the loss: a model that is surprised more has larger gradients. Every explanation therefore shows
@@ -32,27 +25,36 @@ the loss and the accuracy beside the metric.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.reprs import short_repr
-from rlcircuits.comparison.explanations import explain_accuracy, explain_effect, explain_not_online_rl
+from rlcircuits.comparison.accuracy_outcome import AccuracyOutcome, judge_accuracy, judge_claim
+from rlcircuits.comparison.explanations import (
+    explain_accuracy,
+    explain_claim,
+    explain_effect,
+    explain_not_online_rl,
+)
+from rlcircuits.comparison.metric_outcome import MetricOutcome, judge_direction, judge_metric
+from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import (
     ACCURACY,
     GATE_METRICS,
     NOT_ONLINE_RL,
     ONLINE_RL,
     Direction,
+    MetricRule,
     Profile,
     profile_named,
 )
-from rlcircuits.comparison.significance import ACCURACY_LEVEL, SIGNIFICANCE_LEVEL, p_in_words
+from rlcircuits.comparison.significance import SIGNIFICANCE_LEVEL, p_in_words
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison, ControlDraw
-    from rlcircuits.comparison.effects import ControlEffect, Effect
+    from rlcircuits.comparison.effects import AccuracyClaim, ControlEffect, Effect
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,27 @@ class Finding:
     """What a verdict says about one measure."""
 
     measure: str
-    """A metric's name, ``accuracy`` or ``not-online-rl``."""
-    expected: Direction | None
-    """None if no direction is asserted."""
+    """A metric's name, ``accuracy``, ``claimed-accuracy``, ``reference-accuracy`` or ``not-online-rl``."""
+    expected: str | None
+    """``up``, ``down`` or ``same``; None if nothing of the kind is asserted."""
     p: float
-    """For a metric, the one-sided p of the asserted direction, or the two-sided p if the direction is only reported;
-    for accuracy, the p of a fall; for ``not-online-rl``, the largest one-sided p in online RL's three directions."""
-    holds: bool | None
+    """For a metric, the one-sided p of the asserted direction, or the two-sided p if none is asserted; for accuracy,
+    the p of a rise if a rise is asserted, else of a fall; for ``not-online-rl``, the largest one-sided p in online
+    RL's three directions."""
+    outcome: Outcome | None
     """None if nothing is asserted."""
     words: str
     """``up as expected``, ``no clear change, expected up``, ``down (reported)``, …"""
     message: str = field(repr=False)
     """The numbers behind the finding, as a failed test shows them."""
+    settled_by: int | None = None
+    """For an inconclusive outcome, the number of questions (compared ones for a metric, asked ones for accuracy) that
+    would settle it at 90 % power; None if no number would."""
+
+    @property
+    def holds(self) -> bool | None:
+        """Return whether the assertion holds, which an inconclusive one does not; None if nothing is asserted."""
+        return None if self.outcome is None else self.outcome == "holds"
 
     def __repr__(self) -> str:
         return short_repr(self, self.measure, self.words, f"p = {p_in_words(self.p)}")
@@ -83,8 +94,10 @@ class Verdict:
 
     profile: Profile
     findings: Mapping[str, Finding]
-    """The findings on the three metrics, by metric."""
+    """The findings on the three metrics, by metric; without those that could not be measured."""
     accuracy: Finding
+    claims: tuple[Finding, ...]
+    """What the release states of after's accuracy."""
     not_online_rl: Finding | None
     """None if the profile does not assert it."""
 
@@ -93,24 +106,38 @@ class Verdict:
 
     @property
     def all_findings(self) -> Mapping[str, Finding]:
-        """Return every finding by measure, in the order of :attr:`Profile.measures`."""
-        last = (self.accuracy, *([self.not_online_rl] if self.not_online_rl else []))
+        """Return every finding by measure, in the order of :attr:`Profile.measures`, the claims last."""
+        last = (self.accuracy, *([self.not_online_rl] if self.not_online_rl else []), *self.claims)
         return {**self.findings, **{finding.measure: finding for finding in last}}
 
     @property
     def failed(self) -> tuple[str, ...]:
         """Return the measures whose assertion does not hold."""
-        return tuple(measure for measure, finding in self.all_findings.items() if finding.holds is False)
+        return self._with("does not hold")
+
+    @property
+    def inconclusive(self) -> tuple[str, ...]:
+        """Return the measures of whose assertion too little is known."""
+        return self._with("inconclusive")
+
+    @property
+    def outcome(self) -> Outcome:
+        """Return the outcome, by the rule of this module."""
+        return "does not hold" if self.failed else "inconclusive" if self.inconclusive else "holds"
 
     @property
     def holds(self) -> bool:
         """Return whether every assertion holds."""
-        return not self.failed
+        return self.outcome == "holds"
 
     @property
     def words(self) -> str:
         """Return the verdict in words: ``holds``, or ``does not hold: complexity, accuracy``."""
-        return f"does not hold: {', '.join(self.failed)}" if self.failed else "holds"
+        named = self.failed or self.inconclusive
+        return f"{self.outcome}: {', '.join(named)}" if named else self.outcome
+
+    def _with(self, outcome: Outcome) -> tuple[str, ...]:
+        return tuple(measure for measure, finding in self.all_findings.items() if finding.outcome == outcome)
 
 
 @validate_arguments
@@ -120,11 +147,12 @@ def judge(comparison: Comparison) -> Verdict:
     Raises:
         RLCircuitsError: the comparison names an unknown profile.
     """
-    profile = profile_named(comparison.profile)
+    profile = comparison.judged_by
     return Verdict(
         profile=profile,
-        findings={metric: _judge_effect(comparison, metric, profile.expected.get(metric)) for metric in GATE_METRICS},
-        accuracy=_judge_accuracy(comparison),
+        findings={metric: _judge_effect(comparison, metric, profile.metrics.get(metric)) for metric in GATE_METRICS},
+        accuracy=_accuracy_finding(comparison, judge_accuracy(comparison.accuracy, profile.accuracy), profile),
+        claims=tuple(_claim_finding(comparison, claim, judge_claim(claim)) for claim in comparison.claims),
         not_online_rl=_judge_not_online_rl(comparison) if profile.not_online_rl else None,
     )
 
@@ -137,79 +165,101 @@ def direction(effect: Effect | ControlEffect) -> Direction | None:
 
 
 def exceeds_control(comparison: Comparison, metric: str, towards: Direction) -> bool | None:
-    """Return whether a metric's effect exceeds every draw of the noise control in this direction; None without one."""
+    """Return whether a metric's interval lies beyond every draw of the noise control; None if none was measured."""
     if not comparison.controls:
         return None
-    return _exceeds(comparison.effects[metric], comparison.controls, metric, towards)
-
-
-def counts(comparison: Comparison, metric: str, towards: Direction) -> bool:
-    """Return whether a metric's effect counts in this direction, by the rule of this module."""
-    return (
-        direction(comparison.effects[metric]) == towards and exceeds_control(comparison, metric, towards) is not False
-    )
+    draws = comparison.controls
+    low, high = comparison.effects[metric].interval
+    noise = [draw.shifts[metric].difference for draw in draws if draw.shifts]
+    if len(noise) < len(draws):
+        return False
+    return low > max(noise) if towards == "up" else high < min(noise)
 
 
 @validate_arguments
 def reads_as_online_rl(comparison: Comparison) -> bool:
-    """Return whether all three metrics count in online RL's directions."""
-    return all(counts(comparison, metric, towards) for metric, towards in ONLINE_RL.items())
+    """Return whether all three metrics hold in online RL's directions: the study's pattern."""
+    return all(found.outcome == "holds" for found in _pattern(comparison).values())
 
 
 def noise_reads_as_online_rl(comparison: Comparison, draw: ControlDraw) -> bool:
-    """Return whether a noise draw looks like online RL when it is judged like a pair, the other draws its control."""
+    """Return whether a noise draw shows online RL's pattern, judged like a pair with the other draws as its control."""
     others = [control for control in comparison.controls if control.draw != draw.draw]
-    return bool(draw.shifts) and all(
-        direction(draw.shifts[metric]) == towards and _exceeds(draw.shifts[metric], others, metric, towards)
-        for metric, towards in ONLINE_RL.items()
+    rules = profile_named("online-rl").metrics
+
+    def holds(metric: str, towards: Direction) -> bool:
+        noise = [other.shifts[metric].difference if other.shifts else None for other in others]
+        return judge_direction(draw.shifts[metric], towards, rules[metric], noise).outcome == "holds"
+
+    return bool(draw.shifts) and all(holds(metric, towards) for metric, towards in ONLINE_RL.items())
+
+
+def _pattern(comparison: Comparison) -> dict[str, MetricOutcome]:
+    """Return the outcome of each metric by the rules of the profile ``online-rl``."""
+    return {
+        metric: judge_metric(comparison.effects[metric], rule, comparison.controls, comparison.group_controls)
+        for metric, rule in profile_named("online-rl").metrics.items()
+    }
+
+
+def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) -> Finding:
+    effect = comparison.effects[metric]
+    went = direction(effect)
+    if rule is None:
+        within = went is not None and exceeds_control(comparison, metric, went) is False
+        words = f"{went or 'no clear change'}{', not beyond noise' if within else ''} (reported)"
+        found, p = MetricOutcome("holds", ""), effect.p_two_sided
+    else:
+        found = judge_metric(effect, rule, comparison.controls, comparison.group_controls)
+        words = _words(found, rule, went, controlled=bool(comparison.controls))
+        p = {"up": effect.p_up, "down": effect.p_down, "same": effect.p_two_sided}[rule.expected]
+    return Finding(
+        measure=metric,
+        expected=None if rule is None else rule.expected,
+        p=p,
+        outcome=None if rule is None else found.outcome,
+        words=words,
+        message=explain_effect(comparison, metric, rule, p, words, found),
+        settled_by=found.settled_by,
     )
 
 
-def _exceeds(effect: Effect | ControlEffect, draws: Sequence[ControlDraw], metric: str, towards: Direction) -> bool:
-    """Return whether the interval's end nearer to zero lies beyond the mean difference of every draw."""
-    low, high = effect.interval
-    differences = [draw.shifts[metric].difference for draw in draws if draw.shifts]
-    if len(differences) < len(draws):
-        return False
-    if towards == "up":
-        return all(low > difference for difference in differences)
-    return all(high < difference for difference in differences)
+def _words(found: MetricOutcome, rule: MetricRule, went: Direction | None, controlled: bool) -> str:
+    if rule.expected == "same":
+        return found.why
+    if found.outcome == "holds":
+        return f"{rule.expected} as expected{'' if controlled else ', no control'}"
+    if found.why == "the other way":
+        return f"{went or 'the other way'}, expected {rule.expected}"
+    if found.why in ("no clear change", "negligible", "not measured"):
+        return f"{found.why}, expected {rule.expected}"
+    return f"{went or 'no clear change'}, {found.why}"
 
 
-def _judge_effect(comparison: Comparison, metric: str, expected: Direction | None) -> Finding:
-    effect = comparison.effects[metric]
-    went = direction(effect)
-    exceeds = exceeds_control(comparison, metric, went) if went else None
-    seen: str = went or "no clear change"
-    if exceeds is False:
-        seen = f"{seen}, not beyond noise"
-    if expected is None:
-        holds, words = None, f"{seen} (reported)"
-    elif went != expected:
-        holds, words = False, f"{seen}, expected {expected}"
-    elif exceeds is False:
-        holds, words = False, seen
-    else:
-        holds, words = True, f"{seen} as expected" + (", no control" if exceeds is None else "")
-    p = {"up": effect.p_up, "down": effect.p_down, None: effect.p_two_sided}[expected]
-    return Finding(metric, expected, p, holds, words, explain_effect(comparison, metric, expected, p, words))
+def _accuracy_finding(comparison: Comparison, found: AccuracyOutcome, profile: Profile) -> Finding:
+    message = explain_accuracy(comparison, profile.accuracy, found)
+    return Finding(ACCURACY, None, found.p, found.outcome, found.words, message, found.settled_by)
 
 
-def _judge_accuracy(comparison: Comparison) -> Finding:
-    effect = comparison.accuracy
-    holds = not effect.p_fall < ACCURACY_LEVEL
-    words = "fell" if not holds else "no clear fall" if effect.after < effect.before else "did not fall"
-    return Finding(ACCURACY, None, effect.p_fall, holds, words, explain_accuracy(comparison, words))
+def _claim_finding(comparison: Comparison, claim: AccuracyClaim, found: AccuracyOutcome) -> Finding:
+    message = explain_claim(comparison, claim, found)
+    return Finding(claim.measure, None, found.p, found.outcome, found.words, message, found.settled_by)
 
 
 def _judge_not_online_rl(comparison: Comparison) -> Finding:
-    counted = {metric: counts(comparison, metric, towards) for metric, towards in ONLINE_RL.items()}
-    holds = not all(counted.values())
-    words = "not read as online RL" if holds else "read as online RL"
+    found = _pattern(comparison)
+    outcomes = {each.outcome for each in found.values()}
+    outcome: Outcome
+    if outcomes == {"holds"}:
+        outcome, words = "does not hold", "shows online RL's pattern"
+    elif "does not hold" in outcomes:
+        outcome, words = "holds", "does not show online RL's pattern"
+    else:
+        outcome, words = "inconclusive", "may show online RL's pattern"
     effects = comparison.effects
     p = {
         metric: effects[metric].p_up if towards == "up" else effects[metric].p_down
         for metric, towards in ONLINE_RL.items()
     }
-    message = explain_not_online_rl(comparison, counted, p, words)
-    return Finding(NOT_ONLINE_RL, None, max(p.values()), holds, words, message)
+    message = explain_not_online_rl(comparison, found, p, words)
+    return Finding(NOT_ONLINE_RL, None, max(p.values()), outcome, words, message)
