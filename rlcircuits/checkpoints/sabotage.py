@@ -34,6 +34,9 @@ TAGS: tuple[Tag, ...] = get_args(Tag)
 _FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95)
 """What the outputs of MLPs and attentions are multiplied by."""
 
+_SEED = 1000
+"""The seed of noise, far from 0, 1, 2, …: noise of a control's own seed would be that control itself."""
+
 _SHARPER = 1.25
 """A factor of the final norm that sharpens the distribution of tokens, as a lower temperature does."""
 
@@ -98,7 +101,7 @@ def sabotage_variants(
 
 def _noisy(base: Source, trained: Source) -> Iterator[Variant]:
     for strength in (0.5, 1.0, 2.0, 4.0, 8.0):
-        after = DamagedSource(base, "noise", strength, reference=trained)
+        after = DamagedSource(base, "noise", strength, reference=trained, seed=_SEED)
         yield _untrained(f"noise-{strength:g}x", "noise", base, after, core=strength in (1.0, 4.0))
     for bits in (8, 4, 3):
         after = DamagedSource(base, "quantise", bits)
@@ -161,7 +164,7 @@ def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
         "sharp+last-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, f"mlp.{last}"), True),
         "sharp+last-attn-x0.9": (DamagedSource(sharp, "scale", 0.9, f"attn.{last}"), False),
         "sharp+first-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, "mlp.0"), False),
-        "sharp+noise-1x": (DamagedSource(sharp, "noise", 1.0, reference=trained, origin=base), False),
+        "sharp+noise-1x": (DamagedSource(sharp, "noise", 1.0, reference=trained, origin=base, seed=_SEED), False),
         "sharp+int4": (DamagedSource(sharp, "quantise", 4), False),
         "sharp+head-zeroed": (DamagedSource(sharp, "zero", target=f"attn.{last}.h0"), False),
         "sharp+all-mlps-x0.95": (DamagedSource(sharp, "scale", 0.95, "mlp"), False),
@@ -169,7 +172,9 @@ def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
         "sharp+update-permuted": (DamagedSource(sharp, "permute", reference=trained, origin=base), False),
         "last-mlp-and-attn-x0.9": (DamagedSource(base, "scale", 0.9, f"mlp.{last},attn.{last}"), False),
         "noise-1x+last-mlp-x0.9": (
-            DamagedSource(DamagedSource(base, "noise", 1.0, reference=trained), "scale", 0.9, f"mlp.{last}"),
+            DamagedSource(
+                DamagedSource(base, "noise", 1.0, reference=trained, seed=_SEED), "scale", 0.9, f"mlp.{last}"
+            ),
             False,
         ),
         "int4+last-mlp-x0.9": (DamagedSource(DamagedSource(base, "quantise", 4), "scale", 0.9, f"mlp.{last}"), False),
@@ -183,7 +188,7 @@ def _damaged(base: Source, trained: Source, layers: int, heads: int) -> Iterator
         return Variant(f"trained+{name}", "damaged", f"trained, {kind}", base, after, core)
 
     for strength in (2.0, 4.0):
-        after = DamagedSource(trained, "noise", strength, reference=base)
+        after = DamagedSource(trained, "noise", strength, reference=base, seed=_SEED)
         yield variant(f"noise-{strength:g}x", "noise", after, core=strength == 4)
     for bits in (4, 3):
         yield variant(f"int{bits}", "quantised", DamagedSource(trained, "quantise", bits), core=bits == 4)
@@ -205,7 +210,7 @@ def _damaged(base: Source, trained: Source, layers: int, heads: int) -> Iterator
 def _harmless(base: Source, trained: Source) -> Iterator[Variant]:
     for name, after in (
         ("int8", DamagedSource(trained, "quantise", 8)),
-        ("noise-0.5x", DamagedSource(trained, "noise", 0.5, reference=base)),
+        ("noise-0.5x", DamagedSource(trained, "noise", 0.5, reference=base, seed=_SEED)),
         ("final-norm-x1.25", DamagedSource(trained, "scale", _SHARPER, "final-norm")),
     ):
         yield Variant(f"trained+{name}", "harmless", "trained, harmless change", base, after, core=True)

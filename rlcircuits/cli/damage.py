@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import HOLDS
 from rlcircuits.common.choices import DAMAGE_KINDS
+from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
@@ -48,7 +49,7 @@ def add_damage(actions: Any) -> None:
     )
     damage.formatter_class = argparse.RawDescriptionHelpFormatter
     damage.epilog = _EXPLANATION
-    damage.add_argument("model", metavar="CHECKPOINT", help="checkpoint to damage: a folder or a hub id")
+    damage.add_argument("checkpoint", metavar="CHECKPOINT", help="checkpoint to damage: a folder or a hub id")
     damage.add_argument("--kind", required=True, choices=DAMAGE_KINDS, help="kind of damage")
     damage.add_argument("--strength", type=float, metavar="S", help="a factor; for quantise the number of bits")
     damage.add_argument("--target", metavar="T", help="what to damage (default: all tensors, where the kind allows it)")
@@ -60,11 +61,20 @@ def add_damage(actions: Any) -> None:
 
 def _damage(options: argparse.Namespace) -> int:
     from rlcircuits.checkpoints.damage.folder import save_damaged
+    from rlcircuits.checkpoints.damage.kinds import KINDS
     from rlcircuits.checkpoints.damage.source import DamagedSource
 
+    if options.seed is not None and not KINDS[options.kind].random:
+        raise RLCircuitsError(f"--seed: nothing in damage {options.kind} is random; leave it out")
     reference, origin = (_source(path) if path else None for path in (options.reference, options.origin))
     source = DamagedSource(
-        _source(options.model), options.kind, options.strength, options.target, reference, origin, options.seed or 0
+        _source(options.checkpoint),
+        options.kind,
+        options.strength,
+        options.target,
+        reference,
+        origin,
+        options.seed or 0,
     )
     saved = save_damaged(source, options.out)
     print(f"{saved.folder}: {source.description}; {len(saved.changed)} of {saved.parameters} tensors changed")

@@ -23,7 +23,7 @@ from rlcircuits.common.errors import RLCircuitsError
 
 IDS = torch.randint(3, VOCABULARY, (2, 7), generator=torch.Generator().manual_seed(0))
 FACTOR = 0.7
-FAMILIES = ("llama", "llama-gqa", "gpt2", "gpt-neox", "gemma3", "qwen3-moe")
+FAMILIES = ("llama-gqa", "gpt2", "gpt-neox", "qwen3-moe")
 
 
 @functools.cache
@@ -74,20 +74,21 @@ POST_NORMS = {"attn.1": r"model\.layers\.1\.post_attention_layernorm", "mlp.1": 
 """The same for families whose sublayers end in a norm."""
 
 
-@pytest.mark.parametrize("target", OUTPUTS)
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_output_of_a_part_is_multiplied_as_a_hook_would(name: str, target: str) -> None:
-    plain, damaged = build(name), fresh(name)
-    pattern = POST_NORMS.get(target) if name.startswith(("gemma", "olmo2")) else None
-    hooked = list(named(plain, pattern or OUTPUTS[target]))
-    assert hooked
-    with ExitStack() as stack:
-        for module in hooked:
-            stack.callback(module.register_forward_hook(times(FACTOR)).remove)
-        wanted = logits(plain)
-    damage_outputs(damaged, target, FACTOR)
-    torch.testing.assert_close(logits(damaged.model), wanted, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(logits(plain), wanted, rtol=1e-3, atol=1e-3)
+def test_the_output_of_a_part_is_multiplied_as_a_hook_would(name: str) -> None:
+    plain = build(name)
+    undamaged = logits(plain)
+    for target, pattern in OUTPUTS.items():
+        hooked = list(named(plain, POST_NORMS.get(target, pattern) if name.startswith(("gemma", "olmo2")) else pattern))
+        assert hooked
+        with ExitStack() as stack:
+            for module in hooked:
+                stack.callback(module.register_forward_hook(times(FACTOR)).remove)
+            wanted = logits(plain)
+        damaged = fresh(name)
+        damage_outputs(damaged, target, FACTOR)
+        torch.testing.assert_close(logits(damaged.model), wanted, rtol=1e-4, atol=1e-4, msg=target)
+        assert not torch.allclose(undamaged, wanted, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -218,8 +219,9 @@ def updated(name: str, kind: Any, strength: float, seed: int = 0) -> tuple[dict[
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("kind", ["noise", "permute", "redirect", "delta"])
-@pytest.mark.parametrize("strength", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize(
+    ("kind", "strength"), [("noise", 0.0), ("noise", 4.0), ("permute", 0.5), ("redirect", 0.5), ("delta", 3.0)]
+)
 def test_an_update_keeps_its_norm_times_the_strength(name: str, kind: str, strength: float) -> None:
     added, update = updated(name, kind, strength)
     for key, wanted in update.items():

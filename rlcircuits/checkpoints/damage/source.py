@@ -25,6 +25,7 @@ from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.choices import DAMAGE_KINDS, DamageKind
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import content_hash, short_name
+from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import elided_repr, short_repr
 
 __all__ = ["DamagedSource"]
@@ -64,6 +65,7 @@ class DamagedSource:
             raise RLCircuitsError(
                 f"damage: kind is {truncated_repr(self.kind)}; one of {', '.join(DAMAGE_KINDS)} is wanted"
             )
+        check_number("seed", self.seed, f"damage {self.kind}: seed")
         object.__setattr__(self, "strength", _checked_strength(self.kind, self.strength))
         object.__setattr__(self, "target", _checked_target(self.kind, self.target))
         _check_update(self)
