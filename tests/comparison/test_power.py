@@ -143,6 +143,19 @@ def test_where_nothing_can_be_detected() -> None:
     assert smallest_accuracy_change(5, 1.0, 0.0, "down", 0.05) == pytest.approx(0.8**0.2)
 
 
+@pytest.mark.parametrize("rate", [0.0, 1e-9, 0.001, 0.5, 0.999, 1.0])
+@pytest.mark.parametrize("discordant", [0.0, 1e-9, 0.1, 1.0])
+@pytest.mark.parametrize("answers", [1, 3])
+def test_rates_and_shares_at_their_ends_have_an_answer(rate: float, discordant: float, answers: int) -> None:
+    for questions, direction in itertools.product((1, 2, 400), ("up", "down")):
+        found = smallest_accuracy_change(questions, rate, discordant, direction, 0.05, answers=answers)  # type: ignore[arg-type]
+        room = 1 - rate if direction == "up" else rate
+        assert found is None or 0 < found <= room
+    needed = questions_for_margin(rate, discordant, 0.02, 0.05, answers=answers)
+    assert needed is not None
+    assert needed > 0
+
+
 def test_independent_answers() -> None:
     assert discordant_if_independent(0.86, 0.86) == pytest.approx(2 * 0.86 * 0.14)
     assert discordant_if_independent(1.0, 0.25) == 0.75
