@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
     from rlcircuits.release.settings import Settings
 
-_POSITIONAL = ("model", "file", "folder", "comparisons")
+_POSITIONAL = ("model", "checkpoint", "file", "folder", "comparisons")
 """Arguments that are given without the name of an option."""
 
 

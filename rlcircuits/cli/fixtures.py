@@ -1,4 +1,4 @@
-"""``rlcircuits fixtures``: train, check and study the shipped checkpoints, in a checkout of the repository."""
+"""``rlcircuits fixtures``: train, check and study the shipped checkpoints, in a checkout; and damage any checkpoint."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcircuits.cli.command import add_command
+from rlcircuits.cli.damage import add_damage
 from rlcircuits.cli.exit_codes import DOES_NOT_HOLD, HOLDS
 from rlcircuits.cli.streams import log
 from rlcircuits.common import defaults
@@ -17,7 +18,9 @@ from rlcircuits.common.errors import RLCircuitsError
 
 def add_fixtures(commands: Any) -> None:
     """Add the command and its actions."""
-    fixtures = commands.add_parser("fixtures", help="train, check or study the shipped checkpoints (in a checkout)")
+    fixtures = commands.add_parser(
+        "fixtures", help="train, check or study the shipped checkpoints (in a checkout), or damage any checkpoint"
+    )
     actions = fixtures.add_subparsers(title="actions", required=True, metavar="ACTION")
     _add_train(actions)
     verify = add_command(
@@ -38,6 +41,7 @@ def add_fixtures(commands: Any) -> None:
     dynamics = add_command(actions, "dynamics", _dynamics, "train again and plot the metrics along training", "work")
     dynamics.add_argument("--family", default="llama-sums", metavar="F", help="family of models (default: %(default)s)")
     dynamics.add_argument("--seed", type=int, metavar="S", help="seed of the training (default: the family's first)")
+    add_damage(actions)
     for study in (sensitivity, dynamics):
         study.add_argument(
             "--work", required=True, metavar="DIR", help="folder that keeps results; an interrupted run resumes from it"

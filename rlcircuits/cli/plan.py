@@ -13,7 +13,7 @@ from rlcircuits.cli.streams import log, log_error
 
 def add_plan(commands: Any) -> None:
     """Add the command."""
-    text = "print what a pairs file would run: tokens, memory, time; loads no weights"
+    text = "print what a pairs file would run (tokens, memory, time) and what it can detect; loads no weights"
     plan = add_command(commands, "plan", _plan, text)
     plan.add_argument("file", metavar="FILE.toml", help="pairs file")
     plan.add_argument("--output", metavar="DIR", help="output folder of the run; what it holds need not run again")

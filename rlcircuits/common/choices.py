@@ -22,3 +22,8 @@ SCORE_ON: tuple[ScoreOn, ...] = get_args(ScoreOn)
 
 ENGINE_NAMES = ("transformers", "vllm")
 """Libraries that can generate answers; :data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""
+
+DamageKind = Literal["scale", "zero", "noise", "quantise", "swap", "permute", "redirect", "delta"]
+
+DAMAGE_KINDS: tuple[DamageKind, ...] = get_args(DamageKind)
+"""Kinds of damage that can be done to a checkpoint; :mod:`rlcircuits.checkpoints.damage.kinds` says what each does."""

@@ -212,7 +212,8 @@ def _sign_test_power(questions: int, expected: float, other: float, level: float
     # The most that may have changed in the expected direction without p below the level.
     most = np.asarray(stats.binom.isf(level, counts, 0.5))
     most = most + (stats.binom.sf(most, counts, 0.5) >= level)
-    return float(np.sum(changed.pmf(counts) * stats.binom.sf(most, counts, expected / total)))
+    among = min(expected / total, 1.0)  # rounding can lead above 1
+    return float(np.sum(changed.pmf(counts) * stats.binom.sf(most, counts, among)))
 
 
 def _check(

@@ -30,6 +30,9 @@ class ModuleNames:
     fused: Literal["stacked", "interleaved"] = "stacked"
     """The order of a fused projection's features: all q, all k, all v; or q, k and v of one head after another."""
     output: str = "o_proj"
+    # Names in the MLP module.
+    mlp_outputs: tuple[str, ...] = ("down_proj", "experts.down_proj")
+    """The layer, or the experts' stacked weights, that write the MLP's output. The first that the MLP has is meant."""
     # A field of the config.
     parallel_field: str | None = None
     """The field that is true if attention and MLP of a block read the same stream; None if they never do."""
@@ -55,6 +58,7 @@ _GPT2 = ModuleNames(
     mlp_norm="ln_2",
     projections=("c_attn",),
     output="c_proj",
+    mlp_outputs=("c_proj",),
 )
 _GPT_NEOX = ModuleNames(
     layers="gpt_neox.layers",
@@ -63,6 +67,7 @@ _GPT_NEOX = ModuleNames(
     projections=("query_key_value",),
     fused="interleaved",
     output="dense",
+    mlp_outputs=("dense_4h_to_h",),
     parallel_field="use_parallel_residual",
 )
 

@@ -175,6 +175,11 @@ def has_tokenizer(folder: Path) -> bool:
     return any(_files(folder, ("tokenizer*", "vocab*", "*.model", "tekken.json")))
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """Return the files of a folder's tokenizer and chat templates."""
+    return list(_files(folder, (*_TOKENIZER, *_TEMPLATES)))
+
+
 def load_tokenizer(folder: Path, name: str, *, trust_remote_code: bool = False) -> Any:
     """Return the tokenizer of a folder.
 

@@ -8,22 +8,24 @@ model name, question set and settings. Weights are not read, so only the run not
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlcircuits.answers.answer_file import Header, parse_header
 from rlcircuits.answers.max_new_tokens import choose_max_new_tokens
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan_models import ModelPlan, PlannedModel
+from rlcircuits.release.plan_power import Detectable, detectable_changes
+from rlcircuits.release.plan_store import StoredAnswers, find_answers, stored_answers
 from rlcircuits.release.throughput import tokens_per_second
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ class PairPlan:
     """Most tokens read by the attribution of all models; None if the tokenizer cannot be loaded."""
     measured: bool
     """Whether the output folder holds a comparison with these settings."""
+    detectable: Detectable
+    """The smallest changes that the run detects."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def make_plan(
         RLCircuitsError: questions cannot be loaded, or prompts leave no room for answers.
     """
     store = None if output is None else Path(output) / STORE
-    stored = list(_headers(store)) if store else []
+    stored = stored_answers(store)
     models: dict[tuple[str, str | None], ModelPlan] = {}
     pairs: list[PairPlan] = []
     made: dict[tuple[str, str], int] = {}
@@ -136,7 +140,7 @@ def _pair(
     settings: Settings,
     questions: QuestionSet,
     prompts: list[int],
-    stored: list[tuple[Header, int]],
+    stored: Sequence[StoredAnswers],
     output: str | Path | None,
 ) -> PairPlan:
     """Plan one pair.
@@ -146,7 +150,7 @@ def _pair(
         settings: the settings of the run, with the longest answer filled in.
         questions: the pair's questions.
         prompts: the number of tokens of each prompt; empty if the tokenizer cannot be loaded.
-        stored: header and number of answers of every answer file in the store.
+        stored: every answer file in the store.
         output: the run's output folder.
     """
     before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
@@ -155,6 +159,7 @@ def _pair(
     answering_models += [NoisedSource(before, after, draw).name for draw in range(settings.noise_draws)]
     longest, n = settings.sampling.max_new_tokens, settings.sampling.n
     assert longest is not None, "make_plan has chosen it"
+    files = {model: find_answers(stored, model, questions, pair, settings) for model in set(answering_models)}
     answering = tuple(
         Answering(
             model,
@@ -162,7 +167,7 @@ def _pair(
             n,
             n * sum(prompts) if prompts else None,
             n * len(questions) * longest,
-            _count_stored(stored, model, questions, pair, settings),
+            0 if (file := files[model]) is None else min(file.count, n * len(questions)),
         )
         for model in answering_models
     )
@@ -173,8 +178,18 @@ def _pair(
         mean = math.ceil(sum(prompts) / len(prompts))
         rows = compared * (1 if settings.score_on == "gold" else n)
         scored = (2 + settings.noise_draws) * rows * (mean + t_cut - 1)
-    measured = output is not None and _measured(Path(output) / pair.name, settings, len(questions))
-    return PairPlan(pair.name, questions.name, answering, scored, measured)
+    earlier = None if output is None else _earlier(Path(output) / pair.name, pair, questions)
+    detectable = detectable_changes(
+        len(questions),
+        n,
+        settings.k,
+        files.get(before.name),
+        files.get(after.name),
+        earlier,
+        independent=pair.recorded_before is not None or pair.recorded_after is not None,
+    )
+    measured = earlier is not None and _measured(earlier, settings, len(questions))
+    return PairPlan(pair.name, questions.name, answering, scored, measured, detectable)
 
 
 def _sampling(
@@ -202,41 +217,22 @@ def _sampling(
     return choose_max_new_tokens(settings.sampling, questions, [room for room in rooms if room is not None], notify)
 
 
-def _measured(folder: Path, settings: Settings, asked: int) -> bool:
-    """Return whether the folder holds a comparison with these settings. The run compares the weights as well."""
+def _earlier(folder: Path, pair: Pair, questions: QuestionSet) -> Comparison | None:
+    """Return the comparison of these two checkpoints on this question set that the folder holds, if it does."""
     try:
         found = load_comparison(folder)
     except RLCircuitsError:
-        return False
+        return None
+    before, after = pair.sources()
+    same = (found.before, found.after, found.questions, found.split)
+    return found if same == (before.name, after.name, questions.name, questions.split) else None
+
+
+def _measured(found: Comparison, settings: Settings, asked: int) -> bool:
+    """Return whether a comparison has these settings. The run compares the weights as well."""
     ours = (settings.alpha, settings.balance, settings.score_on, settings.granularity, settings.sampling.table())
     theirs = (found.alpha, found.balance, found.score_on, found.granularity, found.sampling)
     return ours == theirs and len(found.controls) == settings.noise_draws and found.accuracy.asked == asked
-
-
-def _headers(store: Path) -> Iterator[tuple[Header, int]]:
-    """Yield the header and the number of answers of every answer file in the store."""
-    for path in sorted(store.glob("*.jsonl")):
-        lines = path.read_bytes().split(b"\n")[:-1]
-        try:
-            yield parse_header(path, lines[0]), len(lines) - 1
-        except (IndexError, RLCircuitsError):
-            continue
-
-
-def _count_stored(
-    stored: list[tuple[Header, int]], model: str, questions: QuestionSet, pair: Pair, settings: Settings
-) -> int:
-    """Return how many of these answers the store has."""
-    prompting = (pair.prompting or settings.prompting).model_dump()
-    answers = len(questions) * settings.sampling.n
-    for header, count in stored:
-        same = (header.model, header.question_set, header.split, header.count, header.sampling, header.batch_size) == (
-            model, questions.name, questions.split, answers, settings.sampling, settings.batch_size,
-        )  # fmt: skip
-        used = header.prompting.model_dump() if header.prompting else {}
-        if same and all(used.get(name) == value for name, value in prompting.items()):
-            return min(count, answers)
-    return 0
 
 
 def _seconds(store: Path | None, answer_tokens: int, scored_tokens: int | None) -> float | None:

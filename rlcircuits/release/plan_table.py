@@ -7,6 +7,7 @@ import math
 from tabulate import tabulate
 
 from rlcircuits.release.plan import Answering, PairPlan, Plan
+from rlcircuits.release.plan_power_table import show_detectable
 
 
 def show_plan(plan: Plan) -> str:
@@ -56,6 +57,8 @@ def show_plan(plan: Plan) -> str:
             disable_numparse=True,
             colalign=("left", "right", "right", "right", "left"),
         ),
+        "",
+        *show_detectable(plan),
         "",
         "One model is loaded at a time, and for the noise control after's weights are on the CPU beside it. Attribution"
         " fits its batches to the memory that is left.",

@@ -75,6 +75,8 @@ def test_an_empty_value_is_refused(
                 given += [f"{each.option_strings[0]}={text}"] if each.option_strings else [text]
         if command == ("fixtures", "train"):
             given += ["--seed=7", *(["--algorithm=grpo"] if action.dest != "algorithm" else [])]
+        if command == ("fixtures", "damage"):
+            given += ["--kind=zero"]
         assert main([*command, *given]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         shown = action.option_strings[0] if action.option_strings else action.dest.upper()

@@ -1,0 +1,1 @@
+"""Damage a checkpoint on purpose, to test whether a gate notices."""

@@ -1,0 +1,232 @@
+"""The sabotage suite: checkpoints that a gate must not take for good ones, and some that it must.
+
+Each variant is a pair of sources, before and after, and a tag that says what a gate may conclude:
+
+    untrained    nothing was trained, or nothing that was learnt is left: it must never read as online RL
+    damaged      a trained checkpoint, damaged: it must fail where accuracy is lost and the release claims it
+    harmless     a trained checkpoint, changed in a way that keeps what was learnt: it must not fail
+    supervised   supervised training, sharpened or extrapolated: it must not read as online RL
+
+Nothing is loaded until a variant's source is. A gate can be tried with a variant's folder too: see
+:func:`rlcircuits.checkpoints.damage.folder.save_damaged`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
+
+__all__ = ["TAGS", "Tag", "Variant", "sabotage_variants"]
+
+Tag = Literal["untrained", "damaged", "harmless", "supervised"]
+
+TAGS: tuple[Tag, ...] = get_args(Tag)
+"""What a gate may conclude of a variant; the module's docstring says what each means."""
+
+_FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95)
+"""What the outputs of MLPs and attentions are multiplied by."""
+
+_SEED = 1000
+"""The seed of noise, far from 0, 1, 2, …: noise of a control's own seed would be that control itself."""
+
+_SHARPER = 1.25
+"""A factor of the final norm that sharpens the distribution of tokens, as a lower temperature does."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One pair of the suite.
+
+    Args:
+        name: Its name, unique in the list of one family.
+        tag: What a gate may conclude.
+        kind: The kind of sabotage, under which a table counts it.
+        before: The checkpoint before.
+        after: The checkpoint after, which is damaged unless the pair is only swapped.
+        core: Whether it is in the small part that stands for all.
+    """
+
+    name: str
+    tag: Tag
+    kind: str
+    before: Source
+    after: Source
+    core: bool = False
+
+
+@validate_arguments
+def sabotage_variants(
+    base: CheckpointSource,
+    trained: CheckpointSource,
+    *,
+    supervised: Mapping[str, CheckpointSource] = MappingProxyType({}),
+    others: Mapping[str, tuple[CheckpointSource, CheckpointSource]] = MappingProxyType({}),
+) -> list[Variant]:
+    """Return the variants of one family of checkpoints. Only their configs are read.
+
+    Args:
+        base: the checkpoint before training.
+        trained: the checkpoint that online RL (GRPO, for example) made of it.
+        supervised: checkpoints that supervised training made of the same base, by name: ``sft-more``.
+        others: base and trained checkpoint of other training seeds of the same architecture, by name: ``seed-8``.
+
+    Raises:
+        RLCircuitsError: a config that cannot be read, or without numbers of layers and heads.
+    """
+    sizes = base.architecture()
+    layers, heads = sizes["num_hidden_layers"], sizes["num_attention_heads"]
+    if not isinstance(layers, int) or not isinstance(heads, int):
+        raise RLCircuitsError(
+            f"{base.name}: its config names no numbers of layers and heads, so no part can be damaged"
+        )
+    return [
+        *_noisy(base, trained),
+        *_without_parts(base, layers, heads),
+        *_rescaled(base),
+        *_unlearnt_updates(base, trained, others),
+        *_combined(base, trained, layers),
+        *_damaged(base, trained, layers, heads),
+        *_harmless(base, trained),
+        *_supervised(base, supervised),
+    ]
+
+
+def _noisy(base: Source, trained: Source) -> Iterator[Variant]:
+    for strength in (0.5, 1.0, 2.0, 4.0, 8.0):
+        after = DamagedSource(base, "noise", strength, reference=trained, seed=_SEED)
+        yield _untrained(f"noise-{strength:g}x", "noise", base, after, core=strength in (1.0, 4.0))
+    for bits in (8, 4, 3):
+        after = DamagedSource(base, "quantise", bits)
+        yield _untrained(f"int{bits}", "quantised", base, after, core=bits == 4)
+
+
+def _without_parts(base: Source, layers: int, heads: int) -> Iterator[Variant]:
+    last = layers - 1
+    for layer in range(layers):
+        for head in range(heads):
+            after = DamagedSource(base, "zero", target=f"attn.{layer}.h{head}")
+            yield _untrained(
+                f"attn.{layer}.h{head}-zeroed", "head zeroed", base, after, core=(layer, head) == (last, 0)
+            )
+        for part in ("mlp", "attn"):
+            for factor in _FACTORS:
+                after = DamagedSource(base, "scale", factor, f"{part}.{layer}")
+                core = (part, layer, factor) in (("mlp", last, 0.9), ("attn", 0, 0.5))
+                yield _untrained(f"{part}.{layer}-x{factor:g}", f"one {part} scaled", base, after, core=core)
+    for one, other in combinations(range(layers), 2):
+        after = DamagedSource(base, "swap", target=f"{one},{other}")
+        yield _untrained(f"layers-{one}-{other}-swapped", "layers swapped", base, after, core=(one, other) == (0, last))
+
+
+def _rescaled(base: Source) -> Iterator[Variant]:
+    for target, factors in (
+        ("final-norm", (0.8, 1.25, 1.5)),
+        ("unembedding", (0.8, 1.25, 1.5)),
+        ("embeddings", (0.5, 0.8, 1.25, 2.0)),
+        ("norms", (0.9, 1.1)),
+    ):
+        for factor in factors:
+            after = DamagedSource(base, "scale", factor, target)
+            core = (target, factor) in (("final-norm", 1.25), ("embeddings", 0.8))
+            yield _untrained(f"{target}-x{factor:g}", f"{target} scaled", base, after, core=core)
+
+
+def _unlearnt_updates(
+    base: Source, trained: Source, others: Mapping[str, tuple[CheckpointSource, CheckpointSource]]
+) -> Iterator[Variant]:
+    for seed in (0, 1):
+        after = DamagedSource(base, "permute", reference=trained, seed=seed)
+        yield _untrained(f"update-permuted-{seed}", "update permuted", base, after, core=seed == 0)
+        after = DamagedSource(base, "redirect", reference=trained, seed=seed)
+        yield _untrained(f"update-redirected-{seed}", "update redirected", base, after, core=seed == 0)
+    for factor in (-1.0, -0.5):
+        after = DamagedSource(base, "delta", factor, reference=trained)
+        yield _untrained(f"update-x{factor:g}", "update negated", base, after, core=factor == -1)
+    for name, (other_base, other_trained) in others.items():
+        after = DamagedSource(base, "delta", reference=other_trained, origin=other_base)
+        yield _untrained(f"update-of-{name}", "update of another seed", base, after)
+    yield _untrained("swapped-pair", "before and after swapped", trained, base, core=True)
+
+
+def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
+    """Yield damage to the base that was chosen to look like training: small, and sharpened by the final norm."""
+    last = layers - 1
+    sharp = DamagedSource(base, "scale", _SHARPER, "final-norm")
+    combined = {
+        "sharp+last-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, f"mlp.{last}"), True),
+        "sharp+last-attn-x0.9": (DamagedSource(sharp, "scale", 0.9, f"attn.{last}"), False),
+        "sharp+first-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, "mlp.0"), False),
+        "sharp+noise-1x": (DamagedSource(sharp, "noise", 1.0, reference=trained, origin=base, seed=_SEED), False),
+        "sharp+int4": (DamagedSource(sharp, "quantise", 4), False),
+        "sharp+head-zeroed": (DamagedSource(sharp, "zero", target=f"attn.{last}.h0"), False),
+        "sharp+all-mlps-x0.95": (DamagedSource(sharp, "scale", 0.95, "mlp"), False),
+        "sharp+all-attns-x0.95": (DamagedSource(sharp, "scale", 0.95, "attn"), False),
+        "sharp+update-permuted": (DamagedSource(sharp, "permute", reference=trained, origin=base), False),
+        "last-mlp-and-attn-x0.9": (DamagedSource(base, "scale", 0.9, f"mlp.{last},attn.{last}"), False),
+        "noise-1x+last-mlp-x0.9": (
+            DamagedSource(
+                DamagedSource(base, "noise", 1.0, reference=trained, seed=_SEED), "scale", 0.9, f"mlp.{last}"
+            ),
+            False,
+        ),
+        "int4+last-mlp-x0.9": (DamagedSource(DamagedSource(base, "quantise", 4), "scale", 0.9, f"mlp.{last}"), False),
+    }
+    for name, (after, core) in combined.items():
+        yield _untrained(name, "combination", base, after, core=core)
+
+
+def _damaged(base: Source, trained: Source, layers: int, heads: int) -> Iterator[Variant]:
+    def variant(name: str, kind: str, after: Source, core: bool = False) -> Variant:
+        return Variant(f"trained+{name}", "damaged", f"trained, {kind}", base, after, core)
+
+    for strength in (2.0, 4.0):
+        after = DamagedSource(trained, "noise", strength, reference=base, seed=_SEED)
+        yield variant(f"noise-{strength:g}x", "noise", after, core=strength == 4)
+    for bits in (4, 3):
+        yield variant(f"int{bits}", "quantised", DamagedSource(trained, "quantise", bits), core=bits == 4)
+    for layer in range(layers):
+        for part in ("mlp", "attn"):
+            after = DamagedSource(trained, "scale", 0.5, f"{part}.{layer}")
+            yield variant(
+                f"{part}.{layer}-x0.5", f"one {part} halved", after, core=(part, layer) == ("mlp", layers - 1)
+            )
+        for head in range(heads):
+            after = DamagedSource(trained, "zero", target=f"attn.{layer}.h{head}")
+            core = (layer, head) == (layers - 1, 0)
+            yield variant(f"attn.{layer}.h{head}-zeroed", "head zeroed", after, core=core)
+    for factor in (0.5, 2.0, 3.0):
+        after = DamagedSource(base, "delta", factor, reference=trained)
+        yield Variant(f"update-x{factor:g}", "damaged", "along the update", base, after)
+
+
+def _harmless(base: Source, trained: Source) -> Iterator[Variant]:
+    for name, after in (
+        ("int8", DamagedSource(trained, "quantise", 8)),
+        ("noise-0.5x", DamagedSource(trained, "noise", 0.5, reference=base, seed=_SEED)),
+        ("final-norm-x1.25", DamagedSource(trained, "scale", _SHARPER, "final-norm")),
+    ):
+        yield Variant(f"trained+{name}", "harmless", "trained, harmless change", base, after, core=True)
+
+
+def _supervised(base: Source, supervised: Mapping[str, CheckpointSource]) -> Iterator[Variant]:
+    for name, tuned in supervised.items():
+        farther = DamagedSource(base, "delta", 2.0, reference=tuned)
+        for change, after in (
+            ("sharp", DamagedSource(tuned, "scale", _SHARPER, "final-norm")),
+            ("x2", farther),
+            ("x2+sharp", DamagedSource(farther, "scale", _SHARPER, "final-norm")),
+        ):
+            kind = "supervised, sharpened or extrapolated"
+            yield Variant(f"{name}+{change}", "supervised", kind, base, after, core=change == "x2+sharp")
+
+
+def _untrained(name: str, kind: str, before: Source, after: Source, *, core: bool = False) -> Variant:
+    return Variant(name, "untrained", kind, before, after, core)
