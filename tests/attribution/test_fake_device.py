@@ -19,7 +19,7 @@ from torch.utils import backend_registration
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.answers.engines.huggingface import HuggingFaceEngine
 from rlcircuits.answers.types import Sampling
-from rlcircuits.checkpoints.noise import add_noise, update_norms
+from rlcircuits.checkpoints.matched_noise import add_matched_noise, measure_updates
 
 pytestmark = pytest.mark.slow
 
@@ -173,10 +173,12 @@ def test_answers_are_those_of_the_cpu(temperature: float) -> None:
 def test_noise_is_that_of_the_cpu() -> None:
     """Before on the device and after on the CPU, as the control loads them."""
     noised, after, wanted = model_of("llama"), build("llama", seed=4), model_of("llama")
-    norms = update_norms(wanted, after)
-    add_noise(wanted, norms, draw=0)
+    updates = measure_updates(wanted, after)
+    add_matched_noise(wanted, updates, draw=0)
     with elsewhere(noised):
-        assert update_norms(noised, after) == norms
-        add_noise(noised, norms, draw=0)
+        for name, found in measure_updates(noised, after).items():
+            assert torch.equal(found.along, updates[name].along)
+            assert torch.equal(found.across, updates[name].across)
+        add_matched_noise(noised, updates, draw=0)
     for found, expected in zip(noised.parameters(), wanted.parameters(), strict=True):
         assert torch.equal(inner(found), expected)

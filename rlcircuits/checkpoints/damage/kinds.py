@@ -29,7 +29,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.damage.targets import output_pieces, tensor_names, two_layers
-from rlcircuits.checkpoints.noise import add_noise
+from rlcircuits.checkpoints.gaussian_noise import add_noise
 from rlcircuits.common.choices import DamageKind
 from rlcircuits.common.errors import RLCircuitsError
 

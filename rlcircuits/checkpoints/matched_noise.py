@@ -1,0 +1,149 @@
+"""Noise that matches an update: random, but as large and as much of a rescaling as the update, row by row.
+
+The noise control asks what an update of this size does that has learnt nothing. Gaussian noise of each tensor's update
+norm is too easy to tell from some updates that have learnt nothing either:
+
+- An update that only rescales a tensor, such as an MLP × 0.9 or a final norm × 1.25, moves the weights along
+  themselves, which random directions hardly do.
+- An update of a few rows, such as a head or a token, is spread over all of them.
+
+So the match is by row, the last dimension of a tensor (a vector is one row). A row w with the update u gets
+
+    along · w + across · g,    along = ⟨u, w⟩ / ⟨w, w⟩,    across = ‖u − along · w‖,
+
+where g is a random direction orthogonal to w. Its norm and its component along w are those of u; all else is random. A
+pure rescaling is reproduced exactly, so that its effect cannot exceed the control's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.tensor_groups import Group, group_of
+
+__all__ = ["RowUpdates", "add_matched_noise", "measure_updates"]
+
+NORM_TOLERANCE = 1e-3
+"""Largest relative difference between a row's noise, after rounding, and its update, in norm, where rounding allows."""
+
+_BISECTIONS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class RowUpdates:
+    """The update of each row of one tensor."""
+
+    along: Tensor
+    """Component along the row, as a multiple of the row; float32 [rows], on the CPU."""
+    across: Tensor
+    """Norm of the rest; float32 [rows], on the CPU."""
+
+
+def measure_updates(
+    before: nn.Module, after: nn.Module, before_name: str = "before", after_name: str = "after"
+) -> dict[str, RowUpdates]:
+    """Return the update after - before of each row of each parameter tensor that changed, by the tensor's name.
+
+    A tied tensor counts once. The models may be on different devices: tensors are moved to the CPU one at a time and
+    compared in float32.
+
+    Args:
+        before: the model before training.
+        after: the model after training.
+        before_name: what errors call ``before``.
+        after_name: what errors call ``after``.
+
+    Raises:
+        RLCircuitsError: naming the first parameter that one model lacks or has in another shape.
+    """
+    ours, theirs = dict(before.named_parameters()), dict(after.named_parameters())
+    for name in [*ours, *theirs]:
+        found = [tuple(side[name].shape) if name in side else None for side in (ours, theirs)]
+        if found[0] != found[1]:
+            shapes = [f"{list(shape)} in" if shape is not None else "missing in" for shape in found]
+            raise RLCircuitsError(
+                f"noise that matches the update needs the same parameters before and after: {name} is "
+                f"{shapes[0]} {before_name} and {shapes[1]} {after_name}; without it (noise_draws = 0) only p is judged"
+            )
+    measured = {name: _measure(ours[name], theirs[name]) for name in ours}
+    return {name: update for name, update in measured.items() if update is not None}
+
+
+@torch.no_grad()
+def add_matched_noise(
+    model: nn.Module, updates: Mapping[str, RowUpdates], draw: int, groups: Collection[Group] | None = None
+) -> None:
+    """Add noise that matches the updates to a model's parameters, in place.
+
+    The noise is drawn in float32 on the CPU, seeded by draw and parameter name, so that it depends neither on the
+    device nor on the order of the parameters.
+
+    Args:
+        model: the model to change.
+        updates: what :func:`measure_updates` returned for this model; other parameters stay unchanged.
+        draw: the seed.
+        groups: the groups of tensors that get noise; None for all.
+    """
+    for name, parameter in model.named_parameters():
+        if name in updates and (groups is None or group_of(name) in groups):
+            noise = torch.randn(parameter.shape, generator=_generator(draw, name), dtype=torch.float32)
+            parameter.copy_(_moved(parameter, noise.to(parameter.device), updates[name]))
+
+
+def _measure(before: Tensor, after: Tensor) -> RowUpdates | None:
+    ours, theirs = (_rows(each.detach().to("cpu", torch.float32)) for each in (before, after))
+    update = theirs - ours
+    if not update.any():
+        return None
+    along = (update * ours).sum(-1) / _not_zero((ours * ours).sum(-1))
+    across = torch.linalg.vector_norm(update - along[:, None] * ours, dim=-1)
+    return RowUpdates(along, across)
+
+
+def _moved(parameter: Tensor, noise: Tensor, updates: RowUpdates) -> Tensor:
+    """Return the parameter with its noise, in its dtype.
+
+    In bfloat16, rounding removes most of a small update, of the real one as of the noise, so the norms are compared
+    after rounding. A row's norm grows with the scale of its noise, so bisection finds the scale of each row; in float32
+    the first guess is right.
+    """
+    exact = torch.promote_types(parameter.dtype, torch.float32)
+    rows = _rows(parameter.to(exact))
+    along, across = (each.to(rows.device, exact)[:, None] for each in (updates.along, updates.across))
+    direction = _rows(noise.to(exact))
+    direction = direction - (direction * rows).sum(-1, keepdim=True) / _not_zero((rows * rows).sum(-1))[:, None] * rows
+    direction = direction / _not_zero(torch.linalg.vector_norm(direction, dim=-1))[:, None]
+    wanted_move = along * rows + across * direction
+    wanted = torch.linalg.vector_norm(wanted_move, dim=-1)
+    low, scale = torch.zeros_like(wanted), torch.ones_like(wanted)
+    high = torch.full_like(wanted, torch.inf)
+    for _ in range(_BISECTIONS):
+        moved = (rows + scale[:, None] * wanted_move).to(parameter.dtype)
+        found = torch.linalg.vector_norm(moved.to(exact) - rows, dim=-1)
+        off = (found - wanted).abs() > NORM_TOLERANCE * wanted
+        if not off.any():
+            break
+        short = off & (found < wanted)
+        low, high = torch.where(short, scale, low), torch.where(off & ~short, scale, high)
+        between = torch.where(torch.isinf(high), 2 * scale, (low + high) / 2)
+        scale = torch.where(off, between, scale)
+    return moved.view_as(parameter)
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() else tensor.reshape(1, 1)
+
+
+def _not_zero(values: Tensor) -> Tensor:
+    return torch.where(values > 0, values, torch.ones_like(values))
+
+
+def _generator(draw: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{draw}\n{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
