@@ -21,21 +21,18 @@ team's own files have the same form, and no algorithm needs code::
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
-
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from typing import ClassVar, Literal
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
-from rlcircuits.common.input_files import read_text
 from rlcircuits.common.reprs import short_repr
-from rlcircuits.common.validation import StrictModel, describe_error
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, SIGNIFICANCE_LEVEL
 
 Direction = Literal["up", "down"]
@@ -63,89 +60,89 @@ FORMER_NAMES: Mapping[str, str] = MappingProxyType({"control": NOT_RL})
 DEFAULT_MARGIN = 0.02
 """Margin of the accuracy rules ``not-inferior`` and ``equivalent``, and of a claim: two points."""
 
-Level = Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Bound = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+
+def _check_range(name: str, value: float, least: float, most: float, above: bool = False) -> None:
+    if not (least < value if above else least <= value) or not value <= most:
+        start = f"above {least:g} and at most" if above else f"from {least:g} to"
+        raise RLCircuitsError(f"{name} is {truncated_repr(value)}; a number {start} {most:g} is wanted")
 
 
-class MetricRule(StrictModel):
+_Strict = Mapping[str, str]
+_FORBID_UNKNOWN: _Strict = MappingProxyType({"extra": "forbid"})
+
+
+@dataclass(frozen=True)
+class MetricRule:
     """What a profile asserts of one metric."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    __pydantic_config__: ClassVar[_Strict] = _FORBID_UNKNOWN
 
     expected: Literal["up", "down", "same"]
     """The direction asserted, or that the metric moved by no more than `bound`."""
-    minimum: Share = 0.0
+    minimum: float = 0.0
     """Least change in that direction, relative to before's mean, that is not negligible."""
-    level: Level = SIGNIFICANCE_LEVEL
+    level: float = SIGNIFICANCE_LEVEL
     """Level of the one-sided signed-rank test in the direction."""
-    bound: Bound | None = None
+    bound: float | None = None
     """For ``same``: largest change either way, relative to before's mean."""
 
-    @model_validator(mode="after")
-    def _complete(self) -> MetricRule:
+    def __post_init__(self) -> None:
+        _check_range("minimum", self.minimum, 0, 1)
+        _check_range("level", self.level, 0, 0.5, above=True)
+        if self.bound is not None:
+            _check_range("bound", self.bound, 0, 10, above=True)
         if (self.expected == "same") != (self.bound is not None):
             needs = "needs a bound" if self.expected == "same" else "has no bound; bound is for expected = 'same'"
-            raise ValueError(f"expected = {self.expected!r} {needs}")
-        return self
+            raise RLCircuitsError(f"expected = {self.expected!r} {needs}")
 
 
-class AccuracyRule(StrictModel):
+@dataclass(frozen=True)
+class AccuracyRule:
     """What a profile asserts of accuracy."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    __pydantic_config__: ClassVar[_Strict] = _FORBID_UNKNOWN
 
     rule: AccuracyRuleName = "not-fallen"
     """``rose``; ``not-fallen``: no significant fall; ``not-inferior``: no fall of `margin` or more, shown by an
     interval; ``equivalent``: no change of `margin` or more either way, shown by an interval."""
-    minimum: Share = 0.01
+    minimum: float = 0.01
     """For ``rose``: a smaller rise is none. A share, so that 0.01 is one point."""
-    margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = DEFAULT_MARGIN
+    margin: float = DEFAULT_MARGIN
     """For ``not-inferior`` and ``equivalent``; a share, so that 0.02 is two points."""
-    level: Level = ACCURACY_LEVEL
+    level: float = ACCURACY_LEVEL
     """Level of the exact one-sided sign test: for a rise with ``rose``, else for a fall."""
 
+    def __post_init__(self) -> None:
+        _check_range("minimum", self.minimum, 0, 1)
+        _check_range("margin", self.margin, 0, 1, above=True)
+        _check_range("level", self.level, 0, 0.5, above=True)
 
-class Profile(StrictModel):
-    """What is expected of one kind of post-training.
 
-    Raises:
-        RLCircuitsError: a key is unknown or its value does not fit; the message names the key.
-    """
+@dataclass(frozen=True)
+class Profile:
+    """What is expected of one kind of post-training."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    __pydantic_config__: ClassVar[_Strict] = _FORBID_UNKNOWN
 
-    name: Annotated[str, Field(min_length=1)]
+    name: str
     algorithms: tuple[str, ...] = ()
     """Algorithms that have this profile by default."""
-    accuracy: AccuracyRule = AccuracyRule()
+    accuracy: AccuracyRule = field(default_factory=AccuracyRule)
     """What is asserted of accuracy."""
-    metrics: Mapping[str, MetricRule] = Field(default_factory=dict)
+    metrics: dict[str, MetricRule] = field(default_factory=dict)
     """What is asserted, by metric. The other metrics' directions are only reported."""
-    must_not_show: str | None = None
+    must_not_show: Literal["online-rl"] | None = None
     """Name of the built-in profile whose pattern on the metrics the pair must not show."""
 
-    @field_validator("algorithms", mode="before")
-    @classmethod
-    def _lower(cls, algorithms: object) -> object:
-        if isinstance(algorithms, list | tuple) and all(isinstance(each, str) for each in algorithms):
-            return tuple(each.lower() for each in algorithms)
-        return algorithms
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, metrics: Mapping[str, MetricRule]) -> Mapping[str, MetricRule]:
-        for metric in metrics:
+    def __post_init__(self) -> None:
+        if not self.name.strip() or not self.name.isprintable():
+            raise RLCircuitsError(f"name is {truncated_repr(self.name)}; a name on one line is wanted")
+        object.__setattr__(self, "algorithms", tuple(each.lower() for each in self.algorithms))
+        for metric in self.metrics:
             if metric not in GATE_METRICS:
-                raise ValueError(f"{truncated_repr(metric)} is no metric; it must be one of {', '.join(GATE_METRICS)}")
-        return metrics
-
-    @field_validator("must_not_show")
-    @classmethod
-    def _shows_a_pattern(cls, name: str | None) -> str | None:
-        if name is not None and name != "online-rl":
-            raise ValueError(f"is {truncated_repr(name)}; online-rl is the only profile with a pattern")
-        return name
+                raise RLCircuitsError(
+                    f"{truncated_repr(metric)} is no metric; it must be one of {', '.join(GATE_METRICS)}"
+                )
 
     def __repr__(self) -> str:
         return short_repr(self, repr(self.name))
@@ -171,43 +168,42 @@ class Profile(StrictModel):
         return tuple(measure for measure in self.measures if measure in self.metrics or measure not in GATE_METRICS)
 
 
-def parse_profile(text: str, where: str) -> Profile:
-    """Return the profile that a TOML text describes.
-
-    Args:
-        text: the text.
-        where: the file's name, for errors.
-
-    Raises:
-        RLCircuitsError: the text is not TOML, a key is unknown, or a value does not fit; the message names the key.
-    """
-    try:
-        return Profile.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise RLCircuitsError(f"{where}: it is no TOML: {error}") from None
-    except ValidationError as error:
-        raise RLCircuitsError(f"{where}{describe_error(error, Profile.model_fields)}") from None
-
-
 @validate_arguments
 def load_profile(file: str | Path) -> Profile:
-    """Return the profile in a TOML file.
+    """Return the profile in a TOML file of a team's own.
 
     Raises:
-        RLCircuitsError: the file is missing or malformed, or has the name of a built-in profile.
+        RLCircuitsError: the file is missing or not TOML, a key is unknown, a value does not fit, or the name is that of
+            a built-in profile; the message names file and key.
     """
-    profile = parse_profile(read_text(file, "a profile"), str(file))
-    if profile.name in (builtin.name for builtin in PROFILES):
+    from pydantic import TypeAdapter, ValidationError  # here, since pytest imports this module at every start
+
+    from rlcircuits.common.input_files import read_text
+    from rlcircuits.common.validation import describe_error
+
+    text = read_text(file, "a profile")
+    try:
+        table = tomllib.loads(text)
+        # As JSON, because pydantic's strict mode takes a JSON object for a dataclass, but no dict.
+        profile = TypeAdapter(Profile).validate_json(json.dumps(table, default=lambda other: [str(other)]), strict=True)
+    except (tomllib.TOMLDecodeError, RecursionError, OverflowError) as error:
+        raise RLCircuitsError(f"{file}: cannot be read as TOML: {error}") from None
+    except ValidationError as error:
+        known = (each.name for each in fields(Profile))
+        raise RLCircuitsError(f"{file}{describe_error(error, known)}") from None
+    if profile.name in (built_in.name for built_in in PROFILES):
         raise RLCircuitsError(
             f"{file}, key 'name': {profile.name} is the name of a built-in profile; give yours another name"
         )
     return profile
 
 
-@cache
 def _built_in(name: str) -> Profile:
     file = resources.files("rlcircuits.comparison") / "profile_files" / f"{name}.toml"
-    return parse_profile(file.read_text(encoding="utf-8"), f"{name}.toml")
+    table = tomllib.loads(file.read_text(encoding="utf-8"))
+    table["accuracy"] = AccuracyRule(**table["accuracy"])
+    table["metrics"] = {metric: MetricRule(**rule) for metric, rule in table.get("metrics", {}).items()}
+    return Profile(**table)
 
 
 PROFILES: tuple[Profile, ...] = tuple(map(_built_in, ("online-rl", "preference", "rejection", NOT_RL, "same-as")))
