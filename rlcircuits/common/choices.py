@@ -20,6 +20,11 @@ SCORE_ON: tuple[ScoreOn, ...] = get_args(ScoreOn)
 """Whose answers are scored: each model's ``own`` (the paper), or by both models those of ``before``, those of
 ``after``, or the ``gold`` answers."""
 
+NoiseAnswers = Literal["own", "before"]
+
+NOISE_ANSWERS: tuple[NoiseAnswers, ...] = get_args(NoiseAnswers)
+"""Whose answers a noise control is scored on: its ``own``, or those of ``before``, which needs no generation."""
+
 ENGINE_NAMES = ("transformers", "vllm")
 """Libraries that can generate answers; :data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""
 

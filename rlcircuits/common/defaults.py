@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-K: Final = 200
-"""Questions compared."""
+NOISE_GROUPS: Final = True
+"""Whether noise on one group of tensors at a time is measured too."""
 
 ALPHA: Final = 0.3
 """Share of the reference answer length that is scored."""
@@ -26,6 +26,12 @@ MIN_QUESTIONS: Final = 20
 
 SCORE_ON: Final = "own"
 """Each model is scored on its own answers, as in arXiv 2509.21044."""
+
+NOISE_ANSWERS: Final = "own"
+"""Whose answers a noise control is scored on."""
+
+MEASURE_UNCHANGED: Final = False
+"""Whether a pair of which no weight differs is measured."""
 
 NOISE_DRAWS: Final = 3
 """Draws of the noise control."""
@@ -55,7 +61,10 @@ SAMPLING_SEED: Final = 42
 """Seed for sampling answers."""
 
 ANSWERS_PER_QUESTION: Final = 1
-"""Answers to every question, the option `n`."""
+"""Answers to every question where answers are made for their own sake."""
+
+COMPARED_ANSWERS: Final = 4
+"""Answers to every question where two checkpoints are compared, the option `n`; 1 at temperature 0."""
 
 TEMPLATE: Final = "{question}"
 """Text around a question."""

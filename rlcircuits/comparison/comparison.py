@@ -39,8 +39,8 @@ class ControlDraw:
     """One draw of the noise control: the base with noise of the update's size, against the base."""
 
     draw: int
-    accuracy: float
-    """Over all questions asked, like the pair's own."""
+    accuracy: float | None
+    """Over all questions asked, like the pair's own; None if the draw gave no answers and was scored on before's."""
     k: int
     """The compared questions that the draw answered right, at a length near that of before's answer."""
     shifts: dict[str, ControlEffect]
@@ -48,7 +48,8 @@ class ControlDraw:
 
     def __repr__(self) -> str:
         moved = [f"{metric} {effect.change:+.1%}" for metric, effect in self.shifts.items() if metric in GATE_METRICS]
-        return short_repr(self, f"draw {self.draw}", f"accuracy {self.accuracy:.3f}", f"k = {self.k}", *moved)
+        accuracy = [] if self.accuracy is None else [f"accuracy {self.accuracy:.3f}"]
+        return short_repr(self, f"draw {self.draw}", *accuracy, f"k = {self.k}", *moved)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,8 @@ def _effect(field: str, metric: str, effect: Effect, k: int) -> _Problems:
 
 
 def _control(field: str, control: ControlDraw, k: int) -> _Problems:
-    yield from _shares(field, accuracy=control.accuracy)
+    if control.accuracy is not None:
+        yield from _shares(field, accuracy=control.accuracy)
     if not 0 <= control.k <= k:
         yield f"{field}.k", control.k, f"a number from 0 to that of question_ids, {k},"
     if control.shifts:

@@ -35,6 +35,11 @@ class ControlPairing:
         return len(set(self.places))
 
 
+def pair_with_itself(pairing: Pairing) -> ControlPairing:
+    """Return every row of a pairing, scored on before's own answers."""
+    return ControlPairing(tuple(range(len(pairing.places))), pairing.places, pairing.before)
+
+
 def pair_control(pairing: Pairing, before: Answers, control: Answers) -> ControlPairing:
     """Select the rows on which a noise control can be compared with before.
 

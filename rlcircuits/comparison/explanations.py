@@ -173,8 +173,9 @@ def _control_line(comparison: Comparison, metric: str) -> str:
         f"{draw.shifts[metric].difference:+.3g}" if draw.shifts else f"not measurable ({draw.k} right answers)"
         for draw in comparison.controls
     ]
-    accuracies = ", ".join(f"{draw.accuracy:.3f}" for draw in comparison.controls)
-    return f"  noise that matches the update, mean difference by draw: {', '.join(differences)} (accuracy {accuracies})"
+    accuracies = [f"{draw.accuracy:.3f}" for draw in comparison.controls if draw.accuracy is not None]
+    answered = f"accuracy {', '.join(accuracies)}" if accuracies else "on before's answers"
+    return f"  noise that matches the update, mean difference by draw: {', '.join(differences)} ({answered})"
 
 
 def _loss_line(comparison: Comparison) -> str:

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import short_repr
-from rlcircuits.comparison.comparison import Comparison, ControlDraw, Group, Unfinished
+from rlcircuits.comparison.comparison import Comparison, ControlDraw, Group, GroupControl, Unfinished
 from rlcircuits.comparison.control_pairing import ControlPairing
-from rlcircuits.comparison.effects import compare_accuracy, control_effects, paired_effects
+from rlcircuits.comparison.effects import AccuracyClaim, compare_accuracy, control_effects, paired_effects
 from rlcircuits.comparison.pairing import Pairing
-from rlcircuits.comparison.profiles import current_name, profile_for
+from rlcircuits.comparison.profiles import Profile, current_name, profile_for
 from rlcircuits.graph import metrics
 from rlcircuits.graph.metrics import Float64Array
+from rlcircuits.models.tensor_groups import Group as TensorGroup
 
 if TYPE_CHECKING:
     from rlcircuits.answers.answer_file import Answers
@@ -38,13 +40,25 @@ class Control:
     """Answers and scores of one draw of the noise control."""
 
     draw: int
-    answers: Answers
+    answers: Answers | None
+    """None if the draw was scored on before's answers."""
     paired: ControlPairing
     scores: EdgeScores | None
     """Row i is compared with the pairing's row ``paired.rows[i]``. None if too few answers were right to be scored."""
 
     def __repr__(self) -> str:
         return short_repr(self, f"draw {self.draw}", repr(self.paired))
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedGroup:
+    """Scores of before with noise on one group of tensors, on before's answers: row i is the pairing's row i."""
+
+    group: TensorGroup
+    scores: EdgeScores
+
+    def __repr__(self) -> str:
+        return short_repr(self, self.group, repr(self.scores))
 
 
 @validate_arguments
@@ -61,6 +75,11 @@ def compare(
     engine: str = defaults.ENGINE,
     controls: Sequence[Control] = (),
     trust_remote_code: bool = False,
+    rules: Profile | None = None,
+    claims: Sequence[AccuracyClaim] = (),
+    groups: Sequence[NoisedGroup] = (),
+    weights: WeightChanges | None = None,
+    differences: Sequence[str] = (),
 ) -> Comparison:
     """Compare two checkpoints by their edge scores and answers.
 
@@ -76,6 +95,11 @@ def compare(
         engine: what generated the answers.
         controls: draws of the noise control.
         trust_remote_code: whether the checkpoints' own code was allowed to run; the comparison records it.
+        rules: the profile itself, if it is not a built-in one; `profile` is then its name.
+        claims: what the release states of after's accuracy.
+        groups: before with noise on one group of tensors at a time.
+        weights: what differs between the two checkpoints' weights.
+        differences: what else differs between the two, a sentence each.
 
     Raises:
         RLCircuitsError: the two graphs differ, the scores are not of the pairing's rows, the answers share no question,
@@ -96,7 +120,7 @@ def compare(
         before=before_answers.model,
         after=after_answers.model,
         algorithm=algorithm,
-        profile=current_name(profile) if profile else profile_for(algorithm).name,
+        profile=rules.name if rules else current_name(profile) if profile else profile_for(algorithm).name,
         questions=before_answers.question_set,
         split=before_answers.split,
         granularity=before.graph.granularity,
@@ -115,6 +139,11 @@ def compare(
         accuracy=compare_accuracy(before_answers, after_answers),
         effects=paired_effects(_by_question(metrics_before, pairing), _by_question(metrics_after, pairing)),
         controls=draws,
+        rules=rules,
+        claims=tuple(claims),
+        group_controls=tuple(_group_control(noised, metrics_before, pairing) for noised in groups),
+        weights=weights,
+        differences=tuple(differences),
         by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
         by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
         trust_remote_code=trust_remote_code,
@@ -140,7 +169,14 @@ def _control_draw(control: Control, metrics_before: Mapping[str, Float64Array], 
         noised = _control_metrics(control.scores)
         same_rows = {metric: metrics_before[metric][list(rows)] for metric in noised}
         effects = control_effects(_by_question(same_rows, pairing, rows), _by_question(noised, pairing, rows))
-    return ControlDraw(control.draw, control.answers.accuracy, control.paired.k, effects)
+    accuracy = None if control.answers is None else control.answers.accuracy
+    return ControlDraw(control.draw, accuracy, control.paired.k, effects)
+
+
+def _group_control(noised: NoisedGroup, metrics_before: Mapping[str, Float64Array], pairing: Pairing) -> GroupControl:
+    found = _control_metrics(noised.scores)
+    same = {metric: metrics_before[metric] for metric in found}
+    return GroupControl(noised.group, control_effects(_by_question(same, pairing), _by_question(found, pairing)))
 
 
 def _by_question(

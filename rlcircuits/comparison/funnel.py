@@ -110,10 +110,10 @@ class Funnel:
             left = {question for question, _ in self.pairs}
             self.questions[name] = [question for question in self.left if question in left]
 
-    def sample(self, k: int, seed: int) -> None:
-        """Draw K of the questions left, or keep all if there are no more, in the order they came in."""
+    def sample(self, k: int | None, seed: int) -> None:
+        """Draw K of the questions left, or keep all if K is None or there are no more, in the order they came in."""
         questions = self.left
-        if len(questions) > k:
+        if k is not None and len(questions) > k:
             chosen = np.random.default_rng(seed).choice(len(questions), size=k, replace=False)
             questions = [questions[i] for i in sorted(chosen)]
         self.questions[_SAMPLED] = questions

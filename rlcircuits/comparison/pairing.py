@@ -84,8 +84,8 @@ class Pairing:
     """Share of the reference answer length that is scored."""
     balance: float
     """Largest difference allowed between a question's two answer lengths, as a share of their mean."""
-    k: int
-    """Questions asked for; fewer are compared if fewer were left (see :attr:`note`)."""
+    k: int | None
+    """Questions asked for, None for all; fewer are compared if fewer were left (see :attr:`note`)."""
     funnel: Mapping[str, int]
     """Questions left after each of :data:`~rlcircuits.comparison.funnel.STAGES`, in order."""
     dropped_ids: Mapping[str, tuple[str, ...]]
@@ -102,7 +102,7 @@ class Pairing:
     @property
     def note(self) -> str | None:
         """Return a sentence if fewer questions were left than K asked for, else None."""
-        if len(self.question_ids) >= self.k:
+        if self.k is None or len(self.question_ids) >= self.k:
             return None
         return f"{self.k} questions were wanted and {len(self.question_ids)} were left, so all are compared"
 
@@ -138,7 +138,7 @@ def pair(
     after: Answers,
     *,
     alpha: float = defaults.ALPHA,
-    k: int = defaults.K,
+    k: int | None = None,
     balance: float = defaults.BALANCE,
     seed: int = defaults.SEED,
     min_questions: int = defaults.MIN_QUESTIONS,
@@ -151,7 +151,7 @@ def pair(
         before: answers of the checkpoint that training started from.
         after: answers of the checkpoint that training ended with, drawn with the same sampling.
         alpha: share of the reference answer length that is scored.
-        k: questions to compare.
+        k: questions to compare; None for all that pass.
         balance: largest difference allowed between a question's two answer lengths, as a share of their mean.
         seed: seed of the sample of K questions.
         min_questions: fewest questions compared.
@@ -195,13 +195,18 @@ def pair(
 
 
 def check_options(
-    alpha: float, k: int, balance: float, min_questions: int = defaults.MIN_QUESTIONS, score_on: str = defaults.SCORE_ON
+    alpha: float,
+    k: int | None,
+    balance: float,
+    min_questions: int = defaults.MIN_QUESTIONS,
+    score_on: str = defaults.SCORE_ON,
 ) -> None:
     """Raise RLCircuitsError for a number out of range, a K below `min_questions`, or an unknown `score_on`."""
     numbers = {"alpha": alpha, "k": k, "balance": balance, "min_questions": min_questions}
     for name, value in numbers.items():
-        check_number(name, value)
-    if k < min_questions:
+        if value is not None:
+            check_number(name, value)
+    if k is not None and k < min_questions:
         raise RLCircuitsError(f"k is {k}; a paired test needs at least {min_questions} questions (min_questions)")
     if score_on not in SCORE_ON:
         raise RLCircuitsError(f"score_on is {score_on!r}; it must be one of {', '.join(SCORE_ON)}")

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -38,6 +38,8 @@ from rlcircuits.comparison.significance import ACCURACY_LEVEL, SIGNIFICANCE_LEVE
 Direction = Literal["up", "down"]
 
 AccuracyRuleName = Literal["rose", "not-fallen", "not-inferior", "equivalent"]
+
+ACCURACY_RULES: tuple[AccuracyRuleName, ...] = get_args(AccuracyRuleName)
 
 GATE_METRICS = ("intensity", "complexity", "kurtosis")
 """The three metrics that a verdict is about, in the order in which they are shown."""

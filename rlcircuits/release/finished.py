@@ -13,10 +13,10 @@ from rlcircuits.comparison.storage import load_finished
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import are_complete
 
-VERSION = 4
+VERSION = 5
 """Increased whenever the same inputs may give another comparison."""
 
-_NOT_IN_KEY = ("device", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
+_NOT_IN_KEY = ("device", "measure_unchanged", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
 """Settings that change no score. (Trusted code is part of the sources' fingerprints.)"""
 
 
@@ -25,6 +25,8 @@ def measurement_key(measurement: Measurement) -> str:
     pair, questions = measurement.pair, measurement.questions
     before, after = measurement.sources.values()
     settings = asdict(measurement.settings)
+    how = (measurement.settings.device, measurement.settings.dtype, measurement.settings.trust_remote_code)
+    reference = pair.reference_source(*how)
     settings |= {
         "prompting": measurement.settings.prompting.model_dump(),
         "sampling": measurement.settings.sampling.table(),
@@ -41,6 +43,8 @@ def measurement_key(measurement: Measurement) -> str:
             "set": [questions.name, questions.split, [asdict(question) for question in questions.questions]],
             "grader": questions.grader,
             "settings": settings,
+            "rules": None if (rules := measurement.own_rules) is None else asdict(rules),
+            "claims": [pair.claimed_accuracy, None if reference is None else reference.fingerprint()],
             "recorded": [None if file is None else _sha256(file) for file in measurement.recorded.values()],
         }
     )

@@ -10,6 +10,7 @@ from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_roo
 from rlcircuits.answers.recorded import Side
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.files import Notify
+from rlcircuits.comparison.profiles import PROFILES, Profile
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.loaded_once import Stopwatch
@@ -41,6 +42,12 @@ class Measurement:
     def recorded(self) -> Mapping[Side, Path | None]:
         """Return the file of recorded answers by side; None for a model that generates its answers."""
         return {"before": self.pair.recorded_before, "after": self.pair.recorded_after}
+
+    @property
+    def own_rules(self) -> Profile | None:
+        """Return the pair's profile unless it is a built-in one."""
+        profile = self.pair.expectations
+        return None if profile in PROFILES else profile
 
     def log(self, line: str) -> None:
         """Report a stage in one line, with the pair's name before it."""

@@ -21,8 +21,8 @@ from functools import partial
 from typing import Any, get_args
 
 from rlcircuits.common import defaults
-from rlcircuits.common.choices import ENGINE_NAMES, GRANULARITIES, SCORE_ON
-from rlcircuits.comparison.profiles import PROFILES, Profile
+from rlcircuits.common.choices import ENGINE_NAMES, GRANULARITIES, NOISE_ANSWERS, SCORE_ON
+from rlcircuits.comparison.profiles import ACCURACY_RULES, PROFILES, Profile
 from rlcircuits.questions.grading.reading.reference_answer import GoldForm
 from rlcircuits.release.option import SECTIONS, Option, Section, toml_value
 
@@ -32,7 +32,10 @@ __all__ = ["OPTIONS", "find_option", "given_settings", "known_keys", "options_as
 def _algorithms_of(profile: Profile) -> str:
     asserted = [f"{metric} {direction}" for metric, direction in profile.expected.items()]
     if profile.not_online_rl:
-        asserted.append("must not look like online RL")
+        asserted.append("must not show online RL's pattern")
+    for metric, rule in profile.metrics.items():
+        if rule.bound is not None:
+            asserted.append(f"{metric} within {100 * rule.bound:g} %")
     return f"{', '.join(profile.algorithms)} ({', '.join(asserted) or 'metrics are reported, not asserted'})"
 
 
@@ -60,8 +63,16 @@ OPTIONS: tuple[Option, ...] = (
           metavar="DIR", example="checkpoints/rl"),
     _pair("algorithm", f"how the pair was trained: {'; '.join(map(_algorithms_of, PROFILES))}", in_pytest=True,
           metavar="NAME", example="grpo"),
-    _pair("profile", f"what the pair is judged against: {', '.join(profile.name for profile in PROFILES)}",
-          unset="the algorithm's", metavar="NAME", example="online-rl"),
+    _pair("profile", f"what the pair is judged against: {', '.join(profile.name for profile in PROFILES)}, or your own "
+          "TOML file", unset="the algorithm's", metavar="NAME", example="online-rl"),
+    _pair("accuracy", f"what is asserted of accuracy, instead of the profile's rule: {', '.join(ACCURACY_RULES)}",
+          unset="the profile's rule", metavar="RULE", example="not-inferior"),
+    _pair("margin", "how far accuracy may be below before's (not-inferior, equivalent) or below what is claimed, as a "
+          "share: 0.02 is two points", unset="the profile's", kind=float, metavar="SHARE", example=0.02),
+    _pair("claimed_accuracy", "accuracy that the release states for after, as a share; after must not be below it by "
+          "the margin", unset="nothing is claimed", kind=float, metavar="SHARE", example=0.97),
+    _pair("reference", "checkpoint whose accuracy after must not be below by the margin, such as the last release",
+          unset="none", metavar="DIR", example="checkpoints/last-release"),
     _pair("questions", "question set, or a JSON lines file (in a pairs file also a list of them); arithmetic is a toy "
           "for tiny models", group="answers", in_pytest=True, default=defaults.QUESTIONS, metavar="SET",
           example="gsm8k"),
@@ -78,7 +89,8 @@ OPTIONS: tuple[Option, ...] = (
     _pair("device_map", "how a model is split over several devices, such as auto", group="model", unset="one device",
           metavar="MAP", example="auto"),
 
-    _comparison("k", "number of questions compared, sampled from those that pass the protocol", default=defaults.K),
+    _comparison("k", "number of questions compared, sampled from those that pass the protocol", kind=int,
+                unset="all of them", example=200),
     _comparison("alpha", "share of the mean answer length that is scored, from the first token on",
                 default=defaults.ALPHA, metavar="SHARE"),
     _comparison("balance", "largest difference between a question's two answer lengths, as a share of their mean",
@@ -89,8 +101,14 @@ OPTIONS: tuple[Option, ...] = (
     _comparison("score_on", "whose answers are scored: each model's own, as in the paper, or by both models those of "
                 "before, those of after or the gold answers", default=defaults.SCORE_ON, choices=SCORE_ON,
                 more_cli_choices=("all",)),
-    _comparison("noise_draws", "number of noise controls, each of them before with noise of the size of the update; "
+    _comparison("noise_draws", "number of noise controls, each of them before with noise that matches the update; "
                 "an effect must exceed all of theirs; 0 for none", default=defaults.NOISE_DRAWS),
+    _comparison("noise_answers", "whose answers a noise control is scored on: its own, or before's, which saves their "
+                "generation", default=defaults.NOISE_ANSWERS, choices=NOISE_ANSWERS),
+    _comparison("noise_groups", "measure noise on one group of tensors at a time too, on before's answers",
+                default=defaults.NOISE_GROUPS),
+    _comparison("measure_unchanged", "measure a pair of which no weight differs all the same",
+                default=defaults.MEASURE_UNCHANGED),
     _comparison("question_count", "number of questions asked, unless the question set has a count of its own",
                 default=defaults.QUESTION_COUNT),
     _comparison("max_unfinished", "largest share of a model's first answers without an end token; above it the pair is "
@@ -119,8 +137,8 @@ OPTIONS: tuple[Option, ...] = (
     _sampling("top_p", "probability mass of nucleus sampling", default=defaults.TOP_P, metavar="P"),
     _sampling("max_new_tokens", "longest answer to any question set, in tokens", unset="as each question set needs",
               kind=int, example=512),
-    _sampling("n", "number of answers to every question; a question's value is the mean over them",
-              default=defaults.ANSWERS_PER_QUESTION),
+    _sampling("n", "number of answers to every question; a question's value is the mean over them", kind=int,
+              unset=f"{defaults.COMPARED_ANSWERS}; 1 at temperature 0", example=defaults.COMPARED_ANSWERS),
     _sampling("seed", "seed of the sampled answers", default=defaults.SAMPLING_SEED, metavar="SEED",
               flag_name="sampling-seed"),
 

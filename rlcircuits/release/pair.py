@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -16,7 +17,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.common.validation import StrictModel, describe_error
-from rlcircuits.comparison.profiles import Profile, profile_for, profile_named
+from rlcircuits.comparison.profiles import AccuracyRule, AccuracyRuleName, Profile, profile_for, profile_named
 from rlcircuits.questions.source import QuestionSource, plain_name
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 STORE = "store"
 """Folder within an output folder that caches answers and scores. No pair may have this name."""
 
-Measure = Literal["intensity", "complexity", "kurtosis", "accuracy", "not-online-rl"]
+Measure = Literal[
+    "intensity", "complexity", "kurtosis", "accuracy", "not-online-rl", "claimed-accuracy", "reference-accuracy"
+]
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -53,9 +56,17 @@ class Pair(StrictModel):
     after: str
     """Folder or hub id of the checkpoint that training ended with; a LoRA adapter is merged into its base."""
     profile: str | None = None
-    """Name of the profile that the pair is judged by; None: the algorithm's."""
+    """Name of the profile that the pair is judged by, or a TOML file with one; None: the algorithm's."""
     algorithm: str = Field(default="", validate_default=True)
     """Name of the training algorithm, in :data:`rlcircuits.PROFILES`; if `profile` is given, any name or none."""
+    accuracy: AccuracyRuleName | None = None
+    """What is asserted of accuracy; None: the profile's rule."""
+    margin: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    """How far accuracy may be below before's or the claim, as a share; None: the profile's."""
+    claimed_accuracy: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    """The accuracy that the release states for after, as a share."""
+    reference: str | None = None
+    """Folder or hub id of a checkpoint whose accuracy after must not be below by the margin."""
     revision_before: str | None = None
     """Branch, tag or commit of before's hub id; None: its main branch."""
     revision_after: str | None = None
@@ -106,14 +117,16 @@ class Pair(StrictModel):
     @field_validator("profile")
     @classmethod
     def _known_profile(cls, profile: str | None) -> str | None:
-        return None if profile is None else profile_named(profile).name
+        if profile is None or profile.endswith(".toml"):
+            return profile  # a file is read when its path is known
+        return profile_named(profile).name
 
     @field_validator("algorithm")
     @classmethod
     def _known_algorithm(cls, algorithm: str, info: ValidationInfo) -> str:
         profile = info.data.get("profile")
         if profile is not None:
-            return algorithm.lower() or profile
+            return algorithm.lower() or plain_profile_name(profile)
         if not algorithm:
             raise ValueError("missing; say how the pair was trained, or name a profile to hold it against")
         profile_for(algorithm)
@@ -121,12 +134,17 @@ class Pair(StrictModel):
 
     @model_validator(mode="after")
     def _asserted(self) -> Pair:
+        if self.profile is None or not self.profile.endswith(".toml"):
+            self.check_does_not_hold()
+        return self
+
+    def check_does_not_hold(self) -> None:
+        """Raise RLCircuitsError if `does_not_hold` names a measure of which nothing is asserted."""
         for measure in self.does_not_hold:
-            if measure not in self.expectations.asserted:
-                raise ValueError(
+            if measure not in self.asserted:
+                raise RLCircuitsError(
                     f"does_not_hold names {measure}, of which the profile {self.expectations.name!r} asserts nothing"
                 )
-        return self
 
     @property
     def asks_by_default(self) -> bool:
@@ -135,8 +153,34 @@ class Pair(StrictModel):
 
     @property
     def expectations(self) -> Profile:
-        """Return the profile that the pair is judged by: the one named, else the algorithm's."""
-        return profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
+        """Return the profile that the pair is judged by: the one named, else the algorithm's, with the pair's own rule.
+
+        Raises:
+            RLCircuitsError: the profile's file cannot be used.
+        """
+        profile = profile_for(self.algorithm) if self.profile is None else profile_named(self.profile)
+        if self.accuracy is None and self.margin is None:
+            return profile
+        rule = profile.accuracy
+        if self.accuracy is not None and self.accuracy != rule.rule:
+            rule = AccuracyRule(self.accuracy, margin=rule.margin)
+        return replace(profile, accuracy=rule if self.margin is None else replace(rule, margin=self.margin))
+
+    @property
+    def claims(self) -> tuple[Measure, ...]:
+        """Return the measures of what the pair states of after's accuracy."""
+        claimed: tuple[Measure, ...] = () if self.claimed_accuracy is None else ("claimed-accuracy",)
+        return claimed if self.reference is None else (*claimed, "reference-accuracy")
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Return the measures of the pair's verdict, in order: those of the profile, then the claims."""
+        return (*self.expectations.measures, *self.claims)
+
+    @property
+    def asserted(self) -> tuple[str, ...]:
+        """Return the measures that can fail."""
+        return (*self.expectations.asserted, *self.claims)
 
     @validate_arguments
     def sources(
@@ -155,6 +199,21 @@ class Pair(StrictModel):
         how = (dtype, device, self.device_map, trust_remote_code)
         before = CheckpointSource(self.before, self.revision_before, *how)
         return before, CheckpointSource(self.after, self.revision_after, *how)
+
+    def reference_source(
+        self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
+    ) -> CheckpointSource | None:
+        """Return the source of the reference, loaded as before and after are; None if there is none."""
+        if self.reference is None:
+            return None
+        return self.model_copy(update={"before": self.reference, "revision_before": None}).sources(
+            device, dtype, trust_remote_code
+        )[0]
+
+
+def plain_profile_name(profile: str) -> str:
+    """Return the name of a profile, or of its file without folder and ending."""
+    return Path(profile).stem if profile.endswith(".toml") else profile
 
 
 def make_pair(**fields: object) -> Pair:

@@ -244,11 +244,19 @@ def _resolve(pair: Pair, known: Mapping[str, AskedQuestions], folder: Path, wher
     if questions.file is not None and questions.name not in known:
         file = _resolve_file(questions.file, folder, f"{where}, key 'questions'")
         resolved["questions"] = questions.model_copy(update={"file": file})
-    for key in ("before", "after"):
-        resolved[key] = resolve_checkpoint(getattr(pair, key), folder, f"{where}, key {key!r}")
+    for key in ("before", "after", "reference"):
+        if (checkpoint := getattr(pair, key)) is not None:
+            resolved[key] = resolve_checkpoint(checkpoint, folder, f"{where}, key {key!r}")
+    if pair.profile is not None and pair.profile.endswith(".toml"):
+        resolved["profile"] = str(_resolve_file(Path(pair.profile), folder, f"{where}, key 'profile'"))
     for key in ("recorded_before", "recorded_after"):
         resolved[key] = _resolve_file(getattr(pair, key), folder, f"{where}, key {key!r}")
-    return pair.model_copy(update=resolved)
+    found = pair.model_copy(update=resolved)
+    try:
+        found.check_does_not_hold()  # reads the profile's file
+    except RLCircuitsError as error:
+        raise RLCircuitsError(f"{where}: {error}") from None
+    return found
 
 
 def _resolve_file(file: Path | None, folder: Path, where: str) -> Path | None:

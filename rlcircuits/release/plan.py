@@ -171,7 +171,7 @@ def _pair(
         )
         for model in answering_models
     )
-    compared = min(settings.k, len(questions))
+    compared = len(questions) if settings.k is None else min(settings.k, len(questions))
     scored = None
     if prompts:
         t_cut = max(math.floor(settings.alpha * longest), 1)
@@ -182,7 +182,7 @@ def _pair(
     detectable = detectable_changes(
         len(questions),
         n,
-        settings.k,
+        compared,
         files.get(before.name),
         files.get(after.name),
         earlier,

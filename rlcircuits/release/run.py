@@ -1,12 +1,15 @@
 """Measure a pair: from two checkpoints to a comparison.
 
-Only one model is on the device at a time. Pairing needs both models' answers, so before is loaded twice:
+Before any model runs, the weights are compared. Only one model is on the device at a time. Pairing needs both models'
+answers, so before is loaded twice:
 
 1. before: load, answer, free;
 2. after: load, answer, pair the two models' answers, attribute, free;
-3. before with noise, for each draw: load, answer, attribute on the questions that it answered right, free;
-4. before: load, attribute, free;
-5. compare.
+3. the reference, if the release names one: load, answer, free;
+4. before with noise, for each draw: load, answer, attribute on the questions that it answered right, free; then with
+   noise on one group of tensors at a time: load, attribute on before's answers, free;
+5. before: load, attribute, free;
+6. compare.
 
 An early stop may load both models once more (:mod:`rlcircuits.release.answering`).
 
@@ -25,7 +28,6 @@ from tempfile import TemporaryDirectory
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import Side
-from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import check_same_architecture, check_same_vocabulary
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
@@ -33,14 +35,16 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, ensure_writable_folder, write_lock
 from rlcircuits.comparison import pairing
 from rlcircuits.comparison.comparison import Comparison, Unfinished
-from rlcircuits.comparison.control_pairing import pair_control
-from rlcircuits.comparison.from_scores import Control, compare
+from rlcircuits.comparison.from_scores import compare
 from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.storage import save_comparison
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
-from rlcircuits.release.answering import PairAnswers, engine_names, generate
+from rlcircuits.release.answering import PairAnswers, engine_names
+from rlcircuits.release.checkpoint_differences import compare_checkpoints
+from rlcircuits.release.claims import measure_claims
+from rlcircuits.release.controls import measure_control, measure_groups
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, evidence
 from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.loaded_once import LoadedOnce
@@ -150,14 +154,17 @@ def _measure(measurement: Measurement) -> Comparison:
     before, after = measurement.sources.values()
     check_same_architecture(before, after)
     check_same_vocabulary(before, after)
+    weights, differences = compare_checkpoints(measurement)
     answers = PairAnswers(measurement)
     before_answers = answers.of_before()
     with LoadedOnce(after) as loaded:
         after_answers = answers.of_after(loaded)
         paired = _pair_answers(measurement, before_answers, after_answers)
         after_scores = _score_side(measurement, loaded, "after", paired.after)
+    claims = measure_claims(measurement, after_answers)
     draws = range(measurement.settings.noise_draws)
-    controls = [_measure_control(measurement, draw, paired, before_answers) for draw in draws]
+    controls = [measure_control(measurement, draw, paired, before_answers) for draw in draws]
+    groups = measure_groups(measurement, paired, weights)
     with LoadedOnce(before) as loaded:
         before_scores = _score_side(measurement, loaded, "before", paired.before)
     return compare(
@@ -169,6 +176,11 @@ def _measure(measurement: Measurement) -> Comparison:
         name=measurement.pair.name,
         algorithm=measurement.pair.algorithm,
         profile=measurement.pair.expectations.name,
+        rules=measurement.own_rules,
+        claims=claims,
+        groups=groups,
+        weights=weights,
+        differences=differences,
         engine=engine_names(measurement),
         controls=controls,
         trust_remote_code=measurement.settings.trust_remote_code,
@@ -217,15 +229,3 @@ def _gold_ids(measurement: Measurement) -> Mapping[str, list[int]]:
     tokenizer = measurement.sources["before"].tokenizer()
     questions = measurement.questions.questions
     return {question.id: tokenizer(question.gold, add_special_tokens=False)["input_ids"] for question in questions}
-
-
-def _measure_control(measurement: Measurement, draw: int, paired: Pairing, before_answers: Answers) -> Control:
-    """Let the base with one draw of noise answer, and score it if enough of the compared questions are right."""
-    source = NoisedSource(measurement.sources["before"], measurement.sources["after"], draw)
-    with LoadedOnce(source) as noised:
-        answers = generate(measurement, noised, f"noise {draw}", measurement.prompts.get("before"))
-        comparable = pair_control(paired, before_answers, answers)
-        scores = None
-        if comparable.k >= measurement.settings.min_questions:
-            scores = score(measurement, noised, f"noise {draw}", comparable.sequences)
-    return Control(draw, answers, comparable, scores)

@@ -15,7 +15,7 @@ from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_fields
-from rlcircuits.common.choices import Granularity, ScoreOn
+from rlcircuits.common.choices import NOISE_ANSWERS, Granularity, NoiseAnswers, ScoreOn
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import format_changed_fields, short_repr
@@ -40,8 +40,8 @@ class Settings:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    k: int = defaults.K
-    """Number of questions compared, sampled from those that pass the protocol."""
+    k: int | None = None
+    """Number of questions compared, sampled from those that pass the protocol; None for all of them."""
     alpha: float = defaults.ALPHA
     """Share of the reference answer length that is scored, above 0 and at most 1."""
     balance: float = defaults.BALANCE
@@ -58,7 +58,13 @@ class Settings:
     """Number of questions asked, unless the question set has a count of its own."""
     split: str = defaults.SPLIT
     """Split of the question set, unless the set has one of its own."""
-    sampling: Sampling = field(default_factory=Sampling)
+    noise_answers: NoiseAnswers = defaults.NOISE_ANSWERS
+    """Whose answers a noise control is scored on; see :data:`rlcircuits.common.choices.NOISE_ANSWERS`."""
+    noise_groups: bool = defaults.NOISE_GROUPS
+    """Measure noise on one group of tensors at a time too, on before's answers."""
+    measure_unchanged: bool = defaults.MEASURE_UNCHANGED
+    """Measure a pair of which no weight differs all the same."""
+    sampling: Sampling = field(default_factory=lambda: Sampling(n=defaults.COMPARED_ANSWERS))
     """How answers are sampled, the same for both models."""
     stop_early: bool = defaults.STOP_EARLY
     """Stop a pair whose first answers cannot lead to a result; see :mod:`rlcircuits.release.early_stop`."""
@@ -97,6 +103,10 @@ class Settings:
             value = getattr(self, setting.name)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 check_number(setting.name, value)
+        if self.noise_answers not in NOISE_ANSWERS:
+            raise RLCircuitsError(
+                f"noise_answers is {self.noise_answers!r}; it must be one of {', '.join(NOISE_ANSWERS)}"
+            )
         if not self.split.strip():
             raise RLCircuitsError("split is empty; the name of one of the question set's splits is wanted")
 
@@ -115,6 +125,9 @@ def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Sett
         RLCircuitsError: a key is unknown, or a value is not allowed; the message names the key.
     """
     _check_keys(table, where)
+    sampling = table.get("sampling")
+    if isinstance(sampling, Mapping) and "n" not in sampling and sampling.get("temperature") != 0:
+        table = {**table, "sampling": {**sampling, "n": defaults.COMPARED_ANSWERS}}
     try:
         # As JSON, because pydantic's strict mode takes a JSON object for a dataclass, but no dict.
         return _SETTINGS.validate_json(json.dumps(table, default=_as_list), strict=True)

@@ -45,7 +45,7 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
     """Return one pair's rows of :func:`summary_table`, a list of cells each."""
     verdict = judge(comparison)
     accuracy = comparison.accuracy
-    noised_accuracy = _mean([control.accuracy for control in comparison.controls])
+    noised_accuracy = _mean([control.accuracy for control in comparison.controls if control.accuracy is not None])
     rows = [
         [
             "accuracy",
@@ -170,7 +170,8 @@ def _dropped(comparison: Comparison) -> str:
 
 
 def _control_line(comparison: Comparison, control: ControlDraw) -> str:
-    line = f"noise draw {control.draw}: accuracy {control.accuracy:.3f}, {control.k} of the questions compared"
+    answered = "before's answers" if control.accuracy is None else f"accuracy {control.accuracy:.3f}"
+    line = f"noise draw {control.draw}: {answered}, {control.k} of the questions compared"
     if not control.shifts:
         return f"{line}, too few to measure"
     moved = ", ".join(f"{metric} {_percent(control.shifts[metric].change)}" for metric in ("loss", *GATE_METRICS))
