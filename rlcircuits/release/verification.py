@@ -192,6 +192,8 @@ def _check_scores(recomputed: RecomputedComparison) -> Check:
     unknown = [side for side, each in recomputed.evidence.items() if each.fingerprint is None]
     if unknown:
         why = f"the store has no run of {' and '.join(unknown)} on the answers compared"
+        if recomputed.stored.score_on == "gold":
+            why = "gold answers were scored, whose token ids no file holds"
         return Check("scores", "not checked", f"{why}, so that nothing says which answers the scores are of")
     return Check("scores", "agrees", "the store has the same, of the answers compared")
 

@@ -363,3 +363,10 @@ def test_the_seed_can_be_said() -> None:
     stored = replace(load_comparison(GRPO), question_ids=made.question_ids)
     assert repeat_pairing(stored, before, after, 20_261) == made
     assert repeat_pairing(stored, before, after).question_ids != made.question_ids
+
+
+def test_gold_answers_that_were_scored_are_not_looked_for_in_the_store(folder: Path) -> None:
+    edit(folder / "grpo/comparison.json", lambda document: document["comparison"].update(score_on="gold"))
+    scores = checks_of(verify_pair(folder / "grpo"))["scores"]
+    assert scores.agreement == "not checked"
+    assert scores.words.startswith("gold answers were scored, whose token ids no file holds")
