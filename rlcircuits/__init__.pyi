@@ -36,6 +36,7 @@ from .release.pair import Pair
 from .release.pairs_file import load_pairs, load_pairs_file
 from .release.run import run_pair, run_variants
 from .release.settings import Settings
+from .release.verification import Verification, verify_results
 from .report.plots import plot_comparison
 from .report.terminal import summary_table
 
@@ -62,6 +63,7 @@ __all__ = [
     "Sampling",
     "Settings",
     "Verdict",
+    "Verification",
     "activation_intensity",
     "answer_questions",
     "attribute",
@@ -88,4 +90,5 @@ __all__ = [
     "save_comparison",
     "summary_table",
     "top_share",
+    "verify_results",
 ]

@@ -33,7 +33,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, cache_path, content_hash, fsync_folder, short_name, write_lock
 from rlcircuits.questions.question_set import QuestionSet
 
-__all__ = ["AnswerLog", "cache_key", "open_cache"]
+__all__ = ["AnswerLog", "cache_key", "cached_headers", "open_cache"]
 
 
 def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: Sequence[tuple[int, ...]]) -> str:
@@ -105,6 +105,18 @@ def open_cache(
         lines = _complete_batches(path, header, order)
         _truncate(path, header, len(lines))
         yield AnswerLog(path, lines)
+
+
+def cached_headers(folder: Path) -> Iterator[tuple[Path, Header]]:
+    """Yield each file of answers in a cache, with its header; other files are left out."""
+    for path in sorted(folder.glob("*.jsonl")):
+        with path.open("rb") as file:
+            first = file.readline()
+        try:
+            header = parse_header(path, first)
+        except RLCircuitsError:
+            continue  # the cache holds other files too, such as the throughput
+        yield path, header
 
 
 def _cache_file(folder: Path, header: Header) -> Path:

@@ -35,7 +35,7 @@ from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 
-__all__ = ["attribute_stored"]
+__all__ = ["StoredScores", "attribute_stored", "sequences_hash", "stored_scores"]
 
 FORMAT = "rlcircuits-scores"
 VERSION = 3
@@ -118,7 +118,7 @@ def attribute_stored(
         "format": FORMAT,
         "version": VERSION,
         "fingerprint": model.fingerprint(),
-        "sequences": content_hash([[s.prompt_ids, s.answer_ids] for s in sequences]),
+        "sequences": sequences_hash(sequences),
         "granularity": granularity,
         "batch_tokens": batch_tokens,
     }
@@ -142,6 +142,58 @@ def attribute_stored(
                 )
                 _score_missing(checkpoint, budget, manifest.batches, options, folder, progress)
     return _assembled(folder, len(sequences))
+
+
+def sequences_hash(sequences: Sequence[AnswerSequence]) -> str:
+    """Return the hex sha256 of sequences' token ids, in their order, as the cache records it."""
+    return content_hash([[sequence.prompt_ids, sequence.answer_ids] for sequence in sequences])
+
+
+@dataclass(frozen=True)
+class StoredScores:
+    """All scores of one run in a cache: what was scored, and with which weights."""
+
+    folder: Path
+    model: str
+    """Name of the source that was scored."""
+    fingerprint: str
+    """Fingerprint of that source."""
+    sequences: str
+    """What :func:`sequences_hash` gives for the sequences."""
+    granularity: str
+    count: int
+    """Number of sequences."""
+
+    def load(self) -> EdgeScores:
+        """Return the scores, in the order of the sequences."""
+        return _assembled(self.folder, self.count)
+
+
+def stored_scores(store: Path) -> tuple[StoredScores, ...]:
+    """Return the finished runs of a cache, by the names of their folders.
+
+    Left out are unfinished runs, those of another version, and those whose manifest was changed after it was written.
+    """
+    found = []
+    for file in sorted(store.glob(f"*/{MANIFEST}")):
+        try:
+            manifest = _MANIFEST.validate_json(file.read_bytes(), strict=True)
+        except (OSError, ValidationError):
+            continue
+        count = sum(map(len, manifest.batches))
+        if _fits_its_key(manifest) and len(_finished(file.parent)) == count:
+            names = manifest.model, manifest.fingerprint, manifest.sequences, manifest.granularity
+            found.append(StoredScores(file.parent, *names, count))
+    return tuple(found)
+
+
+def _fits_its_key(manifest: _Manifest) -> bool:
+    """Return whether a manifest of this version has the key that its own fields give."""
+    names = ("format", "version", "fingerprint", "sequences", "granularity", "batch_tokens")
+    wanted = {name: getattr(manifest, name) for name in names}
+    # The key holds the backend that was asked for: None, or the one that was used.
+    keys = [content_hash(wanted | {"backend": backend}) for backend in (None, manifest.backend)]
+    return (manifest.format, manifest.version) == (FORMAT, VERSION) and manifest.key in keys
 
 
 def _score_missing(

@@ -25,6 +25,7 @@ from rlcircuits.cli.init import add_init
 from rlcircuits.cli.plan import add_plan
 from rlcircuits.cli.report import add_report
 from rlcircuits.cli.streams import checked_output, log_error, open_streams
+from rlcircuits.cli.verify import add_verify
 from rlcircuits.common.errors import RLCircuitsError, truncate
 from rlcircuits.common.failures import describe_failure
 
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rlcircuits {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for add in (add_init, add_plan, add_compare, add_answer, add_attribute, add_report, add_fixtures):
+    for add in (add_init, add_plan, add_compare, add_answer, add_attribute, add_report, add_verify, add_fixtures):
         add(commands)
     return parser
 

@@ -6,7 +6,8 @@ import torch
 
 from rlcircuits.common.errors import RLCircuitsError
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+"""By name, every dtype that a model may be loaded in."""
 
 
 def torch_dtype(name: str | torch.dtype | None) -> torch.dtype | str:
@@ -26,6 +27,6 @@ def torch_dtype(name: str | torch.dtype | None) -> torch.dtype | str:
         return "auto"
     if isinstance(name, torch.dtype):
         return name
-    if name not in _DTYPES:
-        raise RLCircuitsError(f"dtype is {name!r}; it must be auto or one of {', '.join(_DTYPES)}")
-    return _DTYPES[name]
+    if name not in DTYPES:
+        raise RLCircuitsError(f"dtype is {name!r}; it must be auto or one of {', '.join(DTYPES)}")
+    return DTYPES[name]

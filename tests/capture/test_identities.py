@@ -81,7 +81,7 @@ def test_2_query_heads_sum_to_the_key_value_head_they_share(name: str, batch: li
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(data=st.data())
 def test_3_scores_do_not_depend_on_the_batch(name: str, granularity: str, data: Any) -> None:
     batch = data.draw(st.lists(sequences(), min_size=2, max_size=4))

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,12 +87,10 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def only_what_is_new() -> Iterator[None]:
-    """Exclude existing objects from garbage collections, which take a second each with torch's million objects."""
+def only_what_is_new() -> None:
+    """Exclude existing objects from garbage collections, and so from what `live_tensors` finds."""
     gc.collect()
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -49,7 +49,7 @@ OWN_RIGHT: dict[str, dict[str, Any]] = {
     "Prompting.prompts": {"questions": ["1+1?"]},
     "Pair": {"name": "a", "before": "a", "after": "b"},
     "QuestionSource": {"name": "gsm8k"},
-    "load_questions": {"count": 2},
+    "load_questions": {"source": "equations", "count": 2},  # the smaller set, since count may be None
     "Checkpoint.load": {"source": FIXTURE},
     "Checkpoint": {"model": CHECKPOINT.model},
     "EdgeScores.save": {"path": "scores.safetensors"},

@@ -6,7 +6,6 @@ import gc
 import importlib
 import itertools
 import math
-from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -21,12 +20,10 @@ from rlcircuits.comparison.outcome import OUTCOMES, Outcome
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick_collections() -> Iterator[None]:
+def _quick_collections() -> None:
     """Keep what is imported out of the garbage collection that statsmodels starts at every correction."""
     importlib.import_module("statsmodels.stats.multitest")
     gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 P = st.floats(0, 1) | st.sampled_from([0.0, 0.01, 0.025, 0.05, 1.0])

@@ -76,7 +76,7 @@ def edge_scores(
     NotImplementedError for a family not written out here and for heads under a norm shared by grouped keys.
     """
     _, _, edges = edge_names(model, granularity)
-    exact = _float64(model)
+    exact = float64_copy(model)
     if granularity == "head" and any(_shared_norm(block) for block in parts_of(exact).blocks):
         raise NotImplementedError("heads whose grouped keys share one norm have no agreed copies of it")
     values, losses = [], []
@@ -98,20 +98,21 @@ def loss_only(
 ) -> float:
     """The loss with every edge scaled by `mask` [writers, readers] (None: ones); 0 ablates an edge."""
     mask = _ones(model, granularity) if mask is None else mask.double()
-    return _loss(_float64(model), sequence, mask, granularity, corrupted).item()
+    return _loss(float64_copy(model), sequence, mask, granularity, corrupted).item()
 
 
 @torch.no_grad()
 def logits(model: PreTrainedModel, sequence: AnyAnswerSequence, granularity: str = "sublayer") -> Tensor:
     """Float64 logits [len(prompt) + len(answer) - 1, vocabulary] at every position but the last."""
-    return _forward(_float64(model), _input_ids(sequence), _ones(model, granularity), granularity)[0]
+    return _forward(float64_copy(model), _input_ids(sequence), _ones(model, granularity), granularity)[0]
 
 
 def _ones(model: PreTrainedModel, granularity: str) -> Tensor:
     return torch.ones(edge_names(model, granularity)[2].shape, dtype=torch.float64)
 
 
-def _float64(model: PreTrainedModel) -> PreTrainedModel:
+def float64_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """The model as the oracle computes with it; a model that is float64 on the CPU already is returned itself."""
     if all(p.dtype == torch.float64 and p.device.type == "cpu" for p in model.parameters()):
         return model  # nothing below writes to it
     exact = copy.deepcopy(model).cpu().requires_grad_(False)

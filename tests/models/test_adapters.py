@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,9 +25,17 @@ from rlcircuits.common.errors import RLCircuitsError
 peft = pytest.importorskip("peft")
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``model`` and ``adapter``, for each test to copy."""
+    folder = tmp_path_factory.mktemp("saved")
+    save_adapter(folder / "adapter", save_checkpoint(folder / "model"))
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return save_checkpoint(tmp_path / "model")
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved / "model", tmp_path / "model"))
 
 
 def source(folder: Path) -> CheckpointSource:
@@ -52,8 +61,10 @@ def save_adapter(folder: Path, base: Path, seed: int = 0) -> Path:
 
 
 @pytest.fixture
-def adapter(folder: Path, tmp_path: Path) -> Path:
-    return save_adapter(tmp_path / "adapter", folder)
+def adapter(saved: Path, folder: Path, tmp_path: Path) -> Path:
+    copied = Path(shutil.copytree(saved / "adapter", tmp_path / "adapter"))
+    change_config(copied, base_model_name_or_path=str(folder))
+    return copied
 
 
 def change_config(adapter: Path, **fields: object) -> None:

@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -68,12 +69,14 @@ def test_importing_the_package_and_its_plugin_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_the_package_runs_as_the_command_line() -> None:
+def test_the_package_runs_as_the_command_line(tmp_path: Path) -> None:
     def ran(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "rlcircuits", *arguments], capture_output=True, text=True)
+        command = [sys.executable, "-m", "rlcircuits", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
 
     version = ran("--version")
     assert (version.returncode, version.stdout) == (0, f"rlcircuits {metadata.version('rlcircuits')}\n")
-    wrong = ran("report", "gone")
+    (tmp_path / "release.toml").touch()
+    wrong = ran("init")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
-    assert wrong.stderr.startswith("rlcircuits: gone: ")
+    assert wrong.stderr.startswith("rlcircuits: release.toml is there already; ")

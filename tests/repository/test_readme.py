@@ -24,12 +24,24 @@ def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
-def test_the_python_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(ROOT)
+def python_example() -> tuple[str, str]:
+    """The README's example in its two parts: attribution, and the comparison of a pair with the default settings."""
     (example,) = (text for language, text in blocks(README) if language == "python" and "import rlcircuits" in text)
+    attribution, comparison = example.split("\n\npair = ")
+    return attribution, f"import rlcircuits\npair = {comparison}"
+
+
+def test_the_python_example_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     names: dict[str, object] = {}
-    exec(example, names)
+    exec(python_example()[0], names)
     assert tuple(names["scores"].values.shape) == (1, 9, 17)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_the_python_example_compares(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    exec(python_example()[1], {})
     assert "intensity" in capsys.readouterr().out
 
 
