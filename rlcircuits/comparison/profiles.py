@@ -96,6 +96,8 @@ class MetricRule:
         if (self.expected == "same") != (self.bound is not None):
             needs = "needs a bound" if self.expected == "same" else "has no bound; bound is for expected = 'same'"
             raise RLCircuitsError(f"expected = {self.expected!r} {needs}")
+        if self.expected == "same" and (self.minimum, self.level) != (0.0, SIGNIFICANCE_LEVEL):
+            raise RLCircuitsError("expected = 'same' has neither minimum nor level; bound alone decides")
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,24 @@ class AccuracyRule:
     margin: float = DEFAULT_MARGIN
     """For ``not-inferior`` and ``equivalent``; a share, so that 0.02 is two points."""
     level: float = ACCURACY_LEVEL
-    """Level of the exact one-sided sign test: for a rise with ``rose``, else for a fall."""
+    """For ``rose`` and ``not-fallen``: level of the exact one-sided sign test for a rise, or for a fall."""
 
     def __post_init__(self) -> None:
         _check_range("minimum", self.minimum, 0, 1)
         _check_range("margin", self.margin, 0, 1, above=True)
         _check_range("level", self.level, 0, 0.5, above=True)
+        for key, rules in _RULES_WITH.items():
+            # A key with its default value cannot be told from one that was left out.
+            if self.rule not in rules and getattr(self, key) != getattr(type(self), key):
+                raise RLCircuitsError(f"{key} is for the rules {' and '.join(rules)}; rule = {self.rule!r} ignores it")
+
+
+_RULES_WITH: Mapping[str, tuple[AccuracyRuleName, ...]] = {
+    "minimum": ("rose",),
+    "margin": ("not-inferior", "equivalent"),
+    "level": ("rose", "not-fallen"),
+}
+"""The rules for accuracy that use each key."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +151,10 @@ class Profile:
     """Name of the built-in profile whose pattern on the metrics the pair must not show."""
 
     def __post_init__(self) -> None:
-        if not self.name.strip() or not self.name.isprintable():
-            raise RLCircuitsError(f"name is {truncated_repr(self.name)}; a name on one line is wanted")
+        if not self.name or self.name != self.name.strip() or not self.name.isprintable():
+            raise RLCircuitsError(
+                f"name is {truncated_repr(self.name)}; a name on one line is wanted, without spaces around it"
+            )
         object.__setattr__(self, "algorithms", tuple(each.lower() for each in self.algorithms))
         for metric in self.metrics:
             if metric not in GATE_METRICS:
@@ -191,9 +207,11 @@ def load_profile(file: str | Path) -> Profile:
     except (tomllib.TOMLDecodeError, RecursionError, OverflowError) as error:
         raise RLCircuitsError(f"{file}: cannot be read as TOML: {error}") from None
     except ValidationError as error:
-        known = (each.name for each in fields(Profile))
-        raise RLCircuitsError(f"{file}{describe_error(error, known)}") from None
-    if profile.name in (built_in.name for built_in in PROFILES):
+        # The keys of the table that the first unknown key stands in.
+        places = (each["loc"][0] for each in error.errors() if each["type"] == "unexpected_keyword_argument")
+        kind = {"accuracy": AccuracyRule, "metrics": MetricRule}.get(str(next(places, "")), Profile)
+        raise RLCircuitsError(f"{file}{describe_error(error, (each.name for each in fields(kind)))}") from None
+    if profile.name.casefold() in (*(built_in.name for built_in in PROFILES), *FORMER_NAMES):
         raise RLCircuitsError(
             f"{file}, key 'name': {profile.name} is the name of a built-in profile; give yours another name"
         )
