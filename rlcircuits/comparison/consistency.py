@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterator
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw
+from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw, GroupControl
 from rlcircuits.comparison.effects import ControlEffect, Effect
 from rlcircuits.comparison.profiles import FORMER_NAMES, PROFILES
+from rlcircuits.models.tensor_groups import GROUPS
 
 __all__ = ["check_comparison"]
 
@@ -33,6 +34,9 @@ def _problems(comparison: Comparison) -> _Problems:
         text = getattr(comparison, field)
         if not text.isprintable():
             yield field, text, "text on one line"
+    for place, text in enumerate(comparison.differences):
+        if not text.isprintable():
+            yield f"differences.{place}", text, "text on one line"
     if comparison.rules is None:
         yield from _outside("profile", comparison.profile, [*(profile.name for profile in PROFILES), *FORMER_NAMES])
     elif comparison.rules.name != comparison.profile:
@@ -55,6 +59,11 @@ def _problems(comparison: Comparison) -> _Problems:
         yield "controls", draws, "a list of different draws"
     for place, control in enumerate(comparison.controls):
         yield from _control(f"controls.{place}", control, comparison.k)
+    groups = [control.group for control in comparison.group_controls]
+    if len(set(groups)) < len(groups) or not set(groups) <= set(GROUPS):
+        yield "group_controls", groups, f"a list of different groups of {', '.join(GROUPS)}"
+    for place, group in enumerate(comparison.group_controls):
+        yield from _shifts(f"group_controls.{place}", group)
 
 
 def _accuracy(comparison: Comparison) -> _Problems:
@@ -64,10 +73,17 @@ def _accuracy(comparison: Comparison) -> _Problems:
         yield "accuracy.asked", accuracy.asked, f"at least the number of question_ids, {comparison.k},"
     if accuracy.interval is not None:
         yield from _interval("accuracy.interval", accuracy.interval)
+    measures = [claim.measure for claim in comparison.claims]
+    if len(set(measures)) < len(measures):
+        yield "claims", measures, "one claim of each kind at most"
     for place, claim in enumerate(comparison.claims):
         where = f"claims.{place}"
         yield from _shares(where, wanted=claim.wanted, found=claim.found, margin=claim.margin, p=claim.p)
         yield from _interval(f"{where}.interval", claim.interval)
+        if claim.asked < 1:
+            yield f"{where}.asked", claim.asked, "a number of questions from 1"
+        if (claim.reference is None) != (claim.measure == "claimed-accuracy"):
+            yield f"{where}.reference", claim.reference, "a checkpoint's name for reference-accuracy, else null,"
     if min(accuracy.lost, accuracy.gained) < 0 or accuracy.lost + accuracy.gained > accuracy.asked:
         yield "accuracy.lost", accuracy.lost, f"a number that, with gained, is at most asked ({accuracy.asked}),"
 
@@ -91,6 +107,11 @@ def _control(field: str, control: ControlDraw, k: int) -> _Problems:
         yield from _shares(field, accuracy=control.accuracy)
     if not 0 <= control.k <= k:
         yield f"{field}.k", control.k, f"a number from 0 to that of question_ids, {k},"
+    yield from _shifts(field, control)
+
+
+def _shifts(field: str, control: ControlDraw | GroupControl) -> _Problems:
+    """Check the effects of a control, which has all of them or none."""
     if control.shifts:
         yield from _keys(f"{field}.shifts", control.shifts, CONTROL_METRICS)
     for metric, effect in control.shifts.items():
