@@ -3,7 +3,7 @@
 - ``rose``: holds if the exact one-sided sign test for a rise is significant at the rule's level. Does not hold if
   accuracy fell significantly, or if the interval of the difference lies below ``minimum``: a rise that would matter is
   ruled out.
-- ``not-fallen``: does not hold if the exact test for a fall is significant; else holds.
+- ``not-fallen``: does not hold if the exact test for a fall is significant; else holds. It is never inconclusive.
 - ``not-inferior``: holds if the interval lies above −margin, does not hold if it lies below.
 - ``equivalent``: holds if the interval lies within ±margin (two one-sided tests), does not hold if it lies outside.
 
@@ -12,6 +12,9 @@ questions (:mod:`rlcircuits.comparison.paired_interval`), so that each of its en
 
 A **claim** is what the release says of after's accuracy: a number, or another checkpoint's accuracy on the same
 questions. It is judged by the rule ``not-inferior``, on the interval of after minus the claim.
+
+The sign test counts questions, whatever the size of the change. With several answers to a question it can be
+significant in one direction while the mean moved in the other. Accuracy rose or fell only where both did.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
 from rlcircuits.comparison.metric_power import questions_to_settle
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import AccuracyRule
+from rlcircuits.comparison.settling import questions_for_level
 from rlcircuits.comparison.significance import ACCURACY_LEVEL
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ class AccuracyOutcome:
 
 def judge_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> AccuracyOutcome:
     """Judge the accuracies of a pair by the rule of this module."""
-    fell = effect.p_fall < (ACCURACY_LEVEL if rule.rule == "rose" else rule.level)
+    fell = effect.p_fall < (ACCURACY_LEVEL if rule.rule == "rose" else rule.level) and effect.after < effect.before
     if rule.rule == "not-fallen":
         words = "fell" if fell else "no clear fall" if effect.after < effect.before else "did not fall"
         return AccuracyOutcome("does not hold" if fell else "holds", words, effect.p_fall)
@@ -78,11 +82,15 @@ def judge_claim(claim: AccuracyClaim) -> AccuracyOutcome:
 def _judge_rise(effect: AccuracyEffect, rule: AccuracyRule, fell: bool) -> AccuracyOutcome:
     if fell:
         return AccuracyOutcome("does not hold", "fell", effect.p_rise)
-    if effect.p_rise < rule.level:
+    if effect.p_rise < rule.level and effect.after > effect.before:
         return AccuracyOutcome("holds", "rose", effect.p_rise)
     if effect.interval is not None and effect.interval[1] < rule.minimum:
         return AccuracyOutcome("does not hold", "did not rise", effect.p_rise)
-    return AccuracyOutcome("inconclusive", "no clear rise", effect.p_rise, _settled(effect, (0.0, rule.minimum)))
+    if effect.after - effect.before > rule.minimum:
+        settled = questions_for_level(effect.p_rise, effect.asked, rule.level)
+    else:  # a rise this small would be ruled out as too small
+        settled = _settled(effect, (rule.minimum,))
+    return AccuracyOutcome("inconclusive", "no clear rise", effect.p_rise, settled)
 
 
 def _within(low: float, high: float, margin: float, *, either_way: bool) -> tuple[Outcome, str]:

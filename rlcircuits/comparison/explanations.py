@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rlcircuits.comparison.significance import p_in_words
 if TYPE_CHECKING:
     from rlcircuits.comparison.accuracy_outcome import AccuracyOutcome
     from rlcircuits.comparison.comparison import Comparison
-    from rlcircuits.comparison.effects import AccuracyClaim, Effect
+    from rlcircuits.comparison.effects import AccuracyClaim, ControlEffect, Effect
     from rlcircuits.comparison.metric_outcome import MetricOutcome
     from rlcircuits.comparison.outcome import Outcome
 
@@ -31,13 +32,14 @@ def explain_effect(
         found: the outcome.
     """
     outcome = found.outcome if rule else None
+    measured = comparison.effects[metric].questions > 0
     return "\n".join(
         [
             f"{comparison.name} ({comparison.algorithm}), {metric}: {_headline(words, outcome)}",
             *_effect_lines(comparison.effects[metric], p, rule),
             _control_line(comparison, metric),
             *_group_lines(comparison, metric, found),
-            *([f"  {_settling(found.settled_by, 'compared')}"] if rule and found.outcome == "inconclusive" else []),
+            *([f"  {_settling(found.settled_by, 'compared')}"] if outcome == "inconclusive" and measured else []),
             _loss_line(comparison),
         ]
     )
@@ -57,12 +59,14 @@ def explain_accuracy(comparison: Comparison, rule: AccuracyRule, found: Accuracy
     else:
         asked, test = f", {comparison.n} answers to each", "sign"
         moved = f"the share of right ones fell on {effect.lost} and rose on {effect.gained}"
-    side, level = ("rise", rule.level) if rule.rule == "rose" else ("fall", rule.level)
+    side = "rise" if rule.rule == "rose" else "fall"
+    # The rules with a margin are decided by the interval alone.
+    level = f", level {rule.level:g}" if rule.rule in ("rose", "not-fallen") else "; the interval decides"
     return "\n".join(
         [
             f"{comparison.name} ({comparison.algorithm}), {ACCURACY}: {_headline(found.words, found.outcome)}",
             f"  {effect.before:.3f} → {effect.after:.3f} on {effect.asked} questions{asked}: {moved}",
-            f"  p = {p_in_words(found.p)} (one-sided exact {test} test for a {side}, level {level:g})",
+            f"  p = {p_in_words(found.p)} (one-sided exact {test} test for a {side}{level})",
             *_accuracy_interval(effect.interval, rule),
             *([f"  {_settling(found.settled_by, 'asked')}"] if found.outcome == "inconclusive" else []),
         ]
@@ -76,14 +80,14 @@ def explain_claim(comparison: Comparison, claim: AccuracyClaim, found: AccuracyO
         [
             f"{comparison.name} ({comparison.algorithm}), {claim.measure}: {_headline(found.words, found.outcome)}",
             f"  {what} is {claim.wanted:.3f}; found {claim.found:.3f} on {claim.asked} questions",
-            f"  90 % interval of the difference: {_points(claim.interval)}; margin {100 * claim.margin:g} points",
+            f"  90 % interval of the difference: {_points(claim.interval)}; the margin is {_margin(claim.margin)}",
             *([f"  {_settling(found.settled_by, 'asked')}"] if found.outcome == "inconclusive" else []),
         ]
     )
 
 
 def explain_not_online_rl(
-    comparison: Comparison, found: Mapping[str, MetricOutcome], p: Mapping[str, float], words: str
+    comparison: Comparison, found: Mapping[str, MetricOutcome], p: Mapping[str, float], words: str, outcome: Outcome
 ) -> str:
     """Explain the finding that a pair does, or does not, show online RL's pattern.
 
@@ -92,13 +96,15 @@ def explain_not_online_rl(
         found: by metric, its outcome by the rules of the profile ``online-rl``.
         p: by metric, the one-sided p-value in that direction.
         words: the finding in words.
+        outcome: the finding's outcome.
     """
-    lines = [f"{comparison.name} ({comparison.algorithm}) {words}"]
+    lines = [f"{comparison.name} ({comparison.algorithm}), not-online-rl: {_headline(words, outcome)}"]
     for metric, rule in profile_named("online-rl").metrics.items():
         lines += [
-            f"  {metric} {rule.expected}: {found[metric].outcome}, {found[metric].why}",
+            f"  {metric} {rule.expected}, as under online RL: {found[metric].outcome}, {found[metric].why}",
             *(f"  {line}" for line in _effect_lines(comparison.effects[metric], p[metric], rule)),
             f"  {_control_line(comparison, metric)}",
+            *(f"  {line}" for line in _group_lines(comparison, metric, found[metric])),
         ]
     return "\n".join([*lines, _loss_line(comparison)])
 
@@ -117,19 +123,25 @@ def _points(interval: tuple[float, float]) -> str:
     return f"[{low:+.1f}, {high:+.1f}] points"
 
 
+def _margin(share: float) -> str:
+    return "1 point" if share == 0.01 else f"{100 * share:g} points"
+
+
 def _accuracy_interval(interval: tuple[float, float] | None, rule: AccuracyRule) -> list[str]:
     if interval is None:
         return []
     least = {
-        "rose": f"; a rise of less than {100 * rule.minimum:g} points is none",
+        "rose": f"; a rise of less than {_margin(rule.minimum)} does not count",
         "not-fallen": "",
-        "not-inferior": f"; the margin is {100 * rule.margin:g} points",
-        "equivalent": f"; the margin is {100 * rule.margin:g} points either way",
+        "not-inferior": f"; the margin is {_margin(rule.margin)}",
+        "equivalent": f"; the margin is {_margin(rule.margin)} either way",
     }
     return [f"  90 % interval of the difference: {_points(interval)}{least[rule.rule]}"]
 
 
 def _effect_lines(effect: Effect, p: float, rule: MetricRule | None) -> list[str]:
+    if not effect.questions:
+        return ["  not defined on any compared question, before and after"]
     low, high = effect.interval
     if rule is None or rule.expected == "same":
         test = "two-sided Wilcoxon"
@@ -140,7 +152,8 @@ def _effect_lines(effect: Effect, p: float, rule: MetricRule | None) -> list[str
         limit = f"; the bound is ±{rule.bound * abs(effect.before):.3g} ({100 * rule.bound:g} % of before)"
     elif rule is not None and rule.minimum:
         limit = (
-            f"; less than {rule.minimum * abs(effect.before):.3g} ({100 * rule.minimum:g} % of before) is negligible"
+            f"; {'a rise' if rule.expected == 'up' else 'a fall'} of less than {rule.minimum * abs(effect.before):.3g}"
+            f" ({100 * rule.minimum:g} % of before) is negligible"
         )
     return [
         f"  {effect.before:.4g} → {effect.after:.4g} ({effect.change:+.1%}), mean over"
@@ -154,28 +167,32 @@ def _group_lines(comparison: Comparison, metric: str, found: MetricOutcome) -> l
     if not comparison.group_controls:
         return []
     shifts = [
-        f"{group.group} {group.shifts[metric].difference:+.3g}" if group.shifts else f"{group.group} not measurable"
+        f"{group.group} {_shift(group.shifts[metric])}" if group.shifts else f"{group.group} not measurable"
         for group in comparison.group_controls
     ]
     lines = [f"  noise on one group of tensors alone: {', '.join(shifts)}"]
     if found.blinded_by:
         lines.append(
-            f"  the noise on {', '.join(found.blinded_by)} alone moves it as far, so that this control cannot tell "
-            f"what the other tensors' update does"
+            f"  noise on {', '.join(found.blinded_by)} alone moves it as far as the effect, and noise on the other "
+            f"groups does not: noise on all tensors cannot tell what the update of the other groups does"
         )
     return lines
 
 
 def _control_line(comparison: Comparison, metric: str) -> str:
     if not comparison.controls:
-        return "  no control was measured: only p is judged"
+        return "  no noise control was measured: noise of the update's size may move it as far"
     differences = [
-        f"{draw.shifts[metric].difference:+.3g}" if draw.shifts else f"not measurable ({draw.k} right answers)"
+        _shift(draw.shifts[metric]) if draw.shifts else f"not measurable ({draw.k} right answers)"
         for draw in comparison.controls
     ]
     accuracies = [f"{draw.accuracy:.3f}" for draw in comparison.controls if draw.accuracy is not None]
     answered = f"accuracy {', '.join(accuracies)}" if accuracies else "on before's answers"
     return f"  noise that matches the update, mean difference by draw: {', '.join(differences)} ({answered})"
+
+
+def _shift(shift: ControlEffect) -> str:
+    return "not defined" if math.isnan(shift.difference) else f"{shift.difference:+.3g}"
 
 
 def _loss_line(comparison: Comparison) -> str:

@@ -9,12 +9,14 @@ differences of the noise draws.
 2. **holds**: p is below the level, and low is above 0 and above every noise draw.
 3. **inconclusive**: anything else.
 
-A noise draw that answered too few questions right to be measured can neither be exceeded nor exceed. Where the noise on
-one group of tensors alone moves the metric as far as the effect, and that on all the others together does not, then
-that group's noise says little about the others' update: *within noise* becomes inconclusive.
+No effect exceeds a noise draw on which the metric could not be measured (too few right answers), and none lies below
+it. Where the noise on one group of tensors alone moves the metric as far as the effect, and that on all the others
+together does not, then that group's noise says little about the others' update: *within noise* becomes inconclusive.
 
-For ``same`` the interval, relative to before's mean, is compared with [−bound, bound]: inside it holds (two one-sided
-tests of equivalence), outside it does not hold, and across an end it is inconclusive.
+For ``same`` the interval is compared with [−bound, bound], the bound times before's mean: inside it or on its ends
+holds (two one-sided tests of equivalence), outside it does not hold, and across an end it is inconclusive.
+
+Where before's mean is 0 no change is relative to it, so that the minimum and the bound are 0.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rlcircuits.comparison.effects import ControlEffect, Effect
 from rlcircuits.comparison.metric_power import questions_to_settle
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import Direction, MetricRule
+from rlcircuits.comparison.settling import questions_for_level
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import ControlDraw, GroupControl
-    from rlcircuits.comparison.effects import ControlEffect, Effect
 
 _95_PERCENT = 1.959963984540054
 """Half the width of a 95 % interval, in standard errors."""
@@ -46,7 +49,7 @@ class MetricOutcome:
     ``same``, ``not the same``, ``not clearly the same``, ``not measured``."""
     settled_by: int | None = None
     """For an inconclusive outcome: the number of compared questions that would settle it at 90 % power, if the true
-    effect is the one seen; None if no number would."""
+    effect is the one seen; None if no number would, or none is known."""
     blinded_by: tuple[str, ...] = ()
     """Groups of tensors whose noise alone moves the metric as far as the effect."""
 
@@ -70,7 +73,7 @@ def judge_metric(
     if rule.expected == "same":
         return _judge_same(effect, rule)
     noise = [draw.shifts.get(effect.metric) for draw in draws]
-    found = judge_direction(effect, rule.expected, rule, [None if each is None else each.difference for each in noise])
+    found = judge_direction(effect, rule.expected, rule, [each.difference if each else None for each in noise])
     blinding = _blinding(effect, rule.expected, groups) if found.why in ("within noise", "not beyond noise") else ()
     if not blinding:
         return found
@@ -86,44 +89,66 @@ def judge_direction(
         effect: the effect.
         towards: the direction.
         rule: the level and the minimum.
-        noise: mean difference of each noise draw; None for a draw that could not be measured.
+        noise: mean difference of each noise draw; None or NaN for a draw that could not be measured.
     """
     sign = 1 if towards == "up" else -1
     low, high = sorted(sign * end for end in effect.interval)
-    before = abs(effect.difference / effect.change) if effect.change else 0.0
-    minimum = rule.minimum * before
-    p, other = (effect.p_up, effect.p_down) if towards == "up" else (effect.p_down, effect.p_up)
-    measured = [sign * each for each in noise if each is not None]
-    largest = math.inf if len(measured) < len(noise) else max(measured, default=-math.inf)
+    minimum = rule.minimum * _size_before(effect)
+    p = effect.p_up if towards == "up" else effect.p_down
+    measured = [sign * each for each in noise if each is not None and not math.isnan(each)]
+    all_measured = len(measured) == len(noise)
+    most_noise = max(measured, default=-math.inf) if all_measured else math.inf
+    least_noise = min(measured, default=-math.inf) if all_measured else -math.inf
     if high < minimum:
-        return MetricOutcome("does not hold", "the other way" if other < rule.level and high < 0 else "negligible")
-    if noise and len(measured) == len(noise) and high < min(measured):
+        return MetricOutcome("does not hold", "the other way" if high < 0 else "negligible")
+    if high < least_noise:
         return MetricOutcome("does not hold", "within noise")
-    if p < rule.level and low > 0 and low > largest:
+    if p < rule.level and low > max(0.0, most_noise):
         return MetricOutcome("holds", "as expected")
     why = "not beyond noise" if p < rule.level and low > 0 else "no clear change"
-    boundaries = [minimum, max(0.0, largest)] if math.isfinite(largest) or not noise else []
-    mean, questions = sign * effect.difference, getattr(effect, "questions", 0)
-    settled = None
-    if boundaries and questions:
-        settled = questions_to_settle(mean, (high - low) / (2 * _95_PERCENT), questions, _deciding(mean, boundaries))
-    return MetricOutcome("inconclusive", why, settled)
+    return MetricOutcome(
+        "inconclusive",
+        why,
+        _settled(effect, sign, p, rule.level, below=max(minimum, least_noise), above=max(0.0, most_noise)),
+    )
 
 
-def _deciding(mean: float, boundaries: Sequence[float]) -> list[float]:
-    """Return the boundary that an interval around the mean must leave behind.
+def _size_before(effect: Effect | ControlEffect) -> float:
+    """Return the magnitude of before's mean; 0 where a control's effect does not tell."""
+    if isinstance(effect, Effect):
+        return abs(effect.before)
+    size = effect.difference / effect.change if effect.change else 0.0
+    return 0.0 if math.isnan(size) else size
 
-    Above the larger one the effect would hold, so its interval must lie above it. Below it, more questions can only
-    show that the effect is below the minimum.
+
+def _settled(
+    effect: Effect | ControlEffect, sign: int, p: float, level: float, *, below: float, above: float
+) -> int | None:
+    """Return how many questions would settle an inconclusive effect, if the true one is the one seen.
+
+    With more questions an effect smaller than `below` would not hold, and one larger than `above` would. One between
+    the two stays inconclusive.
     """
-    return [max(boundaries)] if mean > max(boundaries) else [boundaries[0]]
+    if not isinstance(effect, Effect):
+        return None
+    mean = sign * effect.difference
+    low, high = effect.interval
+    error = (high - low) / (2 * _95_PERCENT)
+    if mean < below:
+        return questions_to_settle(mean, error, effect.questions, [below])
+    if not mean > above:
+        return None
+    needed = [questions_to_settle(mean, error, effect.questions, [above])]
+    if p >= level:
+        needed.append(questions_for_level(p, effect.questions, level))
+    return max((each for each in needed if each is not None), default=None) if None not in needed else None
 
 
 def _judge_same(effect: Effect, rule: MetricRule) -> MetricOutcome:
     assert rule.bound is not None
     bound = rule.bound * abs(effect.before)
     low, high = effect.interval
-    if -bound < low and high < bound:
+    if -bound <= low and high <= bound:
         return MetricOutcome("holds", "same")
     if low > bound or high < -bound:
         return MetricOutcome("does not hold", "not the same")
@@ -136,9 +161,11 @@ def _blinding(effect: Effect, towards: Direction, groups: Sequence[GroupControl]
     """Return the groups whose noise alone moves the metric as far as the effect, if the others together do not."""
     sign = 1 if towards == "up" else -1
     low = min(sign * end for end in effect.interval)
-    shifts = {
-        group.group: math.inf if not group.shifts else sign * group.shifts[effect.metric].difference for group in groups
-    }
+    shifts = {group.group: math.inf for group in groups}  # one that could not be measured may move it as far
+    for group in groups:
+        shift = group.shifts.get(effect.metric)
+        if shift is not None and not math.isnan(shift.difference):
+            shifts[group.group] = sign * shift.difference
     as_far = {name for name, shift in shifts.items() if shift >= low}
     others = sum(max(shift, 0.0) for name, shift in shifts.items() if name not in as_far)
     return tuple(name for name in shifts if name in as_far) if len(as_far) == 1 and low > max(others, 0.0) else ()

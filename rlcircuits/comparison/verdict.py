@@ -25,6 +25,7 @@ the loss and the accuracy beside the metric.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -77,7 +78,7 @@ class Finding:
     """The numbers behind the finding, as a failed test shows them."""
     settled_by: int | None = None
     """For an inconclusive outcome, the number of questions (compared ones for a metric, asked ones for accuracy) that
-    would settle it at 90 % power; None if no number would."""
+    would settle it at 90 % power; None if no number would, or none is known."""
 
     @property
     def holds(self) -> bool | None:
@@ -94,7 +95,7 @@ class Verdict:
 
     profile: Profile
     findings: Mapping[str, Finding]
-    """The findings on the three metrics, by metric; without those that could not be measured."""
+    """The findings on the three metrics, by metric."""
     accuracy: Finding
     claims: tuple[Finding, ...]
     """What the release states of after's accuracy."""
@@ -171,7 +172,7 @@ def exceeds_control(comparison: Comparison, metric: str, towards: Direction) -> 
     draws = comparison.controls
     low, high = comparison.effects[metric].interval
     noise = [draw.shifts[metric].difference for draw in draws if draw.shifts]
-    if len(noise) < len(draws):
+    if len(noise) < len(draws) or math.isnan(sum(noise)):
         return False
     return low > max(noise) if towards == "up" else high < min(noise)
 
@@ -207,7 +208,8 @@ def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) 
     went = direction(effect)
     if rule is None:
         within = went is not None and exceeds_control(comparison, metric, went) is False
-        words = f"{went or 'no clear change'}{', not beyond noise' if within else ''} (reported)"
+        moved = (went or "no clear change") if effect.questions else "not measured"
+        words = f"{moved}{', not beyond noise' if within else ''} (reported)"
         found, p = MetricOutcome("holds", ""), effect.p_two_sided
     else:
         found = judge_metric(effect, rule, comparison.controls, comparison.group_controls)
@@ -230,10 +232,10 @@ def _words(found: MetricOutcome, rule: MetricRule, went: Direction | None, contr
     if found.outcome == "holds":
         return f"{rule.expected} as expected{'' if controlled else ', no control'}"
     if found.why == "the other way":
-        return f"{went or 'the other way'}, expected {rule.expected}"
-    if found.why in ("no clear change", "negligible", "not measured"):
-        return f"{found.why}, expected {rule.expected}"
-    return f"{went or 'no clear change'}, {found.why}"
+        return f"{'down' if rule.expected == 'up' else 'up'}, expected {rule.expected}"
+    if found.why in ("not beyond noise", "within noise") and went == rule.expected:
+        return f"{went}, {found.why}"
+    return f"{found.why}, expected {rule.expected}"
 
 
 def _accuracy_finding(comparison: Comparison, found: AccuracyOutcome, profile: Profile) -> Finding:
@@ -261,5 +263,13 @@ def _judge_not_online_rl(comparison: Comparison) -> Finding:
         metric: effects[metric].p_up if towards == "up" else effects[metric].p_down
         for metric, towards in ONLINE_RL.items()
     }
-    message = explain_not_online_rl(comparison, found, p, words)
-    return Finding(NOT_ONLINE_RL, None, max(p.values()), outcome, words, message)
+    message = explain_not_online_rl(comparison, found, p, words, outcome)
+    return Finding(NOT_ONLINE_RL, None, max(p.values()), outcome, words, message, _settling_all(outcome, found))
+
+
+def _settling_all(outcome: Outcome, found: Mapping[str, MetricOutcome]) -> int | None:
+    """Return the number of questions that would settle every metric, if one is known for each that is inconclusive."""
+    needed = [each.settled_by for each in found.values() if each.outcome == "inconclusive"]
+    if outcome != "inconclusive":
+        return None
+    return max((each for each in needed if each is not None), default=None) if None not in needed else None
