@@ -79,7 +79,7 @@ def test_a_repr_shows_what_identifies_an_object(checkpoint: rlcircuits.Checkpoin
     assert repr(judge(fallen)) == "Verdict(does not hold: intensity, complexity, kurtosis, profile online-rl)"
     changes = [f"{COMPARISON.effects[metric].change:+.1%}" for metric in ("intensity", "complexity", "kurtosis")]
     assert repr(COMPARISON) == (
-        "Comparison('release', grpo, arithmetic, K = 200, accuracy 1.000 → 1.000, "
+        "Comparison('release', grpo, arithmetic, K = 200, accuracy 0.667 → 1.000, "
         f"intensity {changes[0]}, complexity {changes[1]}, kurtosis {changes[2]})"
     )
     assert repr(rlcircuits.Settings(k=50)) == "Settings(k=50)"

@@ -91,7 +91,8 @@ def made_up_comparison(
     """Return a comparison in which intensity and complexity rise and kurtosis falls, or the reverse if not `rise`.
 
     `controls` has, for each noise draw, the factor between its scores and those of before; 0 stands for a draw without
-    correct answers.
+    correct answers. `right_after` are after's answers to `questions` questions that before answered right. By default
+    accuracy rises: after answers these right, and half as many more that before answered wrong.
     """
     small_and_heavy = random_scores(questions, seed=0, scale=1.0, degrees=2.5)
     large_and_flat = random_scores(questions, seed=1, scale=3.0, degrees=200.0)
@@ -110,8 +111,11 @@ def made_up_comparison(
         for draw, factor in enumerate(controls)
     ]
     compared = compare(first, last, paired, before, after, name=name, algorithm=algorithm, controls=drawn, **options)
-    return (
-        compared
-        if right_after is None
-        else replace(compared, accuracy=compare_accuracy(before, answers_of(right_after)))
-    )
+    if right_after is None:
+        more = questions // 2
+        accuracy = compare_accuracy(
+            answers_of([True] * questions + [False] * more), answers_of([True] * (questions + more))
+        )
+    else:
+        accuracy = compare_accuracy(before, answers_of(right_after))
+    return replace(compared, accuracy=accuracy)
