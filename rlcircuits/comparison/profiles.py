@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -96,8 +96,6 @@ class MetricRule:
         if (self.expected == "same") != (self.bound is not None):
             needs = "needs a bound" if self.expected == "same" else "has no bound; bound is for expected = 'same'"
             raise RLCircuitsError(f"expected = {self.expected!r} {needs}")
-        if self.expected == "same" and (self.minimum, self.level) != (0.0, SIGNIFICANCE_LEVEL):
-            raise RLCircuitsError("expected = 'same' has neither minimum nor level; bound alone decides")
 
 
 @dataclass(frozen=True)
@@ -120,10 +118,6 @@ class AccuracyRule:
         _check_range("minimum", self.minimum, 0, 1)
         _check_range("margin", self.margin, 0, 1, above=True)
         _check_range("level", self.level, 0, 0.5, above=True)
-        for key, rules in _RULES_WITH.items():
-            # A key with its default value cannot be told from one that was left out.
-            if self.rule not in rules and getattr(self, key) != getattr(type(self), key):
-                raise RLCircuitsError(f"{key} is for the rules {' and '.join(rules)}; rule = {self.rule!r} ignores it")
 
 
 _RULES_WITH: Mapping[str, tuple[AccuracyRuleName, ...]] = {
@@ -211,11 +205,25 @@ def load_profile(file: str | Path) -> Profile:
         places = (each["loc"][0] for each in error.errors() if each["type"] == "unexpected_keyword_argument")
         kind = {"accuracy": AccuracyRule, "metrics": MetricRule}.get(str(next(places, "")), Profile)
         raise RLCircuitsError(f"{file}{describe_error(error, (each.name for each in fields(kind)))}") from None
+    for key, rule, used_by in _ignored_keys(table, profile):
+        raise RLCircuitsError(f"{file}, key {key!r}: {rule} does not use it; it is for {used_by}")
     if profile.name.casefold() in (*(built_in.name for built_in in PROFILES), *FORMER_NAMES):
         raise RLCircuitsError(
             f"{file}, key 'name': {profile.name} is the name of a built-in profile; give yours another name"
         )
     return profile
+
+
+def _ignored_keys(table: dict[str, Any], profile: Profile) -> Iterator[tuple[str, str, str]]:
+    """Yield each key of a profile's file that its rule ignores, with that rule and those that use the key."""
+    rule = profile.accuracy.rule
+    for key, rules in _RULES_WITH.items():
+        if key in table.get("accuracy", {}) and rule not in rules:
+            yield f"accuracy.{key}", f"rule = {rule!r}", " and ".join(rules)
+    for metric, keys in table.get("metrics", {}).items():
+        for key in ("minimum", "level"):
+            if key in keys and profile.metrics[metric].expected == "same":
+                yield f"metrics.{metric}.{key}", "expected = 'same'", "up and down"
 
 
 def _built_in(name: str) -> Profile:
