@@ -23,17 +23,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
-from rlcircuits.comparison.metric_power import questions_to_settle
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import AccuracyRule
-from rlcircuits.comparison.settling import questions_for_level
+from rlcircuits.comparison.settling import questions_for_interval, questions_for_level
 from rlcircuits.comparison.significance import ACCURACY_LEVEL
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect
-
-_90_PERCENT = 1.6448536269514722
-"""Half the width of a 90 % interval, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +66,10 @@ def judge_claim(claim: AccuracyClaim) -> AccuracyOutcome:
     """Judge a claim about after's accuracy: it must not be inferior to the claim by the margin."""
     low, high = claim.interval
     outcome, words = _within(low, high, claim.margin, either_way=False)
-    error = (high - low) / (2 * _90_PERCENT)
     settled = None
-    if outcome == "inconclusive" and error:
-        settled = questions_to_settle(
-            claim.found - claim.wanted, error, claim.asked, (-claim.margin,), INTERVAL_CONFIDENCE
-        )
+    if outcome == "inconclusive":
+        difference = claim.found - claim.wanted
+        settled = questions_for_interval(difference, claim.interval, claim.asked, (-claim.margin,), INTERVAL_CONFIDENCE)
     return AccuracyOutcome(outcome, words, claim.p, settled)
 
 
@@ -107,6 +101,5 @@ def _within(low: float, high: float, margin: float, *, either_way: bool) -> tupl
 def _settled(effect: AccuracyEffect, boundaries: tuple[float, ...]) -> int | None:
     if effect.interval is None:
         return None
-    low, high = effect.interval
-    error = (high - low) / (2 * _90_PERCENT)
-    return questions_to_settle(effect.after - effect.before, error, effect.asked, boundaries, INTERVAL_CONFIDENCE)
+    difference = effect.after - effect.before
+    return questions_for_interval(difference, effect.interval, effect.asked, boundaries, INTERVAL_CONFIDENCE)

@@ -9,7 +9,7 @@ test, which with one answer to each question is McNemar's test.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -243,7 +243,8 @@ def compare_with_claim(after: Answers, claimed: float, margin: float) -> Accurac
         margin: how far after may be below it.
     """
     right = np.array(list(_shares_right(after).values()))
-    return _claim("claimed-accuracy", None, np.full_like(right, claimed), right, margin)
+    claim = _claim("claimed-accuracy", None, np.full_like(right, claimed), right, margin)
+    return replace(claim, wanted=claimed)  # the mean of as many numbers is rounded
 
 
 def compare_with_reference(after: Answers, reference: Answers, margin: float) -> AccuracyClaim:

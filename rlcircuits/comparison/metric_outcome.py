@@ -27,16 +27,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rlcircuits.comparison.effects import ControlEffect, Effect
-from rlcircuits.comparison.metric_power import questions_to_settle
 from rlcircuits.comparison.outcome import Outcome
+from rlcircuits.comparison.paired_statistics import CONFIDENCE
 from rlcircuits.comparison.profiles import Direction, MetricRule
-from rlcircuits.comparison.settling import questions_for_level
+from rlcircuits.comparison.settling import questions_for_interval, questions_for_level
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import ControlDraw, GroupControl
-
-_95_PERCENT = 1.959963984540054
-"""Half the width of a 95 % interval, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -131,16 +128,15 @@ def _settled(
     """
     if not isinstance(effect, Effect):
         return None
-    mean = sign * effect.difference
-    low, high = effect.interval
-    error = (high - low) / (2 * _95_PERCENT)
+    mean, questions = sign * effect.difference, effect.questions
+    low, high = sorted(sign * end for end in effect.interval)
     if mean < below:
-        return questions_to_settle(mean, error, effect.questions, [below])
+        return questions_for_interval(mean, (low, high), questions, [below], CONFIDENCE)
     if not mean > above:
         return None
-    needed = [questions_to_settle(mean, error, effect.questions, [above])]
+    needed = [questions_for_interval(mean, (low, high), questions, [above], CONFIDENCE)]
     if p >= level:
-        needed.append(questions_for_level(p, effect.questions, level))
+        needed.append(questions_for_level(p, questions, level))
     return max((each for each in needed if each is not None), default=None) if None not in needed else None
 
 
@@ -152,8 +148,7 @@ def _judge_same(effect: Effect, rule: MetricRule) -> MetricOutcome:
         return MetricOutcome("holds", "same")
     if low > bound or high < -bound:
         return MetricOutcome("does not hold", "not the same")
-    error = (high - low) / (2 * _95_PERCENT)
-    settled = questions_to_settle(effect.difference, error, effect.questions, (-bound, bound))
+    settled = questions_for_interval(effect.difference, effect.interval, effect.questions, (-bound, bound), CONFIDENCE)
     return MetricOutcome("inconclusive", "not clearly the same", settled)
 
 

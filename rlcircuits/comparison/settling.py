@@ -1,15 +1,16 @@
-"""How many questions would make a test significant: the part of settling an outcome that is not about an interval.
+"""How many questions would settle an inconclusive outcome, for intervals and for p-values.
 
-:func:`rlcircuits.comparison.metric_power.questions_to_settle` is the part that is.
+:func:`rlcircuits.comparison.metric_power.questions_to_settle` does the same from a standard error.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from scipy import stats
 
-from rlcircuits.comparison.metric_power import SETTLING_POWER
+from rlcircuits.comparison.metric_power import SETTLING_POWER, questions_to_settle
 
 
 def questions_for_level(p: float, questions: int, level: float, power: float = SETTLING_POWER) -> int | None:
@@ -30,3 +31,26 @@ def questions_for_level(p: float, questions: int, level: float, power: float = S
     if not seen > 0:
         return None
     return math.ceil(questions * (float(stats.norm.isf(level) + stats.norm.ppf(power)) / seen) ** 2)
+
+
+def questions_for_interval(
+    mean: float, interval: tuple[float, float], questions: int, boundaries: Collection[float], confidence: float
+) -> int | None:
+    """Return how many questions would bring an interval clear of every boundary, if the true mean is the one seen.
+
+    An interval need not be symmetric. Its width counts on the sides where a boundary is.
+
+    Args:
+        mean: the mean that was seen.
+        interval: its interval, in the same unit.
+        questions: number of questions it was seen on.
+        boundaries: the values that decide.
+        confidence: confidence level of the interval.
+
+    Returns:
+        The number; None if no number would.
+    """
+    low, high = interval
+    widths = [mean - low if boundary < mean else high - mean for boundary in boundaries]
+    error = max(0.0, *widths) / float(stats.norm.isf((1 - confidence) / 2))
+    return questions_to_settle(mean, error, questions, boundaries, confidence)
