@@ -1,4 +1,4 @@
-"""The profiles of the algorithms, and the verdicts of comparisons."""
+"""The verdict of a comparison: what its findings say, and how its outcome follows from theirs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.synthetic_comparisons import made_up_comparison
+from helpers.made_up_effects import groups_of, shift_of
+from helpers.synthetic_comparisons import answers_of, made_up_comparison
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison, ControlDraw
-from rlcircuits.comparison.effects import ControlEffect, paired_effect
-from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL, PROFILES, algorithms, profile_for, profile_named
+from rlcircuits.comparison.comparison import CONTROL_METRICS, Comparison, ControlDraw, GroupControl
+from rlcircuits.comparison.effects import (
+    AccuracyClaim,
+    ControlEffect,
+    compare_accuracy,
+    compare_with_claim,
+    paired_effect,
+)
+from rlcircuits.comparison.outcome import OUTCOMES, Outcome
+from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL, AccuracyRule, MetricRule, Profile, profile_named
+from rlcircuits.comparison.significance import SIGNIFICANCE_LEVEL
 from rlcircuits.comparison.verdict import (
-    SIGNIFICANCE_LEVEL,
-    counts,
+    Finding,
+    Verdict,
     direction,
     exceeds_control,
     judge,
@@ -28,90 +36,80 @@ from rlcircuits.comparison.verdict import (
 UP = made_up_comparison()
 
 
-def test_online_rl_asserts_the_three_directions() -> None:
-    for algorithm in ("grpo", "ppo", "rloo", "reinforce", "dapo", "GRPO"):
-        profile = profile_for(algorithm)
-        assert profile.name == "online-rl"
-        assert dict(profile.expected) == {"intensity": "up", "complexity": "up", "kurtosis": "down"}
-
-
-@pytest.mark.parametrize(
-    ("profile", "algorithms"),
-    [
-        ("preference", ["dpo", "dpo-onpolicy", "ipo", "kto", "orpo", "simpo"]),
-        ("rejection", ["rft"]),
-        ("not-rl", ["sft", "sft-more", "sft-clean", "noise"]),
-    ],
-)
-def test_others_assert_no_direction(profile: str, algorithms: list[str]) -> None:
-    for algorithm in algorithms:
-        found = profile_for(algorithm)
-        assert found is profile_named(profile)
-        assert not found.expected
-        assert found.not_online_rl == (profile == "not-rl")
-        assert found.asserted == (("accuracy", "not-online-rl") if profile == "not-rl" else ("accuracy",))
-
-
-def test_no_algorithm_has_two_profiles() -> None:
-    assert len(set(algorithms())) == len(algorithms()) == sum(len(profile.algorithms) for profile in PROFILES)
-
-
-def test_a_profile_is_found_by_its_former_name() -> None:
-    assert profile_named("control") is profile_named("not-rl")
-    assert made_up_comparison(algorithm="sft", profile="control").profile == "not-rl"
-
-
-def test_an_unknown_algorithm_lists_those_known() -> None:
-    with pytest.raises(RLCircuitsError, match=r"algorithm is 'magic'; it must be one of grpo, ppo, .*noise$"):
-        profile_for("magic")
-    with pytest.raises(
-        RLCircuitsError, match=r"profile is 'magic'; it must be one of online-rl, preference, .*not-rl$"
-    ):
-        profile_named("magic")
-
-
 def test_all_as_expected() -> None:
-    verdict = judge(made_up_comparison())
-    assert verdict.holds
-    assert verdict.words == "holds"
+    verdict = judge(UP)
+    assert (verdict.outcome, verdict.holds, verdict.words) == ("holds", True, "holds")
     assert [verdict.findings[metric].words for metric in GATE_METRICS] == [
         "up as expected",
         "up as expected",
         "down as expected",
     ]
     assert all(finding.holds is True for finding in verdict.findings.values())
+    assert (verdict.accuracy.words, verdict.accuracy.outcome) == ("rose", "holds")
 
 
 def test_the_wrong_way_round() -> None:
     verdict = judge(made_up_comparison(rise=False))
-    assert not verdict.holds
-    assert [finding.holds for finding in verdict.findings.values()] == [False] * 3
-    assert verdict.findings["kurtosis"].words == "up, expected down"
+    assert verdict.outcome == "does not hold"
+    assert verdict.failed == GATE_METRICS
+    assert [verdict.findings[metric].words for metric in GATE_METRICS] == [
+        "down, expected up",
+        "down, expected up",
+        "up, expected down",
+    ]
     assert verdict.accuracy.holds
 
 
-def test_a_fall_in_accuracy_is_enough_to_fail() -> None:
+def finding_of(outcome: Outcome | None, measure: str = "intensity") -> Finding:
+    return Finding(measure, None, 0.5, outcome, "", "")
+
+
+@given(st.lists(st.sampled_from([*OUTCOMES, None]), min_size=5, max_size=5))
+def test_the_outcome_is_the_worst_of_the_findings(outcomes: list[Outcome | None]) -> None:
+    *metrics, accuracy, claim = outcomes
+    verdict = Verdict(
+        profile_named("online-rl"),
+        {name: finding_of(outcome, name) for name, outcome in zip(GATE_METRICS, metrics, strict=True)},
+        finding_of(accuracy, "accuracy"),
+        (finding_of(claim, "claimed-accuracy"),),
+        None,
+    )
+    found = [outcome for outcome in outcomes if outcome is not None]
+    order: list[Outcome] = ["holds", "inconclusive", "does not hold"]
+    assert verdict.outcome == max(found, key=order.index, default="holds")
+    assert verdict.words.count(",") == max(0, found.count(verdict.outcome) - 1) * (verdict.outcome != "holds")
+    assert verdict.holds == (verdict.outcome == "holds")
+
+
+def test_accuracy_alone_can_fail_or_leave_open() -> None:
     fell = judge(made_up_comparison(right_after=[True] * 35 + [False] * 5))
     assert fell.words == "does not hold: accuracy"
-    assert not fell.holds
-    assert "1.000 → 0.875 on 40 questions: 5 lost, 0 gained" in fell.accuracy.message
+    assert "accuracy: fell\n  1.000 → 0.875 on 40 questions: 5 lost, 0 gained" in fell.accuracy.message
+    assert "one-sided exact McNemar test for a rise, level 0.01" in fell.accuracy.message
+    # Accuracy cannot rise from 1: with 40 questions it is not known that it did not fall.
+    unclear = judge(made_up_comparison(right_after=[True] * 40))
+    assert unclear.words == "inconclusive: accuracy"
+    assert unclear.accuracy.message.splitlines()[0].endswith("accuracy: inconclusive: no clear rise")
+    assert unclear.accuracy.settled_by is not None
+    assert "asked questions would settle it" in unclear.accuracy.message
+
+
+@pytest.mark.parametrize(("lost", "words", "holds"), [(5, "fell", False), (4, "no clear fall", True)])
+def test_without_rl_accuracy_must_not_have_fallen(lost: int, words: str, holds: bool) -> None:
     # Four lost of four is p = 1/16, which may be chance.
-    slightly = judge(made_up_comparison(right_after=[True] * 36 + [False] * 4))
-    assert slightly.holds
-    assert (fell.accuracy.words, slightly.accuracy.words) == ("fell", "no clear fall")
-    assert judge(made_up_comparison(right_after=[True] * 40)).accuracy.words == "did not fall"
+    verdict = judge(made_up_comparison(algorithm="dpo", right_after=[True] * (40 - lost) + [False] * lost))
+    assert (verdict.accuracy.words, verdict.holds) == (words, holds)
+    assert "McNemar test for a fall, level 0.05" in verdict.accuracy.message
 
 
 def with_draws(comparison: Comparison, *draws: dict[str, float]) -> Comparison:
     """Return the comparison with these noise draws: mean differences by metric, by default 0; {} is not measurable."""
-    controls = []
-    for place, draw in enumerate(draws):
-        shifts = (
-            {m: ControlEffect(draw.get(m, 0.0), 0.0, 0.5, (-1.0, 1.0), 0.5, 0.5) for m in comparison.effects}
-            if draw
-            else {}
+    controls = [
+        ControlDraw(
+            place, 0.9, 40 if draw else 3, {m: shift_of(draw.get(m, 0.0)) for m in CONTROL_METRICS} if draw else {}
         )
-        controls.append(ControlDraw(place, 0.9, 40 if draw else 3, shifts))
+        for place, draw in enumerate(draws)
+    ]
     return replace(comparison, controls=tuple(controls))
 
 
@@ -119,29 +117,35 @@ def with_draws(comparison: Comparison, *draws: dict[str, float]) -> Comparison:
 def test_an_effect_counts_beyond_every_draw(draws: list[float], metric: str) -> None:
     effect = UP.effects[metric]
     towards = ONLINE_RL[metric]
-    near = effect.interval[0] if towards == "up" else effect.interval[1]
+    near, far = effect.interval if towards == "up" else effect.interval[::-1]
     placed = [near + draw for draw in draws]  # some nearer to zero than the interval's end, some farther
     comparison = with_draws(UP, *({metric: draw} for draw in placed))
-    beyond = all(near > draw for draw in placed) if towards == "up" else all(near < draw for draw in placed)
-    assert exceeds_control(comparison, metric, towards) == counts(comparison, metric, towards) == beyond
+    sign = 1 if towards == "up" else -1
+    beyond = all(sign * near > sign * draw for draw in placed)
+    within = all(sign * far < sign * draw for draw in placed)
+    assert exceeds_control(comparison, metric, towards) == beyond
     finding = judge(comparison).findings[metric]
-    assert finding.holds == beyond
-    assert finding.words == (f"{towards} as expected" if beyond else f"{towards}, not beyond noise")
+    assert finding.outcome == ("holds" if beyond else "does not hold" if within else "inconclusive")
+    assert finding.words == (
+        f"{towards} as expected" if beyond else f"{towards}, {'within' if within else 'not beyond'} noise"
+    )
     assert reads_as_online_rl(comparison) == beyond
-    # The other way, nothing counts: the metric did not go there.
-    assert not counts(comparison, metric, "down" if towards == "up" else "up")
 
 
-def test_a_draw_that_could_not_be_measured_cannot_be_exceeded() -> None:
+def test_a_draw_that_could_not_be_measured_leaves_it_open() -> None:
     assert judge(with_draws(UP, {"loss": 0.0}, {"loss": 0.0})).holds
     comparison = with_draws(UP, {"loss": 0.0}, {})
     verdict = judge(comparison)
-    assert verdict.failed == GATE_METRICS
+    assert verdict.inconclusive == GATE_METRICS
     assert "mean difference by draw: +0, not measurable (3 right answers)" in verdict.findings["intensity"].message
     assert not reads_as_online_rl(comparison)
+    undefined = with_draws(UP, {"loss": 0.0}, {"intensity": float("nan")})
+    assert judge(undefined).inconclusive == ("intensity",)
+    assert exceeds_control(undefined, "intensity", "up") is False
+    assert "by draw: +0, not defined (accuracy" in judge(undefined).findings["intensity"].message
 
 
-def test_without_a_control_only_p_counts_and_that_is_said() -> None:
+def test_without_a_control_that_is_said() -> None:
     verdict = judge(with_draws(UP))
     assert verdict.holds
     assert [finding.words for finding in verdict.findings.values()] == [
@@ -149,30 +153,81 @@ def test_without_a_control_only_p_counts_and_that_is_said() -> None:
         "up as expected, no control",
         "down as expected, no control",
     ]
-    assert "no control was measured: only p is judged" in verdict.findings["kurtosis"].message
+    assert "no noise control was measured" in verdict.findings["kurtosis"].message
     assert exceeds_control(with_draws(UP), "intensity", "up") is None
 
 
+def test_noise_on_one_group_is_shown_and_can_leave_it_open() -> None:
+    within = with_draws(UP, {"intensity": 1e3})
+    assert judge(within).findings["intensity"].outcome == "does not hold"
+    quiet, loud = (
+        GroupControl(group, {m: shift_of(size if m == "intensity" else 0.0) for m in CONTROL_METRICS})
+        for group, size in (("attention", 0.0), ("norms", 1e3))
+    )
+    finding = judge(replace(within, group_controls=(quiet, loud))).findings["intensity"]
+    assert (finding.outcome, finding.words) == ("inconclusive", "up, not beyond noise")
+    assert "noise on one group of tensors alone: attention +0, norms +1e+03\n" in finding.message
+    assert "noise on norms alone moves it as far as the effect" in finding.message
+    unmeasured = replace(within, group_controls=(quiet, *groups_of({"norms": None})))
+    assert "attention +0, norms not measurable" in judge(unmeasured).findings["intensity"].message
+
+
+def test_a_metric_that_was_not_defined_is_said_to_be() -> None:
+    undefined = paired_effect("complexity", np.full(40, np.nan), np.full(40, np.nan))
+    for algorithm, words in (("grpo", "not measured, expected up"), ("dpo", "not measured (reported)")):
+        comparison = replace(made_up_comparison(algorithm=algorithm), effects={**UP.effects, "complexity": undefined})
+        finding = judge(comparison).findings["complexity"]
+        assert finding.words == words
+        assert "not defined on any compared question" in finding.message
+        assert "nan" not in finding.message
+        assert "would settle it" not in finding.message
+    assert judge(replace(UP, effects={**UP.effects, "complexity": undefined})).words == "inconclusive: complexity"
+
+
 @pytest.mark.parametrize("algorithm", ["sft", "sft-more", "sft-clean", "noise"])
-def test_a_control_must_not_be_read_as_online_rl(algorithm: str) -> None:
-    up = judge(made_up_comparison(algorithm=algorithm))
-    assert up.failed == ("not-online-rl",)
-    assert up.words == "does not hold: not-online-rl"
-    finding = up.all_findings["not-online-rl"]
-    assert finding.words == "read as online RL"
-    assert finding.p == max(up_or_down(made_up_comparison(), metric) for metric in GATE_METRICS)
-    assert "kurtosis: counts as down" in finding.message
+def test_training_without_rl_must_not_show_the_pattern(algorithm: str) -> None:
+    shown = judge(made_up_comparison(algorithm=algorithm))
+    assert shown.words == "does not hold: not-online-rl"
+    finding = shown.all_findings["not-online-rl"]
+    assert finding.words == "shows online RL's pattern"
+    assert finding.p == max(p_in_direction(UP, metric) for metric in GATE_METRICS)
+    assert "kurtosis down, as under online RL: holds, as expected" in finding.message
     down = judge(made_up_comparison(algorithm=algorithm, rise=False))
     assert down.holds
-    assert down.all_findings["not-online-rl"].words == "not read as online RL"
-    # One metric that does not count is enough.
+    assert down.all_findings["not-online-rl"].words == "does not show online RL's pattern"
+    # One metric that does not hold is enough, and one of which too little is known leaves it open.
     within_noise = with_draws(made_up_comparison(algorithm=algorithm), {"complexity": 9.0})
     assert judge(within_noise).holds
+    open_ = judge(with_draws(made_up_comparison(algorithm=algorithm), {"complexity": 9.0}, {"complexity": 0.0}))
+    assert open_.words == "inconclusive: not-online-rl"
+    assert open_.all_findings["not-online-rl"].words == "may show online RL's pattern"
+    assert "inconclusive: may show online RL's pattern" in open_.all_findings["not-online-rl"].message
 
 
-def up_or_down(comparison: Comparison, metric: str) -> float:
+def p_in_direction(comparison: Comparison, metric: str) -> float:
     effect = comparison.effects[metric]
     return effect.p_up if ONLINE_RL[metric] == "up" else effect.p_down
+
+
+def claimed(measure: str, wanted: float, interval: tuple[float, float]) -> AccuracyClaim:
+    reference = None if measure == "claimed-accuracy" else "runs/last-release"
+    return AccuracyClaim(measure, reference, wanted, 0.95, 400, 0.02, interval, 0.5)  # type: ignore[arg-type]
+
+
+def test_a_claim_fails_a_pair_that_holds_otherwise() -> None:
+    met = claimed("claimed-accuracy", 0.95, (-0.01, 0.01))
+    missed = claimed("reference-accuracy", 0.99, (-0.06, -0.03))
+    verdict = judge(replace(UP, claims=(met, missed)))
+    assert tuple(verdict.all_findings) == (*GATE_METRICS, "accuracy", "claimed-accuracy", "reference-accuracy")
+    assert verdict.words == "does not hold: reference-accuracy"
+    assert [claim.words for claim in verdict.claims] == ["not inferior", "fell by more than the margin"]
+    assert "the accuracy of runs/last-release is 0.990; found 0.950 on 400 questions" in verdict.claims[1].message
+    assert "[-6.0, -3.0] points; the margin is 2 points" in verdict.claims[1].message
+    unclear = judge(replace(UP, claims=(met, replace(missed, interval=(-0.06, -0.01)))))
+    assert unclear.words == "inconclusive: reference-accuracy"
+    assert judge(replace(UP, claims=(met,))).holds
+    answers = answers_of([True] * 380 + [False] * 20)
+    assert judge(replace(UP, claims=(compare_with_claim(answers, 0.95, 0.05),))).holds
 
 
 def test_what_online_rl_and_others_assert_is_told_apart() -> None:
@@ -185,8 +240,48 @@ def test_what_online_rl_and_others_assert_is_told_apart() -> None:
 def test_a_pair_may_be_held_against_another_profile() -> None:
     verdict = judge(made_up_comparison(algorithm="grpo", profile="not-rl"))
     assert verdict.profile.name == "not-rl"
-    assert not verdict.holds
+    assert verdict.outcome == "does not hold"
     assert judge(made_up_comparison(algorithm="of-our-own", profile="online-rl")).holds
+    assert judge(made_up_comparison(algorithm="sft", profile="control")).profile.name == "not-rl"
+
+
+def test_a_profile_of_ones_own_is_judged_by_its_rules() -> None:
+    ours = Profile(
+        "ours",
+        accuracy=AccuracyRule("not-inferior", margin=0.3),
+        metrics={"intensity": MetricRule("same", bound=0.5), "kurtosis": MetricRule("up", minimum=0.1)},
+    )
+    verdict = judge(replace(UP, profile="ours", rules=ours))
+    assert verdict.failed == ("intensity", "kurtosis")
+    assert [verdict.findings[metric].words for metric in GATE_METRICS] == [
+        "not the same",
+        "up (reported)",
+        "down, expected up",
+    ]
+    assert "the bound is ±" in verdict.findings["intensity"].message
+    assert "(50 % of before)" in verdict.findings["intensity"].message
+    assert verdict.accuracy.words == "not inferior"
+    assert "test for a fall; the interval decides)" in verdict.accuracy.message
+    assert "the margin is 30 points" in verdict.accuracy.message
+
+
+def test_a_candidate_that_did_not_change_is_the_same() -> None:
+    still = {metric: paired_effect(metric, *[np.array(e.before_values)] * 2) for metric, e in UP.effects.items()}
+    unchanged = compare_accuracy(*[answers_of([True] * 400)] * 2)
+    comparison = replace(UP, algorithm="same-as", profile="same-as", effects=still, accuracy=unchanged)
+    assert judge(comparison).holds
+    assert judge(replace(UP, profile="same-as", accuracy=unchanged)).failed == GATE_METRICS
+
+
+def test_the_mean_decides_the_words_where_ranks_say_otherwise() -> None:
+    # Most questions rose a little, and a few fell far: the mean fell.
+    before = np.full(60, 10.0)
+    after = before + np.where(np.arange(60) < 52, 0.01, -9.0) + np.linspace(0, 0.001, 60)
+    effect = paired_effect("intensity", before, after)
+    assert direction(effect) == "up"
+    assert effect.interval[1] < 0
+    finding = judge(replace(UP, effects={**UP.effects, "intensity": effect})).findings["intensity"]
+    assert (finding.outcome, finding.words) == ("does not hold", "down, expected up")
 
 
 def test_noise_that_moves_all_three_is_noticed() -> None:
@@ -227,7 +322,7 @@ def test_the_message_shows_the_numbers() -> None:
         f"rose on {effect.win_share:.0%}",
         f"p = {effect.p_up:.2g} (one-sided Wilcoxon signed-rank test for up, level 0.01)",
         "95 % interval of the mean difference: [",
-        "noise of the update's norm, mean difference by draw: +0, +0.02",
+        "noise that matches the update, mean difference by draw: +0, +0.02",
         "(accuracy 1.000, 1.000)",
         "intensity / loss ",
         "loss ",
