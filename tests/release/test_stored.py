@@ -1,6 +1,8 @@
 """Answers, scores and comparisons that an earlier version stored are still found: same keys, same bytes.
 
-One word has changed since: the profile ``control`` is now written ``not-rl``.
+The comparisons are of version 3. Version 4 writes the profile ``control`` as ``not-rl``, and has more fields, which a
+comparison of version 3 leaves at their defaults. It is made again from the stored answers and scores. The noise control
+has changed since, so that these tests measure none.
 """
 
 from __future__ import annotations
@@ -8,15 +10,27 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
-from helpers.stored_pairs import GRADERS, PAIRS, SETTINGS, STORED, compare_pair, graded_answers
+from helpers.stored_pairs import GRADERS, PAIRS, SETTINGS, STORED, graded_answers
 
-from rlcircuits import Checkpoint, CheckpointSource, Pair, judge, load_comparison, save_comparison
+from rlcircuits import (
+    Checkpoint,
+    CheckpointSource,
+    Comparison,
+    Pair,
+    judge,
+    load_comparison,
+    run_pair,
+    save_comparison,
+)
 from rlcircuits.release.finished import measurement_key
 from rlcircuits.release.measurement import prepare
+
+NEW_IN_VERSION_4 = {"rules": None, "claims": [], "group_controls": [], "weights": None, "differences": []}
 
 
 @pytest.fixture(autouse=True)
@@ -30,32 +44,38 @@ def _no_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Return a copy of the stored files, and check after the test that it holds the same files and bytes."""
+    """Return a copy of the stored files, and check after the test that the stored answers and scores are the same."""
     shutil.copytree(STORED, tmp_path, dirs_exist_ok=True)
     yield tmp_path
-    assert _contents(tmp_path) == _contents(ROOT / STORED)
+    assert _contents(tmp_path / "store") == _contents(ROOT / STORED / "store")
 
 
 def _contents(folder: Path) -> dict[Path, bytes]:
-    """Return the bytes of each file, with today's name for the profile."""
+    """Return the bytes of each file."""
     return {
-        path.relative_to(folder): path.read_bytes().replace(b'"profile": "control"', b'"profile": "not-rl"')
+        path.relative_to(folder): path.read_bytes()
         for path in folder.rglob("*")
         if path.is_file() and path.suffix != ".lock"
     }
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
-def test_a_finished_comparison_is_read(pair: Pair, folder: Path) -> None:
-    lines: list[str] = []
-    compare_pair(pair, folder, lines.append)
-    assert lines == [f"{pair.name}: measured before, and nothing has changed since"]
+def _compare(pair: Pair, folder: Path, lines: list[str]) -> Comparison:
+    return run_pair(pair, replace(SETTINGS, noise_draws=0, noise_groups=False), output=folder, notify=lines.append)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
 def test_stored_answers_and_scores_give_the_same_comparison(pair: Pair, folder: Path) -> None:
-    shutil.rmtree(folder / pair.name)
-    compare_pair(pair, folder, lambda _: None)
+    before = load_comparison(folder / pair.name)
+    lines: list[str] = []
+    now = _compare(pair, folder, lines)
+    assert now.question_ids == before.question_ids
+    assert now.effects == before.effects
+    assert replace(now.accuracy, interval=None) == before.accuracy
+    assert now.accuracy.interval is not None
+    assert load_comparison(folder / pair.name) == now
+    lines.clear()
+    assert _compare(pair, folder, lines) == now
+    assert lines == [f"{pair.name}: measured before, and nothing has changed since"]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
@@ -63,8 +83,29 @@ def test_a_comparison_is_written_as_it_was(pair: Pair, tmp_path: Path) -> None:
     stored = STORED / pair.name / "comparison.json"
     document = json.loads(stored.read_bytes())
     saved = save_comparison(load_comparison(stored), tmp_path, document["key"])
-    today = {"control": "not-rl"}.get(document["comparison"]["profile"], document["comparison"]["profile"])
-    assert json.loads(saved.read_bytes())["comparison"] == {**document["comparison"], "profile": today}
+    old, new = document["comparison"], json.loads(saved.read_bytes())["comparison"]
+    today = {"control": "not-rl"}.get(old["profile"], old["profile"])
+    accuracy = {**old["accuracy"], "interval": None}
+    assert new == {**NEW_IN_VERSION_4, **old, "profile": today, "accuracy": accuracy}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
+def test_a_comparison_of_version_3_is_judged(pair: Pair, tmp_path: Path) -> None:
+    stored = STORED / pair.name / "comparison.json"
+    assert json.loads(stored.read_bytes())["version"] == 3
+    comparison = load_comparison(stored)
+    verdict = judge(comparison)
+    assert comparison.accuracy.interval is None
+    assert all("Wilcoxon" in finding.message for finding in verdict.findings.values())
+    assert "McNemar" in verdict.accuracy.message
+    assert "interval" not in verdict.accuracy.message
+    # 16 questions are few, so that most of them leave much open.
+    assert verdict.accuracy.outcome == "holds"
+    assert (verdict.not_online_rl is not None) == (pair.name == "sft-clean")
+    saved = save_comparison(comparison, tmp_path)
+    assert json.loads(saved.read_bytes())["version"] == 4
+    assert load_comparison(saved) == comparison
+    assert judge(load_comparison(saved)) == verdict
 
 
 def test_the_former_name_of_a_profile_is_read() -> None:
@@ -74,12 +115,13 @@ def test_the_former_name_of_a_profile_is_read() -> None:
     assert comparison.profile == judge(comparison).profile.name == "not-rl"
 
 
-@pytest.mark.parametrize("profile", ["control", "not-rl"])
-def test_a_pair_held_against_the_renamed_profile_keeps_its_key(profile: str) -> None:
-    # Without an algorithm, the profile's name is in the key twice.
-    pair = Pair(name="sft-clean", before=PAIRS[1].before, after=PAIRS[1].after, profile=profile)
-    measurement = prepare(pair, SETTINGS, folder=None, store=None, notify=lambda _: None, progress=False)
-    assert measurement_key(measurement) == "1b5b3c56ed5fff33e6fbc72ccfcc3b779f913a60d0c8d4b4c5cc5f2f5ea6012e"
+def test_a_pair_held_against_the_renamed_profile_keeps_its_key() -> None:
+    def key(profile: str) -> str:
+        # Without an algorithm, the profile's name is in the key twice.
+        pair = Pair(name="sft-clean", before=PAIRS[1].before, after=PAIRS[1].after, profile=profile)
+        return measurement_key(prepare(pair, SETTINGS, folder=None, store=None, notify=lambda _: None, progress=False))
+
+    assert key("control") == key("not-rl") != key("preference")
 
 
 @pytest.mark.parametrize("grader", GRADERS)
