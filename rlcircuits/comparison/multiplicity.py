@@ -13,6 +13,8 @@ p-value a pair, is corrected by Holm's method over all pairs of the release, tho
 any harmless pair fails the release is then at most the level, however many pairs there are and however they depend on
 one another; pairs that share a base or a question set do.
 
+**A release of one pair is judged as that pair is**, by the levels of the pair's own rule: there is nothing to correct.
+
 **Otherwise the release is inconclusive**: a pair was inconclusive, or one failed on evidence that is not rare among so
 many pairs.
 """
@@ -29,10 +31,9 @@ from rlcircuits.comparison.outcome import OUTCOMES, Outcome
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, p_in_words
 
 RELEASE_LEVEL = ACCURACY_LEVEL
-"""Largest chance that a release fails although every pair shows what it asserts.
+"""Largest chance that a release of several pairs fails although every pair shows what it asserts.
 
-It is the level at which a single pair fails for a fall in accuracy, so that a release of one pair is judged as that
-pair is."""
+It is the level at which a single pair fails for a fall in accuracy."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,12 @@ def judge_release(pairs: Sequence[PairOutcome], *, level: float = RELEASE_LEVEL)
 
     Args:
         pairs: every pair of the release on every question set, one at least.
-        level: largest chance that the release fails although every pair shows what it asserts, between 0 and 1.
+        level: largest chance that a release of several pairs fails although every pair shows what it asserts, between
+            0 and 1.
 
     Raises:
         RLCircuitsError: there is no pair, two have one name, or the level is not between 0 and 1.
     """
-    from statsmodels.stats.multitest import multipletests  # takes seconds to import
-
     if not pairs:
         raise RLCircuitsError("judge_release: pairs is empty; a release has one pair at least")
     names = [pair.name for pair in pairs]
@@ -145,10 +145,10 @@ def judge_release(pairs: Sequence[PairOutcome], *, level: float = RELEASE_LEVEL)
             )
     if not 0 < level < 1:
         raise RLCircuitsError(f"judge_release: level is {level}; a number between 0 and 1 is wanted")
-    corrected = multipletests([pair.p_against for pair in pairs], method="holm")[1].tolist()
+    alone = len(pairs) == 1
     judged = tuple(
-        CorrectedPair(pair, p, fails_release=pair.outcome == "does not hold" and p < level)
-        for pair, p in zip(pairs, corrected, strict=True)
+        CorrectedPair(pair, p, fails_release=pair.outcome == "does not hold" and (alone or p < level))
+        for pair, p in zip(pairs, _holm([pair.p_against for pair in pairs]), strict=True)
     )
     outcome: Outcome = "inconclusive"
     if any(each.fails_release for each in judged):
@@ -174,6 +174,15 @@ def combine_evidence(p_values: Mapping[str, float]) -> float:
     for measure, p in p_values.items():
         _check_p(f"combine_evidence: p of {measure}", p)
     return min(1.0, len(p_values) * min(p_values.values())) if p_values else 1.0
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    if len(p_values) == 1:
+        return list(p_values)
+    from statsmodels.stats.multitest import multipletests  # takes seconds to import
+
+    corrected: list[float] = multipletests(p_values, method="holm")[1].tolist()
+    return corrected
 
 
 def _check_p(where: str, p: float) -> None:

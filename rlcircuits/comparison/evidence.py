@@ -1,0 +1,154 @@
+"""The evidence against a pair, and a release judged by it.
+
+The evidence is a p-value for each measure of which something is asserted, of the test that decides whether the measure
+*does not hold* (:mod:`rlcircuits.comparison.metric_outcome`, :mod:`rlcircuits.comparison.accuracy_outcome`):
+
+- a fall in accuracy: the exact sign test's p;
+- whatever an interval decides, by lying beyond a boundary (a minimum effect, the noise, a margin or a bound): the level
+  at which the interval's nearer end would reach the boundary, if it widened as a normal distribution's does. So it is
+  .025 where a 95 % interval just touches the boundary, .05 where a 90 % one does, and smaller the farther away it is;
+- a rule with two ways to fail: the smaller p;
+- ``not-online-rl``, which fails only if all three metrics hold: the largest p of what all three need for it.
+
+A measure that could not be measured has p = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from scipy import stats
+
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
+from rlcircuits.comparison.metric_outcome import judge_metric
+from rlcircuits.comparison.multiplicity import PairOutcome, ReleaseOutcome, combine_evidence, judge_release
+from rlcircuits.comparison.profiles import ACCURACY, NOT_ONLINE_RL, AccuracyRule, MetricRule, profile_named
+from rlcircuits.comparison.verdict import judge
+
+if TYPE_CHECKING:
+    from rlcircuits.comparison.effects import AccuracyEffect
+
+METRIC_CONFIDENCE = 0.95
+"""Confidence of the metrics' intervals."""
+
+
+def judge_comparisons(comparisons: Sequence[Comparison]) -> ReleaseOutcome:
+    """Judge the release that these comparisons make up; its pairs are in the same order.
+
+    The evidence against a pair is that of all its measures together, as
+    :func:`~rlcircuits.comparison.multiplicity.combine_evidence` has it.
+
+    Raises:
+        RLCircuitsError: there is no comparison, or one names an unknown profile.
+    """
+    pairs = [
+        PairOutcome(name, judge(comparison).outcome, combine_evidence(evidence_against(comparison)))
+        for name, comparison in zip(_unique_names(comparisons), comparisons, strict=True)
+    ]
+    return judge_release(pairs)
+
+
+def evidence_against(comparison: Comparison) -> dict[str, float]:
+    """Return, for each measure that can fail, the p-value of the evidence that it does not hold."""
+    profile = comparison.judged_by
+    found = {metric: _against_metric(comparison, metric, rule) for metric, rule in profile.metrics.items()}
+    found[ACCURACY] = _against_accuracy(comparison.accuracy, profile.accuracy)
+    if profile.not_online_rl:
+        found[NOT_ONLINE_RL] = _for_the_pattern(comparison)
+    for claim in comparison.claims:
+        found[claim.measure] = _p_below(claim.found - claim.wanted, claim.interval, -claim.margin, INTERVAL_CONFIDENCE)
+    return found
+
+
+def _against_metric(comparison: Comparison, metric: str, rule: MetricRule) -> float:
+    effect = comparison.effects[metric]
+    difference, interval = effect.difference, effect.interval
+    if not effect.questions or math.isnan(sum(interval)):
+        return 1.0
+    if rule.bound is not None:
+        bound = rule.bound * abs(effect.before)
+        return min(
+            _p_below(difference, interval, -bound, METRIC_CONFIDENCE),
+            _p_above(difference, interval, bound, METRIC_CONFIDENCE),
+        )
+    blinded = judge_metric(effect, rule, comparison.controls, comparison.group_controls).blinded_by
+    noise = [] if blinded else _noise(comparison, metric)
+    minimum = rule.minimum * abs(effect.before)
+    if rule.expected == "up":
+        return _p_below(difference, interval, max(minimum, min(noise, default=minimum)), METRIC_CONFIDENCE)
+    return _p_above(difference, interval, min(-minimum, max(noise, default=-minimum)), METRIC_CONFIDENCE)
+
+
+def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
+    difference = effect.after - effect.before
+    fell = effect.p_fall if difference < 0 else 1.0
+    if rule.rule == "not-fallen":
+        return fell
+    if effect.interval is None:
+        return fell if rule.rule == "rose" else 1.0
+    least = rule.minimum if rule.rule == "rose" else -rule.margin
+    below = _p_below(difference, effect.interval, least, INTERVAL_CONFIDENCE)
+    if rule.rule == "rose":
+        return min(fell, below)
+    if rule.rule == "equivalent":
+        return min(below, _p_above(difference, effect.interval, rule.margin, INTERVAL_CONFIDENCE))
+    return below
+
+
+def _for_the_pattern(comparison: Comparison) -> float:
+    """Return the p-value of the evidence that a pair shows online RL's pattern: that of its weakest metric."""
+
+    def needed() -> Iterator[float]:
+        for metric, rule in profile_named("online-rl").metrics.items():
+            effect = comparison.effects[metric]
+            if not effect.questions or math.isnan(sum(effect.interval)):
+                yield 1.0
+                continue
+            noise = _noise(comparison, metric)
+            if len(noise) < len(comparison.controls):  # no effect exceeds a draw that could not be measured
+                yield 1.0
+            elif rule.expected == "up":
+                yield effect.p_up
+                yield _p_above(effect.difference, effect.interval, max([0.0, *noise]), METRIC_CONFIDENCE)
+            else:
+                yield effect.p_down
+                yield _p_below(effect.difference, effect.interval, min([0.0, *noise]), METRIC_CONFIDENCE)
+
+    return max(needed())
+
+
+def _noise(comparison: Comparison, metric: str) -> list[float]:
+    """Return the metric's mean difference by noise draw; empty unless every draw could be measured."""
+    shifts = [draw.shifts.get(metric) for draw in comparison.controls]
+    found = [shift.difference for shift in shifts if shift is not None and not math.isnan(shift.difference)]
+    return found if len(found) == len(comparison.controls) else []
+
+
+def _p_below(difference: float, interval: tuple[float, float], boundary: float, confidence: float) -> float:
+    """Return the one-sided p of the evidence that the true difference lies below the boundary."""
+    low, high = interval
+    half = high - difference if difference <= boundary else difference - low
+    distance = boundary - difference
+    if not half > 0:
+        return float(distance <= 0)
+    return float(stats.norm.sf(stats.norm.isf((1 - confidence) / 2) * distance / half))
+
+
+def _p_above(difference: float, interval: tuple[float, float], boundary: float, confidence: float) -> float:
+    low, high = interval
+    return _p_below(-difference, (-high, -low), -boundary, confidence)
+
+
+def _unique_names(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return the comparisons' names, told apart by a number where several have one name."""
+    names: list[str] = []
+    for comparison in comparisons:
+        name, count = comparison.name, 1
+        while name in names:
+            count += 1
+            name = f"{comparison.name} ({count})"
+        names.append(name)
+    return names
