@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import HOLDS
-
-if TYPE_CHECKING:
-    from rlcircuits.comparison.comparison import Comparison
 
 
 def add_report(commands: Any) -> None:
@@ -25,7 +21,9 @@ def add_report(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ensure_writable_file, safe_file_name
     from rlcircuits.comparison.storage import find_comparisons, load_comparison
+    from rlcircuits.report.headline import make_headline
     from rlcircuits.report.terminal import detail, summary_table, variants_table
+    from rlcircuits.report.variants import first_variants, group_variants
 
     if options.plot:
         from rlcircuits.report.plots import check_ending
@@ -35,11 +33,14 @@ def _report(options: argparse.Namespace) -> int:
     if options.html:
         ensure_writable_file(options.html, "--html")
     comparisons = [load_comparison(path) for path in find_comparisons(options.folder)]
-    print(summary_table(comparisons))
+    headline = make_headline(first_variants(comparisons))
+    print(*headline.lines, "", summary_table(comparisons), sep="\n")
     for comparison in comparisons:
         print(f"\n{comparison.name}\n{detail(comparison)}")
-    for variants in _variants(comparisons):
-        print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    for variants in group_variants(comparisons):
+        if len(variants) > 1:
+            print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    print(f"\n{headline.line}")
     if options.plot:
         from rlcircuits.report.plots import plot_comparison
 
@@ -52,18 +53,3 @@ def _report(options: argparse.Namespace) -> int:
 
         print(f"page: {write_page(comparisons, options.html)}")
     return HOLDS
-
-
-def _variants(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
-    """Return the groups of comparisons that differ only in whose answers were scored."""
-    from rlcircuits.common.choices import SCORE_ON
-
-    together: dict[tuple[str, ...], list[Comparison]] = {}
-    for one in comparisons:
-        together.setdefault((one.before, one.after, one.questions, one.split, one.granularity), []).append(one)
-    order: dict[str, int] = {name: place for place, name in enumerate(SCORE_ON)}
-    return [
-        sorted(variants, key=lambda one: order.get(one.score_on, len(order)))
-        for variants in together.values()
-        if len({one.score_on for one in variants}) > 1
-    ]

@@ -1,4 +1,7 @@
-"""Write a self-contained HTML page: the table of all pairs, and each pair's details and plot. Needs matplotlib."""
+"""Write a self-contained HTML page: the outcome, the table of all pairs, each pair's details and plot.
+
+Needs matplotlib.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from pathlib import Path
 from rlcircuits.common.files import write_text_atomically
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import judge
+from rlcircuits.report.headline import make_headline
+from rlcircuits.report.outcome_words import verdict_words
 from rlcircuits.report.plots import plot_png
 from rlcircuits.report.terminal import detail, summary_table
+from rlcircuits.report.variants import first_variants
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -49,6 +55,7 @@ def to_html(comparisons: Sequence[Comparison]) -> str:
         '<html lang="en"><head><meta charset="utf-8"><title>rlcircuits</title>',
         f"<style>{_STYLE}</style></head><body>",
         "<h1>rlcircuits</h1>",
+        f"<pre>{escape(chr(10).join(make_headline(first_variants(comparisons)).lines))}</pre>",
         # Not escaped here, because tabulate escapes its cells.
         summary_table(comparisons, tablefmt="html"),
     ]
@@ -57,7 +64,7 @@ def to_html(comparisons: Sequence[Comparison]) -> str:
         verdict = judge(comparison)
         asserted = [finding.message for finding in verdict.all_findings.values() if finding.holds is not None]
         parts += [
-            f"<h2>{escape(comparison.name)}: {escape(verdict.words)}</h2>",
+            f"<h2>{escape(comparison.name)}: {escape(verdict_words(verdict))}</h2>",
             f'<img alt="{escape(comparison.name)}, question by question" src="data:image/png;base64,{picture}">',
             f"<pre>{escape(detail(comparison))}</pre>",
             f"<pre>{escape(chr(10).join(asserted))}</pre>",

@@ -14,6 +14,7 @@ from rlcircuits.common.files import write_atomically
 from rlcircuits.comparison.comparison import LABELS, Comparison
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.verdict import judge
+from rlcircuits.report.outcome_words import finding_words, verdict_words
 from rlcircuits.report.terminal import format_change
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ def _figure(comparison: Comparison) -> Figure:
     verdict = judge(comparison)
     panels: Any = figure.subplots(1, len(GATE_METRICS))
     for axes, metric in zip(panels, GATE_METRICS, strict=True):
-        _panel(axes, comparison, metric, verdict.findings[metric].words)
+        _panel(axes, comparison, metric, finding_words(verdict, verdict.findings[metric]))
     asked = f"{comparison.k} questions" + (f" of {comparison.n} answers" if comparison.n > 1 else "")
-    figure.suptitle(f"{comparison.name} ({comparison.algorithm}), {asked}: {verdict.words}", parse_math=False)
+    title = f"{comparison.name} ({comparison.algorithm}), {asked}: {verdict_words(verdict)}"
+    figure.suptitle(title, parse_math=False)
     return figure
 
 

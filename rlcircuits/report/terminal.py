@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import SEPARATING_LINE, tabulate
 
+from rlcircuits.checkpoints.weight_change_lines import weight_change_lines
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.comparison.comparison import LABELS, Comparison, ControlDraw, Group
+from rlcircuits.comparison.comparison import LABELS, Comparison, ControlDraw, Group, GroupControl
 from rlcircuits.comparison.effects import Effect
 from rlcircuits.comparison.funnel import show_funnel
-from rlcircuits.comparison.profiles import GATE_METRICS, NOT_ONLINE_RL
+from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.significance import format_p
-from rlcircuits.comparison.verdict import Verdict, direction, judge, noise_reads_as_online_rl
+from rlcircuits.comparison.verdict import direction, judge, noise_reads_as_online_rl
+from rlcircuits.report.outcome_words import finding_words, verdict_words
 
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
 
@@ -27,7 +29,7 @@ def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -
 
     The column `control` is the change that noise of the update's size makes, on average over its draws. `rose on` is
     the share of questions on which the measure rose. The loss and intensity / loss are shown because raw intensity
-    follows the loss.
+    follows the loss. The row of a claim about accuracy goes from what was claimed to what was found.
 
     Args:
         comparisons: what to show, in this order.
@@ -54,17 +56,20 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
             format_change(accuracy.before, noised_accuracy),
             "",
             format_p(verdict.accuracy.p),
-            verdict.accuracy.words,
+            finding_words(verdict, verdict.accuracy),
         ]
     ]
+    for claim, claimed in zip(comparison.claims, verdict.claims, strict=True):
+        cells = arrow(claim.wanted, claim.found, ".3f"), format_change(claim.wanted, claim.found)
+        rows.append([claim.measure, *cells, "", "", format_p(claimed.p), finding_words(verdict, claimed)])
     for metric in ("loss", "intensity", "intensity_over_loss", "complexity", "kurtosis"):
         finding = verdict.findings.get(metric)
         effect = comparison.effects[metric]
-        p, words = (finding.p, finding.words) if finding else (effect.p_two_sided, _reported(effect))
+        p, words = (finding.p, finding_words(verdict, finding)) if finding else (effect.p_two_sided, _reported(effect))
         moved, change, rose = _numbers(effect)
         noised = _control_change(comparison.controls, metric)
         rows.append([SHORT.get(metric, metric), moved, change, noised, rose, format_p(p), words])
-    rows.append(["verdict", "", "", "", "", "", _verdict(verdict)])
+    rows.append(["verdict", "", "", "", "", "", verdict_words(verdict)])
     size = f"K = {comparison.k}" + (f", n = {comparison.n}" if comparison.n > 1 else "")
     heads = [comparison.name, f"  {comparison.algorithm}, {size}", f"  {comparison.questions}"]
     heads += [""] * (len(rows) - len(heads))
@@ -72,7 +77,10 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
 
 
 def detail(comparison: Comparison) -> str:
-    """Return what the summary leaves out of a pair: how questions were chosen, the controls, the explaining metrics."""
+    """Return what the summary leaves out of a pair.
+
+    That is how questions were chosen, what differs between the checkpoints, the controls and the explaining metrics.
+    """
     lines = [
         f"before: {comparison.before}",
         f"after:  {comparison.after} ({comparison.algorithm}, held against {comparison.profile})",
@@ -91,9 +99,14 @@ def detail(comparison: Comparison) -> str:
         lines.append(f"note: {comparison.note}")
     if comparison.trust_remote_code:
         lines.append("note: Python code of the checkpoints' own repositories was allowed to run (trust_remote_code)")
+    lines += [f"differs: {difference}" for difference in comparison.differences]
+    if comparison.weights is not None:
+        first, *others = weight_change_lines(comparison.weights)
+        lines += [f"weights: {first}", *(f"  {line}" for line in others)]
     lines += [_control_line(comparison, control) for control in comparison.controls] or [
         "no noise control was measured"
     ]
+    lines += [_group_control_line(control) for control in comparison.group_controls]
     explaining = [
         [
             LABELS[metric],
@@ -144,7 +157,7 @@ def variants_table(comparisons: Sequence[Comparison]) -> str:
             finding = verdict.findings.get(metric)
             p = finding.p if finding else effect.p_two_sided
             cells.append(f"{format_change(effect.before, effect.after)} (p {format_p(p)})")
-        rows.append([SCORED[comparison.score_on], *cells, _verdict(verdict)])
+        rows.append([SCORED[comparison.score_on], *cells, verdict_words(verdict)])
     return _table(rows, ("scored", "loss", *GATE_METRICS, "verdict"))
 
 
@@ -175,19 +188,15 @@ def _control_line(comparison: Comparison, control: ControlDraw) -> str:
     if not control.shifts:
         return f"{line}, too few to measure"
     moved = ", ".join(f"{metric} {_percent(control.shifts[metric].change)}" for metric in ("loss", *GATE_METRICS))
-    alarm = "; by itself it reads as online RL" if noise_reads_as_online_rl(comparison, control) else ""
+    alarm = "; by itself it shows the study's pattern" if noise_reads_as_online_rl(comparison, control) else ""
     return f"{line}: {moved}{alarm}"
 
 
-def _verdict(verdict: Verdict) -> str:
-    # The rows of the measures say which of them failed. Only `not-online-rl` has no row of its own.
-    if NOT_ONLINE_RL in verdict.failed:
-        return "does not hold: read as online RL"
-    if not verdict.holds:
-        return "does not hold"
-    if verdict.not_online_rl:
-        return "holds: not read as online RL"
-    return "holds" if verdict.profile.expected else "holds (asserts accuracy only)"
+def _group_control_line(control: GroupControl) -> str:
+    line = f"noise on {control.group} alone"
+    if not control.shifts:
+        return f"{line}: not measured"
+    return f"{line}: {', '.join(f'{metric} {_percent(control.shifts[metric].change)}' for metric in GATE_METRICS)}"
 
 
 def _reported(effect: Effect) -> str:
