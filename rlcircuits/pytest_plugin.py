@@ -13,8 +13,9 @@ for the plugin's; likewise for the other options.
 The plugin has three fixtures. A test that asks for one of the first two runs once for each pair.
 
 - ``effect``: a :class:`~rlcircuits.Finding`, one for each measure of the pair: intensity, complexity, kurtosis,
-  accuracy, and for a pair without reinforcement learning ``not-online-rl``. The test is skipped, with the numbers as
-  the reason, if the pair's profile asserts nothing of the measure.
+  accuracy, for a pair without reinforcement learning ``not-online-rl``, and what the pair claims of its accuracy. The
+  test is skipped, with the numbers as the reason, if the pair's profile asserts nothing of the measure. If the finding
+  is inconclusive ``effect.holds`` is False; with ``--rlcircuits-on-inconclusive=warn`` or ``pass`` the test is skipped.
 - ``pair_comparison``: the pair's :class:`~rlcircuits.comparison.comparison.Comparison`, of which
   :func:`rlcircuits.comparison.verdict.judge` gives the verdict.
 - ``compared``: a function that returns the comparison of the pair with a given name.
@@ -23,8 +24,9 @@ The fixtures fail in a session without pairs, because a release must not pass wi
 measured once a session, when the first test asks for it, also under pytest-xdist. Pairs with the same base share its
 answers.
 
-If a pair does not hold its tests fail, and pytest exits with 1. If a pair cannot be measured its tests are errors, and
-pytest exits with 4 for bad input and with 3 for a fault of rlcircuits.
+If a pair does not hold its tests fail, and pytest exits with 1; with 6 if tests failed on findings alone and the
+release as a whole is inconclusive. If a pair cannot be measured its tests are errors, and pytest exits with 4 for bad
+input and with 3 for a fault of rlcircuits.
 
 Importing this module imports neither torch nor numpy. They are imported when a pair is measured.
 """
@@ -37,6 +39,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.pytest_session.inconclusive import skip_inconclusive
 from rlcircuits.pytest_session.options import (
     add_options,
     find_empty_option,
@@ -46,7 +49,7 @@ from rlcircuits.pytest_session.options import (
     register_short_names,
     settings_table,
 )
-from rlcircuits.pytest_session.reports import Reports
+from rlcircuits.pytest_session.reports import FINDING, Reports
 from rlcircuits.pytest_session.session import Session
 
 if TYPE_CHECKING:
@@ -130,6 +133,8 @@ def pytest_report_header(config: pytest.Config) -> str | None:
         return None
     given = settings_table(config)
     given |= given.pop("sampling", {})
+    if (on_inconclusive := option_value(config, "on_inconclusive")) is not None:
+        given["on_inconclusive"] = on_inconclusive
     parts = [f"rlcircuits: {source}", *(f"{name} = {value}" for name, value in given.items())]
     return ", ".join(parts) + hint_at_long_names(config, typed_only=True)
 
@@ -150,7 +155,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         rows = [
             pytest.param(pair, measure, id=f"{pair.name}-{measure}", marks=_known_not_to_hold(pair, measure))
             for pair in pairs
-            for measure in pair.expectations.measures
+            for measure in pair.measures
         ]
     else:
         rows = [pytest.param(pair, id=pair.name) for pair in pairs]
@@ -221,6 +226,8 @@ def effect(request: pytest.FixtureRequest, _rlcircuits_pair: Pair | None, _rlcir
     finding = request.config.stash[_SESSION].verdict(_rlcircuits_pair).all_findings[_rlcircuits_measure]
     if finding.holds is None:
         pytest.skip(f"reported, not asserted for this algorithm\n{finding.message}")
+    request.node.stash[FINDING] = finding
+    skip_inconclusive(finding, request.config.stash[_SESSION].on_inconclusive)
     return finding
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_options, settings_table
-from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS
+from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS, INCONCLUSIVE
 from rlcircuits.cli.streams import log, log_error
+from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.options import find_option, options_in
 
 if TYPE_CHECKING:
+    from rlcircuits.common.choices import OnInconclusive
+    from rlcircuits.common.failures import Failure
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.release.pairs_file import PairsFile
+    from rlcircuits.report.headline import Headline
 
 _ALL = "all"
 """Value of ``--score-on`` that measures a pair once with each of the other values."""
@@ -28,8 +32,9 @@ def add_compare(commands: Any) -> None:
         commands,
         "compare",
         _compare,
-        "measure pairs and judge them; exits with 0 if all hold, 1 if not, 2 if bad input or the environment kept a "
-        "pair from being measured, 70 if a fault of rlcircuits did",
+        "measure pairs and judge them as one release; exits with 0 if it holds, 1 if it does not, 3 if it is "
+        "inconclusive (see --on-inconclusive), 2 if bad input or the environment kept a pair from being measured, 70 "
+        "if a fault of rlcircuits did",
         resumes_from="output",
     )
     score_on = find_option("score_on", "settings")
@@ -58,42 +63,68 @@ def _compare(options: argparse.Namespace) -> int:
         if notice is not None:
             log(notice)
     how = {"output": options.output, "notify": log, "progress": sys.stderr.isatty()}
-    measured, verdicts, failures = [], [], []
+    measured: list[tuple[Comparison, ...]] = []
+    failures: dict[str, Failure] = {}
     for pair in file.pairs:
         try:
             variants = run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
-            # The first variant scores each model on its own answers, as in the paper: that is the pair's verdict.
-            verdicts.append(judge(variants[0]))
+            judge(variants[0])
             measured.append(variants)
         except BrokenPipeError:  # the reader of the messages has gone
             raise
         except Exception as error:  # the other pairs are measured all the same
-            failures.append((pair.name, describe_failure(error, options.output)))
+            failures[pair.name] = describe_failure(error, options.output)
+    headline = _headline(file, measured, failures) if measured else None
     # The arguments decide whether JSON is a list, so that a pair that fails does not change the form of the output.
-    _print(measured, options.json, as_list=all_variants or len(file.pairs) > 1, with_variants=all_variants)
-    for name, failure in failures:
+    if options.json:
+        _print_json(measured, as_list=all_variants or len(file.pairs) > 1)
+    elif headline is not None:
+        _print_tables(headline, measured, with_variants=all_variants)
+    sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+    for name, failure in failures.items():
         log_error(f"pair {name!r}: {failure.message}")
-    if failures:
-        return FAULT if any(failure.is_fault for _, failure in failures) else BAD_INPUT
-    return HOLDS if all(verdict.holds for verdict in verdicts) else DOES_NOT_HOLD
+    if headline is None or headline.outcome is None:
+        return FAULT if any(failure.is_fault for failure in failures.values()) else BAD_INPUT
+    return _exit_code(headline, options.on_inconclusive or defaults.ON_INCONCLUSIVE)
 
 
-def _print(measured: Sequence[tuple[Comparison, ...]], json: bool, as_list: bool, with_variants: bool) -> None:
+def _headline(file: PairsFile, measured: Sequence[tuple[Comparison, ...]], failures: Mapping[str, Failure]) -> Headline:
+    from rlcircuits.report.headline import make_headline
+
+    known = {pair.name: tuple(pair.does_not_hold) for pair in file.pairs}
+    # The first variant scores each model on its own answers, as in the paper: that is the pair's verdict.
+    return make_headline([variants[0] for variants in measured], tuple(failures), known)
+
+
+def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:
+    """Return the exit code of a release whose pairs were all measured; warn if the user wants a warning."""
+    if headline.outcome != "inconclusive":
+        return HOLDS if headline.outcome == "holds" else DOES_NOT_HOLD
+    if on_inconclusive == "warn":
+        log(f"rlcircuits: warning: {headline.line}")
+    return INCONCLUSIVE if on_inconclusive == "fail" else HOLDS
+
+
+def _print_json(measured: Sequence[tuple[Comparison, ...]], as_list: bool) -> None:
     from rlcircuits.comparison.storage import to_json, to_json_list
+
+    comparisons = [comparison for variants in measured for comparison in variants]
+    if as_list:
+        print(to_json_list(comparisons), end="")
+    else:
+        print(*map(to_json, comparisons), sep="", end="")
+
+
+def _print_tables(headline: Headline, measured: Sequence[tuple[Comparison, ...]], with_variants: bool) -> None:
     from rlcircuits.report.terminal import detail, summary_table, variants_table
 
     comparisons = [comparison for variants in measured for comparison in variants]
-    if json and as_list:
-        print(to_json_list(comparisons), end="")
-    elif json:
-        print(*map(to_json, comparisons), sep="", end="")
-    elif comparisons:
-        print(summary_table(comparisons))
-        for comparison in comparisons:
-            print(f"\n{comparison.name}\n{detail(comparison)}")
-        for variants in measured if with_variants else []:
-            print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
-    sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+    print(*headline.lines, "", summary_table(comparisons), sep="\n")
+    for comparison in comparisons:
+        print(f"\n{comparison.name}\n{detail(comparison)}")
+    for variants in measured if with_variants else []:
+        print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    print(f"\n{headline.line}")
 
 
 def _pairs(options: argparse.Namespace) -> PairsFile:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 HOLDS = 0
-"""All is well; for ``compare``: every verdict holds."""
+"""All is well; for ``compare``: the release holds."""
 
 DOES_NOT_HOLD = 1
-"""A verdict does not hold, or a check failed."""
+"""The release does not hold, or a check failed."""
+
+INCONCLUSIVE = 3
+"""The release is inconclusive, and ``--on-inconclusive`` is ``fail``."""
 
 BAD_INPUT = 2
 """The input or the environment is wrong."""

@@ -1,8 +1,9 @@
 """The entry point of ``rlcircuits``: a command for a whole comparison, and one for each of its steps.
 
 Every error is one line on standard error; :mod:`rlcircuits.cli.exit_codes` lists the exit codes. If pairs fail in
-several ways the exit code is the first of 70, 2, 1 and 0 that applies: a pair that was not measured counts more than a
-verdict that does not hold. A fault of rlcircuits itself leaves a file with the traceback, which the error names.
+several ways the exit code is the first of 70, 2, 1, 3 and 0 that applies: a pair that was not measured counts more than
+an outcome, and an outcome that does not hold more than an inconclusive one. A fault of rlcircuits itself leaves a file
+with the traceback, which the error names.
 
 Each command imports torch when it runs, so that ``--help`` is quick.
 """

@@ -25,6 +25,12 @@ NoiseAnswers = Literal["own", "before"]
 NOISE_ANSWERS: tuple[NoiseAnswers, ...] = get_args(NoiseAnswers)
 """Whose answers a noise control is scored on: its ``own``, or those of ``before``, which needs no generation."""
 
+OnInconclusive = Literal["fail", "warn", "pass"]
+
+ON_INCONCLUSIVE: tuple[OnInconclusive, ...] = get_args(OnInconclusive)
+"""What an inconclusive outcome does to the exit code: ``fail`` gives it one of its own; ``warn`` and ``pass`` give that
+of success, with or without a warning."""
+
 ENGINE_NAMES = ("transformers", "vllm")
 """Libraries that can generate answers; :data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""
 

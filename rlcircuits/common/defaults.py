@@ -98,3 +98,6 @@ GOLD_FORM: Final = "plain"
 
 GRADER: Final = "math"
 """Grader of a question set."""
+
+ON_INCONCLUSIVE: Final = "fail"
+"""An inconclusive outcome has an exit code of its own, which is not that of success."""

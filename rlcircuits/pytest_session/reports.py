@@ -1,7 +1,7 @@
-"""What a pytest session reports of its pairs: one table, which tests have no verdict, and the exit code.
+"""What a pytest session reports of its pairs: the outcome, one table, which tests have no verdict, and the exit code.
 
 With pytest-xdist, tests run in workers, and the controller, which prints, gets only their reports. Each report
-therefore carries which pairs its test asked for, and whether the test has no verdict.
+therefore carries which pairs its test asked for, whether the test has no verdict, and the outcome on which it failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ from rlcircuits.common.failures import Failure, describe_failure
 from rlcircuits.pytest_session.workers import is_controller, is_worker
 
 if TYPE_CHECKING:
+    from rlcircuits.comparison.comparison import Comparison
+    from rlcircuits.comparison.verdict import Finding
     from rlcircuits.pytest_session.session import Session
+    from rlcircuits.report.headline import Headline
+
+EXIT_INCONCLUSIVE = 6
+"""Exit code of a session whose tests failed on an inconclusive outcome alone; pytest's own codes end with 5."""
+
+FINDING: pytest.StashKey[Finding] = pytest.StashKey()
+"""Where a test keeps the finding that it asked for."""
 
 _FAULT, _BAD_INPUT = "fault", "bad input"
 _EXIT_CODES = {_FAULT: pytest.ExitCode.INTERNAL_ERROR, _BAD_INPUT: pytest.ExitCode.USAGE_ERROR}
@@ -30,16 +39,22 @@ class Reports:
         self._config = session.config
         self._pairs: set[str] = set()
         self._reasons: set[str] = set()
+        self._failed_on: set[str | None] = set()
+        """The outcomes on which tests failed; None for a test that failed on something else."""
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self) -> Generator[None, Any, Any]:
-        """Add to the report which pairs its test asked for, and whether the test has no verdict."""
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+        """Add to the report which pairs its test asked for, whether it has no verdict, and the outcome it failed on."""
         report = yield
         pairs, failure = self._session.take_test_record()
         if pairs:
             report.rlcircuits_pairs = pairs
         if failure is not None and report.failed:
             report.rlcircuits_unmeasured = _FAULT if failure.is_fault else _BAD_INPUT
+        finding = item.stash.get(FINDING, None)
+        asserted = call.excinfo is not None and call.excinfo.errisinstance((AssertionError, pytest.fail.Exception))
+        if finding is not None and report.failed and asserted:
+            report.rlcircuits_failed_on = finding.outcome
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -47,6 +62,13 @@ class Reports:
         self._pairs.update(getattr(report, "rlcircuits_pairs", ()))
         if (reason := _why_no_verdict(report)) is not None:
             self._reasons.add(reason)
+        if report.failed:
+            self._failed_on.add(getattr(report, "rlcircuits_failed_on", None))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Collect what cannot be collected."""
+        if report.failed:
+            self._failed_on.add(None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
@@ -54,41 +76,66 @@ class Reports:
         return ("error", "E", "ERROR") if report.when == "call" and _why_no_verdict(report) is not None else None
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Give a session in which a test has no verdict an exit code of its own."""
+        """Give a session an exit code of its own if a test has no verdict, or if the release is inconclusive."""
         if exitstatus == pytest.ExitCode.TESTS_FAILED and not is_worker(self._config):
-            found = (code for reason, code in _EXIT_CODES.items() if reason in self._reasons)
-            session.exitstatus = next(found, exitstatus)
+            found: list[int] = [code for reason, code in _EXIT_CODES.items() if reason in self._reasons]
+            if not found and self._failed_for_want_of_evidence():
+                found = [EXIT_INCONCLUSIVE]
+            session.exitstatus = next(iter(found), exitstatus)
+
+    def _failed_for_want_of_evidence(self) -> bool:
+        """Return whether all tests that failed did so on an outcome, and the release is inconclusive all the same."""
+        if self._failed_on == {"inconclusive"}:
+            return True
+        if not self._failed_on or not self._failed_on <= {"inconclusive", "does not hold"}:
+            return False
+        headline = self._headline()
+        return headline is not None and headline.outcome == "inconclusive"
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print one table of all pairs measured, whether their tests passed or failed."""
         if not self._pairs:
             return
-        if is_controller(self._config):
-            self._session.read_from_workers(self._pairs)
         terminalreporter.ensure_newline()
         terminalreporter.section("rlcircuits")
         for line in self._summary():
             terminalreporter.write_line(line)
 
-    def _summary(self) -> list[str]:
-        asked = [pair.name for pair in self._session.file.pairs if pair.name in self._pairs]
-        shown, failures = [], []
-        for name in asked:
+    def _judged(self) -> tuple[list[Comparison], dict[str, Failure]]:
+        """Return the comparisons of the pairs that tests asked for, and why others have none or cannot be judged."""
+        if is_controller(self._config):
+            self._session.read_from_workers(self._pairs)
+        shown, failures = [], {}
+        for name in [pair.name for pair in self._session.file.pairs if pair.name in self._pairs]:
             comparison = self._session.comparisons.get(name)
             found = self._session.failures[name] if comparison is None else self._session.judge(comparison)
             if isinstance(found, Failure):
-                failures.append(found.message)
+                failures[name] = found
             elif comparison is not None:
                 shown.append(comparison)
+        return shown, failures
+
+    def _headline(self) -> Headline | None:
+        from rlcircuits.report.headline import make_headline
+
+        shown, failures = self._judged()
+        known = {pair.name: tuple(pair.does_not_hold) for pair in self._session.file.pairs}
+        return make_headline(shown, tuple(failures), known) if shown else None
+
+    def _summary(self) -> list[str]:
+        shown, failures = self._judged()
+        messages = [failure.message for failure in failures.values()]
         if not shown:
-            return failures
+            return messages
         from rlcircuits.report.terminal import summary_table
 
         try:
-            table = summary_table(shown)
+            headline = self._headline()
+            assert headline is not None
+            table = [*headline.lines, "", summary_table(shown), "", headline.line]
         except Exception as error:
-            table = describe_failure(error, self._session.output).message
-        return [table, *(f"{one.name}: {one.note}" for one in shown if one.note), *failures]
+            table = [describe_failure(error, self._session.output).message]
+        return [*table, *(f"{one.name}: {one.note}" for one in shown if one.note), *messages]
 
 
 def _why_no_verdict(report: pytest.TestReport) -> str | None:

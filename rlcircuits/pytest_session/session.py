@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from rlcircuits.common import defaults
+from rlcircuits.common.choices import OnInconclusive
 from rlcircuits.common.failures import Failure, describe_failure
 from rlcircuits.pytest_session.options import (
     INI_PAIRS,
@@ -96,6 +98,12 @@ class Session:
         """The folder that the user named for results."""
         given = option_value(self.config, "output")
         return None if given is None else self.config.invocation_params.dir / Path(given).expanduser()
+
+    @property
+    def on_inconclusive(self) -> OnInconclusive:
+        """What an inconclusive outcome does to a test and to the exit code."""
+        given: OnInconclusive | None = option_value(self.config, "on_inconclusive")
+        return defaults.ON_INCONCLUSIVE if given is None else given
 
     def comparison(self, pair: Pair) -> Comparison:
         """Return the pair's comparison, measured at the first call; fail the running test if it cannot be measured."""

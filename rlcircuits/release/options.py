@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, get_args
 
 from rlcircuits.common import defaults
-from rlcircuits.common.choices import ENGINE_NAMES, GRANULARITIES, NOISE_ANSWERS, SCORE_ON
+from rlcircuits.common.choices import ENGINE_NAMES, GRANULARITIES, NOISE_ANSWERS, ON_INCONCLUSIVE, SCORE_ON
 from rlcircuits.comparison.profiles import ACCURACY_RULES, PROFILES, Profile
 from rlcircuits.questions.grading.reading.reference_answer import GoldForm
 from rlcircuits.release.option import SECTIONS, Option, Section, toml_value
@@ -39,7 +39,8 @@ def _algorithms_of(profile: Profile) -> str:
     return f"{', '.join(profile.algorithms)} ({', '.join(asserted) or 'metrics are reported, not asserted'})"
 
 
-_file = partial(Option, section=None, group="files", in_pytest=True)
+# Not among the settings: these change no measurement, and no key of a stored result.
+_session = partial(Option, section=None, group="files", in_pytest=True)
 _pair = partial(Option, section="pair", group="pair")
 _comparison = partial(Option, section="settings", group="comparison", in_pytest=True)
 _answers = partial(Option, section="settings", group="answers", in_pytest=True)
@@ -50,10 +51,13 @@ _prompting = partial(Option, section="settings.prompting", group="answers")
 _questions = partial(Option, section="questions")
 
 OPTIONS: tuple[Option, ...] = (
-    _file("pairs", "pairs file, with many pairs and their settings, instead of one pair by options",
-          metavar="FILE.toml"),
-    _file("output", "folder that keeps each pair's answers, scores and comparison; an interrupted run resumes from it",
-          unset="nothing is kept", metavar="DIR"),
+    _session("pairs", "pairs file, with many pairs and their settings, instead of one pair by options",
+             metavar="FILE.toml"),
+    _session("output", "folder that keeps each pair's answers, scores and comparison; an interrupted run resumes from "
+             "it", unset="nothing is kept", metavar="DIR"),
+    _session("on_inconclusive", "what an inconclusive outcome does to the exit code: fail gives it its own, warn "
+             "the one of success and a warning, pass the one of success", group="comparison",
+             default=defaults.ON_INCONCLUSIVE, choices=ON_INCONCLUSIVE),
 
     _pair("name", "name of the pair in tables and tests, and of its folder of results",
           metavar="NAME", example="release"),
@@ -220,7 +224,9 @@ def options_as_markdown() -> str:
     """
     titles = {name: f"`[{name}]`" if name.startswith("settings") else f"`[[{name}]]`" for name in SECTIONS}
     parts = [_part(titles[name], text, options_in(name)) for name, text in SECTIONS.items()]
-    return "\n".join([*parts, _part("Files", "Options of the command line and of pytest alone.", options_in(None))])
+    return "\n".join(
+        [*parts, _part("The session", "Options of the command line and of pytest alone.", options_in(None))]
+    )
 
 
 def _part(title: str, text: str, options: Sequence[Option]) -> str:
