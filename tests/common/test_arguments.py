@@ -126,8 +126,8 @@ def test_a_wrong_argument_is_our_error(name: str, tmp_path: Path, monkeypatch: p
     [
         (lambda: rlcircuits.attribute(CHECKPOINT, AnswerSequence([2], [3])), "attribute: sequences is AnswerSequence"),
         (lambda: rlcircuits.attribute(CHECKPOINT, [[2, 3]]), r"sequences is a list with \[2, 3\] at position 0; a"),
-        (lambda: Settings(k="3"), "^Settings: k is '3'; a whole number is wanted$"),
-        (lambda: Settings(k=30.0), "^Settings: k is 30.0; a whole number is wanted$"),
+        (lambda: Settings(k="3"), "^Settings: k is '3'; a whole number or None is wanted$"),
+        (lambda: Settings(k=30.0), "^Settings: k is 30.0; a whole number or None is wanted$"),
         (lambda: Settings(sampling={"n": 2}), "^Settings: sampling is {'n': 2}; a Sampling is wanted$"),
         (lambda: Sampling(temperature="1"), "^Sampling: temperature is '1'; a number is wanted$"),
         (lambda: AnswerSequence("ab", [1]), "^AnswerSequence: prompt_ids is 'ab'; a list of token ids is wanted$"),

@@ -45,6 +45,7 @@ def shown(value: Any) -> dict[str, Any]:
         "Verdict": judge(COMPARISON), "PairsFile": PairsFile((PAIR,) * 40, path=Path(LONG)),
         "ControlDraw": COMPARISON.controls[0], "Profile": judge(COMPARISON).profile,
         "Control": noise(PAIRING, ANSWERS, ANSWERS, SCORES), "AccuracyEffect": COMPARISON.accuracy,
+        "Verification": rlcircuits.Verification("release", Path(LONG), (), ("grpo",)),
     }  # fmt: skip
 
 
