@@ -59,9 +59,9 @@ def test_one_table_of_whose_answers_are_scored(tiny: Path, tmp_path: Path, capsy
     assert [row.startswith(word) for row, word in zip(table[2:], words, strict=True)] == [True] * 4
     # The verdict is that of the paper's way.
     own = load_comparison(tmp_path / "base-to-tuned")
-    assert code == (0 if judge(own).holds else 1)
+    assert code == {"holds": 0, "does not hold": 1, "inconclusive": 3}[judge(own).outcome]
     assert main(["report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.endswith("\n".join(table) + "\n")
+    assert "\n".join(table[:6]) in capsys.readouterr().out
     assert load_comparison(tmp_path / "base-to-tuned-on-gold").score_on == "gold"
 
 

@@ -18,7 +18,8 @@ from rlcircuits.graph.edge_scores import EdgeScores
 
 def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers, scores = str(tmp_path / "answers.jsonl"), str(tmp_path / "new" / "folder" / "scores.safetensors")
-    assert main(["answer", str(tiny / "base"), "--count", "6", "--max-new-tokens", "9", "--out", answers]) == 0
+    asked = ("--count", "6", "--n", "1", "--max-new-tokens", "9")
+    assert main(["answer", str(tiny / "base"), *asked, "--out", answers]) == 0
     assert f"6 answers, accuracy 0.000, in {answers}" in capsys.readouterr().out
     stored = Answers.load(answers)
     assert stored.sampling.max_new_tokens == 9
@@ -37,7 +38,7 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
     kept = ("--store", str(tmp_path / "store"))
     again, other = str(tmp_path / "again.jsonl"), str(tmp_path / "again.safetensors")
     for _ in range(2):
-        answer = ["answer", str(tiny / "base"), "--count", "6", "--max-new-tokens", "9", "--out", again, *kept]
+        answer = ["answer", str(tiny / "base"), *asked, "--out", again, *kept]
         assert main(answer) == 0
         assert Answers.load(again).items == stored.items
         attribute = ["attribute", str(tiny / "base"), "--answers", again, "--out", other, *kept]

@@ -31,12 +31,16 @@ def test_one_pair_by_options(run: Run, pipeline: FakePipeline) -> None:
             "*test_effect[[]base-to-tuned-intensity[]] PASSED*",
             "*test_effect[[]base-to-tuned-accuracy[]] PASSED*",
             "*= rlcircuits =*",
+            "outcome: holds",
+            "why:     shows the study's pattern (intensity +98 %, *), accuracy 0.667 → 1.000",
+            "next:    *",
             "pair *before → after*verdict",
-            "base-to-tuned *accuracy*did not fall",
+            "base-to-tuned *accuracy*rose",
             "grpo, K = 40 *loss*(reported)",
             "*intensity*up as expected",
             "*kurtosis*down as expected",
-            "*verdict*holds",
+            "*verdict*holds: shows the study's pattern",
+            "holds: shows the study's pattern *",
         ]
     )
 
@@ -121,7 +125,7 @@ def test_a_failed_effect_shows_the_numbers(run: Run, pipeline: FakePipeline) -> 
             "*mean over K = 40 questions; it rose on *",
             "*p = * (one-sided Wilcoxon signed-rank test for up, level 0.01)",
             "*95 % interval of the mean difference: *",
-            "*noise of the update's norm, mean difference by draw: *",
+            "*noise that matches the update, mean difference by draw: *",
             "*loss * raw intensity follows surprise, so read it beside the loss",
             "*AssertionError: base-to-tuned (grpo), accuracy: fell",
             "*= rlcircuits =*",

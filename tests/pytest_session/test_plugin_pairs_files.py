@@ -42,9 +42,9 @@ def test_one_row_a_pair_question_set_and_measure(run: Run, pipeline: FakePipelin
         for questions in ("arithmetic", "equations")
         for measure in ("intensity", "complexity", "kurtosis", "accuracy", "not-online-rl")
     ]
-    # A control's metrics are reported, its accuracy holds, and it is read as online RL.
+    # Metrics are reported, accuracy holds, and the pair shows online RL's pattern.
     result.assert_outcomes(skipped=6, passed=2, failed=2)
-    result.stdout.fnmatch_lines(["*AssertionError: one-arithmetic (sft) is read as online RL"])
+    result.stdout.fnmatch_lines(["*AssertionError: one-arithmetic (sft), not-online-rl: shows online RL's pattern"])
     assert [call[0].questions.name for call in pipeline.calls] == ["arithmetic", "equations"]
 
 
@@ -60,7 +60,7 @@ def test_a_direction_known_not_to_hold_is_a_strict_expected_failure(
 
 
 @pytest.mark.parametrize(("rise", "outcomes"), [(True, {"xfailed": 1}), (False, {"failed": 1})])
-def test_a_control_known_to_be_read_as_online_rl(
+def test_training_without_rl_known_to_show_the_pattern(
     run: Run, pipeline: FakePipeline, declare: Declare, rise: bool, outcomes: dict[str, int]
 ) -> None:
     declare(PAIRS + "profile = 'not-rl'\n[pair.does_not_hold]\nnot-online-rl = 'all three moved'\n")

@@ -1,0 +1,89 @@
+"""Tables and details: the words of outcomes, claims, controls by group, and what differs between the checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from helpers.made_up_effects import shift_of
+from helpers.synthetic_comparisons import made_up_comparison
+
+from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
+from rlcircuits.comparison.comparison import Comparison, GroupControl
+from rlcircuits.comparison.effects import AccuracyClaim
+from rlcircuits.report.html import to_html
+from rlcircuits.report.terminal import detail, summary_rows
+
+FELL = [True] * 30 + [False] * 10
+
+
+def words(comparison: Comparison) -> dict[str, str]:
+    """The last cell of each row, by the row's measure."""
+    return {row[1]: row[-1] for row in summary_rows(comparison)}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "rise", "verdict"),
+    [
+        ("grpo", True, "holds: shows the study's pattern"),
+        ("grpo", False, "does not hold: intensity, complexity, kurtosis"),
+        ("sft", True, "does not hold: shows online RL's pattern"),
+        ("sft", False, "holds: does not show online RL's pattern"),
+        ("dpo", True, "holds (asserts accuracy only)"),
+        ("same-as", True, "does not hold: intensity, complexity, kurtosis, accuracy"),
+    ],
+)
+def test_the_verdicts_row_says_what_the_pair_shows(algorithm: str, rise: bool, verdict: str) -> None:
+    assert words(made_up_comparison(algorithm=algorithm, rise=rise))["verdict"] == verdict
+
+
+def test_a_direction_as_expected_is_not_told_without_the_accuracy_that_fell() -> None:
+    found = words(made_up_comparison(right_after=FELL))
+    assert found["accuracy"] == "fell"
+    assert found["intensity"] == "up as expected, but accuracy fell"
+    assert found["loss"] == "down (reported)"
+    assert words(made_up_comparison())["intensity"] == "up as expected"
+
+
+def test_an_inconclusive_row_says_so() -> None:
+    found = words(made_up_comparison(right_after=[True] * 40))
+    assert found["accuracy"] == "no clear rise (inconclusive)"
+    assert found["verdict"] == "inconclusive: accuracy"
+
+
+def test_claims_have_rows() -> None:
+    claims = (
+        AccuracyClaim("claimed-accuracy", None, 0.97, 0.9, 400, 0.02, (-0.1, -0.04), 1e-4),
+        AccuracyClaim("reference-accuracy", "runs/last", 0.91, 0.9, 400, 0.02, (-0.03, 0.01), 0.3),
+    )
+    comparison = replace(made_up_comparison(), claims=claims)
+    rows = {row[1]: row for row in summary_rows(comparison)}
+    assert rows["claimed-accuracy"][2:4] == ["0.970 → 0.900", "-7.2 %"]
+    assert rows["claimed-accuracy"][6] == "1e-04"
+    assert rows["reference-accuracy"][-1].endswith("(inconclusive)")
+    assert rows["intensity"][-1] == "up as expected, but below claimed-accuracy"
+    assert rows["verdict"][-1] == "does not hold: claimed-accuracy"
+
+
+def test_details_have_controls_by_group_and_what_differs_between_the_checkpoints() -> None:
+    shifts = {metric: shift_of(0.004) for metric in ("intensity", "complexity", "kurtosis")}
+    changed = TensorChange("model.norm.weight", 16, 4.0, 0.5, 0.1, None, None)
+    same = TensorChange("lm_head.weight", 16, 4.0, 0.0, None, None, None)
+    comparison = replace(
+        made_up_comparison(),
+        group_controls=(GroupControl("norms", shifts), GroupControl("MLP", {})),
+        weights=WeightChanges((changed, same), (), False, None, None),
+        differences=("the chat template is different",),
+    )
+    lines = detail(comparison).splitlines()
+    assert "noise on norms alone: intensity +0.4 %, complexity +0.4 %, kurtosis +0.4 %" in lines
+    assert "noise on MLP alone: not measured" in lines
+    assert "differs: the chat template is different" in lines
+    place = lines.index("weights: 1 of 2 tensors changed: model.norm.weight")
+    assert lines[place + 1].startswith("  norms: 1 of 1 tensor changed")
+
+
+def test_the_page_begins_with_the_outcome() -> None:
+    page = to_html([made_up_comparison(right_after=FELL)])
+    assert page.index("outcome: does not hold") < page.index("<table>")
+    assert "does not hold: accuracy</h2>" in page
