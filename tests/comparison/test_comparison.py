@@ -332,7 +332,7 @@ def test_how_a_verdict_depends_on_whose_answers_are_scored() -> None:
     assert lines[2].startswith("each model's own answers")
     assert lines[2].endswith("holds: shows the study's pattern")
     assert lines[3].startswith("the gold answers, by both models")
-    assert lines[3].endswith("does not hold")
+    assert lines[3].endswith("does not hold: intensity, complexity, kurtosis")
 
 
 def test_detail_shows_funnel_and_explaining_metrics() -> None:
