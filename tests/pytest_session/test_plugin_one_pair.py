@@ -129,7 +129,7 @@ def test_a_failed_effect_shows_the_numbers(run: Run, pipeline: FakePipeline) -> 
             "*loss * raw intensity follows surprise, so read it beside the loss",
             "*AssertionError: base-to-tuned (grpo), accuracy: fell",
             "*= rlcircuits =*",
-            "*verdict*does not hold",
+            "*verdict*does not hold: intensity, complexity, kurtosis, accuracy",
         ]
     )
     assert sum("before → after" in line for line in result.outlines) == 1
