@@ -1,8 +1,8 @@
 """Whether what is asserted of accuracy holds, does not hold, or cannot be told: the rule for accuracy.
 
-- ``rose``: holds if the exact one-sided sign test for a rise is significant at the rule's level. Does not hold if
-  accuracy fell significantly, or if the interval of the difference lies below ``minimum``: a rise that would matter is
-  ruled out.
+- ``rose``: holds if the exact one-sided sign test for a rise is significant at the rule's level, and the interval of
+  the difference does not reach below ``minimum``. Does not hold if accuracy fell significantly, or if the interval lies
+  below ``minimum``: a rise that would matter is ruled out.
 - ``not-fallen``: does not hold if the exact test for a fall is significant; else holds. It is never inconclusive.
 - ``not-inferior``: holds if the interval lies above −margin, does not hold if it lies below.
 - ``equivalent``: holds if the interval lies within ±margin (two one-sided tests), does not hold if it lies outside.
@@ -19,6 +19,7 @@ significant in one direction while the mean moved in the other. Accuracy rose or
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -76,15 +77,20 @@ def judge_claim(claim: AccuracyClaim) -> AccuracyOutcome:
 def _judge_rise(effect: AccuracyEffect, rule: AccuracyRule, fell: bool) -> AccuracyOutcome:
     if fell:
         return AccuracyOutcome("does not hold", "fell", effect.p_rise)
-    if effect.p_rise < rule.level and effect.after > effect.before:
-        return AccuracyOutcome("holds", "rose", effect.p_rise)
-    if effect.interval is not None and effect.interval[1] < rule.minimum:
+    difference = effect.after - effect.before
+    low, high = effect.interval or (difference, math.inf)  # a file without an interval
+    if high < rule.minimum:
         return AccuracyOutcome("does not hold", "did not rise", effect.p_rise)
-    if effect.after - effect.before > rule.minimum:
-        settled = questions_for_level(effect.p_rise, effect.asked, rule.level)
-    else:  # a rise this small would be ruled out as too small
-        settled = _settled(effect, (rule.minimum,))
-    return AccuracyOutcome("inconclusive", "no clear rise", effect.p_rise, settled)
+    significant = effect.p_rise < rule.level
+    if significant and low >= rule.minimum and low > 0:
+        return AccuracyOutcome("holds", "rose", effect.p_rise)
+    # A smaller rise than the minimum would be ruled out.
+    needed = [_settled(effect, (rule.minimum,))]
+    if difference > rule.minimum and not significant:
+        needed.append(questions_for_level(effect.p_rise, effect.asked, rule.level))
+    settled = None if None in needed else max(each for each in needed if each is not None)
+    words = "rose, perhaps by less than the minimum" if significant and difference > 0 else "no clear rise"
+    return AccuracyOutcome("inconclusive", words, effect.p_rise, settled)
 
 
 def _within(low: float, high: float, margin: float, *, either_way: bool) -> tuple[Outcome, str]:

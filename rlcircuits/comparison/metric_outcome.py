@@ -6,8 +6,11 @@ differences of the noise draws.
 
 1. **does not hold**: the interval lies below the minimum (*negligible*, or the other direction), or below every noise
    draw (*within noise*). Both are evidence against the effect, not a lack of evidence for it.
-2. **holds**: p is below the level, and low is above 0 and above every noise draw.
+2. **holds**: p is below the level, and low is above 0 and every noise draw, and not below the minimum.
 3. **inconclusive**: anything else.
+
+So what holds and what does not hold are a whole interval apart, and two runs of one effect rarely contradict each
+other. If an effect above 0 were enough, one between 0 and the minimum would hold or not hold by chance.
 
 No effect exceeds a noise draw on which the metric could not be measured (too few right answers), and none lies below
 it. Where the noise on one group of tensors alone moves the metric as far as the effect, and that on all the others
@@ -42,8 +45,9 @@ class MetricOutcome:
 
     outcome: Outcome
     why: str
-    """``as expected``, ``negligible``, ``within noise``, ``the other way``, ``not beyond noise``, ``no clear change``,
-    ``same``, ``not the same``, ``not clearly the same``, ``not measured``."""
+    """``as expected``, ``negligible``, ``within noise``, ``the other way``, ``not beyond noise``,
+    ``may be negligible``, ``no clear change``, ``same``, ``not the same``, ``not clearly the same``,
+    ``not measured``."""
     settled_by: int | None = None
     """For an inconclusive outcome: the number of compared questions that would settle it at 90 % power, if the true
     effect is the one seen; None if no number would, or none is known."""
@@ -100,13 +104,15 @@ def judge_direction(
         return MetricOutcome("does not hold", "the other way" if high < 0 else "negligible")
     if high < least_noise:
         return MetricOutcome("does not hold", "within noise")
-    if p < rule.level and low > max(0.0, most_noise):
+    if p < rule.level and low > max(0.0, most_noise) and low >= minimum:
         return MetricOutcome("holds", "as expected")
-    why = "not beyond noise" if p < rule.level and low > 0 else "no clear change"
+    why = "no clear change"
+    if p < rule.level and low > 0:
+        why = "may be negligible" if low > most_noise else "not beyond noise"
     return MetricOutcome(
         "inconclusive",
         why,
-        _settled(effect, sign, p, rule.level, below=max(minimum, least_noise), above=max(0.0, most_noise)),
+        _settled(effect, sign, p, rule.level, below=max(minimum, least_noise), above=max(minimum, most_noise)),
     )
 
 

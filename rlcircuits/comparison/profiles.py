@@ -82,7 +82,8 @@ class MetricRule:
     expected: Literal["up", "down", "same"]
     """The direction asserted, or that the metric moved by no more than `bound`."""
     minimum: float = 0.0
-    """Least change in that direction, relative to before's mean, that is not negligible."""
+    """Least change in that direction, relative to before's mean, that is not negligible. The interval must not reach
+    below it."""
     level: float = SIGNIFICANCE_LEVEL
     """Level of the one-sided signed-rank test in the direction."""
     bound: float | None = None
@@ -108,7 +109,7 @@ class AccuracyRule:
     """``rose``; ``not-fallen``: no significant fall; ``not-inferior``: no fall of `margin` or more, shown by an
     interval; ``equivalent``: no change of `margin` or more either way, shown by an interval."""
     minimum: float = 0.01
-    """For ``rose``: a smaller rise is none. A share, so that 0.01 is one point."""
+    """For ``rose``: the interval of the rise must not reach below it. A share, so that 0.01 is one point."""
     margin: float = DEFAULT_MARGIN
     """For ``not-inferior`` and ``equivalent``; a share, so that 0.02 is two points."""
     level: float = ACCURACY_LEVEL

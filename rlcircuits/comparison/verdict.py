@@ -233,7 +233,7 @@ def _words(found: MetricOutcome, rule: MetricRule, went: Direction | None, contr
         return f"{rule.expected} as expected{'' if controlled else ', no control'}"
     if found.why == "the other way":
         return f"{'down' if rule.expected == 'up' else 'up'}, expected {rule.expected}"
-    if found.why in ("not beyond noise", "within noise") and went == rule.expected:
+    if found.why in ("not beyond noise", "within noise", "may be negligible") and went == rule.expected:
         return f"{went}, {found.why}"
     return f"{found.why}, expected {rule.expected}"
 

@@ -87,9 +87,9 @@ def brute_force(rule: AccuracyRule, lost: int, gained: int, questions: int) -> s
     if rule.rule == "not-fallen":
         return "does not hold" if sign_p(lost, gained) < rule.level else "holds"
     if rule.rule == "rose":
-        if sign_p(gained, lost) < rule.level:
-            return "holds"
-        return "does not hold" if sign_p(lost, gained) < 0.05 or high < rule.minimum else "inconclusive"
+        if sign_p(lost, gained) < 0.05 or high < rule.minimum:
+            return "does not hold"
+        return "holds" if sign_p(gained, lost) < rule.level and low >= rule.minimum else "inconclusive"
     if rule.rule == "not-inferior":
         return "holds" if low > -rule.margin else "does not hold" if high < -rule.margin else "inconclusive"
     if high < -rule.margin or low > rule.margin:
@@ -142,6 +142,8 @@ def test_a_larger_margin_never_takes_away(counts: tuple[int, int, int, int], mar
         (ROSE, (10, 0, 190, 0), "does not hold", "fell"),
         (ROSE, (1, 1, 998, 0), "does not hold", "did not rise"),
         (ROSE, (1, 3, 96, 0), "inconclusive", "no clear rise"),
+        (ROSE, (0, 7, 393, 0), "inconclusive", "rose, perhaps by less than the minimum"),
+        (ROSE, (2, 20, 9978, 0), "does not hold", "did not rise"),
         (NOT_FALLEN, (5, 0, 35, 0), "does not hold", "fell"),
         (NOT_FALLEN, (4, 0, 36, 0), "holds", "no clear fall"),
         (NOT_FALLEN, (0, 4, 36, 0), "holds", "did not fall"),

@@ -64,15 +64,9 @@ def runs_of(mean: float, minimum: float) -> list[str]:
 
 # All in standard errors of the mean difference, which are hundredths of before's mean.
 @pytest.mark.parametrize("mean", [-2.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0])
-@pytest.mark.parametrize("minimum", [0.0, 1.0])
+@pytest.mark.parametrize("minimum", [0.0, 1.0, 5.0])
 def test_runs_of_one_effect_on_a_metric_rarely_contradict_each_other(mean: float, minimum: float) -> None:
     assert_rare(contradict(runs_of(mean, minimum)))
-
-
-@pytest.mark.xfail(strict=True, reason="an effect above 0 holds until the questions show that it is below the minimum")
-@pytest.mark.parametrize("mean", [2.5, 3.0, 3.5])
-def test_runs_of_an_effect_below_the_minimum_rarely_contradict_each_other(mean: float) -> None:
-    assert_rare(contradict(runs_of(mean, 5.0)))
 
 
 @pytest.mark.parametrize("mean", [1.0, 3.0, 5.0])
