@@ -221,11 +221,10 @@ def _fit(pairs: Sequence[_Contributions]) -> _Fit:
         note = "the mixed model did not converge: estimate and interval are those of the clusters' means"
         return _Fit(float(_cluster_means(pairs).mean()), _mean_error(pairs), None, note)
     between = unit * math.sqrt(max(_between_variance(result), 0.0))
-    note = None
+    estimate, error = unit * float(result.fe_params[0]), unit * float(result.bse_fe[0])
     if between < _NO_DIFFERENCE * unit:
-        between = 0.0
-        note = "the pairs do not differ by more than their questions' sampling error"
-    return _Fit(unit * float(result.fe_params[0]), unit * float(result.bse_fe[0]), between, note)
+        return _Fit(estimate, error, 0.0, "the pairs do not differ by more than their questions' sampling error")
+    return _Fit(estimate, error, between, None)
 
 
 def _fit_mixed_model(pairs: Sequence[_Contributions], values: Float64Array) -> Any | None:
