@@ -32,3 +32,5 @@ def pytest_collection_finish() -> None:
     """Exclude what imports made from garbage collections: with torch's million objects, each takes half a second."""
     gc.freeze()
     gc.enable()
+    # With so few objects left, Python would look at all of them thousands of times.
+    gc.set_threshold(20_000, 10, 10)
