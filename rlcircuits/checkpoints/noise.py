@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.checkpoints.source import Source, on_cpu
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import short_name
@@ -80,7 +80,7 @@ class NoisedSource:
         key = (self.before.fingerprint(), self.after.fingerprint())
         if key not in _known_norms:
             # On the CPU, because the device may have memory for one model only.
-            after = _on_cpu(self.after).load()
+            after = on_cpu(self.after).load()
             _known_norms[key] = update_norms(checkpoint.model, after.model, self.before.name, self.after.name)
         add_noise(checkpoint.model, _known_norms[key], self.draw)
         checkpoint.name = self.name
@@ -173,9 +173,3 @@ def _norm(tensor: Tensor) -> float:
 def _generator(draw: int, name: str) -> torch.Generator:
     digest = hashlib.sha256(f"{draw}\n{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
-
-
-def _on_cpu(source: Source) -> Source:
-    if isinstance(source, CheckpointSource):
-        return replace(source, path=str(source.folder), revision=None, device="cpu", device_map=None)
-    return source

@@ -20,7 +20,7 @@ from rlcircuits.checkpoints.damage.kinds import (
     swap_layers,
 )
 from rlcircuits.checkpoints.damage.targets import EVERYTHING, normalise_target, two_layers
-from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.checkpoints.source import Source, on_cpu
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.choices import DAMAGE_KINDS, DamageKind
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -251,6 +251,4 @@ def _exact(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _on_cpu(source: Source) -> Source:
-    if isinstance(source, CheckpointSource):
-        return replace(source, path=str(source.folder), revision=None, device="cpu", device_map=None)
-    return replace(source, base=_on_cpu(source.base)) if isinstance(source, DamagedSource) else source
+    return replace(source, base=_on_cpu(source.base)) if isinstance(source, DamagedSource) else on_cpu(source)
