@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.parameters import describe_first_unlike, seeded_generator
 from rlcircuits.checkpoints.source import Source, on_cpu
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
@@ -104,14 +105,12 @@ def update_norms(
         RLCircuitsError: naming the first parameter that one model lacks or has in another shape.
     """
     ours, theirs = dict(before.named_parameters()), dict(after.named_parameters())
-    for name in [*ours, *theirs]:
-        found = [tuple(side[name].shape) if name in side else None for side in (ours, theirs)]
-        if found[0] != found[1]:
-            shapes = [f"{list(shape)} in" if shape is not None else "missing in" for shape in found]
-            raise RLCircuitsError(
-                f"noise of the update's norm needs the same parameters before and after: {name} is "
-                f"{shapes[0]} {before_name} and {shapes[1]} {after_name}; without it (noise_draws = 0) only p is judged"
-            )
+    unlike = describe_first_unlike(ours, before_name, theirs, after_name)
+    if unlike is not None:
+        raise RLCircuitsError(
+            f"noise of the update's norm needs the same parameters before and after: {unlike}; without it "
+            f"(noise_draws = 0) only p is judged"
+        )
     return {name: _distance(ours[name], theirs[name]) for name in ours}
 
 
@@ -130,7 +129,7 @@ def add_noise(model: nn.Module, norms: Mapping[str, float], draw: int) -> None:
     for name, parameter in model.named_parameters():
         norm = norms[name]
         if norm > 0:
-            noise = torch.randn(parameter.shape, generator=_generator(draw, name), dtype=torch.float32)
+            noise = torch.randn(parameter.shape, generator=seeded_generator(f"{draw}\n{name}"), dtype=torch.float32)
             noise *= norm / _norm(noise)
             parameter.copy_(_moved(parameter, noise.to(parameter.device), norm))
 
@@ -168,8 +167,3 @@ def _distance(before: Tensor, after: Tensor) -> float:
 
 def _norm(tensor: Tensor) -> float:
     return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
-
-
-def _generator(draw: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{draw}\n{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
