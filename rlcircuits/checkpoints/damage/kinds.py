@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.damage.targets import output_pieces, tensor_names, two_layers
+from rlcircuits.checkpoints.damage.targets import block_at, output_pieces, tensor_names, two_layers
 from rlcircuits.checkpoints.noise import add_noise
 from rlcircuits.checkpoints.parameters import seeded_generator
 from rlcircuits.common.choices import DamageKind
@@ -128,11 +128,8 @@ def swap_layers(checkpoint: Checkpoint, target: str) -> None:
     Raises:
         RLCircuitsError: a layer that the model lacks, or two layers whose tensors differ in names or shapes.
     """
-    pair, blocks = two_layers(target), checkpoint.parts.blocks
-    for layer in pair:
-        if layer >= len(blocks):
-            raise RLCircuitsError(f"damage: layer {layer}, but {checkpoint.name} has the layers 0 to {len(blocks) - 1}")
-    first, second = (dict(blocks[layer].module.named_parameters()) for layer in pair)
+    pair = two_layers(target)
+    first, second = (dict(block_at(checkpoint, layer).module.named_parameters()) for layer in pair)
     shapes = [{name: tuple(tensor.shape) for name, tensor in side.items()} for side in (first, second)]
     if shapes[0] != shapes[1]:
         name = min(dict(shapes[0].items() ^ shapes[1].items()))
