@@ -36,6 +36,7 @@ from scipy import stats
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.reprs import format_count, short_repr
+from rlcircuits.comparison.effects import where_defined
 from rlcircuits.comparison.paired_statistics import BOOTSTRAP_SEED, CONFIDENCE, RESAMPLES
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.graph.metrics import Float64Array
@@ -192,9 +193,7 @@ def _checked(comparisons: Sequence[Comparison], metric: str) -> list[Comparison]
 def _contributions(comparison: Comparison, metric: str) -> Float64Array:
     """Return the questions' contributions to the relative change, float64 [questions]; their mean is the change."""
     effect: Effect = comparison.effects[metric]
-    before, after = np.asarray(effect.before_values), np.asarray(effect.after_values)
-    defined = ~(np.isnan(before) | np.isnan(after))
-    before, after = before[defined], after[defined]
+    before, after = where_defined(np.asarray(effect.before_values), np.asarray(effect.after_values))
     mean = before.mean() if before.size else math.nan
     if not mean or math.isnan(mean):
         raise RLCircuitsError(
