@@ -29,7 +29,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect the pairs outside the part, unless the command line says what to judge."""
     if any(config.getoption(name) for name in _CHOICES):
         return
-    left = [item for item in items if not is_judged(item.name)]
+    kept, left = [], []
+    for item in items:
+        (kept if is_judged(item.name) else left).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if is_judged(item.name)]
+        items[:] = kept
