@@ -32,7 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("rlcircuits").addoption(
         "--rlcircuits-thorough",
         action="store_true",
-        help="as many rounds as the tables of docs/performance.md took, and the memory where it has no bound",
+        help="judge all shipped pairs, time as many rounds as the tables of docs/performance.md took, and measure the "
+        "memory where it has no bound",
     )
 
 

@@ -15,6 +15,8 @@ from hypothesis import HealthCheck, settings
 
 __all__ = ["pytest_terminal_summary"]
 
+gc.disable()  # until all is collected; see pytest_collection_finish
+
 # Tiny tensors gain nothing from threads, which only wait for one another on a busy machine.
 torch.set_num_threads(1)
 
@@ -28,5 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_finish() -> None:
     """Exclude what imports made from garbage collections: with torch's million objects, each takes half a second."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
+    # With so few objects left, Python would look at all of them thousands of times.
+    gc.set_threshold(20_000, 10, 10)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from rlcircuits.checkpoints.parameters import seeded_generator
 
 NORM_TOLERANCE = 1e-3
 """Largest relative difference between the norm of the noise, after rounding, and the norm asked for."""
@@ -30,7 +31,7 @@ def add_noise(model: nn.Module, norms: Mapping[str, float], draw: int) -> None:
     for name, parameter in model.named_parameters():
         norm = norms[name]
         if norm > 0:
-            noise = torch.randn(parameter.shape, generator=_generator(draw, name), dtype=torch.float32)
+            noise = torch.randn(parameter.shape, generator=seeded_generator(f"{draw}\n{name}"), dtype=torch.float32)
             noise *= norm / _norm(noise)
             parameter.copy_(_moved(parameter, noise.to(parameter.device), norm))
 
@@ -64,8 +65,3 @@ def _moved(parameter: Tensor, noise: Tensor, norm: float) -> Tensor:
 
 def _norm(tensor: Tensor) -> float:
     return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
-
-
-def _generator(draw: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{draw}\n{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)

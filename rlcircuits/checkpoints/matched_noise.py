@@ -17,13 +17,13 @@ pure rescaling is reproduced exactly, so that its effect cannot exceed the contr
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from rlcircuits.checkpoints.parameters import describe_first_unlike, seeded_generator
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.tensor_groups import Group, group_of
 
@@ -63,14 +63,12 @@ def measure_updates(
         RLCircuitsError: naming the first parameter that one model lacks or has in another shape.
     """
     ours, theirs = dict(before.named_parameters()), dict(after.named_parameters())
-    for name in [*ours, *theirs]:
-        found = [tuple(side[name].shape) if name in side else None for side in (ours, theirs)]
-        if found[0] != found[1]:
-            shapes = [f"{list(shape)} in" if shape is not None else "missing in" for shape in found]
-            raise RLCircuitsError(
-                f"noise that matches the update needs the same parameters before and after: {name} is "
-                f"{shapes[0]} {before_name} and {shapes[1]} {after_name}; without it (noise_draws = 0) only p is judged"
-            )
+    unlike = describe_first_unlike(ours, before_name, theirs, after_name)
+    if unlike is not None:
+        raise RLCircuitsError(
+            f"noise that matches the update needs the same parameters before and after: {unlike}; without it "
+            f"(noise_draws = 0) only the minimum and p are judged"
+        )
     measured = {name: _measure(ours[name], theirs[name]) for name in ours}
     return {name: update for name, update in measured.items() if update is not None}
 
@@ -92,7 +90,7 @@ def add_matched_noise(
     """
     for name, parameter in model.named_parameters():
         if name in updates and (groups is None or group_of(name) in groups):
-            noise = torch.randn(parameter.shape, generator=_generator(draw, name), dtype=torch.float32)
+            noise = torch.randn(parameter.shape, generator=seeded_generator(f"{draw}\n{name}"), dtype=torch.float32)
             parameter.copy_(_moved(parameter, noise.to(parameter.device), updates[name]))
 
 
@@ -142,8 +140,3 @@ def _rows(tensor: Tensor) -> Tensor:
 
 def _not_zero(values: Tensor) -> Tensor:
     return torch.where(values > 0, values, torch.ones_like(values))
-
-
-def _generator(draw: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{draw}\n{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)

@@ -148,7 +148,7 @@ def paired_effects(before: Mapping[str, Float64Array], after: Mapping[str, Float
         before: by metric, its value on each question, float64 [K]; NaN where it is undefined.
         after: the same of the model after.
     """
-    defined = {metric: _where_defined(before[metric], after[metric]) for metric in before}
+    defined = {metric: where_defined(before[metric], after[metric]) for metric in before}
     intervals = mean_intervals({metric: y - x for metric, (x, y) in defined.items()})
     effects = {}
     for metric, (x, y) in defined.items():
@@ -190,7 +190,7 @@ def control_effects(
         before: by metric, its value on each question, float64 [K]; NaN where it is undefined.
         control: the same of the base with noise.
     """
-    defined = {metric: _where_defined(before[metric], control[metric]) for metric in control}
+    defined = {metric: where_defined(before[metric], control[metric]) for metric in control}
     intervals = mean_intervals({metric: y - x for metric, (x, y) in defined.items()})
     effects = {}
     for metric, (x, y) in defined.items():
@@ -300,7 +300,8 @@ def _shares_right(answers: Answers) -> dict[str, float]:
     return {question: sum(each) / len(each) for question, each in grades.items()}
 
 
-def _where_defined(before: Float64Array, after: Float64Array) -> tuple[Float64Array, Float64Array]:
+def where_defined(before: Float64Array, after: Float64Array) -> tuple[Float64Array, Float64Array]:
+    """Return the values of the questions on which both are defined (not NaN), float64 [questions] each."""
     defined = ~(np.isnan(before) | np.isnan(after))
     return before[defined], after[defined]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlcircuits.comparison.effects import where_defined
 from rlcircuits.comparison.metric_power import smallest_mean_change
 from rlcircuits.comparison.power import discordant_if_independent, questions_for_margin, smallest_accuracy_change
 from rlcircuits.comparison.profiles import GATE_METRICS
@@ -135,8 +136,8 @@ def detectable_changes(
 
 def relative_spread(effect: Effect) -> float:
     """Return the standard deviation of the questions' differences over before's mean; NaN if it is not defined."""
-    difference = np.asarray(effect.after_values) - np.asarray(effect.before_values)
-    difference = difference[~np.isnan(difference)]
+    before, after = where_defined(np.asarray(effect.before_values), np.asarray(effect.after_values))
+    difference = after - before
     if difference.size < 2 or not effect.before:
         return float("nan")
     return float(difference.std(ddof=1) / abs(effect.before))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlcircuits.answers.answer_file import Header, parse_answers, parse_header
+from rlcircuits.answers.answer_file import Header, parse_answers
+from rlcircuits.answers.cache import cached_headers
 from rlcircuits.answers.types import Answer
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions.question_set import QuestionSet
@@ -38,14 +39,13 @@ class StoredAnswers:
 
 def stored_answers(store: Path | None) -> list[StoredAnswers]:
     """Return every answer file of the store whose header can be read."""
-    found = []
-    for path in sorted(store.glob("*.jsonl")) if store else ():
-        lines = path.read_bytes().split(b"\n")[:-1]
-        try:
-            found.append(StoredAnswers(path, parse_header(path, lines[0]), len(lines) - 1))
-        except (IndexError, RLCircuitsError):
-            continue
-    return found
+    if store is None:
+        return []
+    # A killed run may leave its last line, or even the header, without an end.
+    return [
+        StoredAnswers(path, header, max(path.read_bytes().count(b"\n") - 1, 0))
+        for path, header in cached_headers(store)
+    ]
 
 
 def find_answers(

@@ -30,7 +30,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.files import COMPARISON_FILE
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.json_files import parse_json_object
-from rlcircuits.common.reprs import format_count, short_repr
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.storage import find_comparisons, load_comparison, to_json
@@ -85,7 +85,9 @@ class Verification:
     """Fields of ``comparison.json`` that were taken from it, since nothing else says them."""
 
     def __repr__(self) -> str:
-        return short_repr(self, self.name, *(f"{check.part} {check.agreement}" for check in self.checks))
+        differing = [check.part for check in self.checks if check.agreement == "differs"]
+        words = f"differs in {', '.join(differing)}" if differing else "agrees"
+        return short_repr(self, elided_repr(self.name), format_count(len(self.checks), "check"), words)
 
     @property
     def agrees(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +39,7 @@ def check_checkpoints(stored: Comparison, recorded: Mapping[Side, str | None]) -
             return "not checked", f"the store records no fingerprint of the weights that gave the scores of {side}"
         source = recorded_source(stored, side)
         # The dtype is part of the fingerprint, and a comparison does not hold it.
-        dtypes = [dtype for dtype in (None, *DTYPES) if _with(source, dtype).fingerprint() == fingerprint]
+        dtypes = [dtype for dtype in (None, *DTYPES) if replace(source, dtype=dtype).fingerprint() == fingerprint]
         if not dtypes:
             actual = source.fingerprint()
             return (
@@ -93,10 +94,6 @@ def recorded_source(stored: Comparison, side: Side) -> CheckpointSource:
     if not path or Path(name).exists():
         path, revision = name, ""
     return CheckpointSource(path, revision or None, trust_remote_code=stored.trust_remote_code)
-
-
-def _with(source: CheckpointSource, dtype: str | None) -> CheckpointSource:
-    return CheckpointSource(source.path, source.revision, dtype, trust_remote_code=source.trust_remote_code)
 
 
 def _each(answers: Mapping[Side, Answers]) -> Iterator[tuple[Side, Answer]]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.core_inputs import NAMES, batches, fixed_sequences, relative_error, sequences, tiny, tokens
+from helpers.slow_cases import slow_unless
 from helpers.tiny_models import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,9 +80,14 @@ def test_2_query_heads_sum_to_the_key_value_head_they_share(name: str, batch: li
     assert relative_error(summed, shared.values) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@settings(max_examples=2)
+@pytest.mark.parametrize(
+    ("name", "granularity"),
+    slow_unless(
+        lambda name, granularity: granularity == "sublayer",
+        [(name, granularity) for name in NAMES for granularity in ("sublayer", "head")],
+    ),
+)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_3_scores_do_not_depend_on_the_batch(name: str, granularity: str, data: Any) -> None:
     batch = data.draw(st.lists(sequences(), min_size=2, max_size=4))

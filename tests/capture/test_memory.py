@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.core_inputs import NAMES, fixed_sequences, tiny
+from helpers.slow_cases import slow_unless
 from helpers.tiny_models import build
 from torch import Tensor, nn
 
@@ -93,8 +94,13 @@ def only_what_is_new() -> None:
     gc.freeze()
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize(
+    ("granularity", "options"),
+    slow_unless(
+        lambda granularity, options: granularity != "kv-head" or options == "plain",
+        [(granularity, options) for granularity in GRANULARITIES for options in OPTIONS],
+    ),
+)
 def test_calls_leave_nothing(granularity: str, options: str) -> None:
     leaves_nothing(lambda: attribute(tiny("llama-gqa"), SEQUENCES, granularity, **OPTIONS[options]), calls=20)
 

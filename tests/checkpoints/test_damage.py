@@ -222,7 +222,9 @@ def test_an_untied_reference_of_a_tied_base_is_refused(root: Path, tmp_path: Pat
     assert torch.equal(back["lm_head.weight"], weights(source(root))["model.embed_tokens.weight"])
 
 
-@pytest.mark.parametrize("name", ["llama-gqa", "gpt2", "qwen3-moe"])
+@pytest.mark.parametrize(
+    "name", ["llama-gqa", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "qwen3-moe"))]
+)
 def test_a_written_checkpoint_loads_as_the_source_does(root: Path, tmp_path: Path, name: str) -> None:
     base, tuned = source(root, name=name), source(root, "tuned", name)
     (root / name / "base" / "chat_template.jinja").write_text("{{ messages[0].content }}", encoding="utf-8")

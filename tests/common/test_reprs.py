@@ -18,8 +18,10 @@ from rlcircuits.common.reprs import LONGEST, elided_repr
 from rlcircuits.comparison.pairing import pair
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.release.pairs_file import PairsFile
+from rlcircuits.release.verification import Check, Verification
 
 FIXTURE = str(SEED_7 / "sft")
+PARTS = ("pairing", "accuracy", "metrics", "noise control", "verdict", "scores", "checkpoints", "grades", "texts")
 LONG = "/a/very/long/path" * 40 + "/checkpoint-700"
 SCORES = random_scores(300, seed=0)
 ANSWERS = answers_of([True] * 300, lengths=500, model=LONG)
@@ -45,7 +47,7 @@ def shown(value: Any) -> dict[str, Any]:
         "Verdict": judge(COMPARISON), "PairsFile": PairsFile((PAIR,) * 40, path=Path(LONG)),
         "ControlDraw": COMPARISON.controls[0], "Profile": judge(COMPARISON).profile,
         "Control": noise(PAIRING, ANSWERS, ANSWERS, SCORES), "AccuracyEffect": COMPARISON.accuracy,
-        "Verification": rlcircuits.Verification("release", Path(LONG), (), ("grpo",)),
+        "Verification": Verification(LONG, Path(LONG), tuple(Check(part, "differs", LONG) for part in PARTS), (LONG,)),
     }  # fmt: skip
 
 

@@ -89,6 +89,8 @@ def test_an_interval_moves_with_the_unit(values: np.ndarray, power: int) -> None
     moved = np.ldexp(values, power - exponent)
     if np.any(np.ldexp(moved, exponent - power) != values):  # what is too small for the unit
         return
+    if exponent < -960:  # the interval's ends then round to multiples of the smallest float
+        return
     low, high = mean_intervals({"m": values})["m"]
     found = mean_intervals({"m": moved})["m"]
     assert found == (math.ldexp(low, power - exponent), math.ldexp(high, power - exponent))

@@ -19,7 +19,7 @@ from valid_inputs import AFTER, BEFORE
 from rlcircuits.cli.main import main
 
 HERE = Path(__file__).parent
-ONE_IN = 12
+ONE_IN = 24
 """Of the campaign's faults, one in so many is tried by `tox -e tests`; the others are slow tests."""
 
 

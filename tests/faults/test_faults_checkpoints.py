@@ -88,8 +88,14 @@ def make(arguments: list[str], *changes: Change) -> list[str]:
     return arguments
 
 
-def wrote(name: str, data: str | bytes) -> Change:
-    return lambda folder: (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+def wrote(name: str, data: str | bytes | Callable[[], str | bytes]) -> Change:
+    """Write a file. Data that takes a while to make is a function, for the many faults that a session leaves out."""
+
+    def write(folder: Path) -> None:
+        made = data() if callable(data) else data
+        (folder / name).write_bytes(made.encode() if isinstance(made, str) else made)
+
+    return write
 
 
 def removed(name: str) -> Change:
@@ -137,10 +143,10 @@ def in_json(name: str, command: list[str]) -> Iterator[Fault]:
     allowed = ALLOWED[name]
     for path in fields(document):
         where = dotted(path)
-        missing = partial(make, command, wrote(name, without(document, path)))
+        missing = partial(make, command, wrote(name, partial(without, document, path)))
         yield Fault(KIND, f"{name}: {where} missing", missing, (name,), where not in NEEDED[name])
     for path in list(fields(document))[::4]:
-        twice = partial(make, command, wrote(name, doubled(document, path)))
+        twice = partial(make, command, wrote(name, partial(doubled, document, path)))
         yield Fault(KIND, f"{name}: {dotted(path)} twice", twice, (name,), name == TOKENIZER_CONFIG)
     unread = [path for path in fields(document) if allowed.get(dotted(path)) is ANYTHING]
     read = [path for path in fields(document) if path not in unread]
@@ -150,7 +156,7 @@ def in_json(name: str, command: list[str]) -> Iterator[Fault]:
         *values(unread, few, JSON_ODDITIES, 2),
     ):
         where = dotted(path)
-        made = partial(make, command, wrote(name, replaced(document, path, value)))
+        made = partial(make, command, wrote(name, partial(replaced, document, path, value)))
         harmless = kind in allowed.get(where, ())
         yield Fault(
             KIND,
@@ -172,11 +178,11 @@ def in_tokenizer() -> Iterator[Fault]:
     paths = [path for path in fields(document) if path[:2] != ("model", "vocab") or len(path) == 2]
     for path in paths:
         where = dotted(path)
-        missing = partial(make, ANSWER, wrote(TOKENIZER, without(document, path)))
+        missing = partial(make, ANSWER, wrote(TOKENIZER, partial(without, document, path)))
         yield Fault(KIND, f"{TOKENIZER}: {where} missing", missing, (FOLDER,), where not in {"model", "model.vocab"})
     for path, kind, value in values(paths, JSON_VALUES, JSON_ODDITIES, 3):
         where = dotted(path)
-        made = partial(make, ANSWER, wrote(TOKENIZER, replaced(document, path, value)))
+        made = partial(make, ANSWER, wrote(TOKENIZER, partial(replaced, document, path, value)))
         harmless = where not in needed and is_json(value.encode())
         yield Fault(KIND, f"{TOKENIZER}: {where} is {kind}", made, (FOLDER,), harmless)
     for kind, data in damaged(text.encode(), cuts=5, flips=8):
@@ -189,11 +195,11 @@ def in_index() -> Iterator[Fault]:
     first = next(iter(document["weight_map"]))
     for path in (("metadata",), ("metadata", "total_size"), ("weight_map",), ("weight_map", first)):
         where = dotted(path)
-        missing = partial(make, ATTRIBUTE, shard, wrote(INDEX, without(document, path)))
+        missing = partial(make, ATTRIBUTE, shard, wrote(INDEX, partial(without, document, path)))
         yield Fault(KIND, f"{INDEX}: {where} missing", missing, (INDEX,), path[0] == "metadata")
         count = 3 if path[0] == "metadata" else 14
         for _, kind, value in values([path], NAMES | JSON_VALUES, JSON_ODDITIES, count):
-            made = partial(make, ATTRIBUTE, shard, wrote(INDEX, replaced(document, path, value)))
+            made = partial(make, ATTRIBUTE, shard, wrote(INDEX, partial(replaced, document, path, value)))
             yield Fault(KIND, f"{INDEX}: {where} is {kind}", made, (INDEX,), path[0] == "metadata")
     for kind, data in damaged(json.dumps(document).encode(), cuts=5, flips=0):
         yield Fault(
@@ -233,9 +239,9 @@ def in_weights() -> Iterator[Fault]:
     first = next(iter(whole))
     for path in ((first,), (first, "dtype"), (first, "shape"), (first, "data_offsets")):
         for _, kind, value in values([path], SHAPES | JSON_VALUES, JSON_ODDITIES, 12):
-            made = partial(make, ATTRIBUTE, wrote(WEIGHTS, with_header(replaced(whole, path, value))))
+            made = partial(make, ATTRIBUTE, wrote(WEIGHTS, partial(with_header, replaced(whole, path, value))))
             yield Fault(KIND, f"{WEIGHTS}: {dotted(path[1:]) or 'a weight'} is {kind}", made, (FOLDER,))
-        made = partial(make, ATTRIBUTE, wrote(WEIGHTS, with_header(without(whole, path))))
+        made = partial(make, ATTRIBUTE, wrote(WEIGHTS, partial(with_header, without(whole, path))))
         yield Fault(KIND, f"{WEIGHTS}: {dotted(path[1:]) or 'a weight'} missing", made, (FOLDER,))
 
 

@@ -74,11 +74,11 @@ OF_EFFECTS: Mapping[str, set[str]] = {
 """The values, by name, that each field accepts."""
 
 
-def write(data: bytes, *options: str) -> list[str]:
-    """Write the file, and return the command that shows it."""
+def write(data: bytes | Callable[[], str], *options: str) -> list[str]:
+    """Write the file, and return the command that shows it. A function makes the file's text."""
     folder = Path("out", "pair")
     folder.mkdir(parents=True)
-    (folder / FILE).write_bytes(data)
+    (folder / FILE).write_bytes(data().encode() if callable(data) else data)
     return ["report", "out", *options]
 
 
@@ -88,14 +88,14 @@ def faults() -> Iterator[Fault]:
         where, last = dotted(path), str(path[-1])
         harmless = where.startswith(OPTIONAL)
         says = (FILE, last)
-        yield Fault(KIND, f"{where} missing", partial(write, without(STORED, path).encode()), says, harmless)
+        yield Fault(KIND, f"{where} missing", partial(write, partial(without, STORED, path)), says, harmless)
         if path in paths[::9]:
-            yield Fault(KIND, f"{where} misspelt", partial(write, renamed(STORED, path).encode()), (FILE,), harmless)
-            yield Fault(KIND, f"{where} twice", partial(write, doubled(STORED, path).encode()), says)
+            yield Fault(KIND, f"{where} misspelt", partial(write, partial(renamed, STORED, path)), (FILE,), harmless)
+            yield Fault(KIND, f"{where} twice", partial(write, partial(doubled, STORED, path)), says)
     for path, name, value in values(paths, JSON_VALUES, JSON_ODDITIES, 3):
         where, last = dotted(path), str(path[-1])
         allowed = ALLOWED.get(where, OF_EFFECTS.get(last, set()) if len(path) > 3 else set())
-        made = partial(write, replaced(STORED, path, value).encode())
+        made = partial(write, partial(replaced, STORED, path, value))
         yield Fault(KIND, f"{where} is {name}", made, (FILE,), name in allowed)
     for name, data in damaged(comparison(), cuts=12, flips=12):
         harmless = name in ("CRLF", "byte order mark") or (name.startswith("bit") and is_json(data))

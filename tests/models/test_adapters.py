@@ -182,7 +182,9 @@ def tuned(tmp_path: Path, model: dict[str, Any], **lora: Any) -> tuple[Path, Ten
     return adapter, logits
 
 
-@pytest.mark.parametrize("ties", [TIED, UNTIED], ids=["tied", "untied"])
+@pytest.mark.parametrize(
+    "ties", [pytest.param(TIED, id="tied"), pytest.param(UNTIED, id="untied", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "lora",
     [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
@@ -33,6 +33,7 @@ def scattered(make: Any, width: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
 @given(width=st.integers(2, 40), seed=st.integers(0, 99), scale=st.floats(0.01, 100))
 def test_the_vjp_is_autograds(kind: str, width: int, seed: int, scale: float) -> None:
     make, formula, offset = KINDS[kind]
@@ -49,6 +50,7 @@ def test_the_vjp_is_autograds(kind: str, width: int, seed: int, scale: float) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
 @given(width=st.integers(2, 40), seed=st.integers(0, 99))
 def test_the_factors_make_up_the_vjp(kind: str, width: int, seed: int) -> None:
     module = scattered(KINDS[kind][0], width).double()
@@ -62,6 +64,7 @@ def test_the_factors_make_up_the_vjp(kind: str, width: int, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=40)
 @given(width=st.integers(2, 40), seed=st.integers(0, 99))
 def test_parts_sum_to_the_norm_without_its_bias(kind: str, width: int, seed: int) -> None:
     module = scattered(KINDS[kind][0], width).double()

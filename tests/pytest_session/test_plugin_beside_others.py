@@ -22,7 +22,8 @@ import pytest
 def no_measuring(monkeypatch):
     from rlcircuits.common.errors import RLCircuitsError
 
-    def run_pair(pair, *_, **__):
+    def run_pair(pair, *_, notify, **__):
+        notify(f"{pair.name}: a stage")
         raise RLCircuitsError(f"asked for {pair.before}, {pair.after}, {pair.algorithm}, {pair.questions.name}")
 
     monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
@@ -317,7 +318,6 @@ def test_a_project_parametrizes_an_argument_of_our_fixtures_name(
         ["-s"],
         ["-q", "-q"],
         ["--co"],
-        ["-W", "error"],
         ["--markers"],
         ["--fixtures"],
         ["--setup-plan"],
@@ -328,17 +328,23 @@ def test_a_project_parametrizes_an_argument_of_our_fixtures_name(
     ],
 )
 def test_a_session_with_other_plugins_gone_or_other_ways_runs(
-    run_apart: Run, pytester: pytest.Pytester, arguments: list[str]
+    run: Run, pytester: pytest.Pytester, arguments: list[str]
 ) -> None:
     pytester.makepyfile("def test_mine():\n    pass\n")
-    assert run_apart(*arguments).ret == 0
+    assert run(*arguments).ret == 0
+
+
+def test_a_session_that_takes_warnings_for_errors_runs(run_apart: Run, pytester: pytest.Pytester) -> None:
+    """In a process of its own, in which the plugin is yet to be imported."""
+    pytester.makepyfile("def test_mine():\n    pass\n")
+    assert run_apart("-W", "error").ret == 0
 
 
 @pytest.mark.parametrize("without", ["terminal", "capture"])
-def test_a_pair_without_terminal_or_capture(run_apart: Run, pytester: pytest.Pytester, without: str) -> None:
+def test_a_pair_without_terminal_or_capture(run: Run, pytester: pytest.Pytester, without: str) -> None:
     pytester.makeconftest(SAYS_WHAT_WAS_ASKED)
     pytester.makepyfile(USERS_TEST)
-    result = run_apart("-p", f"no:{without}", "--before=a/b", "--after=c/d", "--algorithm=grpo")
+    result = run("-p", f"no:{without}", "--before=a/b", "--after=c/d", "--algorithm=grpo")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
 

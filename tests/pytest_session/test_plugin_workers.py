@@ -15,9 +15,17 @@ import pytest
 from helpers.held_locks import PATIENCE, wait_until
 from helpers.paths import ROOT
 from helpers.plugin_runs import PLUGIN
+from helpers.synthetic_comparisons import made_up_comparison
+
+from rlcircuits.cli.main import main
+from rlcircuits.release.pairs_file import load_pairs_file
+from rlcircuits.release.run import run_pair
+from rlcircuits.report.terminal import summary_table
 
 pytestmark = pytest.mark.slow
 
+# Plugins that have nothing to do with workers and take a second of each process.
+PLUGINS_LEFT_OUT = ("cacheprovider", "benchmark", "hypothesispytest", "jaxtyping", "typeguard", "anyio")
 SHIPPED = ROOT / "fixtures" / "llama-sums" / "seed-7"
 
 # Stands where run_pair does in every worker: notes who measures what, and takes as long as the pair's file says.
@@ -89,7 +97,7 @@ def run(folder: Path, *arguments: str, pairs: tuple[str, ...], seconds: float = 
 
 
 def popen(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:benchmark", *PLUGIN, *arguments]
+    command = [sys.executable, "-m", "pytest", *(f"-pno:{name}" for name in PLUGINS_LEFT_OUT), *PLUGIN, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
     environment.pop("PYTHONUNBUFFERED", None)  # where it is set, no line is ever held back
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -123,72 +131,52 @@ def nothing_goes_on() -> Iterator[None]:
             process.wait()
 
 
-PAIRS = ("one", "two", "three-falls", "four")
+def table_of(*names: str) -> str:
+    """The table that a session without workers shows of these pairs (see test_plugin_one_pair.py)."""
+    return summary_table([made_up_comparison(name, "grpo", rise="falls" not in name) for name in names])
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """The same session without workers."""
-    return run(tmp_path_factory.mktemp("alone"), pairs=PAIRS, seconds=0)
-
-
-@pytest.mark.parametrize(
-    ("dist", "output"),
-    [
-        ("load", True),
-        ("worksteal", False),
-        ("each", False),
-    ],
-)
-def test_each_pair_is_measured_once_and_shown_once(tmp_path: Path, alone: Ran, dist: str, output: bool) -> None:
-    ran = run(tmp_path, "-n2", f"--dist={dist}", *(["--rlcircuits-output=out"] if output else []), pairs=PAIRS)
-    assert ran.code == 1
-    times = 2 if dist == "each" else 1
+def test_each_pair_is_measured_once_and_shown_once(tmp_path: Path) -> None:
+    ran = run(tmp_path, "-n2", "--dist=worksteal", pairs=("one", "two", "three-falls", "four"), seconds=2)
+    assert ran.code == pytest.ExitCode.TESTS_FAILED, ran.output
     # One test a measure and one a pair; the falling one fails three of its.
-    assert ran.outcomes["passed"] == times * 17, ran.output
-    assert ran.outcomes["failed"] == times * 3
-    assert sorted(measured(tmp_path)) == sorted(PAIRS)
-    assert alone.table is not None
+    assert (ran.outcomes["passed"], ran.outcomes["failed"]) == (17, 3)
+    assert sorted(measured(tmp_path)) == sorted(("one", "two", "three-falls", "four"))
+    # A worker measures what nobody does instead of waiting.
+    assert len({line.split()[1] for line in (tmp_path / "measured.txt").read_text().splitlines()}) == 2
     assert ran.table is not None
-    assert ran.table[0] == alone.table[0]
+    assert table_of("one", "two", "three-falls", "four") in ran.table[0]
+    assert ran.output.count("\npair  ") == 1
     assert ran.output.count("rlcircuits: pairs.toml\n") == 1
     assert len(re.findall(r"^\[gw[01]\] one: a stage$", ran.output, re.M)) == 1
-    assert (tmp_path / "out").exists() is output
-
-
-def test_workers_measure_what_nobody_does_instead_of_waiting(tmp_path: Path) -> None:
-    ran = run(tmp_path, "-n2", pairs=("one", "two"), seconds=3)
-    assert ran.code == 0
-    text = (tmp_path / "measured.txt").read_text()
-    assert len({line.split()[1] for line in text.splitlines()}) == 2
-    assert sorted(measured(tmp_path)) == ["one", "two"]
-
-
-def test_a_worker_that_has_nothing_else_waits_and_says_so(tmp_path: Path) -> None:
-    ran = run(tmp_path, "-n2", pairs=("one",), seconds=3)
-    assert ran.code == 0
-    assert ran.outcomes["passed"] == 5
-    assert len(re.findall(r"^\[gw[01]\] one: waiting for another worker, which measures it$", ran.output, re.M)) == 1
-    assert measured(tmp_path) == ["one"]
 
 
 def test_a_pair_that_cannot_be_measured_is_tried_once(tmp_path: Path) -> None:
-    ran = run(tmp_path, "-n2", pairs=("bad", "two"), seconds=1)
-    assert ran.code == pytest.ExitCode.USAGE_ERROR
-    assert (ran.outcomes["error"], ran.outcomes["passed"]) == (5, 5)
-    assert sorted(measured(tmp_path)) == ["bad", "two"]
+    """Bad input and a fault of ours, which decides the exit code; the other pairs have their verdicts."""
+    arguments = ("-n2", "--dist=load", "--rlcircuits-output=out")
+    ran = run(tmp_path, *arguments, pairs=("one", "falls", "bad", "fault"))
+    assert ran.code == pytest.ExitCode.INTERNAL_ERROR, ran.output
+    assert (ran.outcomes["error"], ran.outcomes["failed"], ran.outcomes["passed"]) == (10, 3, 7)
+    assert sorted(measured(tmp_path)) == ["bad", "falls", "fault", "one"]
     assert ran.lines.count("bad could not be measured: no tokenizer") == 5 + 1
-    assert ran.table is not None
-
-
-def test_a_fault_of_ours_has_its_code(tmp_path: Path) -> None:
-    ran = run(tmp_path, "-n2", pairs=("fault", "bad", "falls"))
-    assert ran.code == pytest.ExitCode.INTERNAL_ERROR
-    assert (ran.outcomes["error"], ran.outcomes["failed"], ran.outcomes["passed"]) == (10, 3, 2)
-    assert sorted(measured(tmp_path)) == ["bad", "falls", "fault"]
     assert "KeyError: 'oops'" in ran.lines
+    assert ran.table is not None
+    assert table_of("one", "falls") in ran.table[0]
+    assert (tmp_path / "out" / "one" / "comparison.json").is_file()
     for report in set(re.findall(r"the traceback is in (\S+),", ran.output)):
         Path(report).unlink()
+
+
+def test_a_worker_that_has_nothing_else_waits_and_says_so(tmp_path: Path) -> None:
+    """With ``each`` both workers run all tests; only the pair of those that were selected is measured, and once."""
+    ran = run(tmp_path, "-n2", "--dist=each", "-k", "two", pairs=("one", "two", "three"), seconds=5)
+    assert ran.code == 0
+    assert ran.outcomes["passed"] == 2 * 5
+    assert len(re.findall(r"^\[gw[01]\] two: waiting for another worker, which measures it$", ran.output, re.M)) == 1
+    assert measured(tmp_path) == ["two"]
+    assert ran.table is not None
+    assert table_of("two") in ran.table[0]
+    assert "one" not in ran.table[0].split()
 
 
 def test_the_first_failure_ends_the_session_where_asked(tmp_path: Path) -> None:
@@ -197,14 +185,6 @@ def test_the_first_failure_ends_the_session_where_asked(tmp_path: Path) -> None:
     assert ran.table is not None
     assert len(measured(tmp_path)) < 9
     assert len(set(measured(tmp_path))) == len(measured(tmp_path))
-
-
-def test_only_the_pairs_of_the_tests_that_were_selected_are_measured(tmp_path: Path) -> None:
-    ran = run(tmp_path, "-n2", "-k", "two", pairs=("one", "two", "three"))
-    assert ran.code == 0
-    assert measured(tmp_path) == ["two"]
-    assert ran.table is not None
-    assert "one" not in ran.table[0].split()
 
 
 def test_the_pair_of_a_killed_worker_is_measured_by_another(tmp_path: Path) -> None:
@@ -260,7 +240,7 @@ def test_a_session_without_pairs_under_workers_is_a_strangers(tmp_path: Path) ->
 
 
 def test_the_numbers_are_those_without_workers(tmp_path: Path) -> None:
-    """Two real pairs of one base, with an output folder and without; every file has the same bytes."""
+    """Two real pairs of one base; every file has the same bytes as without pytest."""
     (tmp_path / "pairs.toml").write_text(
         "[settings]\nk = 20\nnoise_draws = 1\nquestion_count = 30\n"
         + "".join(
@@ -269,17 +249,13 @@ def test_the_numbers_are_those_without_workers(tmp_path: Path) -> None:
         )
     )
     (tmp_path / "test_release.py").write_text("def test_effect(effect):\n    assert effect.message\n")
-    ran = {
-        folder: ended(popen(tmp_path, "--pairs=pairs.toml", *arguments))
-        for folder, arguments in {
-            "alone": ["--rlcircuits-output=alone"],
-            "shared": ["-n2", "--rlcircuits-output=shared"],
-            "": ["-n2"],
-        }.items()
-    }
-    assert {one.code for one in ran.values()} == {0}, ran["shared"].output
-    assert len({one.table[0] for one in ran.values() if one.table is not None}) == 1
-    assert all(one.table is not None for one in ran.values())
+    ran = ended(popen(tmp_path, "--pairs=pairs.toml", "-n2", "--rlcircuits-output=shared"))
+    assert ran.code == 0, ran.output
+    declared = load_pairs_file(tmp_path / "pairs.toml")
+    settings = declared.make_settings({})
+    alone = [run_pair(pair, settings, output=tmp_path / "alone") for pair in declared.pairs]
+    assert ran.table is not None
+    assert summary_table(alone) in ran.table[0]
     files = {
         folder: {
             str(file.relative_to(tmp_path / folder)): file.read_bytes()
@@ -292,23 +268,25 @@ def test_the_numbers_are_those_without_workers(tmp_path: Path) -> None:
     assert files["shared"] == files["alone"]
 
 
-def test_two_processes_on_one_folder_measure_each_pair_once(tmp_path: Path) -> None:
+def test_two_processes_on_one_folder_measure_each_pair_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As pytest's workers do, so do two commands at once; the second says that it waits, once a pair."""
-    command = [sys.executable, "-m", "rlcircuits.cli.main", "compare", "--before", f"{SHIPPED}/sft", "--after"]
-    command += [f"{SHIPPED}/grpo", "--algorithm", "grpo", "--question-count", "60", "--k", "30", "--noise-draws", "0"]
-    command += ["--output", str(tmp_path / "out")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=PATIENCE) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert said[0][0] == said[1][0]
-    first, second = sorted((error for _, error in said), key=lambda error: "waiting" in error)
-    assert first.count("before answers 60 questions") == 1
+    command = ["compare", "--before", f"{SHIPPED}/sft", "--after", f"{SHIPPED}/grpo", "--algorithm", "grpo"]
+    command += ["--question-count", "60", "--k", "30", "--noise-draws", "0", "--output", str(tmp_path / "out")]
+    first = subprocess.Popen(
+        [sys.executable, "-m", "rlcircuits.cli.main", *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    STARTED.append(first)
+    assert first.stderr is not None
+    begun = first.stderr.readline()
+    code = main(command)
+    printed, more = first.communicate(timeout=PATIENCE)
+    assert (first.returncode, code) == (0, 0), begun + more
+    assert (begun + more).count("before answers 60 questions") == 1
+    second = capsys.readouterr()
+    assert second.out == printed
     folder = tmp_path / "out" / "sft-to-grpo"
-    assert second.splitlines() == [
+    assert second.err.splitlines() == [
         f"sft-to-grpo: waiting for another process to finish {folder}",
         "sft-to-grpo: measured before, and nothing has changed since",
     ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-import nbformat
 import pytest
 from helpers.paths import ROOT
-from nbclient import NotebookClient
 
 EXAMPLES = ROOT / "examples"
 PRINTED = {
@@ -33,6 +31,9 @@ def test_a_script_runs(
 
 @pytest.mark.slow
 def test_the_notebook_runs() -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(EXAMPLES / "first_look.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "clear the notebook's outputs before you commit it"
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()

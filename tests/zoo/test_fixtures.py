@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.paths import FIXTURES
+from helpers.slow_cases import slow_unless
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -188,7 +189,10 @@ def test_loads_with_the_plain_library_and_without_a_word(family: str, seed: int,
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize(("family", "seed", "algorithm"), OF_EACH_KIND)
+@pytest.mark.parametrize(
+    ("family", "seed", "algorithm"),
+    slow_unless(lambda family, seed, algorithm: algorithm == "grpo", OF_EACH_KIND),
+)
 def test_accuracy_is_as_recorded(family: str, seed: int, algorithm: str) -> None:
     """The first of the recorded questions again: within four standard errors of the recorded accuracy."""
     settings = FAMILIES[family]

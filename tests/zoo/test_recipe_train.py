@@ -33,11 +33,10 @@ from rlcircuits.common.errors import RLCircuitsError
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("trl")
-
 
 @pytest.fixture(autouse=True)
 def _few_lines() -> Iterator[None]:
+    pytest.importorskip("trl")
     with quiet():
         yield
 

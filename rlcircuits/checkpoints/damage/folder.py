@@ -19,8 +19,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import ensure_writable_folder, fsync_folder
 from rlcircuits.common.json_files import read_json_object
-from rlcircuits.models.adapters import find_base
-from rlcircuits.models.folder import GENERATION_CONFIG, contents, has_tokenizer, is_adapter, tokenizer_files
+from rlcircuits.models.folder import GENERATION_CONFIG, contents, has_tokenizer, tokenizer_files
 from rlcircuits.models.quiet import quiet
 
 __all__ = ["DAMAGE_FILE", "SavedDamage", "save_damaged"]
@@ -119,8 +118,7 @@ def _write_checkpoint(checkpoint: Checkpoint, root: CheckpointSource, folder: Pa
     with quiet():
         checkpoint.model.save_pretrained(folder)
     # What goes with the weights is copied byte for byte, and not written anew by another version of transformers.
-    own = root.folder
-    base = find_base(own).folder if is_adapter(own) else own
+    own, base = root.folder, root.model_folder
     (folder / GENERATION_CONFIG).unlink(missing_ok=True)
     if (base / GENERATION_CONFIG).is_file():
         shutil.copyfile(base / GENERATION_CONFIG, folder / GENERATION_CONFIG)

@@ -19,7 +19,6 @@ on the CPU, seeded by the seed and the tensor's name, so that it is the same on 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,8 +27,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.damage.targets import output_pieces, tensor_names, two_layers
+from rlcircuits.checkpoints.damage.targets import block_at, output_pieces, tensor_names, two_layers
 from rlcircuits.checkpoints.gaussian_noise import add_noise
+from rlcircuits.checkpoints.parameters import seeded_generator
 from rlcircuits.common.choices import DamageKind
 from rlcircuits.common.errors import RLCircuitsError
 
@@ -128,11 +128,8 @@ def swap_layers(checkpoint: Checkpoint, target: str) -> None:
     Raises:
         RLCircuitsError: a layer that the model lacks, or two layers whose tensors differ in names or shapes.
     """
-    pair, blocks = two_layers(target), checkpoint.parts.blocks
-    for layer in pair:
-        if layer >= len(blocks):
-            raise RLCircuitsError(f"damage: layer {layer}, but {checkpoint.name} has the layers 0 to {len(blocks) - 1}")
-    first, second = (dict(blocks[layer].module.named_parameters()) for layer in pair)
+    pair = two_layers(target)
+    first, second = (dict(block_at(checkpoint, layer).module.named_parameters()) for layer in pair)
     shapes = [{name: tuple(tensor.shape) for name, tensor in side.items()} for side in (first, second)]
     if shapes[0] != shapes[1]:
         name = min(dict(shapes[0].items() ^ shapes[1].items()))
@@ -169,11 +166,11 @@ def damage_update(
     for name, parameter, module in _parameters_with_modules(checkpoint.model):
         if name not in names:
             continue
-        moved = update(name)
+        moved, generator = update(name), seeded_generator(f"damage\n{seed}\n{name}")
         if kind == "permute":
-            moved = moved.flatten()[torch.randperm(moved.numel(), generator=_generator(seed, name))].view(moved.shape)
+            moved = moved.flatten()[torch.randperm(moved.numel(), generator=generator)].view(moved.shape)
         elif kind == "redirect":
-            moved = _redirected(moved, _output_dimension(module, parameter), _generator(seed, name))
+            moved = _redirected(moved, _output_dimension(module, parameter), generator)
         parameter.copy_((parameter.to("cpu", torch.float64) + strength * moved).to(parameter.dtype))
 
 
@@ -201,8 +198,3 @@ def _parameters_with_modules(model: nn.Module) -> list[tuple[str, nn.Parameter, 
         for parameter in module.parameters(recurse=False):
             holders.setdefault(id(parameter), module)
     return [(name, parameter, holders[id(parameter)]) for name, parameter in model.named_parameters()]
-
-
-def _generator(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"damage\n{seed}\n{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)

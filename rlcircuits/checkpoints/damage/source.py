@@ -20,7 +20,8 @@ from rlcircuits.checkpoints.damage.kinds import (
     swap_layers,
 )
 from rlcircuits.checkpoints.damage.targets import EVERYTHING, normalise_target, two_layers
-from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.checkpoints.parameters import describe_first_unlike
+from rlcircuits.checkpoints.source import Source, on_cpu
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.choices import DAMAGE_KINDS, DamageKind
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -231,14 +232,9 @@ def _check_update(source: DamagedSource) -> None:
 def _check_same_parameters(
     ours: dict[str, torch.Tensor], our_name: str, theirs: dict[str, torch.Tensor], their_name: str
 ) -> None:
-    for name in [*ours, *theirs]:
-        found = [list(side[name].shape) if name in side else None for side in (ours, theirs)]
-        if found[0] != found[1]:
-            shapes = [f"{shape} in" if shape is not None else "missing in" for shape in found]
-            raise RLCircuitsError(
-                f"damage by an update needs checkpoints of one architecture: {name} is {shapes[0]} {our_name} and "
-                f"{shapes[1]} {their_name}"
-            )
+    unlike = describe_first_unlike(ours, our_name, theirs, their_name)
+    if unlike is not None:
+        raise RLCircuitsError(f"damage by an update needs checkpoints of one architecture: {unlike}")
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -251,6 +247,4 @@ def _exact(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _on_cpu(source: Source) -> Source:
-    if isinstance(source, CheckpointSource):
-        return replace(source, path=str(source.folder), revision=None, device="cpu", device_map=None)
-    return replace(source, base=_on_cpu(source.base)) if isinstance(source, DamagedSource) else source
+    return replace(source, base=_on_cpu(source.base)) if isinstance(source, DamagedSource) else on_cpu(source)

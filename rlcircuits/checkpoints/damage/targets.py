@@ -126,7 +126,7 @@ def tensor_names(checkpoint: Checkpoint, target: str) -> set[str]:
 def _pieces_of(checkpoint: Checkpoint, name: str) -> Iterator[Piece]:
     parts, names = checkpoint.parts, _Names(checkpoint.model)
     if head := _HEAD.fullmatch(name):
-        block, number = _block(checkpoint, int(head[1])), int(head[2])
+        block, number = block_at(checkpoint, int(head[1])), int(head[2])
         if number >= parts.n_heads:
             raise RLCircuitsError(
                 f"damage: target {name}, but {checkpoint.name} has the heads 0 to {parts.n_heads - 1} in a layer"
@@ -178,10 +178,11 @@ def _matching(checkpoint: Checkpoint, pattern: str) -> list[str]:
 
 
 def _blocks(checkpoint: Checkpoint, layer: str | None) -> list[Block]:
-    return list(checkpoint.parts.blocks) if layer is None else [_block(checkpoint, int(layer))]
+    return list(checkpoint.parts.blocks) if layer is None else [block_at(checkpoint, int(layer))]
 
 
-def _block(checkpoint: Checkpoint, layer: int) -> Block:
+def block_at(checkpoint: Checkpoint, layer: int) -> Block:
+    """Return a layer's block. Raises RLCircuitsError for a layer that the model lacks."""
     blocks = checkpoint.parts.blocks
     if layer >= len(blocks):
         raise RLCircuitsError(f"damage: layer {layer}, but {checkpoint.name} has the layers 0 to {len(blocks) - 1}")
