@@ -32,7 +32,7 @@ def add_init(commands: Any) -> None:
     init.add_argument("file", nargs="?", default=DEFAULT_FILE, metavar="FILE.toml", help="(default: %(default)s)")
     for name in _KEYS:
         option = find_option(name, "pair")
-        add_option(init, option, help=f"{option.description}; written into the file")
+        add_option(init, option, help=f"{option.description.replace('%', '%%')}; written into the file")
     init.add_argument("--force", action="store_true", help="replace a file that is there")
 
 

@@ -107,15 +107,15 @@ def _for_the_pattern(comparison: Comparison) -> float:
             if not effect.questions or math.isnan(sum(effect.interval)):
                 yield 1.0
                 continue
-            noise = _noise(comparison, metric)
+            noise, minimum = _noise(comparison, metric), rule.minimum * abs(effect.before)
             if len(noise) < len(comparison.controls):  # no effect exceeds a draw that could not be measured
                 yield 1.0
             elif rule.expected == "up":
                 yield effect.p_up
-                yield _p_above(effect.difference, effect.interval, max([0.0, *noise]), METRIC_CONFIDENCE)
+                yield _p_above(effect.difference, effect.interval, max([minimum, *noise]), METRIC_CONFIDENCE)
             else:
                 yield effect.p_down
-                yield _p_below(effect.difference, effect.interval, min([0.0, *noise]), METRIC_CONFIDENCE)
+                yield _p_below(effect.difference, effect.interval, min([-minimum, *noise]), METRIC_CONFIDENCE)
 
     return max(needed())
 

@@ -105,7 +105,8 @@ class Option:
 
         The default is None there, so that an option given its default value can be told from one not given.
         """
-        found: dict[str, Any] = {"help": self.help, "default": None}
+        # A single % is the start of a placeholder to argparse.
+        found: dict[str, Any] = {"help": self.help.replace("%", "%%"), "default": None}
         if self.value_type is bool:
             return {**found, "action": "store_false" if self.default else "store_true"}
         if self.choices:

@@ -88,6 +88,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, shown in (
         (["--help"], "compare"),
         (["compare", "--help"], "--algorithm"),
+        (["init", "--help"], "intensity within 10 %"),
         (["--version"], "rlcircuits"),
     ):
         with pytest.raises(SystemExit) as exit_:

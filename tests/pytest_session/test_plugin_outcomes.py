@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from helpers.pairs_file_text import PAIRS
-from helpers.plugin_runs import ONE_PAIR, Declare, FakePipeline, Run
+from helpers.paths import ROOT
+from helpers.plugin_runs import ONE_PAIR, PLUGIN, USERS_TESTS, Declare, FakePipeline, Run
 
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.effects import AccuracyClaim
@@ -144,3 +145,41 @@ def test_what_a_pair_claims_has_tests_of_its_own(
     result = run("--pairs=pairs.toml", "-v")
     result.assert_outcomes(passed=8, failed=1)
     result.stdout.fnmatch_lines(["*test_effect[[]two-claimed-accuracy[]] FAILED*", "*accuracy of two is below the*"])
+
+
+CONFTEST = """
+import sys
+from pathlib import Path
+import pytest
+
+sys.path.insert(0, {tests!r})
+
+@pytest.fixture(autouse=True)
+def made_up_pairs(monkeypatch):
+    from helpers.synthetic_comparisons import made_up_comparison
+    from rlcircuits.comparison.storage import save_comparison
+
+    def run_pair(pair, settings, *, output=None, **options):
+        lost = {lost}.get(pair.name, 0)
+        comparison = made_up_comparison(pair.name, "dpo", right_after=[True] * (40 - lost) + [False] * lost)
+        save_comparison(comparison, Path(output) / pair.name)
+        return comparison
+
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lost", "code", "outcome"), [({"one": 5}, 6, "inconclusive"), ({"one": 10}, 1, "does not hold")]
+)
+def test_workers_end_with_the_exit_code_of_the_release(
+    pytester: pytest.Pytester, declare: Declare, lost: dict[str, int], code: int, outcome: str
+) -> None:
+    declare(PAIRS.replace('"grpo"', '"dpo"').replace('"PPO"', '"dpo"'))
+    pytester.makeconftest(CONFTEST.format(tests=str(ROOT / "tests"), lost=lost))
+    pytester.makepyfile(test_mine=USERS_TESTS)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *PLUGIN, "-n", "2", "--pairs=pairs.toml")
+    result.assert_outcomes(passed=1, failed=1, skipped=6)
+    assert result.ret == code
+    result.stdout.fnmatch_lines([f"outcome: {outcome}"])
