@@ -82,6 +82,8 @@ def attribute_stored(
     resumes with the batches that are missing. A complete run loads no model. While another process makes the same
     scores, this one waits for it.
 
+    A sequence that occurs several times, as short answers to one question often do, is scored once.
+
     Args:
         model: a source of a checkpoint, such as ``CheckpointSource``. A loaded ``Checkpoint`` has no fingerprint and
             is allowed only without a store.
@@ -101,6 +103,20 @@ def attribute_stored(
         RLCircuitsError: whatever ``attribute`` raises; a store together with a loaded checkpoint; no sequences;
             damaged files in the store.
     """
+    distinct = list(dict.fromkeys(sequences))
+    if len(distinct) < len(sequences):
+        found = attribute_stored(
+            model,
+            distinct,
+            granularity,
+            batch_tokens=batch_tokens,
+            backend=backend,
+            recompute=recompute,
+            progress=progress,
+            store=store,
+            notify=notify,
+        )
+        return _spread(found, distinct, sequences)
     if store is None:
         checkpoint = model if isinstance(model, Checkpoint) else model.load()
         return attribute(
@@ -145,8 +161,8 @@ def attribute_stored(
 
 
 def sequences_hash(sequences: Sequence[AnswerSequence]) -> str:
-    """Return the hex sha256 of sequences' token ids, in their order, as the cache records it."""
-    return content_hash([[sequence.prompt_ids, sequence.answer_ids] for sequence in sequences])
+    """Return the hex sha256 of the distinct sequences' token ids, in their order, as the cache records it."""
+    return content_hash([[sequence.prompt_ids, sequence.answer_ids] for sequence in dict.fromkeys(sequences)])
 
 
 @dataclass(frozen=True)
@@ -162,11 +178,15 @@ class StoredScores:
     """What :func:`sequences_hash` gives for the sequences."""
     granularity: str
     count: int
-    """Number of sequences."""
+    """Number of distinct sequences."""
 
-    def load(self) -> EdgeScores:
-        """Return the scores, in the order of the sequences."""
-        return _assembled(self.folder, self.count)
+    def load(self, sequences: Sequence[AnswerSequence]) -> EdgeScores:
+        """Return the scores of the sequences, in their order.
+
+        Args:
+            sequences: what was scored; their hash is that of the run.
+        """
+        return _spread(_assembled(self.folder, self.count), list(dict.fromkeys(sequences)), sequences)
 
 
 def stored_scores(store: Path) -> tuple[StoredScores, ...]:
@@ -229,6 +249,13 @@ def _remove_damaged(folder: Path) -> None:
         if _indices(file) is None:
             warnings.warn(f"{file} is damaged; its scores are computed again", stacklevel=5)
             file.unlink()
+
+
+def _spread(scores: EdgeScores, distinct: Sequence[AnswerSequence], sequences: Sequence[AnswerSequence]) -> EdgeScores:
+    """Return the scores of distinct sequences once for each time that the sequence occurs."""
+    row = {sequence: index for index, sequence in enumerate(distinct)}
+    rows = torch.tensor([row[sequence] for sequence in sequences])
+    return EdgeScores(scores.values[rows], scores.loss[rows], scores.graph, scores.backend)
 
 
 def _assembled(folder: Path, count: int) -> EdgeScores:

@@ -58,7 +58,7 @@ class StoreEvidence:
         """
         differences = []
         for run in self._on(sequences, scores.graph.granularity):
-            found = _first_difference(f"{side} scores", scores, run.load())
+            found = _first_difference(f"{side} scores", scores, run.load(sequences))
             if found is None:
                 return SideEvidence(run.fingerprint)
             differences.append(found)
@@ -95,7 +95,7 @@ class StoreEvidence:
             scored = sequences_hash(paired.sequences)
             for run in runs:
                 if run.sequences == scored:
-                    return Control(draw, found, paired, run.load())
+                    return Control(draw, found, paired, run.load(paired.sequences))
             without_scores.append(Control(draw, found, paired, None))
         # Without scores only the name says whose answers these are, so there must be no doubt.
         return without_scores[0] if len(without_scores) == 1 and not runs else None

@@ -12,10 +12,12 @@ import torch
 from helpers.held_locks import run_while_held
 from helpers.tiny_checkpoints import Unloadable, save_checkpoint, touch_weight
 from helpers.tiny_models import random_sequences
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, EdgeScores, attribute
 from rlcircuits.attribution import edge_attribution as attribution
-from rlcircuits.attribution.cache import attribute_stored
+from rlcircuits.attribution.cache import attribute_stored, sequences_hash, stored_scores
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 
@@ -62,6 +64,26 @@ def test_stored_scores_are_the_plain_ones(source: CheckpointSource, tmp_path: Pa
     team = Path(source.path).parent.name
     assert run_in(tmp_path).name.startswith(f"{team}-model-{granularity}-")
     assert len(batches_in(tmp_path)) > 2
+
+
+@given(places=st.lists(st.integers(0, len(SEQUENCES) - 1), min_size=1, max_size=12), stored=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_a_sequence_that_occurs_again_is_scored_once(
+    source: CheckpointSource, tmp_path_factory: pytest.TempPathFactory, places: list[int], stored: bool
+) -> None:
+    store = tmp_path_factory.mktemp("store") if stored else None
+    chosen = list(dict.fromkeys(places))
+    once = score(source, None, [SEQUENCES[place] for place in chosen])
+    found = score(source, store, [SEQUENCES[place] for place in places])
+    rows = [chosen.index(place) for place in places]
+    assert torch.equal(found.values, once.values[rows])
+    assert torch.equal(found.loss, once.loss[rows])
+    if store is not None:
+        (run,) = stored_scores(store)
+        sequences = [SEQUENCES[place] for place in places]
+        assert run.count == len(chosen)
+        assert run.sequences == sequences_hash(sequences)
+        assert same(run.load(sequences), found)
 
 
 @pytest.mark.parametrize("missing", [slice(0, 1), slice(1, 3), slice(0, None)])
