@@ -64,7 +64,7 @@ def compare_weights(before: Source, after: Source, reference: Source | None = No
             if reference is not None and shapes[2] != shapes[0]:
                 found = "lacks" if shapes[2] is None else f"has as {list(shapes[2])}"
                 raise RLCircuitsError(
-                    f"reference {reference.name} is no other training of {before.name}: it {found} weight {key}, which "
+                    f"{reference.name} is no other training of {before.name}: it {found} weight {key}, which "
                     f"is {list(shapes[0])} there; a checkpoint of the same base is wanted"
                 )
             sums = _Sums.of(*(reader.read(cast(str, place)) for reader, place in zip(readers, places, strict=True)))

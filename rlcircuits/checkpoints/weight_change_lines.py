@@ -9,7 +9,7 @@ from rlcircuits.checkpoints.weight_changes import ChangeSummary, UnmatchedTensor
 from rlcircuits.common.reprs import format_count
 from rlcircuits.models.tensor_groups import Group, group_of, layer_of
 
-__all__ = ["change_count_line", "weight_change_lines"]
+__all__ = ["change_count_line", "evidence_lines", "weight_change_lines"]
 
 _FEW = 3
 """Most weights that are named one by one."""
@@ -44,13 +44,23 @@ def weight_change_lines(changes: WeightChanges) -> list[str]:
     if changes.unmatched:
         lines.append(_unmatched_line(changes.unmatched))
     lines += _concentration(changes)
-    if changes.unembedding_share is not None:
-        lines.append(_unembedding_line(changes.unembedding_share, changes.tied))
     if changes.cosine is not None:
         lines.append(f"cosine of the update with the weights before {_number(changes.cosine)}")
-    if changes.reference is not None:
-        lines.append(_reference_line(changes.reference, changes.reference_cosine))
     return lines
+
+
+def evidence_lines(changes: WeightChanges) -> list[str]:
+    """Return what the update alone says of how it was trained, in one line; none if nothing changed.
+
+    On the shipped pairs it tells supervised training from RL. Whether it does elsewhere is not known, so that it is
+    reported and judged by nothing.
+    """
+    found = []
+    if changes.changed and changes.unembedding_share is not None:
+        found.append(_unembedding_line(changes.unembedding_share, changes.tied))
+    if changes.changed and changes.reference is not None:
+        found.append(_reference_line(changes.reference, changes.reference_cosine))
+    return [f"from the weights alone (reported, no proof): {'; '.join(found)}"] if found else []
 
 
 def _group_line(changes: WeightChanges, group: Group, part: ChangeSummary) -> str:

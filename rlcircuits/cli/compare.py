@@ -143,6 +143,7 @@ def _pairs(options: argparse.Namespace) -> PairsFile:
         raise RLCircuitsError("compare needs --before and --after, or --pairs FILE.toml")
     fields = {option.name: value for option, value in given.items()}
     fields["name"] = options.name or pair_name(options.before, options.after)
-    for name in ("before", "after"):
-        fields[name] = resolve_checkpoint(fields[name], Path(), f"--{name}")
+    for name in ("before", "after", "reference", "control"):
+        if name in fields:
+            fields[name] = resolve_checkpoint(fields[name], Path(), f"--{name}")
     return PairsFile((make_pair(**fields),))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.reprs import elided_repr, short_repr
-from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, ControlEffect, Effect
+from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, ControlEffect, Effect, Number
 from rlcircuits.comparison.profiles import GATE_METRICS, Profile, profile_named
 
 if TYPE_CHECKING:
@@ -64,6 +64,36 @@ class GroupControl:
     def __repr__(self) -> str:
         moved = [f"{metric} {effect.change:+.1%}" for metric, effect in self.shifts.items() if metric in GATE_METRICS]
         return short_repr(self, self.group, *moved)
+
+
+@dataclass(frozen=True)
+class BeyondSupervised:
+    """One metric's effect beyond that of the supervised control, over the questions that both comparisons have."""
+
+    difference: Number
+    """Mean of (after − before) − (control − before), in the metric's unit; NaN without a question."""
+    interval: tuple[Number, Number]
+    """95 % bootstrap interval of the difference."""
+    questions: int
+    """Questions where the metric is defined in all four."""
+
+
+@dataclass(frozen=True)
+class SupervisedControl:
+    """A checkpoint that was trained from before without reinforcement learning, and the effects beyond its own.
+
+    :mod:`rlcircuits.comparison.supervised_control` makes it.
+    """
+
+    checkpoint: str
+    """The checkpoint's folder or hub id."""
+    accuracy: float
+    """Over all questions asked, like the pair's own."""
+    beyond: dict[str, BeyondSupervised]
+    """By metric of :data:`~rlcircuits.comparison.profiles.GATE_METRICS`."""
+
+    def __repr__(self) -> str:
+        return short_repr(self, elided_repr(self.checkpoint), f"accuracy {self.accuracy:.3f}")
 
 
 @dataclass(frozen=True)
@@ -156,6 +186,8 @@ class Comparison:
     """What differs between the two checkpoints' weights; None if it was not compared."""
     differences: tuple[str, ...] = ()
     """What else differs between the two and makes them harder to compare: chat template, special tokens, …"""
+    supervised: SupervisedControl | None = None
+    """The supervised control; None if the pair states none."""
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"
@@ -172,6 +204,10 @@ class Comparison:
             RLCircuitsError: there is no built-in profile of that name, and none is stored.
         """
         return profile_named(self.profile) if self.rules is None else self.rules
+
+    def beyond_supervised(self, metric: str) -> BeyondSupervised | None:
+        """Return a metric's effect beyond that of the supervised control; None if there is no such control."""
+        return None if self.supervised is None else self.supervised.beyond[metric]
 
     @property
     def k(self) -> int:

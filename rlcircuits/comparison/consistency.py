@@ -8,9 +8,16 @@ from collections.abc import Collection, Iterator
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import LIMITS
-from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, ControlDraw, GroupControl
+from rlcircuits.comparison.comparison import (
+    CONTROL_METRICS,
+    LABELS,
+    Comparison,
+    ControlDraw,
+    GroupControl,
+    SupervisedControl,
+)
 from rlcircuits.comparison.effects import ControlEffect, Effect
-from rlcircuits.comparison.profiles import FORMER_NAMES, PROFILES
+from rlcircuits.comparison.profiles import FORMER_NAMES, GATE_METRICS, PROFILES
 from rlcircuits.models.tensor_groups import GROUPS
 
 __all__ = ["check_comparison"]
@@ -64,6 +71,8 @@ def _problems(comparison: Comparison) -> _Problems:
         yield "group_controls", groups, f"a list of different groups of {', '.join(GROUPS)}"
     for place, group in enumerate(comparison.group_controls):
         yield from _shifts(f"group_controls.{place}", group)
+    if comparison.supervised is not None:
+        yield from _supervised(comparison.supervised, comparison.k)
 
 
 def _accuracy(comparison: Comparison) -> _Problems:
@@ -116,6 +125,20 @@ def _shifts(field: str, control: ControlDraw | GroupControl) -> _Problems:
         yield from _keys(f"{field}.shifts", control.shifts, CONTROL_METRICS)
     for metric, effect in control.shifts.items():
         yield from _tested(f"{field}.shifts.{metric}", effect, 0)
+
+
+def _supervised(control: SupervisedControl, k: int) -> _Problems:
+    yield from _shares("supervised", accuracy=control.accuracy)
+    yield from _keys("supervised.beyond", control.beyond, GATE_METRICS)
+    for metric, beyond in control.beyond.items():
+        field = f"supervised.beyond.{metric}"
+        if not 0 <= beyond.questions <= k:
+            yield f"{field}.questions", beyond.questions, f"a number from 0 to that of question_ids, {k},"
+        low, high = beyond.interval
+        if low > high or (beyond.questions and math.isnan(low + high)):
+            yield f"{field}.interval", list(beyond.interval), "the lower end, then the upper one,"
+        if beyond.questions and math.isnan(beyond.difference):
+            yield f"{field}.difference", None, "a number"
 
 
 def _tested(field: str, effect: Effect | ControlEffect, defined: int) -> _Problems:

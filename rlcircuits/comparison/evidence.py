@@ -4,9 +4,10 @@ The evidence is a p-value for each measure of which something is asserted, of th
 *does not hold* (:mod:`rlcircuits.comparison.metric_outcome`, :mod:`rlcircuits.comparison.accuracy_outcome`):
 
 - a fall in accuracy: the exact sign test's p;
-- whatever an interval decides, by lying beyond a boundary (a minimum effect, the noise, a margin or a bound): the level
-  at which the interval's nearer end would reach the boundary, if it widened as a normal distribution's does. So it is
-  .025 where a 95 % interval just touches the boundary, .05 where a 90 % one does, and smaller the farther away it is;
+- whatever an interval decides, by lying beyond a boundary (a minimum effect, the noise, supervised training's effect, a
+  margin or a bound): the level at which the interval's nearer end would reach the boundary, if it widened as a normal
+  distribution's does. So it is .025 where a 95 % interval just touches the boundary, .05 where a 90 % one does, and
+  smaller the farther away it is;
 - a rule with two ways to fail: the smaller p;
 - ``not-online-rl``, which fails only if all three metrics hold: the largest p of what all three need for it.
 
@@ -23,7 +24,7 @@ from scipy import stats
 
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
-from rlcircuits.comparison.metric_outcome import judge_metric
+from rlcircuits.comparison.metric_outcome import judge_comparison_metric
 from rlcircuits.comparison.multiplicity import PairOutcome, ReleaseOutcome, combine_evidence, judge_release
 from rlcircuits.comparison.profiles import ACCURACY, NOT_ONLINE_RL, AccuracyRule, MetricRule, profile_named
 from rlcircuits.comparison.verdict import judge
@@ -74,12 +75,19 @@ def _against_metric(comparison: Comparison, metric: str, rule: MetricRule) -> fl
             _p_below(difference, interval, -bound, METRIC_CONFIDENCE),
             _p_above(difference, interval, bound, METRIC_CONFIDENCE),
         )
-    blinded = judge_metric(effect, rule, comparison.controls, comparison.group_controls).blinded_by
+    blinded = judge_comparison_metric(comparison, metric, rule).blinded_by
     noise = [] if blinded else _noise(comparison, metric)
     minimum = rule.minimum * abs(effect.before)
+    beyond = comparison.beyond_supervised(metric)
+    less = 1.0  # p of the evidence that the effect is less than the supervised control's
+    if beyond is not None and not math.isnan(sum(beyond.interval)):
+        p_beyond = _p_below if rule.expected == "up" else _p_above
+        less = p_beyond(beyond.difference, beyond.interval, 0.0, METRIC_CONFIDENCE)
     if rule.expected == "up":
-        return _p_below(difference, interval, max(minimum, min(noise, default=minimum)), METRIC_CONFIDENCE)
-    return _p_above(difference, interval, min(-minimum, max(noise, default=-minimum)), METRIC_CONFIDENCE)
+        limit = max(minimum, min(noise, default=minimum))
+        return min(less, _p_below(difference, interval, limit, METRIC_CONFIDENCE))
+    limit = min(-minimum, max(noise, default=-minimum))
+    return min(less, _p_above(difference, interval, limit, METRIC_CONFIDENCE))
 
 
 def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
@@ -116,6 +124,10 @@ def _for_the_pattern(comparison: Comparison) -> float:
             else:
                 yield effect.p_down
                 yield _p_below(effect.difference, effect.interval, min([-minimum, *noise]), METRIC_CONFIDENCE)
+            if (beyond := comparison.beyond_supervised(metric)) is not None:
+                p_more = _p_above if rule.expected == "up" else _p_below
+                measured = not math.isnan(sum(beyond.interval))
+                yield p_more(beyond.difference, beyond.interval, 0.0, METRIC_CONFIDENCE) if measured else 1.0
 
     return max(needed())
 

@@ -39,6 +39,7 @@ def explain_effect(
             *_effect_lines(comparison.effects[metric], p, rule),
             _control_line(comparison, metric),
             *_group_lines(comparison, metric, found),
+            *_supervised_lines(comparison, metric),
             *([f"  {_settling(found.settled_by, 'compared')}"] if outcome == "inconclusive" and measured else []),
             _loss_line(comparison),
         ]
@@ -105,6 +106,7 @@ def explain_not_online_rl(
             *(f"  {line}" for line in _effect_lines(comparison.effects[metric], p[metric], rule)),
             f"  {_control_line(comparison, metric)}",
             *(f"  {line}" for line in _group_lines(comparison, metric, found[metric])),
+            *(f"  {line}" for line in _supervised_lines(comparison, metric)),
         ]
     return "\n".join([*lines, _loss_line(comparison)])
 
@@ -177,6 +179,20 @@ def _group_lines(comparison: Comparison, metric: str, found: MetricOutcome) -> l
             f"groups does not: noise on all tensors cannot tell what the update of the other groups does"
         )
     return lines
+
+
+def _supervised_lines(comparison: Comparison, metric: str) -> list[str]:
+    beyond = comparison.beyond_supervised(metric)
+    if beyond is None or comparison.supervised is None:
+        return []
+    who = f"  beyond supervised training ({comparison.supervised.checkpoint})"
+    if not beyond.questions:
+        return [f"{who}: not defined on any question that both comparisons have"]
+    low, high = beyond.interval
+    return [
+        f"{who}: {beyond.difference:+.3g}, 95 % interval [{low:.3g}, {high:.3g}], on the {beyond.questions} questions"
+        f" that both comparisons have"
+    ]
 
 
 def _control_line(comparison: Comparison, metric: str) -> str:

@@ -16,8 +16,13 @@ No effect exceeds a noise draw on which the metric could not be measured (too fe
 it. Where the noise on one group of tensors alone moves the metric as far as the effect, and that on all the others
 together does not, then that group's noise says little about the others' update: *within noise* becomes inconclusive.
 
+With a **supervised control** (:mod:`rlcircuits.comparison.supervised_control`) an effect counts only beyond it. The
+interval of the difference of differences must lie above 0 for the effect to hold; if it lies below 0 the effect does
+not hold (*within supervised training*); else it is inconclusive (*not beyond supervised training*).
+
 For ``same`` the interval is compared with [−bound, bound], the bound times before's mean: inside it or on its ends
-holds (two one-sided tests of equivalence), outside it does not hold, and across an end it is inconclusive.
+holds (two one-sided tests of equivalence), outside it does not hold, and across an end it is inconclusive. Controls
+have no part in it.
 
 Where before's mean is 0 no change is relative to it, so that the minimum and the bound are 0.
 """
@@ -26,7 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rlcircuits.comparison.effects import ControlEffect, Effect
@@ -36,7 +41,7 @@ from rlcircuits.comparison.profiles import Direction, MetricRule
 from rlcircuits.comparison.settling import questions_for_interval, questions_for_level
 
 if TYPE_CHECKING:
-    from rlcircuits.comparison.comparison import ControlDraw, GroupControl
+    from rlcircuits.comparison.comparison import BeyondSupervised, Comparison, ControlDraw, GroupControl
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ class MetricOutcome:
     outcome: Outcome
     why: str
     """``as expected``, ``negligible``, ``within noise``, ``the other way``, ``not beyond noise``,
-    ``may be negligible``, ``no clear change``, ``same``, ``not the same``, ``not clearly the same``,
-    ``not measured``."""
+    ``may be negligible``, ``no clear change``, ``within supervised training``, ``not beyond supervised training``,
+    ``same``, ``not the same``, ``not clearly the same``, ``not measured``."""
     settled_by: int | None = None
     """For an inconclusive outcome: the number of compared questions that would settle it at 90 % power, if the true
     effect is the one seen; None if no number would, or none is known."""
@@ -55,11 +60,23 @@ class MetricOutcome:
     """Groups of tensors whose noise alone moves the metric as far as the effect."""
 
 
+def judge_comparison_metric(comparison: Comparison, metric: str, rule: MetricRule) -> MetricOutcome:
+    """Judge one of a comparison's metrics by the rule of this module, with all the controls that were measured."""
+    return judge_metric(
+        comparison.effects[metric],
+        rule,
+        comparison.controls,
+        comparison.group_controls,
+        comparison.beyond_supervised(metric),
+    )
+
+
 def judge_metric(
     effect: Effect,
     rule: MetricRule,
     draws: Sequence[ControlDraw] = (),
     groups: Sequence[GroupControl] = (),
+    beyond: BeyondSupervised | None = None,
 ) -> MetricOutcome:
     """Judge one metric's effect by the rule of this module.
 
@@ -68,6 +85,7 @@ def judge_metric(
         rule: what is asserted of the metric.
         draws: the draws of the noise control; none if it was not measured.
         groups: the noise on each group of tensors alone, if it was measured.
+        beyond: the effect beyond that of the supervised control; None without such a control.
     """
     if not effect.questions or math.isnan(sum(effect.interval)):
         return MetricOutcome("inconclusive", "not measured")
@@ -76,9 +94,9 @@ def judge_metric(
     noise = [draw.shifts.get(effect.metric) for draw in draws]
     found = judge_direction(effect, rule.expected, rule, [each.difference if each else None for each in noise])
     blinding = _blinding(effect, rule.expected, groups) if found.why in ("within noise", "not beyond noise") else ()
-    if not blinding:
-        return found
-    return MetricOutcome("inconclusive", "not beyond noise", found.settled_by, blinding)
+    if blinding:
+        found = MetricOutcome("inconclusive", "not beyond noise", found.settled_by, blinding)
+    return found if beyond is None else _beyond_too(found, beyond, rule.expected, effect.questions)
 
 
 def judge_direction(
@@ -114,6 +132,34 @@ def judge_direction(
         why,
         _settled(effect, sign, p, rule.level, below=max(minimum, least_noise), above=max(minimum, most_noise)),
     )
+
+
+def _beyond_too(found: MetricOutcome, beyond: BeyondSupervised, towards: Direction, compared: int) -> MetricOutcome:
+    """Return the outcome of an effect that must also lie beyond that of the supervised control.
+
+    Args:
+        found: the outcome without the supervised control.
+        beyond: the difference of differences.
+        towards: the asserted direction.
+        compared: number of questions of the effect, which has those of the difference and more.
+    """
+    sign = 1 if towards == "up" else -1
+    low, high = sorted(sign * end for end in beyond.interval)
+    if found.outcome == "does not hold" or low > 0:
+        return found
+    if high < 0:
+        return MetricOutcome("does not hold", "within supervised training")
+    mean, settled = sign * beyond.difference, None
+    if beyond.questions and not math.isnan(low + high):
+        settled = questions_for_interval(mean, (low, high), beyond.questions, [0.0], CONFIDENCE)
+    if settled is not None:
+        settled = math.ceil(settled * compared / beyond.questions)
+    if found.outcome == "holds":
+        return replace(found, outcome="inconclusive", why="not beyond supervised training", settled_by=settled)
+    if mean < 0:  # more questions would rule it out, whatever the effect is
+        return replace(found, settled_by=settled)
+    both = None if settled is None or found.settled_by is None else max(settled, found.settled_by)
+    return replace(found, settled_by=both)
 
 
 def _size_before(effect: Effect | ControlEffect) -> float:

@@ -39,7 +39,7 @@ from rlcircuits.comparison.explanations import (
     explain_effect,
     explain_not_online_rl,
 )
-from rlcircuits.comparison.metric_outcome import MetricOutcome, judge_direction, judge_metric
+from rlcircuits.comparison.metric_outcome import MetricOutcome, judge_comparison_metric, judge_direction
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import (
     ACCURACY,
@@ -198,9 +198,19 @@ def noise_reads_as_online_rl(comparison: Comparison, draw: ControlDraw) -> bool:
 def _pattern(comparison: Comparison) -> dict[str, MetricOutcome]:
     """Return the outcome of each metric by the rules of the profile ``online-rl``."""
     return {
-        metric: judge_metric(comparison.effects[metric], rule, comparison.controls, comparison.group_controls)
+        metric: judge_comparison_metric(comparison, metric, rule)
         for metric, rule in profile_named("online-rl").metrics.items()
     }
+
+
+_THOUGH_IT_WENT = (
+    "not beyond noise",
+    "within noise",
+    "may be negligible",
+    "not beyond supervised training",
+    "within supervised training",
+)
+"""Why a metric that went where it was expected to may be no evidence all the same."""
 
 
 def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) -> Finding:
@@ -212,8 +222,8 @@ def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) 
         words = f"{moved}{', not beyond noise' if within else ''} (reported)"
         found, p = MetricOutcome("holds", ""), effect.p_two_sided
     else:
-        found = judge_metric(effect, rule, comparison.controls, comparison.group_controls)
-        words = _words(found, rule, went, controlled=bool(comparison.controls))
+        found = judge_comparison_metric(comparison, metric, rule)
+        words = _words(comparison, found, rule, went)
         p = {"up": effect.p_up, "down": effect.p_down, "same": effect.p_two_sided}[rule.expected]
     return Finding(
         measure=metric,
@@ -226,14 +236,16 @@ def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) 
     )
 
 
-def _words(found: MetricOutcome, rule: MetricRule, went: Direction | None, controlled: bool) -> str:
+def _words(comparison: Comparison, found: MetricOutcome, rule: MetricRule, went: Direction | None) -> str:
     if rule.expected == "same":
         return found.why
     if found.outcome == "holds":
-        return f"{rule.expected} as expected{'' if controlled else ', no control'}"
+        controlled = "" if comparison.controls else ", no noise control" if comparison.supervised else ", no control"
+        beyond = ", beyond supervised training" if comparison.supervised else ""
+        return f"{rule.expected} as expected{beyond}{controlled}"
     if found.why == "the other way":
         return f"{'down' if rule.expected == 'up' else 'up'}, expected {rule.expected}"
-    if found.why in ("not beyond noise", "within noise", "may be negligible") and went == rule.expected:
+    if found.why in _THOUGH_IT_WENT and went == rule.expected:
         return f"{went}, {found.why}"
     return f"{found.why}, expected {rule.expected}"
 

@@ -14,10 +14,12 @@ def compare_checkpoints(measurement: Measurement) -> tuple[WeightChanges, tuple[
     """Return what differs between the two checkpoints' weights and files, and log it.
 
     Raises:
-        RLCircuitsError: no weight differs, and the settings do not ask to measure such a pair.
+        RLCircuitsError: no weight differs, and the settings do not ask to measure such a pair; or the supervised
+            control is no checkpoint of the same base.
     """
     before, after = measurement.sources.values()
-    weights, differences = compare_weights(before, after), comparability_warnings(before, after)
+    weights = compare_weights(before, after, measurement.control)
+    differences = comparability_warnings(before, after)
     for line in (change_count_line(weights), *differences):
         measurement.log(line)
     if not weights.changed and not measurement.settings.measure_unchanged:

@@ -45,6 +45,7 @@ def measurement_key(measurement: Measurement) -> str:
             "settings": settings,
             "rules": None if (rules := measurement.own_rules) is None else asdict(rules),
             "claims": [pair.claimed_accuracy, None if reference is None else reference.fingerprint()],
+            "control": None if (control := measurement.control) is None else [control.name, control.fingerprint()],
             "recorded": [None if file is None else _sha256(file) for file in measurement.recorded.values()],
         }
     )

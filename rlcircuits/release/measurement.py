@@ -44,6 +44,12 @@ class Measurement:
         return {"before": self.pair.recorded_before, "after": self.pair.recorded_after}
 
     @property
+    def control(self) -> CheckpointSource | None:
+        """Return the source of the pair's supervised control; None if it states none."""
+        settings = self.settings
+        return self.pair.control_source(settings.device, settings.dtype, settings.trust_remote_code)
+
+    @property
     def own_rules(self) -> Profile | None:
         """Return the pair's profile unless it is a built-in one."""
         profile = self.pair.expectations

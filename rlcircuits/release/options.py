@@ -77,6 +77,10 @@ OPTIONS: tuple[Option, ...] = (
           "the margin", unset="nothing is claimed", kind=float, metavar="SHARE", example=0.97),
     _pair("reference", "checkpoint whose accuracy after must not be below by the margin, such as the last release",
           unset="none", metavar="DIR", example="checkpoints/last-release"),
+    _pair("control", "checkpoint trained from before without RL, by more supervised training for example; an effect "
+          "counts only beyond its own", unset="none", metavar="DIR", example="checkpoints/sft-clean"),
+    _pair("pool", "name that pairs share whose effects are pooled in a table, which no verdict depends on", group=None,
+          unset="not pooled", example="grpo"),
     _pair("questions", "question set, or a JSON lines file (in a pairs file also a list of them); arithmetic is a toy "
           "for tiny models", group="answers", in_pytest=True, default=defaults.QUESTIONS, metavar="SET",
           example="gsm8k"),

@@ -67,6 +67,10 @@ class Pair(StrictModel):
     """The accuracy that the release states for after, as a share."""
     reference: str | None = None
     """Folder or hub id of a checkpoint whose accuracy after must not be below by the margin."""
+    control: str | None = None
+    """Folder or hub id of a checkpoint trained from before without RL: an effect counts only beyond its own."""
+    pool: str | None = None
+    """Name that pairs of a pairs file share whose effects are pooled; no verdict depends on it."""
     revision_before: str | None = None
     """Branch, tag or commit of before's hub id; None: its main branch."""
     revision_after: str | None = None
@@ -102,12 +106,19 @@ class Pair(StrictModel):
             torch_dtype(dtype)
         return dtype
 
-    @field_validator("before", "after")
+    @field_validator("before", "after", "reference", "control")
     @classmethod
-    def _not_empty(cls, checkpoint: str) -> str:
-        if not checkpoint.strip():
+    def _not_empty(cls, checkpoint: str | None) -> str | None:
+        if checkpoint is not None and not checkpoint.strip():
             raise ValueError("it is empty; a folder or a hub id is wanted")
         return checkpoint
+
+    @field_validator("pool")
+    @classmethod
+    def _on_one_line(cls, pool: str | None) -> str | None:
+        if pool is not None and not (pool.strip() and pool.isprintable()):
+            raise ValueError(f"{pool!r} is no name; text on one line is wanted")
+        return pool
 
     @field_validator("questions", mode="before")
     @classmethod
@@ -131,6 +142,19 @@ class Pair(StrictModel):
             raise ValueError("missing; say how the pair was trained, or name a profile to hold it against")
         profile_for(algorithm)
         return algorithm.lower()
+
+    @model_validator(mode="after")
+    def _recorded_apart(self) -> Pair:
+        if (
+            self.control is not None
+            and self.recorded_before is not None
+            and self.recorded_before == self.recorded_after
+        ):
+            raise RLCircuitsError(
+                "control is given, and one file holds the recorded answers of both before and after; the control is "
+                "compared with before alone, so record before's answers in a file of their own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _asserted(self) -> Pair:
@@ -204,11 +228,21 @@ class Pair(StrictModel):
         self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
     ) -> CheckpointSource | None:
         """Return the source of the reference, loaded as before and after are; None if there is none."""
-        if self.reference is None:
+        return self._another_source(self.reference, device, dtype, trust_remote_code)
+
+    def control_source(
+        self, device: str | None = None, dtype: str | None = None, trust_remote_code: bool = False
+    ) -> CheckpointSource | None:
+        """Return the source of the supervised control, loaded as before and after are; None if there is none."""
+        return self._another_source(self.control, device, dtype, trust_remote_code)
+
+    def _another_source(
+        self, checkpoint: str | None, device: str | None, dtype: str | None, trust_remote_code: bool
+    ) -> CheckpointSource | None:
+        if checkpoint is None:
             return None
-        return self.model_copy(update={"before": self.reference, "revision_before": None}).sources(
-            device, dtype, trust_remote_code
-        )[0]
+        like_before = self.model_copy(update={"before": checkpoint, "revision_before": None})
+        return like_before.sources(device, dtype, trust_remote_code)[0]
 
 
 def plain_profile_name(profile: str) -> str:

@@ -244,7 +244,7 @@ def _resolve(pair: Pair, known: Mapping[str, AskedQuestions], folder: Path, wher
     if questions.file is not None and questions.name not in known:
         file = _resolve_file(questions.file, folder, f"{where}, key 'questions'")
         resolved["questions"] = questions.model_copy(update={"file": file})
-    for key in ("before", "after", "reference"):
+    for key in ("before", "after", "reference", "control"):
         if (checkpoint := getattr(pair, key)) is not None:
             resolved[key] = resolve_checkpoint(checkpoint, folder, f"{where}, key {key!r}")
     if pair.profile is not None and pair.profile.endswith(".toml"):

@@ -9,7 +9,8 @@ answers, so before is loaded twice:
 4. before with noise, for each draw: load, answer, attribute on the questions that it answered right, free; then with
    noise on one group of tensors at a time: load, attribute on before's answers, free;
 5. before: load, attribute, free;
-6. compare.
+6. compare;
+7. the supervised control, if the pair states one: a pair of its own (:mod:`rlcircuits.release.supervised`).
 
 An early stop may load both models once more (:mod:`rlcircuits.release.answering`).
 
@@ -34,11 +35,12 @@ from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, ensure_writable_folder, write_lock
 from rlcircuits.comparison import pairing
-from rlcircuits.comparison.comparison import Comparison, Unfinished
+from rlcircuits.comparison.comparison import Comparison, SupervisedControl, Unfinished
 from rlcircuits.comparison.from_scores import compare
 from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.storage import save_comparison
+from rlcircuits.comparison.supervised_control import beyond_supervised
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.answering import PairAnswers, engine_names
@@ -53,6 +55,7 @@ from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.result_files import scores_file
 from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.supervised import check_control, control_pair, control_settings
 
 
 @validate_arguments
@@ -90,8 +93,12 @@ def run_pair(
     store = None if store is None else Path(store)
     measurement = prepare(pair, settings or Settings(), folder, store, notify or (lambda _line: None), progress)
     _warn_of_one_checkpoint(measurement)
+    check_control(measurement)
     if folder is None:
-        return _measure(measurement)
+        if pair.control is None or store is not None:
+            return _measure(measurement)
+        with TemporaryDirectory(prefix="rlcircuits-") as temporary:  # before's answers serve the control too
+            return _measure(replace(measurement, store=Path(temporary)))
     key = measurement_key(measurement)
     if (finished := finished_comparison(measurement, folder, key, quiet=True)) is not None:
         return finished
@@ -167,7 +174,7 @@ def _measure(measurement: Measurement) -> Comparison:
     groups = measure_groups(measurement, paired, weights)
     with LoadedOnce(before) as loaded:
         before_scores = _score_side(measurement, loaded, "before", paired.before)
-    return compare(
+    comparison = compare(
         before_scores,
         after_scores,
         paired,
@@ -185,6 +192,7 @@ def _measure(measurement: Measurement) -> Comparison:
         controls=controls,
         trust_remote_code=measurement.settings.trust_remote_code,
     )
+    return replace(comparison, supervised=_measure_supervised(measurement, comparison))
 
 
 def _pair_answers(measurement: Measurement, before: Answers, after: Answers) -> Pairing:
@@ -222,6 +230,25 @@ def _score_side(
     if measurement.folder:
         scores.save(scores_file(measurement.folder, side))
     return scores
+
+
+def _measure_supervised(measurement: Measurement, comparison: Comparison) -> SupervisedControl | None:
+    """Return the pair's effects beyond those of its supervised control; None if it states none."""
+    pair, settings = measurement.pair, measurement.settings
+    if pair.control is None:
+        return None
+    try:
+        supervised = run_pair(
+            control_pair(pair),
+            control_settings(settings),
+            output=measurement.folder,
+            store=measurement.store,
+            notify=measurement.log,
+            progress=measurement.progress,
+        )
+        return beyond_supervised(comparison, supervised, min_questions=settings.min_questions)
+    except RLCircuitsError as error:
+        raise RLCircuitsError(f"the supervised control {pair.control}: {error}", longest=LONGEST_EVIDENCE) from None
 
 
 def _gold_ids(measurement: Measurement) -> Mapping[str, list[int]]:

@@ -105,7 +105,8 @@ def _why_it_holds(comparisons: Sequence[Comparison], verdicts: Sequence[Verdict]
         accuracy = f"accuracy {comparison.accuracy.before:.3f} → {comparison.accuracy.after:.3f}"
         if shown[0] is None:
             return f"{accuracy} ({verdict.accuracy.words}); the metrics are reported only ({moved})"
-        return f"{shown[0]} ({moved}), {accuracy}"
+        beyond = " beyond supervised training" if comparison.supervised and verdict.profile.expected else ""
+        return f"{shown[0]}{beyond} ({moved}), {accuracy}"
     kinds = dict.fromkeys(each or "asserts accuracy only" for each in shown)
     counted = [f"{shown.count(None if each.startswith('asserts') else each)} × {each}" for each in kinds]
     return f"all {len(comparisons)} pairs hold ({'; '.join(counted)})"

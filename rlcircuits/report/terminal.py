@@ -7,9 +7,17 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import SEPARATING_LINE, tabulate
 
-from rlcircuits.checkpoints.weight_change_lines import weight_change_lines
+from rlcircuits.checkpoints.weight_change_lines import evidence_lines, weight_change_lines
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.comparison.comparison import LABELS, Comparison, ControlDraw, Group, GroupControl
+from rlcircuits.common.reprs import format_count
+from rlcircuits.comparison.comparison import (
+    LABELS,
+    Comparison,
+    ControlDraw,
+    Group,
+    GroupControl,
+    SupervisedControl,
+)
 from rlcircuits.comparison.effects import Effect
 from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.profiles import GATE_METRICS
@@ -101,12 +109,15 @@ def detail(comparison: Comparison) -> str:
         lines.append("note: Python code of the checkpoints' own repositories was allowed to run (trust_remote_code)")
     lines += [f"differs: {difference}" for difference in comparison.differences]
     if comparison.weights is not None:
+        lines += evidence_lines(comparison.weights)
         first, *others = weight_change_lines(comparison.weights)
         lines += [f"weights: {first}", *(f"  {line}" for line in others)]
     lines += [_control_line(comparison, control) for control in comparison.controls] or [
         "no noise control was measured"
     ]
     lines += [_group_control_line(control) for control in comparison.group_controls]
+    if comparison.supervised is not None:
+        lines.append(_supervised_line(comparison, comparison.supervised))
     explaining = [
         [
             LABELS[metric],
@@ -197,6 +208,19 @@ def _group_control_line(control: GroupControl) -> str:
     if not control.shifts:
         return f"{line}: not measured"
     return f"{line}: {', '.join(f'{metric} {_percent(control.shifts[metric].change)}' for metric in GATE_METRICS)}"
+
+
+def _supervised_line(comparison: Comparison, control: SupervisedControl) -> str:
+    moved = [
+        f"{metric} {format_change(base := abs(comparison.effects[metric].before), base + beyond.difference)}"
+        for metric, beyond in control.beyond.items()
+        if not math.isnan(beyond.difference)
+    ]
+    shared = format_count(max(beyond.questions for beyond in control.beyond.values()), "question")
+    return (
+        f"supervised control {control.checkpoint}: accuracy {control.accuracy:.3f}; beyond its own effects, on the "
+        f"{shared} that both comparisons have: {', '.join(moved) or 'nothing is defined'}"
+    )
 
 
 def _reported(effect: Effect) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlcircuits.checkpoints.compare_weights import compare_weights
 from rlcircuits.checkpoints.source import CheckpointSource
-from rlcircuits.checkpoints.weight_change_lines import change_count_line, weight_change_lines
+from rlcircuits.checkpoints.weight_change_lines import change_count_line, evidence_lines, weight_change_lines
 from rlcircuits.checkpoints.weight_changes import TensorChange, UnmatchedTensor, WeightChanges
 
 LAYERS = [f"model.layers.{layer}.{part}.weight" for layer in range(4) for part in ("self_attn.q_proj", "mlp.down_proj")]
@@ -35,28 +35,37 @@ def test_one_tensor_changed() -> None:
         "layer 3, MLP: 1 of 4 tensors changed, update 5 % of the norm before, 1 of the squared update",
         "unchanged: embeddings, norms, attention, unembedding",
         "one row of model.layers.3.mlp.down_proj.weight has 0.75 of the squared update",
-        "unembedding's share of the squared update 0",
         "cosine of the update with the weights before 0.15",
     ]
 
 
 def test_groups_and_layers() -> None:
     moved = dict.fromkeys((name for name in LAYERS if "attn" in name and ".2." not in name), 1.0)
-    lines = weight_change_lines(changes({**moved, "lm_head.weight": 1.0}, reference="sft", reference_cosine=-0.013))
+    lines = weight_change_lines(changes({**moved, "lm_head.weight": 1.0}))
     assert lines == [
         "4 of 11 tensors changed",
         "layers 0-1, 3, attention: 3 of 4 tensors changed, update 8.7 % of the norm before, 0.75 of the squared update",
         "unembedding: 1 of 1 tensor changed, update 10 % of the norm before, 0.25 of the squared update",
         "unchanged: embeddings, norms, MLP",
-        "unembedding's share of the squared update 0.25",
         "cosine of the update with the weights before 0.30",
-        "cosine of the update with that of sft -0.013",
     ]
 
 
+SAID = "from the weights alone (reported, no proof): "
+
+
+def test_the_weights_own_evidence_is_in_one_line() -> None:
+    moved = dict.fromkeys((LAYERS[0], LAYERS[2], LAYERS[4], "lm_head.weight"), 1.0)
+    share = "unembedding's share of the squared update 0.25"
+    assert evidence_lines(changes(moved)) == [f"{SAID}{share}"]
+    found = evidence_lines(changes(moved, reference="sft", reference_cosine=-0.013))
+    assert found == [f"{SAID}{share}; cosine of the update with that of sft -0.013"]
+    assert evidence_lines(changes({}, reference="sft")) == []
+
+
 def test_tied_embeddings_say_so() -> None:
-    lines = weight_change_lines(changes({"model.embed_tokens.weight": 1.0, "model.norm.weight": 2.0}, tied=True))
-    assert "tied embeddings: the weight that embeds and unembeds has 0.20 of the squared update" in lines
+    lines = evidence_lines(changes({"model.embed_tokens.weight": 1.0, "model.norm.weight": 2.0}, tied=True))
+    assert lines == [f"{SAID}tied embeddings: the weight that embeds and unembeds has 0.20 of the squared update"]
 
 
 def test_weights_that_cannot_be_compared() -> None:
@@ -71,8 +80,8 @@ def test_weights_that_cannot_be_compared() -> None:
 
 
 def test_a_reference_that_changed_nothing() -> None:
-    lines = weight_change_lines(changes({"lm_head.weight": 1.0}, reference="sft"))
-    assert lines[-1] == "cosine of the update with that of sft: none, since one of them changed nothing"
+    (line,) = evidence_lines(changes({"lm_head.weight": 1.0}, reference="sft"))
+    assert line.split("; ")[-1] == "cosine of the update with that of sft: none, since one of them changed nothing"
 
 
 @given(st.sets(st.sampled_from(NAMES)))
@@ -86,8 +95,9 @@ def test_the_count_is_that_of_the_moved_and_few_are_named(moved: set[str]) -> No
 @pytest.mark.parametrize(("after", "share"), [("grpo", "0.038"), ("sft-more", "0.57")])
 def test_a_shipped_pair(after: str, share: str) -> None:
     sources = [CheckpointSource(str(SEED_7 / name), device="cpu") for name in ("sft", after, "sft-clean")]
-    lines = weight_change_lines(compare_weights(*sources))
+    compared = compare_weights(*sources)
+    lines, (evidence,) = weight_change_lines(compared), evidence_lines(compared)
     assert lines[0] == "39 of 39 tensors changed"
     assert lines[3].startswith("layers 0-3, attention: 16 of 16 tensors changed, update ")
-    assert f"unembedding's share of the squared update {share}" in lines
-    assert lines[-1].startswith(f"cosine of the update with that of {SEED_7 / 'sft-clean'} 0.")
+    assert f"unembedding's share of the squared update {share}; " in evidence
+    assert f"; cosine of the update with that of {SEED_7 / 'sft-clean'} 0." in evidence

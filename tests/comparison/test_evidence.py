@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers.made_up_effects import draws_of, effect_of, groups_of, mirrored, shift_of
+from helpers.made_up_effects import beyond_of, draws_of, effect_of, groups_of, mirrored, shift_of
 from helpers.synthetic_comparisons import made_up_comparison
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.comparison import BeyondSupervised, Comparison, SupervisedControl
 from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, Effect
 from rlcircuits.comparison.evidence import evidence_against, judge_comparisons
-from rlcircuits.comparison.metric_outcome import judge_metric
+from rlcircuits.comparison.metric_outcome import judge_comparison_metric
 from rlcircuits.comparison.profiles import AccuracyRule, MetricRule, Profile, profile_named
 from rlcircuits.comparison.verdict import judge, reads_as_online_rl
 
@@ -37,7 +37,13 @@ def judged_by(profile: Profile, effect: Effect, noise: list[float | None]) -> Co
 
 def outcome_of(comparison: Comparison) -> str:
     rule = comparison.judged_by.metrics["intensity"]
-    return judge_metric(comparison.effects["intensity"], rule, comparison.controls, comparison.group_controls).outcome
+    return judge_comparison_metric(comparison, "intensity", rule).outcome
+
+
+def supervised_by(beyond: BeyondSupervised) -> SupervisedControl:
+    """Return a control with this difference of differences of intensity, and clear ones of the others."""
+    far = {"complexity": beyond_of(9.0, 0.1), "kurtosis": beyond_of(-9.0, 0.1)}
+    return SupervisedControl("runs/sft-clean", 0.9, {"intensity": beyond, **far})
 
 
 def profile_of(rule: MetricRule) -> Profile:
@@ -63,6 +69,34 @@ def test_a_metric_fails_where_its_p_is_below_that_of_the_intervals_end(
         [None if each is None else -each for each in noise],
     )
     assert evidence_against(turned)["intensity"] == pytest.approx(p)
+
+
+@given(STEPS, ERRORS, STEPS, ERRORS)
+def test_it_fails_too_where_the_p_of_less_than_supervised_training_is_below_it(
+    mean: float, error: float, beyond: float, other_error: float
+) -> None:
+    comparison = judged_by(profile_of(MetricRule(expected="up")), effect_of(mean, error), [])
+    controlled = replace(comparison, supervised=supervised_by(beyond_of(beyond, other_error)))
+    p = evidence_against(controlled)["intensity"]
+    assert (outcome_of(controlled) == "does not hold") == (p < 0.025)
+    less = stats.norm.sf(-beyond / other_error)
+    assert p == pytest.approx(min(less, evidence_against(comparison)["intensity"]), abs=1e-9)
+
+
+@given(STEPS, ERRORS, STEPS, ERRORS)
+def test_the_pattern_is_beyond_supervised_training_too(
+    mean: float, error: float, beyond: float, other_error: float
+) -> None:
+    comparison = judged_by(profile_named("not-rl"), effect_of(mean, error, p_up=0.001 if mean > 0 else 0.999), [])
+    comparison = replace(comparison, supervised=supervised_by(beyond_of(beyond, other_error)))
+    assert reads_as_online_rl(comparison) == (evidence_against(comparison)["not-online-rl"] < 0.025)
+
+
+def test_a_difference_from_supervised_training_that_is_defined_nowhere_is_no_evidence() -> None:
+    nan = float("nan")
+    controlled = replace(UP, supervised=supervised_by(BeyondSupervised(nan, (nan, nan), 0)))
+    assert evidence_against(controlled)["intensity"] == evidence_against(UP)["intensity"]
+    assert evidence_against(replace(controlled, profile="not-rl"))["not-online-rl"] == 1
 
 
 @given(STEPS, ERRORS, st.sampled_from([0.15, 0.55]))

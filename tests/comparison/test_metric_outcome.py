@@ -8,10 +8,11 @@ from random import Random
 
 import numpy as np
 import pytest
-from helpers.made_up_effects import draws_of, effect_of, effects, groups_of, mirrored, noise_draws, steps
+from helpers.made_up_effects import beyond_of, draws_of, effect_of, effects, groups_of, mirrored, noise_draws, steps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlcircuits.comparison.comparison import BeyondSupervised
 from rlcircuits.comparison.effects import Effect, paired_effect
 from rlcircuits.comparison.metric_outcome import judge_direction, judge_metric
 from rlcircuits.comparison.profiles import MetricRule
@@ -270,3 +271,48 @@ def test_group_controls_never_make_an_effect_hold_or_fail(
 @given(effects(), rules, noise_draws)
 def test_a_noise_draw_is_judged_by_the_same_rule(effect: Effect, rule: MetricRule, noise: list[float | None]) -> None:
     assert judge_direction(effect, "up", rule, noise) == judge_metric(effect, rule, draws_of(noise))
+
+
+beyonds = st.builds(beyond_of, steps, errors)
+
+
+@given(effects(), rules, noise_draws, beyonds)
+def test_an_effect_counts_only_beyond_supervised_training(
+    effect: Effect, rule: MetricRule, noise: list[float | None], beyond: BeyondSupervised
+) -> None:
+    low, high = beyond.interval
+    without, found = (judge_metric(effect, rule, draws_of(noise), (), each) for each in (None, beyond))
+    if without.outcome == "does not hold" or low > 0:
+        assert found == without
+    elif high < 0:
+        assert (found.outcome, found.why) == ("does not hold", "within supervised training")
+    else:
+        assert found.outcome == "inconclusive"
+        assert found.why == ("not beyond supervised training" if without.outcome == "holds" else without.why)
+    turned = replace(beyond, difference=-beyond.difference, interval=(-high, -low))
+    down = [None if each is None else -each for each in noise]
+    assert judge_metric(mirrored(effect), replace(rule, expected="down"), draws_of(down), (), turned) == found
+
+
+@given(effects(), beyonds)
+def test_supervised_training_has_no_part_in_being_the_same(effect: Effect, beyond: BeyondSupervised) -> None:
+    rule = MetricRule(expected="same", bound=0.1)
+    assert judge_metric(effect, rule, beyond=beyond) == judge_metric(effect, rule)
+
+
+@pytest.mark.parametrize("mean", [0.03, -0.03])
+def test_the_number_of_questions_that_would_tell_an_effect_from_supervised_training_does(mean: float) -> None:
+    effect = effect_of(0.3, 0.01)
+    found = judge_metric(effect, RISE, beyond=beyond_of(mean, 0.03))
+    assert (found.outcome, found.why) == ("inconclusive", "not beyond supervised training")
+    assert found.settled_by is not None
+    more = found.settled_by / effect.questions
+    assert more == pytest.approx((1.96 + 1.282) ** 2, rel=0.02)
+    later = judge_metric(effect, RISE, beyond=beyond_of(mean, 0.03 / math.sqrt(more), round(80 * more)))
+    assert later.outcome == ("holds" if mean > 0 else "does not hold")
+
+
+def test_a_difference_that_is_defined_nowhere_is_inconclusive() -> None:
+    nothing = BeyondSupervised(math.nan, (math.nan, math.nan), 0)
+    found = judge_metric(effect_of(0.3, 0.01), RISE, beyond=nothing)
+    assert (found.outcome, found.settled_by) == ("inconclusive", None)

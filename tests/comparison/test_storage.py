@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 
 from rlcircuits.checkpoints.weight_changes import TensorChange, UnmatchedTensor, WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import CONTROL_METRICS, Comparison, GroupControl
+from rlcircuits.comparison.comparison import (
+    CONTROL_METRICS,
+    BeyondSupervised,
+    Comparison,
+    GroupControl,
+    SupervisedControl,
+)
 from rlcircuits.comparison.effects import AccuracyClaim
 from rlcircuits.comparison.profiles import AccuracyRule, MetricRule, Profile
 from rlcircuits.comparison.storage import load_comparison, save_comparison, to_json
@@ -44,6 +50,15 @@ CLAIMS = (
     AccuracyClaim("claimed-accuracy", None, 0.97, 0.95, 400, 0.02, (-0.03, -0.01), 0.1),
     AccuracyClaim("reference-accuracy", "runs/last-release", 0.96, 0.95, 380, 0.01, (-0.02, 0.01), 0.2),
 )
+SUPERVISED = SupervisedControl(
+    "runs/sft-clean",
+    0.9,
+    {
+        "intensity": BeyondSupervised(0.5, (0.25, 0.75), 38),
+        "complexity": BeyondSupervised(0.5, (-0.25, 1.25), 38),
+        "kurtosis": BeyondSupervised(0.5, (0.25, 0.75), 37),
+    },
+)
 PLAIN = made_up_comparison()
 
 
@@ -59,6 +74,7 @@ FULL = replace(
     group_controls=(group_control("norms"), group_control("MLP", -0.25), GroupControl("attention", {})),
     weights=WEIGHTS,
     differences=("chat template: 'a' before, none after", "end token: 2 before, 3 after"),
+    supervised=SUPERVISED,
 )
 
 
@@ -97,6 +113,7 @@ def comparisons(draw: st.DrawFn) -> Comparison:
         claims=claims,
         group_controls=groups,
         weights=draw(st.none() | st.just(WEIGHTS)),
+        supervised=draw(st.none() | st.just(SUPERVISED)),
         differences=tuple(draw(st.lists(st.text(st.characters(categories=("L", "N", "P")), min_size=1), max_size=3))),
     )
 
@@ -134,6 +151,14 @@ def change(*path: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
         (change("rules", "accuracy", "margn", to=0.1), "rules.accuracy.margn': unknown"),
         (change("claims", 0, "measure", to="reference-accuracy"), "one claim of each kind at most"),
         (change("claims", 0, "measure", to="other"), "claims.0.measure': must be one of 'claimed-accuracy'"),
+        (change("supervised", "accuracy", to=90.0), "supervised.accuracy' is 90.0; a number from 0 to 1"),
+        (change("supervised", "beyond", to={}), "supervised.beyond' is 'without intensity'"),
+        (
+            change("supervised", "beyond", "intensity", "questions", to=41),
+            "intensity.questions' is 41; a number from 0",
+        ),
+        (change("supervised", "beyond", "kurtosis", "interval", to=[1.0, 0.5]), "kurtosis.interval' is [1.0, 0.5]"),
+        (change("supervised", "beyond", "kurtosis", "difference", to=None), "kurtosis.difference' is None; a number"),
         (change("claims", 0, "interval", to=[0.1, -0.1]), "claims.0.interval' is [0.1, -0.1]; the lower end"),
         (change("claims", 0, "wanted", to=97.0), "claims.0.wanted' is 97.0; a number from 0 to 1"),
         (change("claims", 0, "asked", to=0), "claims.0.asked' is 0; a number of questions from 1"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from scipy import stats
 
-from rlcircuits.comparison.comparison import ControlDraw, GroupControl
+from rlcircuits.comparison.comparison import BeyondSupervised, ControlDraw, GroupControl
 from rlcircuits.comparison.effects import ControlEffect, Effect
 
 Z = 1.959963984540054
@@ -59,6 +59,11 @@ def mirrored(effect: Effect) -> Effect:
 def shift_of(difference: float) -> ControlEffect:
     """Return a noise control's effect with this mean difference; NaN where the metric was not defined."""
     return ControlEffect(difference, difference, 0.5, (difference - 1, difference + 1), 0.5, 0.5)
+
+
+def beyond_of(mean: float, error: float, questions: int = 80) -> BeyondSupervised:
+    """Return an effect beyond the supervised control's, with the interval mean ± 1.96 errors."""
+    return BeyondSupervised(mean, (mean - Z * error, mean + Z * error), questions)
 
 
 def draws_of(differences: Sequence[float | None], metric: str = "intensity") -> list[ControlDraw]:

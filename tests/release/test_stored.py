@@ -30,7 +30,14 @@ from rlcircuits import (
 from rlcircuits.release.finished import measurement_key
 from rlcircuits.release.measurement import prepare
 
-NEW_IN_VERSION_4 = {"rules": None, "claims": [], "group_controls": [], "weights": None, "differences": []}
+NEW_IN_VERSION_4 = {
+    "rules": None,
+    "claims": [],
+    "group_controls": [],
+    "weights": None,
+    "differences": [],
+    "supervised": None,
+}
 
 
 @pytest.fixture(autouse=True)

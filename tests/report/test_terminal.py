@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from helpers.made_up_effects import shift_of
+from helpers.made_up_effects import beyond_of, shift_of
 from helpers.synthetic_comparisons import made_up_comparison
 
 from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
-from rlcircuits.comparison.comparison import Comparison, GroupControl
+from rlcircuits.comparison.comparison import Comparison, GroupControl, SupervisedControl
 from rlcircuits.comparison.effects import AccuracyClaim
+from rlcircuits.comparison.verdict import judge
+from rlcircuits.report.headline import make_headline
 from rlcircuits.report.html import to_html
 from rlcircuits.report.terminal import detail, summary_rows
 
@@ -81,6 +83,47 @@ def test_details_have_controls_by_group_and_what_differs_between_the_checkpoints
     assert "differs: the chat template is different" in lines
     place = lines.index("weights: 1 of 2 tensors changed: model.norm.weight")
     assert lines[place + 1].startswith("  norms: 1 of 1 tensor changed")
+
+
+def supervised(intensity: float) -> Comparison:
+    """A pair that shows the pattern, with a supervised control beyond which intensity moved by this, with error 1."""
+    beyond = {"intensity": beyond_of(intensity, 1.0), "complexity": beyond_of(9, 1), "kurtosis": beyond_of(-9, 1)}
+    return replace(made_up_comparison(), supervised=SupervisedControl("runs/sft-clean", 0.9, beyond))
+
+
+@pytest.mark.parametrize(
+    ("intensity", "outcome", "said"),
+    [
+        (9.0, "holds", "up as expected, beyond supervised training"),
+        (0.5, "inconclusive", "up, not beyond supervised training (inconclusive)"),
+        (-9.0, "does not hold", "up, within supervised training"),
+    ],
+)
+def test_an_effect_counts_only_beyond_the_supervised_control(intensity: float, outcome: str, said: str) -> None:
+    comparison = supervised(intensity)
+    verdict = judge(comparison)
+    assert verdict.outcome == outcome
+    assert words(comparison)["intensity"] == said
+    assert words(comparison)["complexity"] == "up as expected, beyond supervised training"
+    message = verdict.findings["intensity"].message
+    assert f"beyond supervised training (runs/sft-clean): {intensity:+.3g}, 95 % interval [" in message
+    assert "on the 80 questions that both comparisons have" in message
+    assert (
+        "supervised control runs/sft-clean: accuracy 0.900; beyond its own effects, on the 80 questions that both"
+        in (detail(comparison))
+    )
+    why = make_headline([comparison]).why
+    assert ("shows the study's pattern beyond supervised training" in why) == (outcome == "holds")
+
+
+def test_the_weights_own_evidence_is_one_line_that_is_no_verdict() -> None:
+    changed = TensorChange("lm_head.weight", 16, 4.0, 0.5, 0.1, None, None)
+    comparison = replace(made_up_comparison(), weights=WeightChanges((changed,), (), False, "runs/sft-clean", 0.41))
+    assert (
+        "from the weights alone (reported, no proof): unembedding's share of the squared update 1; cosine of the "
+        "update with that of runs/sft-clean 0.41"
+    ) in detail(comparison).splitlines()
+    assert judge(comparison) == judge(made_up_comparison())
 
 
 def test_the_page_begins_with_the_outcome() -> None:
