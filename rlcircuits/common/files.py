@@ -57,16 +57,35 @@ def short_name(source: str) -> str:
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file with ``write`` under a temporary name, sync it to disk, then rename it to ``path``."""
-    # A unique name, so that two processes never write to the same file.
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    partial = partial_path(path)
     try:
+        partial.touch(exist_ok=False)
+        mode = partial.stat().st_mode
         write(partial)
+        # safetensors replaces the file by one that only its owner may read.
+        if partial.stat().st_mode != mode:
+            partial.chmod(mode)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     fsync_folder(path.parent)
+
+
+def partial_path(path: Path) -> Path:
+    """Return a new name beside ``path`` to write under before a rename; no two processes get the same one."""
+    return path.with_name(f"{_partial_prefix(path)}{uuid4().hex}.tmp")
+
+
+def is_partial(path: Path, finished: Path) -> bool:
+    """Return whether ``path`` has a name that :func:`partial_path` gives for ``finished``."""
+    return re.fullmatch(rf"{re.escape(_partial_prefix(finished))}[0-9a-f]{{32}}\.tmp", path.name) is not None
+
+
+def _partial_prefix(path: Path) -> str:
+    # Truncated, so that the longest name that a file system allows has room for what is added to it.
+    return f".{os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])}."
 
 
 def write_text_atomically(path: Path, text: str) -> None:
@@ -112,10 +131,13 @@ def ensure_writable_file(file: str | Path, option: str) -> Path:
         RLCircuitsError: the file cannot be written; the text names the ``option`` that gave it.
     """
     file = Path(file)
-    if file.is_dir():
-        raise RLCircuitsError(f"{option}: {file} is a folder; a file's name is wanted")
-    if file.exists() and not file.is_file():  # /dev/null would be replaced by a file
-        raise RLCircuitsError(f"{option}: {file} is a pipe or a device; a file's name is wanted")
+    try:
+        if file.is_dir():
+            raise RLCircuitsError(f"{option}: {file} is a folder; a file's name is wanted")
+        if file.exists() and not file.is_file():  # /dev/null would be replaced by a file
+            raise RLCircuitsError(f"{option}: {file} is a pipe or a device; a file's name is wanted")
+    except OSError as error:  # a name too long for the file system, or a folder that may not be entered
+        raise RLCircuitsError(f"{option}: {file} cannot be written: {error.strerror or error}") from None
     ensure_writable_folder(file.parent, option)
     return file
 
@@ -167,6 +189,11 @@ def try_write_lock(path: Path) -> Iterator[bool]:
         lock.release()
 
 
+def lock_path(path: Path) -> Path:
+    """Return the lock file for writing ``path``."""
+    return path.with_name(f".{path.name}.lock")
+
+
 def _lock_of(path: Path) -> filelock.FileLock:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return filelock.FileLock(path.with_name(f".{path.name}.lock"))
+    return filelock.FileLock(lock_path(path))

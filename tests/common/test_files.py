@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.held_locks import held, run_while_held, wait_until
+from safetensors.torch import save_file
 
-from rlcircuits.common.files import write_atomically, write_lock
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import ensure_writable_file, write_atomically, write_lock, write_text_atomically
 
 
 def test_two_processes_that_write_one_file_do_not_mix(tmp_path: Path) -> None:
@@ -46,6 +49,22 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_p
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, fail)
     assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_file_of_safetensors_may_be_read_by_those_who_may_read_any_new_file(tmp_path: Path) -> None:
+    """safetensors replaces the file by one that only its owner may read."""
+    (tmp_path / "usual").touch()
+    write_atomically(tmp_path / "scores", lambda partial: save_file({"one": torch.zeros(1)}, partial))
+    assert (tmp_path / "scores").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_the_longest_name_is_written_and_a_longer_one_is_refused_before_any_work(tmp_path: Path) -> None:
+    file = tmp_path / ("n" * 255)
+    assert ensure_writable_file(file, "--out") == file
+    write_text_atomically(file, "text")
+    assert file.read_text(encoding="utf-8") == "text"
+    with pytest.raises(RLCircuitsError, match=r"--out: .* File name too long"):
+        ensure_writable_file(tmp_path / ("n" * 256), "--out")
 
 
 def test_a_process_waits_for_the_lock_and_says_so(tmp_path: Path) -> None:
