@@ -13,13 +13,14 @@ from torch import Tensor
 
 from rlcircuits.checkpoints.source import CheckpointSource, Source, on_cpu
 from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.common.input_files import check_readable
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.families import FAMILIES
 from rlcircuits.models.folder import check_folder, is_adapter, load_config
 from rlcircuits.models.tensor_groups import group_of, is_token_embedding
 from rlcircuits.models.weight_files import is_recomputed, stored_tensors
 
-__all__ = ["LoadedTensors", "StoredTensors", "TensorReader", "can_stream", "find_key"]
+__all__ = ["LoadedTensors", "StoredTensors", "TensorReader", "can_stream", "find_key", "loaded_names"]
 
 
 class TensorReader(Protocol):
@@ -55,7 +56,7 @@ class StoredTensors:
         self._opened = opened
         self._files: dict[Path, Any] = {}
         stored = stored_tensors(source.folder)
-        keys = {key: name for name, key in _keys(list(stored), config.model_type).items()}
+        keys = {key: name for name, key in loaded_names(list(stored), config.model_type).items()}
         self._stored = {
             key: (name, stored[name].file)
             for key, name in keys.items()
@@ -71,6 +72,7 @@ class StoredTensors:
         name, file = self._stored[key]
         try:
             if file not in self._files:
+                check_readable(file)
                 self._files[file] = self._opened.enter_context(safetensors.safe_open(str(file), framework="pt"))
             tensor: Tensor = self._files[file].get_tensor(name)
         except (OSError, safetensors.SafetensorError) as error:
@@ -118,7 +120,7 @@ def find_key(tensors: TensorReader, key: str) -> str | None:
     return None
 
 
-def _keys(names: list[str], family: str) -> dict[str, str]:
+def loaded_names(names: list[str], family: str) -> dict[str, str]:
     """Return the key of each stored name: the name in the loaded model, as far as prefix and head tell it."""
     prefix = FAMILIES[family].layers.partition(".")[0] + "." if family in FAMILIES else ""
     # A file may hold the model without its head, whose names then lack the head model's prefix (GPT-2 on the hub).

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["decode_utf8", "read_file", "read_lines", "read_text"]
+__all__ = ["check_readable", "decode_utf8", "read_file", "read_lines", "read_text"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -38,6 +39,29 @@ def read_file(file: str | Path, what: str) -> bytes:
         return file.read_bytes().removeprefix(_BYTE_ORDER_MARK)
     except OSError as error:
         raise RLCircuitsError(f"{file}: cannot be read as {what}: {error.strerror or error}") from None
+
+
+def check_readable(path: Path) -> None:
+    """Check that a file can be opened, or a folder be listed, before a library is given it.
+
+    Some libraries say of a file that may not be read that it is missing, and a glob passes over it.
+
+    Raises:
+        RLCircuitsError: naming the file or folder, and the system's reason.
+    """
+    try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+            os.stat(os.path.join(path, "."))  # whether it may be entered
+        else:
+            with path.open("rb"):
+                pass
+    except PermissionError as error:
+        raise RLCircuitsError(
+            f"{path} cannot be read: {error.strerror or error}; give yourself the right to read it"
+        ) from None
+    except OSError as error:
+        raise RLCircuitsError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_text(file: str | Path, what: str) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
 
@@ -82,6 +83,7 @@ class EdgeScores:
         Raises:
             RLCircuitsError: the file is missing or damaged, or holds no edge scores.
         """
+        check_readable(Path(path))
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 metadata = json.loads((file.metadata() or {})[_METADATA])

@@ -11,6 +11,7 @@ import huggingface_hub
 from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
+from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.weight_files import stored_tensors, weight_files
@@ -46,13 +47,14 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False) 
         code: Whether to download the repository's Python files too.
 
     Raises:
-        RLCircuitsError: for a path that is not a folder, a revision given with a folder, or a hub id that is neither
-            cached nor downloadable.
+        RLCircuitsError: for a path that is not a folder, a folder that may not be read, a revision given with a folder,
+            or a hub id that is neither cached nor downloadable.
     """
     folder = Path(path)
     if _is_folder(folder):
         if revision is not None:
             raise RLCircuitsError(f"{path} is a folder and has no revisions, but revision {revision!r} was asked for")
+        check_readable(folder)
         return folder
     if folder.is_absolute() or path.startswith((".", "~")):
         raise RLCircuitsError(f"{path} is no folder; a checkpoint folder or a hub id is needed")
@@ -73,6 +75,10 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False) 
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
+    except PermissionError as error:
+        raise RLCircuitsError(
+            f"{path} cannot be read: {error.strerror or error}; a folder above it may not be entered"
+        ) from None
     except (OSError, ValueError):  # a name that no file can have
         return False
 
@@ -242,10 +248,18 @@ def _strings(fields: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]
 
 def _check_readable(folder: Path) -> None:
     """Raise RLCircuitsError for a file that cannot be read. transformers would load another model without it."""
+    check_readable(folder)
     # iterdir rather than glob, which passes over broken links.
     for file in (*sorted(folder.iterdir()), *folder.glob("additional_chat_templates/*")):
         name = file.relative_to(folder)
-        if file.is_file() or not any(name.match(pattern) for pattern in (*_IDENTITY, *_WEIGHTS)):
+        if not any(name.match(pattern) for pattern in (*_IDENTITY, *_WEIGHTS)):
+            continue
+        try:
+            found = file.is_file()
+        except PermissionError:  # a link into a folder that may not be entered
+            found = True
+        if found:
+            check_readable(file)
             continue
         if file.is_symlink() or file.suffix in (".json", ".jinja", ".safetensors"):
             what = "a link to a file that is gone" if file.is_symlink() else "no file"

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import safetensors
 
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
+from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.json_files import read_json_object
 
 __all__ = [
@@ -125,7 +126,8 @@ def is_recomputed(name: str) -> bool:
 
 
 def tensor_headers(file: Path) -> Iterator[tuple[str, StoredTensor]]:
-    """Yield the name and header of each tensor in a file. Raises RLCircuitsError if it is damaged or truncated."""
+    """Yield the name and header of each tensor in a file. Raises RLCircuitsError if it is unreadable or damaged."""
+    check_readable(file)
     try:
         # Opening reads the header and compares its offsets with the file's size.
         with safetensors.safe_open(str(file), framework="pt") as opened:

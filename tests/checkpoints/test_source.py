@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -235,3 +236,24 @@ def test_a_model_split_over_two_devices(granularity: str) -> None:
         rtol=1e-3,
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+)
+def test_a_file_that_may_not_be_read_is_not_called_missing_or_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    opened = Path.open
+
+    def refuse(file: Path, *options: Any, **more: Any) -> Any:
+        if file.name == name:
+            raise PermissionError(13, "Permission denied", str(file))
+        return opened(file, *options, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may read every file
+    for act in (source(folder).fingerprint, source(folder).load, source(folder).tokenizer):
+        with pytest.raises(
+            RLCircuitsError, match=rf"{re.escape(str(folder / name))} cannot be read: Permission denied"
+        ):
+            act()

@@ -12,7 +12,7 @@ from helpers.tiny_checkpoints import save_checkpoint
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.input_files import read_lines, read_text
+from rlcircuits.common.input_files import check_readable, read_lines, read_text
 from rlcircuits.common.json_files import parse_json_object
 from rlcircuits.release.pairs_file import load_pairs
 
@@ -89,3 +89,27 @@ def test_what_is_an_object_is_read_as_json_reads_it() -> None:
     text = '{"a": [1, 2.5, "x", null], "b": {"a": true}}'
     assert parse_json_object(text) == {"a": [1, 2.5, "x", None], "b": {"a": True}}
     assert parse_json_object('{"n": ' + "9" * 4_000 + "}")["n"] == int("9" * 4_000)
+
+
+@pytest.mark.parametrize(("name", "reason"), [("gone", "No such file"), ("file/below", "Not a directory")])
+def test_what_cannot_be_opened_is_named_with_the_reason(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    for readable in (tmp_path, tmp_path / "file"):
+        check_readable(readable)
+    with pytest.raises(RLCircuitsError, match=f"{name} cannot be read: {reason}"):
+        check_readable(tmp_path / name)
+
+
+def test_a_file_without_the_right_to_read_it_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(Path, "open", refuse)  # root may read every file
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    for name in ("file", "folder"):
+        with pytest.raises(RLCircuitsError, match=f"{name} cannot be read: Permission denied; give yourself the right"):
+            check_readable(tmp_path / name)
