@@ -34,10 +34,13 @@ def describe_failure(error: Exception, folder: str | Path | None = None) -> Fail
     """Return the failure that an exception means; write a report file if it is a fault of rlcircuits.
 
     Args:
-        error: RLCircuitsError, OSError and out-of-memory errors are not faults of rlcircuits; all others are.
+        error: RLCircuitsError, OSError, an I/O error of safetensors and out-of-memory errors are not faults of
+            rlcircuits; all others are.
         folder: where the report is written; by default, and if that fails, in the temporary folder.
     """
     if isinstance(error, RLCircuitsError | OSError):
+        return Failure(one_line(error))
+    if type(error).__name__ == "SafetensorError" and "I/O error" in str(error):  # its OSError, as for a full disk
         return Failure(one_line(error))
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return Failure(f"out of memory: {one_line(error)}; lower batch_size or batch_tokens, or set recompute")

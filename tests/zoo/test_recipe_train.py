@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.full_disk import largest_file
 from helpers.paths import FIXTURES
 
 sys.path.insert(0, str(FIXTURES))
@@ -305,3 +306,9 @@ def test_settings_name_what_there_is() -> None:
         assert family.task.name in TASKS
         for algorithm in family.algorithms:
             assert type(family.settings_of(algorithm)) is type(ALGORITHMS[algorithm])
+
+
+@pytest.mark.parametrize("size", [10, 2_000])
+def test_a_checkpoint_on_a_full_disk_is_one_error(tmp_path: Path, size: int) -> None:
+    with largest_file(size), pytest.raises(RLCircuitsError, match=r"model cannot be written: .*File too large"):
+        random_parent(tmp_path / "model")
