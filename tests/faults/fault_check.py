@@ -14,6 +14,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlcircuits.cli.exit_codes import DOES_NOT_HOLD, HOLDS, INCONCLUSIVE
 from rlcircuits.cli.main import main
 
 SECONDS = 5.0
@@ -24,6 +25,9 @@ WAITING_SECONDS = 60.0
 
 LONGEST = 480
 """Most characters of an error message."""
+
+FINISHED = (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE)
+"""The exit codes of a command that did its work."""
 
 PAIR = "one"
 """Name of the pair in every comparison."""
@@ -77,7 +81,7 @@ def check(fault: Fault) -> str:
     arguments = fault.make()
     before = _files()
     outcome = run(arguments)
-    if fault.harmless and outcome.code in (0, 1):
+    if fault.harmless and outcome.code in FINISHED:
         assert "Traceback" not in outcome.err
         return "ran"
     check_refused(outcome, () if fault.harmless else fault.says)
