@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import HOLDS
+from rlcircuits.cli.streams import log
 from rlcircuits.common.choices import DAMAGE_KINDS
 from rlcircuits.common.errors import RLCircuitsError
 
@@ -38,7 +39,7 @@ examples:
   rlcircuits fixtures damage runs/sft --kind delta --strength -1 --reference runs/grpo --out damaged/negated
 
 The folder loads like any other checkpoint. Its damage.json says what was done, and has the hashes. To add damage to
-damage, give the folder as CHECKPOINT.
+damage, give the folder as CHECKPOINT. Damage that changes nothing is refused, and no folder is written.
 """
 
 
@@ -76,7 +77,7 @@ def _damage(options: argparse.Namespace) -> int:
         origin,
         options.seed or 0,
     )
-    saved = save_damaged(source, options.out)
+    saved = save_damaged(source, options.out, log)
     print(f"{saved.folder}: {source.description}; {len(saved.changed)} of {saved.parameters} tensors changed")
     return HOLDS
 

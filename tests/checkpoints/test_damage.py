@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.full_disk import largest_file
 from helpers.tiny_checkpoints import save_checkpoint
 from helpers.tiny_models import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from rlcircuits.checkpoints.damage.folder import DAMAGE_FILE, save_damaged
 from rlcircuits.checkpoints.damage.source import DamagedSource
-from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.choices import DAMAGE_KINDS
 from rlcircuits.common.errors import RLCircuitsError
@@ -115,14 +117,6 @@ def test_an_update_of_other_checkpoints_is_added(root: Path) -> None:
     twice = DamagedSource(tuned, "delta", reference=tuned, origin=base)
     assert same(weights(twice), weights(DamagedSource(base, "delta", 2.0, reference=tuned)))
     assert twice.description.startswith("1 × the update to ")
-
-
-def test_the_noise_is_that_of_the_noise_control(root: Path) -> None:
-    base, tuned = source(root), source(root, "tuned")
-    damaged = DamagedSource(base, "noise", reference=tuned, seed=3)
-    control = weights(NoisedSource(base, tuned, 3))
-    for name, found in weights(damaged).items():
-        torch.testing.assert_close(found, control[name])
 
 
 def test_damage_adds_up(root: Path) -> None:
@@ -266,6 +260,65 @@ def test_only_a_new_or_empty_folder_is_written(root: Path, tmp_path: Path) -> No
     with pytest.raises(RLCircuitsError, match="layer 9"):
         save_damaged(DamagedSource(source(root), "zero", target="mlp.9"), tmp_path / "never")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_damage_that_turns_out_to_change_nothing_is_refused(root: Path, tmp_path: Path) -> None:
+    silent = save_damaged(DamagedSource(source(root), "zero", target="mlp.0"), tmp_path / "silent").folder
+    again = DamagedSource(CheckpointSource(str(silent), device="cpu"), "zero", target="mlp.0")
+    with pytest.raises(RLCircuitsError, match=r"mlp.0 zeroed changes nothing: all 34 tensors stay as they are"):
+        save_damaged(again, tmp_path / "again")
+    there_and_back = DamagedSource(DamagedSource(source(root), "swap", target="0,1"), "swap", target="0,1")
+    with pytest.raises(RLCircuitsError, match="layers 0 and 1 swapped changes nothing"):
+        save_damaged(there_and_back, tmp_path / "again")
+    assert [path.name for path in tmp_path.iterdir()] == ["silent"]
+
+
+@pytest.mark.parametrize("size", [10, 2_000])
+def test_a_full_disk_is_one_error_and_leaves_nothing(root: Path, tmp_path: Path, size: int) -> None:
+    """At 10 bytes the config does not fit, at 2,000 the weights do not."""
+    damaged = DamagedSource(source(root), "zero", target="mlp.0")
+    with largest_file(size), pytest.raises(RLCircuitsError, match=r"out cannot be written: .*File too large"):
+        save_damaged(damaged, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def stored(folder: Path) -> dict[str, str]:
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+@pytest.mark.parametrize("loaded", ["float32", "bfloat16"])
+@pytest.mark.parametrize("wide", ["norm", "embed_tokens"])
+def test_each_tensor_keeps_the_dtype_that_it_is_stored_in(root: Path, tmp_path: Path, loaded: str, wide: str) -> None:
+    folder = save_checkpoint(tmp_path / "mixed")
+    tensors = load_file(folder / "model.safetensors")
+    mixed = {name: tensor if wide in name else tensor.bfloat16() for name, tensor in tensors.items()}
+    save_file(mixed, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": loaded}), encoding="utf-8")
+    base = CheckpointSource(str(folder), device="cpu")
+    damaged = DamagedSource(base, "noise", 2.0, reference=source(root))
+    saved = save_damaged(damaged, tmp_path / "out")
+    assert stored(saved.folder) == stored(folder)
+    assert set(stored(folder).values()) == {"F32", "BF16"}
+    found, wanted = weights(CheckpointSource(str(saved.folder), device="cpu")), weights(damaged)
+    assert {str(tensor.dtype) for tensor in found.values()} == {f"torch.{loaded}"}
+    assert same(found, wanted)
+
+
+def test_a_dtype_that_was_asked_for_is_written(root: Path, tmp_path: Path) -> None:
+    base = CheckpointSource(str(root / "llama-gqa" / "base"), dtype="bfloat16", device="cpu")
+    saved = save_damaged(DamagedSource(base, "swap", target="0,1"), tmp_path / "out")
+    assert set(stored(saved.folder).values()) == {"BF16"}
+
+
+def test_other_users_may_read_what_they_may_read_of_any_new_file(root: Path, tmp_path: Path) -> None:
+    saved = save_damaged(DamagedSource(source(root), "swap", target="0,1"), tmp_path / "out")
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode
+    assert {path.name: path.stat().st_mode for path in saved.folder.iterdir()} == {
+        path.name: usual for path in saved.folder.iterdir()
+    }
 
 
 def test_an_adapter_is_damaged_and_written_merged(root: Path, tmp_path: Path) -> None:

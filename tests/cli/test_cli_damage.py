@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from helpers.paths import SEED_7
 
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.cli.main import main
+from rlcircuits.common.files import partial_path
 
 GRPO, SFT = str(SEED_7 / "grpo"), str(SEED_7 / "sft")
 
@@ -22,7 +24,6 @@ GRPO, SFT = str(SEED_7 / "grpo"), str(SEED_7 / "sft")
         (["--kind", "quantise", "--strength", "4"], "int4; 30 of 39 tensors changed"),
         (["--kind", "scale", "--strength", "1.25", "--target", "final-norm"], "final-norm × 1.25; 1 of 39"),
         (["--kind", "swap", "--target", "0,2"], "layers 0 and 2 swapped; 18 of 39 tensors changed"),
-        (["--kind", "scale", "--strength", "1", "--target", "mlp.0"], "mlp.0 × 1; 0 of 39 tensors changed"),
         (
             ["--kind", "noise", "--strength", "4", "--reference", SFT, "--seed", "5"],
             "noise of 4 × the update to seed-7-sft (seed 5); 39 of 39 tensors changed",
@@ -80,6 +81,61 @@ def test_what_cannot_be_done_is_one_line(
     assert (code, complaint.count("\n")) == (2, 1)
     assert says in complaint
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--out", "."], ". is the working folder, which cannot be replaced; name a new folder in it"),
+        (["--out", "link"], "link is a link; name the folder that it leads to"),
+        (["--out", "n" * 256], "File name too long; name another folder"),
+        (["--out", "file/sub/out"], "/file is a file; name another folder"),
+        (["--out", "broken/sub/out"], "broken/sub/out is in the checkpoint broken; name a folder outside of it"),
+        (["--out", "sft/out", "--kind", "delta", "--reference", "sft"], "sft/out is in the checkpoint sft"),
+        (["--out", "out"], "broken/damage.json holds no JSON object"),
+        (
+            ["--out", "out", "--kind", "scale", "--strength", "1", "--target", "mlp"],
+            "mlp × 1 changes nothing",
+        ),
+        (
+            ["--out", "out", "--kind", "delta", "--strength", "0", "--reference", "sft"],
+            "a strength of 0 is none",
+        ),
+        (["--out", "out", "--kind", "permute", "--reference", "sft", "--origin", "sft"], "so the update is 0"),
+    ],
+)
+def test_what_is_known_beforehand_is_said_before_anything_is_loaded(
+    options: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "empty"
+    place.mkdir()
+    monkeypatch.chdir(place if "." in options else tmp_path)
+    if "." not in options:
+        Path("file").touch()
+        Path("link").symlink_to("empty")
+        shutil.copytree(GRPO, "broken")
+        Path("broken/damage.json").write_text("{", encoding="utf-8")
+        shutil.copytree(SFT, "sft")
+    monkeypatch.setattr(CheckpointSource, "load", lambda _: pytest.fail("loaded"))
+    source = GRPO if "." in options else "broken"
+    kind = [] if "--kind" in options else ["--kind", "zero", "--target", "mlp.0"]
+    there = sorted(tmp_path.rglob("*"))
+    assert main(["fixtures", "damage", source, *kind, *options]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert says in complaint
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_a_long_name_is_written_and_what_a_killed_run_left_is_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / ("n" * 230)
+    left = partial_path(out)
+    (left / "weights").mkdir(parents=True)
+    assert main(["fixtures", "damage", GRPO, "--kind", "zero", "--target", "mlp.0", "--out", str(out)]) == 0
+    assert "which a run that was killed had left" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_folder_with_files_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,24 +8,28 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
+from safetensors import SafetensorError
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.damage.stored_dtypes import cast_to, stored_dtypes, write_loaded_dtype
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import ensure_writable_folder, fsync_folder
+from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.common.files import Notify
 from rlcircuits.common.json_files import read_json_object
-from rlcircuits.models.folder import GENERATION_CONFIG, contents, has_tokenizer, tokenizer_files
+from rlcircuits.common.new_folder import check_new_folder, new_folder
+from rlcircuits.models.folder import CONFIG, GENERATION_CONFIG, contents, has_tokenizer, tokenizer_files
 from rlcircuits.models.quiet import quiet
 
 __all__ = ["DAMAGE_FILE", "SavedDamage", "save_damaged"]
 
 DAMAGE_FILE = "damage.json"
 """The record of the damage in a damaged checkpoint's folder."""
+
+_WHAT = "the damaged checkpoint"
 
 
 @dataclass(frozen=True)
@@ -44,60 +48,78 @@ class SavedDamage:
 
 
 @validate_arguments
-def save_damaged(source: DamagedSource, folder: str | Path) -> SavedDamage:
+def save_damaged(source: DamagedSource, folder: str | Path, notify: Notify | None = None) -> SavedDamage:
     """Write a damaged checkpoint: weights, config, tokenizer and ``damage.json``, the record of what was done.
 
     The record has the kind, strength, target and seed of each step, the names and fingerprints of the checkpoints that
-    were used, the changed parameters, and the sha256 of each file. The folder appears only when it is complete.
+    were used, the changed parameters, and the sha256 of each file. Each tensor has the dtype that it is stored in. The
+    folder appears only when it is complete.
 
     Args:
         source: what to write; the innermost ``base`` must be a CheckpointSource.
-        folder: where to write it; it must not exist yet, or be empty.
+        folder: where to write it; it must not exist yet, or be empty, and be in none of the checkpoints' folders.
+        notify: called with one line of text about what a killed run had left and was removed.
 
     Raises:
-        RLCircuitsError: the folder holds files or cannot be written, or the damage is not possible.
+        RLCircuitsError: the folder holds files or cannot be written; or the damage is not possible, or changes nothing.
     """
-    folder = Path(folder)
-    _check_free(folder)
+    folder = check_new_folder(folder, _WHAT)
     root, steps = _steps(source)
-    ensure_writable_folder(folder.absolute().parent, "the damaged checkpoint")
-    checkpoint = root.load()
-    before = _hashes(checkpoint, tied_twice=True)
-    for step in steps:
-        step.damage(checkpoint)
-        checkpoint.name = step.name
-    after = _hashes(checkpoint)
-    changed = tuple(name for name, digest in after.items() if before.get(name) != digest)
-    # Complete under another name first, so that an interrupted run leaves no folder that looks complete.
-    partial = folder.absolute().with_name(f".{folder.absolute().name}.{uuid4().hex}.tmp")
-    try:
-        _write_checkpoint(checkpoint, root, partial)
-        record = {
-            "base": {**_identity(root), "damage": _record_of(root.folder)},
-            "steps": [_describe(step) for step in steps],
-            "fingerprint": source.fingerprint(),
-            "changed": list(changed),
-            "parameters": len(after),
-            "files": contents(partial),
-        }
-        (partial / DAMAGE_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-        fsync_folder(folder.absolute().parent)
-    except OSError as error:
-        raise RLCircuitsError(f"{folder} cannot be written: {error.strerror}; choose another folder") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    _check_outside(folder, root, steps)
+    _check_changes(source, steps)
+    record: dict[str, Any] = {
+        "base": {**_identity(root), "damage": _record_of(root.folder)},
+        "steps": [_describe(step) for step in steps],
+        "fingerprint": source.fingerprint(),
+    }
+    with new_folder(folder, _WHAT, notify) as partial:
+        checkpoint = root.load()
+        before = _hashes(checkpoint, tied_twice=True)
+        for step in steps:
+            step.damage(checkpoint)
+            checkpoint.name = step.name
+        after = _hashes(checkpoint)
+        changed = tuple(name for name, digest in after.items() if before.get(name) != digest)
+        if not changed:
+            raise _changes_nothing(source, f"all {len(after)} tensors stay as they are")
+        try:
+            _write_checkpoint(checkpoint, root, partial)
+            record |= {"changed": list(changed), "parameters": len(after), "files": contents(partial)}
+            text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+            (partial / DAMAGE_FILE).write_text(text, encoding="utf-8")
+        # safetensors has an error of its own for a full disk.
+        except (OSError, SafetensorError) as error:
+            raise RLCircuitsError(f"{folder} cannot be written: {_reason(error)}; choose another folder") from error
     return SavedDamage(folder, changed, len(after))
 
 
-def _check_free(folder: Path) -> None:
-    if folder.is_dir():
-        if found := next(iter(sorted(folder.iterdir())), None):
-            raise RLCircuitsError(f"{folder} is not empty, it holds {found.name}; name a new folder, or empty this one")
-    elif folder.exists() or folder.is_symlink():
-        raise RLCircuitsError(f"{folder} is a file; the name of a new folder is wanted")
+def _check_outside(folder: Path, root: CheckpointSource, steps: list[DamagedSource]) -> None:
+    """Raise RLCircuitsError for a folder in one of the checkpoints', whose files are no place for another one."""
+    for source in (root, *(each for step in steps for each in (step.reference, step.origin))):
+        read = source.root if isinstance(source, DamagedSource) else source
+        for place in (read.folder, read.model_folder) if isinstance(read, CheckpointSource) else ():
+            if folder.resolve().is_relative_to(place.resolve()):
+                raise RLCircuitsError(f"{_WHAT}: {folder} is in the checkpoint {place}; name a folder outside of it")
+
+
+def _check_changes(source: DamagedSource, steps: list[DamagedSource]) -> None:
+    """Raise RLCircuitsError for damage that is known to change nothing before anything is loaded."""
+    if all(step.is_identity for step in steps):
+        raise _changes_nothing(source, f"a strength of {source.strength:g} is none")
+    for step in steps if len(steps) == 1 else ():
+        start = step.origin or step.base
+        if step.reference is not None and step.reference.fingerprint() == start.fingerprint():
+            raise _changes_nothing(source, f"{step.reference.name} and {start.name} are the same, so the update is 0")
+
+
+def _changes_nothing(source: DamagedSource, why: str) -> RLCircuitsError:
+    return RLCircuitsError(
+        f"damage {source.description} changes nothing: {why}; choose another strength or target, or copy the folder"
+    )
+
+
+def _reason(error: OSError | SafetensorError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else one_line(error)
 
 
 def _steps(source: DamagedSource) -> tuple[CheckpointSource, list[DamagedSource]]:
@@ -115,8 +137,13 @@ def _steps(source: DamagedSource) -> tuple[CheckpointSource, list[DamagedSource]
 
 
 def _write_checkpoint(checkpoint: Checkpoint, root: CheckpointSource, folder: Path) -> None:
+    dtype = checkpoint.model.dtype
+    cast_to(checkpoint.model, stored_dtypes(root, checkpoint.model))
     with quiet():
         checkpoint.model.save_pretrained(folder)
+    write_loaded_dtype(folder, dtype)
+    for file in folder.glob("*.safetensors"):  # safetensors lets only the owner read them
+        shutil.copymode(folder / CONFIG, file)
     # What goes with the weights is copied byte for byte, and not written anew by another version of transformers.
     own, base = root.folder, root.model_folder
     (folder / GENERATION_CONFIG).unlink(missing_ok=True)
@@ -153,6 +180,6 @@ def _record_of(folder: Path) -> dict[str, Any] | None:
 def _hashes(checkpoint: Checkpoint, *, tied_twice: bool = False) -> dict[str, str]:
     """Return the sha256 of each parameter's bytes; of a tied one under its first name, or under each of its names."""
     return {
-        name: hashlib.sha256(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        name: hashlib.sha256(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()
         for name, parameter in checkpoint.model.named_parameters(remove_duplicate=not tied_twice)
     }

@@ -19,6 +19,7 @@ from rlcircuits.checkpoints.damage.kinds import (
     quantise,
     swap_layers,
 )
+from rlcircuits.checkpoints.damage.stored_dtypes import round_to, stored_dtypes
 from rlcircuits.checkpoints.damage.targets import EVERYTHING, normalise_target, two_layers
 from rlcircuits.checkpoints.parameters import describe_first_unlike
 from rlcircuits.checkpoints.source import Source, on_cpu
@@ -85,6 +86,14 @@ class DamagedSource:
         return f"{self.base.name} + {self.description}"
 
     @property
+    def root(self) -> Source:
+        """The innermost base, which is not damaged."""
+        inner = self.base
+        while isinstance(inner, DamagedSource):
+            inner = inner.base
+        return inner
+
+    @property
     def context_length(self) -> int | None:
         """The context length of ``base``, or None if it is not known before loading."""
         return getattr(self.base, "context_length", None)
@@ -147,6 +156,7 @@ class DamagedSource:
             damage_update(checkpoint, self.kind, target, float(strength or 0), update, self.seed)
         else:
             damage_outputs(checkpoint, target, 0.0 if self.kind == "zero" else float(strength or 0))
+        round_to(checkpoint.model, stored_dtypes(self.root, checkpoint.model))
         bad = first_bad_weight(checkpoint.model)
         if bad is not None:
             raise RLCircuitsError(f"damage {self.description} leaves NaN or Inf in {bad}; give a smaller strength")
