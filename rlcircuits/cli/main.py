@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from rlcircuits.cli.answer import add_answer
 from rlcircuits.cli.attribute import add_attribute
+from rlcircuits.cli.calibrate import add_calibrate
 from rlcircuits.cli.command import check_not_empty
 from rlcircuits.cli.compare import add_compare
 from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, INTERRUPTED, OUTPUT_CLOSED
@@ -77,7 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rlcircuits {_version()}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    for add in (add_init, add_plan, add_compare, add_answer, add_attribute, add_report, add_verify, add_fixtures):
+    for add in (
+        add_init,
+        add_plan,
+        add_compare,
+        add_answer,
+        add_attribute,
+        add_report,
+        add_verify,
+        add_calibrate,
+        add_fixtures,
+    ):
         add(commands)
     return parser
 

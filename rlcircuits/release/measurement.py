@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_room
 from rlcircuits.answers.recorded import Side
-from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.files import Notify
 from rlcircuits.comparison.profiles import PROFILES, Profile
 from rlcircuits.questions.loading import load_questions
@@ -26,7 +26,7 @@ class Measurement:
     pair: Pair
     settings: Settings
     """The run's settings, with the pair's own prompting and the longest answer filled in."""
-    sources: Mapping[Side, CheckpointSource]
+    sources: Mapping[Side, Source]
     questions: QuestionSet
     folder: Path | None
     """The pair's folder of results; None if none are kept."""
@@ -79,7 +79,7 @@ def prepare(
     questions = load_questions(
         pair.questions, split=settings.split, count=pair.questions.count or settings.question_count
     )
-    sources: dict[Side, CheckpointSource] = {"before": before, "after": after}
+    sources: dict[Side, Source] = {"before": before, "after": after}
     measurement = Measurement(pair, settings, sources, questions, folder, store, notify, progress)
     return measurement if settings.sampling.max_new_tokens is not None else _with_longest_answer(measurement)
 

@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import Side
-from rlcircuits.checkpoints.source import check_same_architecture, check_same_vocabulary
+from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
@@ -96,9 +96,9 @@ def run_pair(
     check_control(measurement)
     if folder is None:
         if pair.control is None or store is not None:
-            return _measure(measurement)
+            return measure(measurement)
         with TemporaryDirectory(prefix="rlcircuits-") as temporary:  # before's answers serve the control too
-            return _measure(replace(measurement, store=Path(temporary)))
+            return measure(replace(measurement, store=Path(temporary)))
     key = measurement_key(measurement)
     if (finished := finished_comparison(measurement, folder, key, quiet=True)) is not None:
         return finished
@@ -107,7 +107,7 @@ def run_pair(
         # Another process may have finished the pair while this one waited for the lock.
         if (finished := finished_comparison(measurement, folder, key)) is not None:
             return finished
-        comparison = _measure(measurement)
+        comparison = measure(measurement)
         save_comparison(comparison, folder, key)
         return comparison
 
@@ -156,10 +156,15 @@ def _warn_of_one_checkpoint(measurement: Measurement) -> None:
         warnings.warn(found, stacklevel=4)
 
 
-def _measure(measurement: Measurement) -> Comparison:
-    """Run all stages."""
+def measure(measurement: Measurement) -> Comparison:
+    """Run all stages of a pair.
+
+    Raises:
+        RLCircuitsError: as :func:`run_pair`.
+    """
     before, after = measurement.sources.values()
-    check_same_architecture(before, after)
+    if isinstance(before, CheckpointSource) and isinstance(after, CheckpointSource):
+        check_same_architecture(before, after)
     check_same_vocabulary(before, after)
     weights, differences = compare_checkpoints(measurement)
     answers = PairAnswers(measurement)

@@ -1,0 +1,152 @@
+"""What a calibration runs: the pairs of a file with several sampling seeds, nulls, and the sabotage suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
+from itertools import combinations, islice
+from pathlib import Path
+
+from rlcircuits.calibration.run_record import Part
+from rlcircuits.checkpoints.sabotage import sabotage_variants
+from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.files import content_hash
+from rlcircuits.release.pair import Pair
+from rlcircuits.release.settings import Settings
+
+FIRST_SEED = 1000
+"""The first sampling seed, far from those that anybody uses by default."""
+
+_VERSION = 1
+"""Increased whenever the same task may give another run."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to make."""
+
+    part: Part
+    name: str
+    kind: str
+    pair: Pair
+    settings: Settings
+    tag: str = ""
+    before: Source | None = None
+    """The checkpoint before, if it is not the pair's own."""
+    after: Source | None = None
+    """The checkpoint after, if it is not the pair's own."""
+    other_seed: int | None = None
+    """For a null: the sampling seed of the second side."""
+
+    @property
+    def sources(self) -> tuple[Source, Source]:
+        """Return the two checkpoints."""
+        own = self.pair.sources(self.settings.device, self.settings.dtype, self.settings.trust_remote_code)
+        return self.before or own[0], self.after or own[1]
+
+    @property
+    def key(self) -> str:
+        """Return a hash of everything that the run depends on; where the checkpoints lie is not part of it."""
+        how = self.settings.device, self.settings.dtype, self.settings.trust_remote_code
+        reference = self.pair.reference_source(*how)
+        settings = asdict(replace(self.settings, device=None, recompute=False))
+        settings |= {
+            "prompting": self.settings.prompting.model_dump(),
+            "sampling": self.settings.sampling.table(),
+        }
+        sources = [*self.sources, *([] if reference is None else [reference])]
+        paths = {"before", "after", "reference"}
+        return content_hash(
+            [
+                _VERSION,
+                [self.part, self.name, self.kind, self.tag, self.other_seed],
+                self.pair.model_dump(mode="json", exclude=paths),
+                settings,
+                [source.fingerprint() for source in sources],
+            ]
+        )
+
+
+def repeated(pairs: Sequence[Pair], settings: Settings, seeds: int, part: Part = "repeatability") -> Iterator[Task]:
+    """Yield each pair with each of so many sampling seeds."""
+    for pair in pairs:
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+            yield Task(part, pair.name, pair.algorithm, pair, seeded(settings, seed))
+
+
+def nulls(pairs: Sequence[Pair], settings: Settings, seeds: int, each: int) -> Iterator[Task]:
+    """Yield each checkpoint of the pairs against itself with other sampling seeds, up to so many times."""
+    settings = replace(settings, noise_draws=0, noise_groups=False, measure_unchanged=True)
+    checkpoints = {path: pair for pair in pairs for path in (pair.before, pair.after)}
+    for path, pair in checkpoints.items():
+        null = pair.model_copy(update={"before": path, "after": path, "profile": "online-rl", "does_not_hold": {}})
+        for one, other in islice(combinations(range(FIRST_SEED, FIRST_SEED + seeds), 2), each):
+            name = short_path(path)
+            yield Task("nulls", name, "null", null, seeded(settings, one), other_seed=other)
+
+
+def sabotage(
+    pairs: Sequence[Pair], settings: Settings, runs: int, *, core: bool = False, only: str | None = None
+) -> Iterator[Task]:
+    """Yield the sabotage suite of each base that a pair of online RL starts from, with several sampling seeds.
+
+    Args:
+        pairs: the pairs whose checkpoints are damaged. The first pair of online RL of a base is its trained checkpoint;
+            its pairs of supervised training are sharpened and extrapolated; the other bases lend their updates.
+        settings: how to measure.
+        runs: number of sampling seeds.
+        core: only the small part that stands for all.
+        only: only the bases of pairs whose name matches this pattern; the pair is then its base's trained one.
+    """
+    online = [pair for pair in pairs if pair.expectations.name == "online-rl"]
+    trained = {pair.before: pair for pair in reversed(online)}
+    chosen = {pair.before: pair for pair in reversed(online) if only is None or fnmatch(pair.name, only)}
+    for base, pair in reversed(chosen.items()):
+        before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
+        variants = sabotage_variants(
+            before,
+            after,
+            supervised={
+                other.algorithm: other.sources(settings.device, settings.dtype)[1]
+                for other in pairs
+                if other.before == base and other.expectations.name in ("not-rl", "rejection")
+            },
+            others=dict(_other_seeds(before, list(trained.values()), settings)),
+        )
+        for variant in variants:
+            if core and not variant.core:
+                continue
+            trained_again = variant.tag in ("damaged", "harmless")
+            run = pair.model_copy(update={"reference": pair.after if trained_again else None, "does_not_hold": {}})
+            for seed in range(FIRST_SEED, FIRST_SEED + runs):
+                yield Task(
+                    "sabotage",
+                    variant.name,
+                    variant.kind,
+                    run,
+                    replace(seeded(settings, seed), measure_unchanged=True),
+                    variant.tag,
+                    variant.before,
+                    variant.after,
+                )
+
+
+def _other_seeds(
+    base: CheckpointSource, trained: Sequence[Pair], settings: Settings
+) -> Iterator[tuple[str, tuple[CheckpointSource, CheckpointSource]]]:
+    """Yield the other bases of the same architecture, with their trained checkpoints, by name."""
+    for pair in trained:
+        sources = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
+        if sources[0] != base and sources[0].architecture() == base.architecture():
+            yield short_path(pair.before), sources
+
+
+def seeded(settings: Settings, seed: int) -> Settings:
+    """Return the settings with another sampling seed."""
+    return replace(settings, sampling=replace(settings.sampling, seed=seed))
+
+
+def short_path(path: str) -> str:
+    """Return the last three parts of a path, joined by hyphens."""
+    return "-".join(Path(path).parts[-3:])
