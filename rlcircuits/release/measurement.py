@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_room
 from rlcircuits.answers.recorded import Side
-from rlcircuits.checkpoints.source import Source
+from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.files import Notify
 from rlcircuits.comparison.profiles import PROFILES, Profile
 from rlcircuits.questions.loading import load_questions
