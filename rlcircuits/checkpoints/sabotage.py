@@ -5,37 +5,38 @@ Each variant is a pair of sources, before and after, and a tag that says what a 
     untrained    nothing was trained, or nothing that was learnt is left: it must never read as online RL
     damaged      a trained checkpoint, damaged: it must fail where accuracy is lost and the release claims it
     harmless     a trained checkpoint, changed in a way that keeps what was learnt: it must not fail
-    supervised   supervised training, sharpened or extrapolated: it must not read as online RL
+    supervised   trained without RL, sharpened or extrapolated: it must not read as online RL
+    along-update less or more of the update that online RL made: it may read as online RL, if accuracy rose
 
-Nothing is loaded until a variant's source is. A gate can be tried with a variant's folder too: see
-:func:`rlcircuits.checkpoints.damage.folder.save_damaged`.
+The list has damage of one part at a time, and combinations that were chosen to look like training. Others are drawn:
+see :mod:`rlcircuits.checkpoints.random_damage`. Nothing is loaded until a variant's source is. A gate can be tried with
+a variant's folder too: see :func:`rlcircuits.checkpoints.damage.folder.save_damaged`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from types import MappingProxyType
 from typing import Literal, get_args
 
 from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.random_damage import NOISE_SEED, Update, random_damage
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
 
 __all__ = ["TAGS", "Tag", "Variant", "sabotage_variants"]
 
-Tag = Literal["untrained", "damaged", "harmless", "supervised"]
+Tag = Literal["untrained", "damaged", "harmless", "supervised", "along-update"]
 
 TAGS: tuple[Tag, ...] = get_args(Tag)
 """What a gate may conclude of a variant; the module's docstring says what each means."""
 
 _FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95)
 """What the outputs of MLPs and attentions are multiplied by."""
-
-_SEED = 1000
-"""The seed of noise, far from 0, 1, 2, …: noise of a control's own seed would be that control itself."""
 
 _SHARPER = 1.25
 """A factor of the final norm that sharpens the distribution of tokens, as a lower temperature does."""
@@ -69,6 +70,8 @@ def sabotage_variants(
     *,
     supervised: Mapping[str, CheckpointSource] = MappingProxyType({}),
     others: Mapping[str, tuple[CheckpointSource, CheckpointSource]] = MappingProxyType({}),
+    composed: int = 12,
+    seed: int = 0,
 ) -> list[Variant]:
     """Return the variants of one family of checkpoints. Only their configs are read.
 
@@ -77,10 +80,15 @@ def sabotage_variants(
         trained: the checkpoint that online RL (GRPO, for example) made of it.
         supervised: checkpoints that supervised training made of the same base, by name: ``sft-more``.
         others: base and trained checkpoint of other training seeds of the same architecture, by name: ``seed-8``.
+        composed: how many combinations of damage to draw, of the base and as many of the trained checkpoint.
+        seed: the seed of these draws.
 
     Raises:
-        RLCircuitsError: a config that cannot be read, or without numbers of layers and heads.
+        RLCircuitsError: a config that cannot be read, or without numbers of layers and heads; or a negative number.
     """
+    check_number("seed", seed, "sabotage: seed")
+    if composed < 0:
+        raise RLCircuitsError(f"sabotage: composed is {composed}; a whole number from 0 is wanted")
     sizes = base.architecture()
     layers, heads = sizes["num_hidden_layers"], sizes["num_attention_heads"]
     if not isinstance(layers, int) or not isinstance(heads, int):
@@ -93,15 +101,18 @@ def sabotage_variants(
         *_rescaled(base),
         *_unlearnt_updates(base, trained, others),
         *_combined(base, trained, layers),
+        *_composed("untrained", base, trained, (layers, heads), composed, 2 * seed),
         *_damaged(base, trained, layers, heads),
+        *_composed("damaged", base, trained, (layers, heads), composed, 2 * seed + 1),
         *_harmless(base, trained),
         *_supervised(base, supervised),
+        *_along_update(base, trained),
     ]
 
 
 def _noisy(base: Source, trained: Source) -> Iterator[Variant]:
     for strength in (0.5, 1.0, 2.0, 4.0, 8.0):
-        after = DamagedSource(base, "noise", strength, reference=trained, seed=_SEED)
+        after = DamagedSource(base, "noise", strength, reference=trained, seed=NOISE_SEED)
         yield _untrained(f"noise-{strength:g}x", "noise", base, after, core=strength in (1.0, 4.0))
     for bits in (8, 4, 3):
         after = DamagedSource(base, "quantise", bits)
@@ -164,7 +175,7 @@ def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
         "sharp+last-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, f"mlp.{last}"), True),
         "sharp+last-attn-x0.9": (DamagedSource(sharp, "scale", 0.9, f"attn.{last}"), False),
         "sharp+first-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, "mlp.0"), False),
-        "sharp+noise-1x": (DamagedSource(sharp, "noise", 1.0, reference=trained, origin=base, seed=_SEED), False),
+        "sharp+noise-1x": (DamagedSource(sharp, "noise", 1.0, reference=trained, origin=base, seed=NOISE_SEED), False),
         "sharp+int4": (DamagedSource(sharp, "quantise", 4), False),
         "sharp+head-zeroed": (DamagedSource(sharp, "zero", target=f"attn.{last}.h0"), False),
         "sharp+all-mlps-x0.95": (DamagedSource(sharp, "scale", 0.95, "mlp"), False),
@@ -173,7 +184,7 @@ def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
         "last-mlp-and-attn-x0.9": (DamagedSource(base, "scale", 0.9, f"mlp.{last},attn.{last}"), False),
         "noise-1x+last-mlp-x0.9": (
             DamagedSource(
-                DamagedSource(base, "noise", 1.0, reference=trained, seed=_SEED), "scale", 0.9, f"mlp.{last}"
+                DamagedSource(base, "noise", 1.0, reference=trained, seed=NOISE_SEED), "scale", 0.9, f"mlp.{last}"
             ),
             False,
         ),
@@ -187,30 +198,50 @@ def _damaged(base: Source, trained: Source, layers: int, heads: int) -> Iterator
     def variant(name: str, kind: str, after: Source, core: bool = False) -> Variant:
         return Variant(f"trained+{name}", "damaged", f"trained, {kind}", base, after, core)
 
-    for strength in (2.0, 4.0):
-        after = DamagedSource(trained, "noise", strength, reference=base, seed=_SEED)
+    for strength in (1.0, 2.0, 4.0, 8.0):
+        after = DamagedSource(trained, "noise", strength, reference=base, seed=NOISE_SEED)
         yield variant(f"noise-{strength:g}x", "noise", after, core=strength == 4)
     for bits in (4, 3):
         yield variant(f"int{bits}", "quantised", DamagedSource(trained, "quantise", bits), core=bits == 4)
+    for target, factors in (("final-norm", (0.8, 1.5)), ("unembedding", (0.8, 1.5)), ("embeddings", (0.5, 0.8))):
+        for factor in factors:
+            yield variant(f"{target}-x{factor:g}", f"{target} scaled", DamagedSource(trained, "scale", factor, target))
+    for layer in range(1, layers):
+        after = DamagedSource(trained, "swap", target=f"{layer - 1},{layer}")
+        yield variant(f"layers-{layer - 1}-{layer}-swapped", "layers swapped", after)
     for layer in range(layers):
         for part in ("mlp", "attn"):
-            after = DamagedSource(trained, "scale", 0.5, f"{part}.{layer}")
-            yield variant(
-                f"{part}.{layer}-x0.5", f"one {part} halved", after, core=(part, layer) == ("mlp", layers - 1)
-            )
+            for factor in (0.5, 0.8):
+                after = DamagedSource(trained, "scale", factor, f"{part}.{layer}")
+                core = (part, layer, factor) == ("mlp", layers - 1, 0.5)
+                yield variant(f"{part}.{layer}-x{factor:g}", f"one {part} scaled", after, core)
         for head in range(heads):
             after = DamagedSource(trained, "zero", target=f"attn.{layer}.h{head}")
             core = (layer, head) == (layers - 1, 0)
             yield variant(f"attn.{layer}.h{head}-zeroed", "head zeroed", after, core=core)
-    for factor in (0.5, 2.0, 3.0):
+
+
+def _along_update(base: Source, trained: Source) -> Iterator[Variant]:
+    for factor in (0.1, 0.25, 0.5, 1.5, 2.0, 3.0):
         after = DamagedSource(base, "delta", factor, reference=trained)
-        yield Variant(f"update-x{factor:g}", "damaged", "along the update", base, after)
+        yield Variant(f"update-x{factor:g}", "along-update", "along the update", base, after, core=factor == 2)
+
+
+def _composed(
+    tag: Tag, base: Source, trained: Source, sizes: tuple[int, int], count: int, seed: int
+) -> Iterator[Variant]:
+    """Yield combinations that are drawn, of the base (untrained) or of the trained checkpoint (damaged)."""
+    source, prefix = (base, "composed") if tag == "untrained" else (trained, "trained+composed")
+    drawn = random_damage(source, *sizes, Update(base, trained), seed)
+    for number, (name, after) in enumerate(islice(drawn, count)):
+        kind = "combination drawn" if tag == "untrained" else "trained, combination drawn"
+        yield Variant(f"{prefix}-{number}-{name}", tag, kind, base, after)
 
 
 def _harmless(base: Source, trained: Source) -> Iterator[Variant]:
     for name, after in (
         ("int8", DamagedSource(trained, "quantise", 8)),
-        ("noise-0.5x", DamagedSource(trained, "noise", 0.5, reference=base, seed=_SEED)),
+        ("noise-0.5x", DamagedSource(trained, "noise", 0.5, reference=base, seed=NOISE_SEED)),
         ("final-norm-x1.25", DamagedSource(trained, "scale", _SHARPER, "final-norm")),
     ):
         yield Variant(f"trained+{name}", "harmless", "trained, harmless change", base, after, core=True)

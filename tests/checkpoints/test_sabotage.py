@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.paths import FIXTURES
 from helpers.tiny_checkpoints import save_checkpoint
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.random_damage import Update, random_damage
 from rlcircuits.checkpoints.sabotage import TAGS, Variant, sabotage_variants
-from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.errors import RLCircuitsError
 
 
 def shipped(place: str) -> CheckpointSource:
@@ -36,6 +42,7 @@ def test_every_variant_is_another_pair(variants: list[Variant]) -> None:
     assert tuple(tags) == TAGS
     assert tags["harmless"] == 3
     assert tags["supervised"] == 6
+    assert tags["along-update"] == 6
     core = Counter(each.tag for each in variants if each.core)
     assert core.keys() == set(TAGS)
     assert 15 <= core.total() <= 30
@@ -48,8 +55,27 @@ def test_the_families_of_sabotage_are_there(variants: list[Variant]) -> None:
     assert {f"attn.{layer}.h{head}-zeroed" for layer in range(4) for head in range(4)} <= names.keys()
     assert {f"layers-{one}-{other}-swapped" for one in range(4) for other in range(one + 1, 4)} <= names.keys()
     assert {"int8", "int4", "int3", "noise-0.5x", "noise-8x", "final-norm-x0.8", "final-norm-x1.5"} <= names.keys()
-    assert {"trained+noise-4x", "trained+int4", "trained+int3", "trained+mlp.0-x0.5"} <= names.keys()
-    assert {"update-of-seed-8", "update-of-seed-9", "update-permuted-0", "update-x-1", "update-x2"} <= names.keys()
+    damaged = {
+        "noise-1x",
+        "noise-8x",
+        "int4",
+        "int3",
+        "mlp.0-x0.5",
+        "attn.3-x0.8",
+        "attn.0.h0-zeroed",
+        "final-norm-x0.8",
+    }
+    assert {f"trained+{name}" for name in (*damaged, "layers-0-1-swapped", "embeddings-x0.5")} <= names.keys()
+    assert {"trained+int8", "trained+noise-0.5x", "sft-more+x2+sharp", "sft-clean+sharp"} <= names.keys()
+    assert {"unembedding-x0.8", "embeddings-x2", "norms-x0.9", "update-redirected-1"} <= names.keys()
+    assert {
+        "update-of-seed-8",
+        "update-of-seed-9",
+        "update-permuted-0",
+        "update-x-1",
+        "update-x0.1",
+        "update-x3",
+    } <= names.keys()
     swapped = names["swapped-pair"]
     assert (swapped.before, swapped.after) == (shipped("seed-7/grpo"), shipped("seed-7/sft"))
     assert all(each.before == shipped("seed-7/sft") for each in variants if each is not swapped)
@@ -65,6 +91,56 @@ def test_no_noise_is_that_of_a_noise_control(variants: list[Variant]) -> None:
                 noises += 1
             inner = inner.base
     assert noises >= 10
+
+
+def steps(source: Source) -> list[DamagedSource]:
+    """Return the damage of a source, the first one first."""
+    return [*steps(source.base), source] if isinstance(source, DamagedSource) else []
+
+
+def test_combinations_are_drawn_by_the_seed_alone() -> None:
+    base, trained = shipped("seed-7/sft"), shipped("seed-7/grpo")
+
+    def drawn(**options: int) -> dict[str, str]:
+        every = sabotage_variants(base, trained, **options)
+        return {each.name: each.after.fingerprint() for each in every if "composed" in each.name}
+
+    few = drawn(composed=4)
+    assert len(few) == 8
+    assert few == drawn(composed=4, seed=0)
+    assert few.items() <= drawn(composed=9).items()
+    assert not set(few.values()) & set(drawn(composed=9, seed=1).values())
+    assert drawn(composed=0) == {}
+    # These names are fixed, so that a table can be made again on any machine.
+    assert min(few) == "composed-0-attn.0.h0-zeroed+layers-0-1-swapped+noise-8x-1683"
+
+
+@pytest.mark.parametrize(("options", "says"), [({"composed": -1}, "composed is -1"), ({"seed": -1}, "seed is -1")])
+def test_numbers_that_draw_nothing_are_refused(options: dict[str, int], says: str) -> None:
+    with pytest.raises(RLCircuitsError, match=f"sabotage: {says}; a whole number from 0"):
+        sabotage_variants(shipped("seed-7/sft"), shipped("seed-7/grpo"), **options)
+
+
+@given(st.integers(1, 40), st.integers(1, 32), st.integers(0, 2**31))
+@settings(max_examples=30, deadline=None)
+def test_a_drawn_combination_is_of_two_kinds_at_least_and_in_layers_that_there_are(
+    layers: int, heads: int, seed: int
+) -> None:
+    base, trained = CheckpointSource("base"), CheckpointSource("trained")
+    found = list(islice(random_damage(base, layers, heads, Update(base, trained), seed), 20))
+    assert len({name for name, _ in found}) == 20
+    for name, damaged in found:
+        chain = steps(damaged)
+        assert damaged.root is base
+        assert 2 <= len(chain) <= 3
+        assert len({(step.kind, step.target) for step in chain}) == len(chain), name
+        assert not any(step.is_identity for step in chain)
+        for step in chain:
+            assert step.reference in (None, trained)
+            assert (step.origin is None) == (step.reference is None)
+            numbers = [tuple(map(int, re.findall(r"\d+", part))) for part in (step.target or "").split(",")]
+            assert all(layer < layers for layer, *_ in filter(None, numbers))
+            assert all(head < heads for _, *rest in filter(None, numbers) for head in rest)
 
 
 @pytest.mark.slow
@@ -83,8 +159,8 @@ def test_variants_of_other_families_load(tmp_path: Path, name: str) -> None:
     for seed, side in enumerate(("base", "tuned")):
         save_checkpoint(tmp_path / side, name, seed=seed)
     base, tuned = (CheckpointSource(str(tmp_path / side), device="cpu") for side in ("base", "tuned"))
-    core = [each for each in sabotage_variants(base, tuned) if each.core]
-    assert len(core) >= 15
-    for each in core:
+    tried = [each for each in sabotage_variants(base, tuned) if each.core or "composed" in each.name]
+    assert len(tried) >= 15 + 24
+    for each in tried:
         checkpoint = each.after.load()
         assert checkpoint.name == each.after.name
