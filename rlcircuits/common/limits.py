@@ -67,6 +67,8 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "max_new_tokens": Limits(1, 10**7),
         "n": Limits(1, 10_000, why="answers to every question"),
         "t_cut": Limits(1, 10**7),
+        "margin": Limits(0, 1, whole=False, above=True, why="a share: 0.02 is two points"),
+        "claimed_accuracy": Limits(0, 1, whole=False, why="a share: 0.97 is 97 %"),
         "max_unfinished": Limits(0, 1, whole=False, why="the share of answers without an end"),
     }
 )

@@ -61,9 +61,11 @@ class Pair(StrictModel):
     """Name of the training algorithm, in :data:`rlcircuits.PROFILES`; if `profile` is given, any name or none."""
     accuracy: AccuracyRuleName | None = None
     """What is asserted of accuracy; None: the profile's rule."""
-    margin: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    margin: float | None = Field(default=None, gt=LIMITS["margin"].least, le=LIMITS["margin"].most, allow_inf_nan=False)
     """How far accuracy may be below before's or the claim, as a share; None: the profile's."""
-    claimed_accuracy: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    claimed_accuracy: float | None = Field(
+        default=None, ge=LIMITS["claimed_accuracy"].least, le=LIMITS["claimed_accuracy"].most, allow_inf_nan=False
+    )
     """The accuracy that the release states for after, as a share."""
     reference: str | None = None
     """Folder or hub id of a checkpoint whose accuracy after must not be below by the margin."""
