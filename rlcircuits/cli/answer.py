@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from rlcircuits.cli.command import add_checkpoint, add_command, add_options, settings_of, source_of
+from rlcircuits.cli.command import add_checkpoint, add_command, add_options, settings_table, source_of
 from rlcircuits.cli.exit_codes import HOLDS
 from rlcircuits.cli.streams import log
 from rlcircuits.common import defaults
@@ -25,7 +25,8 @@ def add_answer(commands: Any) -> None:
         help="number of questions asked (default: %(default)s)",
     )
     answer.add_argument("--out", required=True, metavar="FILE.jsonl", help="file that the answers are written to")
-    add_options(answer, "answers", "model")
+    changes = {"n": {"help": f"number of answers to every question (default: {defaults.ANSWERS_PER_QUESTION})"}}
+    add_options(answer, "answers", "model", changes=changes)
 
 
 def _answer(options: argparse.Namespace) -> int:
@@ -33,9 +34,11 @@ def _answer(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ensure_writable_file, ensure_writable_folder
     from rlcircuits.questions.loading import load_questions
     from rlcircuits.release.pair import asked_questions
+    from rlcircuits.release.settings import make_settings
     from rlcircuits.release.toy_notice import toy_notice
 
-    settings = settings_of(options)
+    table = settings_table(options)
+    settings = make_settings({**table, "sampling": {"n": defaults.ANSWERS_PER_QUESTION, **table.get("sampling", {})}})
     check_number("question_count", options.count, "--count")
     ensure_writable_file(options.out, "--out")
     if options.store is not None:

@@ -13,7 +13,6 @@ from rlcircuits.release.options import OPTIONS, find_option, given_settings
 
 if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
-    from rlcircuits.release.settings import Settings
 
 _POSITIONAL = ("model", "checkpoint", "file", "folder", "comparisons")
 """Arguments that are given without the name of an option."""
@@ -99,13 +98,6 @@ def settings_table(options: argparse.Namespace) -> dict[str, Any]:
         return _text_of(value) if option == few_shot and value is not None else value
 
     return given_settings(value_of)
-
-
-def settings_of(options: argparse.Namespace) -> Settings:
-    """Return the settings that the options describe."""
-    from rlcircuits.release.settings import make_settings
-
-    return make_settings(settings_table(options))
 
 
 def _text_of(path: str) -> str:

@@ -18,11 +18,11 @@ from rlcircuits.graph.edge_scores import EdgeScores
 
 def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     answers, scores = str(tmp_path / "answers.jsonl"), str(tmp_path / "new" / "folder" / "scores.safetensors")
-    asked = ("--count", "6", "--n", "1", "--max-new-tokens", "9")
+    asked = ("--count", "6", "--max-new-tokens", "9")
     assert main(["answer", str(tiny / "base"), *asked, "--out", answers]) == 0
     assert f"6 answers, accuracy 0.000, in {answers}" in capsys.readouterr().out
     stored = Answers.load(answers)
-    assert stored.sampling.max_new_tokens == 9
+    assert (stored.sampling.n, stored.sampling.max_new_tokens) == (1, 9)
 
     attribute = ["attribute", str(tiny / "base"), "--answers", answers, "--out", scores]
     assert main(attribute) == 2

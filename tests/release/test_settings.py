@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.release.settings import Settings
+from rlcircuits.release.settings import Settings, make_settings
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,11 @@ from rlcircuits.release.settings import Settings
 def test_settings_are_checked_before_any_model_is_loaded(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RLCircuitsError, match=message):
         Settings(**options)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "n"),
+    [(None, 4), ({"temperature": 0.5}, 4), ({"temperature": 0}, 1), ({"n": 2}, 2), ({"temperature": 0, "n": 1}, 1)],
+)
+def test_compared_answers_are_four_unless_they_would_be_the_same(sampling: dict[str, Any] | None, n: int) -> None:
+    assert make_settings({} if sampling is None else {"sampling": sampling}).sampling.n == n
