@@ -105,7 +105,7 @@ def test_a_pair_has_one_length_and_the_key_it_has_with_that_length_given(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     pair = make_pair(name="mine", before=str(folders[0]), after=str(folders[1]), algorithm="sft")
-    settings = Settings(k=20, question_count=30, balance=2.0, noise_draws=1, device="cpu")
+    settings = Settings(k=20, question_count=30, balance=2.0, noise_draws=1, sampling=Sampling(), device="cpu")
     told: list[str] = []
     first = run_pair(pair, settings, output=tmp_path / "out")
     assert first.sampling["max_new_tokens"] == 32
@@ -119,10 +119,10 @@ def test_a_pair_has_one_length_and_the_key_it_has_with_that_length_given(
 
 @pytest.mark.usefixtures("all_right")
 def test_the_smaller_context_of_a_pair_counts_for_both(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "short")
+    save_checkpoint(tmp_path / "short", seed=4)
     config = json.loads((tmp_path / "short" / "config.json").read_text())
     (tmp_path / "short" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 30}))
-    settings = Settings(k=20, question_count=30, balance=2.0, noise_draws=0, device="cpu")
+    settings = Settings(k=20, question_count=30, balance=2.0, noise_draws=0, sampling=Sampling(), device="cpu")
     told: list[str] = []
     for before, after in ((folders[0], tmp_path / "short"), (tmp_path / "short", folders[0])):
         pair = make_pair(name="mine", before=str(before), after=str(after), algorithm="sft")

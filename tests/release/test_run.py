@@ -41,6 +41,7 @@ SETTINGS = Settings(
     alpha=0.5,
     balance=2.0,  # random answers differ in length
     noise_draws=1,
+    noise_groups=False,
     sampling=Sampling(max_new_tokens=6),
     device="cpu",
 )
@@ -89,8 +90,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real = Checkpoint.load.__func__  # type: ignore[attr-defined]
 
     def load(cls: type[Checkpoint], source: Any, **options: Any) -> Checkpoint:
-        # The norms of an update need after's weights beside before's, on the CPU.
-        assert sum(any(p.numel() for p in c.model.parameters()) for c in alive) <= (1 if "norms" in done else 0)
+        # The noise needs after's weights beside before's, on the CPU.
+        assert sum(any(p.numel() for p in c.model.parameters()) for c in alive) <= (1 if "update" in done else 0)
         done.append(Path(source).name)
         alive.append(real(cls, source, **options))
         return alive[-1]
@@ -100,36 +101,42 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlcircuits.checkpoints.noise._known_norms", {})
+    monkeypatch.setattr("rlcircuits.checkpoints.noise._known_updates", {})
     original = CheckpointSource.load
 
     def load(self: CheckpointSource) -> Checkpoint:
-        # The second checkpoint of the first draw is after's, whose norms are taken.
+        # The second checkpoint of the first draw is after's, whose update is measured.
         if loads == ["base", "tuned", "base"]:
-            loads.append("norms")
+            loads.append("update")
         return original(self)
 
     monkeypatch.setattr(CheckpointSource, "load", load)
     told: list[str] = []
-    comparison = run_pair(pair, replace(SETTINGS, noise_draws=2), notify=told.append)
-    assert loads == ["base", "tuned", "base", "norms", "tuned", "base", "base"]
+    comparison = run_pair(pair, replace(SETTINGS, noise_draws=2, noise_groups=True), notify=told.append)
+    groups = ["embeddings", "norms", "attention", "MLP"]  # the unembedding is tied
+    assert [control.group for control in comparison.group_controls] == groups
+    assert loads == ["base", "tuned", "base", "update", "tuned", "base", *["base"] * len(groups), "base"]
     compared = [control.k for control in comparison.controls]
     assert all(k >= 20 for k in compared)
+    assert comparison.weights is not None
+    count = comparison.weights.count
     assert told == [
+        f"mine: {count} of {count} tensors changed",
         "mine: before answers 50 questions of arithmetic",
         "mine: after answers 50 questions of arithmetic",
-        told[2],
+        told[3],
         "mine: after is attributed on 25 answers",
         "mine: noise 0 answers 50 questions of arithmetic",
         f"mine: noise 0 is attributed on {compared[0]} answers",
         "mine: noise 1 answers 50 questions of arithmetic",
         f"mine: noise 1 is attributed on {compared[1]} answers",
+        *(f"mine: noise on {group} is attributed on 25 answers" for group in groups),
         "mine: before is attributed on 25 answers",
     ]
-    assert told[2].startswith("mine: asked 50 → answered by both 50 → right by both ")
-    assert told[2].endswith("tokens are scored")
+    assert told[3].startswith("mine: asked 50 → answered by both 50 → right by both ")
+    assert told[3].endswith("tokens are scored")
     assert comparison.unfinished is not None
-    assert f" → sampled 25; unfinished {comparison.unfinished.words}; the first {comparison.t_cut} " in told[2]
+    assert f" → sampled 25; unfinished {comparison.unfinished.words}; the first {comparison.t_cut} " in told[3]
     assert comparison.k == 25
     assert (comparison.before, comparison.after) == (pair.before, pair.after)
     assert (comparison.profile, comparison.engine, comparison.score_on) == ("online-rl", "transformers", "own")
@@ -228,7 +235,7 @@ def test_each_stage_is_kept_and_found_again(
 def test_a_changed_setting_is_measured_anew(
     pair: Pair, measured: tuple[Comparison, Path], output: Path, loads: list[str], change: Any, loaded: set[str]
 ) -> None:
-    loads.append("norms")
+    loads.append("update")
     changed = run_pair(pair, replace(SETTINGS, **change), output=output)
     assert set(loads[1:]) == loaded
     assert to_json(changed) != to_json(measured[0])
@@ -269,7 +276,7 @@ def test_a_changed_checkpoint_is_measured_anew(tmp_path: Path) -> None:
 
 
 def test_pairs_with_one_base_share_its_answers(folders: tuple[Path, Path], loads: list[str], tmp_path: Path) -> None:
-    settings = replace(SETTINGS, noise_draws=0)
+    settings = replace(SETTINGS, noise_draws=0, measure_unchanged=True)
     for name, after in (("one", folders[1]), ("two", folders[0])):
         pair = make_pair(name=name, before=str(folders[0]), after=str(after), algorithm="sft")
         same = pytest.warns(UserWarning, match="before and after are the same checkpoint")
@@ -344,7 +351,7 @@ def test_one_checkpoint_before_and_after_is_measured_with_a_warning(folders: tup
     pair = make_pair(name="null", before=str(folders[0]), after=str(other), algorithm="sft")
     told: list[str] = []
     with pytest.warns(UserWarning, match="before and after are the same checkpoint") as warned:
-        comparison = run_pair(pair, SETTINGS, notify=told.append)
+        comparison = run_pair(pair, replace(SETTINGS, measure_unchanged=True), notify=told.append)
     assert len(warned) == 1
     assert told[0] == f"null: {warned[0].message}"
     assert comparison.effects["intensity"].before == comparison.effects["intensity"].after
