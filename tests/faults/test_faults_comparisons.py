@@ -35,6 +35,13 @@ OPTIONAL = (
     "verdict",
     "comparison.trust_remote_code",
     "comparison.unfinished",
+    "comparison.rules",
+    "comparison.claims",
+    "comparison.group_controls",
+    "comparison.weights",
+    "comparison.differences",
+    "comparison.greedy",
+    "comparison.accuracy.interval",
     "comparison.sampling.",
     "comparison.by_",
 )
@@ -65,6 +72,8 @@ ALLOWED: Mapping[str, set[str]] = {
     **{f"comparison.accuracy.{name}": _SHARES for name in ("before", "after", "p_fall")},
     **{f"comparison.accuracy.{name}": {"zero", "whole"} for name in ("lost", "gained")},
     "comparison.accuracy.asked": {"31 digits"},
+    **{f"comparison.{name}": {"null"} for name in ("rules", "weights", "greedy", "accuracy.interval")},
+    **{f"comparison.{name}": {"list"} for name in ("claims", "group_controls", "differences")},
 }  # fmt: skip
 OF_EFFECTS: Mapping[str, set[str]] = {
     **{key: {"null", *_NUMBERS} for key in ("before", "after", "change", "difference")},

@@ -63,7 +63,7 @@ def write(data: bytes) -> list[str]:
     Path("after.jsonl").write_bytes(lines(records()))
     Path(FILE).write_bytes(data)
     Path("release.toml").write_text(
-        "[settings]\nk = 3\nmin_questions = 1\nnoise_draws = 0\nquestion_count = 3\n"
+        "[settings]\nk = 3\nmin_questions = 1\nnoise_draws = 0\nquestion_count = 3\nsampling.n = 1\n"
         '[[questions]]\nname = "ours"\nfile = "ours.jsonl"\ngrader = "exact"\n'
         f'[[pair]]\nname = "one"\nbefore = "{BEFORE}"\nafter = "{AFTER}"\nalgorithm = "grpo"\nquestions = "ours"\n'
         f'recorded_before = "{FILE}"\nrecorded_after = "after.jsonl"\n'
