@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
 from rlcircuits.comparison.outcome import Outcome
@@ -39,12 +39,14 @@ class AccuracyOutcome:
 
     outcome: Outcome
     words: str
-    """``rose``, ``fell``, ``did not rise``, ``no clear rise``, ``not inferior``, …"""
+    """``rose``, ``fell``, ``did not rise``, ``no clear rise``, ``not inferior``, ``below the claim``, …"""
     p: float
-    """P-value of the exact sign test that the rule names: of a rise for ``rose``, else of a fall."""
+    """P-value of the exact sign test for a change to the side of `p_of`; of a claim, that after is below it."""
     settled_by: int | None = None
     """For an inconclusive outcome: the number of questions asked that would settle it at 90 % power, if the true
     difference is the one seen; None if no number would."""
+    p_of: Literal["rise", "fall"] = "fall"
+    """``rise`` for the rule ``rose``, unless accuracy fell."""
 
 
 def judge_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> AccuracyOutcome:
@@ -67,6 +69,8 @@ def judge_claim(claim: AccuracyClaim) -> AccuracyOutcome:
     """Judge a claim about after's accuracy: it must not be inferior to the claim by the margin."""
     low, high = claim.interval
     outcome, words = _within(low, high, claim.margin, either_way=False)
+    if outcome == "does not hold":
+        words = "below the claim"  # nothing fell: there is no accuracy before
     settled = None
     if outcome == "inconclusive":
         difference = claim.found - claim.wanted
@@ -76,21 +80,21 @@ def judge_claim(claim: AccuracyClaim) -> AccuracyOutcome:
 
 def _judge_rise(effect: AccuracyEffect, rule: AccuracyRule, fell: bool) -> AccuracyOutcome:
     if fell:
-        return AccuracyOutcome("does not hold", "fell", effect.p_rise)
+        return AccuracyOutcome("does not hold", "fell", effect.p_fall)
     difference = effect.after - effect.before
     low, high = effect.interval or (difference, math.inf)  # a file without an interval
     if high < rule.minimum:
-        return AccuracyOutcome("does not hold", "did not rise", effect.p_rise)
+        return AccuracyOutcome("does not hold", "did not rise", effect.p_rise, p_of="rise")
     significant = effect.p_rise < rule.level
     if significant and low >= rule.minimum and low > 0:
-        return AccuracyOutcome("holds", "rose", effect.p_rise)
+        return AccuracyOutcome("holds", "rose", effect.p_rise, p_of="rise")
     # A smaller rise than the minimum would be ruled out.
     needed = [_settled(effect, (rule.minimum,))]
     if difference > rule.minimum and not significant:
         needed.append(questions_for_level(effect.p_rise, effect.asked, rule.level))
     settled = None if None in needed else max(each for each in needed if each is not None)
     words = "rose, perhaps by less than the minimum" if significant and difference > 0 else "no clear rise"
-    return AccuracyOutcome("inconclusive", words, effect.p_rise, settled)
+    return AccuracyOutcome("inconclusive", words, effect.p_rise, settled, "rise")
 
 
 def _within(low: float, high: float, margin: float, *, either_way: bool) -> tuple[Outcome, str]:

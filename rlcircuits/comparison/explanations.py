@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlcircuits.comparison.metric_power import settling_in_words
 from rlcircuits.comparison.profiles import ACCURACY, AccuracyRule, MetricRule, profile_named
-from rlcircuits.comparison.significance import p_in_words
+from rlcircuits.comparison.significance import ACCURACY_LEVEL, p_in_words
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.accuracy_outcome import AccuracyOutcome
@@ -60,14 +60,14 @@ def explain_accuracy(comparison: Comparison, rule: AccuracyRule, found: Accuracy
     else:
         asked, test = f", {comparison.n} answers to each", "sign"
         moved = f"the share of right ones fell on {effect.lost} and rose on {effect.gained}"
-    side = "rise" if rule.rule == "rose" else "fall"
+    level = ACCURACY_LEVEL if rule.rule == "rose" and found.p_of == "fall" else rule.level
     # The rules with a margin are decided by the interval alone.
-    level = f", level {rule.level:g}" if rule.rule in ("rose", "not-fallen") else "; the interval decides"
+    decides = f", level {level:g}" if rule.rule in ("rose", "not-fallen") else "; the interval decides"
     return "\n".join(
         [
             f"{comparison.name} ({comparison.algorithm}), {ACCURACY}: {_headline(found.words, found.outcome)}",
             f"  {effect.before:.3f} → {effect.after:.3f} on {effect.asked} questions{asked}: {moved}",
-            f"  p = {p_in_words(found.p)} (one-sided exact {test} test for a {side}{level})",
+            f"  p = {p_in_words(found.p)} (one-sided exact {test} test for a {found.p_of}{decides})",
             *_accuracy_interval(effect.interval, rule),
             *([f"  {_settling(found.settled_by, 'asked')}"] if found.outcome == "inconclusive" else []),
         ]

@@ -68,8 +68,8 @@ class Finding:
     """``up``, ``down`` or ``same``; None if nothing of the kind is asserted."""
     p: float
     """For a metric, the one-sided p of the asserted direction, or the two-sided p if none is asserted; for accuracy,
-    the p of a rise if a rise is asserted, else of a fall; for ``not-online-rl``, the largest one-sided p in online
-    RL's three directions."""
+    the p of a rise if a rise is asserted and it did not fall, else of a fall; for ``not-online-rl``, the largest
+    one-sided p in online RL's three directions."""
     outcome: Outcome | None
     """None if nothing is asserted."""
     words: str

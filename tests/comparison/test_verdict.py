@@ -85,13 +85,16 @@ def test_accuracy_alone_can_fail_or_leave_open() -> None:
     fell = judge(made_up_comparison(right_after=[True] * 35 + [False] * 5))
     assert fell.words == "does not hold: accuracy"
     assert "accuracy: fell\n  1.000 → 0.875 on 40 questions: 5 lost, 0 gained" in fell.accuracy.message
-    assert "one-sided exact McNemar test for a rise, level 0.01" in fell.accuracy.message
+    # What fell is shown with the p of its fall.
+    assert fell.accuracy.p == 1 / 32
+    assert "p = 0.031 (one-sided exact McNemar test for a fall, level 0.05)" in fell.accuracy.message
     # Accuracy cannot rise from 1: with 40 questions it is not known that it did not fall.
     unclear = judge(made_up_comparison(right_after=[True] * 40))
     assert unclear.words == "inconclusive: accuracy"
     assert unclear.accuracy.message.splitlines()[0].endswith("accuracy: inconclusive: no clear rise")
     assert unclear.accuracy.settled_by is not None
     assert "asked questions would settle it" in unclear.accuracy.message
+    assert "one-sided exact McNemar test for a rise, level 0.01" in unclear.accuracy.message
 
 
 @pytest.mark.parametrize(("lost", "words", "holds"), [(5, "fell", False), (4, "no clear fall", True)])
@@ -220,7 +223,7 @@ def test_a_claim_fails_a_pair_that_holds_otherwise() -> None:
     verdict = judge(replace(UP, claims=(met, missed)))
     assert tuple(verdict.all_findings) == (*GATE_METRICS, "accuracy", "claimed-accuracy", "reference-accuracy")
     assert verdict.words == "does not hold: reference-accuracy"
-    assert [claim.words for claim in verdict.claims] == ["not inferior", "fell by more than the margin"]
+    assert [claim.words for claim in verdict.claims] == ["not inferior", "below the claim"]
     assert "the accuracy of runs/last-release is 0.990; found 0.950 on 400 questions" in verdict.claims[1].message
     assert "[-6.0, -3.0] points; the margin is 2 points" in verdict.claims[1].message
     unclear = judge(replace(UP, claims=(met, replace(missed, interval=(-0.06, -0.01)))))
