@@ -41,7 +41,9 @@ def add_compare(commands: Any) -> None:
     changes = {"score_on": {"help": f"{score_on.help}; {_ALL}: each of them, with one table of all"}}
     add_options(compare, "files", "pair", "comparison", "answers", "scoring", "model", changes=changes)
     compare.add_argument(
-        "--json", action="store_true", help="print one pair's comparison as JSON, or a list of those of several"
+        "--json",
+        action="store_true",
+        help="print one pair's comparison, verdict and release outcome as JSON, or a list of those of several",
     )
 
 
@@ -51,6 +53,7 @@ def _compare(options: argparse.Namespace) -> int:
     from rlcircuits.comparison.verdict import judge
     from rlcircuits.release.run import run_pair, run_variants
     from rlcircuits.release.toy_notice import pair_notice
+    from rlcircuits.report.release_json import release_json
 
     all_variants = options.score_on == _ALL
     if all_variants:
@@ -77,7 +80,7 @@ def _compare(options: argparse.Namespace) -> int:
     headline = _headline(file, measured, failures) if measured else None
     # The arguments decide whether JSON is a list, so that a pair that fails does not change the form of the output.
     if options.json:
-        _print_json(measured, as_list=all_variants or len(file.pairs) > 1)
+        print(release_json(measured, tuple(failures), as_list=all_variants or len(file.pairs) > 1), end="")
     elif headline is not None:
         _print_tables(headline, measured, with_variants=all_variants)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
@@ -103,16 +106,6 @@ def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:
     if on_inconclusive == "warn":
         log(f"rlcircuits: warning: {headline.line}")
     return INCONCLUSIVE if on_inconclusive == "fail" else HOLDS
-
-
-def _print_json(measured: Sequence[tuple[Comparison, ...]], as_list: bool) -> None:
-    from rlcircuits.comparison.storage import to_json, to_json_list
-
-    comparisons = [comparison for variants in measured for comparison in variants]
-    if as_list:
-        print(to_json_list(comparisons), end="")
-    else:
-        print(*map(to_json, comparisons), sep="", end="")
 
 
 def _print_tables(headline: Headline, measured: Sequence[tuple[Comparison, ...]], with_variants: bool) -> None:

@@ -51,12 +51,23 @@ def to_json(comparison: Comparison, key: str | None = None) -> str:
         comparison: what to write.
         key: hash of everything the comparison was made from; see :func:`load_finished`.
     """
-    return _dump(_document(comparison, key))
+    return dump_document(to_document(comparison, key))
 
 
 def to_json_list(comparisons: Sequence[Comparison]) -> str:
     """Return several comparisons as one JSON document: a list of what :func:`to_json` writes for each."""
-    return _dump([_document(comparison) for comparison in comparisons])
+    return dump_document([to_document(comparison) for comparison in comparisons])
+
+
+def to_document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
+    """Return what :func:`to_json` writes, as an object that JSON has types for."""
+    stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
+    return {**stored, "verdict": _describe(comparison, judge(comparison))}
+
+
+def dump_document(document: object) -> str:
+    """Return a document as JSON text, as every comparison is written."""
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 @validate_arguments
@@ -129,15 +140,6 @@ def _load(path: str | Path) -> _Stored:
         raise RLCircuitsError(f"{path}: {error}{_ADVICE}") from None
     # Earlier versions stored names that profiles no longer have.
     return replace(stored, comparison=replace(stored.comparison, profile=current_name(stored.comparison.profile)))
-
-
-def _document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
-    stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
-    return {**stored, "verdict": _describe(comparison, judge(comparison))}
-
-
-def _dump(document: object) -> str:
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
 
 
 def _numbers(value: object, field: str = "") -> Iterator[tuple[str, float]]:

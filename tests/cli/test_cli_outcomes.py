@@ -19,6 +19,7 @@ FLAT, FELL, FELL_BY_FIVE = [True] * 40, [True] * 30 + [False] * 10, [True] * 35 
 
 MADE: dict[str, dict[str, Any]] = {
     "good": {},
+    "good2": {},
     "flat": {"right_after": FLAT},
     "fell": {"right_after": FELL},
     "odd": {"right_after": FELL_BY_FIVE},
@@ -96,7 +97,9 @@ def test_an_inconclusive_release_exits_as_the_user_wants(
     else:
         assert shown.err == ""
     if json_too:
-        assert [one["verdict"]["outcome"] for one in json.loads(shown.out)] == ["holds", "inconclusive"]
+        found = json.loads(shown.out)
+        assert [one["verdict"]["outcome"] for one in found] == ["holds", "inconclusive"]
+        assert [one["release"]["outcome"] for one in found] == ["inconclusive"] * 2
 
 
 @pytest.mark.parametrize("policy", ["warn", "pass"])
@@ -104,6 +107,24 @@ def test_no_other_outcome_is_let_pass(policy: str, compare: Compare, capsys: pyt
     for names, code in (("good", 0), ("flat fell", 1), ("flat wrong", 2), ("flat fault", 70)):
         assert compare(names, "--on-inconclusive", policy) == code
         assert "warning" not in capsys.readouterr().err
+
+
+def test_json_has_the_outcome_of_the_whole_release(compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:
+    """One failure among several pairs is corrected, and the release has no outcome if a pair was not measured."""
+    for names, outcome, unmeasured in (("odd", "does not hold", []), ("odd good good2", "inconclusive", [])):
+        compare(names, "--json", algorithm="dpo")
+        found = json.loads(capsys.readouterr().out)
+        pairs = found if isinstance(found, list) else [found]
+        assert [pair["comparison"]["name"] for pair in pairs] == names.split()
+        first = pairs[0]["release"]
+        assert first["p_corrected"] == pytest.approx(len(pairs) * first["p_against"])
+        assert first["fails_release"] == (outcome == "does not hold")
+        for pair in pairs:
+            assert (pair["release"]["outcome"], pair["release"]["unmeasured"]) == (outcome, unmeasured)
+            assert pair["release"]["level"] == 0.05
+    compare("odd wrong", "--json", algorithm="dpo")
+    (pair,) = json.loads(capsys.readouterr().out)
+    assert (pair["release"]["outcome"], pair["release"]["unmeasured"]) == (None, ["wrong"])
 
 
 def test_another_word_is_refused(compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:

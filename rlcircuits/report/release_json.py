@@ -1,0 +1,52 @@
+"""Write what ``rlcircuits compare`` measured as JSON: comparisons, their verdicts, and the release's outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.evidence import judge_comparisons
+from rlcircuits.comparison.multiplicity import CorrectedPair
+from rlcircuits.comparison.storage import dump_document, to_document
+
+
+def release_json(measured: Sequence[Sequence[Comparison]], unmeasured: Sequence[str], as_list: bool) -> str:
+    """Return one JSON document: an object for one comparison, or a list of objects. Empty if there is nothing to show.
+
+    An object is what :func:`~rlcircuits.comparison.storage.to_json` writes, and ``release``: the outcome of all pairs
+    as one release, its level, the pairs that could not be measured, and what the pair's own evidence is after the
+    correction over all pairs. A release with a pair that could not be measured has the outcome null.
+
+    Args:
+        measured: each pair's comparison, or its variants, of which the first is the pair's verdict.
+        unmeasured: names of the pairs that could not be measured.
+        as_list: whether the document is a list, however many comparisons there are.
+    """
+    documents = _documents(measured, unmeasured)
+    if as_list:
+        return dump_document(documents)
+    return "".join(map(dump_document, documents))
+
+
+def _documents(measured: Sequence[Sequence[Comparison]], unmeasured: Sequence[str]) -> list[dict[str, object]]:
+    if not measured:
+        return []
+    release = judge_comparisons([variants[0] for variants in measured])
+    of_all = {
+        "outcome": None if unmeasured else release.outcome,
+        "level": release.level,
+        "unmeasured": list(unmeasured),
+    }
+    return [
+        {**to_document(comparison), "release": {**of_all, **_of_pair(pair)}}
+        for pair, variants in zip(release.pairs, measured, strict=True)
+        for comparison in variants
+    ]
+
+
+def _of_pair(pair: CorrectedPair) -> dict[str, object]:
+    return {
+        "p_against": pair.pair.p_against,
+        "p_corrected": pair.p_corrected,
+        "fails_release": pair.fails_release,
+    }
