@@ -12,4 +12,4 @@ def test_effect(effect: Finding) -> None:
 
 def test_noise_is_not_read_as_online_rl(pair_comparison: Comparison) -> None:
     read = [control.draw for control in pair_comparison.controls if noise_reads_as_online_rl(pair_comparison, control)]
-    assert not read, f"noise draws {read} are taken for online RL"
+    assert not read, f"noise draws {read} show the study's pattern"
