@@ -76,8 +76,10 @@ _SABOTAGE = """\
 ## Sabotage
 
 Checkpoints that a gate must not take for online RL (*untrained*, *supervised*), trained checkpoints that were
-*damaged*, and *harmless* changes of them (`rlcircuits.sabotage_variants`). All are declared as online RL. Where
-accuracy alone says that a pair does not hold, the metrics are not measured.
+*damaged*, *harmless* changes of them, and checkpoints *along the update* of the trained one
+(`rlcircuits.checkpoints.sabotage`). All are declared as online RL. Only as much is measured as decides whether a variant
+holds: the metrics where accuracy does not fail it, the noise control where it holds without. So *inconclusive* and
+*does not hold* are told apart without a control.
 
 {table}
 

@@ -33,8 +33,8 @@ SAMPLES = (50, 100, 200)
 def execute(task: Task, store: Path) -> Run:
     """Make a run.
 
-    The answers come first. Where accuracy alone says that a sabotaged pair does not hold, the metrics cannot change
-    that, and they are not measured.
+    Of a sabotaged pair only as much is measured as decides whether it holds: the metrics only where accuracy does not
+    say that it does not, and the noise control, beyond which an effect must lie too, only where it holds without.
 
     Args:
         task: the run.
@@ -52,6 +52,10 @@ def execute(task: Task, store: Path) -> Run:
         outcome = judge_accuracy(accuracy, measurement.pair.expectations.accuracy).outcome
         if outcome == "does not hold":
             return _failed_by_accuracy(task, start, accuracy, measure_claims(measurement, after_answers))
+        without_control = replace(measurement.settings, noise_draws=0, noise_groups=False)
+        comparison = measure(replace(measurement, settings=without_control))
+        if judge(replace(comparison, claims=())).outcome != "holds":
+            return _run(task, start, comparison)
     return _run(task, start, measure(measurement))
 
 

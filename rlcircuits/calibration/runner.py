@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 
 from rlcircuits.calibration.run_record import Run, append_run, read_runs
 from rlcircuits.calibration.tasks import Task
@@ -52,7 +55,9 @@ def make_runs(
 def _made(tasks: Sequence[Task], store: Path, jobs: int) -> Iterator[Run]:
     """Yield the runs as they are finished."""
     # Spawned, because a forked process inherits torch's threads in an unusable state.
-    with ProcessPoolExecutor(max(1, min(jobs, len(tasks))), get_context("spawn"), _use_one_thread) as pool:
+    with ProcessPoolExecutor(
+        max(1, min(jobs, len(tasks))), get_context("spawn"), _prepare_worker, (os.getpid(),)
+    ) as pool:
         waiting: set[Future[Run]] = {pool.submit(_execute, task, store) for task in tasks}
         try:
             while waiting:
@@ -64,10 +69,18 @@ def _made(tasks: Sequence[Task], store: Path, jobs: int) -> Iterator[Run]:
             raise
 
 
-def _use_one_thread() -> None:
+def _prepare_worker(parent: int) -> None:
+    """Compute with one thread, and end with the parent, even if that was killed."""
     import torch
 
     torch.set_num_threads(1)
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _execute(task: Task, store: Path) -> Run:

@@ -11,10 +11,14 @@ from tabulate import tabulate
 from rlcircuits.calibration.execute import SAMPLES
 from rlcircuits.calibration.rates import agreement, event_rate
 from rlcircuits.calibration.run_record import Run
+from rlcircuits.calibration.tasks import CLAIMING
 from rlcircuits.comparison.outcome import OUTCOMES, Outcome
 from rlcircuits.comparison.profiles import ACCURACY
 
 _T = TypeVar("_T")
+
+MUST_NOT_HOLD = ("untrained", "supervised", "damaged")
+"""The tags of variants that a gate must not take for online RL, or must not pass when accuracy was lost."""
 
 LOST = 0.02
 """A damaged checkpoint lost accuracy if it has more than this less than the undamaged one, as a share."""
@@ -100,7 +104,7 @@ def sabotage_table(runs: Sequence[Run]) -> str:
     rows = []
     for (tag, kind), each in _by(_of(runs, "sabotage"), lambda run: (run.tag, run.kind)).items():
         variants = _by(each, lambda run: (run.base, run.name))
-        claimed = tag in ("damaged", "harmless")
+        claimed = tag in CLAIMING
         rows.append(
             [
                 tag,
@@ -124,7 +128,7 @@ def passing_table(runs: Sequence[Run]) -> str:
     rows = []
     for (_, base, name), each in _by(_of(runs, "sabotage"), lambda run: (run.tag, run.base, run.name)).items():
         held = [run for run in each if run.without_claim == "holds"]
-        if held and each[0].tag != "harmless":
+        if held and each[0].tag in MUST_NOT_HOLD:
             accuracy = f"{median(run.before for run in each):.3f} → {median(run.after for run in each):.3f}"
             claimed = sum(run.outcome == "holds" for run in each) if each[0].tag == "damaged" else ""
             rows.append([each[0].tag, f"{base} {name}", accuracy, f"{len(held)} of {len(each)}", claimed])

@@ -18,6 +18,9 @@ from rlcircuits.release.settings import Settings
 FIRST_SEED = 1000
 """The first sampling seed, far from those that anybody uses by default."""
 
+CLAIMING = ("damaged", "harmless", "along-update")
+"""The tags of variants of a trained checkpoint, for which the release claims the undamaged checkpoint's accuracy."""
+
 _VERSION = 1
 """Increased whenever the same task may give another run."""
 
@@ -117,7 +120,7 @@ def sabotage(
         for variant in variants:
             if core and not variant.core:
                 continue
-            trained_again = variant.tag in ("damaged", "harmless")
+            trained_again = variant.tag in CLAIMING
             run = pair.model_copy(update={"reference": pair.after if trained_again else None, "does_not_hold": {}})
             for seed in range(FIRST_SEED, FIRST_SEED + runs):
                 yield Task(
