@@ -124,7 +124,8 @@ def non_inferiority_power(
         RLCircuitsError: a number is outside its range, or the rate after would be.
     """
     _check(questions, rate, discordant, level, answers)
-    at_the_margin, true = _deviations(rate, discordant, margin, change, answers)
+    _check_margin(margin)
+    at_the_margin, true = _deviations(rate, discordant, -margin, change, answers)
     beyond = (change + margin) * math.sqrt(questions) - float(stats.norm.isf(level)) * at_the_margin
     if true == 0:
         return float(beyond > 0)
@@ -161,22 +162,137 @@ def questions_for_margin(
         RLCircuitsError: a number is outside its range, or the rate after would be.
     """
     _check(1, rate, discordant, level, answers, power)
+    _check_margin(margin)
     if change + margin <= 0:
         return None
-    at_the_margin, true = _deviations(rate, discordant, margin, change, answers)
-    needed = float(stats.norm.isf(level)) * at_the_margin + float(stats.norm.ppf(power)) * true
-    count = (needed / (change + margin)) ** 2
+    at_the_margin, true = _deviations(rate, discordant, -margin, change, answers)
+    return _enough(at_the_margin, true, change + margin, level, power)
+
+
+def questions_for_equivalence(
+    rate: float, discordant: float, margin: float, level: float, power: float = POWER, answers: int = 1
+) -> int | None:
+    """Return how many questions show an unchanged model to be neither `margin` lower nor `margin` higher.
+
+    Both ends of the score interval must be within the margin. Each may miss it, with half of the probability.
+
+    Args:
+        rate: share of right answers before.
+        discordant: share of discordant pairs of answers at no change.
+        margin: largest change either way that is still called equivalent, as a share.
+        level: the one-sided level of each of the two tests.
+        power: probability of showing it.
+        answers: number of answers to each question.
+
+    Returns:
+        The number; None if it is more than a billion.
+
+    Raises:
+        RLCircuitsError: a number is outside its range.
+    """
+    _check(1, rate, discordant, level, answers, power)
+    _check_margin(margin)
+    needed = []
+    for boundary in (-margin, margin):
+        at_the_boundary, true = _deviations(rate, discordant, boundary, 0.0, answers)
+        needed.append(_enough(at_the_boundary, true, margin, level, (1 + power) / 2))
+    return None if None in needed else max(each for each in needed if each is not None)
+
+
+def questions_for_claim(
+    claimed: float, margin: float, level: float, power: float = POWER, variance_ratio: float = 1.0
+) -> int | None:
+    """Return how many questions show that a model of the claimed accuracy is at most `margin` below it.
+
+    Args:
+        claimed: the accuracy claimed, as a share.
+        margin: largest shortfall that is still called not inferior, as a share.
+        level: the test's one-sided level.
+        power: probability of showing it.
+        variance_ratio: variance of a question's share of right answers over that of one answer: 1 with one answer to a
+            question, and with several if all answers to one question are alike; less if they differ.
+
+    Returns:
+        The number; None if it is more than a billion.
+
+    Raises:
+        RLCircuitsError: a number is outside its range.
+    """
+    _check(1, claimed, variance_ratio, level, 1, power)
+    _check_margin(margin)
+    if claimed < margin:
+        return 1  # no accuracy is as far below the claim
+    at_the_margin, true = (math.sqrt(variance_ratio * rate * (1 - rate)) for rate in (claimed - margin, claimed))
+    return _enough(at_the_margin, true, margin, level, power)
+
+
+def smallest_shown_rise(
+    questions: int,
+    rate: float,
+    discordant: float,
+    minimum: float,
+    level: float,
+    power: float = POWER,
+    answers: int = 1,
+) -> float | None:
+    """Return the smallest rise that the score interval shows, with this power, to be above a minimum.
+
+    Args:
+        questions: number of questions asked of both checkpoints.
+        rate: share of right answers before.
+        discordant: share of discordant pairs of answers at no change.
+        minimum: the least rise that matters, as a share; the interval's lower end must be above it.
+        level: one-sided level of that end: .05 for a 90 % interval.
+        power: probability of showing it.
+        answers: number of answers to each question.
+
+    Returns:
+        The rise, as a share, or None if even a rise to only right answers is not shown.
+
+    Raises:
+        RLCircuitsError: a number is outside its range.
+    """
+    _check(questions, rate, discordant, level, answers, power)
+    if not 0 <= minimum <= 1:
+        raise RLCircuitsError(f"minimum is {minimum}; a share from 0 to 1 is wanted: 0.01 for a point")
+    z = float(stats.norm.isf(level)), float(stats.norm.ppf(power))
+
+    def beyond(rise: float) -> float:
+        at_the_minimum, true = _deviations(rate, discordant, minimum, rise, answers)
+        return (rise - minimum) * math.sqrt(questions) - z[0] * at_the_minimum - z[1] * true
+
+    largest = 1 - rate
+    if largest <= minimum or beyond(largest) < 0:
+        return None
+    return float(optimize.brentq(beyond, minimum, largest, xtol=1e-7)) if beyond(minimum) < 0 else minimum
+
+
+def _enough(at_the_boundary: float, true: float, distance: float, level: float, power: float) -> int | None:
+    """Return how many questions show a mean to be beyond a boundary; None if it is more than a billion.
+
+    Args:
+        at_the_boundary: a question's standard deviation as the test at the boundary has it.
+        true: the true one.
+        distance: of the true mean from the boundary.
+        level: the test's one-sided level.
+        power: probability of showing it.
+    """
+    needed = float(stats.norm.isf(level)) * at_the_boundary + float(stats.norm.ppf(power)) * true
+    count = (needed / distance) ** 2
     return None if count > MOST_QUESTIONS else max(math.ceil(count), 1)
 
 
-def _deviations(rate: float, discordant: float, margin: float, change: float, answers: int) -> tuple[float, float]:
-    """Return the standard deviation of a question's difference as the test at the margin has it, and the true one."""
-    if not 0 < margin < 1:
-        raise RLCircuitsError(f"margin is {margin}; a number between 0 and 1 is wanted: 0.02 for 2 points")
+def _check_margin(margin: float) -> None:
+    if not 0 < margin <= 1:
+        raise RLCircuitsError(f"margin is {margin}; a number above 0 and at most 1 is wanted: 0.02 for 2 points")
+
+
+def _deviations(rate: float, discordant: float, boundary: float, change: float, answers: int) -> tuple[float, float]:
+    """Return the standard deviation of a question's difference as the test at the boundary has it, and the true one."""
     steps = _answer_differences(rate, discordant, change, answers)
     values = np.arange(-answers, answers + 1) / answers
-    at_the_margin = constrained_variance(values, steps, -margin)
-    return math.sqrt(at_the_margin), math.sqrt(max(float(steps @ values**2) - change**2, 0.0))
+    at_the_boundary = constrained_variance(values, steps, boundary)
+    return math.sqrt(at_the_boundary), math.sqrt(max(float(steps @ values**2) - change**2, 0.0))
 
 
 def _answer_differences(rate: float, discordant: float, change: float, answers: int) -> Float64Array:

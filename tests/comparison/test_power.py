@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.paired_interval import paired_difference_p
+from rlcircuits.comparison.paired_interval import paired_difference_interval, paired_difference_p
 from rlcircuits.comparison.power import (
     accuracy_power,
     discordant_if_independent,
     non_inferiority_power,
+    questions_for_claim,
+    questions_for_equivalence,
     questions_for_margin,
     smallest_accuracy_change,
+    smallest_shown_rise,
 )
 
 LEVELS = st.sampled_from([0.01, 0.05, 0.1])
@@ -228,6 +232,71 @@ def test_non_inferiority_is_shown_as_often_as_planned(
 def test_bad_numbers_are_told(arguments: tuple[Any, ...], words: str) -> None:
     with pytest.raises(RLCircuitsError, match=words):
         accuracy_power(*arguments)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.3, 0.99), st.floats(0.01, 0.4), st.sampled_from([0.01, 0.02, 0.05]), st.sampled_from([1, 4]))
+def test_equivalence_needs_more_than_one_end_does(rate: float, discordant: float, margin: float, answers: int) -> None:
+    both = questions_for_equivalence(rate, discordant, margin, 0.05, answers=answers)
+    one, surer = (questions_for_margin(rate, discordant, margin, 0.05, power, answers=answers) for power in (0.8, 0.9))
+    assert both is not None
+    assert one is not None
+    assert surer is not None
+    assert both >= surer >= one
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(50, 3000), st.floats(0.2, 0.95), st.floats(0.01, 0.3), st.sampled_from([1, 4]))
+def test_a_rise_that_is_shown_is_above_the_minimum_and_shrinks_with_the_questions(
+    questions: int, rate: float, discordant: float, answers: int
+) -> None:
+    found = smallest_shown_rise(questions, rate, discordant, 0.01, 0.05, answers=answers)
+    if found is None:
+        return
+    assert 0.01 < found <= 1 - rate
+    more = smallest_shown_rise(4 * questions, rate, discordant, 0.01, 0.05, answers=answers)
+    assert more is not None
+    assert more < found
+    higher = smallest_shown_rise(questions, rate, discordant, 0.03, 0.05, answers=answers)
+    assert higher is None or higher > found
+
+
+def test_a_claim_is_a_one_sample_test() -> None:
+    """The textbook's number for one binomial rate: (z.95 × σ at the margin + z.80 × σ at the claim)² / margin²."""
+    wanted = ((1.644854 * (0.95 * 0.05) ** 0.5 + 0.841621 * (0.97 * 0.03) ** 0.5) / 0.02) ** 2
+    assert questions_for_claim(0.97, 0.02, 0.05) == math.ceil(wanted) == 631
+    assert questions_for_claim(0.97, 0.02, 0.05, variance_ratio=0.25) == math.ceil(wanted / 4)
+    assert questions_for_claim(0.01, 0.02, 0.05) == 1
+    with pytest.raises(RLCircuitsError, match="margin is 0"):
+        questions_for_claim(0.97, 0.0, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [1, 4])
+def test_claim_equivalence_and_rise_are_shown_as_often_as_planned(answers: int) -> None:
+    """By simulation with the interval that the verdict reads."""
+    rng = np.random.default_rng(answers)
+    rate, discordant, draws = 0.9, 0.1, 400
+
+    def interval(questions: int, change: float) -> tuple[float, float]:
+        lost, drawn = (discordant - change) / 2, rng.random((questions, answers))
+        after = 1.0 - (drawn < lost).mean(axis=-1)
+        before = 1.0 - ((drawn >= lost) & (drawn < discordant)).mean(axis=-1)
+        return paired_difference_interval(before, after, 0.9)
+
+    questions = questions_for_equivalence(rate, discordant, 0.02, 0.05, answers=answers)
+    assert questions is not None
+    ends = [interval(questions, 0.0) for _ in range(draws)]
+    assert np.mean([low > -0.02 and high < 0.02 for low, high in ends]) == pytest.approx(0.8, abs=0.06)
+    rise = smallest_shown_rise(400, rate, discordant, 0.01, 0.05, answers=answers)
+    assert rise is not None
+    assert np.mean([interval(400, rise)[0] > 0.01 for _ in range(draws)]) == pytest.approx(0.8, abs=0.06)
+    questions = questions_for_claim(0.9, 0.04, 0.05)
+    assert questions is not None
+    right = rng.random((draws, questions)) < 0.9
+    claimed = np.full(questions, 0.9)
+    lows = [paired_difference_interval(claimed, each.astype(float), 0.9)[0] for each in right]
+    assert np.mean(np.array(lows) > -0.04) == pytest.approx(0.8, abs=0.06)
 
 
 def test_a_bad_power_or_margin_is_told() -> None:
