@@ -109,7 +109,7 @@ def open_cache(
 
 def cached_headers(folder: Path) -> Iterator[tuple[Path, Header]]:
     """Yield each file of answers in a cache, with its header; other files are left out."""
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in sorted(each for each in folder.glob("*.jsonl") if each.is_file()):
         with path.open("rb") as file:
             first = file.readline()
         try:

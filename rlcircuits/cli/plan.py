@@ -31,4 +31,6 @@ def _plan(options: argparse.Namespace) -> int:
     missing = [model for model in plan.models if not model.available]
     for model in missing:
         log_error(f"checkpoint {model.name}: {model.problem}")
-    return BAD_INPUT if missing else HOLDS
+    for problem in plan.problems:
+        log_error(problem)
+    return BAD_INPUT if missing or plan.problems else HOLDS

@@ -3,60 +3,44 @@
 Questions and prompts are made as the run would make them, so prompt tokens are exact. Answers are assumed to be as long
 as allowed, so everything that depends on their length is an upper bound. What the store already holds is recognized by
 model name, question set and settings. Weights are not read, so only the run notices that a checkpoint has changed.
+Recorded answers are read and graded, so that a file that cannot be used is told before anything runs.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlcircuits.answers.max_new_tokens import choose_max_new_tokens
+from rlcircuits.answers.recorded import Side
 from rlcircuits.answers.types import Sampling
-from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.common.reprs import format_count
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.pairs_file import PairsFile
+from rlcircuits.release.plan_known import what_is_known
 from rlcircuits.release.plan_models import ModelPlan, PlannedModel
 from rlcircuits.release.plan_power import Detectable, detectable_changes
-from rlcircuits.release.plan_store import StoredAnswers, find_answers, stored_answers
-from rlcircuits.release.throughput import tokens_per_second
+from rlcircuits.release.plan_store import (
+    KnownAnswers,
+    StoredAnswers,
+    check_output,
+    earlier_comparison,
+    find_answers,
+    is_measured,
+    read_recorded,
+    stored_answers,
+)
+from rlcircuits.release.plan_work import Cost, ModelWork, left_to_do, pair_work, with_stored
+from rlcircuits.release.throughput import Work, tokens_per_second
 
 if TYPE_CHECKING:
     from rlcircuits.release.settings import Settings
-
-
-@dataclass(frozen=True)
-class Answering:
-    """One model's answers to a question set: how many, how long at most, and how many the store has."""
-
-    model: str
-    asked: int
-    """Questions asked."""
-    n: int
-    """Answers to each question."""
-    prompt_tokens: int | None
-    """Tokens of all prompts, n times each; None if the tokenizer cannot be loaded."""
-    answer_tokens: int
-    """Most tokens of all answers."""
-    stored: int
-    """Answers in the store."""
-
-    @property
-    def answers(self) -> int:
-        """Return the number of answers in all."""
-        return self.asked * self.n
-
-    @property
-    def tokens_left(self) -> int:
-        """Return the most tokens that are left to generate."""
-        return self.answer_tokens * (self.answers - self.stored) // max(self.answers, 1)
 
 
 @dataclass(frozen=True)
@@ -65,14 +49,29 @@ class PairPlan:
 
     name: str
     questions: str
-    answering: tuple[Answering, ...]
-    """Before, after and each noise draw, without models whose answers are recorded."""
-    scored_tokens: int | None
-    """Most tokens read by the attribution of all models; None if the tokenizer cannot be loaded."""
+    """Name of the question set."""
+    asked: int
+    """Questions asked."""
+    n: int
+    """Answers to each."""
+    work: tuple[ModelWork, ...]
+    """What each model does, in the order of the run."""
     measured: bool
-    """Whether the output folder holds a comparison with these settings."""
+    """Whether the output folder holds a comparison with these settings, so that nothing is left to do."""
     detectable: Detectable
     """The smallest changes that the run detects."""
+    problems: tuple[str, ...] = ()
+    """What would stop the pair's run."""
+
+    @property
+    def answering(self) -> tuple[ModelWork, ...]:
+        """Return the work of the models that generate answers."""
+        return tuple(work for work in self.work if work.answers)
+
+    @property
+    def scored_tokens(self) -> int | None:
+        """Return the most tokens that all models' scoring reads; None if the tokenizer cannot be loaded."""
+        return Cost.of(self.work).scored_tokens
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,45 @@ class Plan:
 
     pairs: tuple[PairPlan, ...]
     models: tuple[ModelPlan, ...]
-    answer_tokens: int
-    """Most tokens that are left to generate; answers that several pairs share count once."""
-    scored_tokens: int | None
-    """Most tokens that are left to score; None if a tokenizer cannot be loaded."""
-    seconds: float | None
-    """Longest duration; None if no throughput is known yet, or a tokenizer cannot be loaded."""
+    answers_per_second: float | None
+    """Answer tokens a second in the last run; None if no throughput is known yet."""
+    scores_per_second: float | None
+    """Scored tokens a second."""
+    noise_answers: str
+    """Whose answers the noise draws are scored on: ``own`` or ``before``."""
+
+    @property
+    def left(self) -> tuple[ModelWork, ...]:
+        """Return the work that is left to do, without the pairs that are measured."""
+        return tuple(work for pair in self.pairs if not pair.measured for work in left_to_do(pair.work))
+
+    @property
+    def answer_tokens(self) -> int:
+        """Return the most tokens that are left to generate; answers that several pairs share count once."""
+        return Cost.of(self.left).tokens_left
+
+    @property
+    def scored_tokens(self) -> int | None:
+        """Return the most tokens that are left to score; None if a tokenizer cannot be loaded."""
+        return Cost.of(self.left).scored_tokens
+
+    @property
+    def seconds(self) -> float | None:
+        """Return the longest duration; None if no throughput is known yet, or a tokenizer cannot be loaded."""
+        return self.seconds_for(Cost.of(self.left))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Return what would stop the run of a pair, each beginning with the pair's name."""
+        return tuple(f"{pair.name}: {problem}" for pair in self.pairs for problem in pair.problems)
+
+    def seconds_for(self, cost: Cost) -> float | None:
+        """Return how long a cost takes at most; None if that is not known."""
+        if cost.scored_tokens is None:
+            return None
+        if (cost.tokens_left and not self.answers_per_second) or (cost.scored_tokens and not self.scores_per_second):
+            return None
+        return cost.tokens_left / (self.answers_per_second or 1) + cost.scored_tokens / (self.scores_per_second or 1)
 
 
 def make_plan(
@@ -95,7 +127,10 @@ def make_plan(
     output: str | Path | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Plan the run of a pairs file. A checkpoint that cannot be loaded is a line of the plan, not an error.
+    """Plan the run of a pairs file.
+
+    What would stop a pair (a checkpoint that cannot be loaded, a wrong file of recorded answers, too few questions) is
+    in the plan and no error, so that a plan tells everything at once.
 
     Args:
         file: the pairs.
@@ -104,92 +139,114 @@ def make_plan(
         notify: called with one line of text if a context is too short for answers as long as the question set allows.
 
     Raises:
-        RLCircuitsError: questions cannot be loaded, or prompts leave no room for answers.
+        RLCircuitsError: questions cannot be loaded, prompts leave no room for answers, or the output is a file.
     """
-    store = None if output is None else Path(output) / STORE
+    folder = check_output(output)
+    store = None if folder is None else folder / STORE
     stored = stored_answers(store)
     models: dict[tuple[str, str | None], ModelPlan] = {}
     pairs: list[PairPlan] = []
-    made: dict[tuple[str, str], int] = {}
     beside = Path() if file.path is None else file.path.parent
     for pair in file.pairs:
         asked = pair.questions
         questions = load_questions(asked, split=settings.split, count=asked.count or settings.question_count)
-        sources = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
-        planned = [PlannedModel(source, beside.absolute()) for source in sources]
-        prompts = planned[0].prompts(pair.prompting or settings.prompting, questions)
-        sampling = _sampling(pair, settings, questions, planned, prompts, notify)
-        for model in planned:
+        how = (settings.device, settings.dtype, settings.trust_remote_code)
+        before, after = (PlannedModel(source, beside.absolute()) for source in pair.sources(*how))
+        reference = pair.reference_source(*how)
+        others = [] if reference is None else [PlannedModel(reference, beside.absolute())]
+        prompting = pair.prompting or settings.prompting
+        prompts = before.prompts(prompting, questions)
+        sampling = _sampling(pair, settings, questions, [before, after], prompts, notify)
+        for model in (before, after, *others):
             key = (model.source.name, model.source.dtype)
             if key not in models:
                 longest = max(map(len, prompts), default=0) + (sampling.max_new_tokens or 0)
                 models[key] = model.plan(settings.batch_size * longest)
-        plan = _pair(pair, replace(settings, sampling=sampling), questions, list(map(len, prompts)), stored, output)
-        pairs.append(plan)
-        for answering in plan.answering:
-            made[answering.model, plan.questions] = answering.tokens_left
-    answer_tokens = sum(made.values())
-    scored = [plan.scored_tokens for plan in pairs if not plan.measured]
-    scored_tokens = None if None in scored else sum(tokens or 0 for tokens in scored)
-    seconds = _seconds(store, answer_tokens, scored_tokens)
-    return Plan(tuple(pairs), tuple(models.values()), answer_tokens, scored_tokens, seconds)
+        measurement = Measurement(
+            pair,
+            replace(settings, prompting=prompting, sampling=sampling),
+            {"before": before.source, "after": after.source},
+            questions,
+            folder=None if folder is None else folder / pair.name,
+            store=store,
+            notify=notify or (lambda _line: None),
+            progress=False,
+        )
+        pairs.append(_pair(measurement, {"before": before, "after": after}, list(map(len, prompts)), stored))
+
+    def throughput(work: Work) -> float | None:
+        return None if store is None else tokens_per_second(store, work)
+
+    return Plan(
+        tuple(pairs), tuple(models.values()), throughput("answers"), throughput("scores"), settings.noise_answers
+    )
 
 
 def _pair(
-    pair: Pair,
-    settings: Settings,
-    questions: QuestionSet,
+    measurement: Measurement,
+    models: Mapping[Side, PlannedModel],
     prompts: list[int],
     stored: Sequence[StoredAnswers],
-    output: str | Path | None,
 ) -> PairPlan:
     """Plan one pair.
 
     Args:
-        pair: what is planned.
-        settings: the settings of the run, with the longest answer filled in.
-        questions: the pair's questions.
+        measurement: what is planned, with the longest answer filled in.
+        models: before and after.
         prompts: the number of tokens of each prompt; empty if the tokenizer cannot be loaded.
         stored: every answer file in the store.
-        output: the run's output folder.
     """
-    before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
-    answering_models = [] if pair.recorded_before else [before.name]
-    answering_models += [] if pair.recorded_after else [after.name]
-    answering_models += [NoisedSource(before, after, draw).name for draw in range(settings.noise_draws)]
-    longest, n = settings.sampling.max_new_tokens, settings.sampling.n
-    assert longest is not None, "make_plan has chosen it"
-    files = {model: find_answers(stored, model, questions, pair, settings) for model in set(answering_models)}
-    answering = tuple(
-        Answering(
-            model,
-            len(questions),
-            n,
-            n * sum(prompts) if prompts else None,
-            n * len(questions) * longest,
-            0 if (file := files[model]) is None else min(file.count, n * len(questions)),
-        )
-        for model in answering_models
-    )
-    compared = len(questions) if settings.k is None else min(settings.k, len(questions))
-    scored = None
+    settings, questions = measurement.settings, measurement.questions
+    problems: list[str] = []
+    work = pair_work(measurement, prompts, models["before"].groups())
+    in_store: dict[str, KnownAnswers] = {}
+    for each in work:
+        found = find_answers(stored, each.model, measurement, each.engine) if each.answers else None
+        if found is None or each.model in in_store:
+            continue
+        try:
+            in_store[each.model] = KnownAnswers(found.items, each.answers, "answers in the store")
+        except RLCircuitsError as error:
+            problems.append(f"{error}; move the file away, and these answers are generated again")
+    known: dict[Side, KnownAnswers] = {
+        side: in_store[source.name]
+        for side, source in measurement.sources.items()
+        if source.name in in_store and measurement.recorded[side] is None
+    }
     if prompts:
-        t_cut = max(math.floor(settings.alpha * longest), 1)
-        mean = math.ceil(sum(prompts) / len(prompts))
-        rows = compared * (1 if settings.score_on == "gold" else n)
-        scored = (2 + settings.noise_draws) * rows * (mean + t_cut - 1)
-    earlier = None if output is None else _earlier(Path(output) / pair.name, pair, questions)
-    detectable = detectable_changes(
-        len(questions),
-        n,
-        compared,
-        files.get(before.name),
-        files.get(after.name),
-        earlier,
-        independent=pair.recorded_before is not None or pair.recorded_after is not None,
+        try:
+            known |= read_recorded(measurement, models)
+        except RLCircuitsError as error:
+            problems.append(str(error))
+    reference = next((in_store.get(each.model) for each in work if each.part == "reference"), None)
+    earlier = earlier_comparison(measurement)
+    detectable = detectable_changes(measurement, what_is_known(measurement, known, reference, earlier))
+    if measurement.sources["before"] == measurement.sources["after"] and not settings.measure_unchanged:
+        problems.append(
+            "before and after are one checkpoint, so there is no update to measure; name another checkpoint, or "
+            "measure it all the same with measure_unchanged = true"
+        )
+    if detectable.surely_too_few:
+        problems.append(
+            f"{_left(detectable)}, and min_questions is {settings.min_questions}, so that the pair cannot be compared; "
+            f"ask more (question_count), or lower min_questions"
+        )
+    return PairPlan(
+        name=measurement.pair.name,
+        questions=questions.name,
+        asked=len(questions),
+        n=settings.sampling.n,
+        work=with_stored(work, in_store),
+        measured=earlier is not None and is_measured(earlier, measurement),
+        detectable=detectable,
+        problems=tuple(problems),
     )
-    measured = earlier is not None and _measured(earlier, settings, len(questions))
-    return PairPlan(pair.name, questions.name, answering, scored, measured, detectable)
+
+
+def _left(found: Detectable) -> str:
+    if found.asked < found.min_questions:
+        return f"{format_count(found.asked, 'question')} are asked"
+    return f"{found.compared} of {format_count(found.asked, 'question')} are left to compare in the recorded answers"
 
 
 def _sampling(
@@ -215,31 +272,3 @@ def _sampling(
     others = [model.prompts(pair.prompting or settings.prompting, questions) for model in planned[1:]]
     rooms = [model.room(of_it) for model, of_it in zip(planned, [prompts, *others], strict=True)]
     return choose_max_new_tokens(settings.sampling, questions, [room for room in rooms if room is not None], notify)
-
-
-def _earlier(folder: Path, pair: Pair, questions: QuestionSet) -> Comparison | None:
-    """Return the comparison of these two checkpoints on this question set that the folder holds, if it does."""
-    try:
-        found = load_comparison(folder)
-    except RLCircuitsError:
-        return None
-    before, after = pair.sources()
-    same = (found.before, found.after, found.questions, found.split)
-    return found if same == (before.name, after.name, questions.name, questions.split) else None
-
-
-def _measured(found: Comparison, settings: Settings, asked: int) -> bool:
-    """Return whether a comparison has these settings. The run compares the weights as well."""
-    ours = (settings.alpha, settings.balance, settings.score_on, settings.granularity, settings.sampling.table())
-    theirs = (found.alpha, found.balance, found.score_on, found.granularity, found.sampling)
-    return ours == theirs and len(found.controls) == settings.noise_draws and found.accuracy.asked == asked
-
-
-def _seconds(store: Path | None, answer_tokens: int, scored_tokens: int | None) -> float | None:
-    """Return how long so many tokens take, at the throughput that the store records."""
-    if store is None or scored_tokens is None:
-        return None
-    answers, scores = tokens_per_second(store, "answers"), tokens_per_second(store, "scores")
-    if (answer_tokens and answers is None) or (scored_tokens and scores is None):
-        return None
-    return answer_tokens / (answers or 1) + scored_tokens / (scores or 1)

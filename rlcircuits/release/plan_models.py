@@ -14,16 +14,19 @@ from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.answers.max_new_tokens import ContextRoom
 from rlcircuits.answers.prompting import Prompting
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.adapters import find_base
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import check_folder, is_adapter, load_config
+from rlcircuits.models.tensor_groups import GROUPS, Group, group_of
 from rlcircuits.models.weight_files import stored_tensors
 from rlcircuits.questions.question_set import QuestionSet
 
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16}
 _BITS_OF_OTHERS = 8
+_GROUPS = tuple(group for group in GROUPS if group != "other")
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,24 @@ class ModelPlan:
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """A checkpoint whose size a plan needs."""
+    """A checkpoint whose size a plan needs: a :class:`Source` whose tokenizer downloads no weights."""
 
     source: CheckpointSource
     beside: Path
     """The folder that a relative path starts from."""
+
+    @property
+    def name(self) -> str:
+        """Return the source's name."""
+        return self.source.name
+
+    def fingerprint(self) -> str:
+        """Return the source's fingerprint, which reads its weights."""
+        return self.source.fingerprint()
+
+    def load(self) -> Checkpoint:
+        """Return the source's checkpoint."""
+        return self.source.load()
 
     @cached_property
     def local(self) -> CheckpointSource | None:
@@ -67,7 +83,7 @@ class PlannedModel:
     def prompts(self, prompting: Prompting, questions: QuestionSet) -> list[tuple[int, ...]]:
         """Return the questions' prompt token ids; an empty list if the tokenizer cannot be loaded."""
         try:
-            tokenizer = self._tokenizer()
+            tokenizer = self.tokenizer()
         except RLCircuitsError:
             return []
         return prompting.prompts(tokenizer, [question.text for question in questions.questions])
@@ -96,7 +112,8 @@ class PlannedModel:
         cache_bytes = int(_cache_numbers(config) * cache_tokens * per_number)
         return ModelPlan(self.source.name, count, weight_bytes, cache_bytes)
 
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
+        """Return the tokenizer. Raises RLCircuitsError if there is none that loads."""
         if self.local is not None:
             return self.local.tokenizer()
         try:
@@ -106,6 +123,18 @@ class PlannedModel:
             )
         except Exception as error:  # the hub's client raises errors of many types, and a damaged file may raise any
             raise RLCircuitsError(f"{self.source.name} has no tokenizer that loads: {one_line(error)}") from error
+
+    def groups(self) -> tuple[Group, ...]:
+        """Return the groups of tensors that the model has, by the names in its files; all if these are not here."""
+        try:
+            if self.local is None:
+                return _GROUPS
+            names = stored_tensors(_weights_folder(self.local.folder))
+            tied = bool(getattr(self._config(), "tie_word_embeddings", False))
+        except RLCircuitsError:
+            return _GROUPS
+        found = {group_of(name) for name in names} - ({"unembedding"} if tied else set())
+        return tuple(group for group in GROUPS if group in found)
 
     def _config(self) -> Any:
         if self.local is not None:

@@ -1,47 +1,54 @@
-"""The smallest changes that a planned run can detect, from what is known before it runs.
+"""The smallest changes that a planned run can detect, and how many questions its margins need.
 
-What the output folder holds of the pair is used: before's answers for the rate of right answers, both models' answers
-for the share of discordant ones, an earlier comparison for these and for the spread of the metrics. What it does not
-hold is assumed, and :class:`Detectable` says so.
+:mod:`rlcircuits.release.plan_known` says what these numbers are computed from.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from rlcircuits.comparison.effects import where_defined
-from rlcircuits.comparison.metric_power import smallest_mean_change
-from rlcircuits.comparison.power import discordant_if_independent, questions_for_margin, smallest_accuracy_change
-from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.comparison.metric_power import questions_for_bound, smallest_holding_change, smallest_mean_change
+from rlcircuits.comparison.power import (
+    questions_for_claim,
+    questions_for_equivalence,
+    questions_for_margin,
+    smallest_accuracy_change,
+    smallest_shown_rise,
+)
+from rlcircuits.comparison.profiles import ACCURACY, GATE_METRICS, AccuracyRule, MetricRule
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, SIGNIFICANCE_LEVEL
+from rlcircuits.release.measurement import Measurement
+from rlcircuits.release.plan_known import BOTH, PairKnown, assumed_discordant
 
-if TYPE_CHECKING:
-    from rlcircuits.comparison.comparison import Comparison
-    from rlcircuits.comparison.effects import Effect
-    from rlcircuits.release.plan_store import StoredAnswers
 
-TYPICAL_SPREAD: Mapping[str, float] = MappingProxyType({"intensity": 0.307, "complexity": 0.074, "kurtosis": 0.277})
-"""Standard deviation of the questions' differences, over before's mean: the median over the shipped pairs.
+@dataclass(frozen=True)
+class DetectableMetric:
+    """What a run can show of one metric. Changes are relative to before's mean."""
 
-The 40 pairs range from 0.12 to 0.56, 0.05 to 0.12 and 0.11 to 0.43. They have one answer to a question; several are
-taken to change nothing, which is on the safe side. `python -m fixtures.study.spread DIR` prints these numbers."""
+    rule: MetricRule | None
+    """What the profile asserts of the metric; None if it is only reported."""
+    change: float | None
+    """Smallest mean change that the one-sided signed-rank test detects; None if it detects none."""
+    holds_from: float | None
+    """Smallest change in the asserted direction that the test detects and the interval shows to be above the minimum;
+    None if there is none, or no direction is asserted."""
+    questions: int | None
+    """For ``same``: questions compared that show an unchanged metric to be within the bound."""
 
-TYPICAL_DISCORDANT = 0.52
-"""Share of discordant answers over what independent answers give: the median over the shipped pairs.
 
-They range from 0.19 to 0.81. Both checkpoints of a pair are sampled with the same seed, and agree more often than by
-chance. The same command prints it."""
+@dataclass(frozen=True)
+class Margin:
+    """How many questions a margin of accuracy needs."""
 
-ASSUMED_RATE = 0.86
-"""Share of right answers that is assumed of a model that has not answered yet."""
-
-MARGIN = 0.02
-"""Margin of the non-inferiority test whose number of questions a plan gives."""
+    measure: str
+    """``accuracy``, ``claimed-accuracy`` or ``reference-accuracy``."""
+    margin: float
+    """As a share."""
+    questions: int | None
+    """Questions asked that show an accuracy to be within the margin, if it is as it should be; None if no number is
+    enough."""
 
 
 @dataclass(frozen=True)
@@ -52,98 +59,111 @@ class Detectable:
     """Questions asked."""
     answers: int
     """Answers to each."""
-    rate: float
-    """Share of right answers before."""
-    rate_is_known: bool
-    """Whether the rate was measured; if not, it is :data:`ASSUMED_RATE`."""
-    discordant: float
-    """Share of discordant answers."""
-    discordant_is_known: bool
-    """Whether it was measured."""
+    known: PairKnown
+    """What the numbers are computed from."""
+    rule: AccuracyRule
+    """What is asserted of accuracy."""
     fall: float | None
     """Smallest fall of accuracy that the exact one-sided test detects; None if it detects none."""
     rise: float | None
     """Smallest rise that it detects."""
-    margin_questions: int | None
-    """Questions that show an unchanged model to be not inferior by :data:`MARGIN`; None if no number does."""
+    rise_holds_from: float | None
+    """For the rule ``rose``: smallest rise that the test detects and the interval shows to be above the minimum; None
+    if there is none, or for another rule."""
+    margins: tuple[Margin, ...]
+    """The margins that the rule and the claims have."""
     compared: int
     """Questions whose metrics are compared, as far as can be told."""
-    metrics: Mapping[str, float]
-    """Smallest mean change of each metric that the one-sided signed-rank test detects, over before's mean; empty if
-    fewer than two questions are compared."""
-    spread_is_known: bool
-    """Whether the metrics' spread was measured on an earlier run of the pair."""
+    min_questions: int
+    """Fewest questions that are compared."""
+    all_recorded: bool
+    """Whether both models' answers are recorded, so that nothing can change which questions are compared."""
+    metrics: Mapping[str, DetectableMetric]
+    """By metric; empty if fewer than `min_questions` are compared, or an earlier comparison has no spread."""
+
+    @property
+    def too_few(self) -> bool:
+        """Return whether fewer questions are left than are compared at least, as far as can be told."""
+        return self.compared < self.min_questions
+
+    @property
+    def surely_too_few(self) -> bool:
+        """Return whether that is certain: fewer are asked, or all answers are recorded."""
+        recorded = self.known.passing.origin == BOTH and self.all_recorded
+        return self.asked < self.min_questions or (self.too_few and recorded)
 
 
-def detectable_changes(
-    asked: int,
-    answers: int,
-    k: int,
-    before: StoredAnswers | None,
-    after: StoredAnswers | None,
-    earlier: Comparison | None,
-    independent: bool = False,
-) -> Detectable:
+def detectable_changes(measurement: Measurement, known: PairKnown) -> Detectable:
     """Return the smallest changes that a run detects.
 
     Args:
-        asked: number of questions asked.
-        answers: number of answers to each.
-        k: most questions compared.
-        before: answers of before in the store.
-        after: answers of after in the store.
-        earlier: a comparison of this pair on this question set.
-        independent: whether the two models' answers were not sampled with the same seed, as recorded answers.
+        measurement: what is planned.
+        known: what is known of the pair.
     """
-    ours, theirs = (side.grades() if side else {} for side in (before, after))
-    both = [key for key in ours if key in theirs]
-    rate = ASSUMED_RATE
-    if ours:
-        rate = sum(ours.values()) / len(ours)
-    elif earlier:
-        rate = earlier.accuracy.before
-    # A comparison counts questions that changed, which are discordant answers only where there is one to a question.
-    countable = earlier if earlier is not None and earlier.n == 1 else None
-    if both:
-        discordant = sum(ours[key] != theirs[key] for key in both) / len(both)
-    elif countable:
-        discordant = (countable.accuracy.lost + countable.accuracy.gained) / countable.accuracy.asked
-    else:
-        discordant = discordant_if_independent(rate, rate) * (1 if independent else TYPICAL_DISCORDANT)
-    # Most questions that before answers right can be compared: those that after answers wrong and that have one wrong
-    # of several answers nearly cancel.
-    passing = _passing_share(earlier) if earlier else rate
-    compared = min(k, round(asked * passing))
-    spread = TYPICAL_SPREAD
-    if earlier:
-        spread = {metric: relative_spread(earlier.effects[metric]) for metric in GATE_METRICS}
-    known = {metric: value for metric, value in spread.items() if np.isfinite(value)} if compared > 1 else {}
+    settings, asked = measurement.settings, len(measurement.questions)
+    answers, rule = settings.sampling.n, measurement.pair.expectations.accuracy
+    rate, discordant = known.rate.value, known.discordant.value
+    rise_level = rule.level if rule.rule == "rose" else ACCURACY_LEVEL
+    fall_level = rule.level if rule.rule == "not-fallen" else ACCURACY_LEVEL
+    rise = smallest_accuracy_change(asked, rate, discordant, "up", rise_level, answers=answers)
+    shown = None
+    if rule.rule == "rose" and rise is not None:
+        shown = smallest_shown_rise(asked, rate, discordant, rule.minimum, ACCURACY_LEVEL, answers=answers)
+    compared = min(settings.k or asked, round(asked * known.passing.value))
     return Detectable(
         asked=asked,
         answers=answers,
-        rate=rate,
-        rate_is_known=bool(ours) or earlier is not None,
-        discordant=discordant,
-        discordant_is_known=bool(both) or countable is not None,
-        fall=smallest_accuracy_change(asked, rate, discordant, "down", ACCURACY_LEVEL, answers=answers),
-        rise=smallest_accuracy_change(asked, rate, discordant, "up", ACCURACY_LEVEL, answers=answers),
-        margin_questions=questions_for_margin(rate, discordant, MARGIN, ACCURACY_LEVEL, answers=answers),
+        known=known,
+        rule=rule,
+        fall=smallest_accuracy_change(asked, rate, discordant, "down", fall_level, answers=answers),
+        rise=rise,
+        rise_holds_from=None if shown is None or rise is None else max(rise, shown),
+        margins=_margins(measurement, known),
         compared=compared,
-        metrics={metric: smallest_mean_change(value, compared, SIGNIFICANCE_LEVEL) for metric, value in known.items()},
-        spread_is_known=earlier is not None,
+        min_questions=settings.min_questions,
+        all_recorded=all(measurement.recorded.values()),
+        metrics={} if compared < max(settings.min_questions, 2) else _metrics(measurement, known, compared),
     )
 
 
-def relative_spread(effect: Effect) -> float:
-    """Return the standard deviation of the questions' differences over before's mean; NaN if it is not defined."""
-    before, after = where_defined(np.asarray(effect.before_values), np.asarray(effect.after_values))
-    difference = after - before
-    if difference.size < 2 or not effect.before:
-        return float("nan")
-    return float(difference.std(ddof=1) / abs(effect.before))
+def _metrics(measurement: Measurement, known: PairKnown, compared: int) -> dict[str, DetectableMetric]:
+    rules = measurement.pair.expectations.metrics
+    found = {}
+    for metric in GATE_METRICS:
+        rule, spread = rules.get(metric), known.spread[metric]
+        if not math.isfinite(spread):
+            continue
+        level = SIGNIFICANCE_LEVEL if rule is None else rule.level
+        directed = rule is not None and rule.bound is None
+        bounded = rule is not None and rule.bound is not None
+        found[metric] = DetectableMetric(
+            rule,
+            smallest_mean_change(spread, compared, level),
+            smallest_holding_change(spread, compared, level, rule.minimum) if rule and directed else None,
+            questions_for_bound(spread, rule.bound) if rule and bounded and rule.bound else None,
+        )
+    return found
 
 
-def _passing_share(comparison: Comparison) -> float:
-    """Return the share of the questions asked that passed the protocol, before K of them were sampled."""
-    left = [count for stage, count in comparison.funnel.items() if stage != "sampled"]
-    return left[-1] / left[0]
+def _margins(measurement: Measurement, known: PairKnown) -> tuple[Margin, ...]:
+    """Return how many questions each margin needs, at level .05 and 80 % power."""
+    pair, n = measurement.pair, measurement.settings.sampling.n
+    rule = pair.expectations.accuracy
+    rate, discordant = known.rate.value, known.discordant.value
+    found = []
+    if rule.rule == "not-inferior":
+        needed = questions_for_margin(rate, discordant, rule.margin, ACCURACY_LEVEL, answers=n)
+        found.append(Margin(ACCURACY, rule.margin, needed))
+    if rule.rule == "equivalent":
+        needed = questions_for_equivalence(rate, discordant, rule.margin, ACCURACY_LEVEL, answers=n)
+        found.append(Margin(ACCURACY, rule.margin, needed))
+    if pair.claimed_accuracy is not None:
+        ratio = known.variance_ratio.value
+        needed = questions_for_claim(pair.claimed_accuracy, rule.margin, ACCURACY_LEVEL, variance_ratio=ratio)
+        found.append(Margin("claimed-accuracy", rule.margin, needed))
+    if pair.reference is not None:
+        theirs = known.reference_rate.value
+        differ = assumed_discordant(theirs, pair.recorded_after is not None).value
+        needed = questions_for_margin(theirs, differ, rule.margin, ACCURACY_LEVEL, answers=n)
+        found.append(Margin("reference-accuracy", rule.margin, needed))
+    return tuple(found)

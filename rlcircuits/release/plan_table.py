@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
 from tabulate import tabulate
 
-from rlcircuits.release.plan import Answering, PairPlan, Plan
+from rlcircuits.release.plan import PairPlan, Plan
+from rlcircuits.release.plan_cost_table import show_cost, show_duration
 from rlcircuits.release.plan_power_table import show_detectable
 
 
 def show_plan(plan: Plan) -> str:
-    """Return a plan as text: a table of the pairs, a table of the models, and what is left to do."""
+    """Return a plan as text: tables of the pairs, the models, the cost of what is left, and what can be detected."""
     pairs = [
         [
             pair.name,
             pair.questions,
-            _asked(pair.answering[0]) if pair.answering else "recorded",
-            len(pair.answering),
+            str(pair.asked) if pair.n == 1 else f"{pair.asked} × {pair.n}",
+            len(pair.answering) or "recorded",
             _count(pair.answering[0].prompt_tokens) if pair.answering else "",
-            _count(sum(answering.answer_tokens for answering in pair.answering)),
+            _count(sum(work.answer_tokens for work in pair.answering)),
             _count(pair.scored_tokens),
             "measured" if pair.measured else _stored(pair),
         ]
@@ -45,7 +44,7 @@ def show_plan(plan: Plan) -> str:
         ]
         for model in plan.models
     ]
-    wait = "unknown until the first answers" if plan.seconds is None else f"at most {_duration(plan.seconds)}"
+    wait = "unknown until the first answers" if plan.seconds is None else f"at most {show_duration(plan.seconds)}"
     lines = [
         tabulate(
             pairs, headers, disable_numparse=True, colalign=_align(headers, ("pair", "questions", "there already"))
@@ -58,6 +57,8 @@ def show_plan(plan: Plan) -> str:
             colalign=("left", "right", "right", "right", "left"),
         ),
         "",
+        *show_cost(plan),
+        "",
         *show_detectable(plan),
         "",
         "One model is loaded at a time, and for the noise control after's weights are on the CPU beside it. Attribution"
@@ -69,12 +70,8 @@ def show_plan(plan: Plan) -> str:
 
 
 def _stored(pair: PairPlan) -> str:
-    stored, answers = (sum(getattr(a, name) for a in pair.answering) for name in ("stored", "answers"))
+    stored, answers = (sum(getattr(work, name) for work in pair.answering) for name in ("stored", "answers"))
     return f"{stored:,} of {answers:,} answers" if stored else "nothing"
-
-
-def _asked(answering: Answering) -> str:
-    return str(answering.asked) if answering.n == 1 else f"{answering.asked} × {answering.n}"
 
 
 def _align(headers: tuple[str, ...], left: tuple[str, ...]) -> tuple[str, ...]:
@@ -87,8 +84,3 @@ def _count(number: int | None) -> str:
 
 def _bytes(number: int | None) -> str:
     return "unknown" if number is None else f"{number / 1e9:,.2f} GB"
-
-
-def _duration(seconds: float) -> str:
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

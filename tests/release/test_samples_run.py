@@ -191,9 +191,7 @@ def test_a_plan_knows_what_is_there(measured: tuple[Comparison, Path, list[str]]
     )
     file = load_pairs_file(tmp_path / "pairs.toml")
     plan = make_plan(file, SETTINGS, output)
-    assert [(each.asked, each.answers, each.stored, each.tokens_left) for each in plan.pairs[0].answering] == [
-        (40, 80, 80, 0)
-    ] * 3
+    assert [(each.answers, each.stored, each.tokens_left) for each in plan.pairs[0].answering] == [(80, 80, 0)] * 3
     assert plan.pairs[0].measured
     assert plan.answer_tokens == 0
     once = make_plan(file, replace(SETTINGS, sampling=replace(SETTINGS.sampling, n=1)), output)

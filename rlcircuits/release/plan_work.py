@@ -1,0 +1,142 @@
+"""What measuring one pair takes of each model: answers to generate, and answers to score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rlcircuits.checkpoints.noise import NoisedSource
+from rlcircuits.models.tensor_groups import Group
+from rlcircuits.release.answering import TRANSFORMERS
+from rlcircuits.release.measurement import Measurement
+from rlcircuits.release.plan_store import KnownAnswers
+
+Part = Literal["before", "after", "reference", "noise draw", "noise on a group"]
+
+PARTS: tuple[Part, ...] = ("before", "after", "reference", "noise draw", "noise on a group")
+
+
+@dataclass(frozen=True)
+class ModelWork:
+    """What one model does for a pair."""
+
+    part: Part
+    model: str
+    """Name of the model."""
+    key: tuple[object, ...]
+    """Whose answers to what; pairs that share it share its answers."""
+    engine: str
+    """Name of the engine that generates its answers."""
+    answers: int
+    """Answers that it gives; 0 if it is only scored, or its answers are recorded."""
+    prompt_tokens: int | None
+    """Tokens of the prompts of these answers; None if the tokenizer cannot be loaded."""
+    answer_tokens: int
+    """Most tokens of these answers."""
+    scored: int
+    """Most answers that it is scored on."""
+    scored_tokens: int | None
+    """Most tokens that its scoring reads; None if the tokenizer cannot be loaded."""
+    stored: int = 0
+    """Answers in the store."""
+
+    @property
+    def tokens_left(self) -> int:
+        """Return the most tokens that are left to generate."""
+        return self.answer_tokens * (self.answers - self.stored) // max(self.answers, 1)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a number of models take together. A sum is None where a tokenizer cannot be loaded."""
+
+    models: int
+    answers: int
+    stored: int
+    """Answers that are in the store already."""
+    tokens_left: int
+    """Most answer tokens that are left to generate."""
+    scored: int
+    """Most answers that are scored."""
+    scored_tokens: int | None
+
+    @classmethod
+    def of(cls, works: Iterable[ModelWork]) -> Cost:
+        """Return what these models take; answers that several pairs share count once."""
+        works = list(works)
+        distinct = {work.key: work for work in works if work.answers}.values()
+        tokens = [work.scored_tokens for work in works]
+        return cls(
+            models=len({work.key for work in works}),
+            answers=sum(work.answers for work in distinct),
+            stored=sum(work.stored for work in distinct),
+            tokens_left=sum(work.tokens_left for work in distinct),
+            scored=sum(work.scored for work in works),
+            scored_tokens=None if None in tokens else sum(each or 0 for each in tokens),
+        )
+
+
+def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence[Group]) -> tuple[ModelWork, ...]:
+    """Return what each model does for a pair, in the order of the run.
+
+    Args:
+        measurement: what is planned, with the longest answer filled in.
+        prompts: the number of tokens of each prompt; empty if the tokenizer cannot be loaded.
+        groups: the groups of tensors that the model has.
+    """
+    settings, pair, questions = measurement.settings, measurement.pair, measurement.questions
+    before, after = measurement.sources.values()
+    reference = pair.reference_source(settings.device, settings.dtype, settings.trust_remote_code)
+    longest, n = settings.sampling.max_new_tokens, settings.sampling.n
+    assert longest is not None, "make_plan has chosen it"
+    asked = (questions.name, questions.split, len(questions), repr(settings.prompting), before.dtype)
+    compared = len(questions) if settings.k is None else min(settings.k, len(questions))
+    rows = compared * (1 if settings.score_on == "gold" else n)
+    scored_tokens = None
+    if prompts:
+        t_cut = max(math.floor(settings.alpha * longest), 1)
+        scored_tokens = rows * (math.ceil(sum(prompts) / len(prompts)) + t_cut - 1)
+
+    def work(part: Part, model: str, *, answers: bool = True, scores: bool = True, of: str = "") -> ModelWork:
+        return ModelWork(
+            part=part,
+            model=model,
+            key=(model, of, *asked),
+            engine=TRANSFORMERS if part == "noise draw" else settings.engine,
+            answers=len(questions) * n if answers else 0,
+            prompt_tokens=(n * sum(prompts) if prompts else None) if answers else 0,
+            answer_tokens=len(questions) * n * longest if answers else 0,
+            scored=rows if scores else 0,
+            scored_tokens=scored_tokens if scores else 0,
+        )
+
+    recorded = measurement.recorded
+    found = [
+        work("before", before.name, answers=recorded["before"] is None),
+        work("after", after.name, answers=recorded["after"] is None),
+    ]
+    if reference is not None:
+        found.append(work("reference", reference.name, scores=False))
+    answering = settings.noise_answers == "own"
+    for draw in range(settings.noise_draws):
+        name = NoisedSource(before, after, draw).name
+        found.append(work("noise draw", name, answers=answering, of=after.name))
+    for group in groups if settings.noise_groups and settings.noise_draws else ():
+        name = NoisedSource(before, after, 0, group).name
+        found.append(work("noise on a group", name, answers=False, of=after.name))
+    return tuple(found)
+
+
+def with_stored(works: Iterable[ModelWork], known: Mapping[str, KnownAnswers]) -> tuple[ModelWork, ...]:
+    """Return the work with the answers of each model, by its name, that the store has."""
+    return tuple(
+        replace(work, stored=len(known[work.model].items)) if work.answers and work.model in known else work
+        for work in works
+    )
+
+
+def left_to_do(works: Iterable[ModelWork]) -> list[ModelWork]:
+    """Return the work of which something is left: not that of a reference whose answers are all in the store."""
+    return [work for work in works if work.scored or work.stored < work.answers]
