@@ -152,8 +152,8 @@ def make_plan(
         questions = load_questions(asked, split=settings.split, count=asked.count or settings.question_count)
         how = (settings.device, settings.dtype, settings.trust_remote_code)
         before, after = (PlannedModel(source, beside.absolute()) for source in pair.sources(*how))
-        reference = pair.reference_source(*how)
-        others = [] if reference is None else [PlannedModel(reference, beside.absolute())]
+        named = (pair.reference_source(*how), pair.control_source(*how))
+        others = [PlannedModel(source, beside.absolute()) for source in named if source is not None]
         prompting = pair.prompting or settings.prompting
         prompts = before.prompts(prompting, questions)
         sampling = _sampling(pair, settings, questions, [before, after], prompts, notify)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.models.tensor_groups import Group
@@ -13,9 +13,9 @@ from rlcircuits.release.answering import TRANSFORMERS
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.plan_store import KnownAnswers
 
-Part = Literal["before", "after", "reference", "noise draw", "noise on a group"]
+Part = Literal["before", "after", "reference", "noise draw", "noise on a group", "supervised control"]
 
-PARTS: tuple[Part, ...] = ("before", "after", "reference", "noise draw", "noise on a group")
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,17 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
     reference = pair.reference_source(settings.device, settings.dtype, settings.trust_remote_code)
     longest, n = settings.sampling.max_new_tokens, settings.sampling.n
     assert longest is not None, "make_plan has chosen it"
-    asked = (questions.name, questions.split, len(questions), repr(settings.prompting), before.dtype)
+    asked = (questions.name, questions.split, len(questions), repr(settings.prompting), pair.dtype or settings.dtype)
     compared = len(questions) if settings.k is None else min(settings.k, len(questions))
-    rows = compared * (1 if settings.score_on == "gold" else n)
-    scored_tokens = None
+    a_question = 1 if settings.score_on == "gold" else n
+    tokens_a_row = None
     if prompts:
         t_cut = max(math.floor(settings.alpha * longest), 1)
-        scored_tokens = rows * (math.ceil(sum(prompts) / len(prompts)) + t_cut - 1)
+        tokens_a_row = math.ceil(sum(prompts) / len(prompts)) + t_cut - 1
 
-    def work(part: Part, model: str, *, answers: bool = True, scores: bool = True, of: str = "") -> ModelWork:
+    def work(
+        part: Part, model: str, *, answers: bool = True, scored: int = compared * a_question, of: str = ""
+    ) -> ModelWork:
         return ModelWork(
             part=part,
             model=model,
@@ -108,8 +110,8 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
             answers=len(questions) * n if answers else 0,
             prompt_tokens=(n * sum(prompts) if prompts else None) if answers else 0,
             answer_tokens=len(questions) * n * longest if answers else 0,
-            scored=rows if scores else 0,
-            scored_tokens=scored_tokens if scores else 0,
+            scored=scored,
+            scored_tokens=0 if not scored else None if tokens_a_row is None else scored * tokens_a_row,
         )
 
     recorded = measurement.recorded
@@ -118,7 +120,7 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
         work("after", after.name, answers=recorded["after"] is None),
     ]
     if reference is not None:
-        found.append(work("reference", reference.name, scores=False))
+        found.append(work("reference", reference.name, scored=0))
     answering = settings.noise_answers == "own"
     for draw in range(settings.noise_draws):
         name = NoisedSource(before, after, draw).name
@@ -126,6 +128,9 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
     for group in groups if settings.noise_groups and settings.noise_draws else ():
         name = NoisedSource(before, after, 0, group).name
         found.append(work("noise on a group", name, answers=False, of=after.name))
+    if (control := measurement.control) is not None:
+        # A pair of its own with before, whose answers are there, and all of whose questions are compared.
+        found.append(work("supervised control", control.name, scored=2 * len(questions) * a_question))
     return tuple(found)
 
 

@@ -100,7 +100,7 @@ def test_with_another_setting_it_is_not_measured(change: dict[str, Any], pair: P
 @pytest.mark.parametrize(
     "change",
     [{"claimed_accuracy": 0.8}, {"claimed_accuracy": None}, {"margin": 0.05}, {"accuracy": "not-inferior"},
-     {"algorithm": "sft"}, {"profile": "same-as"}],
+     {"algorithm": "sft"}, {"profile": "same-as"}, {"control": "org/sft"}, {"reference": "org/release"}],
     ids=str,
 )  # fmt: skip
 def test_with_another_claim_or_rule_it_is_not_measured(change: dict[str, Any], pair: Pair, finished: Path) -> None:

@@ -37,6 +37,9 @@ def test_every_model_is_counted_with_its_answers_and_scores() -> None:
         *[("noise draw", 160, 160)] * 2,
         *[("noise on a group", 0, 160)] * 3,
     ]
+    # The control is a pair with before, which is scored once more; all questions are compared.
+    supervised = work_of(n=2, control="org/sft", settings={"noise_draws": 0, "k": 20})
+    assert supervised == [("before", 80, 40), ("after", 80, 40), ("supervised control", 80, 160)]
     on_before = work_of(n=4, settings={"noise_draws": 2, "noise_answers": "before"})
     assert on_before[2:4] == [("noise draw", 0, 160)] * 2
     alone = work_of(settings={"noise_draws": 1, "noise_groups": False, "k": 20})
@@ -120,8 +123,9 @@ def test_durations(seconds: float, words: str) -> None:
     assert show_duration(seconds) == words
 
 
-def test_a_reference_that_cannot_be_had_is_a_problem(models: tuple[str, str], tmp_path: Path) -> None:
-    plan = plan_with(models, {"reference": str(tmp_path / "none")})
+@pytest.mark.parametrize("key", ["reference", "control"])
+def test_another_checkpoint_that_cannot_be_had_is_a_problem(key: str, models: tuple[str, str], tmp_path: Path) -> None:
+    plan = plan_with(models, {key: str(tmp_path / "none")})
     assert [model.available for model in plan.models] == [True, True, False]
 
 
