@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.release.pairs_file import PairsFile
     from rlcircuits.report.headline import Headline
+    from rlcircuits.report.pools import Pool
 
 _ALL = "all"
 """Value of ``--score-on`` that measures a pair once with each of the other values."""
@@ -80,9 +81,10 @@ def _compare(options: argparse.Namespace) -> int:
     headline = _headline(file, measured, failures) if measured else None
     # The arguments decide whether JSON is a list, so that a pair that fails does not change the form of the output.
     if options.json:
-        print(release_json(measured, tuple(failures), as_list=all_variants or len(file.pairs) > 1), end="")
+        pools = _pools(file, measured)
+        print(release_json(measured, tuple(failures), pools, as_list=all_variants or len(file.pairs) > 1), end="")
     elif headline is not None:
-        _print_tables(headline, measured, with_variants=all_variants)
+        _print_tables(headline, measured, _pools(file, measured), with_variants=all_variants)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for name, failure in failures.items():
         log_error(f"pair {name!r}: {failure.message}")
@@ -99,6 +101,12 @@ def _headline(file: PairsFile, measured: Sequence[tuple[Comparison, ...]], failu
     return make_headline([variants[0] for variants in measured], tuple(failures), known)
 
 
+def _pools(file: PairsFile, measured: Sequence[tuple[Comparison, ...]]) -> list[Pool]:
+    from rlcircuits.report.pools import make_pools
+
+    return make_pools([variants[0] for variants in measured], file.pools)
+
+
 def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:
     """Return the exit code of a release whose pairs were all measured; warn if the user wants a warning."""
     if headline.outcome != "inconclusive":
@@ -108,7 +116,9 @@ def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:
     return INCONCLUSIVE if on_inconclusive == "fail" else HOLDS
 
 
-def _print_tables(headline: Headline, measured: Sequence[tuple[Comparison, ...]], with_variants: bool) -> None:
+def _print_tables(
+    headline: Headline, measured: Sequence[tuple[Comparison, ...]], pools: Sequence[Pool], with_variants: bool
+) -> None:
     from rlcircuits.report.terminal import detail, summary_table, variants_table
 
     comparisons = [comparison for variants in measured for comparison in variants]
@@ -117,6 +127,8 @@ def _print_tables(headline: Headline, measured: Sequence[tuple[Comparison, ...]]
         print(f"\n{comparison.name}\n{detail(comparison)}")
     for variants in measured if with_variants else []:
         print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    for pool in pools:
+        print("", *pool.lines, sep="\n")
     print(f"\n{headline.line}")
 
 

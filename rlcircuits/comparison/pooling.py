@@ -309,7 +309,7 @@ def _bootstrap(pairs: Sequence[_Contributions]) -> tuple[float, float]:
 
 def _too_few(clusters: int, cluster_by: ClusterBy, trainings: int) -> str:
     note = (
-        f"no interval: {format_count(clusters, cluster_by)} cannot show how much such pairs differ; at least "
+        f"no interval, since {format_count(clusters, cluster_by)} cannot show how much such pairs differ: at least "
         f"{MIN_CLUSTERS} are needed"
     )
     if cluster_by == "base" and trainings >= MIN_CLUSTERS:

@@ -127,12 +127,14 @@ class Reports:
         messages = [failure.message for failure in failures.values()]
         if not shown:
             return messages
+        from rlcircuits.report.pools import make_pools
         from rlcircuits.report.terminal import summary_table
 
         try:
             headline = self._headline()
             assert headline is not None
-            table = [*headline.lines, "", summary_table(shown), "", headline.line]
+            pools = [line for pool in make_pools(shown, self._session.file.pools) for line in ("", *pool.lines)]
+            table = [*headline.lines, "", summary_table(shown), *pools, "", headline.line]
         except Exception as error:
             table = [describe_failure(error, self._session.output).message]
         return [*table, *(f"{one.name}: {one.note}" for one in shown if one.note), *messages]

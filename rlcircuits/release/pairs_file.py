@@ -20,6 +20,8 @@
     after = "checkpoints/grpo"
     algorithm = "grpo"              # or profile = "online-rl", or both
     questions = ["gsm8k", "ours"]   # one or several; arithmetic by default
+    control = "checkpoints/more"    # optional: trained from before without RL; an effect counts only beyond its own
+    pool = "grpo"                   # optional: the pairs that share it are pooled in a table
 
     [pair.does_not_hold]            # assertions that are known to fail, each with its numbers:
     complexity = "2.86 → 2.87, p = 0.33"      # the test is a strict expected failure
@@ -38,7 +40,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +58,9 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
+_CHECKPOINTS = ("before", "revision_before", "after", "revision_after")
+"""Keys that say which checkpoints a pair has."""
+
 _Table = dict[str, Any]
 
 
@@ -71,6 +76,15 @@ class PairsFile:
     def __repr__(self) -> str:
         place = [elided_repr(str(self.path))] if self.path else []
         return short_repr(self, format_count(len(self.pairs), "pair"), *place)
+
+    @property
+    def pools(self) -> dict[str, list[str]]:
+        """Return the names of the pairs by the pool that they share."""
+        found: dict[str, list[str]] = {}
+        for pair in self.pairs:
+            if pair.pool is not None:
+                found.setdefault(pair.pool, []).append(pair.name)
+        return found
 
     def make_settings(self, options: Mapping[str, Any] = MappingProxyType({})) -> Settings:
         """Return the settings of the run.
@@ -120,6 +134,7 @@ def load_pairs_file(path: str | Path) -> PairsFile:
             if pair.name in pairs:
                 raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
             pairs[pair.name] = _resolve(pair, known, path.parent, where)
+            _check_pool(pairs[pair.name], pairs.values(), where)
     file = PairsFile(tuple(pairs.values()), tables.settings, path)
     if file.settings:
         file.make_settings()
@@ -257,6 +272,24 @@ def _resolve(pair: Pair, known: Mapping[str, AskedQuestions], folder: Path, wher
     except RLCircuitsError as error:
         raise RLCircuitsError(f"{where}: {error}") from None
     return found
+
+
+def _check_pool(pair: Pair, pairs: Collection[Pair], where: str) -> None:
+    """Raise RLCircuitsError if a pair cannot be pooled with the other pairs of its pool."""
+    for other in pairs:
+        if pair.pool is None or other.pool != pair.pool or other is pair:
+            continue
+        if other.algorithm != pair.algorithm:
+            raise RLCircuitsError(
+                f"{where}, key 'pool': {pair.pool!r} has pair {other.name!r} of algorithm {other.algorithm!r}, and "
+                f"this one is of {pair.algorithm!r}; pool pairs of one algorithm"
+            )
+        same_questions = other.questions.name == pair.questions.name
+        if same_questions and all(getattr(other, key) == getattr(pair, key) for key in _CHECKPOINTS):
+            raise RLCircuitsError(
+                f"{where}, key 'pool': {pair.pool!r} has the same checkpoints on the same questions in pair "
+                f"{other.name!r}; a repeated pair is not further evidence"
+            )
 
 
 def _resolve_file(file: Path | None, folder: Path, where: str) -> Path | None:

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.evidence import judge_comparisons
 from rlcircuits.comparison.multiplicity import CorrectedPair
 from rlcircuits.comparison.storage import dump_document, to_document
+from rlcircuits.report.pools import Pool
 
 
-def release_json(measured: Sequence[Sequence[Comparison]], unmeasured: Sequence[str], as_list: bool) -> str:
+def release_json(
+    measured: Sequence[Sequence[Comparison]], unmeasured: Sequence[str], pools: Sequence[Pool], as_list: bool
+) -> str:
     """Return one JSON document: an object for one comparison, or a list of objects. Empty if there is nothing to show.
 
     An object is what :func:`~rlcircuits.comparison.storage.to_json` writes, and ``release``: the outcome of all pairs
-    as one release, its level, the pairs that could not be measured, and what the pair's own evidence is after the
-    correction over all pairs. A release with a pair that could not be measured has the outcome null.
+    as one release, its level, the pairs that could not be measured, the pools, and what the pair's own evidence is
+    after the correction over all pairs. A release with a pair that could not be measured has the outcome null.
 
     Args:
         measured: each pair's comparison, or its variants, of which the first is the pair's verdict.
         unmeasured: names of the pairs that could not be measured.
+        pools: effects that are pooled over pairs.
         as_list: whether the document is a list, however many comparisons there are.
     """
-    documents = _documents(measured, unmeasured)
+    documents = _documents(measured, unmeasured, pools)
     if as_list:
         return dump_document(documents)
     return "".join(map(dump_document, documents))
 
 
-def _documents(measured: Sequence[Sequence[Comparison]], unmeasured: Sequence[str]) -> list[dict[str, object]]:
+def _documents(
+    measured: Sequence[Sequence[Comparison]], unmeasured: Sequence[str], pools: Sequence[Pool]
+) -> list[dict[str, object]]:
     if not measured:
         return []
     release = judge_comparisons([variants[0] for variants in measured])
@@ -36,6 +43,7 @@ def _documents(measured: Sequence[Sequence[Comparison]], unmeasured: Sequence[st
         "outcome": None if unmeasured else release.outcome,
         "level": release.level,
         "unmeasured": list(unmeasured),
+        "pools": [asdict(pool) for pool in pools],
     }
     return [
         {**to_document(comparison), "release": {**of_all, **_of_pair(pair)}}

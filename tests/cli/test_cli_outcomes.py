@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,27 @@ def test_another_word_is_refused(compare: Compare, capsys: pytest.CaptureFixture
         compare("good", "--on-inconclusive", "ignore")
     assert exit_.value.code == 2
     assert "--on-inconclusive: invalid choice: 'ignore'" in capsys.readouterr().err
+
+
+def test_pairs_that_share_a_pool_are_pooled_beside_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_pair(pair: Pair, *_: Any, **__: Any) -> Comparison:
+        return replace(made_up_comparison(pair.name, pair.algorithm), after=pair.after)
+
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
+    file = tmp_path / "pairs.toml"
+    table = '[[pair]]\nname = "{0}"\nbefore = "org/base"\nafter = "org/{0}"\nalgorithm = "grpo"\npool = "all of it"\n'
+    file.write_text("".join(map(table.format, "abc")))
+    assert main(["compare", "--pairs", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("pool all of it: pooled over 3 pairs (reported, no verdict); 3 trainings, 1 question set")
+    assert lines[place + 1].split()[:2] == ["metric", "pooled"]
+    assert lines[-1].startswith("holds: ")
+    assert main(["compare", "--pairs", str(file), "--json"]) == 0
+    first, *_ = json.loads(capsys.readouterr().out)
+    (pool,) = first["release"]["pools"]
+    assert (pool["name"], pool["pairs"]) == ("all of it", ["a", "b", "c"])
+    assert pool["effects"]["intensity"]["estimate"] == pytest.approx(
+        first["comparison"]["effects"]["intensity"]["change"]
+    )

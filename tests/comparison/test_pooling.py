@@ -167,7 +167,7 @@ def test_one_or_two_clusters_have_no_interval_and_a_reason() -> None:
         pooled = pool_effect(pairs[:count], "intensity")
         assert pooled.interval is pooled.bootstrap_interval is None
         assert pooled.note is not None
-        assert f"no interval: {words}cannot show how much such pairs differ; at least 3 are needed" in pooled.note
+        assert f"no interval, since {words}cannot show how much such pairs differ: at least 3 are needed" in pooled.note
         assert f"no interval over {words.strip()}" in pooled.words
     assert pool_effect(pairs[:1], "intensity").between_pair_sd is None
 

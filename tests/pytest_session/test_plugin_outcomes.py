@@ -183,3 +183,17 @@ def test_workers_end_with_the_exit_code_of_the_release(
     result.assert_outcomes(passed=1, failed=1, skipped=6)
     assert result.ret == code
     result.stdout.fnmatch_lines([f"outcome: {outcome}"])
+
+
+def test_pools_stand_below_the_table(
+    run: Run, pipeline: FakePipeline, declare: Declare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_pair(pair: Pair, *arguments: Any, **options: Any) -> Comparison:
+        return replace(pipeline(pair, *arguments, **options), before=pair.name)
+
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
+    pooled = PAIRS.replace("PPO", "grpo").replace("[[pair]]", "[[pair]]\npool = 'all'")
+    declare(pooled.replace("org/tuned", "org/other", 1))
+    result = run("--pairs=pairs.toml")
+    result.assert_outcomes(passed=8)
+    result.stdout.fnmatch_lines(["pair *", "pool all: pooled over 2 pairs (reported, no verdict); *", "holds: *"])

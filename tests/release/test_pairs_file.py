@@ -158,6 +158,9 @@ def test_a_made_up_name_always_fits(before: str, after: str, questions: str) -> 
         assert asked_questions(file).name
 
 
+POOLED = PAIRS.replace("[[pair]]", "[[pair]]\npool = 'x'")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -205,6 +208,10 @@ def test_a_made_up_name_always_fits(before: str, after: str, questions: str) -> 
         ("[questions]\nname = 'x'\n" + PAIRS, "key 'questions' must be one or more"),
         (SEVERAL + "[pair.does_not_hold.math]\nkurtosis = 'x'", "key 'does_not_hold.math': 'math' is not among the"),
         (PAIRS + "questions = 'gsm8k'\ndoes_not_hold.gsm8k = 'x'", "key 'does_not_hold.gsm8k': must be a table"),
+        (POOLED, "pair 2, key 'pool': 'x' has pair 'one' of algorithm 'grpo', and this one is of 'ppo'; pool pairs"),
+        (POOLED.replace("PPO", "GRPO"), "pair 2, key 'pool': 'x' has the same checkpoints on the same questions"),
+        (PAIRS + "pool = ' '", "pair 2, key 'pool': ' ' is no name; text on one line is wanted"),
+        (PAIRS + "control = 'x/y/z'", "pair 2, key 'control': there is no folder "),
         (SEVERAL.split("[[pair]]")[0] * 2 + PAIRS, "questions 2, key 'name': 'ours' is the name of an earlier"),
     ],
 )  # fmt: skip
@@ -219,3 +226,10 @@ def test_a_wrong_file_is_named_with_the_key(folder: Path, text: str, message: st
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RLCircuitsError, match=r"gone.toml: there is no such file"):
         load_pairs_file(tmp_path / "gone.toml")
+
+
+def test_pairs_that_share_a_pool_and_each_of_their_question_sets_are_pooled(folder: Path) -> None:
+    sets = "pool = 'x'\nquestions = ['arithmetic', 'gsm8k']\n"
+    file = load_pairs_file(write(folder, PAIRS + sets))
+    assert file.pools == {"x": ["two-arithmetic", "two-gsm8k"]}
+    assert load_pairs_file(write(folder, PAIRS)).pools == {}

@@ -1,0 +1,68 @@
+"""Pools of a release: which pairs are pooled, what the interval speaks about, and what the table says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from helpers.synthetic_comparisons import made_up_comparison
+
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.pooling import pool_effect
+from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.report.pools import make_pools
+
+TEMPLATE = made_up_comparison(controls=())
+
+
+def pair(name: str, base: str = "base") -> Comparison:
+    return replace(TEMPLATE, name=name, before=base, after=f"tuned-{name}")
+
+
+THREE = [pair("a"), pair("b"), pair("c")]
+
+
+def test_a_pool_has_its_own_pairs_and_one_row_a_metric() -> None:
+    (pool,) = make_pools([*THREE, pair("other")], {"grpo": ["a", "b", "c"]})
+    assert pool.pairs == ("a", "b", "c")
+    assert "grpo" in repr(pool)
+    assert pool.effects == {metric: pool_effect(THREE, metric, cluster_by="training") for metric in GATE_METRICS}
+    head, table, *notes = pool.lines
+    assert head == "pool grpo: pooled over 3 pairs (reported, no verdict); 3 trainings, 1 question set"
+    assert [line.split()[0] for line in table.splitlines()[2:]] == list(GATE_METRICS)
+    assert f"{100 * TEMPLATE.effects['intensity'].change:+.1f} %" in table
+    assert "note: the bootstrap interval is too narrow with only 3 clusters" in notes
+
+
+def test_a_note_that_is_not_on_every_metric_names_its_metrics() -> None:
+    (pool,) = make_pools(THREE, {"grpo": ["a", "b", "c"]})
+    common = "the bootstrap interval is too narrow with only 3 clusters"
+    odd = replace(pool.effects["kurtosis"], note=f"odd; {common}")
+    plain = {metric: replace(effect, note=common) for metric, effect in pool.effects.items()}
+    noted = replace(pool, effects={**plain, "kurtosis": odd}).lines[2:]
+    assert noted == [f"note: {common}", "note on kurtosis: odd"]
+
+
+@pytest.mark.parametrize(
+    ("bases", "cluster_by"), [(("x", "y", "z"), "base"), (("x", "x", "y"), "training"), (("x", "x", "x"), "training")]
+)
+def test_the_interval_speaks_about_bases_where_there_are_enough(bases: tuple[str, ...], cluster_by: str) -> None:
+    pairs = [pair(name, base) for name, base in zip("abc", bases, strict=True)]
+    (pool,) = make_pools(pairs, {"grpo": ["a", "b", "c"]})
+    assert {effect.cluster_by for effect in pool.effects.values()} == {cluster_by}
+    assert all(effect.interval is not None for effect in pool.effects.values())
+
+
+def test_pairs_that_were_not_measured_are_counted() -> None:
+    assert make_pools([pair("other")], {"grpo": ["a", "b"]}) == []
+    (pool,) = make_pools([pair("a")], {"grpo": ["a", "b"]})
+    assert pool.lines[0].startswith("pool grpo: pooled over 1 of 2 pairs (reported, no verdict); 1 training, ")
+    assert "none" in pool.lines[1]
+
+
+def test_a_metric_that_cannot_be_pooled_leaves_the_others() -> None:
+    zero = replace(TEMPLATE.effects["kurtosis"], before_values=(0.0,) * 40, before=0.0)
+    odd = replace(pair("a"), effects={**TEMPLATE.effects, "kurtosis": zero})
+    (pool,) = make_pools([odd, pair("b"), pair("c")], {"grpo": ["a", "b", "c"]})
+    assert list(pool.effects) == ["intensity", "complexity"]
+    assert pool.lines[-1].startswith("kurtosis cannot be pooled: pool_effect: pair 'a' has a mean kurtosis before of 0")
