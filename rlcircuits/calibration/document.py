@@ -78,8 +78,8 @@ _SABOTAGE = """\
 Checkpoints that a gate must not take for online RL (*untrained*, *supervised*), trained checkpoints that were
 *damaged*, *harmless* changes of them, and checkpoints *along the update* of the trained one
 (`rlcircuits.checkpoints.sabotage`). All are declared as online RL. Only as much is measured as decides whether a
-variant holds: the metrics where accuracy does not fail it, the noise control where it holds without. So *inconclusive* and
-*does not hold* are told apart without a control.
+variant holds: the metrics where accuracy does not fail it, the noise control where it holds without. So
+*inconclusive* and *does not hold* are told apart without a control.
 
 {table}
 

@@ -103,7 +103,15 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
         cheaper = make_settings(merge_tables(file.settings, {"noise_answers": "before"}))
         tasks += repeated(pairs, cheaper, options.fewer, "noise-answers")
     if "sabotage" in parts:
-        tasks += sabotage(file.pairs, settings, options.sabotage_runs, core=options.core, only=options.sabotage_only)
+        only = options.sabotage_only
+        variants = list(sabotage(file.pairs, settings, options.sabotage_runs, core=options.core, only=only))
+        if not variants:
+            chosen = "" if only is None else f" and --sabotage-only {only} matches no pair of online RL"
+            raise RLCircuitsError(
+                f"there is no checkpoint to damage: the sabotage suite needs a pair of online RL in {options.file}"
+                f"{chosen}; leave the part out with --parts"
+            )
+        tasks += variants
     return tasks
 
 

@@ -1,0 +1,117 @@
+"""A calibration of real tiny models, from the command line: what it runs, goes on with, and writes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlcircuits.answers.types import Sampling
+from rlcircuits.calibration.execute import execute
+from rlcircuits.calibration.run_record import read_runs
+from rlcircuits.calibration.tasks import nulls, repeated, sabotage
+from rlcircuits.cli.main import main
+from rlcircuits.release.pair import Pair
+from rlcircuits.release.pairs_file import load_pairs
+from rlcircuits.release.settings import Settings
+
+ZOO = Path(__file__).parents[2] / "fixtures" / "zoo.toml"
+SETTINGS = Settings(
+    question_count=20, alpha=0.5, balance=2.0, min_questions=5, noise_draws=2, noise_groups=False,
+    sampling=Sampling(n=2), batch_size=200, device="cpu",
+)  # fmt: skip
+
+
+def zoo_pair(name: str) -> Pair:
+    return next(pair for pair in load_pairs(ZOO) if pair.name == name)
+
+
+GRPO = zoo_pair("llama-sums-seed-7-grpo")
+
+
+def test_a_run_does_not_depend_on_where_the_checkpoints_lie(tmp_path: Path) -> None:
+    (here,) = repeated([GRPO], SETTINGS, 1)
+    folders = {"before": tmp_path / "one", "after": tmp_path / "two"}
+    for side, folder in folders.items():
+        folder.symlink_to(Path(getattr(GRPO, side)))
+    elsewhere = GRPO.model_copy(update={side: str(folder) for side, folder in folders.items()})
+    (there,) = repeated([elsewhere], SETTINGS, 1)
+    assert there.key == here.key
+    swapped = GRPO.model_copy(update={"before": GRPO.after, "after": GRPO.before})
+    keys = {task.key for task in repeated([GRPO, swapped], SETTINGS, 3)}
+    assert len(keys) == 6
+    assert here.key not in {task.key for task in repeated([GRPO], replace(SETTINGS, alpha=0.4), 3)}
+
+
+def test_the_sabotage_of_one_base_claims_the_undamaged_accuracy() -> None:
+    pairs = [zoo_pair(f"llama-sums-seed-7-{name}") for name in ("grpo", "ppo", "sft-more", "rft")]
+    tasks = list(sabotage([*pairs, zoo_pair("llama-sums-seed-8-grpo")], SETTINGS, 2, only="*-seed-7-*"))
+    assert {task.pair.before for task in tasks} == {GRPO.before}
+    assert {task.settings.sampling.seed for task in tasks} == {1000, 1001}
+    for task in tasks:
+        assert (task.pair.reference == GRPO.after) == (task.tag in ("damaged", "harmless", "along-update"))
+    kinds = {task.kind for task in tasks}
+    assert {"update of another seed", "supervised, sharpened or extrapolated", "noise"} <= kinds
+    assert len({task.key for task in tasks}) == len(tasks)
+
+
+def test_nulls_are_each_checkpoint_with_two_seeds() -> None:
+    tasks = list(nulls([GRPO, zoo_pair("llama-sums-seed-7-ppo")], SETTINGS, seeds=3, each=2))
+    assert len(tasks) == 3 * 2
+    for task in tasks:
+        assert task.pair.before == task.pair.after
+        assert task.other_seed != task.settings.sampling.seed
+
+
+@pytest.mark.slow
+def test_runs_of_a_shipped_pair(tmp_path: Path) -> None:
+    """A repetition is judged on all and on samples, a null shows nothing, and sabotage stops at accuracy."""
+    (repetition,) = repeated([GRPO], replace(SETTINGS, question_count=80), 1)
+    run = execute(repetition, tmp_path)
+    assert run.compared > 50
+    assert set(run.by_k) == {50}
+    assert run.noise_draws == 2
+    (null, *_) = nulls([GRPO], replace(SETTINGS, question_count=80), 2, 1)
+    found = execute(null, tmp_path)
+    assert found.outcome != "holds"
+    assert not found.pattern
+    broken = next(task for task in sabotage([GRPO], SETTINGS, 1) if task.name == "attn.0.h0-zeroed")
+    found = execute(broken, tmp_path)
+    assert (found.outcome, found.compared, found.findings) == ("does not hold", 0, {"accuracy": "does not hold"})
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_and_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, page = tmp_path / "pairs.toml", tmp_path / "calibration.md"
+    file.write_text(
+        f"[settings]\nquestion_count = 40\nnoise_draws = 0\nbatch_size = 200\n[settings.sampling]\nn = 1\n"
+        f'[[pair]]\nname = "one"\nbefore = "{GRPO.before}"\nafter = "{GRPO.after}"\nalgorithm = "grpo"\n'
+    )
+    output = tmp_path / "runs"
+    command = ["calibrate", str(file), "--output", str(output), "--parts", "repeatability", "--page", str(page)]
+    assert main([*command, "--seeds", "1"]) == 0
+    assert "## Repeatability" in page.read_text()
+    assert "## Sabotage" not in page.read_text()
+    (first,) = read_runs(output / "runs.jsonl").values()
+    capsys.readouterr()
+    assert main([*command, "--seeds", "2"]) == 0
+    assert capsys.readouterr().err.count("repeatability: one") == 1
+    assert set(read_runs(output / "runs.jsonl")) > {first.key}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--parts", "power"], "--parts names 'power'; it must be of repeatability, nulls"),
+        (["--only", "*-none"], r"--only \*-none matches no pair"),
+        (["--seeds", "0"], "--seeds is 0; at least 1"),
+        (["--sabotage-only", "*-none", "--parts", "sabotage"], r"--sabotage-only \*-none matches no pair of online RL"),
+    ],
+)
+def test_bad_options_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert main(["calibrate", str(ZOO), "--output", str(tmp_path / "out"), *options]) == 2
+    assert re.search(words, capsys.readouterr().err)
