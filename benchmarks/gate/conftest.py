@@ -1,7 +1,8 @@
-"""Judge a part of the shipped pairs; with ``--rlcircuits-thorough`` all of them.
+"""Judge a part of the shipped pairs and of the sabotage suite; with ``--rlcircuits-thorough`` all of them.
 
-The part is every pair of the first family's first seed, and of the other families those that are contrasted: online RL,
-offline DPO, and supervised training without errors.
+Of the pairs the part is online RL by all three algorithms, offline DPO and supervised training from one base, and GRPO
+of another architecture. Of the sabotage it is one variant of each tag, and those that a gate that asks for less was seen
+to take for online RL: one scaled MLP, and that with a sharpened distribution of tokens.
 """
 
 from __future__ import annotations
@@ -11,22 +12,41 @@ import re
 import pytest
 
 _SHIPPED = re.compile(
-    r"((?:llama-sums|qwen2-equations|neox-sums)-seed-\d+)(?:-(grpo|rloo|ppo|dpo|sft-clean)\b(?!-onpolicy))?"
+    r"((?:llama-sums|qwen2-equations|neox-sums)-seed-\d+)(?:-(grpo|rloo|ppo|dpo-onpolicy|dpo|rft|sft-more|sft-clean))?"
 )
+_PAIRS = {
+    "llama-sums-seed-7-grpo",
+    "llama-sums-seed-7-rloo",
+    "llama-sums-seed-7-ppo",
+    "llama-sums-seed-7-dpo",
+    "llama-sums-seed-7-sft-clean",
+    "qwen2-equations-seed-7-grpo",
+}
+_CONTRASTED = "llama-sums-seed-7"
+_SABOTAGE = {
+    "mlp.3-x0.9",
+    "sharp+last-mlp-x0.9",
+    "swapped-pair",
+    "trained+int4",
+    "trained+final-norm-x1.25",
+    "sft-clean+x2+sharp",
+}
 _CHOICES = ("--rlcircuits-thorough", "keyword", "rlcircuits_before", "rlcircuits_pairs")
 
 
 def is_judged(test: str) -> bool:
-    """Return whether a test is about pairs of the part, or about no shipped pair, by its name."""
-    found = _SHIPPED.search(test)
-    if found is None or found[1] == "llama-sums-seed-7":
+    """Return whether a test belongs to the part, or is about no shipped pair, by its name."""
+    name, _, parameters = test.partition("[")
+    if name == "test_sabotage":
+        return parameters.removesuffix("]") in _SABOTAGE
+    found = _SHIPPED.search(parameters)
+    if found is None:
         return True
-    contrast = test.startswith("test_offline_dpo")
-    return found[1].endswith("-seed-7") and (contrast or found[2] is not None)
+    return found[1] == _CONTRASTED if name.startswith("test_offline_dpo") else found[0] in _PAIRS
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the pairs outside the part, unless the command line says what to judge."""
+    """Deselect the tests outside the part, unless the command line says what to judge."""
     if any(config.getoption(name) for name in _CHOICES):
         return
     kept, left = [], []
