@@ -23,7 +23,7 @@ def main() -> None:
         algorithm="grpo",
         questions="arithmetic",
     )
-    settings = rlcircuits.Settings(question_count=128, k=64, noise_draws=1)
+    settings = rlcircuits.Settings(question_count=200, batch_size=800, noise_draws=1)
     comparison = rlcircuits.run_pair(pair, settings, notify=print)
 
     print()
