@@ -34,6 +34,12 @@ _SABOTAGE = {
 _CHOICES = ("--rlcircuits-thorough", "keyword", "rlcircuits_before", "rlcircuits_pairs")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Skip what is inconclusive, unless the command line says otherwise: a shipped pair may be near a line."""
+    if config.option.rlcircuits_on_inconclusive is None:
+        config.option.rlcircuits_on_inconclusive = "warn"
+
+
 def is_judged(test: str) -> bool:
     """Return whether a test belongs to the part, or is about no shipped pair, by its name."""
     name, _, parameters = test.partition("[")
