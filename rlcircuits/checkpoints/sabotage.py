@@ -2,11 +2,11 @@
 
 Each variant is a pair of sources, before and after, and a tag that says what a gate may conclude:
 
-    untrained    nothing was trained, or nothing that was learnt is left: it must never read as online RL
+    untrained    nothing was trained, or nothing that was learnt is left: it must never show the study's pattern
     damaged      a trained checkpoint, damaged: it must fail where accuracy is lost and the release claims it
     harmless     a trained checkpoint, changed in a way that keeps what was learnt: it must not fail
-    supervised   trained without RL, sharpened or extrapolated: it must not read as online RL
-    along-update less or more of the update that online RL made: it may read as online RL, if accuracy rose
+    supervised   trained without RL, sharpened or extrapolated: it must not show the study's pattern
+    along-update less or more of the update that online RL made: it may show the pattern, if accuracy rose
 
 The list has damage of one part at a time, and combinations that were chosen to look like training. Others are drawn:
 see :mod:`rlcircuits.checkpoints.random_damage`. Nothing is loaded until a variant's source is. A gate can be tried with
