@@ -54,6 +54,9 @@ MAX_UNFINISHED: Final = 0.5
 TEMPERATURE: Final = 1.0
 """Sampling temperature."""
 
+GREEDY: Final = False
+"""Whether accuracy at temperature 0 is measured beside that of the sampled answers."""
+
 TOP_P: Final = 1.0
 """Nucleus sampling threshold; 1 samples from the whole distribution."""
 

@@ -151,7 +151,7 @@ class Comparison:
     balance: float
     """Largest difference allowed between a question's two answer lengths, as a share of their mean."""
     question_ids: tuple[str, ...]
-    """The questions compared."""
+    """The questions compared; none if too few were left, and the metrics were not measured."""
     t_cut: int
     """Most answer tokens scored."""
     ref: float
@@ -184,6 +184,8 @@ class Comparison:
     """Noise on one group of tensors at a time; empty if it was not measured."""
     weights: WeightChanges | None = None
     """What differs between the two checkpoints' weights; None if it was not compared."""
+    greedy: AccuracyEffect | None = None
+    """Accuracy of both at temperature 0, on the same questions; None if it was not measured."""
     differences: tuple[str, ...] = ()
     """What else differs between the two and makes them harder to compare: chat template, special tokens, …"""
     supervised: SupervisedControl | None = None
@@ -213,6 +215,11 @@ class Comparison:
     def k(self) -> int:
         """Return the number of questions compared."""
         return len(self.question_ids)
+
+    @property
+    def is_measured(self) -> bool:
+        """Return whether any question was compared; if not, only accuracy is known."""
+        return bool(self.question_ids)
 
     @property
     def n(self) -> int:

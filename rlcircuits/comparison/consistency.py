@@ -16,7 +16,7 @@ from rlcircuits.comparison.comparison import (
     GroupControl,
     SupervisedControl,
 )
-from rlcircuits.comparison.effects import ControlEffect, Effect
+from rlcircuits.comparison.effects import AccuracyEffect, ControlEffect, Effect
 from rlcircuits.comparison.profiles import FORMER_NAMES, GATE_METRICS, PROFILES
 from rlcircuits.models.tensor_groups import GROUPS
 
@@ -53,8 +53,8 @@ def _problems(comparison: Comparison) -> _Problems:
         yield "sampling.n", n, "the number of answers to every question"
     if comparison.t_cut < 1:
         yield "t_cut", comparison.t_cut, "a number of tokens from 1"
-    if len(set(comparison.question_ids)) < comparison.k or not comparison.k:
-        yield "question_ids", list(comparison.question_ids), "a list of different ids, one at least,"
+    if len(set(comparison.question_ids)) < comparison.k:
+        yield "question_ids", list(comparison.question_ids), "a list of different ids"
     yield from _accuracy(comparison)
     if comparison.unfinished is not None:
         yield from _shares("unfinished", before=comparison.unfinished.before, after=comparison.unfinished.after)
@@ -76,12 +76,11 @@ def _problems(comparison: Comparison) -> _Problems:
 
 
 def _accuracy(comparison: Comparison) -> _Problems:
-    accuracy = comparison.accuracy
-    yield from _shares("accuracy", before=accuracy.before, after=accuracy.after, p_fall=accuracy.p_fall)
-    if accuracy.asked < comparison.k:
-        yield "accuracy.asked", accuracy.asked, f"at least the number of question_ids, {comparison.k},"
-    if accuracy.interval is not None:
-        yield from _interval("accuracy.interval", accuracy.interval)
+    yield from _accuracies("accuracy", comparison.accuracy)
+    if comparison.accuracy.asked < comparison.k:
+        yield "accuracy.asked", comparison.accuracy.asked, f"at least the number of question_ids, {comparison.k},"
+    if comparison.greedy is not None:
+        yield from _accuracies("greedy", comparison.greedy)
     measures = [claim.measure for claim in comparison.claims]
     if len(set(measures)) < len(measures):
         yield "claims", measures, "one claim of each kind at most"
@@ -93,8 +92,14 @@ def _accuracy(comparison: Comparison) -> _Problems:
             yield f"{where}.asked", claim.asked, "a number of questions from 1"
         if (claim.reference is None) != (claim.measure == "claimed-accuracy"):
             yield f"{where}.reference", claim.reference, "a checkpoint's name for reference-accuracy, else null,"
-    if min(accuracy.lost, accuracy.gained) < 0 or accuracy.lost + accuracy.gained > accuracy.asked:
-        yield "accuracy.lost", accuracy.lost, f"a number that, with gained, is at most asked ({accuracy.asked}),"
+
+
+def _accuracies(field: str, found: AccuracyEffect) -> _Problems:
+    yield from _shares(field, before=found.before, after=found.after, p_fall=found.p_fall)
+    if found.interval is not None:
+        yield from _interval(f"{field}.interval", found.interval)
+    if min(found.lost, found.gained) < 0 or found.lost + found.gained > found.asked or found.asked < 1:
+        yield f"{field}.lost", found.lost, f"a number that, with gained, is at most asked ({found.asked}),"
 
 
 def _effect(field: str, metric: str, effect: Effect, k: int) -> _Problems:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.metric_power import settling_in_words
-from rlcircuits.comparison.profiles import ACCURACY, AccuracyRule, MetricRule, profile_named
+from rlcircuits.comparison.profiles import ACCURACY, NOT_ONLINE_RL, AccuracyRule, MetricRule, profile_named
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, p_in_words
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def explain_effect(
         words: the finding in words.
         found: the outcome.
     """
+    if not comparison.is_measured:
+        return _not_measured(comparison, metric)
     outcome = found.outcome if rule else None
     measured = comparison.effects[metric].questions > 0
     return "\n".join(
@@ -99,7 +102,9 @@ def explain_not_online_rl(
         words: the finding in words.
         outcome: the finding's outcome.
     """
-    lines = [f"{comparison.name} ({comparison.algorithm}), not-online-rl: {_headline(words, outcome)}"]
+    if not comparison.is_measured:
+        return _not_measured(comparison, NOT_ONLINE_RL)
+    lines = [f"{comparison.name} ({comparison.algorithm}), {NOT_ONLINE_RL}: {_headline(words, outcome)}"]
     for metric, rule in profile_named("online-rl").metrics.items():
         lines += [
             f"  {metric} {rule.expected}, as under online RL: {found[metric].outcome}, {found[metric].why}",
@@ -109,6 +114,13 @@ def explain_not_online_rl(
             *(f"  {line}" for line in _supervised_lines(comparison, metric)),
         ]
     return "\n".join([*lines, _loss_line(comparison)])
+
+
+def _not_measured(comparison: Comparison, measure: str) -> str:
+    return (
+        f"{comparison.name} ({comparison.algorithm}), {measure}: inconclusive: not measured\n"
+        f"  {comparison.note or 'no question is compared'}: {show_funnel(comparison.funnel)}"
+    )
 
 
 def _headline(words: str, outcome: Outcome | None) -> str:

@@ -10,7 +10,7 @@ Which differences are expected is for :mod:`rlcircuits.comparison.verdict` to sa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,11 +20,12 @@ from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import short_repr
-from rlcircuits.comparison.comparison import Comparison, ControlDraw, Group, GroupControl, Unfinished
+from rlcircuits.comparison.comparison import Comparison, ControlDraw, Group, GroupControl
 from rlcircuits.comparison.control_pairing import ControlPairing
-from rlcircuits.comparison.effects import AccuracyClaim, compare_accuracy, control_effects, paired_effects
+from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, control_effects, paired_effects
+from rlcircuits.comparison.from_answers import compare_answers
 from rlcircuits.comparison.pairing import Pairing
-from rlcircuits.comparison.profiles import Profile, current_name, profile_for
+from rlcircuits.comparison.profiles import Profile
 from rlcircuits.graph import metrics
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.models.tensor_groups import Group as TensorGroup
@@ -80,6 +81,7 @@ def compare(
     groups: Sequence[NoisedGroup] = (),
     weights: WeightChanges | None = None,
     differences: Sequence[str] = (),
+    greedy: AccuracyEffect | None = None,
 ) -> Comparison:
     """Compare two checkpoints by their edge scores and answers.
 
@@ -100,6 +102,7 @@ def compare(
         groups: before with noise on one group of tensors at a time.
         weights: what differs between the two checkpoints' weights.
         differences: what else differs between the two, a sentence each.
+        greedy: accuracy at temperature 0, if it was measured.
 
     Raises:
         RLCircuitsError: the two graphs differ, the scores are not of the pairing's rows, the answers share no question,
@@ -115,39 +118,30 @@ def compare(
             )
     metrics_before, metrics_after = _all_metrics(before, after)
     draws = tuple(_control_draw(control, metrics_before, pairing) for control in controls)
-    return Comparison(
+    answered = compare_answers(
+        pairing,
+        before_answers,
+        after_answers,
         name=name,
-        before=before_answers.model,
-        after=after_answers.model,
         algorithm=algorithm,
-        profile=rules.name if rules else current_name(profile) if profile else profile_for(algorithm).name,
-        questions=before_answers.question_set,
-        split=before_answers.split,
         granularity=before.graph.granularity,
+        profile=profile,
         engine=engine,
-        sampling=before_answers.sampling.table(),
-        prompting=None if before_answers.prompting is None else before_answers.prompting.model_dump(),
-        score_on=pairing.score_on,
-        alpha=pairing.alpha,
-        balance=pairing.balance,
-        question_ids=pairing.question_ids,
-        t_cut=pairing.t_cut,
-        ref=pairing.ref,
-        funnel=dict(pairing.funnel),
-        dropped=dict(pairing.dropped_ids),
+        trust_remote_code=trust_remote_code,
+        rules=rules,
+        claims=claims,
+        weights=weights,
+        differences=differences,
+        greedy=greedy,
+    )
+    return replace(
+        answered,
         note=_notes(pairing, draws),
-        accuracy=compare_accuracy(before_answers, after_answers),
         effects=paired_effects(_by_question(metrics_before, pairing), _by_question(metrics_after, pairing)),
         controls=draws,
-        rules=rules,
-        claims=tuple(claims),
         group_controls=tuple(_group_control(noised, metrics_before, pairing) for noised in groups),
-        weights=weights,
-        differences=tuple(differences),
         by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
         by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
-        trust_remote_code=trust_remote_code,
-        unfinished=Unfinished.of(before_answers, after_answers),
     )
 
 

@@ -59,6 +59,11 @@ if TYPE_CHECKING:
 class TooFewQuestionsError(RLCircuitsError):
     """Raised if fewer questions are left to compare than are needed."""
 
+    def __init__(self, message: str, pairing: Pairing) -> None:
+        super().__init__(message)
+        self.pairing = pairing
+        """The pairing of no question, with the funnel that led to it."""
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -91,6 +96,8 @@ class Pairing:
     dropped_ids: Mapping[str, tuple[str, ...]]
     """The questions that each stage after the first dropped."""
     score_on: ScoreOn = defaults.SCORE_ON
+    too_few: str | None = None
+    """Why no question is compared; None if some are."""
 
     def __repr__(self) -> str:
         questions = (
@@ -101,7 +108,9 @@ class Pairing:
 
     @property
     def note(self) -> str | None:
-        """Return a sentence if fewer questions were left than K asked for, else None."""
+        """Return a sentence if fewer questions were left than K asked for, or too few for any metric, else None."""
+        if self.too_few is not None:
+            return f"{self.too_few}, so the metrics were not measured"
         if self.k is None or len(self.question_ids) >= self.k:
             return None
         return f"{self.k} questions were wanted and {len(self.question_ids)} were left, so all are compared"
@@ -159,7 +168,8 @@ def pair(
         gold: token ids of each question's gold answer; needed for ``score_on="gold"`` only.
 
     Raises:
-        TooFewQuestionsError: fewer than `min_questions` are left; the message shows the funnel.
+        TooFewQuestionsError: fewer than `min_questions` are left; the message shows the funnel. Its attribute
+            `pairing` is a pairing of no question.
         RLCircuitsError: an option is out of range, question sets or sampling differ, a question was answered more often
             than the sampling says, or a gold answer is missing or empty.
     """
@@ -169,16 +179,16 @@ def pair(
     funnel.keep(ANSWER_STAGES)
     ref = reference_length(funnel.pairs)
     funnel.keep(length_stages(ref, balance))
+    too_few = None
     if len(funnel.left) < min_questions:
-        raise TooFewQuestionsError(
-            f"{len(funnel.left)} questions are left to compare and at least {min_questions} are needed: "
-            f"{show_funnel(funnel.counts)}"
-        )
-    funnel.sample(k, seed)
+        too_few = f"{len(funnel.left)} questions are left to compare and at least {min_questions} are needed"
+    else:
+        funnel.sample(k, seed)
+    compared = [] if too_few else funnel.left
     t_cut = max(math.floor(alpha * ref), 1)
-    rows = _rows(funnel.left, funnel.pairs, score_on, gold)
-    return Pairing(
-        question_ids=tuple(funnel.left),
+    rows = _rows(compared, funnel.pairs, score_on, gold)
+    paired = Pairing(
+        question_ids=tuple(compared),
         before=tuple(row.before.truncated(t_cut) for row in rows),
         after=tuple(row.after.truncated(t_cut) for row in rows),
         places=tuple(row.place for row in rows),
@@ -191,7 +201,11 @@ def pair(
         funnel=funnel.counts,
         dropped_ids=funnel.dropped,
         score_on=score_on,
+        too_few=too_few,
     )
+    if too_few:
+        raise TooFewQuestionsError(f"{too_few}: {show_funnel(funnel.counts)}", paired)
+    return paired
 
 
 def check_options(

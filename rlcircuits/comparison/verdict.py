@@ -71,7 +71,7 @@ class Finding:
     the p of a rise if a rise is asserted and it did not fall, else of a fall; for ``not-online-rl``, the largest
     one-sided p in online RL's three directions."""
     outcome: Outcome | None
-    """None if nothing is asserted."""
+    """None if nothing is asserted. A metric of a pair without a question to compare is inconclusive all the same."""
     words: str
     """``up as expected``, ``no clear change, expected up``, ``down (reported)``, …"""
     message: str = field(repr=False)
@@ -216,7 +216,12 @@ _THOUGH_IT_WENT = (
 def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) -> Finding:
     effect = comparison.effects[metric]
     went = direction(effect)
-    if rule is None:
+    outcome: Outcome | None = None
+    if not comparison.is_measured:
+        # Nothing is known of the pair but its accuracy, so that it does not hold even if no metric is asserted.
+        found, words, p = MetricOutcome("inconclusive", "not measured"), "not measured", 1.0
+        outcome = found.outcome
+    elif rule is None:
         within = went is not None and exceeds_control(comparison, metric, went) is False
         moved = (went or "no clear change") if effect.questions else "not measured"
         words = f"{moved}{', not beyond noise' if within else ''} (reported)"
@@ -225,11 +230,12 @@ def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) 
         found = judge_comparison_metric(comparison, metric, rule)
         words = _words(comparison, found, rule, went)
         p = {"up": effect.p_up, "down": effect.p_down, "same": effect.p_two_sided}[rule.expected]
+        outcome = found.outcome
     return Finding(
         measure=metric,
         expected=None if rule is None else rule.expected,
         p=p,
-        outcome=None if rule is None else found.outcome,
+        outcome=outcome,
         words=words,
         message=explain_effect(comparison, metric, rule, p, words, found),
         settled_by=found.settled_by,
@@ -268,8 +274,10 @@ def _judge_not_online_rl(comparison: Comparison) -> Finding:
         outcome, words = "does not hold", "shows online RL's pattern"
     elif "does not hold" in outcomes:
         outcome, words = "holds", "does not show online RL's pattern"
-    else:
+    elif comparison.is_measured:
         outcome, words = "inconclusive", "may show online RL's pattern"
+    else:
+        outcome, words = "inconclusive", "not measured"
     effects = comparison.effects
     p = {
         metric: effects[metric].p_up if towards == "up" else effects[metric].p_down

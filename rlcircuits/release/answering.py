@@ -18,6 +18,7 @@ from functools import partial
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.recorded import SIDES, Side, recorded_answers
+from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
@@ -108,6 +109,7 @@ def generate(
     who: str,
     prompts: Sequence[tuple[int, ...]] | None,
     first_look: Callable[[Answers], None] | None = None,
+    sampling: Sampling | None = None,
 ) -> Answers:
     """Return a model's answers to the pair's questions, from the store if they are there.
 
@@ -117,9 +119,11 @@ def generate(
         who: the model's name in the log.
         prompts: the model's prompt token ids, if they were already made.
         first_look: see :func:`~rlcircuits.answers.generate.answer_questions`.
+        sampling: how to draw them; by default as the settings say.
     """
     settings, questions = measurement.settings, measurement.questions
-    times = "" if settings.sampling.n == 1 else f", {settings.sampling.n} times each"
+    sampling = sampling or settings.sampling
+    times = "" if sampling.n == 1 else f", {sampling.n} times each"
     measurement.log(f"{who} answers {len(questions)} questions of {questions.name}{times}")
     # Other engines load a folder by themselves, and no folder holds the base with noise.
     loads_itself = settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
@@ -127,7 +131,7 @@ def generate(
     answers = answer_questions(
         source.source if loads_itself else source,
         questions,
-        settings.sampling,
+        sampling,
         settings.batch_size,
         measurement.progress,
         engine=settings.engine if loads_itself else TRANSFORMERS,

@@ -61,7 +61,8 @@ def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet:
         quiet: whether to say nothing about damaged files.
     """
     comparison = load_finished(folder, key)
-    if comparison is None or not are_complete(folder, (lambda _: None) if quiet else measurement.log):
+    log = (lambda _: None) if quiet else measurement.log
+    if comparison is None or not are_complete(folder, log, scored=comparison.k > 0):
         return None
     measurement.log("measured before, and nothing has changed since")
     return comparison

@@ -104,7 +104,7 @@ OPTIONS: tuple[Option, ...] = (
     _comparison("balance", "largest difference between a question's two answer lengths, as a share of their mean",
                 default=defaults.BALANCE, metavar="SHARE"),
     Option("seed", "seed of the sample of K questions", section="settings", default=defaults.SEED),
-    _comparison("min_questions", "fewest questions to compare; a pair with fewer left is an error",
+    _comparison("min_questions", "fewest questions to compare; with fewer left only accuracy is measured",
                 default=defaults.MIN_QUESTIONS),
     _comparison("score_on", "whose answers are scored: each model's own, as in the paper, or by both models those of "
                 "before, those of after or the gold answers", default=defaults.SCORE_ON, choices=SCORE_ON,
@@ -117,6 +117,8 @@ OPTIONS: tuple[Option, ...] = (
                 default=defaults.NOISE_GROUPS),
     _comparison("measure_unchanged", "measure a pair of which no weight differs all the same",
                 default=defaults.MEASURE_UNCHANGED),
+    _comparison("greedy", "let both models answer once at temperature 0 too, and report that accuracy beside the "
+                "sampled one", default=defaults.GREEDY),
     _comparison("question_count", "number of questions asked, unless the question set has a count of its own",
                 default=defaults.QUESTION_COUNT),
     _comparison("max_unfinished", "largest share of a model's first answers without an end token; above it the pair is "

@@ -11,6 +11,7 @@ from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison, ControlDraw, Unfinished
 from rlcircuits.comparison.effects import compare_accuracy
+from rlcircuits.comparison.from_answers import compare_answers
 from rlcircuits.comparison.from_scores import Control, compare
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.graph.edge_scores import EdgeScores
@@ -60,6 +61,13 @@ class RecomputedComparison:
         except RLCircuitsError as error:
             return self._partly(made, PAIRING, error)
         made |= _fields_of(pairing)
+        asked_for: dict[str, Any] = {
+            name: getattr(self.stored, name) for name in ("name", "algorithm", "profile", "engine", "trust_remote_code")
+        }
+        if not self.stored.is_measured:
+            self._take(*_ASKED_FOR, "granularity")
+            granularity = self.stored.granularity
+            return self._completed(compare_answers(pairing, before, after, granularity=granularity, **asked_for))
         for side in SIDES:
             sequences = pairing.before if side == "before" else pairing.after
             self.evidence[side] = self.store.of_side(side, sequences, self.scores[side])
@@ -71,12 +79,8 @@ class RecomputedComparison:
                 pairing,
                 before,
                 after,
-                name=self.stored.name,
-                algorithm=self.stored.algorithm,
-                profile=self.stored.profile,
-                engine=self.stored.engine,
                 controls=controls,
-                trust_remote_code=self.stored.trust_remote_code,
+                **asked_for,
             )
         except RLCircuitsError as error:
             return self._partly(made, METRICS, error)

@@ -11,12 +11,13 @@ from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.funnel import Funnel
-from rlcircuits.comparison.pairing import Pairing, pair
+from rlcircuits.comparison.pairing import Pairing, TooFewQuestionsError, pair
 
 SEEDS_TRIED = 1000
 """A comparison does not hold the seed of its sample of questions. Seeds below this one are tried."""
 
 _WANTED = re.compile(r"(\d+) questions were wanted")
+_NEEDED = re.compile(r"at least (\d+) are needed")
 
 
 def repeat_pairing(stored: Comparison, before: Answers, after: Answers, seed: int | None = None) -> Pairing:
@@ -33,7 +34,7 @@ def repeat_pairing(stored: Comparison, before: Answers, after: Answers, seed: in
     """
     asked = {item.question_id for item in (*before.items, *after.items)}
 
-    def paired(k: int, seed: int) -> Pairing:
+    def paired(k: int, seed: int, min_questions: int = 1) -> Pairing:
         return pair(
             before,
             after,
@@ -41,12 +42,19 @@ def repeat_pairing(stored: Comparison, before: Answers, after: Answers, seed: in
             k=k,
             balance=stored.balance,
             seed=seed,
-            min_questions=1,
+            min_questions=min_questions,
             score_on=next(choice for choice in SCORE_ON if choice == stored.score_on),
             # Which gold answers were scored changes neither rows nor lengths.
             gold=dict.fromkeys(asked, (0,)) if stored.score_on == "gold" else None,
         )
 
+    if not stored.is_measured:
+        needed = _NEEDED.search(stored.note or "")
+        least = int(needed[1]) if needed else int(LIMITS["min_questions"].most)
+        try:
+            return paired(int(LIMITS["k"].most), defaults.SEED, least)
+        except TooFewQuestionsError as error:
+            return error.pairing
     everything = paired(int(LIMITS["k"].most), defaults.SEED)
     left = everything.question_ids
     if len(left) <= stored.k:

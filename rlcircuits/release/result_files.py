@@ -21,12 +21,18 @@ def scores_file(folder: Path, side: Side) -> Path:
     return folder / f"{side}.scores.safetensors"
 
 
-def are_complete(folder: Path, log: Notify) -> bool:
-    """Return whether both models' answers and scores are there, none truncated or damaged; log what is wrong."""
+def are_complete(folder: Path, log: Notify, *, scored: bool = True) -> bool:
+    """Return whether both models' answers and scores are there, none truncated or damaged; log what is wrong.
+
+    Args:
+        folder: the pair's folder of results.
+        log: called with what is wrong.
+        scored: whether there were questions to score the models on.
+    """
     try:
         for side in SIDES:
             Answers.load(answers_file(folder, side))
-            for _ in tensor_headers(scores_file(folder, side)):
+            for _ in tensor_headers(scores_file(folder, side)) if scored else ():
                 pass
     except RLCircuitsError as error:
         log(f"{error}; the pair is measured again, from what is in the store")

@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import Side
@@ -36,6 +37,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, ensure_writable_folder, write_lock
 from rlcircuits.comparison import pairing
 from rlcircuits.comparison.comparison import Comparison, SupervisedControl, Unfinished
+from rlcircuits.comparison.from_answers import compare_answers
 from rlcircuits.comparison.from_scores import compare
 from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.pairing import Pairing
@@ -49,6 +51,7 @@ from rlcircuits.release.claims import measure_claims
 from rlcircuits.release.controls import measure_control, measure_groups
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, evidence
 from rlcircuits.release.finished import finished_comparison, measurement_key
+from rlcircuits.release.greedy import answer_greedily, check_greedy, greedy_accuracy
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
 from rlcircuits.release.pair import STORE, Pair
@@ -70,7 +73,9 @@ def run_pair(
 ) -> Comparison:
     """Measure one pair and return its comparison.
 
-    Warns if before and after are the same checkpoint. Such a pair is still measured; its metrics should not change.
+    If too few questions are left to compare (fewer than `min_questions`), accuracy is measured and the metrics are not:
+    the comparison has no question. Warns if before and after are the same checkpoint. Such a pair is still measured;
+    its metrics should not change.
 
     Args:
         pair: what to compare.
@@ -85,7 +90,7 @@ def run_pair(
 
     Raises:
         RLCircuitsError: a checkpoint, the questions or an option is wrong; before and after differ in architecture,
-            parameters or tokenizer; the pair is stopped early; or too few questions are left to compare.
+            parameters or tokenizer; or the pair is stopped early.
     """
     folder = None if output is None else Path(output) / pair.name
     if store is None and output is not None:
@@ -94,6 +99,7 @@ def run_pair(
     measurement = prepare(pair, settings or Settings(), folder, store, notify or (lambda _line: None), progress)
     _warn_of_one_checkpoint(measurement)
     check_control(measurement)
+    check_greedy(measurement)
     if folder is None:
         if pair.control is None or store is not None:
             return measure(measurement)
@@ -172,12 +178,30 @@ def measure(measurement: Measurement) -> Comparison:
     with LoadedOnce(after) as loaded:
         after_answers = answers.of_after(loaded)
         paired = _pair_answers(measurement, before_answers, after_answers)
-        after_scores = _score_side(measurement, loaded, "after", paired.after)
+        greedy_after = answer_greedily(measurement, loaded, "after", after_answers)
+        after_scores = _score_side(measurement, loaded, "after", paired.after) if paired.places else None
     claims = measure_claims(measurement, after_answers)
+    how: dict[str, Any] = {
+        "name": measurement.pair.name,
+        "algorithm": measurement.pair.algorithm,
+        "profile": measurement.pair.expectations.name,
+        "rules": measurement.own_rules,
+        "claims": claims,
+        "weights": weights,
+        "differences": differences,
+        "engine": engine_names(measurement),
+        "trust_remote_code": measurement.settings.trust_remote_code,
+    }
+    if after_scores is None:
+        with LoadedOnce(before) as loaded:
+            greedy = greedy_accuracy(answer_greedily(measurement, loaded, "before", before_answers), greedy_after)
+        granularity = measurement.settings.granularity
+        return compare_answers(paired, before_answers, after_answers, granularity=granularity, greedy=greedy, **how)
     draws = range(measurement.settings.noise_draws)
     controls = [measure_control(measurement, draw, paired, before_answers) for draw in draws]
     groups = measure_groups(measurement, paired, weights)
     with LoadedOnce(before) as loaded:
+        greedy = greedy_accuracy(answer_greedily(measurement, loaded, "before", before_answers), greedy_after)
         before_scores = _score_side(measurement, loaded, "before", paired.before)
     comparison = compare(
         before_scores,
@@ -185,23 +209,16 @@ def measure(measurement: Measurement) -> Comparison:
         paired,
         before_answers,
         after_answers,
-        name=measurement.pair.name,
-        algorithm=measurement.pair.algorithm,
-        profile=measurement.pair.expectations.name,
-        rules=measurement.own_rules,
-        claims=claims,
         groups=groups,
-        weights=weights,
-        differences=differences,
-        engine=engine_names(measurement),
         controls=controls,
-        trust_remote_code=measurement.settings.trust_remote_code,
+        greedy=greedy,
+        **how,
     )
     return replace(comparison, supervised=_measure_supervised(measurement, comparison))
 
 
 def _pair_answers(measurement: Measurement, before: Answers, after: Answers) -> Pairing:
-    """Pair the two models' answers, and log the funnel."""
+    """Pair the two models' answers, and log the funnel; with too few questions left, return a pairing of none."""
     settings = measurement.settings
     try:
         paired = pairing.pair(
@@ -217,7 +234,8 @@ def _pair_answers(measurement: Measurement, before: Answers, after: Answers) -> 
         )
     except pairing.TooFewQuestionsError as error:
         found = evidence({"before": before, "after": after}, measurement.questions, measurement.folder)
-        raise RLCircuitsError(f"{error}; {found}", longest=LONGEST_EVIDENCE) from None
+        measurement.log(f"{error}; the metrics are not measured; {found}")
+        return error.pairing
     if settings.score_on != "own":
         # Both models are scored on the same token ids, which must then mean the same to both.
         used = {token for sequence in paired.before for token in sequence.answer_ids}

@@ -49,7 +49,7 @@ class Settings:
     seed: int = defaults.SEED
     """Seed of the sample of K questions."""
     min_questions: int = defaults.MIN_QUESTIONS
-    """Fewest questions to compare; a pair with fewer left is an error."""
+    """Fewest questions to compare; with fewer left only accuracy is measured, and the pair is inconclusive at best."""
     score_on: ScoreOn = defaults.SCORE_ON
     """Whose answers are scored; see :data:`rlcircuits.common.choices.SCORE_ON`."""
     noise_draws: int = defaults.NOISE_DRAWS
@@ -64,6 +64,8 @@ class Settings:
     """Measure noise on one group of tensors at a time too, on before's answers."""
     measure_unchanged: bool = defaults.MEASURE_UNCHANGED
     """Measure a pair of which no weight differs all the same."""
+    greedy: bool = defaults.GREEDY
+    """Let both models answer once at temperature 0 too, and report that accuracy beside the sampled one."""
     sampling: Sampling = field(default_factory=lambda: Sampling(n=defaults.COMPARED_ANSWERS))
     """How answers are sampled, the same for both models."""
     stop_early: bool = defaults.STOP_EARLY

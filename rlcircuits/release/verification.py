@@ -133,12 +133,14 @@ def verify_pair(
     folder = Path(folder)
     stored = load_comparison(folder)
     answers: dict[Side, Answers] = {side: Answers.load(answers_file(folder, side)) for side in SIDES}
-    scores: dict[Side, EdgeScores] = {side: EdgeScores.load(scores_file(folder, side)) for side in SIDES}
+    scored = SIDES if stored.is_measured else ()
+    scores: dict[Side, EdgeScores] = {side: EdgeScores.load(scores_file(folder, side)) for side in scored}
     store = StoreEvidence(folder.resolve().parent / STORE)
     recomputed = RecomputedComparison(stored, answers, scores, store, seed)
     document = parse_json_object(read_text(folder / COMPARISON_FILE, "a comparison"))
     checks, taken = _compare(document, recomputed)
-    checks.append(_check_scores(recomputed))
+    if stored.is_measured:
+        checks.append(_check_scores(recomputed))
     fingerprints = {side: evidence.fingerprint for side, evidence in recomputed.evidence.items()}
     if models:
         checks.append(_asked("checkpoints", *check_checkpoints(stored, fingerprints)))

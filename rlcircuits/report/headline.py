@@ -124,7 +124,11 @@ def _reasons(
     for pair, comparison, verdict in zip(release.pairs, comparisons, verdicts, strict=True):
         if pair not in decisive:
             continue
-        for measure in verdict.failed or verdict.inconclusive:
+        measures = verdict.failed or verdict.inconclusive
+        if not comparison.is_measured:  # for one reason, whatever the metric
+            first = next((measure for measure in measures if not measure.endswith(ACCURACY)), None)
+            measures = tuple(measure for measure in measures if measure.endswith(ACCURACY) or measure == first)
+        for measure in measures:
             declared = measure in known.get(comparison.name, ())
             found.append(_Reason(comparison, verdict.all_findings[measure], pair, declared))
     return sorted(found, key=lambda reason: (reason.known, not _is_accuracy(reason.finding)))
@@ -137,7 +141,9 @@ def _is_accuracy(finding: Finding) -> bool:
 def _why(reason: _Reason, several: bool) -> str:
     comparison, finding, pair = reason.comparison, reason.finding, reason.pair
     of = f" of {comparison.name}" if several else ""
-    if finding.measure == NOT_ONLINE_RL:
+    if not comparison.is_measured and not _is_accuracy(finding):
+        said = f"{f'{comparison.name}: ' if several else ''}{comparison.note or 'the metrics were not measured'}"
+    elif finding.measure == NOT_ONLINE_RL:
         said = f"{comparison.name if several else 'the pair'} {finding.words}"
     elif finding.measure == ACCURACY:
         said = _accuracy(comparison, finding, of)
@@ -197,6 +203,10 @@ def _to_settle(reasons: Sequence[_Reason], several: bool) -> str:
     odd = [reason for reason in reasons if reason.finding.outcome == "does not hold"]
     if odd:
         return f"measure {odd[0].comparison.name} again on other questions"
+    if not all(reason.comparison.is_measured for reason in reasons):
+        return (
+            "ask more questions (question_count), after a look at the stage that drops most of them and at the answers"
+        )
     known = [reason for reason in reasons if reason.finding.settled_by is not None]
     if not known:
         return "no number of questions would settle it; read the table, and decide"

@@ -23,7 +23,8 @@ def verdict_words(verdict: Verdict) -> str:
     """Return a verdict in words, with what it shows: ``holds: shows the study's pattern``."""
     if not verdict.holds:
         named = verdict.failed or verdict.inconclusive
-        return f"{verdict.outcome}: {', '.join(_named(verdict, measure) for measure in named)}"
+        words = dict.fromkeys(_named(verdict, measure) for measure in named)
+        return f"{verdict.outcome}: {', '.join(words)}"
     shown = shown_by(verdict.profile)
     return "holds (asserts accuracy only)" if shown is None else f"holds: {shown}"
 
@@ -47,4 +48,7 @@ def _objection(verdict: Verdict) -> str:
 
 
 def _named(verdict: Verdict, measure: str) -> str:
+    of_metrics = measure in verdict.findings or measure == NOT_ONLINE_RL
+    if of_metrics and all(finding.words == "not measured" for finding in verdict.findings.values()):
+        return "the metrics were not measured"
     return verdict.all_findings[measure].words if measure == NOT_ONLINE_RL else measure

@@ -18,10 +18,10 @@ from rlcircuits.comparison.comparison import (
     GroupControl,
     SupervisedControl,
 )
-from rlcircuits.comparison.effects import Effect
+from rlcircuits.comparison.effects import AccuracyEffect, Effect
 from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.profiles import GATE_METRICS
-from rlcircuits.comparison.significance import format_p
+from rlcircuits.comparison.significance import ACCURACY_LEVEL, format_p
 from rlcircuits.comparison.verdict import direction, judge, noise_reads_as_online_rl
 from rlcircuits.report.outcome_words import finding_words, verdict_words
 
@@ -36,8 +36,9 @@ def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -
     """Return a table of every pair's accuracy, loss, metrics and verdict.
 
     The column `control` is the change that noise of the update's size makes, on average over its draws. `rose on` is
-    the share of questions on which the measure rose. The loss and intensity / loss are shown because raw intensity
-    follows the loss. The row of a claim about accuracy goes from what was claimed to what was found.
+    the share of questions on which the measure rose. The row `greedy acc.` is accuracy at temperature 0. The loss and
+    intensity / loss are shown because raw intensity follows the loss. The row of a claim about accuracy goes from what
+    was claimed to what was found.
 
     Args:
         comparisons: what to show, in this order.
@@ -67,6 +68,8 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
             finding_words(verdict, verdict.accuracy),
         ]
     ]
+    if comparison.greedy is not None:
+        rows.append(_greedy_row(comparison.greedy))
     for claim, claimed in zip(comparison.claims, verdict.claims, strict=True):
         cells = arrow(claim.wanted, claim.found, ".3f"), format_change(claim.wanted, claim.found)
         rows.append([claim.measure, *cells, "", "", format_p(claimed.p), finding_words(verdict, claimed)])
@@ -224,7 +227,16 @@ def _supervised_line(comparison: Comparison, control: SupervisedControl) -> str:
 
 
 def _reported(effect: Effect) -> str:
-    return f"{direction(effect) or 'no clear change'} (reported)"
+    return f"{direction(effect) or 'no clear change'} (reported)" if effect.questions else "not measured"
+
+
+def _greedy_row(found: AccuracyEffect) -> list[str]:
+    """Return the row of the accuracy at temperature 0, with the p of the direction in which it went."""
+    rose = found.after > found.before
+    p = found.p_rise if rose else found.p_fall
+    went = "no clear change" if p >= ACCURACY_LEVEL else "rose" if rose else "fell"
+    cells = arrow(found.before, found.after, ".3f"), format_change(found.before, found.after)
+    return ["greedy acc.", *cells, "", "", format_p(p), f"{went} (reported)"]
 
 
 def _numbers(effect: Effect) -> list[str]:

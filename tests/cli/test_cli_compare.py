@@ -86,10 +86,22 @@ def test_compare_refuses_other_graphs(tiny: Path, capsys: pytest.CaptureFixture[
 
 
 def test_too_few_right_answers(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(compare_arguments(tiny, "--no-stop-early")) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    wanted = "rlcircuits: pair 'base-to-tuned': 0 questions are left to compare and at least 20 are needed: asked 130 →"
-    assert error.startswith(wanted)
+    """Accuracy is told, with what is missing of the metrics; the release is inconclusive, though DPO's asserts none."""
+    assert main(compare_arguments(tiny, "--no-stop-early")) == 3
+    shown = capsys.readouterr()
+    wanted = "base-to-tuned: 0 questions are left to compare and at least 20 are needed: asked 130 →"
+    assert shown.err.splitlines()[-1].startswith(wanted)
+    outcome, why, next_step, *table = shown.out.splitlines()
+    assert outcome == "outcome: inconclusive"
+    assert why == (
+        "why:     0 questions are left to compare and at least 20 are needed, so the metrics were not measured"
+    )
+    assert "(question_count)" in next_step
+    rows = [line for line in table if "measured" in line or "accuracy " in line]
+    assert "accuracy     0.000 → 0.000" in rows[0]
+    assert rows[0].endswith("did not fall")
+    assert all(row.endswith("not measured (inconclusive)") for row in rows if " intensity " in row)
+    assert sum(row.endswith("inconclusive: the metrics were not measured") for row in rows) == 1
 
 
 @pytest.mark.parametrize(("rise", "code"), [(True, 0), (False, 1)])

@@ -25,7 +25,6 @@ from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import CONTROL_METRICS, Comparison
 from rlcircuits.comparison.storage import load_comparison, to_json
 from rlcircuits.graph import metrics
@@ -367,7 +366,7 @@ def test_memory_is_returned_after_an_error(pair: Pair, monkeypatch: pytest.Monke
         return held[-1]
 
     monkeypatch.setattr(CheckpointSource, "load", load)
-    with pytest.raises(RLCircuitsError, match="questions are left to compare and at least 51"):
-        run_pair(pair, replace(SETTINGS, k=60, min_questions=51))
+    with pytest.raises(CutOffError):
+        run_pair(pair, SETTINGS, notify=cut_off("after is attributed"))
     gc.collect()
     assert [sum(p.numel() for p in checkpoint.model.parameters()) for checkpoint in held] == [0, 0]
