@@ -37,6 +37,7 @@ NEW_IN_VERSION_4 = {
     "weights": None,
     "differences": [],
     "supervised": None,
+    "greedy": None,
 }
 
 
