@@ -217,8 +217,14 @@ def test_the_readme_shows_the_stored_sensitivity_and_dynamics() -> None:
 def test_a_pair_with_itself_goes_nowhere(tmp_path: Path) -> None:
     family = next(iter(FAMILIES))
     base = ROOT / "fixtures" / family / f"seed-{FAMILIES[family].seeds[0]}" / "sft"
-    scored = score_pair(base, base, load_questions("arithmetic", count=60), tmp_path, k=20)
-    assert arrows(scored.effects()) == "···"
+    questions = load_questions("arithmetic", count=60)
+    scored = score_pair(base, base, questions, tmp_path, k=20)
+    effects = scored.effects()
+    assert arrows(effects) == "···"
+    # As in the gate, a question has several answers, and counts once.
+    assert effects["intensity"].questions == 20 < len(scored.before)
+    greedy = score_pair(base, base, questions, tmp_path, k=20, temperature=0.0)
+    assert greedy.effects()["intensity"].questions == 20 == len(greedy.before)
     assert scored.accuracy_before == scored.accuracy_after
     assert scored.effects()["intensity"].before > 0
     assert set(scored.effects(bins=8)) == {"loss", *GATE_METRICS}
