@@ -1,8 +1,8 @@
 """Judge a part of the shipped pairs and of the sabotage suite; with ``--rlcircuits-thorough`` all of them.
 
 Of the pairs the part is online RL by all three algorithms, offline DPO and supervised training from one base, and GRPO
-of another architecture. Of the sabotage it is one variant of each tag, and those that a gate that asks for less was seen
-to take for online RL: one scaled MLP, and that with a sharpened distribution of tokens.
+of another architecture. Of the sabotage it is one variant of each tag, and those that a gate that asks for less was
+seen to take for online RL: one scaled MLP, and that with a sharpened distribution of tokens.
 """
 
 from __future__ import annotations

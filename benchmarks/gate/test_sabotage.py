@@ -1,4 +1,4 @@
-"""Sabotage declared as online RL: nothing untrained passes, no damage that cost accuracy, and harmless changes do not fail.
+"""Sabotage declared as online RL: nothing untrained or damaged passes, and harmless changes do not fail.
 
 docs/calibration.md has the whole suite, over several sampling seeds.
 """
