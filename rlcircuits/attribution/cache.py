@@ -7,6 +7,7 @@ manifest, so that it computes each score exactly as an uninterrupted run does.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
@@ -35,7 +36,7 @@ from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 
-__all__ = ["StoredScores", "attribute_stored", "sequences_hash", "stored_scores"]
+__all__ = ["DamagedScores", "StoredScores", "attribute_stored", "read_store", "sequences_hash", "stored_scores"]
 
 FORMAT = "rlcircuits-scores"
 VERSION = 3
@@ -189,31 +190,93 @@ class StoredScores:
         return _spread(_assembled(self.folder, self.count), list(dict.fromkeys(sequences)), sequences)
 
 
+@dataclass(frozen=True)
+class DamagedScores:
+    """A run in a cache whose scores cannot all be read."""
+
+    words: str
+    """The file or folder, and what is wrong with it."""
+    fingerprint: str | None = None
+    """Of the source that was scored; None if the manifest does not tell."""
+    sequences: str | None = None
+    """What :func:`sequences_hash` gives for the sequences; None if the manifest does not tell."""
+
+
 def stored_scores(store: Path) -> tuple[StoredScores, ...]:
     """Return the finished runs of a cache, by the names of their folders.
 
-    Left out are unfinished runs, those of another version, and those whose manifest was changed after it was written.
+    Left out are unfinished runs, those of another version, and those that are damaged; see :func:`read_store`.
     """
-    found = []
-    for file in sorted(store.glob(f"*/{MANIFEST}")):
-        try:
-            manifest = _MANIFEST.validate_json(file.read_bytes(), strict=True)
-        except (OSError, ValidationError):
-            continue
-        count = sum(map(len, manifest.batches))
-        if _fits_its_key(manifest) and len(_finished(file.parent)) == count:
-            names = manifest.model, manifest.fingerprint, manifest.sequences, manifest.granularity
-            found.append(StoredScores(file.parent, *names, count))
-    return tuple(found)
+    return tuple(run for run in read_store(store) if isinstance(run, StoredScores))
+
+
+def read_store(store: Path) -> tuple[StoredScores | DamagedScores, ...]:
+    """Return every run of this version in a cache, by the names of their folders.
+
+    A run whose manifest was changed after it was written counts as damaged, and so does an unfinished one: nothing
+    tells it from one whose files were removed.
+
+    Raises:
+        RLCircuitsError: the folder cannot be read.
+    """
+    try:
+        folders = sorted(path for path in store.iterdir() if path.is_dir())
+    except OSError as error:
+        raise RLCircuitsError(f"{store}: cannot be read as a store: {error.strerror or error}") from None
+    return tuple(run for folder in folders if (run := _read_run(folder)) is not None)
+
+
+def _read_run(folder: Path) -> StoredScores | DamagedScores | None:
+    """Return the run in a folder; None for one of another version, and for a folder without a manifest."""
+    file = folder / MANIFEST
+    try:
+        content = file.read_bytes()
+        manifest = _MANIFEST.validate_json(content, strict=True)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return DamagedScores(f"{file}: cannot be read: {error.strerror or error}")
+    except ValidationError as error:
+        return None if _is_of_another_version(content) else DamagedScores(f"{file}{describe_error(error)}")
+    if (manifest.format, manifest.version) != (FORMAT, VERSION):
+        return None
+    if not _fits_its_key(manifest):
+        return DamagedScores(f"{file}: it was changed after it was written: its fields do not give its key")
+    names = manifest.model, manifest.fingerprint, manifest.sequences, manifest.granularity
+    count = sum(map(len, manifest.batches))
+    if len(finished := _finished(folder)) == count:
+        return StoredScores(folder, *names, count)
+    unreadable = next((each for each in _batch_files(folder) if _indices(each) is None), None)
+    if unreadable is None:
+        words = f"{folder}: it has scores of {len(finished)} of {count} sequences; the run was killed or files removed"
+    else:
+        words = f"{unreadable}: cannot be read as scores: {_why_unreadable(unreadable)}"
+    return DamagedScores(words, manifest.fingerprint, manifest.sequences)
+
+
+def _is_of_another_version(content: bytes) -> bool:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("format") == FORMAT and found.get("version") not in (VERSION, None)
+
+
+def _why_unreadable(file: Path) -> str:
+    try:
+        file.read_bytes()
+    except OSError as error:
+        return error.strerror or str(error)
+    return "it is damaged or cut short"
 
 
 def _fits_its_key(manifest: _Manifest) -> bool:
-    """Return whether a manifest of this version has the key that its own fields give."""
+    """Return whether a manifest has the key that its own fields give."""
     names = ("format", "version", "fingerprint", "sequences", "granularity", "batch_tokens")
     wanted = {name: getattr(manifest, name) for name in names}
     # The key holds the backend that was asked for: None, or the one that was used.
     keys = [content_hash(wanted | {"backend": backend}) for backend in (None, manifest.backend)]
-    return (manifest.format, manifest.version) == (FORMAT, VERSION) and manifest.key in keys
+    return manifest.key in keys
 
 
 def _score_missing(
