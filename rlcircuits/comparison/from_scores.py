@@ -136,7 +136,7 @@ def compare(
     )
     return replace(
         answered,
-        note=_notes(pairing, draws),
+        note=notes(pairing, draws),
         effects=paired_effects(_by_question(metrics_before, pairing), _by_question(metrics_after, pairing)),
         controls=draws,
         group_controls=tuple(_group_control(noised, metrics_before, pairing) for noised in groups),
@@ -179,15 +179,16 @@ def _by_question(
     return {name: pairing.by_question(each, rows) for name, each in values.items()}
 
 
-def _notes(pairing: Pairing, draws: Sequence[ControlDraw]) -> str | None:
-    notes = [pairing.note] if pairing.note else []
-    notes += [
+def notes(pairing: Pairing, draws: Sequence[ControlDraw]) -> str | None:
+    """Return what a reader must know beside the numbers: too few questions, and noise draws that were not scored."""
+    found = [pairing.note] if pairing.note else []
+    found += [
         f"noise draw {draw.draw} answered only {draw.k} of the compared questions right, "
         f"too few to be scored, so that no effect can exceed it"
         for draw in draws
         if not draw.shifts
     ]
-    return "; ".join(notes) or None
+    return "; ".join(found) or None
 
 
 def _control_metrics(scores: EdgeScores) -> dict[str, Float64Array]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import Side
+from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.effects import AccuracyEffect, compare_accuracy
 from rlcircuits.release.answering import generate
@@ -36,8 +37,13 @@ def answer_greedily(measurement: Measurement, source: LoadedOnce, side: Side, gi
         return None
     if measurement.settings.sampling.temperature == 0:
         return given
-    sampling = replace(measurement.settings.sampling, temperature=0.0, top_p=1.0, n=1)
+    sampling = greedy_sampling(measurement.settings.sampling)
     return generate(measurement, source, f"{side}, greedily,", measurement.prompts.get(side), sampling=sampling)
+
+
+def greedy_sampling(sampling: Sampling) -> Sampling:
+    """Return the same sampling at temperature 0, with one answer to each question."""
+    return replace(sampling, temperature=0.0, top_p=1.0, n=1)
 
 
 def greedy_accuracy(before: Answers | None, after: Answers | None) -> AccuracyEffect | None:

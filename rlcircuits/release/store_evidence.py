@@ -4,31 +4,44 @@ The store keeps every stage's result under a key of everything that it depends o
 (:mod:`rlcircuits.attribution.cache`, :mod:`rlcircuits.answers.cache`). From it follow
 
 - that a side's scores are of the token ids that the pairing selects, and of which weights (their fingerprint);
-- the answers and scores of the noise draws, which are kept nowhere else.
+- the answers and scores of the noise draws, the scores of noise on one group of tensors, and the answers of the
+  checkpoint that a release refers to, which are kept nowhere else.
+
+What the store never had, or no longer has, is absent. What it has and cannot be read is an error: a damaged store is
+not taken for one that has less in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlcircuits.answers.answer_file import Answers
-from rlcircuits.answers.cache import cached_headers
+from rlcircuits.answers.answer_file import Answers, Header
 from rlcircuits.answers.recorded import SIDES, Side
-from rlcircuits.attribution.cache import StoredScores, sequences_hash, stored_scores
+from rlcircuits.attribution.cache import DamagedScores, StoredScores, read_store, sequences_hash
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.control_pairing import pair_control
-from rlcircuits.comparison.from_scores import Control
+from rlcircuits.common.files import short_name
+from rlcircuits.comparison.comparison import ControlDraw
+from rlcircuits.comparison.control_pairing import pair_control, pair_with_itself
+from rlcircuits.comparison.from_scores import Control, NoisedGroup
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.differences import Difference
+from rlcircuits.release.pair_folders import path_exists
+from rlcircuits.release.stored_answers import DamagedAnswers, read_answer_files
+
+Fingerprints = Mapping[Side, str | None]
+"""Fingerprints of the two checkpoints; None for one that the store does not tell."""
+
+_ADVICE = "; copy the store again from where it came, or remove that file or folder and measure the pair again"
 
 
 @dataclass(frozen=True)
@@ -42,11 +55,22 @@ class SideEvidence:
 
 
 class StoreEvidence:
-    """The finished runs of a store, searched for those of one pair."""
+    """The results in a store, searched for those of one pair.
 
-    def __init__(self, store: Path) -> None:
-        self.store = store
-        self._runs = stored_scores(store) if store.is_dir() else ()
+    Args:
+        store: the store's folder, which need not exist.
+        gold: whether gold answers were scored. No file holds their token ids, so that runs are found by the weights and
+            the number of sequences alone.
+
+    Raises:
+        RLCircuitsError: the folder cannot be read.
+    """
+
+    def __init__(self, store: Path, gold: bool = False) -> None:
+        self.store, self.gold = store, gold
+        exists = path_exists(store, "a store")
+        self._runs = read_store(store) if exists else ()
+        self._answers = tuple(read_answer_files(store)) if exists else ()
 
     def of_side(self, side: Side, sequences: Sequence[AnswerSequence], scores: EdgeScores) -> SideEvidence:
         """Look for the run that gave a side's scores.
@@ -55,67 +79,122 @@ class StoreEvidence:
             side: which side.
             sequences: what the pairing says was scored.
             scores: the scores in the pair's folder.
+
+        Raises:
+            RLCircuitsError: the store has no undamaged run, and a damaged one that may be it.
         """
         differences = []
-        for run in self._on(sequences, scores.graph.granularity):
+        for run in self._on(sequences, scores.graph.granularity, None):
             found = _first_difference(f"{side} scores", scores, run.load(sequences))
             if found is None:
                 return SideEvidence(run.fingerprint)
             differences.append(found)
-        return SideEvidence(None, differences[0] if differences else None)
+        return SideEvidence(None, differences[0] if differences and not self.gold else None)
 
     def control(
         self,
-        draw: int,
+        stored: ControlDraw,
         pairing: Pairing,
         answers: Mapping[Side, Answers],
-        fingerprints: Mapping[Side, str | None],
+        fingerprints: Fingerprints,
         granularity: str,
     ) -> Control | None:
         """Return a noise draw's answers and scores, or None if the store does not have them.
 
         Args:
-            draw: the draw's number.
+            stored: what the comparison says of the draw: its number, and whether it answered anything.
             pairing: the pairing of before and after.
             answers: the answers that it was made from.
             fingerprints: of the two checkpoints, which give that of the draw.
             granularity: of the graph.
+
+        Raises:
+            RLCircuitsError: what the store has of the draw is damaged.
         """
-        before, after = (fingerprints[side] for side in SIDES)
-        if before is None or after is None:
+        source = _noised(answers, fingerprints, stored.draw)
+        if source is None:
             return None
-        source = NoisedSource(
-            _Recorded(answers["before"].model, before), _Recorded(answers["after"].model, after), draw
-        )
         wanted = source.fingerprint()
-        runs = [run for run in self._runs if run.fingerprint == wanted and run.granularity == granularity]
+        if stored.accuracy is None:
+            for run in self._on(pairing.before, granularity, wanted):
+                return Control(stored.draw, None, pair_with_itself(pairing), run.load(pairing.before))
+            return None
         without_scores = []
-        for found in self._answers_of(source, answers["before"]):
-            paired = pair_control(pairing, answers["before"], found)
-            scored = sequences_hash(paired.sequences)
-            for run in runs:
-                if run.sequences == scored:
-                    return Control(draw, found, paired, run.load(paired.sequences))
-            without_scores.append(Control(draw, found, paired, None))
-        # Without scores only the name says whose answers these are, so there must be no doubt.
-        return without_scores[0] if len(without_scores) == 1 and not runs else None
-
-    def _on(self, sequences: Sequence[AnswerSequence], granularity: str) -> Iterator[StoredScores]:
-        wanted = sequences_hash(sequences)
-        for run in self._runs:
-            if run.sequences == wanted and run.granularity == granularity:
-                yield run
-
-    def _answers_of(self, source: NoisedSource, before: Answers) -> Iterator[Answers]:
-        task = before.question_set, before.split, before.sampling
         # Another run may have asked first, and have known the same folder by another path.
         ending = source.name.removeprefix(source.before.name)
-        for path, header in cached_headers(self.store):
-            if header.model.endswith(ending) and (header.question_set, header.split, header.sampling) == task:
+        for found in self._answers_of(lambda model: model.endswith(ending), answers["before"]):
+            paired = pair_control(pairing, answers["before"], found)
+            for run in self._on(paired.sequences, granularity, wanted):
+                return Control(stored.draw, found, paired, run.load(paired.sequences))
+            without_scores.append(Control(stored.draw, found, paired, None))
+        # Without scores only the name says whose answers these are, so there must be no doubt.
+        scored = any(isinstance(run, StoredScores) and run.fingerprint == wanted for run in self._runs)
+        return without_scores[0] if len(without_scores) == 1 and not scored else None
+
+    def group(
+        self,
+        group: Group,
+        pairing: Pairing,
+        answers: Mapping[Side, Answers],
+        fingerprints: Fingerprints,
+        granularity: str,
+    ) -> NoisedGroup | None:
+        """Return the scores of noise on one group of tensors, or None if the store does not have them.
+
+        The arguments and the errors are those of :meth:`control`.
+        """
+        source = _noised(answers, fingerprints, 0, group)
+        if source is not None:
+            for run in self._on(pairing.before, granularity, source.fingerprint()):
+                return NoisedGroup(group, run.load(pairing.before))
+        return None
+
+    def answers_of(self, checkpoint: str, task: Answers) -> tuple[Answers, ...]:
+        """Return a checkpoint's answers to the same questions with the same sampling, found by the checkpoint's name.
+
+        Args:
+            checkpoint: its folder or hub id.
+            task: other answers to those questions.
+
+        Raises:
+            RLCircuitsError: the store has none but in a damaged file.
+        """
+        exact = tuple(self._answers_of(lambda model: model == checkpoint, task))
+        return exact or tuple(self._answers_of(lambda model: short_name(model) == short_name(checkpoint), task))
+
+    def _on(
+        self, sequences: Sequence[AnswerSequence], granularity: str, fingerprint: str | None
+    ) -> Iterator[StoredScores]:
+        """Yield the finished runs on these sequences; with a fingerprint, those of that source."""
+        wanted, count = sequences_hash(sequences), len(set(sequences))
+        found, damaged = False, []
+        for run in self._runs:
+            if fingerprint and run.fingerprint not in (None, fingerprint):
+                continue
+            if isinstance(run, DamagedScores):
+                if self.gold or run.sequences in (None, wanted):
+                    damaged.append(run.words)
+            elif run.granularity == granularity and (run.count == count if self.gold else run.sequences == wanted):
+                found = True
+                yield run
+        if damaged and not found:
+            raise RLCircuitsError(f"{damaged[0]}{_ADVICE}")
+
+    def _answers_of(self, is_wanted: Callable[[str], bool], task: Answers) -> Iterator[Answers]:
+        damaged, found = [], False
+        for path, header in self._answers:
+            if isinstance(header, DamagedAnswers):
+                damaged.append(header.words)
+            elif is_wanted(header.model) and _task_of(header) == _task_of(task):
                 try:
-                    yield Answers.load(path)
-                except RLCircuitsError:
-                    continue  # an unfinished run
+                    answers = Answers.load(path)
+                except RLCircuitsError as error:
+                    damaged.append(str(error))
+                else:
+                    found = True
+                    yield answers
+        if damaged and not found:
+            raise RLCircuitsError(f"{damaged[0]}{_ADVICE}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +212,21 @@ class _Recorded:
 
     def load(self) -> Checkpoint:
         raise RLCircuitsError(f"of {self.name} only the fingerprint is known")
+
+
+def _noised(
+    answers: Mapping[Side, Answers], fingerprints: Fingerprints, draw: int, group: Group | None = None
+) -> NoisedSource | None:
+    """Return before with noise, of which only name and fingerprint are known; None if not even these are."""
+    before, after = (fingerprints[side] for side in SIDES)
+    if before is None or after is None:
+        return None
+    recorded = _Recorded(answers["before"].model, before), _Recorded(answers["after"].model, after)
+    return NoisedSource(*recorded, draw, group)
+
+
+def _task_of(asked: Answers | Header) -> tuple[object, ...]:
+    return asked.question_set, asked.split, asked.sampling
 
 
 def _first_difference(what: str, found: EdgeScores, stored: EdgeScores) -> Difference | None:

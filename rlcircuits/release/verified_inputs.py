@@ -10,6 +10,8 @@ from typing import Literal
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.answers.types import Answer
+from rlcircuits.checkpoints.comparability import comparability_warnings
+from rlcircuits.checkpoints.compare_weights import compare_weights
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.reprs import format_count
@@ -18,6 +20,7 @@ from rlcircuits.models.dtypes import DTYPES
 from rlcircuits.questions.grading.graders import grade_answer
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.source import names
+from rlcircuits.release.recomputed_comparison import CheckpointFacts
 
 Result = tuple[Literal["agrees", "differs", "not checked"], str]
 """What came of a check, and in words what was compared, what differs, or why nothing could be compared."""
@@ -37,17 +40,33 @@ def check_checkpoints(stored: Comparison, recorded: Mapping[Side, str | None]) -
     for side, fingerprint in recorded.items():
         if fingerprint is None:
             return "not checked", f"the store records no fingerprint of the weights that gave the scores of {side}"
-        source = recorded_source(stored, side)
-        # The dtype is part of the fingerprint, and a comparison does not hold it.
-        dtypes = [dtype for dtype in (None, *DTYPES) if replace(source, dtype=dtype).fingerprint() == fingerprint]
-        if not dtypes:
+        source = _source_with(stored, side, fingerprint)
+        if source is None:
+            source = recorded_source(stored, side)
             actual = source.fingerprint()
             return (
                 "differs",
                 f"{side}: {source.name} has the fingerprint {actual[:12]}…, the scores are of {fingerprint[:12]}…",
             )
-        found.append(f"{side} {fingerprint[:12]}…" + (f" ({dtypes[0]})" if dtypes[0] else ""))
+        found.append(f"{side} {fingerprint[:12]}…" + (f" ({source.dtype})" if source.dtype else ""))
     return "agrees", ", ".join(found)
+
+
+def read_checkpoints(stored: Comparison, recorded: Mapping[Side, str | None]) -> CheckpointFacts:
+    """Compare the checkpoints' files again: their weights, tensor by tensor, and what else differs.
+
+    Args:
+        stored: the comparison, which names the checkpoints.
+        recorded: the fingerprints in the run's store; None where there is none.
+
+    Raises:
+        RLCircuitsError: a checkpoint is not found, or a file of it is damaged.
+    """
+    before, after = (_source_with(stored, side, recorded[side]) or recorded_source(stored, side) for side in SIDES)
+    control = None if stored.supervised is None else _named_source(stored.supervised.checkpoint, stored)
+    if control is not None:
+        control = replace(control, dtype=before.dtype)  # it is loaded as they are
+    return CheckpointFacts(compare_weights(before, after, control), comparability_warnings(before, after))
 
 
 def check_texts(stored: Comparison, answers: Mapping[Side, Answers]) -> Result:
@@ -89,11 +108,21 @@ def check_grades(stored: Comparison, answers: Mapping[Side, Answers]) -> Result:
 
 def recorded_source(stored: Comparison, side: Side) -> CheckpointSource:
     """Return the source of a side's checkpoint, whose name may end with ``@revision``."""
-    name = stored.before if side == "before" else stored.after
+    return _named_source(stored.before if side == "before" else stored.after, stored)
+
+
+def _named_source(name: str, stored: Comparison) -> CheckpointSource:
     path, _, revision = name.rpartition("@")
     if not path or Path(name).exists():
         path, revision = name, ""
     return CheckpointSource(path, revision or None, trust_remote_code=stored.trust_remote_code)
+
+
+def _source_with(stored: Comparison, side: Side, fingerprint: str | None) -> CheckpointSource | None:
+    """Return the source of a side's checkpoint in the dtype that gives this fingerprint; None if none does."""
+    # The dtype is part of the fingerprint, and a comparison does not hold it.
+    sources = (replace(recorded_source(stored, side), dtype=dtype) for dtype in (None, *DTYPES))
+    return next((source for source in sources if source.fingerprint() == fingerprint), None)
 
 
 def _each(answers: Mapping[Side, Answers]) -> Iterator[tuple[Side, Answer]]:

@@ -47,7 +47,9 @@ def shown(value: Any) -> dict[str, Any]:
         "Verdict": judge(COMPARISON), "PairsFile": PairsFile((PAIR,) * 40, path=Path(LONG)),
         "ControlDraw": COMPARISON.controls[0], "Profile": judge(COMPARISON).profile,
         "Control": noise(PAIRING, ANSWERS, ANSWERS, SCORES), "AccuracyEffect": COMPARISON.accuracy,
-        "Verification": Verification(LONG, Path(LONG), tuple(Check(part, "differs", LONG) for part in PARTS), (LONG,)),
+        "Verification": Verification(
+            LONG, Path(LONG), tuple(Check(part, "differs", LONG) for part in PARTS), (LONG,), (LONG,), "holds", (),
+        ),
     }  # fmt: skip
 
 
