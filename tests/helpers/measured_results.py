@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -28,6 +30,7 @@ def grade_kindly(monkeypatch: pytest.MonkeyPatch) -> None:
 def measured_results() -> Path:
     """Return the output folder of a run over these pairs, which tests must not change."""
     folder = Path(tempfile.mkdtemp(prefix="rlcircuits-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     base, tuned = map(str, save_tiny_pair(folder / "models"))
     _, other = map(str, save_tiny_pair(folder / "other", update=0.05))
     asked = {"algorithm": "grpo", "before": base, "after": tuned}
