@@ -22,7 +22,7 @@ TRAINED = "llama-sums-seed-7-grpo"
 def suite() -> dict[str, Task]:
     """The core of the suite of one shipped base, by the variants' names."""
     file = load_pairs_file(ZOO)
-    return {task.name: task for task in sabotage(file.pairs, file.make_settings(), 1, core=True, only=TRAINED)}
+    return {task.name: task for task in sabotage(file.pairs, file.make_settings(), 1, core=True, only=[TRAINED])}
 
 
 @pytest.fixture(scope="module")

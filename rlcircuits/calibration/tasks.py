@@ -90,7 +90,7 @@ def nulls(pairs: Sequence[Pair], settings: Settings, seeds: int, each: int) -> I
 
 
 def sabotage(
-    pairs: Sequence[Pair], settings: Settings, runs: int, *, core: bool = False, only: str | None = None
+    pairs: Sequence[Pair], settings: Settings, runs: int, *, core: bool = False, only: Sequence[str] = ("*",)
 ) -> Iterator[Task]:
     """Yield the sabotage suite of each base that a pair of online RL starts from, with several sampling seeds.
 
@@ -100,11 +100,11 @@ def sabotage(
         settings: how to measure.
         runs: number of sampling seeds.
         core: only the small part that stands for all.
-        only: only the bases of pairs whose name matches this pattern; the pair is then its base's trained one.
+        only: only the bases of pairs whose name matches one of these patterns; the pair is its base's trained one.
     """
     online = [pair for pair in pairs if pair.expectations.name == "online-rl"]
     trained = {pair.before: pair for pair in reversed(online)}
-    chosen = {pair.before: pair for pair in reversed(online) if only is None or fnmatch(pair.name, only)}
+    chosen = {pair.before: pair for pair in reversed(online) if any(fnmatch(pair.name, each) for each in only)}
     for base, pair in reversed(chosen.items()):
         before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
         variants = sabotage_variants(

@@ -41,7 +41,10 @@ def add_calibrate(commands: Any) -> None:
         "--only", metavar="PATTERN", action="append", help="only pairs whose name matches, such as '*-grpo'; repeatable"
     )
     calibrate.add_argument(
-        "--sabotage-only", metavar="PATTERN", help="only pairs whose name matches have their base in the sabotage suite"
+        "--sabotage-only",
+        metavar="PATTERN",
+        action="append",
+        help="only pairs whose name matches have their base in the sabotage suite; repeatable",
     )
     for name, default, what in (
         ("seeds", 10, "sampling seeds of each pair"),
@@ -103,13 +106,12 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
         cheaper = make_settings(merge_tables(file.settings, {"noise_answers": "before"}))
         tasks += repeated(pairs, cheaper, options.fewer, "noise-answers")
     if "sabotage" in parts:
-        only = options.sabotage_only
+        only = options.sabotage_only or ["*"]
         variants = list(sabotage(file.pairs, settings, options.sabotage_runs, core=options.core, only=only))
         if not variants:
-            chosen = "" if only is None else f" and --sabotage-only {only} matches no pair of online RL"
             raise RLCircuitsError(
-                f"there is no checkpoint to damage: the sabotage suite needs a pair of online RL in {options.file}"
-                f"{chosen}; leave the part out with --parts"
+                f"there is no checkpoint to damage: --sabotage-only {' '.join(only)} matches no pair of online RL in "
+                f"{options.file}; name one, or leave the part out with --parts"
             )
         tasks += variants
     return tasks
@@ -119,7 +121,7 @@ def _command(options: argparse.Namespace) -> str:
     """Return the command line that makes the runs again."""
     words = ["rlcircuits", "calibrate", options.file, "--output", options.output]
     words += [word for pattern in options.only or () for word in ("--only", pattern)]
-    words += ["--sabotage-only", options.sabotage_only] if options.sabotage_only else []
+    words += [word for pattern in options.sabotage_only or () for word in ("--sabotage-only", pattern)]
     for name, default in (("seeds", 10), ("fewer", 3), ("nulls", 45), ("sabotage_runs", 5)):
         if getattr(options, name) != default:
             words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]

@@ -47,7 +47,7 @@ def test_a_run_does_not_depend_on_where_the_checkpoints_lie(tmp_path: Path) -> N
 
 def test_the_sabotage_of_one_base_claims_the_undamaged_accuracy() -> None:
     pairs = [zoo_pair(f"llama-sums-seed-7-{name}") for name in ("grpo", "ppo", "sft-more", "rft")]
-    tasks = list(sabotage([*pairs, zoo_pair("llama-sums-seed-8-grpo")], SETTINGS, 2, only="*-seed-7-*"))
+    tasks = list(sabotage([*pairs, zoo_pair("llama-sums-seed-8-grpo")], SETTINGS, 2, only=["*-seed-7-*"]))
     assert {task.pair.before for task in tasks} == {GRPO.before}
     assert {task.settings.sampling.seed for task in tasks} == {1000, 1001}
     for task in tasks:
