@@ -72,7 +72,8 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 def check_not_empty(options: argparse.Namespace) -> None:
     """Raise RLCircuitsError for an empty value, such as that of ``--output "$OUT"`` where OUT is not set."""
     for name, value in vars(options).items():
-        if isinstance(value, str) and not value.strip():
+        given = value if isinstance(value, list) else [value]
+        if any(isinstance(each, str) and not each.strip() for each in given):
             shown = name.upper() if name in _POSITIONAL else f"--{name.replace('_', '-')}"
             raise RLCircuitsError(f"{shown} is empty; give it a value, or leave it out")
 
