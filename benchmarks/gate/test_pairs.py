@@ -1,4 +1,4 @@
-"""The gate: every pair's metrics moved as its training should make them, and its accuracy did not fall."""
+"""The gate: accuracy and metrics of every pair are as its training should make them."""
 
 from __future__ import annotations
 
