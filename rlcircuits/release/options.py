@@ -29,14 +29,25 @@ from rlcircuits.release.option import SECTIONS, Option, Section, toml_value
 __all__ = ["OPTIONS", "find_option", "given_settings", "known_keys", "options_as_markdown", "options_in"]
 
 
+_ASSERTED_OF_ACCURACY = {
+    "rose": "accuracy rose",
+    "not-fallen": "accuracy did not fall",
+    "not-inferior": "accuracy not below by the margin",
+    "equivalent": "accuracy within the margin",
+}
+
+
 def _algorithms_of(profile: Profile) -> str:
-    asserted = [f"{metric} {direction}" for metric, direction in profile.expected.items()]
+    asserted = [_ASSERTED_OF_ACCURACY[profile.accuracy.rule]]
+    asserted += [f"{metric} {direction}" for metric, direction in profile.expected.items()]
     if profile.not_online_rl:
         asserted.append("must not show online RL's pattern")
     for metric, rule in profile.metrics.items():
         if rule.bound is not None:
             asserted.append(f"{metric} within {100 * rule.bound:g} %")
-    return f"{', '.join(profile.algorithms)} ({', '.join(asserted) or 'metrics are reported, not asserted'})"
+    if len(asserted) == 1:
+        asserted.append("metrics are reported only")
+    return f"{', '.join(profile.algorithms)} ({', '.join(asserted)})"
 
 
 # Not among the settings: these change no measurement, and no key of a stored result.

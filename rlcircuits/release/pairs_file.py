@@ -1,10 +1,10 @@
 """Read a pairs file: a TOML file with the pairs of a release and the settings of their run.
 
     [settings]                      # optional: the fields of rlcircuits.Settings
-    k = 100
+    question_count = 800            # questions asked; 400 by default. All that pass the protocol are compared
     [settings.sampling]
     max_new_tokens = 512
-    n = 4                           # answers to every question; 1 by default
+    n = 8                           # answers to every question; 4 by default
 
     [[questions]]                   # optional: question sets other than those that come with rlcircuits
     name = "ours"
@@ -20,11 +20,15 @@
     after = "checkpoints/grpo"
     algorithm = "grpo"              # or profile = "online-rl", or both
     questions = ["gsm8k", "ours"]   # one or several; arithmetic by default
+    accuracy = "not-inferior"       # optional: another rule for accuracy than the profile's, and its margin
+    margin = 0.02
+    claimed_accuracy = 0.97         # optional: what the release states of after's accuracy; or
+    reference = "checkpoints/last"  # a checkpoint whose accuracy it must not be below
     control = "checkpoints/more"    # optional: trained from before without RL; an effect counts only beyond its own
     pool = "grpo"                   # optional: the pairs that share it are pooled in a table
 
     [pair.does_not_hold]            # assertions that are known to fail, each with its numbers:
-    complexity = "2.86 → 2.87, p = 0.33"      # the test is a strict expected failure
+    complexity = "2.86 → 2.87, negligible"    # the test is a strict expected failure
 
 Reading takes four steps:
 

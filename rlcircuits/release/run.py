@@ -74,8 +74,8 @@ def run_pair(
     """Measure one pair and return its comparison.
 
     If too few questions are left to compare (fewer than `min_questions`), accuracy is measured and the metrics are not:
-    the comparison has no question. Warns if before and after are the same checkpoint. Such a pair is still measured;
-    its metrics should not change.
+    the comparison has no question. A pair of which no weight differs is an error, unless the settings have
+    `measure_unchanged`. Warns if before and after are the same checkpoint: only chance can then move its metrics.
 
     Args:
         pair: what to compare.
@@ -90,7 +90,7 @@ def run_pair(
 
     Raises:
         RLCircuitsError: a checkpoint, the questions or an option is wrong; before and after differ in architecture,
-            parameters or tokenizer; or the pair is stopped early.
+            parameters or tokenizer; no weight differs between them; or the pair is stopped early.
     """
     folder = None if output is None else Path(output) / pair.name
     if store is None and output is not None:
