@@ -36,7 +36,7 @@ CONTROL_METRICS = (*GATE_METRICS, "loss", "intensity_over_loss")
 
 @dataclass(frozen=True)
 class ControlDraw:
-    """One draw of the noise control: the base with noise of the update's size, against the base."""
+    """One draw of the noise control: the base with noise that matches the update, against the base."""
 
     draw: int
     accuracy: float | None
@@ -54,7 +54,7 @@ class ControlDraw:
 
 @dataclass(frozen=True)
 class GroupControl:
-    """Noise of the update's size on one group of tensors alone, scored on before's own answers."""
+    """Noise that matches the update on one group of tensors alone, scored on before's own answers."""
 
     group: str
     """See :data:`rlcircuits.models.tensor_groups.GROUPS`."""

@@ -35,8 +35,8 @@ SHORT = {"intensity_over_loss": "int. / loss"}
 def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -> str:
     """Return a table of every pair's accuracy, loss, metrics and verdict.
 
-    The column `control` is the change that noise of the update's size makes, on average over its draws. `rose on` is
-    the share of questions on which the measure rose. The row `greedy acc.` is accuracy at temperature 0. The loss and
+    The column `control` is the change that noise which matches the update makes, on average over its draws. `rose on`
+    is the share of questions on which the measure rose. The row `greedy acc.` is accuracy at temperature 0. The loss and
     intensity / loss are shown because raw intensity follows the loss. The row of a claim about accuracy goes from what
     was claimed to what was found.
 
