@@ -36,9 +36,9 @@ def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -
     """Return a table of every pair's accuracy, loss, metrics and verdict.
 
     The column `control` is the change that noise which matches the update makes, on average over its draws. `rose on`
-    is the share of questions on which the measure rose. The row `greedy acc.` is accuracy at temperature 0. The loss and
-    intensity / loss are shown because raw intensity follows the loss. The row of a claim about accuracy goes from what
-    was claimed to what was found.
+    is the share of questions on which the measure rose. The row `greedy acc.` is accuracy at temperature 0. The loss
+    and intensity / loss are shown because raw intensity follows the loss. The row of a claim about accuracy goes from
+    what was claimed to what was found.
 
     Args:
         comparisons: what to show, in this order.
