@@ -67,7 +67,7 @@ def test_stored_scores_are_the_plain_ones(source: CheckpointSource, tmp_path: Pa
 
 
 @given(places=st.lists(st.integers(0, len(SEQUENCES) - 1), min_size=1, max_size=12), stored=st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_sequence_that_occurs_again_is_scored_once(
     source: CheckpointSource, tmp_path_factory: pytest.TempPathFactory, places: list[int], stored: bool
 ) -> None:

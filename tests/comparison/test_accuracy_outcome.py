@@ -67,7 +67,7 @@ def tango_end(lost: int, gained: int, questions: int, z: float) -> float:
     def missing(difference: float) -> float:
         b = -gained - lost + (2 * questions - gained + lost) * difference
         c = -lost * difference * (1 - difference)
-        restricted = (math.sqrt(b * b - 8 * questions * c) - b) / (4 * questions)
+        restricted = (math.sqrt(max(b * b - 8 * questions * c, 0)) - b) / (4 * questions)
         variance = questions * (2 * restricted + difference * (1 - difference))
         if variance <= 0:  # nothing changed, and no change is the hypothesis
             return -z
