@@ -23,7 +23,7 @@ from mutations import (
     values,
     without,
 )
-from valid_inputs import BEFORE, QUESTIONS
+from valid_inputs import AFTER, BEFORE, QUESTIONS
 
 KIND = "question file"
 FILE = "ours.jsonl"
@@ -41,9 +41,9 @@ ALLOWED = {
 def write(data: bytes) -> list[str]:
     """Write the file, and return the command that asks its questions."""
     Path(FILE).write_bytes(data)
-    fields = f'name = "one"\nbefore = "{BEFORE}"\nafter = "{BEFORE}"\nalgorithm = "grpo"'
+    fields = f'name = "one"\nbefore = "{BEFORE}"\nafter = "{AFTER}"\nalgorithm = "grpo"'
     asked = f'[[questions]]\nname = "ours"\nfile = "{FILE}"\nid = "id"\ngrader = "exact"\ncount = 2'
-    Path("release.toml").write_text(f'{asked}\n[[pair]]\n{fields}\nquestions = "ours"\n')
+    Path("release.toml").write_text(f'[settings]\nmin_questions = 1\n{asked}\n[[pair]]\n{fields}\nquestions = "ours"\n')
     return ["plan", "release.toml"]
 
 

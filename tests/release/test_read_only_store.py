@@ -15,7 +15,7 @@ from rlcircuits.cli.main import main
 
 PLUGIN = () if metadata.entry_points(group="pytest11", name="rlcircuits") else ("-p", "rlcircuits.pytest_plugin")
 
-PAIR = '[[pair]]\nname = "{name}"\nbefore = "base"\nafter = "tuned"\nalgorithm = "sft"\nquestions = "arithmetic"\n'
+PAIR = '[[pair]]\nname = "{name}"\nbefore = "base"\nafter = "tuned"\nalgorithm = "dpo"\nquestions = "arithmetic"\n'
 SETTINGS = "[settings]\nk = 20\nquestion_count = 30\nbalance = 2\nnoise_draws = 0\nmax_unfinished = 1\n"
 
 
