@@ -68,7 +68,7 @@ def test_a_finished_folder_is_judged(folder: Path, out: Path, capsys: pytest.Cap
 def test_a_finished_folder_is_judged_by_pytest(folder: Path, out: Path, pytester: pytest.Pytester) -> None:
     arguments = (folder / "test_release.py", f"--pairs={folder / 'one.toml'}", f"--rlcircuits-output={out}")
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *PLUGIN, *arguments)
-    result.assert_outcomes(passed=2, skipped=3)  # accuracy and not-online-rl are asserted of supervised training
+    result.assert_outcomes(passed=1, skipped=3)  # only accuracy is asserted of preference training
 
 
 @pytest.mark.usefixtures("unloadable")

@@ -135,7 +135,7 @@ def test_a_control_with_too_few_questions_left_is_named(
     assert comparison.k < control.k  # so that the two swapped leave too few for the control alone
     swapped = pair_of(models, after=models["control"], control=models["after"])
     settings = replace(SETTINGS, min_questions=control.k)
-    with pytest.raises(RLCircuitsError, match="^the supervised control .* share 0 of the questions compared"):
+    with pytest.raises(RLCircuitsError, match=r"^the supervised control .* share 0 of the questions compared"):
         run_pair(swapped, settings, store=output / "store")
 
 
