@@ -82,7 +82,7 @@ def measured(before: Answers, after: Answers, noised: Answers, score_on: ScoreOn
 
 
 @given(st.integers(0, 10**6), st.integers(2, 5), st.sampled_from(SCORE_ON))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_answers_given_again_change_no_number(seed: int, n: int, score_on: ScoreOn) -> None:
     answers = [drawn(3 * seed + side) for side in range(3)]
     once = measured(*answers, score_on=score_on)
@@ -93,7 +93,7 @@ def test_answers_given_again_change_no_number(seed: int, n: int, score_on: Score
 
 
 @given(st.integers(0, 10**6), st.permutations(range(3)), st.sampled_from(SCORE_ON))
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_the_order_of_the_samples_does_not_matter(seed: int, order: list[int], score_on: ScoreOn) -> None:
     answers = [drawn(3 * seed + side, n=3, sure=0.6) for side in range(3)]
     first = measured(*answers, score_on=score_on)

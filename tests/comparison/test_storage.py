@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from helpers.made_up_effects import shift_of
 from helpers.synthetic_comparisons import made_up_comparison
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcircuits.checkpoints.weight_changes import TensorChange, UnmatchedTensor, WeightChanges
@@ -124,6 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(comparison=comparisons())
+@settings(max_examples=25)
 def test_any_of_the_parts_can_be_left_out(comparison: Comparison, folder: Path) -> None:
     loaded = load_comparison(save_comparison(comparison, folder))
     assert loaded == comparison

@@ -48,5 +48,5 @@ def all_right(monkeypatch: pytest.MonkeyPatch) -> None:
 def compare_arguments(tiny: Path, *more: str) -> list[str]:
     return [
         "compare", "--before", str(tiny / "base"), "--after", str(tiny / "tuned"), "--algorithm", "dpo",
-        "--question-count", "130", "--k", "20", "--n", "1", "--noise-draws", "1", *more,
+        "--question-count", "130", "--k", "20", "--n", "1", "--noise-draws", "1", "--no-noise-groups", *more,
     ]  # fmt: skip
