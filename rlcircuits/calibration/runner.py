@@ -6,7 +6,8 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Thread
 
@@ -54,19 +55,36 @@ def make_runs(
 
 def _made(tasks: Sequence[Task], store: Path, jobs: int) -> Iterator[Run]:
     """Yield the runs as they are finished."""
+    before = set(active_children())
     # Spawned, because a forked process inherits torch's threads in an unusable state.
     with ProcessPoolExecutor(
         max(1, min(jobs, len(tasks))), get_context("spawn"), _prepare_worker, (os.getpid(),)
     ) as pool:
         waiting: set[Future[Run]] = {pool.submit(_execute, task, store) for task in tasks}
+        failed: Exception | None = None
         try:
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield future.result()
-        except RLCircuitsError:
-            pool.shutdown(cancel_futures=True)
+                    try:
+                        run = future.result()
+                    except Exception as error:  # the runs that the other processes are making are not lost
+                        failed = failed or error
+                        waiting = {other for other in waiting if not other.cancel()}
+                    else:
+                        yield run
+        except BaseException:  # interrupted, or a run cannot be kept: nobody takes another
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - before:
+                process.terminate()
             raise
+        if isinstance(failed, BrokenProcessPool):
+            raise RLCircuitsError(
+                "a process of the calibration was ended from outside, perhaps because memory ran out; the finished "
+                "runs are kept: give the same command again, with fewer --jobs if memory is short"
+            ) from None
+        if failed is not None:
+            raise failed
 
 
 def _prepare_worker(parent: int) -> None:
