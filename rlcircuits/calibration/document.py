@@ -104,6 +104,7 @@ def calibration_page(runs: Sequence[Run], command: str) -> str:
         sections.append(_NULLS.format(table=null_table(runs)))
     if "repeatability" in parts:
         sections.append(_REPEATABILITY.format(table=repeatability_table(runs), words=repeatability_words(runs)))
+    if parts & {"repeatability", "answers"}:
         sections.append(_POWER.format(table=power_table(runs), cost=cost_words(runs)))
     if "noise-answers" in parts:
         sections.append(_NOISE_ANSWERS.format(table=noise_answers_table(runs)))

@@ -13,6 +13,7 @@ from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import HOLDS
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import ensure_writable_file
 
 if TYPE_CHECKING:
     from rlcircuits.calibration.tasks import Task
@@ -65,6 +66,8 @@ def _calibrate(options: argparse.Namespace) -> int:
     for name in ("seeds", "fewer", "nulls", "sabotage_runs", "jobs"):
         if getattr(options, name) < 1:
             raise RLCircuitsError(f"--{name.replace('_', '-')} is {getattr(options, name)}; at least 1 is wanted")
+    if options.page is not None:
+        ensure_writable_file(options.page, "--page")
     tasks = _tasks(options)
     runs = make_runs(tasks, Path(options.output), jobs=options.jobs, notify=log, progress=sys.stderr.isatty())
     page = calibration_page(runs, _command(options))
@@ -85,6 +88,10 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise RLCircuitsError(f"--parts names {unknown[0]!r}; it must be of {', '.join(PARTS)}")
+    if "noise-answers" in parts and "repeatability" not in parts:
+        raise RLCircuitsError(
+            "--parts names noise-answers without repeatability, with whose runs its own are compared; name both"
+        )
     file = load_pairs_file(options.file)
     settings = file.make_settings()
     pairs = [pair for pair in file.pairs if any(fnmatch(pair.name, each) for each in options.only or ["*"])]
@@ -97,6 +104,10 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
     if "repeatability" in parts:
         tasks += repeated(pairs, settings, options.seeds)
     if "nulls" in parts:
+        if options.seeds < 2:
+            raise RLCircuitsError(
+                "--seeds is 1; a null takes two sampling seeds: give at least 2, or leave the part out with --parts"
+            )
         tasks += nulls(pairs, settings, options.seeds, options.nulls)
     if "answers" in parts:
         for n in (1, 2):

@@ -106,6 +106,9 @@ def test_the_command_goes_on_and_writes_a_page(tmp_path: Path, capsys: pytest.Ca
     [
         (["--parts", "power"], "--parts names 'power'; it must be of repeatability, nulls"),
         (["--only", "*-none"], r"--only \*-none matches no pair"),
+        (["--seeds", "1"], "--seeds is 1; a null takes two sampling seeds"),
+        (["--parts", "noise-answers"], "noise-answers without repeatability.*; name both"),
+        (["--page", "."], "--page: . is a folder"),
         (["--seeds", "0"], "--seeds is 0; at least 1"),
         (["--sabotage-only", "*-none", "--parts", "sabotage"], r"--sabotage-only \*-none matches no pair of online RL"),
     ],
