@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
+from hashlib import sha256
 from itertools import combinations, islice
 from pathlib import Path
 
@@ -67,8 +68,21 @@ class Task:
                 self.pair.model_dump(mode="json", exclude=paths),
                 settings,
                 [source.fingerprint() for source in sources],
+                *self._files_that_may_change(),
             ]
         )
+
+    def _files_that_may_change(self) -> list[object]:
+        """Return the content of what the pair names by a path alone; nothing for a pair that has no such file."""
+        pair = self.pair
+        control = pair.control_source(self.settings.device, self.settings.dtype, self.settings.trust_remote_code)
+        found: list[object] = [] if control is None else [["control", control.fingerprint()]]
+        if pair.profile is not None and pair.profile.endswith(".toml"):
+            found.append(["profile", asdict(pair.expectations)])
+        for file in (pair.questions.file, pair.recorded_before, pair.recorded_after):
+            if file is not None:
+                found.append(["file", sha256(Path(file).read_bytes()).hexdigest()])
+        return found
 
 
 def repeated(pairs: Sequence[Pair], settings: Settings, seeds: int, part: Part = "repeatability") -> Iterator[Task]:
@@ -81,9 +95,14 @@ def repeated(pairs: Sequence[Pair], settings: Settings, seeds: int, part: Part =
 def nulls(pairs: Sequence[Pair], settings: Settings, seeds: int, each: int) -> Iterator[Task]:
     """Yield each checkpoint of the pairs against itself with other sampling seeds, up to so many times."""
     settings = replace(settings, noise_draws=0, noise_groups=False, measure_unchanged=True)
-    checkpoints = {path: pair for pair in pairs for path in (pair.before, pair.after)}
-    for path, pair in checkpoints.items():
-        null = pair.model_copy(update={"before": path, "after": path, "profile": "online-rl", "does_not_hold": {}})
+    sides = {
+        side: pair
+        for pair in pairs
+        for side in ((pair.before, pair.revision_before), (pair.after, pair.revision_after))
+    }
+    for (path, revision), pair in sides.items():
+        same = {"before": path, "after": path, "revision_before": revision, "revision_after": revision}
+        null = pair.model_copy(update={**same, "profile": "online-rl", "does_not_hold": {}})
         for one, other in islice(combinations(range(FIRST_SEED, FIRST_SEED + seeds), 2), each):
             name = short_path(path)
             yield Task("nulls", name, "null", null, seeded(settings, one), other_seed=other)

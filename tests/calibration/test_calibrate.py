@@ -13,7 +13,7 @@ from rlcircuits.calibration.execute import execute
 from rlcircuits.calibration.run_record import read_runs
 from rlcircuits.calibration.tasks import nulls, repeated, sabotage
 from rlcircuits.cli.main import main
-from rlcircuits.release.pair import Pair
+from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.pairs_file import load_pairs
 from rlcircuits.release.settings import Settings
 
@@ -63,6 +63,34 @@ def test_nulls_are_each_checkpoint_with_two_seeds() -> None:
     for task in tasks:
         assert task.pair.before == task.pair.after
         assert task.other_seed != task.settings.sampling.seed
+
+
+def test_nulls_of_one_repository_are_each_of_its_revisions() -> None:
+    pair = GRPO.model_copy(
+        update={"before": "org/model", "after": "org/model", "revision_before": "sft", "revision_after": "rl"}
+    )
+    found = [(task.pair.revision_before, task.pair.revision_after) for task in nulls([pair], SETTINGS, 2, 1)]
+    assert found == [("sft", "sft"), ("rl", "rl")]
+
+
+def test_a_run_depends_on_what_is_in_the_files_that_the_pair_names(tmp_path: Path) -> None:
+    profile, questions = tmp_path / "ours.toml", tmp_path / "asked.jsonl"
+    profile.write_text('name = "ours"\n[accuracy]\nrule = "rose"\nminimum = 0.01\nlevel = 0.01\n')
+    questions.write_text('{"question": "1+1?", "answer": "#### 2"}\n')
+    pair = make_pair(
+        name="one", before=GRPO.before, after=GRPO.after, control=GRPO.before, profile=str(profile),
+        questions=str(questions), recorded_before=questions,
+    )  # fmt: skip
+
+    def key() -> str:
+        return next(repeated([pair], SETTINGS, 1)).key
+
+    first = key()
+    assert key() == first
+    profile.write_text(profile.read_text().replace("minimum = 0.01", "minimum = 0.02"))
+    second = key()
+    questions.write_text('{"question": "1+2?", "answer": "#### 3"}\n')
+    assert len({first, second, key()}) == 3
 
 
 @pytest.mark.slow
