@@ -25,6 +25,9 @@ CLAIMING = ("damaged", "harmless", "along-update")
 _VERSION = 1
 """Increased whenever the same task may give another run."""
 
+_NOT_IN_KEY = {"before", "after", "reference", "control", "does_not_hold", "pool"}
+"""Fields of a pair that change no run. Of checkpoints the fingerprints count, not where they lie."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -60,12 +63,11 @@ class Task:
             "sampling": self.settings.sampling.table(),
         }
         sources = [*self.sources, *([] if reference is None else [reference])]
-        paths = {"before", "after", "reference"}
         return content_hash(
             [
                 _VERSION,
                 [self.part, self.name, self.kind, self.tag, self.other_seed],
-                self.pair.model_dump(mode="json", exclude=paths),
+                self.pair.model_dump(mode="json", exclude=_NOT_IN_KEY),
                 settings,
                 [source.fingerprint() for source in sources],
                 *self._files_that_may_change(),
