@@ -1,8 +1,8 @@
 """Judge a part of the shipped pairs and of the sabotage suite; with ``--rlcircuits-thorough`` all of them.
 
-Of the pairs the part is online RL by all three algorithms, offline DPO and supervised training from one base, and GRPO
-of another architecture. Of the sabotage it is one variant of each tag, and those that a gate that asks for less was
-seen to take for online RL: one scaled MLP, and that with a sharpened distribution of tokens.
+Of the pairs the part is GRPO, PPO, offline DPO and supervised training from one base, and GRPO of another architecture.
+Of the sabotage it is what a gate that asks for less was seen to pass: one scaled MLP, that with a sharpened
+distribution of tokens, and a quantised trained checkpoint; and a pair with its sides swapped.
 """
 
 from __future__ import annotations
@@ -12,24 +12,20 @@ import re
 import pytest
 
 _SHIPPED = re.compile(
-    r"((?:llama-sums|qwen2-equations|neox-sums)-seed-\d+)(?:-(grpo|rloo|ppo|dpo-onpolicy|dpo|rft|sft-more|sft-clean))?"
+    r"(?:llama-sums|qwen2-equations|neox-sums)-seed-\d+(?:-(?:grpo|rloo|ppo|dpo-onpolicy|dpo|rft|sft-more|sft-clean))?"
 )
 _PAIRS = {
     "llama-sums-seed-7-grpo",
-    "llama-sums-seed-7-rloo",
     "llama-sums-seed-7-ppo",
     "llama-sums-seed-7-dpo",
     "llama-sums-seed-7-sft-clean",
     "qwen2-equations-seed-7-grpo",
 }
-_CONTRASTED = "llama-sums-seed-7"
 _SABOTAGE = {
     "mlp.3-x0.9",
     "sharp+last-mlp-x0.9",
     "swapped-pair",
     "trained+int4",
-    "trained+final-norm-x1.25",
-    "sft-clean+x2+sharp",
 }
 _CHOICES = ("--rlcircuits-thorough", "keyword", "rlcircuits_before", "rlcircuits_pairs")
 
@@ -46,9 +42,7 @@ def is_judged(test: str) -> bool:
     if name == "test_sabotage":
         return parameters.removesuffix("]") in _SABOTAGE
     found = _SHIPPED.search(parameters)
-    if found is None:
-        return True
-    return found[1] == _CONTRASTED if name.startswith("test_offline_dpo") else found[0] in _PAIRS
+    return found is None or found[0] in _PAIRS
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
