@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.input_files import read_file
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison.outcome import Outcome
 
@@ -21,6 +22,10 @@ Part = Literal["repeatability", "answers", "noise-answers", "nulls", "sabotage"]
 """What a run is part of. ``repeatability``: the default settings; ``answers``: fewer answers to a question;
 ``noise-answers``: noise draws scored on before's answers; ``nulls``: one checkpoint against itself; ``sabotage``:
 damaged checkpoints."""
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -43,24 +48,24 @@ class Run:
     n: int
     """Answers to each question."""
     outcome: Outcome
-    findings: Mapping[str, Outcome]
+    findings: Annotated[Mapping[str, Outcome], Field(min_length=1)]
     """The outcome of each assertion that was looked at. Where accuracy alone decided, the metrics are missing."""
     pattern: bool
     """Whether all three metrics hold in online RL's directions."""
-    before: float
+    before: _Share
     """Accuracy of before, as a share of all answers."""
-    after: float
-    reference: float | None
+    after: _Share
+    reference: _Share | None
     """Accuracy of the undamaged checkpoint; None where nothing is claimed."""
-    compared: int
+    compared: _Count
     """Questions compared by the metrics; 0 where they were not measured."""
     seconds: float
     """Time of the run, without what the store already had."""
     by_k: Mapping[int, Outcome] = field(default_factory=dict)
     """The outcome on a random sample of so many of the compared questions, by their number."""
-    noise_patterns: int = 0
+    noise_patterns: _Count = 0
     """Noise draws that show the pattern, each judged with the others as its control."""
-    noise_draws: int = 0
+    noise_draws: _Count = 0
     """Noise draws that could be judged so."""
 
     @property
@@ -83,13 +88,13 @@ def read_runs(file: Path) -> dict[str, Run]:
     """
     if not file.exists():
         return {}
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = read_file(file, "the runs of a calibration").splitlines(keepends=True)
     runs = {}
     for number, line in enumerate(lines, start=1):
         try:
             run = _RUN.validate_json(line)
         except ValidationError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            if number == len(lines) and not line.endswith(b"\n"):
                 continue  # the process was killed while it wrote this line
             raise RLCircuitsError(
                 f"{file}, line {number}{describe_error(error)}; remove the line, and the run is made again"

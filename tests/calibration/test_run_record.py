@@ -51,6 +51,20 @@ def test_another_line_that_is_no_run_is_named(tmp_path: Path) -> None:
         read_runs(file)
 
 
+FINDINGS = '{"accuracy": "holds", "reference-accuracy": "does not hold"}'
+
+
+@pytest.mark.parametrize(
+    "change", [("0.9", "7.5"), ("0.95", "NaN"), ("390", "-1"), (FINDINGS, "{"), (FINDINGS, "{}"), ("noise-1x", "\xff")]
+)
+def test_a_line_that_was_changed_is_named(tmp_path: Path, change: tuple[str, str]) -> None:
+    file = tmp_path / "runs.jsonl"
+    append_run(file, RUN)
+    file.write_bytes(file.read_bytes().replace(change[0].encode(), change[1].encode("latin-1"), 1))
+    with pytest.raises(RLCircuitsError, match=r"runs.jsonl, line 1.*remove the line"):
+        read_runs(file)
+
+
 @pytest.mark.parametrize("metric", OUTCOMES)
 def test_the_outcome_without_the_claim(metric: Outcome) -> None:
     findings: dict[str, Outcome] = {"intensity": metric, "accuracy": "holds", "reference-accuracy": "does not hold"}
