@@ -195,6 +195,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         [(*claim, profile.accuracy.margin) for claim in claims],
         [settings.noise_answers == "before"] * settings.noise_draws,
         settings.noise_groups and settings.noise_draws > 0 and changed,
+        settings.greedy,
         None if measurement.control is None else measurement.control.name,
     )
     theirs = (
@@ -209,6 +210,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         [(each.reference, None if each.reference else each.wanted, each.margin) for each in found.claims],
         [draw.accuracy is None for draw in found.controls],
         bool(found.group_controls),
+        found.greedy is not None,
         None if found.supervised is None else found.supervised.checkpoint,
     )
     used = found.prompting

@@ -87,7 +87,8 @@ def test_a_finished_pair_is_measured_and_nothing_is_to_do(pair: Pair, output: Pa
     "change",
     [
         {"k": 25}, {"k": 30, "question_count": 40}, {"alpha": 0.3}, {"balance": 1.9}, {"score_on": "after"},
-        {"noise_draws": 2}, {"noise_answers": "before"}, {"noise_groups": False}, {"engine": "vllm"},
+        {"noise_draws": 2}, {"noise_answers": "before"}, {"noise_groups": False}, {"greedy": True},
+        {"engine": "vllm"},
         {"sampling": Sampling(max_new_tokens=5)}, {"question_count": 29}, {"granularity": "head"},
     ],
     ids=str,
