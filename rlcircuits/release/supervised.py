@@ -1,8 +1,8 @@
 """The supervised control of a pair, as a pair of its own: before → a checkpoint of the same base trained without RL.
 
-It is measured with the same settings and the same store, so that before's answers are made once. It needs no noise
-control, and all questions that pass the protocol are compared, so that it has as many as possible of the pair's. Its
-results lie in the folder ``control`` within the pair's.
+It is measured with the same settings and the same store, so that before's answers are made once. It needs neither a
+noise control nor accuracy at temperature 0, and all questions that pass the protocol are compared, so that it has as
+many as possible of the pair's. Its results lie in the folder ``control`` within the pair's.
 """
 
 from __future__ import annotations
@@ -48,4 +48,4 @@ def control_pair(pair: Pair) -> Pair:
 
 def control_settings(settings: Settings) -> Settings:
     """Return the settings of the control's measurement."""
-    return replace(settings, k=None, noise_draws=0, noise_groups=False)
+    return replace(settings, k=None, noise_draws=0, noise_groups=False, greedy=False)

@@ -87,6 +87,16 @@ def test_before_is_asked_once(models: dict[str, str], monkeypatch: pytest.Monkey
     assert loaded == [*asked_and_scored, models["control"], models["before"]]
 
 
+def test_the_control_is_not_asked_greedily(models: dict[str, str], tmp_path: Path) -> None:
+    log: list[str] = []
+    found = run_pair(pair_of(models), replace(SETTINGS, greedy=True), output=tmp_path, notify=log.append)
+    assert [line for line in log if "greedily" in line] == [
+        f"mine: {side}, greedily, answers 50 questions of arithmetic" for side in ("after", "before")
+    ]
+    assert found.greedy is not None
+    assert load_comparison(tmp_path / "mine" / "control").greedy is None
+
+
 def test_the_updates_direction_is_compared_with_the_controls(measured: tuple[Comparison, Path, list[str]]) -> None:
     comparison, _, _ = measured
     assert comparison.weights is not None
