@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from itertools import product
 from typing import Any
 
 from rlcircuits.answers.answer_file import Answers
@@ -172,26 +173,32 @@ class RecomputedComparison:
             claims.append(next((claim for claim in found if claim == stored), found[0] if found else stored))
         return tuple(claims)
 
-    def _greedy_answers(self) -> list[Answers]:
-        """Return both sides' answers at temperature 0 in the store; fewer if it lacks some, or none were asked for."""
+    def _greedy_answers(self) -> list[list[Answers]]:
+        """Return each side's answers to the questions at temperature 0 in the store; nothing if none were asked for.
+
+        Runs that differ in prompt or batches, or in the weights under one name, may each have left some.
+        """
         if self.stored.greedy is None:
             return []
-        found: list[Answers] = []
+        found = []
         for answers in self.answers.values():
             if answers.sampling.temperature == 0:
-                found.append(answers)
-            else:
-                greedy = replace(answers, sampling=greedy_sampling(answers.sampling))
-                found += self.store.answers_of(answers.model, greedy)[:1]
+                found.append([answers])
+                continue
+            greedy = replace(answers, sampling=greedy_sampling(answers.sampling))
+            asked = _asked(answers)
+            found.append([each for each in self.store.answers_of(answers.model, greedy) if _asked(each) == asked])
         return found
 
-    def _greedy(self, answers: Sequence[Answers]) -> AccuracyEffect | None:
+    def _greedy(self, answers: Sequence[Sequence[Answers]]) -> AccuracyEffect | None:
         """Return the accuracy at temperature 0; what the file says of it if the store lacks the answers."""
-        if len(answers) == len(SIDES):
-            return compare_accuracy(*answers)
-        if self.stored.greedy is not None:
+        if self.stored.greedy is None:
+            return None
+        found = [compare_accuracy(before, after) for before, after in product(*answers)]
+        if not found:
             self.unchecked["comparison.greedy"] = "the store does not have both sides' answers at temperature 0"
-        return self.stored.greedy
+            return self.stored.greedy
+        return next((each for each in found if each == self.stored.greedy), found[0])
 
     def _controls(self, pairing: Pairing) -> list[Control | ControlDraw]:
         """Return the noise draws: their answers and scores in the store, or what the file says of them."""
@@ -276,6 +283,10 @@ def _noised_groups(stored: Collection[str], weights: WeightChanges | None) -> Co
     if not stored or weights is None:
         return stored
     return {group for group, summary in weights.by_group().items() if summary.changed}
+
+
+def _asked(answers: Answers) -> set[str]:
+    return {item.question_id for item in answers.items}
 
 
 def _fields_of_answers(before: Answers, after: Answers) -> dict[str, Any]:

@@ -99,6 +99,18 @@ def test_answers_that_the_store_lacks_are_named(
     assert any(words in check.words for check in found.unverified)
 
 
+@pytest.mark.parametrize("others", ["fewer questions", "another prompt"])
+def test_greedy_answers_of_another_run_in_the_store_are_not_taken_for_the_pairs(folder: Path, others: str) -> None:
+    for place, pattern in enumerate(("models-base-*.jsonl", "models-tuned-*.jsonl")):
+        own = Answers.load(answers_in(folder, pattern, greedy=True))
+        items = own.items[:9] if others == "fewer questions" else own.items
+        wrong = tuple(replace(item, correct=False) for item in items)
+        replace(own, items=wrong).save(folder / "store" / f"a-{place}.jsonl")  # is read before the pair's own
+    found = verify_pair(folder / FULL)
+    assert found.agrees
+    assert "comparison.greedy" not in found.unchecked
+
+
 @pytest.mark.parametrize("missing", ["store", "noise"])
 def test_a_verdict_that_depends_on_noise_which_the_store_lacks_is_not_verified(folder: Path, missing: str) -> None:
     judged_by_noise(folder)
