@@ -42,19 +42,29 @@ def measure_null(measurement: Measurement, task: Task) -> Comparison:
             seed=settings.seed,
             min_questions=settings.min_questions,
         )
-        ours, theirs = (_scores(checkpoint, measurement, side) for side in (paired.before, paired.after))
+        ours, theirs = (null_scores(checkpoint, measurement, side) for side in (paired.before, paired.after))
     return compare(ours, theirs, paired, first, second, name=task.name, algorithm="grpo")
 
 
-_known: dict[str, dict[AnswerSequence, EdgeScores]] = {}
-"""The scores that this process has made, by fingerprint: the nulls of one checkpoint share most sequences."""
+_known: dict[tuple[str, str], dict[AnswerSequence, EdgeScores]] = {}
+"""The scores that this process made last, by fingerprint and granularity: nulls of one checkpoint share sequences."""
 
 
-def _scores(checkpoint: LoadedOnce, measurement: Measurement, sequences: Sequence[AnswerSequence]) -> EdgeScores:
-    known = _known.setdefault(checkpoint.fingerprint(), {})
+def null_scores(checkpoint: LoadedOnce, measurement: Measurement, sequences: Sequence[AnswerSequence]) -> EdgeScores:
+    """Return a checkpoint's scores of these sequences; each sequence is scored once in a process.
+
+    Args:
+        checkpoint: the model; it is loaded only if scores are missing.
+        measurement: how it is scored.
+        sequences: row i of the scores is sequence i.
+    """
+    settings = measurement.settings
+    key = (checkpoint.fingerprint(), settings.granularity)
+    if key not in _known:
+        _known.clear()  # the nulls of one checkpoint follow one another
+    known = _known.setdefault(key, {})
     missing = [sequence for sequence in dict.fromkeys(sequences) if sequence not in known]
     if missing:
-        settings = measurement.settings
         made = attribute(checkpoint.load(), missing, settings.granularity, settings.batch_tokens)
         for row, sequence in enumerate(missing):
             known[sequence] = replace(made, values=made.values[row : row + 1], loss=made.loss[row : row + 1])

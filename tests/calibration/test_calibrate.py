@@ -7,12 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from rlcircuits.answers.types import Sampling
+from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.calibration.execute import execute
+from rlcircuits.calibration.null_pair import null_scores
 from rlcircuits.calibration.run_record import read_runs
 from rlcircuits.calibration.tasks import nulls, repeated, sabotage
 from rlcircuits.cli.main import main
+from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.release.loaded_once import LoadedOnce
+from rlcircuits.release.measurement import prepare
 from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.pairs_file import load_pairs
 from rlcircuits.release.settings import Settings
@@ -91,6 +97,16 @@ def test_a_run_depends_on_what_is_in_the_files_that_the_pair_names(tmp_path: Pat
     second = key()
     questions.write_text('{"question": "1+2?", "answer": "#### 3"}\n')
     assert len({first, second, key()}) == 3
+
+
+def test_the_scores_of_a_null_are_of_its_own_granularity() -> None:
+    (checkpoint, _), sequences = GRPO.sources("cpu"), [AnswerSequence((5, 6, 7), (8, 9))]
+    with LoadedOnce(checkpoint) as loaded:
+        for granularity in ("sublayer", "head", "sublayer"):
+            measurement = prepare(GRPO, replace(SETTINGS, granularity=granularity), None, None, lambda _: None, False)
+            found = null_scores(loaded, measurement, sequences)
+            assert found.graph.granularity == granularity
+            assert torch.equal(found.values, attribute(loaded.load(), sequences, granularity).values)
 
 
 @pytest.mark.slow
