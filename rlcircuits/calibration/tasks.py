@@ -125,14 +125,15 @@ def sabotage(
     """
     online = [pair for pair in pairs if pair.expectations.name == "online-rl"]
     trained = {pair.before: pair for pair in reversed(online)}
+    how = settings.device, settings.dtype, settings.trust_remote_code
     chosen = {pair.before: pair for pair in reversed(online) if any(fnmatch(pair.name, each) for each in only)}
     for base, pair in reversed(chosen.items()):
-        before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
+        before, after = pair.sources(*how)
         variants = sabotage_variants(
             before,
             after,
             supervised={
-                other.algorithm: other.sources(settings.device, settings.dtype)[1]
+                other.algorithm: other.sources(*how)[1]
                 for other in pairs
                 if other.before == base and other.expectations.name in ("not-rl", "rejection")
             },

@@ -15,6 +15,8 @@ from rlcircuits.calibration.execute import execute
 from rlcircuits.calibration.null_pair import null_scores
 from rlcircuits.calibration.run_record import read_runs
 from rlcircuits.calibration.tasks import nulls, repeated, sabotage
+from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.cli.main import main
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.loaded_once import LoadedOnce
@@ -61,6 +63,18 @@ def test_the_sabotage_of_one_base_claims_the_undamaged_accuracy() -> None:
     kinds = {task.kind for task in tasks}
     assert {"update of another seed", "supervised, sharpened or extrapolated", "noise"} <= kinds
     assert len({task.key for task in tasks}) == len(tasks)
+
+
+def test_all_checkpoints_of_the_sabotage_are_loaded_alike() -> None:
+    pairs = [zoo_pair(f"llama-sums-seed-7-{name}") for name in ("grpo", "sft-more")]
+    trusting = replace(SETTINGS, trust_remote_code=True)
+    roots = [
+        source.root if isinstance(source, DamagedSource) else source
+        for task in sabotage(pairs, trusting, 1)
+        for source in task.sources
+    ]
+    assert any(root.name.endswith("sft-more") for root in roots)
+    assert all(root.trust_remote_code for root in roots if isinstance(root, CheckpointSource))
 
 
 def test_nulls_are_each_checkpoint_with_two_seeds() -> None:
