@@ -110,7 +110,13 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
             )
         tasks += nulls(pairs, settings, options.seeds, options.nulls)
     if "answers" in parts:
-        for n in (1, 2):
+        counts = [n for n in (1, 2) if n < settings.sampling.n]
+        if not counts:
+            raise RLCircuitsError(
+                "--parts names answers, and one answer to each question, as the pairs file asks for, cannot be fewer: "
+                "leave the part out with --parts, or set n in [settings.sampling]"
+            )
+        for n in counts:
             fewer = make_settings(merge_tables(file.settings, {"sampling": {"n": n}}))
             tasks += repeated(pairs, fewer, options.fewer, "answers")
     if "noise-answers" in parts:

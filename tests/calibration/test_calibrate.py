@@ -13,8 +13,8 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.calibration.execute import execute
 from rlcircuits.calibration.null_pair import null_scores
-from rlcircuits.calibration.run_record import read_runs
-from rlcircuits.calibration.tasks import nulls, repeated, sabotage
+from rlcircuits.calibration.run_record import Run, read_runs
+from rlcircuits.calibration.tasks import Task, nulls, repeated, sabotage
 from rlcircuits.checkpoints.damage.source import DamagedSource
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.cli.main import main
@@ -37,6 +37,16 @@ def zoo_pair(name: str) -> Pair:
 
 
 GRPO = zoo_pair("llama-sums-seed-7-grpo")
+
+
+def pairs_file(folder: Path, n: int) -> Path:
+    """Write a pairs file of one shipped pair with so many answers to each question."""
+    file = folder / "pairs.toml"
+    file.write_text(
+        f"[settings]\nquestion_count = 40\nnoise_draws = 0\nbatch_size = 200\n[settings.sampling]\nn = {n}\n"
+        f'[[pair]]\nname = "one"\nbefore = "{GRPO.before}"\nafter = "{GRPO.after}"\nalgorithm = "grpo"\n'
+    )
+    return file
 
 
 def test_a_run_does_not_depend_on_where_the_checkpoints_lie(tmp_path: Path) -> None:
@@ -142,11 +152,7 @@ def test_runs_of_a_shipped_pair(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_goes_on_and_writes_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, page = tmp_path / "pairs.toml", tmp_path / "calibration.md"
-    file.write_text(
-        f"[settings]\nquestion_count = 40\nnoise_draws = 0\nbatch_size = 200\n[settings.sampling]\nn = 1\n"
-        f'[[pair]]\nname = "one"\nbefore = "{GRPO.before}"\nafter = "{GRPO.after}"\nalgorithm = "grpo"\n'
-    )
+    file, page = pairs_file(tmp_path, 1), tmp_path / "calibration.md"
     output = tmp_path / "runs"
     command = ["calibrate", str(file), "--output", str(output), "--parts", "repeatability", "--page", str(page)]
     assert main([*command, "--seeds", "1"]) == 0
@@ -157,6 +163,28 @@ def test_the_command_goes_on_and_writes_a_page(tmp_path: Path, capsys: pytest.Ca
     assert main([*command, "--seeds", "2"]) == 0
     assert capsys.readouterr().err.count("repeatability: one") == 1
     assert set(read_runs(output / "runs.jsonl")) > {first.key}
+
+
+@pytest.mark.parametrize(("n", "counts"), [(4, {1, 2}), (2, {1})])
+def test_fewer_answers_are_fewer_than_the_files(
+    n: int, counts: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Task] = []
+
+    def note(tasks: list[Task], *_: object, **__: object) -> list[Run]:
+        asked.extend(tasks)
+        return []
+
+    monkeypatch.setattr("rlcircuits.calibration.runner.make_runs", note)
+    file = pairs_file(tmp_path, n)
+    assert main(["calibrate", str(file), "--output", str(tmp_path / "out"), "--parts", "repeatability,answers"]) == 0
+    assert {task.settings.sampling.n for task in asked if task.part == "answers"} == counts
+    assert {task.settings.sampling.n for task in asked if task.part == "repeatability"} == {n}
+
+
+def test_one_answer_cannot_be_fewer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["calibrate", str(pairs_file(tmp_path, 1)), "--output", str(tmp_path / "out")]) == 2
+    assert "one answer to each question" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
