@@ -26,14 +26,12 @@ from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
 from rlcircuits.comparison.metric_outcome import judge_comparison_metric
 from rlcircuits.comparison.multiplicity import PairOutcome, ReleaseOutcome, combine_evidence, judge_release
+from rlcircuits.comparison.paired_statistics import CONFIDENCE
 from rlcircuits.comparison.profiles import ACCURACY, NOT_ONLINE_RL, AccuracyRule, MetricRule, profile_named
 from rlcircuits.comparison.verdict import judge
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.effects import AccuracyEffect
-
-METRIC_CONFIDENCE = 0.95
-"""Confidence of the metrics' intervals."""
 
 
 def judge_comparisons(comparisons: Sequence[Comparison]) -> ReleaseOutcome:
@@ -72,8 +70,8 @@ def _against_metric(comparison: Comparison, metric: str, rule: MetricRule) -> fl
     if rule.bound is not None:
         bound = rule.bound * abs(effect.before)
         return min(
-            _p_below(difference, interval, -bound, METRIC_CONFIDENCE),
-            _p_above(difference, interval, bound, METRIC_CONFIDENCE),
+            _p_below(difference, interval, -bound, CONFIDENCE),
+            _p_above(difference, interval, bound, CONFIDENCE),
         )
     blinded = judge_comparison_metric(comparison, metric, rule).blinded_by
     noise = [] if blinded else _noise(comparison, metric)
@@ -82,12 +80,12 @@ def _against_metric(comparison: Comparison, metric: str, rule: MetricRule) -> fl
     less = 1.0  # p of the evidence that the effect is less than the supervised control's
     if beyond is not None and not math.isnan(sum(beyond.interval)):
         p_beyond = _p_below if rule.expected == "up" else _p_above
-        less = p_beyond(beyond.difference, beyond.interval, 0.0, METRIC_CONFIDENCE)
+        less = p_beyond(beyond.difference, beyond.interval, 0.0, CONFIDENCE)
     if rule.expected == "up":
         limit = max(minimum, min(noise, default=minimum))
-        return min(less, _p_below(difference, interval, limit, METRIC_CONFIDENCE))
+        return min(less, _p_below(difference, interval, limit, CONFIDENCE))
     limit = min(-minimum, max(noise, default=-minimum))
-    return min(less, _p_above(difference, interval, limit, METRIC_CONFIDENCE))
+    return min(less, _p_above(difference, interval, limit, CONFIDENCE))
 
 
 def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
@@ -120,14 +118,14 @@ def _for_the_pattern(comparison: Comparison) -> float:
                 yield 1.0
             elif rule.expected == "up":
                 yield effect.p_up
-                yield _p_above(effect.difference, effect.interval, max([minimum, *noise]), METRIC_CONFIDENCE)
+                yield _p_above(effect.difference, effect.interval, max([minimum, *noise]), CONFIDENCE)
             else:
                 yield effect.p_down
-                yield _p_below(effect.difference, effect.interval, min([-minimum, *noise]), METRIC_CONFIDENCE)
+                yield _p_below(effect.difference, effect.interval, min([-minimum, *noise]), CONFIDENCE)
             if (beyond := comparison.beyond_supervised(metric)) is not None:
                 p_more = _p_above if rule.expected == "up" else _p_below
                 measured = not math.isnan(sum(beyond.interval))
-                yield p_more(beyond.difference, beyond.interval, 0.0, METRIC_CONFIDENCE) if measured else 1.0
+                yield p_more(beyond.difference, beyond.interval, 0.0, CONFIDENCE) if measured else 1.0
 
     return max(needed())
 

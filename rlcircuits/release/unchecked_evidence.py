@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import product
 
-from rlcircuits.comparison.comparison import BeyondSupervised, Comparison, GroupControl
+from rlcircuits.comparison.comparison import CONTROL_METRICS, BeyondSupervised, Comparison, GroupControl
 from rlcircuits.comparison.effects import ControlEffect
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL
@@ -107,7 +107,7 @@ def _with_claims(comparison: Comparison, places: Collection[int], sign: int) -> 
 def _shifts(sign: int) -> dict[str, ControlEffect]:
     return {
         metric: ControlEffect(far, far, 0.5, (far, far), 0.5, 0.5)
-        for metric in (*GATE_METRICS, "loss", "intensity_over_loss")
+        for metric in CONTROL_METRICS
         for far in [_far(metric, sign)]
     }
 
