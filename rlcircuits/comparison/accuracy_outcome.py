@@ -23,7 +23,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
+from rlcircuits.comparison.effects import ACCURACY_CONFIDENCE
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import AccuracyRule
 from rlcircuits.comparison.settling import questions_for_interval, questions_for_level
@@ -74,7 +74,7 @@ def judge_claim(claim: AccuracyClaim) -> AccuracyOutcome:
     settled = None
     if outcome == "inconclusive":
         difference = claim.found - claim.wanted
-        settled = questions_for_interval(difference, claim.interval, claim.asked, (-claim.margin,), INTERVAL_CONFIDENCE)
+        settled = questions_for_interval(difference, claim.interval, claim.asked, (-claim.margin,), ACCURACY_CONFIDENCE)
     return AccuracyOutcome(outcome, words, claim.p, settled)
 
 
@@ -112,4 +112,4 @@ def _settled(effect: AccuracyEffect, boundaries: tuple[float, ...]) -> int | Non
     if effect.interval is None:
         return None
     difference = effect.after - effect.before
-    return questions_for_interval(difference, effect.interval, effect.asked, boundaries, INTERVAL_CONFIDENCE)
+    return questions_for_interval(difference, effect.interval, effect.asked, boundaries, ACCURACY_CONFIDENCE)

@@ -26,7 +26,7 @@ from rlcircuits.graph.metrics import Float64Array
 if TYPE_CHECKING:
     from rlcircuits.answers.answer_file import Answers
 
-INTERVAL_CONFIDENCE = 0.90
+ACCURACY_CONFIDENCE = 0.90
 """Confidence of accuracy's intervals: each end is a one-sided test at level .05."""
 
 Number = Annotated[
@@ -229,7 +229,7 @@ def compare_accuracy(before: Answers, after: Answers) -> AccuracyEffect:
         gained=gained,
         p_fall=_sign_test(lost, gained),
         interval=paired_difference_interval(
-            np.array([left[q] for q in asked]), np.array([right[q] for q in asked]), INTERVAL_CONFIDENCE
+            np.array([left[q] for q in asked]), np.array([right[q] for q in asked]), ACCURACY_CONFIDENCE
         ),
     )
 
@@ -282,7 +282,7 @@ def _claim(
         found=float(found.mean()),
         asked=len(found),
         margin=margin,
-        interval=paired_difference_interval(wanted, found, INTERVAL_CONFIDENCE),
+        interval=paired_difference_interval(wanted, found, ACCURACY_CONFIDENCE),
         p=paired_difference_p(wanted, found, 0.0, "less"),
     )
 

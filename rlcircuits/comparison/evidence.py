@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from scipy import stats
 
 from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.comparison.effects import INTERVAL_CONFIDENCE
+from rlcircuits.comparison.effects import ACCURACY_CONFIDENCE
 from rlcircuits.comparison.metric_outcome import judge_comparison_metric
 from rlcircuits.comparison.multiplicity import PairOutcome, ReleaseOutcome, combine_evidence, judge_release
 from rlcircuits.comparison.paired_statistics import CONFIDENCE
@@ -58,7 +58,7 @@ def evidence_against(comparison: Comparison) -> dict[str, float]:
     if profile.not_online_rl:
         found[NOT_ONLINE_RL] = _for_the_pattern(comparison)
     for claim in comparison.claims:
-        found[claim.measure] = _p_below(claim.found - claim.wanted, claim.interval, -claim.margin, INTERVAL_CONFIDENCE)
+        found[claim.measure] = _p_below(claim.found - claim.wanted, claim.interval, -claim.margin, ACCURACY_CONFIDENCE)
     return found
 
 
@@ -96,11 +96,11 @@ def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
     if effect.interval is None:
         return fell if rule.rule == "rose" else 1.0
     least = rule.minimum if rule.rule == "rose" else -rule.margin
-    below = _p_below(difference, effect.interval, least, INTERVAL_CONFIDENCE)
+    below = _p_below(difference, effect.interval, least, ACCURACY_CONFIDENCE)
     if rule.rule == "rose":
         return min(fell, below)
     if rule.rule == "equivalent":
-        return min(below, _p_above(difference, effect.interval, rule.margin, INTERVAL_CONFIDENCE))
+        return min(below, _p_above(difference, effect.interval, rule.margin, ACCURACY_CONFIDENCE))
     return below
 
 
