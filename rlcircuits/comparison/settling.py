@@ -11,6 +11,7 @@ from collections.abc import Collection
 from scipy import stats
 
 from rlcircuits.comparison.metric_power import SETTLING_POWER, questions_to_settle
+from rlcircuits.comparison.power import MOST_QUESTIONS
 
 
 def questions_for_level(p: float, questions: int, level: float, power: float = SETTLING_POWER) -> int | None:
@@ -25,12 +26,16 @@ def questions_for_level(p: float, questions: int, level: float, power: float = S
         power: probability of a p below the level.
 
     Returns:
-        The number; None if p speaks for no effect in the test's direction.
+        The number; None if p speaks for no effect in the test's direction, or for so small a one that more than a
+        billion questions are needed.
     """
     seen = float(stats.norm.isf(p))
     if not seen > 0:
         return None
-    return math.ceil(questions * (float(stats.norm.isf(level) + stats.norm.ppf(power)) / seen) ** 2)
+    wanted = float(stats.norm.isf(level) + stats.norm.ppf(power))
+    if wanted > seen * math.sqrt(MOST_QUESTIONS / questions):
+        return None
+    return math.ceil(questions * (wanted / seen) ** 2)
 
 
 def questions_for_interval(
