@@ -15,7 +15,7 @@ from rlcircuits.calibration.null_pair import measure_null
 from rlcircuits.calibration.run_record import CLAIM, Run
 from rlcircuits.calibration.tasks import Task, short_path
 from rlcircuits.comparison.accuracy_outcome import judge_accuracy, judge_claim
-from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.comparison import Comparison, ControlDraw
 from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, compare_accuracy, paired_effects
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import ACCURACY
@@ -68,7 +68,7 @@ def _answers(measurement: Measurement) -> tuple[Answers, Answers]:
 
 def _run(task: Task, start: float, comparison: Comparison) -> Run:
     verdict = judge(comparison)
-    draws = comparison.controls if len(comparison.controls) > 1 else ()
+    draws = judged_draws(comparison)
     return Run(
         **_identity(task),
         outcome=verdict.outcome,
@@ -83,6 +83,15 @@ def _run(task: Task, start: float, comparison: Comparison) -> Run:
         noise_patterns=sum(noise_reads_as_online_rl(comparison, draw) for draw in draws),
         noise_draws=len(draws),
     )
+
+
+def judged_draws(comparison: Comparison) -> tuple[ControlDraw, ...]:
+    """Return the noise draws that can be judged with the others as their control.
+
+    None can if there is a single one, or if one was not measured: no draw exceeds that one.
+    """
+    draws = comparison.controls
+    return draws if len(draws) > 1 and all(draw.shifts for draw in draws) else ()
 
 
 def _failed_by_accuracy(task: Task, start: float, accuracy: AccuracyEffect, claims: Sequence[AccuracyClaim]) -> Run:

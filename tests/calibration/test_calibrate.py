@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.synthetic_comparisons import made_up_comparison
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.attribution.edge_attribution import attribute
-from rlcircuits.calibration.execute import execute
+from rlcircuits.calibration.execute import execute, judged_draws
 from rlcircuits.calibration.null_pair import null_scores
 from rlcircuits.calibration.run_record import Run, read_runs
 from rlcircuits.calibration.tasks import Task, nulls, repeated, sabotage
@@ -131,6 +132,11 @@ def test_the_scores_of_a_null_are_of_its_own_granularity() -> None:
             found = null_scores(loaded, measurement, sequences)
             assert found.graph.granularity == granularity
             assert torch.equal(found.values, attribute(loaded.load(), sequences, granularity).values)
+
+
+def test_noise_counts_as_a_null_only_where_it_could_raise_a_false_alarm() -> None:
+    for factors, judged in (((), 0), ((1.0,), 0), ((1.0, 1.01), 2), ((1.0, 1.01, 0), 0)):
+        assert len(judged_draws(made_up_comparison(controls=factors))) == judged
 
 
 @pytest.mark.slow
