@@ -271,4 +271,9 @@ def _sampling(
         return settings.sampling
     others = [model.prompts(pair.prompting or settings.prompting, questions) for model in planned[1:]]
     rooms = [model.room(of_it) for model, of_it in zip(planned, [prompts, *others], strict=True)]
-    return choose_max_new_tokens(settings.sampling, questions, [room for room in rooms if room is not None], notify)
+
+    def with_name(line: str) -> None:
+        if notify is not None:
+            notify(f"{pair.name}: {line}")
+
+    return choose_max_new_tokens(settings.sampling, questions, [room for room in rooms if room is not None], with_name)

@@ -41,6 +41,7 @@ OPTIONAL = (
     "comparison.weights",
     "comparison.differences",
     "comparison.greedy",
+    "comparison.supervised",
     "comparison.accuracy.interval",
     "comparison.sampling.",
     "comparison.by_",
@@ -72,7 +73,8 @@ ALLOWED: Mapping[str, set[str]] = {
     **{f"comparison.accuracy.{name}": _SHARES for name in ("before", "after", "p_fall")},
     **{f"comparison.accuracy.{name}": {"zero", "whole"} for name in ("lost", "gained")},
     "comparison.accuracy.asked": {"31 digits"},
-    **{f"comparison.{name}": {"null"} for name in ("rules", "weights", "greedy", "accuracy.interval")},
+    **{f"comparison.{name}": {"null"} for name in ("rules", "weights", "greedy", "supervised", "accuracy.interval")},
+    **{f"comparison.unfinished.{name}": _SHARES for name in ("before", "after")},
     **{f"comparison.{name}": {"list"} for name in ("claims", "group_controls", "differences")},
 }  # fmt: skip
 OF_EFFECTS: Mapping[str, set[str]] = {
