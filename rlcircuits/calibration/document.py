@@ -57,7 +57,7 @@ _POWER = """\
 ## Power
 
 n is the number of answers to each question, K the number of compared questions (a random sample of those that pass
-the protocol; accuracy is that of all questions asked).
+the protocol; accuracy and the noise control are those of all questions, so that a small K looks steadier than it is).
 
 {table}
 
