@@ -18,7 +18,24 @@ from rlcircuits.common.errors import RLCircuitsError
 
 pytestmark = pytest.mark.slow
 
-RUN = Run("", "nulls", "one", "base", "null", "", 1000, 1, "inconclusive", {}, False, 0.9, 0.9, None, 50, 1.0)
+RUN = Run(
+    "",
+    "nulls",
+    "one",
+    "base",
+    "null",
+    "",
+    1000,
+    1,
+    "inconclusive",
+    {"accuracy": "holds"},
+    False,
+    0.9,
+    0.9,
+    None,
+    50,
+    1.0,
+)
 
 
 def tasks(*what: str) -> Any:

@@ -32,6 +32,9 @@ FINISHED = (HOLDS, DOES_NOT_HOLD, INCONCLUSIVE)
 PAIR = "one"
 """Name of the pair in every comparison."""
 
+PROGRESS = (f"{PAIR}: ", "release: ")
+"""How the progress messages of the tests' pairs begin."""
+
 _MORE_MEMORY = 6 << 30
 _PREFIX = "rlcircuits: "
 # What only the authors understand, or how another library says it.
@@ -94,7 +97,7 @@ def check_refused(outcome: Outcome, says: tuple[str, ...]) -> None:
     """Check that a command failed with one sentence that contains all of `says`."""
     assert outcome.code == 2, f"exit code {outcome.code}: {outcome.out}{outcome.err}"
     # The progress messages of a pair are no part of the error.
-    said = [line for line in outcome.err.splitlines() if not line.startswith(f"{PAIR}: ")]
+    said = [line for line in outcome.err.splitlines() if not line.startswith(PROGRESS)]
     assert len(said) == 1, f"not one line: {outcome.err}"
     check_sentence(said[0], says)
 
