@@ -24,10 +24,18 @@ from scipy import stats
 
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.effects import ACCURACY_CONFIDENCE
-from rlcircuits.comparison.metric_outcome import judge_comparison_metric
+from rlcircuits.comparison.metric_outcome import judge_comparison_metric, noise_range, noise_shifts
 from rlcircuits.comparison.multiplicity import PairOutcome, ReleaseOutcome, combine_evidence, judge_release
 from rlcircuits.comparison.paired_statistics import CONFIDENCE
-from rlcircuits.comparison.profiles import ACCURACY, NOT_ONLINE_RL, AccuracyRule, MetricRule, profile_named
+from rlcircuits.comparison.profiles import (
+    ACCURACY,
+    NOT_ONLINE_RL,
+    ONLINE_RL,
+    AccuracyRule,
+    Direction,
+    MetricRule,
+    pattern_rules,
+)
 from rlcircuits.comparison.verdict import judge
 
 if TYPE_CHECKING:
@@ -67,25 +75,21 @@ def _against_metric(comparison: Comparison, metric: str, rule: MetricRule) -> fl
     difference, interval = effect.difference, effect.interval
     if not effect.questions or math.isnan(sum(interval)):
         return 1.0
-    if rule.bound is not None:
+    if rule.expected == "same":
+        assert rule.bound is not None
         bound = rule.bound * abs(effect.before)
         return min(
             _p_below(difference, interval, -bound, CONFIDENCE),
             _p_above(difference, interval, bound, CONFIDENCE),
         )
     blinded = judge_comparison_metric(comparison, metric, rule).blinded_by
-    noise = [] if blinded else _noise(comparison, metric)
-    minimum = rule.minimum * abs(effect.before)
+    least_noise = -math.inf if blinded else noise_range(noise_shifts(comparison.controls, metric), rule.expected)[0]
+    limit = max(rule.minimum * abs(effect.before), least_noise)
+    less = _p_short_of(rule.expected, difference, interval, limit)
     beyond = comparison.beyond_supervised(metric)
-    less = 1.0  # p of the evidence that the effect is less than the supervised control's
-    if beyond is not None and not math.isnan(sum(beyond.interval)):
-        p_beyond = _p_below if rule.expected == "up" else _p_above
-        less = p_beyond(beyond.difference, beyond.interval, 0.0, CONFIDENCE)
-    if rule.expected == "up":
-        limit = max(minimum, min(noise, default=minimum))
-        return min(less, _p_below(difference, interval, limit, CONFIDENCE))
-    limit = min(-minimum, max(noise, default=-minimum))
-    return min(less, _p_above(difference, interval, limit, CONFIDENCE))
+    if beyond is None or math.isnan(sum(beyond.interval)):
+        return less
+    return min(less, _p_short_of(rule.expected, beyond.difference, beyond.interval, 0.0))
 
 
 def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
@@ -108,33 +112,38 @@ def _for_the_pattern(comparison: Comparison) -> float:
     """Return the p-value of the evidence that a pair shows online RL's pattern: that of its weakest metric."""
 
     def needed() -> Iterator[float]:
-        for metric, rule in profile_named("online-rl").metrics.items():
+        rules = pattern_rules()
+        for metric, towards in ONLINE_RL.items():
             effect = comparison.effects[metric]
             if not effect.questions or math.isnan(sum(effect.interval)):
                 yield 1.0
                 continue
-            noise, minimum = _noise(comparison, metric), rule.minimum * abs(effect.before)
-            if len(noise) < len(comparison.controls):  # no effect exceeds a draw that could not be measured
+            _, noise_limit = noise_range(noise_shifts(comparison.controls, metric), towards)
+            if noise_limit == math.inf:  # no effect exceeds a draw that could not be measured
                 yield 1.0
-            elif rule.expected == "up":
-                yield effect.p_up
-                yield _p_above(effect.difference, effect.interval, max([minimum, *noise]), CONFIDENCE)
             else:
-                yield effect.p_down
-                yield _p_below(effect.difference, effect.interval, min([-minimum, *noise]), CONFIDENCE)
+                limit = max(rules[metric].minimum * abs(effect.before), noise_limit)
+                yield effect.p_up if towards == "up" else effect.p_down
+                yield _p_beyond(towards, effect.difference, effect.interval, limit)
             if (beyond := comparison.beyond_supervised(metric)) is not None:
-                p_more = _p_above if rule.expected == "up" else _p_below
                 measured = not math.isnan(sum(beyond.interval))
-                yield p_more(beyond.difference, beyond.interval, 0.0, CONFIDENCE) if measured else 1.0
+                yield _p_beyond(towards, beyond.difference, beyond.interval, 0.0) if measured else 1.0
 
     return max(needed())
 
 
-def _noise(comparison: Comparison, metric: str) -> list[float]:
-    """Return the metric's mean difference by noise draw; empty unless every draw could be measured."""
-    shifts = [draw.shifts.get(metric) for draw in comparison.controls]
-    found = [shift.difference for shift in shifts if shift is not None and not math.isnan(shift.difference)]
-    return found if len(found) == len(comparison.controls) else []
+def _p_short_of(towards: Direction, difference: float, interval: tuple[float, float], limit: float) -> float:
+    """Return the p of the evidence that an effect is less than the limit, both counted in the direction."""
+    if towards == "up":
+        return _p_below(difference, interval, limit, CONFIDENCE)
+    return _p_above(difference, interval, -limit, CONFIDENCE)
+
+
+def _p_beyond(towards: Direction, difference: float, interval: tuple[float, float], limit: float) -> float:
+    """Return the p of the evidence that an effect is more than the limit, both counted in the direction."""
+    if towards == "up":
+        return _p_above(difference, interval, limit, CONFIDENCE)
+    return _p_below(difference, interval, -limit, CONFIDENCE)
 
 
 def _p_below(difference: float, interval: tuple[float, float], boundary: float, confidence: float) -> float:

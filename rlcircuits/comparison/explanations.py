@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rlcircuits.comparison.funnel import show_funnel
+from rlcircuits.comparison.metric_outcome import NOISE_MARGIN
 from rlcircuits.comparison.metric_power import settling_in_words
-from rlcircuits.comparison.profiles import ACCURACY, NOT_ONLINE_RL, AccuracyRule, MetricRule, profile_named
+from rlcircuits.comparison.profiles import ACCURACY, NOT_ONLINE_RL, AccuracyRule, MetricRule, pattern_rules
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, p_in_words
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def explain_effect(
         [
             f"{comparison.name} ({comparison.algorithm}), {metric}: {_headline(words, outcome)}",
             *_effect_lines(comparison.effects[metric], p, rule),
-            _control_line(comparison, metric),
+            _control_line(comparison, metric, rule),
             *_group_lines(comparison, metric, found),
             *_supervised_lines(comparison, metric),
             *([f"  {_settling(found.settled_by, 'compared')}"] if outcome == "inconclusive" and measured else []),
@@ -105,11 +106,11 @@ def explain_not_online_rl(
     if not comparison.is_measured:
         return _not_measured(comparison, NOT_ONLINE_RL)
     lines = [f"{comparison.name} ({comparison.algorithm}), {NOT_ONLINE_RL}: {_headline(words, outcome)}"]
-    for metric, rule in profile_named("online-rl").metrics.items():
+    for metric, rule in pattern_rules().items():
         lines += [
             f"  {metric} {rule.expected}, as under online RL: {found[metric].outcome}, {found[metric].why}",
             *(f"  {line}" for line in _effect_lines(comparison.effects[metric], p[metric], rule)),
-            f"  {_control_line(comparison, metric)}",
+            f"  {_control_line(comparison, metric, rule)}",
             *(f"  {line}" for line in _group_lines(comparison, metric, found[metric])),
             *(f"  {line}" for line in _supervised_lines(comparison, metric)),
         ]
@@ -207,7 +208,7 @@ def _supervised_lines(comparison: Comparison, metric: str) -> list[str]:
     ]
 
 
-def _control_line(comparison: Comparison, metric: str) -> str:
+def _control_line(comparison: Comparison, metric: str, rule: MetricRule | None) -> str:
     if not comparison.controls:
         return "  no noise control was measured: noise of the update's size may move it as far"
     differences = [
@@ -216,7 +217,10 @@ def _control_line(comparison: Comparison, metric: str) -> str:
     ]
     accuracies = [f"{draw.accuracy:.3f}" for draw in comparison.controls if draw.accuracy is not None]
     answered = f"accuracy {', '.join(accuracies)}" if accuracies else "on before's answers"
-    return f"  noise that matches the update, mean difference by draw: {', '.join(differences)} ({answered})"
+    limit = ""
+    if rule is not None and rule.expected != "same":
+        limit = f"; the effect must lie beyond {NOISE_MARGIN:g} times each"
+    return f"  noise that matches the update, mean difference by draw: {', '.join(differences)} ({answered}){limit}"
 
 
 def _shift(shift: ControlEffect) -> str:

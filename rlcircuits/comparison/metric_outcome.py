@@ -2,15 +2,18 @@
 
 An effect is judged in one direction: up, or down with all signs turned round. Take its mean difference over the
 questions with the 95 % interval [low, high], the ``minimum`` (the profile's, times before's mean), and the mean
-differences of the noise draws.
+differences of the noise draws, of which the largest times :data:`NOISE_MARGIN` is the limit of noise.
 
 1. **does not hold**: the interval lies below the minimum (*negligible*, or the other direction), or below every noise
    draw (*within noise*). Both are evidence against the effect, not a lack of evidence for it.
-2. **holds**: p is below the level, and low is above 0 and every noise draw, and not below the minimum.
+2. **holds**: p is below the level, and low is above 0 and the limit of noise, and not below the minimum.
 3. **inconclusive**: anything else.
 
 So what holds and what does not hold are a whole interval apart, and two runs of one effect rarely contradict each
 other. If an effect above 0 were enough, one between 0 and the minimum would hold or not hold by chance.
+
+An effect as large as noise makes exceeds a few draws by chance, however many questions there are. The margin is for
+that: damage that is built to look like training goes a little beyond noise of its own size, and training far beyond.
 
 No effect exceeds a noise draw on which the metric could not be measured (too few right answers), and none lies below
 it. Where the noise on one group of tensors alone moves the metric as far as the effect, and that on all the others
@@ -42,6 +45,10 @@ from rlcircuits.comparison.settling import questions_for_interval, questions_for
 
 if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import BeyondSupervised, Comparison, ControlDraw, GroupControl
+
+
+NOISE_MARGIN = 1.25
+"""Factor by which an effect must exceed the largest noise draw."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,7 @@ def judge_metric(
         return MetricOutcome("inconclusive", "not measured")
     if rule.expected == "same":
         return _judge_same(effect, rule)
-    noise = [draw.shifts.get(effect.metric) for draw in draws]
-    found = judge_direction(effect, rule.expected, rule, [each.difference if each else None for each in noise])
+    found = judge_direction(effect, rule.expected, rule, noise_shifts(draws, effect.metric))
     blinding = _blinding(effect, rule.expected, groups) if found.why in ("within noise", "not beyond noise") else ()
     if blinding:
         found = MetricOutcome("inconclusive", "not beyond noise", found.settled_by, blinding)
@@ -114,24 +120,41 @@ def judge_direction(
     low, high = sorted(sign * end for end in effect.interval)
     minimum = rule.minimum * _size_before(effect)
     p = effect.p_up if towards == "up" else effect.p_down
-    measured = [sign * each for each in noise if each is not None and not math.isnan(each)]
-    all_measured = len(measured) == len(noise)
-    most_noise = max(measured, default=-math.inf) if all_measured else math.inf
-    least_noise = min(measured, default=-math.inf) if all_measured else -math.inf
+    least_noise, noise_limit = noise_range(noise, towards)
     if high < minimum:
         return MetricOutcome("does not hold", "the other way" if high < 0 else "negligible")
     if high < least_noise:
         return MetricOutcome("does not hold", "within noise")
-    if p < rule.level and low > max(0.0, most_noise) and low >= minimum:
+    if p < rule.level and low > max(0.0, noise_limit) and low >= minimum:
         return MetricOutcome("holds", "as expected")
     why = "no clear change"
     if p < rule.level and low > 0:
-        why = "may be negligible" if low > most_noise else "not beyond noise"
+        why = "may be negligible" if low > noise_limit else "not beyond noise"
     return MetricOutcome(
         "inconclusive",
         why,
-        _settled(effect, sign, p, rule.level, below=max(minimum, least_noise), above=max(minimum, most_noise)),
+        _settled(effect, sign, p, rule.level, below=max(minimum, least_noise), above=max(minimum, noise_limit)),
     )
+
+
+def noise_shifts(draws: Sequence[ControlDraw], metric: str) -> list[float | None]:
+    """Return a metric's mean difference under each noise draw; None for a draw that could not be measured."""
+    shifts = [draw.shifts.get(metric) for draw in draws]
+    return [None if shift is None or math.isnan(shift.difference) else shift.difference for shift in shifts]
+
+
+def noise_range(noise: Sequence[float | None], towards: Direction) -> tuple[float, float]:
+    """Return the least shift by a noise draw and the limit of noise, in a direction: down with its sign turned round.
+
+    Without noise both are −∞. If a draw could not be measured they are −∞ and ∞, so that no effect exceeds all draws
+    and none lies below all of them.
+    """
+    sign = 1 if towards == "up" else -1
+    measured = [sign * each for each in noise if each is not None and not math.isnan(each)]
+    if len(measured) < len(noise):
+        return -math.inf, math.inf
+    most = max(measured, default=-math.inf)
+    return min(measured, default=-math.inf), most * (NOISE_MARGIN if most > 0 else 1)
 
 
 def _beyond_too(found: MetricOutcome, beyond: BeyondSupervised, towards: Direction, compared: int) -> MetricOutcome:

@@ -53,6 +53,9 @@ NOT_ONLINE_RL = "not-online-rl"
 ONLINE_RL: Mapping[str, Direction] = MappingProxyType({"intensity": "up", "complexity": "up", "kurtosis": "down"})
 """Directions in which online RL moves the metrics, as arXiv 2509.21044 reports them."""
 
+ONLINE_RL_PROFILE = "online-rl"
+"""Name of the profile of online RL, whose rules for the metrics are the study's pattern."""
+
 NOT_RL = "not-rl"
 """Name of the profile for training without reinforcement learning."""
 
@@ -121,7 +124,7 @@ class AccuracyRule:
         _check_range("level", self.level, 0, 0.5, above=True)
 
 
-_RULES_WITH: Mapping[str, tuple[AccuracyRuleName, ...]] = {
+RULES_WITH: Mapping[str, tuple[AccuracyRuleName, ...]] = {
     "minimum": ("rose",),
     "margin": ("not-inferior", "equivalent"),
     "level": ("rose", "not-fallen"),
@@ -218,7 +221,7 @@ def load_profile(file: str | Path) -> Profile:
 def _ignored_keys(table: dict[str, Any], profile: Profile) -> Iterator[tuple[str, str, str]]:
     """Yield each key of a profile's file that its rule ignores, with that rule and those that use the key."""
     rule = profile.accuracy.rule
-    for key, rules in _RULES_WITH.items():
+    for key, rules in RULES_WITH.items():
         if key in table.get("accuracy", {}) and rule not in rules:
             yield f"accuracy.{key}", f"rule = {rule!r}", " and ".join(rules)
     for metric, keys in table.get("metrics", {}).items():
@@ -235,8 +238,13 @@ def _built_in(name: str) -> Profile:
     return Profile(**table)
 
 
-PROFILES: tuple[Profile, ...] = tuple(map(_built_in, ("online-rl", "preference", "rejection", NOT_RL, "same-as")))
+PROFILES: tuple[Profile, ...] = tuple(map(_built_in, (ONLINE_RL_PROFILE, "preference", "rejection", NOT_RL, "same-as")))
 """The built-in profiles."""
+
+
+def pattern_rules() -> Mapping[str, MetricRule]:
+    """Return by metric what the study's pattern asks of it: the rules of the profile ``online-rl``."""
+    return profile_named(ONLINE_RL_PROFILE).metrics
 
 
 def algorithms() -> tuple[str, ...]:

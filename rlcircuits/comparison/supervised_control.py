@@ -21,7 +21,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.comparison.comparison import BeyondSupervised, Comparison, SupervisedControl
 from rlcircuits.comparison.paired_statistics import mean_intervals
-from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL_PROFILE
 from rlcircuits.graph.metrics import Float64Array
 
 _SAME = ("before", "questions", "split", "granularity", "score_on", "alpha", "sampling", "prompting")
@@ -70,7 +70,7 @@ def _check_comparable(comparison: Comparison, supervised: Comparison, min_questi
                 f"{truncated_repr(theirs)} in its supervised control {truncated_repr(supervised.name)}; measure both "
                 f"from one base with the same settings"
             )
-    if supervised.profile == "online-rl":
+    if supervised.profile == ONLINE_RL_PROFILE:
         raise RLCircuitsError(
             f"beyond_supervised: the control {truncated_repr(supervised.name)} has algorithm "
             f"{truncated_repr(supervised.algorithm)}, which is online RL; give a checkpoint trained without it"

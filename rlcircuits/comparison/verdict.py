@@ -25,7 +25,6 @@ the loss and the accuracy beside the metric.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -39,7 +38,13 @@ from rlcircuits.comparison.explanations import (
     explain_effect,
     explain_not_online_rl,
 )
-from rlcircuits.comparison.metric_outcome import MetricOutcome, judge_comparison_metric, judge_direction
+from rlcircuits.comparison.metric_outcome import (
+    MetricOutcome,
+    judge_comparison_metric,
+    judge_direction,
+    noise_range,
+    noise_shifts,
+)
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import (
     ACCURACY,
@@ -49,7 +54,7 @@ from rlcircuits.comparison.profiles import (
     Direction,
     MetricRule,
     Profile,
-    profile_named,
+    pattern_rules,
 )
 from rlcircuits.comparison.significance import SIGNIFICANCE_LEVEL, p_in_words
 
@@ -158,23 +163,20 @@ def judge(comparison: Comparison) -> Verdict:
     )
 
 
-def direction(effect: Effect | ControlEffect) -> Direction | None:
-    """Return the direction in which an effect is significant, or None."""
-    if effect.p_up < SIGNIFICANCE_LEVEL:
+def direction(effect: Effect | ControlEffect, level: float = SIGNIFICANCE_LEVEL) -> Direction | None:
+    """Return the direction in which an effect is significant at a level, or None."""
+    if effect.p_up < level:
         return "up"
-    return "down" if effect.p_down < SIGNIFICANCE_LEVEL else None
+    return "down" if effect.p_down < level else None
 
 
 def exceeds_control(comparison: Comparison, metric: str, towards: Direction) -> bool | None:
-    """Return whether a metric's interval lies beyond every draw of the noise control; None if none was measured."""
+    """Return whether a metric's interval lies beyond the limit of noise; None if no noise control was measured."""
     if not comparison.controls:
         return None
-    draws = comparison.controls
     low, high = comparison.effects[metric].interval
-    noise = [draw.shifts[metric].difference for draw in draws if draw.shifts]
-    if len(noise) < len(draws) or math.isnan(sum(noise)):
-        return False
-    return low > max(noise) if towards == "up" else high < min(noise)
+    _, limit = noise_range(noise_shifts(comparison.controls, metric), towards)
+    return (low if towards == "up" else -high) > limit
 
 
 @validate_arguments
@@ -186,10 +188,10 @@ def reads_as_online_rl(comparison: Comparison) -> bool:
 def noise_reads_as_online_rl(comparison: Comparison, draw: ControlDraw) -> bool:
     """Return whether a noise draw shows online RL's pattern, judged like a pair with the other draws as its control."""
     others = [control for control in comparison.controls if control.draw != draw.draw]
-    rules = profile_named("online-rl").metrics
+    rules = pattern_rules()
 
     def holds(metric: str, towards: Direction) -> bool:
-        noise = [other.shifts[metric].difference if other.shifts else None for other in others]
+        noise = noise_shifts(others, metric)
         return judge_direction(draw.shifts[metric], towards, rules[metric], noise).outcome == "holds"
 
     return bool(draw.shifts) and all(holds(metric, towards) for metric, towards in ONLINE_RL.items())
@@ -197,10 +199,7 @@ def noise_reads_as_online_rl(comparison: Comparison, draw: ControlDraw) -> bool:
 
 def _pattern(comparison: Comparison) -> dict[str, MetricOutcome]:
     """Return the outcome of each metric by the rules of the profile ``online-rl``."""
-    return {
-        metric: judge_comparison_metric(comparison, metric, rule)
-        for metric, rule in profile_named("online-rl").metrics.items()
-    }
+    return {metric: judge_comparison_metric(comparison, metric, rule) for metric, rule in pattern_rules().items()}
 
 
 _THOUGH_IT_WENT = (
@@ -215,7 +214,7 @@ _THOUGH_IT_WENT = (
 
 def _judge_effect(comparison: Comparison, metric: str, rule: MetricRule | None) -> Finding:
     effect = comparison.effects[metric]
-    went = direction(effect)
+    went = direction(effect, SIGNIFICANCE_LEVEL if rule is None else rule.level)
     outcome: Outcome | None = None
     if not comparison.is_measured:
         # Nothing is known of the pair but its accuracy, so that it does not hold even if no metric is asserted.

@@ -121,7 +121,7 @@ OPTIONS: tuple[Option, ...] = (
                 "before, those of after or the gold answers", default=defaults.SCORE_ON, choices=SCORE_ON,
                 more_cli_choices=("all",)),
     _comparison("noise_draws", "number of noise controls, each of them before with noise that matches the update; "
-                "an effect must exceed all of theirs; 0 for none", default=defaults.NOISE_DRAWS),
+                "an effect must lie beyond 1.25 times each of theirs; 0 for none", default=defaults.NOISE_DRAWS),
     _comparison("noise_answers", "whose answers a noise control is scored on: its own, or before's, which saves their "
                 "generation", default=defaults.NOISE_ANSWERS, choices=NOISE_ANSWERS),
     _comparison("noise_groups", "measure noise on one group of tensors at a time too, on before's answers",

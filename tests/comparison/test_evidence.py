@@ -149,6 +149,13 @@ def test_the_pattern_is_as_strong_as_its_weakest_metric(mean: float, error: floa
     assert reads_as_online_rl(comparison) == (evidence_against(comparison)["not-online-rl"] < 0.025)
 
 
+def test_what_exceeds_the_noise_by_less_than_the_margin_is_no_evidence_of_the_pattern() -> None:
+    for mean, shows in ((0.24, False), (0.27, True)):
+        comparison = judged_by(profile_named("not-rl"), effect_of(mean, 0.002, p_up=0.001), [0.2])
+        assert reads_as_online_rl(comparison) == shows
+        assert (evidence_against(comparison)["not-online-rl"] < 0.025) == shows
+
+
 def test_a_measure_that_was_not_measured_is_no_evidence() -> None:
     nothing = replace(UP.effects["intensity"], questions=0, interval=(float("nan"), float("nan")))
     comparison = replace(UP, effects={**UP.effects, "intensity": nothing})

@@ -36,7 +36,7 @@ def by_definition(effect: Effect, rule: MetricRule, noise: list[float | None]) -
         return "does not hold"
     if noise and not unmeasured and all(high < each for each in noise if each is not None):
         return "does not hold"
-    beyond_noise = not unmeasured and all(low > each for each in noise if each is not None)
+    beyond_noise = not unmeasured and all(low > each and low > 1.25 * each for each in noise if each is not None)
     beyond_minimum = low > 0 and low >= rule.minimum * abs(effect.before)
     return "holds" if effect.p_up < rule.level and beyond_minimum and beyond_noise else "inconclusive"
 
@@ -56,7 +56,7 @@ def test_what_holds_is_never_among_what_speaks_against_it(
     if found.outcome == "holds":
         assert low > 0
         assert low >= rule.minimum * abs(effect.before)
-        assert all(each is not None and low > each for each in noise)
+        assert all(each is not None and low > max(each, 1.25 * each) for each in noise)
         assert found.settled_by is None
     # Where the whole interval is where the effect would have to be, there is no evidence against it.
     if low > max([rule.minimum * abs(effect.before), *(each for each in noise if each is not None)]):
@@ -174,6 +174,19 @@ def test_a_significant_mean_needs_a_significant_rank_test_too() -> None:
 def test_one_of_each(effect: Effect, noise: list[float | None], outcome: str, why: str) -> None:
     found = judge_metric(effect, RISE, draws_of(noise))
     assert (found.outcome, found.why) == (outcome, why)
+
+
+@pytest.mark.parametrize("expected", ["up", "down"])
+@pytest.mark.parametrize("questions", [100, 10_000_000])
+def test_an_effect_little_above_the_noise_holds_on_no_number_of_questions(expected: str, questions: int) -> None:
+    sign, rule = 1 if expected == "up" else -1, replace(RISE, expected=expected)
+    noise = draws_of([sign * each for each in (0.30, 0.34, 0.32)])
+    for mean in (0.36, 0.42):
+        effect = effect_of(mean, 0.2 / math.sqrt(questions), questions=questions)
+        found = judge_metric(effect if expected == "up" else mirrored(effect), rule, noise)
+        assert (found.outcome, found.settled_by) == ("inconclusive", None)
+    beyond = effect_of(0.48, 0.1 / math.sqrt(questions), questions=questions)
+    assert judge_metric(beyond if expected == "up" else mirrored(beyond), rule, noise).outcome == "holds"
 
 
 def test_a_mean_of_0_before_leaves_no_minimum() -> None:
