@@ -66,7 +66,7 @@ SAMPLING_SEED: Final = 42
 ANSWERS_PER_QUESTION: Final = 1
 """Answers to every question where answers are made for their own sake."""
 
-COMPARED_ANSWERS: Final = 4
+COMPARED_ANSWERS: Final = 8
 """Answers to every question where two checkpoints are compared, the option `n`; 1 at temperature 0."""
 
 TEMPLATE: Final = "{question}"

@@ -19,9 +19,6 @@ from rlcircuits.report.outcome_words import shown_by
 _FEW = 3
 """Most reasons that are given; the table has them all."""
 
-_MOST_ANSWERS = 32
-"""Most answers to a question that are advised."""
-
 
 @dataclass(frozen=True)
 class Headline:
@@ -199,7 +196,10 @@ def _after_a_failure(reason: _Reason) -> str:
 
 
 def _to_settle(reasons: Sequence[_Reason], several: bool) -> str:
-    """Return which number of questions, or of answers to each, would settle all measures for which one is known."""
+    """Return which number of questions would settle all measures for which one is known.
+
+    No number of answers is named: more answers do not reduce the spread between questions.
+    """
     odd = [reason for reason in reasons if reason.finding.outcome == "does not hold"]
     if odd:
         return f"measure {odd[0].comparison.name} again on other questions"
@@ -212,10 +212,7 @@ def _to_settle(reasons: Sequence[_Reason], several: bool) -> str:
         return "no number of questions would settle it; read the table, and decide"
     asked = max(_ratio(reason) * reason.comparison.accuracy.asked for reason in known)
     asked = max(asked, *(reason.comparison.accuracy.asked for reason in known), 0)
-    answers = max(math.ceil(_ratio(reason) * reason.comparison.n) for reason in known)
-    sampled = all(reason.comparison.sampling.get("temperature") != 0 for reason in known)
-    more_answers = f", or n = {answers} or more" if sampled and answers <= _MOST_ANSWERS else ""
-    setting = f"question_count = {_two_digits(asked)}{more_answers}"
+    setting = f"question_count = {_two_digits(asked)}"
     open_ones = [reason for reason in reasons if reason.finding.settled_by is None]
     rest = [f"{each.finding.measure}{f' of {each.comparison.name}' if several else ''}" for each in open_ones]
     unsettled = f"; no number would settle {_some(rest)}" if rest else ""

@@ -26,7 +26,7 @@ def test_from_init_to_the_verdict_and_the_same_by_pytest_and_python(
     for old, new in (
         ("# k = 200", "k = 20"), ("# balance = 0.5", "balance = 2"), ("# noise_draws = 3", "noise_draws = 1"),
         ("# question_count = 400", "question_count = 30"),
-        ("# max_new_tokens = 512 ", "max_new_tokens = 9 "), ("# n = 4 ", "n = 1 "),
+        ("# max_new_tokens = 512 ", "max_new_tokens = 9 "), ("# n = 8 ", "n = 1 "),
     ):  # fmt: skip
         assert written.count(old) == 1
         written = written.replace(old, new)

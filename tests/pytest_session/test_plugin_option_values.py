@@ -54,7 +54,7 @@ def test_length_and_early_stop_are_settings(run: Run, pipeline: FakePipeline) ->
     result.stdout.fnmatch_lines(["rlcircuits: *max_unfinished = 0.9, *stop_early = False*"])
     (first, default, _), (_, settings, _) = pipeline.calls
     assert (first.questions.name, default) == ("gsm8k", Settings())
-    assert settings == Settings(max_unfinished=0.9, stop_early=False, sampling=Sampling(max_new_tokens=99, n=4))
+    assert settings == Settings(max_unfinished=0.9, stop_early=False, sampling=Sampling(max_new_tokens=99, n=8))
 
 
 def test_who_names_no_question_set_is_told_of_the_toy(run: Run, pipeline: FakePipeline, tmp_path: Path) -> None:

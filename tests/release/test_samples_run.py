@@ -56,7 +56,7 @@ def test_from_init_to_the_verdict_and_the_same_by_every_way(
     assert main(["init", str(file), "--before", BEFORE, "--after", AFTER, "--questions", "arithmetic"]) == 0
     written = file.read_text(encoding="utf-8")
     for old, new in (
-        ("# k = 200", "k = 20"), ("# noise_draws = 3", "noise_draws = 1"), ("# n = 4 ", "n = 2 "),
+        ("# k = 200", "k = 20"), ("# noise_draws = 3", "noise_draws = 1"), ("# n = 8 ", "n = 2 "),
         ("# question_count = 400", "question_count = 40"), ("# max_new_tokens = 512", "max_new_tokens = 32"),
         ('# device = "cuda"', 'device = "cpu"'),
     ):  # fmt: skip

@@ -33,7 +33,7 @@ def test_settings_are_checked_before_any_model_is_loaded(options: dict[str, Any]
 
 @pytest.mark.parametrize(
     ("sampling", "n"),
-    [(None, 4), ({"temperature": 0.5}, 4), ({"temperature": 0}, 1), ({"n": 2}, 2), ({"temperature": 0, "n": 1}, 1)],
+    [(None, 8), ({"temperature": 0.5}, 8), ({"temperature": 0}, 1), ({"n": 2}, 2), ({"temperature": 0, "n": 1}, 1)],
 )
-def test_compared_answers_are_four_unless_they_would_be_the_same(sampling: dict[str, Any] | None, n: int) -> None:
+def test_compared_answers_are_eight_unless_they_would_be_the_same(sampling: dict[str, Any] | None, n: int) -> None:
     assert make_settings({} if sampling is None else {"sampling": sampling}).sampling.n == n

@@ -11,7 +11,7 @@ from helpers.paths import ROOT
 EXAMPLES = ROOT / "examples"
 PRINTED = {
     "attribute_model.py": ("77 edges; loss ", "strongest edges\n"),
-    "compare_checkpoints.py": ("grpo, K = 200, n = 4", "verdict: holds\n", "intensity: up as expected\n"),
+    "compare_checkpoints.py": ("grpo, K = 200, n = 8", "verdict: holds\n", "intensity: up as expected\n"),
     "plot_changed_edges.py": ("answers are right", "figure: "),
 }
 
