@@ -17,12 +17,13 @@ from rlcircuits.calibration.tables import (
     repeatability_words,
     sabotage_table,
 )
+from rlcircuits.calibration.tasks import NULL_ANSWERS
 
 _HEAD = """\
 # Calibration
 
 How often the gate is wrong: false alarms, repeatability, power and sabotage, measured by running it. The
-[rule](verdict.md) was fixed before. This page is written by
+[rule](verdict.md#how-the-rule-was-fixed) was fixed before these runs. This page is written by
 
 ```bash
 {command}
@@ -36,9 +37,9 @@ than one over trainings would be.
 _NULLS = """\
 ## False alarms
 
-Two nulls: a checkpoint against itself, sampled with two seeds and judged as online RL without a noise control; and
-before with noise that matches the update, judged with the other draws as its control. Intervals are Clopper-Pearson,
-95 %.
+Two nulls: a checkpoint against itself, sampled with two seeds and judged as online RL without a noise control, with at
+most {most} answers to each question; and before with noise that matches the update, judged with the other draws as its
+control. Intervals are Clopper-Pearson, 95 %.
 
 {table}
 """
@@ -46,7 +47,8 @@ before with noise that matches the update, judged with the other draws as its co
 _REPEATABILITY = """\
 ## Repeatability
 
-Each pair, the same questions, another sampling seed in each run, default settings.
+Each pair, the same questions, another sampling seed in each run, the file's settings. The seeds, from 2000 on, are
+not those of runs with another number of answers.
 
 {table}
 
@@ -101,7 +103,7 @@ def calibration_page(runs: Sequence[Run], command: str) -> str:
     parts = {run.part for run in runs}
     sections = [_HEAD.format(command=command)]
     if "nulls" in parts:
-        sections.append(_NULLS.format(table=null_table(runs)))
+        sections.append(_NULLS.format(table=null_table(runs), most=NULL_ANSWERS))
     if "repeatability" in parts:
         sections.append(_REPEATABILITY.format(table=repeatability_table(runs), words=repeatability_words(runs)))
     if parts & {"repeatability", "answers"}:

@@ -11,6 +11,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from threading import Thread
 
+from rlcircuits.calibration.execute import execute
 from rlcircuits.calibration.run_record import Run, append_run, read_runs
 from rlcircuits.calibration.tasks import Task
 from rlcircuits.common.errors import RLCircuitsError
@@ -60,7 +61,7 @@ def _made(tasks: Sequence[Task], store: Path, jobs: int) -> Iterator[Run]:
     with ProcessPoolExecutor(
         max(1, min(jobs, len(tasks))), get_context("spawn"), _prepare_worker, (os.getpid(),)
     ) as pool:
-        waiting: set[Future[Run]] = {pool.submit(_execute, task, store) for task in tasks}
+        waiting: set[Future[Run]] = {pool.submit(execute, task, store) for task in tasks}
         failed: Exception | None = None
         try:
             while waiting:
@@ -99,9 +100,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
-
-
-def _execute(task: Task, store: Path) -> Run:
-    from rlcircuits.calibration.execute import execute  # here, so that the parent does not load the models' code
-
-    return execute(task, store)

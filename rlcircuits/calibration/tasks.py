@@ -12,12 +12,21 @@ from pathlib import Path
 from rlcircuits.calibration.run_record import Part
 from rlcircuits.checkpoints.sabotage import sabotage_variants
 from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import content_hash
+from rlcircuits.comparison.profiles import ONLINE_RL_PROFILE
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
 
 FIRST_SEED = 1000
 """The first sampling seed, far from those that anybody uses by default."""
+
+REPEATABILITY_SEED = 2000
+"""The first sampling seed of runs with the file's own number of answers, which may be chosen by runs on other seeds."""
+
+NULL_ANSWERS = 4
+"""Most answers to each question in a null. More would cost more, and make a false alarm no likelier: the level of a
+test does not depend on them, and a difference that reaches the minimum is rarer with them."""
 
 CLAIMING = ("damaged", "harmless", "along-update")
 """The tags of variants of a trained checkpoint, for which the release claims the undamaged checkpoint's accuracy."""
@@ -49,26 +58,20 @@ class Task:
     @property
     def sources(self) -> tuple[Source, Source]:
         """Return the two checkpoints."""
-        own = self.pair.sources(self.settings.device, self.settings.dtype, self.settings.trust_remote_code)
+        own = self.pair.sources(*self.settings.loading)
         return self.before or own[0], self.after or own[1]
 
     @property
     def key(self) -> str:
         """Return a hash of everything that the run depends on; where the checkpoints lie is not part of it."""
-        how = self.settings.device, self.settings.dtype, self.settings.trust_remote_code
-        reference = self.pair.reference_source(*how)
-        settings = asdict(replace(self.settings, device=None, recompute=False))
-        settings |= {
-            "prompting": self.settings.prompting.model_dump(),
-            "sampling": self.settings.sampling.table(),
-        }
+        reference = self.pair.reference_source(*self.settings.loading)
         sources = [*self.sources, *([] if reference is None else [reference])]
         return content_hash(
             [
                 _VERSION,
                 [self.part, self.name, self.kind, self.tag, self.other_seed],
                 self.pair.model_dump(mode="json", exclude=_NOT_IN_KEY),
-                settings,
+                replace(self.settings, device=None, recompute=False).key_table(),
                 [source.fingerprint() for source in sources],
                 *self._files_that_may_change(),
             ]
@@ -77,7 +80,7 @@ class Task:
     def _files_that_may_change(self) -> list[object]:
         """Return the content of what the pair names by a path alone; nothing for a pair that has no such file."""
         pair = self.pair
-        control = pair.control_source(self.settings.device, self.settings.dtype, self.settings.trust_remote_code)
+        control = pair.control_source(*self.settings.loading)
         found: list[object] = [] if control is None else [["control", control.fingerprint()]]
         if pair.profile is not None and pair.profile.endswith(".toml"):
             found.append(["profile", asdict(pair.expectations)])
@@ -89,14 +92,16 @@ class Task:
 
 def repeated(pairs: Sequence[Pair], settings: Settings, seeds: int, part: Part = "repeatability") -> Iterator[Task]:
     """Yield each pair with each of so many sampling seeds."""
+    first = FIRST_SEED if part == "answers" else REPEATABILITY_SEED
     for pair in pairs:
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for seed in range(first, first + seeds):
             yield Task(part, pair.name, pair.algorithm, pair, seeded(settings, seed))
 
 
 def nulls(pairs: Sequence[Pair], settings: Settings, seeds: int, each: int) -> Iterator[Task]:
     """Yield each checkpoint of the pairs against itself with other sampling seeds, up to so many times."""
-    settings = replace(settings, noise_draws=0, noise_groups=False, measure_unchanged=True)
+    sampling = replace(settings.sampling, n=min(settings.sampling.n, NULL_ANSWERS))
+    settings = replace(settings, noise_draws=0, noise_groups=False, measure_unchanged=True, sampling=sampling)
     sides = {
         side: pair
         for pair in pairs
@@ -104,7 +109,7 @@ def nulls(pairs: Sequence[Pair], settings: Settings, seeds: int, each: int) -> I
     }
     for (path, revision), pair in sides.items():
         same = {"before": path, "after": path, "revision_before": revision, "revision_after": revision}
-        null = pair.model_copy(update={**same, "profile": "online-rl", "does_not_hold": {}})
+        null = pair.model_copy(update={**same, "profile": ONLINE_RL_PROFILE, "does_not_hold": {}})
         for one, other in islice(combinations(range(FIRST_SEED, FIRST_SEED + seeds), 2), each):
             name = short_path(path)
             yield Task("nulls", name, "null", null, seeded(settings, one), other_seed=other)
@@ -123,17 +128,22 @@ def sabotage(
         core: only the small part that stands for all.
         only: only the bases of pairs whose name matches one of these patterns; the pair is its base's trained one.
     """
-    online = [pair for pair in pairs if pair.expectations.name == "online-rl"]
+    online = [pair for pair in pairs if pair.expectations.name == ONLINE_RL_PROFILE]
     trained = {pair.before: pair for pair in reversed(online)}
-    how = settings.device, settings.dtype, settings.trust_remote_code
     chosen = {pair.before: pair for pair in reversed(online) if any(fnmatch(pair.name, each) for each in only)}
     for base, pair in reversed(chosen.items()):
-        before, after = pair.sources(*how)
+        if pair.revision_before is not None or pair.revision_after is not None:
+            raise RLCircuitsError(
+                f"pair {pair.name!r} names a revision, and the sabotage suite damages checkpoints without one: give "
+                f"folders that hold these revisions, choose other pairs with --sabotage-only, or leave the suite out "
+                f"with --parts"
+            )
+        before, after = pair.sources(*settings.loading)
         variants = sabotage_variants(
             before,
             after,
             supervised={
-                other.algorithm: other.sources(*how)[1]
+                other.algorithm: other.sources(*settings.loading)[1]
                 for other in pairs
                 if other.before == base and other.expectations.name in ("not-rl", "rejection")
             },
@@ -162,7 +172,7 @@ def _other_seeds(
 ) -> Iterator[tuple[str, tuple[CheckpointSource, CheckpointSource]]]:
     """Yield the other bases of the same architecture, with their trained checkpoints, by name."""
     for pair in trained:
-        sources = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
+        sources = pair.sources(*settings.loading)
         if sources[0] != base and sources[0].architecture() == base.architecture():
             yield short_path(pair.before), sources
 

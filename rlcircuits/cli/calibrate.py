@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 
 PARTS = ("repeatability", "nulls", "answers", "noise-answers", "sabotage")
 
+_NUMBERS = {
+    "seeds": (10, "sampling seeds of each pair"),
+    "fewer": (3, "sampling seeds of each pair with another number of answers, and with draws on before's answers"),
+    "nulls": (45, "nulls of each checkpoint, at most seeds × (seeds − 1) / 2"),
+    "sabotage-runs": (5, "sampling seeds of each variant of the sabotage suite"),
+    "jobs": (1, "processes"),
+}
+"""The options that take a number: their defaults, and what they are the number of."""
+
+_ANSWERS = "1,2,4"
+"""Default of ``--answers``."""
+
 
 def add_calibrate(commands: Any) -> None:
     """Add the command."""
@@ -47,14 +59,14 @@ def add_calibrate(commands: Any) -> None:
         action="append",
         help="only pairs whose name matches have their base in the sabotage suite; repeatable",
     )
-    for name, default, what in (
-        ("seeds", 10, "sampling seeds of each pair"),
-        ("fewer", 3, "sampling seeds of each pair with fewer answers, and with draws on before's answers"),
-        ("nulls", 45, "nulls of each checkpoint, at most seeds × (seeds − 1) / 2"),
-        ("sabotage-runs", 5, "sampling seeds of each variant of the sabotage suite"),
-        ("jobs", 1, "processes"),
-    ):
+    for name, (default, what) in _NUMBERS.items():
         calibrate.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
+    calibrate.add_argument(
+        "--answers",
+        metavar="N,…",
+        default=_ANSWERS,
+        help=f"numbers of answers to each question that the part answers tries (default: {_ANSWERS})",
+    )
     calibrate.add_argument("--core", action="store_true", help="only the small part of the sabotage suite")
     calibrate.add_argument("--page", metavar="FILE.md", help="also write the tables to this file")
 
@@ -63,9 +75,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     from rlcircuits.calibration.document import calibration_page
     from rlcircuits.calibration.runner import make_runs
 
-    for name in ("seeds", "fewer", "nulls", "sabotage_runs", "jobs"):
-        if getattr(options, name) < 1:
-            raise RLCircuitsError(f"--{name.replace('_', '-')} is {getattr(options, name)}; at least 1 is wanted")
+    for name in _NUMBERS:
+        if (given := _number(options, name)) < 1:
+            raise RLCircuitsError(f"--{name} is {given}; at least 1 is wanted")
     if options.page is not None:
         ensure_writable_file(options.page, "--page")
     tasks = _tasks(options)
@@ -110,15 +122,20 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
             )
         tasks += nulls(pairs, settings, options.seeds, options.nulls)
     if "answers" in parts:
-        counts = [n for n in (1, 2) if n < settings.sampling.n]
+        if settings.sampling.temperature == 0:
+            raise RLCircuitsError(
+                f"--parts names answers, and {options.file} samples at temperature 0, where all answers to a question "
+                f"are the same; leave the part out with --parts"
+            )
+        counts = [n for n in _answer_counts(options.answers) if n != settings.sampling.n]
         if not counts:
             raise RLCircuitsError(
-                "--parts names answers, and one answer to each question, as the pairs file asks for, cannot be fewer: "
-                "leave the part out with --parts, or set n in [settings.sampling]"
+                f"--answers names only {settings.sampling.n}, the number that {options.file} asks for anyway; "
+                "name another number, or leave the part out with --parts"
             )
         for n in counts:
-            fewer = make_settings(merge_tables(file.settings, {"sampling": {"n": n}}))
-            tasks += repeated(pairs, fewer, options.fewer, "answers")
+            other = make_settings(merge_tables(file.settings, {"sampling": {"n": n}}))
+            tasks += repeated(pairs, other, options.fewer, "answers")
     if "noise-answers" in parts:
         cheaper = make_settings(merge_tables(file.settings, {"noise_answers": "before"}))
         tasks += repeated(pairs, cheaper, options.fewer, "noise-answers")
@@ -126,12 +143,29 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
         only = options.sabotage_only or ["*"]
         variants = list(sabotage(file.pairs, settings, options.sabotage_runs, core=options.core, only=only))
         if not variants:
+            matching = f" that --sabotage-only {' '.join(only)} matches" if options.sabotage_only else ""
             raise RLCircuitsError(
-                f"there is no checkpoint to damage: --sabotage-only {' '.join(only)} matches no pair of online RL in "
-                f"{options.file}; name one, or leave the part out with --parts"
+                f"there is no checkpoint to damage: {options.file} has no pair of online RL{matching}; name one, or "
+                f"leave the part out with --parts"
             )
         tasks += variants
     return tasks
+
+
+def _number(options: argparse.Namespace, name: str) -> int:
+    number: int = getattr(options, name.replace("-", "_"))
+    return number
+
+
+def _answer_counts(given: str) -> list[int]:
+    """Return the numbers of a list such as ``1,2,8``."""
+    try:
+        counts = [int(each) for each in given.split(",")]
+    except ValueError:
+        counts = [0]
+    if min(counts) < 1:
+        raise RLCircuitsError(f"--answers is {given!r}; numbers from 1 up are wanted, such as 1,2,8")
+    return sorted(set(counts))
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -139,9 +173,11 @@ def _command(options: argparse.Namespace) -> str:
     words = ["rlcircuits", "calibrate", options.file, "--output", options.output]
     words += [word for pattern in options.only or () for word in ("--only", pattern)]
     words += [word for pattern in options.sabotage_only or () for word in ("--sabotage-only", pattern)]
-    for name, default in (("seeds", 10), ("fewer", 3), ("nulls", 45), ("sabotage_runs", 5)):
-        if getattr(options, name) != default:
-            words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    for name, (default, _) in _NUMBERS.items():
+        if name != "jobs" and _number(options, name) != default:
+            words += [f"--{name}", str(_number(options, name))]
+    if options.answers != _ANSWERS:
+        words += ["--answers", options.answers]
     if options.parts != ",".join(PARTS):
         words += ["--parts", options.parts]
     words += ["--core"] if options.core else []

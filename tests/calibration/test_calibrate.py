@@ -19,6 +19,7 @@ from rlcircuits.calibration.tasks import Task, nulls, repeated, sabotage
 from rlcircuits.checkpoints.damage.source import DamagedSource
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.cli.main import main
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import prepare
@@ -88,12 +89,24 @@ def test_all_checkpoints_of_the_sabotage_are_loaded_alike() -> None:
     assert all(root.trust_remote_code for root in roots if isinstance(root, CheckpointSource))
 
 
+def test_the_sabotage_of_a_revision_is_refused() -> None:
+    revised = GRPO.model_copy(update={"revision_after": "main"})
+    with pytest.raises(RLCircuitsError, match="'llama-sums-seed-7-grpo' names a revision, and the sabotage suite"):
+        list(sabotage([revised], SETTINGS, 1))
+
+
 def test_nulls_are_each_checkpoint_with_two_seeds() -> None:
     tasks = list(nulls([GRPO, zoo_pair("llama-sums-seed-7-ppo")], SETTINGS, seeds=3, each=2))
     assert len(tasks) == 3 * 2
     for task in tasks:
         assert task.pair.before == task.pair.after
         assert task.other_seed != task.settings.sampling.seed
+
+
+def test_nulls_are_asked_no_more_answers_than_they_need() -> None:
+    for asked, used in ((8, 4), (2, 2)):
+        settings = replace(SETTINGS, sampling=Sampling(n=asked))
+        assert {task.settings.sampling.n for task in nulls([GRPO], settings, 3, 3)} == {used}
 
 
 def test_nulls_of_one_repository_are_each_of_its_revisions() -> None:
@@ -171,9 +184,12 @@ def test_the_command_goes_on_and_writes_a_page(tmp_path: Path, capsys: pytest.Ca
     assert set(read_runs(output / "runs.jsonl")) > {first.key}
 
 
-@pytest.mark.parametrize(("n", "counts"), [(4, {1, 2}), (2, {1})])
-def test_fewer_answers_are_fewer_than_the_files(
-    n: int, counts: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("n", "given", "counts"),
+    [(8, "", {1, 2, 4}), (2, "", {1, 4}), (4, "--answers=8", {8}), (4, "--answers=4,2,2", {2})],
+)
+def test_other_numbers_of_answers_than_the_files(
+    n: int, given: str, counts: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Task] = []
 
@@ -183,14 +199,16 @@ def test_fewer_answers_are_fewer_than_the_files(
 
     monkeypatch.setattr("rlcircuits.calibration.runner.make_runs", note)
     file = pairs_file(tmp_path, n)
-    assert main(["calibrate", str(file), "--output", str(tmp_path / "out"), "--parts", "repeatability,answers"]) == 0
+    parts = ["--parts", "repeatability,answers", *given.split()]
+    assert main(["calibrate", str(file), "--output", str(tmp_path / "out"), *parts]) == 0
     assert {task.settings.sampling.n for task in asked if task.part == "answers"} == counts
-    assert {task.settings.sampling.n for task in asked if task.part == "repeatability"} == {n}
-
-
-def test_one_answer_cannot_be_fewer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["calibrate", str(pairs_file(tmp_path, 1)), "--output", str(tmp_path / "out")]) == 2
-    assert "one answer to each question" in capsys.readouterr().err
+    repetitions = [task for task in asked if task.part == "repeatability"]
+    assert {task.settings.sampling.n for task in repetitions} == {n}
+    seeds = [
+        {task.settings.sampling.seed for task in asked if task.part == part} for part in ("answers", "repeatability")
+    ]
+    assert all(seeds)
+    assert seeds[0].isdisjoint(seeds[1])
 
 
 @pytest.mark.parametrize(
@@ -202,7 +220,13 @@ def test_one_answer_cannot_be_fewer(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--parts", "noise-answers"], "noise-answers without repeatability.*; name both"),
         (["--page", "."], "--page: . is a folder"),
         (["--seeds", "0"], "--seeds is 0; at least 1"),
-        (["--sabotage-only", "*-none", "--parts", "sabotage"], r"--sabotage-only \*-none matches no pair of online RL"),
+        (["--answers", "8"], "--answers names only 8, the number that .*zoo.toml asks for anyway"),
+        (["--answers", "two"], "--answers is 'two'; numbers from 1 up are wanted"),
+        (["--answers", "0,2"], "--answers is '0,2'; numbers from 1 up are wanted"),
+        (
+            ["--sabotage-only", "*-none", "--parts", "sabotage"],
+            r"no pair of online RL that --sabotage-only \*-none matches; name",
+        ),
     ],
 )
 def test_bad_options_are_named(

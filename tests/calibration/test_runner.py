@@ -58,7 +58,7 @@ def act(task: Any, _store: Path) -> Run:
 
 @pytest.fixture(autouse=True)
 def _acting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "_execute", act)
+    monkeypatch.setattr(runner, "execute", act)
 
 
 def test_the_runs_of_other_processes_are_kept_when_one_fails(tmp_path: Path) -> None:
