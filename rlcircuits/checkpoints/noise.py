@@ -19,7 +19,7 @@ from rlcircuits.common.files import short_name
 from rlcircuits.common.reprs import elided_repr, short_repr
 from rlcircuits.models.tensor_groups import Group
 
-# The updates by the fingerprints of before and after, so that all draws of a pair load after's weights once.
+# The last pair's updates, by the fingerprints of before and after, so that all its draws load after's weights once.
 _known_updates: dict[tuple[str, str], dict[str, RowUpdates]] = {}
 
 
@@ -80,6 +80,7 @@ class NoisedSource:
         if key not in _known_updates:
             # On the CPU, because the device may have memory for one model only.
             after = on_cpu(self.after).load()
+            _known_updates.clear()  # the draws of one pair follow one another
             _known_updates[key] = measure_updates(checkpoint.model, after.model, self.before.name, self.after.name)
         groups = None if self.group is None else {self.group}
         add_matched_noise(checkpoint.model, _known_updates[key], self.draw, groups)

@@ -34,6 +34,8 @@ class _Strengths:
     """Factors of the outputs of MLPs and attentions."""
     shared: tuple[float, ...]
     """Factors of what every token passes: embeddings, norms, unembedding."""
+    powers: tuple[float, ...]
+    """Powers of the singular values."""
     bits: tuple[int, ...]
     noise: tuple[float, ...]
     update: tuple[float, ...]
@@ -45,6 +47,7 @@ class _Strengths:
 _GENTLE = _Strengths(
     outputs=(0.85, 0.9, 0.95, 1.05, 1.1, 1.15),
     shared=(0.9, 0.95, 1.05, 1.1, 1.25, 1.4),
+    powers=(0.9, 1.1, 1.2, 1.3),
     bits=(5, 6, 8),
     noise=(0.25, 0.5, 0.75, 1.0),
     update=(0.25, 0.5),
@@ -53,6 +56,7 @@ _GENTLE = _Strengths(
 _HARSH = _Strengths(
     outputs=(0.5, 0.6, 0.7, 0.8, 1.2, 1.3, 1.5),
     shared=(0.6, 0.7, 0.8, 1.25, 1.5, 2.0),
+    powers=(0.7, 1.5, 2.0),
     bits=(3, 4),
     noise=(1.5, 2.0, 3.0, 4.0, 8.0),
     update=(1.0, 1.5, 2.0),
@@ -150,6 +154,10 @@ def _kinds(random: _Random, strengths: _Strengths, layers: int, heads: int, upda
         bits = random.choose(strengths.bits)
         return f"int{bits}", DamagedSource(source, "quantise", bits)
 
+    def sharpened(source: Source) -> tuple[str, DamagedSource]:
+        target, power = random.choose(("unembedding", "embeddings", "mlp", "attn")), random.choose(strengths.powers)
+        return f"{target}-sharpened-{power:g}", DamagedSource(source, "sharpen", power, target)
+
     def noisy(source: Source) -> tuple[str, DamagedSource]:
         strength, seed = random.choose(strengths.noise), NOISE_SEED + random.below(1_000)
         name = f"noise-{strength:g}x-{seed}"
@@ -169,6 +177,7 @@ def _kinds(random: _Random, strengths: _Strengths, layers: int, heads: int, upda
         "rescaled": rescaled,
         "zeroed": zeroed,
         "quantised": quantised,
+        "sharpened": sharpened,
         "noisy": noisy,
         "disordered": disordered,
     }

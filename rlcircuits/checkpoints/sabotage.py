@@ -99,6 +99,7 @@ def sabotage_variants(
         *_noisy(base, trained),
         *_without_parts(base, layers, heads),
         *_rescaled(base),
+        *_sharpened(base),
         *_unlearnt_updates(base, trained, others),
         *_combined(base, trained, layers),
         *_composed("untrained", base, trained, (layers, heads), composed, 2 * seed),
@@ -150,6 +151,20 @@ def _rescaled(base: Source) -> Iterator[Variant]:
             yield _untrained(f"{target}-x{factor:g}", f"{target} scaled", base, after, core=core)
 
 
+def _sharpened(base: Source) -> Iterator[Variant]:
+    for target, power in (
+        ("unembedding", 1.3),
+        ("embeddings", 1.3),
+        ("mlp", 1.2),
+        ("attn", 1.2),
+        ("*", 1.1),
+        ("*", 0.9),
+    ):
+        after = DamagedSource(base, "sharpen", power, target)
+        where = "all" if target == "*" else target
+        yield _untrained(f"{where}-sharpened-{power:g}", "singular values sharpened", base, after)
+
+
 def _unlearnt_updates(
     base: Source, trained: Source, others: Mapping[str, tuple[CheckpointSource, CheckpointSource]]
 ) -> Iterator[Variant]:
@@ -168,7 +183,7 @@ def _unlearnt_updates(
 
 
 def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
-    """Yield damage to the base that was chosen to look like training: small, and sharpened by the final norm."""
+    """Yield damage to the base that was chosen to look like training: small, and sharpened."""
     last = layers - 1
     sharp = DamagedSource(base, "scale", _SHARPER, "final-norm")
     combined = {
@@ -181,6 +196,15 @@ def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
         "sharp+all-mlps-x0.95": (DamagedSource(sharp, "scale", 0.95, "mlp"), False),
         "sharp+all-attns-x0.95": (DamagedSource(sharp, "scale", 0.95, "attn"), False),
         "sharp+update-permuted": (DamagedSource(sharp, "permute", reference=trained, origin=base), False),
+        # Of all damage that was tried, this goes farthest beyond noise of its own size.
+        "unembedding-sharpened+last-attn-x0.8": (
+            DamagedSource(_sharp_unembedding(base), "scale", 0.8, f"attn.{last}"),
+            True,
+        ),
+        "unembedding-sharpened+last-mlp-x0.9": (
+            DamagedSource(_sharp_unembedding(base), "scale", 0.9, f"mlp.{last}"),
+            False,
+        ),
         "last-mlp-and-attn-x0.9": (DamagedSource(base, "scale", 0.9, f"mlp.{last},attn.{last}"), False),
         "noise-1x+last-mlp-x0.9": (
             DamagedSource(
@@ -192,6 +216,10 @@ def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
     }
     for name, (after, core) in combined.items():
         yield _untrained(name, "combination", base, after, core=core)
+
+
+def _sharp_unembedding(base: Source) -> DamagedSource:
+    return DamagedSource(DamagedSource(base, "sharpen", 1.3, "unembedding"), "scale", 1.2, "unembedding")
 
 
 def _damaged(base: Source, trained: Source, layers: int, heads: int) -> Iterator[Variant]:

@@ -20,6 +20,7 @@ kinds, with s the strength and u the update, REFERENCE - ORIGIN, tensor by tenso
   zero       the same with 0; takes no strength
   noise      add Gaussian noise with s times the norm of u (default: 1)
   quantise   round every row of the weight matrices to s bits (2 to 8), to nearest
+  sharpen    raise the singular values of the weight matrices to the power s, at the norm that each had
   swap       exchange two layers, TARGET 0,2; takes no strength
   permute    add s times u with its entries in random order (default: 1)
   redirect   add s times u with its output features in random order and with random signs (default: 1)
@@ -30,7 +31,8 @@ targets, several with commas between them:
   mlp  attn                   the same in all layers
   embeddings  unembedding  final-norm  norms
   a tensor's name, or a pattern of names such as 'model.layers.*.down_proj.weight'
-scale and zero act on the output of these parts; noise, quantise, permute, redirect and delta on all their tensors.
+scale and zero act on the output of these parts; noise, quantise, sharpen, permute, redirect and delta on all
+their tensors.
 
 examples:
   rlcircuits fixtures damage runs/grpo --kind quantise --strength 4 --out damaged/int4

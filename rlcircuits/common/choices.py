@@ -34,7 +34,7 @@ of success, with or without a warning."""
 ENGINE_NAMES = ("transformers", "vllm")
 """Libraries that can generate answers; :data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""
 
-DamageKind = Literal["scale", "zero", "noise", "quantise", "swap", "permute", "redirect", "delta"]
+DamageKind = Literal["scale", "zero", "noise", "quantise", "sharpen", "swap", "permute", "redirect", "delta"]
 
 DAMAGE_KINDS: tuple[DamageKind, ...] = get_args(DamageKind)
 """Kinds of damage that can be done to a checkpoint; :mod:`rlcircuits.checkpoints.damage.kinds` says what each does."""

@@ -50,6 +50,7 @@ def every_kind(base: Source, reference: Source) -> dict[str, DamagedSource]:
         "zero": DamagedSource(base, "zero", target="attn.0.h1"),
         "noise": DamagedSource(base, "noise", 4.0, reference=reference),
         "quantise": DamagedSource(base, "quantise", 4),
+        "sharpen": DamagedSource(base, "sharpen", 1.3, "unembedding"),
         "swap": DamagedSource(base, "swap", target="0,1"),
         "permute": DamagedSource(base, "permute", reference=reference),
         "redirect": DamagedSource(base, "redirect", reference=reference),
@@ -81,13 +82,20 @@ def test_each_kind_is_a_source_of_its_own_weights(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "strength", "target"),
-    [("scale", 1, "mlp"), ("noise", 0, None), ("delta", 0, None), ("permute", 0, None), ("redirect", 0, "attn")],
+    [
+        ("scale", 1, "mlp"),
+        ("noise", 0, None),
+        ("delta", 0, None),
+        ("permute", 0, None),
+        ("redirect", 0, "attn"),
+        ("sharpen", 1, "mlp"),
+    ],
 )
 def test_the_strength_that_changes_nothing_keeps_weights_and_fingerprint(
     root: Path, kind: Any, strength: int, target: str | None
 ) -> None:
     base = source(root)
-    reference = None if kind == "scale" else source(root, "tuned")
+    reference = None if kind in ("scale", "sharpen") else source(root, "tuned")
     damaged = DamagedSource(base, kind, strength, target, reference)
     assert same(weights(damaged), weights(base))
     assert damaged.fingerprint() == base.fingerprint()

@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.damage.kinds import damage_outputs, damage_update, quantise, round_rows, swap_layers
+from rlcircuits.checkpoints.damage.kinds import (
+    damage_outputs,
+    damage_update,
+    quantise,
+    round_rows,
+    sharpen,
+    swap_layers,
+)
 from rlcircuits.common.errors import RLCircuitsError
 
 IDS = torch.randint(3, VOCABULARY, (2, 7), generator=torch.Generator().manual_seed(0))
@@ -185,6 +192,31 @@ def test_a_row_is_what_one_output_is_computed_from(name: str) -> None:
     assert matrices >= 8
     for key, found in tensors(checkpoint.model).items():
         assert torch.equal(found, origin[key]) == (found.ndim == 1), key
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_sharpened_matrices_keep_their_directions_and_norms(name: str) -> None:
+    checkpoint = fresh(name)
+    checkpoint.model.double()
+    origin = tensors(checkpoint.model)
+    sharpen(checkpoint, "*", 3.0)
+    for key, found in tensors(checkpoint.model).items():
+        if found.ndim == 1:
+            assert torch.equal(found, origin[key]), key
+            continue
+        # w wᵀ w has the singular vectors of w, and the third powers of its singular values.
+        cubed = origin[key] @ origin[key].mT @ origin[key]
+        norms = [torch.linalg.matrix_norm(each, keepdim=True) for each in (origin[key], cubed)]
+        torch.testing.assert_close(found, cubed * norms[0] / norms[1])
+
+
+def test_sharpening_keeps_zeros() -> None:
+    checkpoint = fresh("llama")
+    with torch.no_grad():
+        for parameter in checkpoint.model.parameters():
+            parameter.zero_()
+    sharpen(checkpoint, "*", 1.5)
+    assert all(not tensor.any() for tensor in tensors(checkpoint.model).values())
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "gpt-neox", "gemma3", "mixtral"])

@@ -6,6 +6,8 @@ With s the strength, w a tensor of the checkpoint, and u the update of that tens
     zero       the output of a part times 0: a head, an attention, an MLP
     noise      w + Gaussian noise of the norm s · ‖u‖
     quantise   w rounded to s bits: each row of a weight matrix to the nearest of 2^s − 1 evenly spaced values
+    sharpen    w with its singular values to the power s, at the norm that it had: for s > 1 the strong directions are
+               stronger, and the weak ones weaker
     swap       the weights of two layers exchanged
     permute    w + s · u with the entries of u in random order
     redirect   w + s · u with the output features of u in random order and with random signs: u's inputs and singular
@@ -33,7 +35,7 @@ from rlcircuits.checkpoints.parameters import seeded_generator
 from rlcircuits.common.choices import DamageKind
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["KINDS", "Kind", "Update", "damage_outputs", "damage_update", "quantise", "swap_layers"]
+__all__ = ["KINDS", "Kind", "Update", "damage_outputs", "damage_update", "quantise", "sharpen", "swap_layers"]
 
 Update = Callable[[str], Tensor]
 """Parameter name → reference − origin: float64 on the CPU, of the parameter's shape. One tensor at a time is made."""
@@ -70,6 +72,7 @@ KINDS: Mapping[DamageKind, Kind] = {
     "zero": Kind("{t} zeroed", needs_target=True),
     "noise": Kind("noise of {s} × the update to {r}", _FACTOR + "'s norm", 1.0, 0.0, needs_update=True, random=True),
     "quantise": Kind("int{s}", "bits, 2 to 8"),
+    "sharpen": Kind("singular values to the power {s}", "power", identity=1.0),
     "swap": Kind("layers {t} swapped", needs_target=True),
     "permute": Kind("{s} × the permuted update to {r}", _FACTOR, 1.0, 0.0, needs_update=True, random=True),
     "redirect": Kind("{s} × the redirected update to {r}", _FACTOR, 1.0, 0.0, needs_update=True, random=True),
@@ -119,6 +122,24 @@ def round_rows(weight: Tensor, bits: int, inputs: int = -1) -> Tensor:
     steps = (values / torch.where(largest > 0, largest, 1) * top).round()
     rounded: Tensor = (steps / top * largest).to(weight.dtype)
     return rounded
+
+
+@torch.no_grad()
+def sharpen(checkpoint: Checkpoint, target: str, power: float) -> None:
+    """Raise the singular values of the named weight matrices to a power, in place; each keeps its Frobenius norm.
+
+    Vectors (norm weights, biases) stay as they are.
+    """
+    names = tensor_names(checkpoint, target)
+    for name, parameter in checkpoint.model.named_parameters():
+        if name in names and parameter.ndim > 1:
+            left, values, right = torch.linalg.svd(parameter.to("cpu", torch.float64), full_matrices=False)
+            largest = values.amax(-1, keepdim=True)
+            raised = torch.where(largest > 0, values / largest, 0.0).pow(power)  # no power of it overflows
+            norms = [torch.linalg.vector_norm(each, dim=-1, keepdim=True) for each in (values, raised)]
+            # Divided by its own norm; a matrix of zeros stays one.
+            raised = raised * torch.where(norms[0] > 0, norms[0] / norms[1], 0.0)
+            parameter.copy_((left * raised.unsqueeze(-2)) @ right)
 
 
 @torch.no_grad()

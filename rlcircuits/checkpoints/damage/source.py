@@ -17,6 +17,7 @@ from rlcircuits.checkpoints.damage.kinds import (
     damage_outputs,
     damage_update,
     quantise,
+    sharpen,
     swap_layers,
 )
 from rlcircuits.checkpoints.damage.stored_dtypes import round_to, stored_dtypes
@@ -149,6 +150,8 @@ class DamagedSource:
         strength, target = self.strength, self.target or EVERYTHING
         if self.kind == "quantise":
             quantise(checkpoint, target, int(strength or 0))
+        elif self.kind == "sharpen":
+            sharpen(checkpoint, target, float(strength or 0))
         elif self.kind == "swap":
             swap_layers(checkpoint, target)
         elif self.reference is not None:
@@ -209,8 +212,15 @@ def _checked_strength(name: DamageKind, strength: float | None) -> float | None:
     value = kind.default if strength is None else strength
     if value is None:
         raise RLCircuitsError(f"damage {name} needs a strength ({kind.strength})")
-    if not math.isfinite(value) or (name == "noise" and value < 0) or (name == "quantise" and value not in _BITS):
-        allowed = {"quantise": "a whole number of bits from 2 to 8", "noise": "a number of at least 0"}
+    if (
+        not math.isfinite(value)
+        or (name in ("noise", "sharpen") and value < 0)
+        or (name == "quantise" and value not in _BITS)
+    ):
+        allowed = {
+            "quantise": "a whole number of bits from 2 to 8",
+            **dict.fromkeys(("noise", "sharpen"), "a number of at least 0"),
+        }
         raise RLCircuitsError(f"damage {name}: strength is {value:g}; {allowed.get(name, 'a finite number')} is wanted")
     return float(value)
 
