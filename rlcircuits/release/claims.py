@@ -21,7 +21,7 @@ def measure_claims(measurement: Measurement, after: Answers) -> list[AccuracyCla
     claims = []
     if pair.claimed_accuracy is not None:
         claims.append(compare_with_claim(after, pair.claimed_accuracy, margin))
-    reference = pair.reference_source(settings.device, settings.dtype, settings.trust_remote_code)
+    reference = pair.reference_source(*settings.loading)
     if reference is not None:
         with LoadedOnce(reference) as loaded:
             answers = generate(measurement, loaded, "reference", None)

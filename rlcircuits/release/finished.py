@@ -24,13 +24,8 @@ def measurement_key(measurement: Measurement) -> str:
     """Return a hash of everything that the comparison depends on."""
     pair, questions = measurement.pair, measurement.questions
     before, after = measurement.sources.values()
-    settings = asdict(measurement.settings)
-    how = (measurement.settings.device, measurement.settings.dtype, measurement.settings.trust_remote_code)
-    reference = pair.reference_source(*how)
-    settings |= {
-        "prompting": measurement.settings.prompting.model_dump(),
-        "sampling": measurement.settings.sampling.table(),
-    }
+    reference = pair.reference_source(*measurement.settings.loading)
+    settings = measurement.settings.key_table()
     for name in _NOT_IN_KEY:
         del settings[name]
     return content_hash(

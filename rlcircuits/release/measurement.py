@@ -46,8 +46,7 @@ class Measurement:
     @property
     def control(self) -> CheckpointSource | None:
         """Return the source of the pair's supervised control; None if it states none."""
-        settings = self.settings
-        return self.pair.control_source(settings.device, settings.dtype, settings.trust_remote_code)
+        return self.pair.control_source(*self.settings.loading)
 
     @property
     def own_rules(self) -> Profile | None:
@@ -75,7 +74,7 @@ def prepare(
     """
     if pair.prompting is not None:
         settings = replace(settings, prompting=pair.prompting)
-    before, after = pair.sources(settings.device, settings.dtype, settings.trust_remote_code)
+    before, after = pair.sources(*settings.loading)
     questions = load_questions(
         pair.questions, split=settings.split, count=pair.questions.count or settings.question_count
     )

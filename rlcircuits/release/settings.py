@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -93,6 +93,15 @@ class Settings:
 
     def __repr__(self) -> str:
         return short_repr(self, *format_changed_fields(self))
+
+    @property
+    def loading(self) -> tuple[str | None, str | None, bool]:
+        """Return how checkpoints are loaded: the device, the dtype, and whether their own code may run."""
+        return self.device, self.dtype, self.trust_remote_code
+
+    def key_table(self) -> dict[str, Any]:
+        """Return every setting by name, as hashes of what depends on the settings take them."""
+        return {**asdict(self), "prompting": self.prompting.model_dump(), "sampling": self.sampling.table()}
 
     def __post_init__(self) -> None:
         validate_fields(self)
