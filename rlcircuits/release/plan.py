@@ -20,6 +20,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
 from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.greedy import check_greedy, greedy_sampling
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.pairs_file import PairsFile
@@ -36,7 +37,7 @@ from rlcircuits.release.plan_store import (
     read_recorded,
     stored_answers,
 )
-from rlcircuits.release.plan_work import Cost, ModelWork, left_to_do, pair_work, with_stored
+from rlcircuits.release.plan_work import GREEDY, Cost, ModelWork, left_to_do, pair_work, with_stored
 from rlcircuits.release.throughput import Work, tokens_per_second
 
 if TYPE_CHECKING:
@@ -150,9 +151,8 @@ def make_plan(
     for pair in file.pairs:
         asked = pair.questions
         questions = load_questions(asked, split=settings.split, count=asked.count or settings.question_count)
-        how = (settings.device, settings.dtype, settings.trust_remote_code)
-        before, after = (PlannedModel(source, beside.absolute()) for source in pair.sources(*how))
-        named = (pair.reference_source(*how), pair.control_source(*how))
+        before, after = (PlannedModel(source, beside.absolute()) for source in pair.sources(*settings.loading))
+        named = (pair.reference_source(*settings.loading), pair.control_source(*settings.loading))
         others = [PlannedModel(source, beside.absolute()) for source in named if source is not None]
         prompting = pair.prompting or settings.prompting
         prompts = before.prompts(prompting, questions)
@@ -199,26 +199,27 @@ def _pair(
     settings, questions = measurement.settings, measurement.questions
     problems: list[str] = []
     work = pair_work(measurement, prompts, models["before"].groups())
-    in_store: dict[str, KnownAnswers] = {}
+    in_store: dict[tuple[object, ...], KnownAnswers] = {}
     for each in work:
-        found = find_answers(stored, each.model, measurement, each.engine) if each.answers else None
-        if found is None or each.model in in_store:
+        sampling = greedy_sampling(settings.sampling) if each.part == GREEDY else settings.sampling
+        found = find_answers(stored, each.model, measurement, sampling, each.engine) if each.answers else None
+        if found is None or each.key in in_store:
             continue
         try:
-            in_store[each.model] = KnownAnswers(found.items, each.answers, "answers in the store")
+            in_store[each.key] = KnownAnswers(found.items, each.answers, "answers in the store")
         except RLCircuitsError as error:
             problems.append(f"{error}; move the file away, and these answers are generated again")
     known: dict[Side, KnownAnswers] = {
-        side: in_store[source.name]
-        for side, source in measurement.sources.items()
-        if source.name in in_store and measurement.recorded[side] is None
+        each.part: in_store[each.key]
+        for each in work
+        if (each.part == "before" or each.part == "after") and each.answers and each.key in in_store
     }
     if prompts:
         try:
             known |= read_recorded(measurement, models)
         except RLCircuitsError as error:
             problems.append(str(error))
-    reference = next((in_store.get(each.model) for each in work if each.part == "reference"), None)
+    reference = next((in_store.get(each.key) for each in work if each.part == "reference"), None)
     earlier = earlier_comparison(measurement)
     detectable = detectable_changes(measurement, what_is_known(measurement, known, reference, earlier))
     if measurement.sources["before"] == measurement.sources["after"] and not settings.measure_unchanged:
@@ -226,6 +227,10 @@ def _pair(
             "before and after are one checkpoint, so there is no update to measure; name another checkpoint, or "
             "measure it all the same with measure_unchanged = true"
         )
+    try:
+        check_greedy(measurement)
+    except RLCircuitsError as error:
+        problems.append(str(error))
     if detectable.surely_too_few:
         problems.append(
             f"{_left(detectable)}, and min_questions is {settings.min_questions}, so that the pair cannot be compared; "

@@ -11,7 +11,7 @@ from pathlib import Path
 from rlcircuits.answers.answer_file import Header, parse_answers
 from rlcircuits.answers.cache import cached_headers
 from rlcircuits.answers.recorded import SIDES, Side, recorded_answers
-from rlcircuits.answers.types import Answer
+from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison
@@ -105,7 +105,7 @@ def stored_answers(store: Path | None) -> list[StoredAnswers]:
 
 
 def find_answers(
-    stored: Iterable[StoredAnswers], model: str, measurement: Measurement, engine: str
+    stored: Iterable[StoredAnswers], model: str, measurement: Measurement, sampling: Sampling, engine: str
 ) -> StoredAnswers | None:
     """Return the file of a model's answers that the run would go on with, if there is one.
 
@@ -113,11 +113,12 @@ def find_answers(
         stored: the answer files of the store.
         model: name of the model.
         measurement: what is planned.
+        sampling: how the answers are sampled.
         engine: name of the engine that generates the answers.
     """
     settings, questions = measurement.settings, measurement.questions
-    answers = len(questions) * settings.sampling.n
-    wanted = (model, questions.name, questions.split, answers, settings.sampling, settings.batch_size, engine)
+    answers = len(questions) * sampling.n
+    wanted = (model, questions.name, questions.split, answers, sampling, settings.batch_size, engine)
     for each in stored:
         header = each.header
         same = wanted == (
@@ -172,7 +173,10 @@ def is_measured(found: Comparison, measurement: Measurement) -> bool:
     It does not record the seed, the batch size and the weights, which the run compares as well.
     """
     assert measurement.folder is not None, "a comparison was found there"
-    return _recorded_alike(found, measurement) and are_complete(measurement.folder, lambda _: None)
+    if found.is_measured and found.k < measurement.settings.min_questions:
+        return False
+    complete = are_complete(measurement.folder, lambda _: None, scored=found.is_measured)
+    return complete and _recorded_alike(found, measurement)
 
 
 def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
@@ -183,6 +187,9 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
     claims += [] if pair.claimed_accuracy is None else [(None, pair.claimed_accuracy)]
     claims += [] if reference is None else [(reference.name, None)]
     changed = found.weights is None or bool(found.weights.changed)
+    # Without a question to compare nothing is compared with a control.
+    draws = settings.noise_draws if found.is_measured else 0
+    control = measurement.control if found.is_measured else None
     ours = (
         settings.alpha,
         settings.balance,
@@ -193,10 +200,10 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         engine_names(measurement),
         (pair.algorithm, current_name(profile.name), measurement.own_rules),
         [(*claim, profile.accuracy.margin) for claim in claims],
-        [settings.noise_answers == "before"] * settings.noise_draws,
-        settings.noise_groups and settings.noise_draws > 0 and changed,
+        [settings.noise_answers == "before"] * draws,
+        settings.noise_groups and draws > 0 and changed,
         settings.greedy,
-        None if measurement.control is None else measurement.control.name,
+        None if control is None else control.name,
     )
     theirs = (
         found.alpha,
@@ -215,11 +222,13 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
     )
     used = found.prompting
     same_prompting = used is None or _is_used(settings.prompting.model_dump(mode="json"), used)
-    return ours == theirs and same_prompting and _has_k(found, settings.k)
+    return ours == theirs and same_prompting and _has_k(found, settings.k, settings.min_questions)
 
 
-def _has_k(found: Comparison, k: int | None) -> bool:
+def _has_k(found: Comparison, k: int | None, min_questions: int) -> bool:
     """Return whether a comparison was asked for K questions: it has as many, or says that fewer were left."""
+    if not found.is_measured:
+        return _left(found) < min_questions
     wanted = re.match(r"(\d+) questions were wanted", found.note or "")
     if wanted:
         return k == int(wanted[1])

@@ -13,9 +13,12 @@ from rlcircuits.release.answering import TRANSFORMERS
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.plan_store import KnownAnswers
 
-Part = Literal["before", "after", "reference", "noise draw", "noise on a group", "supervised control"]
+Part = Literal["before", "after", "greedy answers", "reference", "noise draw", "noise on a group", "supervised control"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
+
+GREEDY: Literal["greedy answers"] = "greedy answers"
+"""The part of the answers at temperature 0, which are reported beside the sampled ones."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
     """
     settings, pair, questions = measurement.settings, measurement.pair, measurement.questions
     before, after = measurement.sources.values()
-    reference = pair.reference_source(settings.device, settings.dtype, settings.trust_remote_code)
+    reference = pair.reference_source(*settings.loading)
     longest, n = settings.sampling.max_new_tokens, settings.sampling.n
     assert longest is not None, "make_plan has chosen it"
     asked = (questions.name, questions.split, len(questions), repr(settings.prompting), pair.dtype or settings.dtype)
@@ -99,45 +102,45 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
         t_cut = max(math.floor(settings.alpha * longest), 1)
         tokens_a_row = math.ceil(sum(prompts) / len(prompts)) + t_cut - 1
 
-    def work(
-        part: Part, model: str, *, answers: bool = True, scored: int = compared * a_question, of: str = ""
-    ) -> ModelWork:
+    def work(part: Part, model: str, *, each: int = n, scored: int = compared * a_question, of: str = "") -> ModelWork:
         return ModelWork(
             part=part,
             model=model,
             key=(model, of, *asked),
             engine=TRANSFORMERS if part == "noise draw" else settings.engine,
-            answers=len(questions) * n if answers else 0,
-            prompt_tokens=(n * sum(prompts) if prompts else None) if answers else 0,
-            answer_tokens=len(questions) * n * longest if answers else 0,
+            answers=len(questions) * each,
+            prompt_tokens=(each * sum(prompts) if prompts else None) if each else 0,
+            answer_tokens=len(questions) * each * longest,
             scored=scored,
             scored_tokens=0 if not scored else None if tokens_a_row is None else scored * tokens_a_row,
         )
 
     recorded = measurement.recorded
     found = [
-        work("before", before.name, answers=recorded["before"] is None),
-        work("after", after.name, answers=recorded["after"] is None),
+        work("before", before.name, each=n if recorded["before"] is None else 0),
+        work("after", after.name, each=n if recorded["after"] is None else 0),
     ]
+    if settings.greedy and settings.sampling.temperature != 0:
+        found += [work(GREEDY, model.name, each=1, scored=0, of=GREEDY) for model in (before, after)]
     if reference is not None:
         found.append(work("reference", reference.name, scored=0))
-    answering = settings.noise_answers == "own"
+    answering = n if settings.noise_answers == "own" else 0
     for draw in range(settings.noise_draws):
         name = NoisedSource(before, after, draw).name
-        found.append(work("noise draw", name, answers=answering, of=after.name))
+        found.append(work("noise draw", name, each=answering, of=after.name))
     for group in groups if settings.noise_groups and settings.noise_draws else ():
         name = NoisedSource(before, after, 0, group).name
-        found.append(work("noise on a group", name, answers=False, of=after.name))
+        found.append(work("noise on a group", name, each=0, of=after.name))
     if (control := measurement.control) is not None:
         # A pair of its own with before, whose answers are there, and all of whose questions are compared.
         found.append(work("supervised control", control.name, scored=2 * len(questions) * a_question))
     return tuple(found)
 
 
-def with_stored(works: Iterable[ModelWork], known: Mapping[str, KnownAnswers]) -> tuple[ModelWork, ...]:
-    """Return the work with the answers of each model, by its name, that the store has."""
+def with_stored(works: Iterable[ModelWork], known: Mapping[tuple[object, ...], KnownAnswers]) -> tuple[ModelWork, ...]:
+    """Return the work with the answers, by its key, that the store has."""
     return tuple(
-        replace(work, stored=len(known[work.model].items)) if work.answers and work.model in known else work
+        replace(work, stored=len(known[work.key].items)) if work.answers and work.key in known else work
         for work in works
     )
 

@@ -40,6 +40,8 @@ def test_every_model_is_counted_with_its_answers_and_scores() -> None:
     # The control is a pair with before, which is scored once more; all questions are compared.
     supervised = work_of(n=2, control="org/sft", settings={"noise_draws": 0, "k": 20})
     assert supervised == [("before", 80, 40), ("after", 80, 40), ("supervised control", 80, 160)]
+    greedily = work_of(n=4, settings={"noise_draws": 0, "greedy": True})
+    assert greedily == [("before", 160, 160), ("after", 160, 160), *[("greedy answers", 40, 0)] * 2]
     on_before = work_of(n=4, settings={"noise_draws": 2, "noise_answers": "before"})
     assert on_before[2:4] == [("noise draw", 0, 160)] * 2
     alone = work_of(settings={"noise_draws": 1, "noise_groups": False, "k": 20})
@@ -79,7 +81,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 def plan_with(models: tuple[str, str], pair: dict[str, Any] | None = None, **settings: Any) -> Plan:
     made = make_pair(name="x", before=models[0], after=models[1], algorithm="grpo", **(pair or {}))
-    table = {"question_count": 40, "noise_draws": 2, "sampling": {"max_new_tokens": 8}, **settings}
+    table = {"question_count": 40, "noise_draws": 2, "sampling": {"max_new_tokens": 8, "n": 4}, **settings}
     return make_plan(PairsFile((made,)), make_settings(table))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,20 +18,17 @@ from rlcircuits.comparison.profiles import GATE_METRICS, PROFILES
 from rlcircuits.comparison.storage import load_comparison, to_json
 from rlcircuits.comparison.verdict import judge, reads_as_online_rl
 from rlcircuits.release.pair import Pair, make_pair
+from rlcircuits.release.pairs_file import PairsFile
+from rlcircuits.release.plan import make_plan
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.verification import verify_pair
 
+pytestmark = pytest.mark.usefixtures("kind_grader")
+
 SETTINGS = Settings(
     question_count=50, min_questions=51, balance=2.0, noise_draws=1, sampling=Sampling(max_new_tokens=6), device="cpu"
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def grade_kindly() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("rlcircuits.questions.arithmetic.grade", lambda answer, gold: len(answer) % 4 > 0)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +80,12 @@ def test_it_is_kept_found_again_and_verified(
     found = verify_pair(output / "few")
     assert {check.part: check.agreement for check in found.checks if check.agreement == "differs"} == {}
     assert {"pairing", "accuracy"} <= {check.part for check in found.checks if check.agreement == "agrees"}
+
+
+def test_a_plan_knows_that_it_is_finished(pair: Pair, measured: tuple[Comparison, Path]) -> None:
+    file = PairsFile((pair,))
+    assert make_plan(file, SETTINGS, output=measured[1]).pairs[0].measured
+    assert not make_plan(file, replace(SETTINGS, alpha=0.4), output=measured[1]).pairs[0].measured
 
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.name)
