@@ -17,7 +17,14 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import LONGEST_NAME
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.common.validation import StrictModel, describe_error
-from rlcircuits.comparison.profiles import AccuracyRule, AccuracyRuleName, Profile, profile_for, profile_named
+from rlcircuits.comparison.profiles import (
+    RULES_WITH,
+    AccuracyRule,
+    AccuracyRuleName,
+    Profile,
+    profile_for,
+    profile_named,
+)
 from rlcircuits.questions.source import QuestionSource, plain_name
 
 if TYPE_CHECKING:
@@ -161,11 +168,17 @@ class Pair(StrictModel):
     @model_validator(mode="after")
     def _asserted(self) -> Pair:
         if self.profile is None or not self.profile.endswith(".toml"):
-            self.check_does_not_hold()
+            self.check_assertions()
         return self
 
-    def check_does_not_hold(self) -> None:
-        """Raise RLCircuitsError if `does_not_hold` names a measure of which nothing is asserted."""
+    def check_assertions(self) -> None:
+        """Raise RLCircuitsError if `does_not_hold` or `margin` is about what the pair does not assert."""
+        rule = self.expectations.accuracy.rule
+        if self.margin is not None and rule not in RULES_WITH["margin"] and not self.claims:
+            raise RLCircuitsError(
+                f"margin is {self.margin:g}, and nothing that the pair asserts has one: accuracy is judged by the rule "
+                f"{rule!r}; leave margin out, state a claim, or set accuracy to {' or '.join(RULES_WITH['margin'])}"
+            )
         for measure in self.does_not_hold:
             if measure not in self.asserted:
                 raise RLCircuitsError(

@@ -272,7 +272,7 @@ def _resolve(pair: Pair, known: Mapping[str, AskedQuestions], folder: Path, wher
         resolved[key] = _resolve_file(getattr(pair, key), folder, f"{where}, key {key!r}")
     found = pair.model_copy(update=resolved)
     try:
-        found.check_does_not_hold()  # reads the profile's file
+        found.check_assertions()  # reads the profile's file
     except RLCircuitsError as error:
         raise RLCircuitsError(f"{where}: {error}") from None
     return found

@@ -211,6 +211,7 @@ POOLED = PAIRS.replace("[[pair]]", "[[pair]]\npool = 'x'")
         (POOLED, "pair 2, key 'pool': 'x' has pair 'one' of algorithm 'grpo', and this one is of 'ppo'; pool pairs"),
         (POOLED.replace("PPO", "GRPO"), "pair 2, key 'pool': 'x' has the same checkpoints on the same questions"),
         (PAIRS + "pool = ' '", "pair 2, key 'pool': ' ' is no name; text on one line is wanted"),
+        (PAIRS + "margin = 0.03", "margin is 0.03, and nothing that the pair asserts has one: .* 'rose'; leave"),
         (PAIRS + "control = 'x/y/z'", "pair 2, key 'control': there is no folder "),
         (SEVERAL.split("[[pair]]")[0] * 2 + PAIRS, "questions 2, key 'name': 'ours' is the name of an earlier"),
     ],
