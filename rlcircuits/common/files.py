@@ -23,6 +23,9 @@ Notify = Callable[[str], None]
 COMPARISON_FILE = "comparison.json"
 """The file of a finished pair's result, in the pair's own folder of the output folder."""
 
+ANSWERS_SUFFIX = ".answers.jsonl"
+"""How the names of the files with a pair's answers end, in that folder."""
+
 KEY_DIGITS = 12
 """Number of digits of a key in a file's name; the file itself has the whole key, which is compared."""
 

@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import ANSWERS_SUFFIX, write_text_atomically
 from rlcircuits.common.files import COMPARISON_FILE as FILE_NAME
-from rlcircuits.common.files import write_text_atomically
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.json_files import parse_json_object
 from rlcircuits.common.validation import describe_error
@@ -114,10 +114,16 @@ def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
     """Return the comparison files of a folder: its own, or those of its subfolders (one a pair), sorted by name.
 
     Raises:
-        RLCircuitsError: there is none.
+        RLCircuitsError: there is none, or the folder is that of a pair that was not finished.
     """
     folder = Path(folder)
     own = folder / FILE_NAME
+    sides = [folder / f"{side}{ANSWERS_SUFFIX}" for side in ("before", "after")]
+    if not own.is_file() and any(file.is_file() for file in sides):
+        raise RLCircuitsError(
+            f"{folder}: holds a pair's answers and no {FILE_NAME}: the pair was not finished; give the command that "
+            f"measured it again, which goes on where it stopped"
+        )
     found = (own,) if own.is_file() else tuple(sorted(folder.glob(f"*/{FILE_NAME}")))
     if not found:
         raise RLCircuitsError(f"{folder}: holds no {FILE_NAME}, neither do its subfolders; see compare --output")

@@ -9,6 +9,7 @@ from typing import TypeVar
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE
+from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.release.pair import STORE
 from rlcircuits.release.result_files import answers_file, scores_file
 from rlcircuits.release.supervised import FOLDER as CONTROL
@@ -117,5 +118,12 @@ def _is_control(folder: Path) -> bool:
 
 
 def _with_control(folder: Path) -> tuple[Path, ...]:
+    """Return a pair's folder, and that of its control unless an earlier run left it, of which the pair says nothing."""
     control = folder / CONTROL
-    return (folder, control) if _is_pair(control) else (folder,)
+    if not _is_pair(control):
+        return (folder,)
+    try:
+        stated = load_comparison(folder).supervised is not None
+    except RLCircuitsError:  # which will be told of the pair itself
+        stated = True
+    return (folder, control) if stated else (folder,)

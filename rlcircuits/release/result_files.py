@@ -7,13 +7,13 @@ from pathlib import Path
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify
+from rlcircuits.common.files import ANSWERS_SUFFIX, Notify
 from rlcircuits.models.weight_files import tensor_headers
 
 
 def answers_file(folder: Path, side: Side) -> Path:
     """Return the path of one model's answers (JSON lines)."""
-    return folder / f"{side}.answers.jsonl"
+    return folder / f"{side}{ANSWERS_SUFFIX}"
 
 
 def scores_file(folder: Path, side: Side) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import GATE_METRICS
-from rlcircuits.comparison.storage import find_comparisons, load_comparison
+from rlcircuits.comparison.storage import find_comparisons, load_comparison, save_comparison
 from rlcircuits.comparison.supervised_control import beyond_supervised
 from rlcircuits.release.pair import Pair, make_pair
+from rlcircuits.release.pair_folders import find_pair_folders
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("kind_grader")
 
 SETTINGS = Settings(
     question_count=50,
@@ -31,13 +34,6 @@ SETTINGS = Settings(
     sampling=Sampling(max_new_tokens=6),
     device="cpu",
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def grade_kindly() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("rlcircuits.questions.arithmetic.grade", lambda answer, gold: len(answer) % 4 > 0)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +67,25 @@ def test_the_control_is_a_pair_of_its_own_within_the_pairs_folder(
     assert load_comparison(output / "mine") == comparison
     assert find_comparisons(output) == (output / "mine" / "comparison.json",)
     assert any(line.startswith("mine: control: after answers") for line in log)
+
+
+def test_the_control_of_an_earlier_run_is_not_verified(
+    measured: tuple[Comparison, Path, list[str]], tmp_path: Path
+) -> None:
+    comparison, output, _ = measured
+    folder = Path(shutil.copytree(output / "mine", tmp_path / "mine"))
+    assert find_pair_folders(folder) == (folder, folder / "control")
+    save_comparison(replace(comparison, supervised=None), folder)
+    assert find_pair_folders(folder) == find_pair_folders(tmp_path) == (folder,)
+
+
+def test_a_pair_that_was_not_finished_is_not_taken_for_its_control(
+    measured: tuple[Comparison, Path, list[str]], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(measured[1] / "mine", tmp_path / "mine"))
+    (folder / "comparison.json").unlink()
+    with pytest.raises(RLCircuitsError, match=r"mine: holds a pair's answers and no comparison\.json: .* not finished"):
+        find_comparisons(folder)
 
 
 def test_before_is_asked_once(models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
