@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def _compare(options: argparse.Namespace) -> int:
     from rlcircuits.common.failures import describe_failure
     from rlcircuits.common.files import ensure_output_folder
     from rlcircuits.comparison.verdict import judge
-    from rlcircuits.release.run import run_pair, run_variants
+    from rlcircuits.release.run import SAME_CHECKPOINT, run_pair, run_variants
     from rlcircuits.release.toy_notice import pair_notice
     from rlcircuits.report.release_json import release_json
 
@@ -71,7 +72,9 @@ def _compare(options: argparse.Namespace) -> int:
     failures: dict[str, Failure] = {}
     for pair in file.pairs:
         try:
-            variants = run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", SAME_CHECKPOINT)  # the log says it
+                variants = run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
             judge(variants[0])
             measured.append(variants)
         except BrokenPipeError:  # the reader of the messages has gone

@@ -133,8 +133,14 @@ def reference_length(pairs: AnswerPairs) -> float:
 
 
 def show_funnel(funnel: Mapping[str, int]) -> str:
-    """Write the number of questions left after each stage: ``asked 400 → answered by both 400 → …``."""
-    return " → ".join(f"{stage} {count}" for stage, count in funnel.items())
+    """Write the number of questions left after each stage: ``asked 400 → answered by both 400 → …``.
+
+    Where all that were left are compared, none was sampled, and the last stage is not shown.
+    """
+    stages = list(funnel.items())
+    if len(stages) > 1 and stages[-1][0] == _SAMPLED and stages[-1][1] == stages[-2][1]:
+        stages.pop()
+    return " → ".join(f"{stage} {count}" for stage, count in stages)
 
 
 def answers_by_key(answers: Answers, side: str) -> dict[AnswerKey, Answer]:

@@ -60,6 +60,9 @@ from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.supervised import check_control, control_pair, control_settings
 
+SAME_CHECKPOINT = "before and after are the same checkpoint"
+"""How the warning of :func:`run_pair` begins."""
+
 
 @validate_arguments
 def run_pair(
@@ -157,7 +160,7 @@ def _warn_of_one_checkpoint(measurement: Measurement) -> None:
     before, after = measurement.sources.values()
     if before.fingerprint() == after.fingerprint():
         names = ", ".join(dict.fromkeys((before.name, after.name)))
-        found = f"before and after are the same checkpoint: {names}; nothing but chance can differ"
+        found = f"{SAME_CHECKPOINT}: {names}; nothing but chance can differ"
         measurement.log(found)
         warnings.warn(found, stacklevel=4)
 

@@ -22,7 +22,7 @@ class Pool:
 
     name: str
     pairs: tuple[str, ...]
-    """The pairs that were measured."""
+    """The pairs whose metrics were measured."""
     unmeasured: int
     """Number of the other pairs."""
     effects: Mapping[str, PooledEffect]
@@ -70,11 +70,11 @@ def make_pools(comparisons: Sequence[Comparison], pools: Mapping[str, Sequence[s
         pools: by the pool's name, the names of its pairs.
 
     Returns:
-        The pools with at least one measured pair.
+        The pools with at least one pair whose metrics were measured.
     """
     made = []
     for name, pairs in pools.items():
-        found = [comparison for comparison in comparisons if comparison.name in pairs]
+        found = [comparison for comparison in comparisons if comparison.name in pairs and comparison.is_measured]
         if not found:
             continue
         enough_bases = len({comparison.before for comparison in found}) >= MIN_CLUSTERS

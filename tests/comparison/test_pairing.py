@@ -17,6 +17,12 @@ from rlcircuits.comparison.funnel import STAGES, show_funnel
 from rlcircuits.comparison.pairing import pair
 
 
+def test_a_stage_that_sampled_nothing_is_not_shown() -> None:
+    assert show_funnel({"asked": 9, "right by both": 7, "sampled": 5}) == "asked 9 → right by both 7 → sampled 5"
+    assert show_funnel({"asked": 9, "right by both": 7, "sampled": 7}) == "asked 9 → right by both 7"
+    assert show_funnel({"asked": 9}) == "asked 9"
+
+
 def test_every_stage_drops_what_it_should() -> None:
     # 40 questions; each of the first five fails one stage of its own.
     right_before, right_after = [True] * 40, [True] * 40

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import warnings
 from pathlib import Path
 
 import pytest
@@ -69,8 +69,10 @@ def test_the_command_line_says_it_once_on_stderr(real: str, tmp_path: Path, caps
     ]
     for arguments in (answer, compare):
         for more, told in (([], 1), (["--questions", "arithmetic"], 0)):
-            with pytest.warns(UserWarning, match="same checkpoint") if arguments is compare else nullcontext():
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # what compare has to say of one checkpoint is a line of its own
                 main([*arguments, *more])
             shown = capsys.readouterr()
+            assert shown.err.count("before and after are the same checkpoint") == (arguments is compare)
             assert shown.err.count("note: no question set was named") == told
             assert "no question set" not in shown.out

@@ -60,6 +60,15 @@ def test_pairs_that_were_not_measured_are_counted() -> None:
     assert "none" in pool.lines[1]
 
 
+def test_a_pair_with_too_few_questions_does_not_stop_the_pool() -> None:
+    too_few = replace(THREE[2], question_ids=())
+    (pool,) = make_pools([*THREE[:2], too_few], {"grpo": ["a", "b", "c"]})
+    (without,) = make_pools(THREE[:2], {"grpo": ["a", "b", "c"]})
+    assert pool == without
+    assert (pool.pairs, pool.unmeasured) == (("a", "b"), 1)
+    assert make_pools([too_few], {"grpo": ["c"]}) == []
+
+
 def test_a_metric_that_cannot_be_pooled_leaves_the_others() -> None:
     zero = replace(TEMPLATE.effects["kurtosis"], before_values=(0.0,) * 40, before=0.0)
     odd = replace(pair("a"), effects={**TEMPLATE.effects, "kurtosis": zero})
