@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.measured_results import FULL, PLAIN, grade_kindly, measured_results
+from helpers.measured_results import FULL, PLAIN, measured_results
+from helpers.tiny_pairs import grade_kindly
 
 from rlcircuits import load_comparison, save_comparison
 from rlcircuits.cli.main import main

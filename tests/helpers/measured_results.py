@@ -10,20 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers.tiny_pairs import save_tiny_pair
+from helpers.tiny_pairs import grade_kindly, save_tiny_pair
 from rlcircuits import Sampling, Settings, run_pair
 from rlcircuits.release.pair import make_pair
 
 FULL, PLAIN, TOO_FEW = "full", "plain", "too-few"
 """Names of the pairs: with every kind of control and claim; with one noise draw, on before's answers; with fewer
 questions left than are wanted at least, so that no metric is measured."""
-
-_GRADE = "rlcircuits.questions.arithmetic.grade"
-
-
-def grade_kindly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let random answers be right about every other time, since those of random models never are."""
-    monkeypatch.setattr(_GRADE, lambda answer, gold: len(answer) % 4 > 0)
 
 
 @cache

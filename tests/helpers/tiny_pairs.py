@@ -1,13 +1,19 @@
-"""Save a pair of tiny random checkpoints."""
+"""Save a pair of tiny random checkpoints, and grade what they answer."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from helpers.tiny_checkpoints import tiny_tokenizer
 from helpers.tiny_models import build
+
+
+def grade_kindly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let most answers be right: only right ones are compared, and a random model gives none."""
+    monkeypatch.setattr("rlcircuits.questions.arithmetic.grade", lambda answer, gold: len(answer) % 4 > 0)
 
 
 def save_tiny_pair(folder: Path, update: float = 0.02, architecture: str = "llama-gqa") -> tuple[Path, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.report.terminal import summary_rows
 
+pytestmark = pytest.mark.usefixtures("kind_grader")
+
 SETTINGS = Settings(
     question_count=40,
     balance=2.0,
@@ -31,13 +32,6 @@ SETTINGS = Settings(
     sampling=Sampling(max_new_tokens=6, n=2),
     device="cpu",
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def grade_kindly() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("rlcircuits.questions.arithmetic.grade", lambda answer, gold: len(answer) % 4 > 0)
-        yield
 
 
 @pytest.fixture(scope="module")

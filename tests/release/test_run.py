@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,8 @@ from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.run import run_pair, run_variants
 from rlcircuits.release.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("kind_grader")
+
 SETTINGS = Settings(
     k=25,
     question_count=50,
@@ -54,18 +55,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def pair(folders: tuple[Path, Path]) -> Pair:
     return make_pair(name="mine", before=str(folders[0]), after=str(folders[1]), algorithm="grpo")
-
-
-def nearly_right(answer: str, gold: str) -> bool:
-    """Grade most answers as right: only right answers are compared, and a random model gives none."""
-    return len(answer) % 4 > 0
-
-
-@pytest.fixture(autouse=True, scope="module")
-def grade_kindly() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("rlcircuits.questions.arithmetic.grade", nearly_right)
-        yield
 
 
 @pytest.fixture(scope="module")

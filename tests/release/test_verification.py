@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.measured_results import FULL, PLAIN, TOO_FEW, grade_kindly, measured_results
+from helpers.measured_results import FULL, PLAIN, TOO_FEW, measured_results
 from helpers.paths import ROOT
 from helpers.stored_pairs import STORED
+from helpers.tiny_pairs import grade_kindly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.measured_results import FULL, PLAIN, grade_kindly, measured_results
+from helpers.measured_results import FULL, PLAIN, measured_results
+from helpers.tiny_pairs import grade_kindly
 
 from rlcircuits import Answers, RLCircuitsError, Sampling, Settings, load_comparison, run_pair, save_comparison
 from rlcircuits.comparison.profiles import MetricRule, Profile
