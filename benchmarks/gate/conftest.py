@@ -1,6 +1,6 @@
 """Judge a part of the shipped pairs and of the sabotage suite; with ``--rlcircuits-thorough`` all of them.
 
-Of the pairs the part is GRPO and supervised training from one base, and GRPO of another architecture.
+Of the pairs the part is GRPO and supervised training from one base, which share its answers.
 Of the sabotage it is what a gate that asks for less was seen to pass: one scaled MLP, that with a sharpened
 distribution of tokens, and a quantised trained checkpoint; and a pair with its sides swapped.
 """
@@ -17,7 +17,6 @@ _SHIPPED = re.compile(
 _PAIRS = {
     "llama-sums-seed-7-grpo",
     "llama-sums-seed-7-sft-clean",
-    "qwen2-equations-seed-7-grpo",
 }
 _SABOTAGE = {
     "mlp.3-x0.9",
