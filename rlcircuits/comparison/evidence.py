@@ -85,11 +85,11 @@ def _against_metric(comparison: Comparison, metric: str, rule: MetricRule) -> fl
     blinded = judge_comparison_metric(comparison, metric, rule).blinded_by
     least_noise = -math.inf if blinded else noise_range(noise_shifts(comparison.controls, metric), rule.expected)[0]
     limit = max(rule.minimum * abs(effect.before), least_noise)
-    less = _p_short_of(rule.expected, difference, interval, limit)
+    less = _p_below(*_counted(rule.expected, difference, interval), limit, CONFIDENCE)
     beyond = comparison.beyond_supervised(metric)
     if beyond is None or math.isnan(sum(beyond.interval)):
         return less
-    return min(less, _p_short_of(rule.expected, beyond.difference, beyond.interval, 0.0))
+    return min(less, _p_below(*_counted(rule.expected, beyond.difference, beyond.interval), 0.0, CONFIDENCE))
 
 
 def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
@@ -124,26 +124,19 @@ def _for_the_pattern(comparison: Comparison) -> float:
             else:
                 limit = max(rules[metric].minimum * abs(effect.before), noise_limit)
                 yield effect.p_up if towards == "up" else effect.p_down
-                yield _p_beyond(towards, effect.difference, effect.interval, limit)
+                yield _p_above(*_counted(towards, effect.difference, effect.interval), limit, CONFIDENCE)
             if (beyond := comparison.beyond_supervised(metric)) is not None:
                 measured = not math.isnan(sum(beyond.interval))
-                yield _p_beyond(towards, beyond.difference, beyond.interval, 0.0) if measured else 1.0
+                counted = _counted(towards, beyond.difference, beyond.interval)
+                yield _p_above(*counted, 0.0, CONFIDENCE) if measured else 1.0
 
     return max(needed())
 
 
-def _p_short_of(towards: Direction, difference: float, interval: tuple[float, float], limit: float) -> float:
-    """Return the p of the evidence that an effect is less than the limit, both counted in the direction."""
-    if towards == "up":
-        return _p_below(difference, interval, limit, CONFIDENCE)
-    return _p_above(difference, interval, -limit, CONFIDENCE)
-
-
-def _p_beyond(towards: Direction, difference: float, interval: tuple[float, float], limit: float) -> float:
-    """Return the p of the evidence that an effect is more than the limit, both counted in the direction."""
-    if towards == "up":
-        return _p_above(difference, interval, limit, CONFIDENCE)
-    return _p_below(difference, interval, -limit, CONFIDENCE)
+def _counted(towards: Direction, difference: float, interval: tuple[float, float]) -> tuple[float, tuple[float, float]]:
+    """Return a difference and its interval in a direction: down with their signs turned round."""
+    low, high = interval
+    return (difference, interval) if towards == "up" else (-difference, (-high, -low))
 
 
 def _p_below(difference: float, interval: tuple[float, float], boundary: float, confidence: float) -> float:

@@ -138,9 +138,9 @@ def judge_direction(
 
 
 def noise_shifts(draws: Sequence[ControlDraw], metric: str) -> list[float | None]:
-    """Return a metric's mean difference under each noise draw; None for a draw that could not be measured."""
+    """Return a metric's mean difference under each noise draw; None or NaN for a draw that could not be measured."""
     shifts = [draw.shifts.get(metric) for draw in draws]
-    return [None if shift is None or math.isnan(shift.difference) else shift.difference for shift in shifts]
+    return [None if shift is None else shift.difference for shift in shifts]
 
 
 def noise_range(noise: Sequence[float | None], towards: Direction) -> tuple[float, float]:

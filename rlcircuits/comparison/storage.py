@@ -16,6 +16,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from rlcircuits.answers.recorded import SIDES
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import ANSWERS_SUFFIX, write_text_atomically
@@ -118,7 +119,7 @@ def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
     """
     folder = Path(folder)
     own = folder / FILE_NAME
-    sides = [folder / f"{side}{ANSWERS_SUFFIX}" for side in ("before", "after")]
+    sides = [folder / f"{side}{ANSWERS_SUFFIX}" for side in SIDES]
     if not own.is_file() and any(file.is_file() for file in sides):
         raise RLCircuitsError(
             f"{folder}: holds a pair's answers and no {FILE_NAME}: the pair was not finished; give the command that "

@@ -173,8 +173,6 @@ def is_measured(found: Comparison, measurement: Measurement) -> bool:
     It does not record the seed, the batch size and the weights, which the run compares as well.
     """
     assert measurement.folder is not None, "a comparison was found there"
-    if found.is_measured and found.k < measurement.settings.min_questions:
-        return False
     complete = are_complete(measurement.folder, lambda _: None, scored=found.is_measured)
     return complete and _recorded_alike(found, measurement)
 
@@ -226,9 +224,14 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
 
 
 def _has_k(found: Comparison, k: int | None, min_questions: int) -> bool:
-    """Return whether a comparison was asked for K questions: it has as many, or says that fewer were left."""
+    """Return whether a comparison was asked for K questions, and is measured or not as the fewest questions say.
+
+    It was asked for K if it has as many, or says that fewer were left.
+    """
     if not found.is_measured:
         return _left(found) < min_questions
+    if found.k < min_questions:
+        return False
     wanted = re.match(r"(\d+) questions were wanted", found.note or "")
     if wanted:
         return k == int(wanted[1])
