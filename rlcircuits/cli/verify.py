@@ -50,7 +50,7 @@ def add_verify(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from rlcircuits.release.pair_folders import find_pair_folders
+    from rlcircuits.release.pair_folders import find_pair_folders, left_out_controls
     from rlcircuits.release.verification import verify_pair
 
     if options.seed is not None:
@@ -61,11 +61,15 @@ def _verify(options: argparse.Namespace) -> int:
             found[folder] = verify_pair(folder, models=options.models, regrade=options.regrade, seed=options.seed)
         except RLCircuitsError as error:  # the other pairs are verified all the same
             found[folder] = error
+    left_out = left_out_controls(options.folder)
     verified = [one for one in found.values() if not isinstance(one, RLCircuitsError)]
     if options.json:
-        print(_json(found))
-    elif verified:
-        print(_table(verified))
+        print(_json(found, left_out))
+    else:
+        if verified:
+            print(_table(verified))
+        for folder, why in left_out.items():
+            print(f"{folder}: left out, since {why}; give this folder to verify it")
     # One damaged file of the store may concern several pairs.
     problems = list(dict.fromkeys(str(one) for one in found.values() if isinstance(one, RLCircuitsError)))
     if missing := [f"{check.part} of {one.name}" for one in verified for check in one.missing]:
@@ -77,11 +81,12 @@ def _verify(options: argparse.Namespace) -> int:
     return HOLDS if all(one.verified for one in verified) else DOES_NOT_HOLD
 
 
-def _json(found: Mapping[Path, Verification | RLCircuitsError]) -> str:
+def _json(found: Mapping[Path, Verification | RLCircuitsError], left_out: Mapping[Path, str]) -> str:
     document = {
         "format": "rlcircuits-verification",
         "version": 1,
         "pairs": [_pair(folder, one) for folder, one in found.items()],
+        "left_out": [{"folder": str(folder), "why": why} for folder, why in left_out.items()],
     }
     return json.dumps(document, indent=1)
 

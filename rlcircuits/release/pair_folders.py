@@ -31,22 +31,30 @@ def find_pair_folders(folder: str | Path) -> tuple[Path, ...]:
     Raises:
         RLCircuitsError: there is no such folder, it cannot be read, or it holds no pair.
     """
-    folder = Path(folder)
-    if not path_exists(folder, "a folder of results"):
-        raise RLCircuitsError(f"{folder}: there is no such folder; {_WANTED}")
-    if folder.name == COMPARISON_FILE and folder.is_file():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise RLCircuitsError(f"{folder}: it is a file; {_WANTED}")
-    if _is_pair(folder):
-        return _with_control(folder)
-    try:
-        subfolders = sorted(path for path in folder.iterdir() if path.is_dir() and path.name != STORE)
-    except OSError as error:
-        raise RLCircuitsError(f"{folder}: cannot be read: {error.strerror or error}") from None
-    found = tuple(each for path in subfolders if _is_pair(path) for each in _with_control(path))
+    folder = _existing(folder)
+    found = tuple(each for path in _candidates(folder) if _is_pair(path) for each in _with_control(path))
     if not found:
         raise RLCircuitsError(f"{folder}: holds no {COMPARISON_FILE}, neither do its subfolders; {_WANTED}")
+    return found
+
+
+def left_out_controls(folder: str | Path) -> dict[Path, str]:
+    """Return the supervised controls' folders that :func:`find_pair_folders` leaves out, each with why.
+
+    An earlier run left them: the pair was measured again without a supervised control, or its own results were removed.
+
+    Args:
+        folder: as for :func:`find_pair_folders`.
+    """
+    found = {}
+    for path in _candidates(_existing(folder)):
+        control = path / CONTROL
+        if not _is_pair(control):
+            continue
+        if not _is_pair(path):
+            found[control] = "the folder that it lies in has no pair's results"
+        elif control not in _with_control(path):
+            found[control] = f"the {COMPARISON_FILE} of its pair states no supervised control"
     return found
 
 
@@ -106,6 +114,28 @@ def read_result(load: Callable[[Path], _T], path: Path, what: str) -> _T:
         text = str(error)
         advice = "the file is damaged or cut short: copy it again from where it came, or measure the pair again"
         raise RLCircuitsError(text if "measure the pair again" in text else f"{text}; {advice}") from None
+
+
+def _existing(folder: str | Path) -> Path:
+    """Return the folder of results that is meant."""
+    folder = Path(folder)
+    if not path_exists(folder, "a folder of results"):
+        raise RLCircuitsError(f"{folder}: there is no such folder; {_WANTED}")
+    if folder.name == COMPARISON_FILE and folder.is_file():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise RLCircuitsError(f"{folder}: it is a file; {_WANTED}")
+    return folder
+
+
+def _candidates(folder: Path) -> tuple[Path, ...]:
+    """Return the folders that may be pairs': the folder itself if it is one, else its subfolders, sorted by name."""
+    if _is_pair(folder):
+        return (folder,)
+    try:
+        return tuple(sorted(path for path in folder.iterdir() if path.is_dir() and path.name != STORE))
+    except OSError as error:
+        raise RLCircuitsError(f"{folder}: cannot be read: {error.strerror or error}") from None
 
 
 def _is_pair(folder: Path) -> bool:

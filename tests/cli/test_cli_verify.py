@@ -102,6 +102,27 @@ def test_a_pair_that_was_not_finished_is_told(folder: Path, capsys: pytest.Captu
         assert pairs[FULL]["verified"] is False
 
 
+@pytest.mark.parametrize("orphaned", [False, True])
+def test_a_control_that_an_earlier_run_left_is_told(
+    folder: Path, orphaned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control = folder / FULL / "control"
+    if orphaned:
+        for file in control.parent.glob("*.*"):
+            file.unlink()
+        why = "the folder that it lies in has no pair's results"
+    else:
+        save_comparison(replace(load_comparison(control.parent), supervised=None), control.parent)
+        why = "the comparison.json of its pair states no supervised control"
+    main(["verify", str(folder)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if str(control) in line]
+    assert lines == [f"{control}: left out, since {why}; give this folder to verify it"]
+    main(["verify", str(folder), "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert document["left_out"] == [{"folder": str(control), "why": why}]
+    assert str(control) not in [pair["folder"] for pair in document["pairs"]]
+
+
 def test_a_damaged_file_of_the_store_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(folder / FULL, folder / "twin")
     (file,) = (folder / "store").glob("models-base-+-noise-0-on-norms-of-*/manifest.json")
@@ -141,7 +162,9 @@ def test_a_check_that_was_asked_for_and_cannot_be_made_exits_with_2(
 def test_json_holds_every_difference(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change_accuracy(folder)
     assert main(["verify", str(folder), "--json"]) == 1
-    pairs = json.loads(capsys.readouterr().out)["pairs"]
+    document = json.loads(capsys.readouterr().out)
+    pairs = document["pairs"]
+    assert document["left_out"] == []
     names = [(pair["name"], pair["agrees"], pair["error"]) for pair in pairs]
     assert names[:3] == [(FULL, True, None), (f"{FULL}/control", True, None), (PLAIN, False, None)]
     (check,) = [check for check in pairs[2]["checks"] if check["agreement"] == "differs"]
