@@ -20,7 +20,7 @@ def add_report(commands: Any) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ensure_writable_file, safe_file_name
-    from rlcircuits.comparison.storage import find_comparisons, load_comparison
+    from rlcircuits.comparison.storage import find_comparisons, find_unfinished, load_comparison
     from rlcircuits.report.headline import make_headline
     from rlcircuits.report.terminal import detail, summary_table, variants_table
     from rlcircuits.report.variants import first_variants, group_variants
@@ -33,7 +33,8 @@ def _report(options: argparse.Namespace) -> int:
     if options.html:
         ensure_writable_file(options.html, "--html")
     comparisons = [load_comparison(path) for path in find_comparisons(options.folder)]
-    headline = make_headline(first_variants(comparisons))
+    unfinished = [path.name for path in find_unfinished(options.folder)]
+    headline = make_headline(first_variants(comparisons), unfinished=unfinished)
     print(*headline.lines, "", summary_table(comparisons), sep="\n")
     for comparison in comparisons:
         print(f"\n{comparison.name}\n{detail(comparison)}")
@@ -51,5 +52,5 @@ def _report(options: argparse.Namespace) -> int:
     if options.html:
         from rlcircuits.report.html import write_page
 
-        print(f"page: {write_page(comparisons, options.html)}")
+        print(f"page: {write_page(comparisons, options.html, unfinished)}")
     return HOLDS

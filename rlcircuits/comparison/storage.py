@@ -31,6 +31,10 @@ from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
 _VERSION: Literal[4] = 4  # 3 lacks what has a default in Comparison
+_UNFINISHED = (
+    f"holds a pair's answers and no {FILE_NAME}: the pair was not finished; give the command that measured it again, "
+    f"which goes on where it stopped"
+)
 _ADVICE = "; if nobody changed the file it was damaged: measure the pair again"
 
 
@@ -119,16 +123,27 @@ def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
     """
     folder = Path(folder)
     own = folder / FILE_NAME
-    sides = [folder / f"{side}{ANSWERS_SUFFIX}" for side in SIDES]
-    if not own.is_file() and any(file.is_file() for file in sides):
-        raise RLCircuitsError(
-            f"{folder}: holds a pair's answers and no {FILE_NAME}: the pair was not finished; give the command that "
-            f"measured it again, which goes on where it stopped"
-        )
+    if _is_unfinished(folder):
+        raise RLCircuitsError(f"{folder}: {_UNFINISHED}")
     found = (own,) if own.is_file() else tuple(sorted(folder.glob(f"*/{FILE_NAME}")))
     if not found:
+        if unfinished := find_unfinished(folder):
+            raise RLCircuitsError(f"{', '.join(map(str, unfinished))}: {_UNFINISHED}")
         raise RLCircuitsError(f"{folder}: holds no {FILE_NAME}, neither do its subfolders; see compare --output")
     return found
+
+
+def find_unfinished(folder: str | Path) -> tuple[Path, ...]:
+    """Return the subfolders of pairs that were not finished, sorted by name; none in the folder of one pair."""
+    folder = Path(folder)
+    if (folder / FILE_NAME).is_file():
+        return ()
+    return tuple(sorted(path for path in folder.glob("*") if _is_unfinished(path)))
+
+
+def _is_unfinished(folder: Path) -> bool:
+    sides = (folder / f"{side}{ANSWERS_SUFFIX}" for side in SIDES)
+    return not (folder / FILE_NAME).is_file() and any(file.is_file() for file in sides)
 
 
 def _load(path: str | Path) -> _Stored:

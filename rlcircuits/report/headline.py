@@ -58,6 +58,7 @@ def make_headline(
     comparisons: Sequence[Comparison],
     unmeasured: Sequence[str] = (),
     known: Mapping[str, Collection[str]] | None = None,
+    unfinished: Sequence[str] = (),
 ) -> Headline:
     """Judge a release over all its pairs, and say the outcome, why, and what to do next.
 
@@ -65,6 +66,7 @@ def make_headline(
         comparisons: the pairs that were measured, one at least, each on one question set.
         unmeasured: names of the pairs that could not be measured; the release then has no outcome.
         known: by pair, the measures that the pairs file says do not hold; the outcome is the same with them.
+        unfinished: names of the pairs that a stopped run left half done; the release then has no outcome either.
 
     Raises:
         RLCircuitsError: a comparison names an unknown profile.
@@ -75,13 +77,16 @@ def make_headline(
         found = Headline("holds", _why_it_holds(comparisons, verdicts), _ALL_WELL)
     else:
         reasons = _reasons(release, comparisons, verdicts, known or {})
-        several = len(comparisons) + len(unmeasured) > 1
+        several = len(comparisons) + len(unmeasured) + len(unfinished) > 1
         why = _some([_why(reason, several) for reason in reasons])
         found = Headline(release.outcome, why, _next_step(release.outcome, reasons, several))
-    if not unmeasured:
+    if not unmeasured and not unfinished:
         return found
-    why = f"{_some(unmeasured)} could not be measured; what was measured {_OF_THE_REST[release.outcome]}: {found.why}"
-    return Headline(None, why, "mend what the errors name, and run the same command again")
+    lost = [f"{_some(unmeasured)} could not be measured"] if unmeasured else []
+    lost += [f"{_some(unfinished)} {'was' if len(unfinished) == 1 else 'were'} not finished"] if unfinished else []
+    why = f"{'; '.join(lost)}; what was measured {_OF_THE_REST[release.outcome]}: {found.why}"
+    next_step = "mend what the errors name, and run the same command again"
+    return Headline(None, why, next_step if unmeasured else _GO_ON)
 
 
 _OF_THE_REST: Mapping[Outcome, str] = {
@@ -89,6 +94,8 @@ _OF_THE_REST: Mapping[Outcome, str] = {
     "does not hold": "does not hold",
     "inconclusive": "is inconclusive",
 }
+
+_GO_ON = "give the command that measured it again, which goes on where it stopped"
 
 _ALL_WELL = "nothing here speaks against the release; other questions and risks are yours to evaluate"
 

@@ -28,12 +28,13 @@ img { max-width: 100%; }
 """
 
 
-def write_page(comparisons: Sequence[Comparison], path: str | Path) -> Path:
+def write_page(comparisons: Sequence[Comparison], path: str | Path, unfinished: Sequence[str] = ()) -> Path:
     """Write the page, pictures included, and replace an older file atomically.
 
     Args:
         comparisons: what to show, in this order.
         path: the file to write; its folder is created if it does not exist.
+        unfinished: names of the pairs that were not finished, which leave the release without an outcome.
 
     Returns:
         The file's path.
@@ -43,19 +44,20 @@ def write_page(comparisons: Sequence[Comparison], path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = to_html(comparisons)
+    text = to_html(comparisons, unfinished)
     write_text_atomically(path, text)
     return path
 
 
-def to_html(comparisons: Sequence[Comparison]) -> str:
+def to_html(comparisons: Sequence[Comparison], unfinished: Sequence[str] = ()) -> str:
     """Return the page as HTML; see :func:`write_page`."""
+    headline = make_headline(first_variants(comparisons), unfinished=unfinished)
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><title>rlcircuits</title>',
         f"<style>{_STYLE}</style></head><body>",
         "<h1>rlcircuits</h1>",
-        f"<pre>{escape(chr(10).join(make_headline(first_variants(comparisons)).lines))}</pre>",
+        f"<pre>{escape(chr(10).join(headline.lines))}</pre>",
         # Not escaped here, because tabulate escapes its cells.
         summary_table(comparisons, tablefmt="html"),
     ]

@@ -65,3 +65,27 @@ def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert sum("verdict" in line and "before → after" in line for line in out.splitlines()) == 1
     assert all((tmp_path / f"plot-{name}.svg").exists() for name in ("one", "two"))
+    assert "was not finished" not in out
+
+
+def test_report_names_a_pair_that_was_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    half = tmp_path / "half"
+    for folder in (half, tmp_path / "store"):
+        folder.mkdir()
+    for file in (half / "before.answers.jsonl", tmp_path / "store" / "base-arithmetic-test-0.jsonl"):
+        file.touch()
+    words = f"{half}: holds a pair's answers and no comparison.json: the pair was not finished; give the command that"
+    assert main(["report", str(tmp_path)]) == 2
+    assert words in capsys.readouterr().err
+    save_comparison(made_up_comparison("one"), tmp_path / "one")
+    page = tmp_path / "page.html"
+    assert main(["report", str(tmp_path), "--html", str(page)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "outcome: no verdict"
+    assert lines[1].startswith("why:     half was not finished; what was measured holds: ")
+    assert lines[2] == "next:    give the command that measured it again, which goes on where it stopped"
+    assert next(line for line in lines[3:] if line.startswith("no verdict: half was not finished; what was measured"))
+    assert "half was not finished; what was measured holds: " in page.read_text(encoding="utf-8")
+    # The folder of one pair has no other pair.
+    assert main(["report", str(tmp_path / "one")]) == 0
+    assert capsys.readouterr().out.startswith("outcome: holds\n")
