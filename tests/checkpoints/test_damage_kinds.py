@@ -210,6 +210,18 @@ def test_sharpened_matrices_keep_their_directions_and_norms(name: str) -> None:
         torch.testing.assert_close(found, cubed * norms[0] / norms[1])
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_damage_of_matrices_does_not_pass_over_vectors(name: str) -> None:
+    checkpoint = fresh(name)
+    origin = tensors(checkpoint.model)
+    for damage in (sharpen, quantise):
+        with pytest.raises(RLCircuitsError, match=r"norms has no weight matrix in .*, only vectors such as \S+, which"):
+            damage(checkpoint, "norms", 4)
+    sharpen(checkpoint, "norms,mlp.0", 2.0)  # the norms have no part in it
+    changed = [key for key, found in tensors(checkpoint.model).items() if not torch.equal(found, origin[key])]
+    assert changed
+
+
 def test_sharpening_keeps_zeros() -> None:
     checkpoint = fresh("llama")
     with torch.no_grad():

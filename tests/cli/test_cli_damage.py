@@ -61,6 +61,11 @@ def test_damage_of_a_damaged_folder_is_recorded_with_its_history(tmp_path: Path)
     [
         (["--kind", "scale", "--target", "mlp.0"], "damage scale needs a strength (factor)"),
         (["--kind", "zero", "--target", "mlp.7"], "layer 7, but"),
+        (
+            ["--kind", "sharpen", "--strength", "2", "--target", "norms"],
+            "damage sharpen: norms has no weight matrix in",
+        ),
+        (["--kind", "quantise", "--strength", "4", "--target", "final-norm"], "final-norm has no weight matrix in"),
         (["--kind", "noise"], "damage noise needs a reference"),
         (["--kind", "swap", "--target", "0,1", "--seed", "1"], "--seed: nothing in damage swap is random"),
         (["--kind", "noise", "--reference", SFT, "--seed", "-1"], "damage noise: seed is -1; a whole number from 0"),

@@ -99,10 +99,13 @@ def quantise(checkpoint: Checkpoint, target: str, bits: int) -> None:
 
     A row is what one output feature is computed from, or the embedding of one token. Its largest absolute value stays.
     Vectors (norm weights, biases) stay as they are.
+
+    Raises:
+        RLCircuitsError: the target has vectors alone.
     """
-    names = tensor_names(checkpoint, target)
+    names = _matrices(checkpoint, "quantise", target)
     for name, parameter, module in _parameters_with_modules(checkpoint.model):
-        if name in names and parameter.ndim > 1:
+        if name in names:
             inputs = 0 if isinstance(module, Conv1D) else -1
             parameter.copy_(round_rows(parameter, bits, inputs))
 
@@ -129,10 +132,13 @@ def sharpen(checkpoint: Checkpoint, target: str, power: float) -> None:
     """Raise the singular values of the named weight matrices to a power, in place; each keeps its Frobenius norm.
 
     Vectors (norm weights, biases) stay as they are.
+
+    Raises:
+        RLCircuitsError: the target has vectors alone.
     """
-    names = tensor_names(checkpoint, target)
+    names = _matrices(checkpoint, "sharpen", target)
     for name, parameter in checkpoint.model.named_parameters():
-        if name in names and parameter.ndim > 1:
+        if name in names:
             left, values, right = torch.linalg.svd(parameter.to("cpu", torch.float64), full_matrices=False)
             largest = values.amax(-1, keepdim=True)
             raised = torch.where(largest > 0, values / largest, 0.0).pow(power)  # no power of it overflows
@@ -140,6 +146,18 @@ def sharpen(checkpoint: Checkpoint, target: str, power: float) -> None:
             # Divided by its own norm; a matrix of zeros stays one.
             raised = raised * torch.where(norms[0] > 0, norms[0] / norms[1], 0.0)
             parameter.copy_((left * raised.unsqueeze(-2)) @ right)
+
+
+def _matrices(checkpoint: Checkpoint, kind: DamageKind, target: str) -> set[str]:
+    """Return the target's weight matrices. Raises RLCircuitsError if it has vectors alone."""
+    names = tensor_names(checkpoint, target)
+    found = {name for name, each in checkpoint.model.named_parameters() if name in names and each.ndim > 1}
+    if not found:
+        raise RLCircuitsError(
+            f"damage {kind}: {target} has no weight matrix in {checkpoint.name}, only vectors such as {min(names)}, "
+            f"which it leaves as they are; name a target with matrices, such as mlp.0"
+        )
+    return found
 
 
 @torch.no_grad()
