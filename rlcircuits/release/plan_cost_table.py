@@ -9,7 +9,7 @@ from tabulate import tabulate
 
 from rlcircuits.common.reprs import format_count
 from rlcircuits.release.plan import Plan
-from rlcircuits.release.plan_work import PARTS, Cost, ModelWork
+from rlcircuits.release.plan_work import GREEDY, PARTS, Cost, ModelWork
 
 _HEADERS = ("part", "models", "answers", "there already", "answer tokens ≤", "scored ≤", "scored tokens ≤")
 
@@ -72,9 +72,12 @@ def _percent(part: int, total: int | None) -> str:
 def _notes(plan: Plan, total: Cost) -> list[str]:
     notes = []
     several = sorted({pair.n for pair in plan.pairs if not pair.measured and pair.n > 1})
+    # A greedy answer is given once to each question, whatever n is.
+    beside = " (greedy answers do not depend on n)" if any(work.part == GREEDY for work in plan.left) else ""
     for n in several:
         notes.append(
-            f"Each model gives {n} answers to each question. n = 1 would need 1/{n} of the answers and scores."
+            f"Each model gives {n} answers to each question. n = 1 would need 1/{n} of the sampled answers and of the "
+            f"scores{beside}."
         )
     for part, name in (("noise draw", "Each noise draw"), ("noise on a group", "Noise on each group of tensors")):
         works = [work for work in plan.left if work.part == part]

@@ -93,7 +93,8 @@ def test_the_table_says_what_each_part_costs_and_what_could_be_saved(models: tup
     assert rows["noise draws"] == ["50", "%,", "25", "%"]
     assert rows["noise on groups"] == ["0", "%,", "50", "%"]
     text = "\n".join(show_cost(plan))
-    assert "Each model gives 4 answers to each question. n = 1 would need 1/4 of the answers and scores." in text
+    assert "Each model gives 4 answers to each question. n = 1 would need 1/4 of the sampled answers and of the" in text
+    assert "greedy" not in text
     assert "Each noise draw takes 160 new answers and the scoring of 160 answers at most: 25 % of the answer" in text
     assert "Noise on each group of tensors takes the scoring of 160 answers at most: 12 % of the scored" in text
     assert 'noise_answers = "before" would save 320 answers of the noise draws: 50 % of the answer tokens.' in text
@@ -105,6 +106,19 @@ def test_the_table_says_what_each_part_costs_and_what_could_be_saved(models: tup
     assert saved.answer_tokens == 2 * 40 * 8
     assert "the noise draws generate no answers" in text
     assert "would" not in text
+
+
+def test_what_fewer_answers_would_need_leaves_out_greedy_answers(models: tuple[str, str]) -> None:
+    def plan_of(n: int, greedy: bool) -> Plan:
+        return plan_with(models, greedy=greedy, sampling={"max_new_tokens": 8, "n": n})
+
+    note = "n = 1 would need 1/4 of the sampled answers and of the scores (greedy answers do not depend on n)."
+    assert note in "\n".join(show_cost(plan_of(4, greedy=True)))
+    four, one = plan_of(4, greedy=True), plan_of(1, greedy=True)
+    greedy = four.answer_tokens - plan_of(4, greedy=False).answer_tokens
+    assert greedy == 2 * 40 * 8
+    assert 4 * (one.answer_tokens - greedy) == four.answer_tokens - greedy
+    assert 4 * (one.scored_tokens or 0) == four.scored_tokens
 
 
 @pytest.mark.parametrize("architecture", ["llama-gqa", "gpt-neox"])
