@@ -70,8 +70,10 @@ def prepare(
     """Return a measurement, with its questions loaded and its longest answer known.
 
     Raises:
-        RLCircuitsError: the questions cannot be loaded, or a model's tokenizer cannot.
+        RLCircuitsError: the questions cannot be loaded, or a model's tokenizer cannot; or the pair has a setting for
+            what its profile does not assert.
     """
+    pair.check_assertions()
     if pair.prompting is not None:
         settings = replace(settings, prompting=pair.prompting)
     before, after = pair.sources(*settings.loading)

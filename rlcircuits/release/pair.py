@@ -269,9 +269,12 @@ def make_pair(**fields: object) -> Pair:
     """Return a pair with these fields.
 
     Raises:
-        RLCircuitsError: a key is unknown or its value does not fit; the message names the key.
+        RLCircuitsError: a key is unknown or its value does not fit, or the profile's file cannot be used; the message
+            names key or file.
     """
-    return validate_table(Pair, fields, "the pair")
+    pair = validate_table(Pair, fields, "the pair")
+    pair.check_assertions()  # reads the profile's file, whose path is that of the working folder
+    return pair
 
 
 def asked_questions(questions: str) -> AskedQuestions:

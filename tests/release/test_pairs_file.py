@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.pairs_file_text import PAIRS
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.questions import names as question_names
-from rlcircuits.release.pair import asked_questions, make_pair, pair_name
+from rlcircuits.release.pair import Pair, asked_questions, make_pair, pair_name
 from rlcircuits.release.pairs_file import load_pairs, load_pairs_file
+from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 
 
@@ -77,6 +79,24 @@ def test_a_profile_stands_for_an_algorithm() -> None:
     assert (pair.algorithm, pair.expectations.name) == ("rejection", "rejection")
     sources = make_pair(name="x", before="a", after="b", algorithm="sft").sources("cpu", "float32")
     assert [(s.path, s.device, s.dtype) for s in sources] == [("a", "cpu", "float32"), ("b", "cpu", "float32")]
+
+
+def test_a_margin_that_the_profile_in_a_file_does_not_have_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "ours.toml"
+    file.write_text('name = "ours"\n[accuracy]\nrule = "rose"\n')
+    fields: dict[str, Any] = {"name": "x", "before": "a", "after": "b", "profile": str(file), "margin": 0.03}
+    words = "margin is 0.03, and nothing that the pair asserts has one: accuracy is judged by the rule 'rose'"
+    with pytest.raises(RLCircuitsError, match=words):
+        make_pair(**fields)
+    # A pair that was made without make_pair is told by the run, before it looks for any checkpoint.
+    with pytest.raises(RLCircuitsError, match=words):
+        run_pair(Pair(**fields))
+    assert make_pair(**{**fields, "claimed_accuracy": 0.9}).margin == 0.03
+    assert make_pair(**{**fields, "accuracy": "not-inferior"}).expectations.accuracy.margin == 0.03
+    with pytest.raises(RLCircuitsError, match=r"does_not_hold names kurtosis, of which the profile 'ours' asserts"):
+        make_pair(**{**fields, "margin": None, "does_not_hold": {"kurtosis": "it fell"}})
+    with pytest.raises(RLCircuitsError, match=r"gone\.toml"):
+        make_pair(**{**fields, "profile": str(tmp_path / "gone.toml")})
 
 
 SEVERAL = """
