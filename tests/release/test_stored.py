@@ -27,6 +27,8 @@ from rlcircuits import (
     run_pair,
     save_comparison,
 )
+from rlcircuits.comparison.storage import to_document
+from rlcircuits.release.differences import compare_documents
 from rlcircuits.release.finished import measurement_key
 from rlcircuits.release.measurement import prepare
 
@@ -77,7 +79,10 @@ def test_stored_answers_and_scores_give_the_same_comparison(pair: Pair, folder: 
     lines: list[str] = []
     now = _compare(pair, folder, lines)
     assert now.question_ids == before.question_ids
-    assert now.effects == before.effects
+    # Another processor computes a logarithm with another last bit.
+    made, stored = (to_document(each)["comparison"]["effects"] for each in (now, before))  # type: ignore[index]
+    differences = [each for each in compare_documents(stored, made, lambda _: False).values() if each]
+    assert all(each.is_rounding for each in differences), [each.words for each in differences]
     assert replace(now.accuracy, interval=None) == before.accuracy
     assert now.accuracy.interval is not None
     assert load_comparison(folder / pair.name) == now
