@@ -123,6 +123,16 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
+class Requested:
+    """What the run was asked to measure, so that what was removed from a file is noticed."""
+
+    k: int | None
+    """Questions to compare; None for all that pass the protocol."""
+    noise_draws: int
+    """Draws of the noise control. None of them is measured if too few questions are left to compare."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything measured on one pair of checkpoints."""
 
@@ -190,6 +200,8 @@ class Comparison:
     """What else differs between the two and makes them harder to compare: chat template, special tokens, …"""
     supervised: SupervisedControl | None = None
     """The supervised control; None if the pair states none."""
+    requested: Requested | None = None
+    """How many questions and noise draws were asked for; None in a file of a version that did not record it."""
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"

@@ -66,6 +66,7 @@ def _problems(comparison: Comparison) -> _Problems:
         yield "controls", draws, "a list of different draws"
     for place, control in enumerate(comparison.controls):
         yield from _control(f"controls.{place}", control, comparison.k)
+    yield from _requested(comparison)
     groups = [control.group for control in comparison.group_controls]
     if len(set(groups)) < len(groups) or not set(groups) <= set(GROUPS):
         yield "group_controls", groups, f"a list of different groups of {', '.join(GROUPS)}"
@@ -73,6 +74,22 @@ def _problems(comparison: Comparison) -> _Problems:
         yield from _shifts(f"group_controls.{place}", group)
     if comparison.supervised is not None:
         yield from _supervised(comparison.supervised, comparison.k)
+
+
+def _requested(comparison: Comparison) -> _Problems:
+    requested = comparison.requested
+    if requested is None:  # a file of a version that did not record it
+        return
+    if requested.k is not None and not LIMITS["k"].allow(requested.k):
+        yield "requested.k", requested.k, "a number of questions, or null for all,"
+    elif requested.k is not None and requested.k < comparison.k:
+        yield "requested.k", requested.k, f"at least the number of question_ids, {comparison.k}, or null"
+    if not LIMITS["noise_draws"].allow(requested.noise_draws):
+        yield "requested.noise_draws", requested.noise_draws, "a number of draws of the noise control"
+    draws = requested.noise_draws if comparison.is_measured else 0
+    if len(comparison.controls) != draws:
+        found = [control.draw for control in comparison.controls]
+        yield "controls", found, f"a list of {draws} draws, as many as were asked for (requested.noise_draws),"
 
 
 def _accuracy(comparison: Comparison) -> _Problems:

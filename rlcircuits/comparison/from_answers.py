@@ -13,7 +13,7 @@ import numpy as np
 
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common import defaults
-from rlcircuits.comparison.comparison import LABELS, Comparison, Unfinished
+from rlcircuits.comparison.comparison import LABELS, Comparison, Requested, Unfinished
 from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, compare_accuracy, paired_effects
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.profiles import Profile, current_name, profile_for
@@ -38,6 +38,7 @@ def compare_answers(
     weights: WeightChanges | None = None,
     differences: Sequence[str] = (),
     greedy: AccuracyEffect | None = None,
+    noise_draws: int = 0,
 ) -> Comparison:
     """Compare two checkpoints by their answers; every metric is undefined on every question.
 
@@ -56,6 +57,7 @@ def compare_answers(
         weights: what differs between the two checkpoints' weights.
         differences: what else differs between the two, a sentence each.
         greedy: accuracy at temperature 0, if it was measured.
+        noise_draws: draws of the noise control that were asked for.
 
     Raises:
         RLCircuitsError: the answers share no question, or the algorithm has no profile and none is named.
@@ -94,4 +96,5 @@ def compare_answers(
         trust_remote_code=trust_remote_code,
         unfinished=Unfinished.of(before_answers, after_answers),
         greedy=greedy,
+        requested=Requested(pairing.k, noise_draws),
     )

@@ -133,6 +133,7 @@ def compare(
         weights=weights,
         differences=differences,
         greedy=greedy,
+        noise_draws=len(controls),
     )
     return replace(
         answered,

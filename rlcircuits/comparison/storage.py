@@ -30,7 +30,10 @@ from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
-_VERSION: Literal[4] = 4  # 3 lacks what has a default in Comparison
+_VERSION: Literal[5] = 5  # 4 lacks `requested`, 3 all that has a default in Comparison
+
+RULE_SINCE = 4
+"""The first version whose verdict follows today's rule."""
 _UNFINISHED = (
     f"holds a pair's answers and no {FILE_NAME}: the pair was not finished; give the command that measured it again, "
     f"which goes on where it stopped"
@@ -41,7 +44,7 @@ _ADVICE = "; if nobody changed the file it was damaged: measure the pair again"
 @dataclass(frozen=True)
 class _Stored:
     format: Literal["rlcircuits-comparison"]
-    version: Literal[3, 4]
+    version: Literal[3, 4, 5]
     comparison: Comparison
     key: str | None = None
 
@@ -156,6 +159,10 @@ def _load(path: str | Path) -> _Stored:
                 raise RLCircuitsError(f"field {field!r} is {number}; a finite number or null is wanted")
         stored = _ADAPTER.validate_json(text, strict=True)
         check_comparison(stored.comparison)
+        if stored.version < _VERSION and stored.comparison.requested is not None:
+            raise RLCircuitsError(
+                f"field 'version' is {stored.version}; {_VERSION} is wanted, since it has 'requested'"
+            )
     except ValidationError as error:
         raise RLCircuitsError(f"{path}{describe_error(error, before=': field')}{_ADVICE}") from None
     except RLCircuitsError as error:

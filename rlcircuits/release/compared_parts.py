@@ -10,7 +10,7 @@ from rlcircuits.common.json_files import parse_json_object
 from rlcircuits.common.reprs import format_count
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import current_name
-from rlcircuits.comparison.storage import to_json
+from rlcircuits.comparison.storage import RULE_SINCE, to_json
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.release.differences import Difference, compare_documents
 from rlcircuits.release.recomputed_comparison import PAIRING, SUPERVISED, RecomputedComparison
@@ -79,7 +79,7 @@ def compare_parts(document: dict[str, Any], recomputed: RecomputedComparison) ->
     for part, compared in found.items():
         if part in recomputed.problems:
             checks.append(Check(part, "differs", recomputed.problems[part]))
-        elif part == _VERDICT and earlier:
+        elif part == _VERDICT and earlier and not (isinstance(version, int) and version >= RULE_SINCE):
             checks.append(_earlier_verdict(version, recomputed))
         elif part not in (SUPERVISED, _WEIGHTS) or any(compared.values()) or _has(part, recomputed.comparison):
             checks.append(_summarised(part, compared, recomputed.unchecked))

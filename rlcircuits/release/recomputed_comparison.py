@@ -11,7 +11,14 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison, ControlDraw, GroupControl, SupervisedControl, Unfinished
+from rlcircuits.comparison.comparison import (
+    Comparison,
+    ControlDraw,
+    GroupControl,
+    Requested,
+    SupervisedControl,
+    Unfinished,
+)
 from rlcircuits.comparison.effects import (
     AccuracyClaim,
     AccuracyEffect,
@@ -31,6 +38,9 @@ from rlcircuits.release.store_evidence import SideEvidence, StoreEvidence
 
 _ASKED_FOR = ("name", "algorithm", "profile", "rules", "engine", "score_on", "alpha", "balance", "trust_remote_code")
 """Fields of a comparison that say what was asked for. The other fields are recomputed from them."""
+
+_REQUESTED = "requested"
+"""The field that says so too, in the versions that record it."""
 
 _MADE = ("note", "controls", "unfinished", "claims", "group_controls", "weights", "differences", "supervised", "greedy")
 """Fields that may be empty, and are recomputed."""
@@ -96,9 +106,13 @@ class RecomputedComparison:
         except RLCircuitsError as error:
             return self._partly(made, PAIRING, error)
         made |= _fields_of(pairing)
-        if not self.stored.is_measured or len(pairing.question_ids) == list(pairing.funnel.values())[-2]:
+        if self.stored.requested is not None:
+            self.asked.add(f"comparison.{_REQUESTED}")
+        elif not self.stored.is_measured or len(pairing.question_ids) == list(pairing.funnel.values())[-2]:
             # No sample was drawn, which would show K.
             self.asked.add("comparison.note (the number of questions wanted)")
+        if self.stored.requested is None:
+            self.asked.add("comparison.controls (the number of noise draws wanted)")
         made |= {"note": notes(pairing, self.stored.controls), "granularity": self._granularity}
         for side, scores in self.scores.items():
             sequences = pairing.before if side == "before" else pairing.after
@@ -112,6 +126,7 @@ class RecomputedComparison:
         if not self.stored.is_measured:
             self.asked |= {f"comparison.{name}" for name in (*_ASKED_FOR, "granularity")}
             comparison = compare_answers(pairing, before, after, granularity=self._granularity, **how)
+            comparison = replace(comparison, requested=self.stored.requested or comparison.requested)
             return replace(comparison, **self._measured_elsewhere(comparison))
         controls, groups = self._controls(pairing), self._groups(pairing, weights)
         try:
@@ -136,14 +151,18 @@ class RecomputedComparison:
             group_controls=tuple(each if isinstance(each, GroupControl) else shifts[each.group] for each in groups),
         )
         comparison = replace(
-            comparison, note=notes(pairing, comparison.controls), supervised=self._beyond_supervised(comparison)
+            comparison,
+            note=notes(pairing, comparison.controls),
+            supervised=self._beyond_supervised(comparison),
+            # Not every draw may have been made again.
+            requested=self.stored.requested or Requested(pairing.k, len(controls)),
         )
         return replace(comparison, **self._measured_elsewhere(comparison))
 
     def _partly(self, made: Mapping[str, Any], part: str, error: RLCircuitsError) -> Comparison:
         """Return the stored comparison with the fields that could be recomputed before a part failed."""
         self.problems[part] = str(error)
-        names = [field.name for field in fields(Comparison) if field.name not in (*made, *_ASKED_FOR)]
+        names = [field.name for field in fields(Comparison) if field.name not in (*made, *_ASKED_FOR, _REQUESTED)]
         self.unchecked |= {f"comparison.{name}": f"it follows from {part}" for name in names}
         self.asked |= {f"comparison.{name}" for name in _ASKED_FOR}
         return replace(self.stored, **made)

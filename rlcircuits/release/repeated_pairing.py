@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.common import defaults
@@ -34,7 +35,7 @@ def repeat_pairing(stored: Comparison, before: Answers, after: Answers, seed: in
     """
     asked = {item.question_id for item in (*before.items, *after.items)}
 
-    def paired(k: int, seed: int, min_questions: int = 1) -> Pairing:
+    def paired(k: int | None, seed: int, min_questions: int = 1) -> Pairing:
         return pair(
             before,
             after,
@@ -52,17 +53,25 @@ def repeat_pairing(stored: Comparison, before: Answers, after: Answers, seed: in
         needed = _NEEDED.search(stored.note or "")
         least = int(needed[1]) if needed else int(LIMITS["min_questions"].most)
         try:
-            return paired(int(LIMITS["k"].most), defaults.SEED, least)
+            return paired(None, defaults.SEED, least)
         except TooFewQuestionsError as error:
-            return error.pairing
-    everything = paired(int(LIMITS["k"].most), defaults.SEED)
+            return replace(error.pairing, k=None if stored.requested is None else stored.requested.k)
+    everything = paired(None, defaults.SEED)
     left = everything.question_ids
-    if len(left) <= stored.k:
-        wanted = _WANTED.search(stored.note or "")
-        return paired(int(wanted[1]) if wanted else stored.k, defaults.SEED)
+    k = _k_asked_for(stored, len(left))
+    if k is None or len(left) <= k:
+        return paired(k, defaults.SEED)
     seeds: Iterable[int] = (defaults.SEED, *range(SEEDS_TRIED)) if seed is None else (seed,)
-    drawn = (each for each in seeds if _sample(left, stored.k, each) == stored.question_ids)
-    return paired(stored.k, next(drawn, defaults.SEED if seed is None else seed))
+    drawn = (each for each in seeds if _sample(left, k, each) == stored.question_ids)
+    return paired(k, next(drawn, defaults.SEED if seed is None else seed))
+
+
+def _k_asked_for(stored: Comparison, left: int) -> int | None:
+    """Return K; of a comparison that does not record it, what its note says, else as many as were compared."""
+    if stored.requested is not None:
+        return stored.requested.k
+    wanted = _WANTED.search(stored.note or "") if left <= stored.k else None
+    return int(wanted[1]) if wanted else stored.k
 
 
 def _sample(questions: tuple[str, ...], k: int, seed: int) -> tuple[str, ...]:

@@ -199,7 +199,15 @@ def measure(measurement: Measurement) -> Comparison:
         with LoadedOnce(before) as loaded:
             greedy = greedy_accuracy(answer_greedily(measurement, loaded, "before", before_answers), greedy_after)
         granularity = measurement.settings.granularity
-        return compare_answers(paired, before_answers, after_answers, granularity=granularity, greedy=greedy, **how)
+        return compare_answers(
+            paired,
+            before_answers,
+            after_answers,
+            granularity=granularity,
+            greedy=greedy,
+            noise_draws=measurement.settings.noise_draws,
+            **how,
+        )
     draws = range(measurement.settings.noise_draws)
     controls = [measure_control(measurement, draw, paired, before_answers) for draw in draws]
     groups = measure_groups(measurement, paired, weights)

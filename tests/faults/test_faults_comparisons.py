@@ -42,6 +42,7 @@ OPTIONAL = (
     "comparison.differences",
     "comparison.greedy",
     "comparison.supervised",
+    "comparison.requested",
     "comparison.accuracy.interval",
     "comparison.sampling.",
     "comparison.by_",
@@ -73,7 +74,8 @@ ALLOWED: Mapping[str, set[str]] = {
     **{f"comparison.accuracy.{name}": _SHARES for name in ("before", "after", "p_fall")},
     **{f"comparison.accuracy.{name}": {"zero", "whole"} for name in ("lost", "gained")},
     "comparison.accuracy.asked": {"31 digits"},
-    **{f"comparison.{name}": {"null"} for name in ("rules", "weights", "greedy", "supervised", "accuracy.interval")},
+    **{f"comparison.{name}": {"null"} for name in ("rules", "weights", "greedy", "supervised", "requested")},
+    "comparison.accuracy.interval": {"null"},
     **{f"comparison.unfinished.{name}": _SHARES for name in ("before", "after")},
     **{f"comparison.{name}": {"list"} for name in ("claims", "group_controls", "differences")},
 }  # fmt: skip

@@ -2,7 +2,8 @@
 
 The comparisons are of version 3. Version 4 writes the profile ``control`` as ``not-rl``, and has more fields, which a
 comparison of version 3 leaves at their defaults. It is made again from the stored answers and scores. The noise control
-has changed since, so that these tests measure none.
+has changed since, so that these tests measure none. ``version-4/`` has a comparison of version 4, from the same answers
+and scores, with the noise control of its day. Version 5 adds how many questions and noise draws were asked for.
 """
 
 from __future__ import annotations
@@ -22,17 +23,22 @@ from rlcircuits import (
     CheckpointSource,
     Comparison,
     Pair,
+    RLCircuitsError,
     judge,
     load_comparison,
     run_pair,
     save_comparison,
 )
+from rlcircuits.comparison.comparison import Requested
 from rlcircuits.comparison.storage import to_document
 from rlcircuits.release.differences import compare_documents
 from rlcircuits.release.finished import measurement_key
 from rlcircuits.release.measurement import prepare
+from rlcircuits.release.verification import verify_pair
 
-NEW_IN_VERSION_4 = {
+VERSION_4 = STORED / "version-4" / "grpo" / "comparison.json"
+
+NEW_SINCE_VERSION_3 = {
     "rules": None,
     "claims": [],
     "group_controls": [],
@@ -40,6 +46,7 @@ NEW_IN_VERSION_4 = {
     "differences": [],
     "supervised": None,
     "greedy": None,
+    "requested": None,
 }
 
 
@@ -86,6 +93,7 @@ def test_stored_answers_and_scores_give_the_same_comparison(pair: Pair, folder: 
     assert replace(now.accuracy, interval=None) == before.accuracy
     assert now.accuracy.interval is not None
     assert load_comparison(folder / pair.name) == now
+    assert now.requested == Requested(SETTINGS.k, noise_draws=0)
     lines.clear()
     assert _compare(pair, folder, lines) == now
     assert lines == [f"{pair.name}: measured before, and nothing has changed since"]
@@ -99,7 +107,7 @@ def test_a_comparison_is_written_as_it_was(pair: Pair, tmp_path: Path) -> None:
     old, new = document["comparison"], json.loads(saved.read_bytes())["comparison"]
     today = {"control": "not-rl"}.get(old["profile"], old["profile"])
     accuracy = {**old["accuracy"], "interval": None}
-    assert new == {**NEW_IN_VERSION_4, **old, "profile": today, "accuracy": accuracy}
+    assert new == {**NEW_SINCE_VERSION_3, **old, "profile": today, "accuracy": accuracy}
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
@@ -116,9 +124,49 @@ def test_a_comparison_of_version_3_is_judged(pair: Pair, tmp_path: Path) -> None
     assert verdict.accuracy.outcome == "holds"
     assert (verdict.not_online_rl is not None) == (pair.name == "sft-clean")
     saved = save_comparison(comparison, tmp_path)
-    assert json.loads(saved.read_bytes())["version"] == 4
+    assert json.loads(saved.read_bytes())["version"] == 5
     assert load_comparison(saved) == comparison
     assert judge(load_comparison(saved)) == verdict
+
+
+def test_a_comparison_of_version_4_is_read_judged_and_found_again(folder: Path) -> None:
+    document = json.loads(VERSION_4.read_bytes())
+    assert document["version"] == 4
+    comparison = load_comparison(VERSION_4)
+    assert comparison.requested is None
+    assert [draw.draw for draw in comparison.controls] == [0]
+    # The rule is today's, so that the verdict is still the stored one.
+    now = to_document(comparison, document["key"])
+    assert now["verdict"] == document["verdict"]
+    assert now["comparison"] == {**document["comparison"], "requested": None}
+    shutil.copyfile(VERSION_4, folder / "grpo" / "comparison.json")
+    lines: list[str] = []
+    assert run_pair(PAIRS[0], SETTINGS, output=folder, notify=lines.append) == comparison
+    assert lines == ["grpo: measured before, and nothing has changed since"]
+
+
+def test_a_comparison_of_version_4_is_verified(folder: Path) -> None:
+    shutil.copyfile(VERSION_4, folder / "grpo" / "comparison.json")
+    found = verify_pair(folder / "grpo")
+    assert found.agrees
+    agreement = {check.part: check.agreement for check in found.checks}
+    # The store lacks its noise. All the rest is made again, the verdict by the rule of its version.
+    assert agreement["noise control"] == "not checked"
+    assert {agreement[part] for part in ("pairing", "accuracy", "scores")} == {"agrees"}
+    assert agreement["metrics"] in ("agrees", "rounding")  # on another processor
+    assert "an earlier rule" not in next(check.words for check in found.checks if check.part == "verdict")
+    assert "comparison.controls (the number of noise draws wanted)" in found.taken
+
+
+def test_an_earlier_version_has_nothing_of_a_later_one(tmp_path: Path) -> None:
+    document = json.loads(VERSION_4.read_bytes())
+    document["comparison"]["requested"] = {"k": 16, "noise_draws": 1}
+    file = tmp_path / "comparison.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(RLCircuitsError, match="field 'version' is 4; 5 is wanted, since it has 'requested'"):
+        load_comparison(file)
+    file.write_text(json.dumps({**document, "version": 5}))
+    assert load_comparison(file).requested == Requested(16, 1)
 
 
 def test_the_former_name_of_a_profile_is_read() -> None:

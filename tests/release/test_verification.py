@@ -98,7 +98,8 @@ def test_untouched_results_agree_bit_by_bit() -> None:
 ASKED = {
     "key", "comparison.name", "comparison.algorithm", "comparison.profile", "comparison.rules", "comparison.engine",
     "comparison.score_on", "comparison.alpha", "comparison.balance", "comparison.trust_remote_code",
-    "comparison.claims.0.wanted", "comparison.claims.1.reference",
+    "comparison.claims.0.wanted", "comparison.claims.1.reference", "comparison.requested.k",
+    "comparison.requested.noise_draws",
 }  # fmt: skip
 """What was asked for: fields that can only be noticed by what follows from them."""
 
@@ -155,7 +156,7 @@ def test_every_changed_value_is_noticed_in_many_examples(scratch: Path, name: st
     check_that_a_changed_value_is_noticed(scratch, name, data)
 
 
-NEWER = ["rules", "claims", "group_controls", "weights", "differences", "supervised", "greedy"]
+NEWER = ["rules", "claims", "group_controls", "weights", "differences", "supervised", "greedy", "requested"]
 
 
 @pytest.mark.parametrize("field", [*NEWER, "unfinished", "note", "controls", "accuracy"])
@@ -179,7 +180,7 @@ def test_a_changed_setting_is_noticed_by_what_follows(tmp_path: Path, field: str
 def test_a_note_is_recomputed(folder: Path) -> None:
     note = "30 questions were wanted and 22 were left, so all are compared"
     assert load_comparison(folder / PLAIN).note == note
-    assert "comparison.note (the number of questions wanted)" in verify_pair(folder / PLAIN).taken
+    assert "comparison.requested" in verify_pair(folder / PLAIN).taken
     for other in (note.replace("22", "23"), f"{note}; trust this", "all is well"):
         edit(
             folder / PLAIN / "comparison.json", lambda document, other=other: document["comparison"].update(note=other)
