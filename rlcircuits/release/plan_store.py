@@ -14,12 +14,13 @@ from rlcircuits.answers.recorded import SIDES, Side, recorded_answers
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.comparison import Comparison, Requested
 from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.release.answering import engine_names
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import are_complete
+from rlcircuits.release.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -220,18 +221,28 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
     )
     used = found.prompting
     same_prompting = used is None or _is_used(settings.prompting.model_dump(mode="json"), used)
-    return ours == theirs and same_prompting and _has_k(found, settings.k, settings.min_questions)
+    return ours == theirs and same_prompting and _is_requested(found, settings) and _fits_fewest(found, settings)
 
 
-def _has_k(found: Comparison, k: int | None, min_questions: int) -> bool:
-    """Return whether a comparison was asked for K questions, and is measured or not as the fewest questions say.
+def _fits_fewest(found: Comparison, settings: Settings) -> bool:
+    """Return whether a comparison is measured or not as the fewest questions say."""
+    if found.is_measured:
+        return found.k >= settings.min_questions
+    return _left(found) < settings.min_questions
 
-    It was asked for K if it has as many, or says that fewer were left.
+
+def _is_requested(found: Comparison, settings: Settings) -> bool:
+    """Return whether a comparison was asked for as many questions and noise draws.
+
+    A file of an earlier version does not say so. It was asked for K if it has as many, or says that fewer were left;
+    one of no question does not tell.
     """
-    if not found.is_measured:
-        return _left(found) < min_questions
-    if found.k < min_questions:
-        return False
+    if found.requested is not None:
+        return found.requested == Requested(settings.k, settings.noise_draws)
+    return not found.is_measured or _has_k(found, settings.k)
+
+
+def _has_k(found: Comparison, k: int | None) -> bool:
     wanted = re.match(r"(\d+) questions were wanted", found.note or "")
     if wanted:
         return k == int(wanted[1])

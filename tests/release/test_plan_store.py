@@ -16,11 +16,13 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.comparison.storage import load_comparison, save_comparison
 from rlcircuits.release.pair import STORE, Pair, make_pair
 from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan import Plan, make_plan
+from rlcircuits.release.plan_cost_table import show_cost
 from rlcircuits.release.plan_store import check_output, stored_answers
+from rlcircuits.release.plan_work import GREEDY
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 
@@ -118,6 +120,52 @@ def test_a_k_that_was_asked_for_is_measured(all_right: None, pair: Pair, tmp_pat
     assert "500 questions were wanted" in (run_pair(pair, many, output=tmp_path).note or "")
     for k, measured in ((500, True), (501, False), (None, False), (30, False)):
         assert make_plan(PairsFile((pair,)), replace(few, k=k), tmp_path).pairs[0].measured == measured
+
+
+def test_a_pair_with_too_few_questions_is_measured_for_its_k_and_draws(
+    all_right: None, pair: Pair, tmp_path: Path
+) -> None:
+    few = replace(SETTINGS, k=40, min_questions=31, noise_draws=2, stop_early=False)
+
+    def is_measured(**changes: Any) -> bool:
+        return make_plan(PairsFile((pair,)), replace(few, **changes), tmp_path).pairs[0].measured
+
+    found = run_pair(pair, few, output=tmp_path)
+    assert not found.is_measured
+    assert is_measured()
+    assert not is_measured(min_questions=20)
+    for other in ({"k": None}, {"k": 41}, {"noise_draws": 1}):
+        assert not is_measured(**other), other
+    # A file of an earlier version does not say what was asked for.
+    save_comparison(replace(found, requested=None), tmp_path / pair.name)
+    assert is_measured(k=41)
+
+
+def test_greedy_answers_that_are_there_already_are_counted(all_right: None, pair: Pair, tmp_path: Path) -> None:
+    greedy = replace(SETTINGS, greedy=True, noise_draws=0)
+    run_pair(pair, greedy, output=tmp_path)
+    (tmp_path / pair.name / "comparison.json").unlink()
+
+    def plan_with(settings: Settings) -> Plan:
+        return make_plan(PairsFile((pair,)), settings, tmp_path)
+
+    def there(plan: Plan) -> list[tuple[str, int]]:
+        return [(work.part, work.stored) for work in plan.pairs[0].answering]
+
+    sides = [("before", 30), ("after", 30)]
+    assert there(plan_with(greedy)) == [*sides, (GREEDY, 30), (GREEDY, 30)]
+    assert "greedy answers" not in "\n".join(show_cost(plan_with(greedy)))  # nothing is left of them
+    # Neither sampled answers nor shorter ones count as greedy ones.
+    for answers in stored_answers(tmp_path / STORE):
+        if answers.header.sampling.temperature == 0 and answers.header.model == pair.after:
+            answers.path.unlink()
+    plan = plan_with(greedy)
+    assert there(plan) == [*sides, (GREEDY, 30), (GREEDY, 0)]
+    (row,) = (line for line in "\n".join(show_cost(plan)).splitlines() if line.startswith("greedy answers"))
+    # Of the part that is left: one model's 30 answers of 6 tokens.
+    assert row.split()[2:6] == ["1", "30", "0", "180"]
+    longer = replace(greedy, sampling=replace(SETTINGS.sampling, max_new_tokens=7))
+    assert there(plan_with(longer)) == [("before", 0), ("after", 0), (GREEDY, 0), (GREEDY, 0)]
 
 
 def test_a_result_file_that_is_damaged_is_not_measured(pair: Pair, output: Path) -> None:
