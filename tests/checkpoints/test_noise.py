@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from rlcircuits.checkpoints import noise
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.matched_noise import RowUpdates, add_matched_noise, measure_updates
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource, Source
@@ -143,6 +145,30 @@ def test_a_noised_source_is_the_base_with_noise(folders: tuple[Path, Path]) -> N
     # Loaded again it is the same, and its base is as it was.
     again = noised.load().model.get_input_embeddings().weight
     assert torch.equal(again, checkpoint.model.get_input_embeddings().weight)
+
+
+def test_each_pair_has_the_noise_of_its_own_update(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load = CheckpointSource.load
+
+    def counted(source: CheckpointSource) -> Checkpoint:
+        loaded.append(source.path)
+        return load(source)
+
+    monkeypatch.setattr("rlcircuits.checkpoints.noise._known_updates", {})
+    monkeypatch.setattr(CheckpointSource, "load", counted)
+    one, other = (CheckpointSource(str(folder), device="cpu") for folder in folders)
+    forth, back = ([NoisedSource(*pair, draw) for draw in (0, 1)] for pair in ((one, other), (other, one)))
+    for noised in (*forth, *back, forth[0]):
+        checkpoint = noised.load()
+        base, tuned = load(noised.before).model, load(noised.after).model  # type: ignore[arg-type]
+        add_matched_noise(base, measure_updates(base, tuned), noised.draw)
+        assert all(torch.equal(*both) for both in zip(checkpoint.model.parameters(), base.parameters(), strict=True))
+        # Updates take as much memory as a model: those of one pair are kept.
+        assert len(noise._known_updates) == 1
+    # after's weights are read once for the draws of a pair that follow one another.
+    first, second = map(str, folders)
+    assert loaded == [first, second, first, second, first, second, first, second]
 
 
 def test_an_adapter_as_after_moves_what_it_was_trained_on(folders: tuple[Path, Path], tmp_path: Path) -> None:

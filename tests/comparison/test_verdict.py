@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.made_up_effects import groups_of, shift_of
+from helpers.made_up_effects import effect_of, groups_of, mirrored, shift_of
 from helpers.synthetic_comparisons import answers_of, made_up_comparison
 from hypothesis import given
 from hypothesis import strategies as st
@@ -338,6 +338,51 @@ def test_no_clear_change() -> None:
     rng = np.random.default_rng(0)
     effect = paired_effect("m", *rng.normal(size=(2, 50)))
     assert direction(effect) is None
+
+
+@given(st.floats(0, 1), st.floats(1e-6, 0.5))
+def test_a_direction_is_significant_at_the_level_that_is_asked_for(p: float, level: float) -> None:
+    up = effect_of(1.0, 1.0, p_up=p)
+    wanted = "up" if p < level else "down" if 1 - p < level else None
+    assert direction(up, level) == wanted
+    assert direction(mirrored(up), level) == ({"up": "down", "down": "up"}[wanted] if wanted else None)
+    assert direction(up) == direction(up, SIGNIFICANCE_LEVEL)
+
+
+@pytest.mark.parametrize(("level", "words"), [(0.001, "no clear change, expected up"), (0.05, "up as expected")])
+def test_a_finding_tells_the_direction_at_the_profiles_level(level: float, words: str) -> None:
+    effect = replace(UP.effects["intensity"], p_up=0.005, p_down=0.995, p_two_sided=0.01)
+    rules = Profile("ours", metrics={"intensity": MetricRule("up", level=level)})
+    comparison = replace(UP, effects={**UP.effects, "intensity": effect}, profile="ours", rules=rules)
+    assert judge(comparison).findings["intensity"].words == words
+
+
+def test_the_message_says_how_far_beyond_noise_an_effect_must_lie() -> None:
+    def control_line(rule: MetricRule | None) -> str:
+        metrics = {} if rule is None else {"intensity": rule}
+        message = (
+            judge(replace(UP, profile="ours", rules=Profile("ours", metrics=metrics))).findings["intensity"].message
+        )
+        (line,) = (line for line in message.splitlines() if "noise that matches the update" in line)
+        return line
+
+    asserted = control_line(MetricRule("up"))
+    assert asserted.endswith("(accuracy 1.000, 1.000); the effect must lie beyond 1.25 times each")
+    # Where no direction is asserted noise decides nothing.
+    for rule in (None, MetricRule("same", bound=0.1)):
+        assert control_line(rule).endswith("(accuracy 1.000, 1.000)")
+
+
+def test_the_message_says_which_margin_accuracy_is_held_against() -> None:
+    def interval_line(rule: AccuracyRule) -> str:
+        message = judge(replace(UP, profile="ours", rules=Profile("ours", accuracy=rule))).accuracy.message
+        (line,) = (line for line in message.splitlines() if "90 % interval" in line)
+        return line.split("points", 1)[1]
+
+    assert interval_line(AccuracyRule("rose", minimum=0.01)) == "; a rise of less than 1 point does not count"
+    assert interval_line(AccuracyRule("not-fallen")) == ""
+    assert interval_line(AccuracyRule("not-inferior", margin=0.035)) == "; the margin is 3.5 points"
+    assert interval_line(AccuracyRule("equivalent", margin=0.02)) == "; the margin is 2 points either way"
 
 
 def test_the_level_is_kept_where_nothing_changed() -> None:
