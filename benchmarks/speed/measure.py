@@ -14,6 +14,9 @@ from torch.profiler import ProfilerActivity, profile
 from rlcircuits import AnswerSequence
 from rlcircuits.models.frozen import frozen
 
+_LEAST_ADDED = 10
+"""Rounds that are added at least where a median misses its bound."""
+
 
 def floor(model: Any, sequences: list[AnswerSequence], together: int) -> None:
     """The yardstick: the plain forward and activation-only backward of sequences of one shape.
@@ -55,10 +58,10 @@ def compare(
     on the CPU the floor runs slower once the allocator's heap is used, which flatters the median, but
     the two fastest may lie on either side of such a change. tokens: what one run reads. peer_share: how much of that
     the peer does; its time is scaled up to the whole. bound: what the median must not exceed. Where it does, twice as
-    many rounds are added, since few rounds scatter, and what is returned is the lower end of the one-sided 95 %
-    interval of the median of all: a bound is missed where the rounds show it, not where they cannot tell. Both run once
-    first, untimed: allocators, thread pools and kernels are then warm. A single round is for a ratio without a bound,
-    and has no such start.
+    many rounds are added, and at least ten, since few rounds scatter, and what is returned is the lower end of the
+    one-sided 95 % interval of the median of all: a bound is missed where the rounds show it, not where they cannot
+    tell. Both run once first, untimed: allocators, thread pools and kernels are then warm. A single round is for a
+    ratio without a bound, and has no such start.
     """
     seconds: list[float] = []
 
@@ -74,7 +77,7 @@ def compare(
     ratio = min(stats.data) / min(seconds)
     ratios = [own / other for own, other in zip(stats.data, seconds, strict=True)]
     if statistics.median(ratios) > bound:
-        for _ in range(2 * rounds):
+        for _ in range(max(2 * rounds, _LEAST_ADDED)):
             run_peer()
             ratios.append(timed(run, device) / seconds[-1])
     rounds_ratio = statistics.median(ratios)
