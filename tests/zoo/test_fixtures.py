@@ -24,6 +24,8 @@ sys.path.insert(0, str(FIXTURES))
 
 import recipe
 from recipe import provenance
+from recipe.lora.questions import question_file, question_lines
+from recipe.lora.settings import ADAPTER_FAMILIES
 from recipe.settings import FAMILIES
 from recipe.tasks import TASKS
 
@@ -42,6 +44,12 @@ CHECKPOINTS = [
     for seed in settings.seeds
     for algorithm in settings.algorithms
 ]
+ADAPTERS = [
+    (family, seed, algorithm)
+    for family, settings in ADAPTER_FAMILIES.items()
+    for seed, algorithms in settings.shipped.items()
+    for algorithm in algorithms
+]
 # Loading every one of them would take minutes and tell little more than one of each kind does.
 OF_EACH_KIND = [
     (family, settings.seeds[0], algorithm) for family, settings in FAMILIES.items() for algorithm in ("sft", "grpo")
@@ -57,8 +65,34 @@ def test_shipped_checkpoints_are_whole() -> None:
 
 
 def test_nothing_else_is_shipped() -> None:
-    found = {path.parent.relative_to(FIXTURES).as_posix() for path in FIXTURES.rglob("model.safetensors")}
-    assert found == {f"{family}/seed-{seed}/{algorithm}" for family, seed, algorithm in CHECKPOINTS}
+    found = {path.parent.relative_to(FIXTURES).as_posix() for path in FIXTURES.rglob("*model.safetensors")}
+    tiny = {f"{family}/seed-{seed}/{algorithm}" for family, seed, algorithm in CHECKPOINTS}
+    adapters = {f"{family}/seed-{seed}/{algorithm}" for family, seed, algorithm in ADAPTERS}
+    assert found - {"smollm2/base"} == tiny | adapters  # the base is there once it was fetched, and never shipped
+
+
+def test_the_adapters_take_few_bytes() -> None:
+    assert sum(path.stat().st_size for path in FIXTURES.rglob("adapter_model.safetensors")) < 30e6
+
+
+def test_pretrained_pairs_are_the_adapters_with_their_bases() -> None:
+    pairs = tomllib.loads((FIXTURES / "smollm2" / "pairs.toml").read_text())["pair"]
+    assert {pair["after"] for pair in pairs} == {
+        f"{family}/seed-{seed}/{algorithm}".removeprefix("smollm2/")
+        for family, seed, algorithm in ADAPTERS
+        if algorithm != "sft"
+    }
+    for pair in pairs:
+        assert pair["algorithm"] == Path(pair["after"]).name
+        assert Path(pair["before"]) == Path(pair["after"]).with_name("sft")
+        assert pair["recorded_before"] == f"{pair['before']}/answers.jsonl"
+        assert pair["recorded_after"] == f"{pair['after']}/answers.jsonl"
+
+
+@pytest.mark.parametrize("family", ADAPTER_FAMILIES)
+def test_the_questions_of_the_adapters_are_those_of_the_recipe(family: str) -> None:
+    settings = ADAPTER_FAMILIES[family]
+    assert question_file(FIXTURES, settings).read_text(encoding="utf-8") == question_lines(settings)
 
 
 def test_zoo_pairs_each_checkpoint_with_its_base() -> None:

@@ -21,6 +21,7 @@ import torch
 from helpers.tiny_recipe import FEW, FIXTURES, TINY, make_easy, make_only, random_parent
 from recipe import provenance
 from recipe.algorithms import TRAINERS
+from recipe.folders import work_folder
 from recipe.job import Job
 from recipe.online import reward_of
 from recipe.run import quiet
@@ -312,3 +313,28 @@ def test_settings_name_what_there_is() -> None:
 def test_a_checkpoint_on_a_full_disk_is_one_error(tmp_path: Path, size: int) -> None:
     with largest_file(size), pytest.raises(RLCircuitsError, match=r"model cannot be written: .*File too large"):
         random_parent(tmp_path / "model")
+
+
+def test_a_second_training_of_the_same_checkpoint_is_refused(tmp_path: Path) -> None:
+    """Two would write one state by turns, each going on from where the other is."""
+    folder = tmp_path / "grpo"
+    with (
+        work_folder(folder, {"seed": 1}),
+        pytest.raises(RLCircuitsError, match="grpo: another process is training it"),
+        work_folder(folder, {"seed": 1}),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("later", "kept"), [(1, True), (2, False)])
+def test_the_state_of_a_killed_training_serves_only_the_same_training(tmp_path: Path, later: int, kept: bool) -> None:
+    folder = tmp_path / "grpo"
+    killed = work_folder(folder, {"seed": 1})
+    work = killed.__enter__()
+    (work / "state.pt").write_text("half")
+    (work / "checkpoint-5").mkdir()
+    killed.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    with work_folder(folder, {"seed": later}) as work:
+        assert (work / "state.pt").exists() == kept
+        assert (work / "checkpoint-5").exists() == kept
+    assert not work.exists()
