@@ -11,8 +11,8 @@ from rlcircuits.answers.recorded import Side
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.files import Notify
 from rlcircuits.comparison.profiles import PROFILES, Profile
-from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.asking import load_asked
 from rlcircuits.release.loaded_once import Stopwatch
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
@@ -77,9 +77,7 @@ def prepare(
     if pair.prompting is not None:
         settings = replace(settings, prompting=pair.prompting)
     before, after = pair.sources(*settings.loading)
-    questions = load_questions(
-        pair.questions, split=settings.split, count=pair.questions.count or settings.question_count
-    )
+    questions = load_asked(pair.questions, settings)
     sources: dict[Side, Source] = {"before": before, "after": after}
     measurement = Measurement(pair, settings, sources, questions, folder, store, notify, progress)
     return measurement if settings.sampling.max_new_tokens is not None else _with_longest_answer(measurement)

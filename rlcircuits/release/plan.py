@@ -18,8 +18,8 @@ from rlcircuits.answers.recorded import Side
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
-from rlcircuits.questions.loading import load_questions
 from rlcircuits.questions.question_set import QuestionSet
+from rlcircuits.release.asking import load_asked
 from rlcircuits.release.greedy import check_greedy, greedy_sampling
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.pair import STORE, Pair
@@ -150,7 +150,7 @@ def make_plan(
     beside = Path() if file.path is None else file.path.parent
     for pair in file.pairs:
         asked = pair.questions
-        questions = load_questions(asked, split=settings.split, count=asked.count or settings.question_count)
+        questions = load_asked(asked, settings)
         before, after = (PlannedModel(source, beside.absolute()) for source in pair.sources(*settings.loading))
         named = (pair.reference_source(*settings.loading), pair.control_source(*settings.loading))
         others = [PlannedModel(source, beside.absolute()) for source in named if source is not None]
