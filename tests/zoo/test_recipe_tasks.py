@@ -11,6 +11,7 @@ from helpers.paths import FIXTURES
 
 sys.path.insert(0, str(FIXTURES))
 
+from recipe.lora.settings import ADAPTER_FAMILIES
 from recipe.model import EOS, build_tokenizer
 from recipe.settings import EQUATIONS, FAMILIES, SUMS, ModelSettings, TaskSettings
 from recipe.supervised import IGNORED, encode
@@ -21,6 +22,7 @@ from rlcircuits.questions import equations, load_questions
 from rlcircuits.questions.arithmetic import SPLITS
 
 SETTINGS = {"sums": SUMS, "equations": EQUATIONS}
+SETTINGS |= {family.task.name: family.task for family in ADAPTER_FAMILIES.values()}
 each_task = pytest.mark.parametrize("name", list(TASKS))
 
 
