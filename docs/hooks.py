@@ -31,6 +31,7 @@ OUTSIDE = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
     "trained-checkpoints.md": "fixtures/README.md",
+    "pretrained-model.md": "fixtures/smollm2/README.md",
     "results/dynamics.png": "fixtures/results/dynamics.png",
 }
 """Where a file of the repository stands on the site."""
