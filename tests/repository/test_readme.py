@@ -10,7 +10,9 @@ import pytest
 from helpers.paths import ROOT
 
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "CONTRIBUTING.md", ROOT / "fixtures" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+FIXTURES = ROOT / "fixtures"
+OUTSIDE = (README, ROOT / "CONTRIBUTING.md", FIXTURES / "README.md", FIXTURES / "smollm2" / "README.md")
+PAGES = (*OUTSIDE, *sorted((ROOT / "docs").rglob("*.md")))
 OUTSIDE_DOCS = {"changelog.md", "contributing.md", "trained-checkpoints.md", "pretrained-model.md"}
 CHANGE_TABLE = re.compile(r"^\| I want to change .*?(?=\n\n)", re.M | re.S)
 
