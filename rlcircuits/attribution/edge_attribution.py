@@ -146,7 +146,7 @@ def attribute_batches(
         RLCircuitsError: as :func:`attribute` does.
     """
     if options.corrupted is not None:
-        _check_corrupted(checkpoint, budget.sequences, options.corrupted)
+        check_corrupted_sequences(checkpoint, budget.sequences, options.corrupted)
     remaining = list(batches)
     with frozen(checkpoint.model):
         while remaining:
@@ -213,7 +213,7 @@ def _check_finite(model: torch.nn.Module, batch: Batch, scores: Tensor, losses: 
             raise explain_non_finite(model, batch, f"{bad} has a non-finite {what}")
 
 
-def _check_corrupted(
+def check_corrupted_sequences(
     checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], corrupted: Sequence[AnswerSequence]
 ) -> None:
     """Raise RLCircuitsError unless each sequence has a corrupted one of the same lengths that the model can score."""

@@ -50,7 +50,7 @@ def hook_heads(
         first: kind → the graph's index of the first head's reader.
         on_reader_grads: Called in the backward with the pending gradients of one kind's readers.
     """
-    heads = _HeadFeatures.of(projection, copies)
+    heads = HeadFeatures.of(projection, copies)
 
     def backward(grad: Tensor, norm: NormVJP) -> Tensor:
         for kind, source in heads.source.items():
@@ -65,7 +65,7 @@ def hook_heads(
 
 
 @dataclass(frozen=True)
-class _HeadFeatures:
+class HeadFeatures:
     """Which output features of a projection the readers of each head read, before and after k and v are copied.
 
     Four index spaces occur, for a kind (q, k or v) with ``heads`` heads and ``readers = heads · copies`` readers:
@@ -87,7 +87,7 @@ class _HeadFeatures:
     n_features: int
 
     @classmethod
-    def of(cls, projection: Projection, copies: int) -> _HeadFeatures:
+    def of(cls, projection: Projection, copies: int) -> HeadFeatures:
         """Return the features of a projection's heads, with k and v copied for ``copies`` readers each."""
         n_features = sum(features.numel() for features in projection.features.values())
         source = {

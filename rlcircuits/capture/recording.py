@@ -82,27 +82,27 @@ def recorded(
         recording.writers.append(one_writer(0, hidden.detach()))
         return recording.entry
 
-    select_scored = partial(_select_scored, batch)
+    scored = partial(select_scored, batch)
     # Two lifetimes: a block that runs again in the backward needs the readers' hooks, but writes nothing new.
     with Hooks() as until_backward:
         if on_reader_grads is not None:
             # The nodes of the autograd graph hold on_stream. It must not hold the recording, whose logits hold the
             # graph: such a cycle is never freed, since the garbage collector does not see through autograd.
             on_stream: OnStream = recording.streams.__setitem__ if keep_streams else _ignore_stream
-            hook_readers(until_backward, parts, graph, on_reader_grads, on_stream, select_scored)
+            hook_readers(until_backward, parts, graph, on_reader_grads, on_stream, scored)
             if recompute:
                 for block in parts.blocks:
                     until_backward.enter_context(_recomputed(block.module))
         with Hooks() as forward_only, torch.set_grad_enabled(on_reader_grads is not None):
             forward_only.replace_input(parts.blocks[0].module, make_leaf)
-            hook_writers(forward_only, parts, graph, recording.writers)
+            hook_writers(forward_only, parts, graph, recording.writers.append)
             if on_reader_grads is None:
-                forward_only.replace_input(parts.unembedding, select_scored)
+                forward_only.replace_input(parts.unembedding, scored)
             recording.logits = forward_logits(model, batch)[0]
         yield recording
 
 
-def _select_scored(batch: Batch, hidden: Tensor) -> Tensor:
+def select_scored(batch: Batch, hidden: Tensor) -> Tensor:
     """Return the scored positions as one sequence: [batch, pos, width] → [1, scored, width]."""
     return hidden[batch.rows.to(hidden.device), batch.columns.to(hidden.device)][None]
 

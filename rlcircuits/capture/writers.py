@@ -38,17 +38,38 @@ class WriterOutputs:
         return WriterOutputs(self.indices, lambda batch_slice: self.outputs(batch_slice) - other.outputs(batch_slice))
 
 
-def hook_writers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, found: list[WriterOutputs]) -> None:
-    """Hook attention and MLP of every block. While the model runs, their outputs are appended to ``found``."""
+OnWriterOutputs = Callable[[WriterOutputs], None]
+"""Takes what some writers add to the stream, while the model runs."""
+
+
+def hook_writers(
+    hooks: Hooks,
+    parts: ModelParts,
+    graph: EdgeGraph,
+    on_outputs: OnWriterOutputs,
+    *,
+    before_post_norms: bool = False,
+) -> None:
+    """Hook attention and MLP of every block.
+
+    Args:
+        hooks: Where the hooks are registered.
+        parts: The parts of the model.
+        graph: The graph whose writers are hooked.
+        on_outputs: Called with the outputs of each sublayer's writers, in the order in which the sublayers run.
+        before_post_norms: Whether the outputs of heads behind a post-norm are taken before it, and before the residual
+            multiplier. By default each is the head's share of what the attention adds to the stream.
+    """
     index = {name: i for i, name in enumerate(graph.writers)}
     for layer, block in enumerate(parts.blocks):
         if graph.granularity == "sublayer":
             last = block.attention if block.attention_post_norm is None else block.attention_post_norm.module
-            hooks.observe_output(last, _append_writer(found, index[f"attn.{layer}"], parts.residual_multiplier))
+            hooks.observe_output(last, _on_output(on_outputs, index[f"attn.{layer}"], parts.residual_multiplier))
         else:
-            _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], found)
+            raw = before_post_norms and block.attention_post_norm is not None
+            _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], on_outputs, raw=raw)
         last = block.mlp if block.mlp_post_norm is None else block.mlp_post_norm.module
-        hooks.observe_output(last, _append_writer(found, index[f"mlp.{layer}"], parts.residual_multiplier))
+        hooks.observe_output(last, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
 def one_writer(index: int, output: Tensor, multiplier: float = 1.0) -> WriterOutputs:
@@ -56,33 +77,37 @@ def one_writer(index: int, output: Tensor, multiplier: float = 1.0) -> WriterOut
     return WriterOutputs(range(index, index + 1), lambda batch_slice: _scaled(batch_slice.of(output)[None], multiplier))
 
 
-def _append_writer(found: list[WriterOutputs], index: int, multiplier: float) -> Callable[[Tensor], None]:
-    return lambda output: found.append(one_writer(index, output, multiplier))
+def _on_output(on_outputs: OnWriterOutputs, index: int, multiplier: float) -> Callable[[Tensor], None]:
+    return lambda output: on_outputs(one_writer(index, output, multiplier))
 
 
-def _hook_heads(hooks: Hooks, parts: ModelParts, block: Block, first: int, found: list[WriterOutputs]) -> None:
+def _hook_heads(
+    hooks: Hooks, parts: ModelParts, block: Block, first: int, on_outputs: OnWriterOutputs, *, raw: bool
+) -> None:
     """Make each attention head one writer.
 
     Head h adds z_h W_O^h, with z_h its part of the output projection's input [batch, pos, n_heads · head_dim]. Behind a
-    post-norm, that is scaled as the whole output is. The output bias belongs to no head.
+    post-norm, that is scaled as the whole output is, unless ``raw``. The output bias belongs to no head.
     """
     weight = block.head_output_weight(parts.n_heads).detach()
     kept: dict[str, Tensor] = {}
 
-    def append_heads(whole: Tensor) -> None:
+    def take_heads(whole: Tensor) -> None:
         z = kept.pop("z")
 
         def outputs(batch_slice: BatchSlice) -> Tensor:
             by_head = batch_slice.of(z).unflatten(-1, (parts.n_heads, -1))
             outputs = torch.einsum("bthd,hdm->hbtm", by_head, weight)
+            if raw:
+                return outputs
             if block.attention_post_norm is not None:
                 outputs = block.attention_post_norm.scale_part(batch_slice.of(whole), outputs)
             return _scaled(outputs, parts.residual_multiplier)
 
-        found.append(WriterOutputs(range(first, first + parts.n_heads), outputs))
+        on_outputs(WriterOutputs(range(first, first + parts.n_heads), outputs))
 
     hooks.observe_input(block.output, lambda z: kept.update(z=z))
-    hooks.observe_output(block.output, append_heads)
+    hooks.observe_output(block.output, take_heads)
 
 
 def _scaled(tensor: Tensor, multiplier: float) -> Tensor:

@@ -15,6 +15,10 @@ the normed output: the norm is linear once its scale is known, and the scale is 
 output projection's bias belongs to no head: it reaches every later reader and no mask touches it. Every
 query head has its own q, k and v reader; with grouped queries its k and v come from its own copy of its
 group's rows.
+
+With `own_post_norm`, a head behind a post-norm is removed from the norm's input instead: each reader gets the norm
+of its own sum of heads, bias included. That is what an ablated forward does, where a score's first order holds the
+norm's scale.
 """
 
 from __future__ import annotations
@@ -69,6 +73,7 @@ def edge_scores(
     sequences: Sequence[AnyAnswerSequence],
     granularity: str = "sublayer",
     corrupted: Sequence[AnyAnswerSequence] | None = None,
+    own_post_norm: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Scores [S, writers, readers] and mean answer cross-entropies [S], both float64.
 
@@ -82,7 +87,8 @@ def edge_scores(
     values, losses = [], []
     for i, sequence in enumerate(sequences):
         mask = torch.ones(edges.shape, dtype=torch.float64, requires_grad=True)
-        loss = _loss(exact, sequence, mask, granularity, corrupted[i] if corrupted is not None else None)
+        other = corrupted[i] if corrupted is not None else None
+        loss = _loss(exact, sequence, mask, granularity, other, own_post_norm)
         values.append(-torch.autograd.grad(loss, mask)[0])
         losses.append(loss.detach())
     return torch.stack(values), torch.stack(losses)
@@ -95,10 +101,11 @@ def loss_only(
     mask: Tensor | None = None,
     granularity: str = "sublayer",
     corrupted: AnyAnswerSequence | None = None,
+    own_post_norm: bool = False,
 ) -> float:
     """The loss with every edge scaled by `mask` [writers, readers] (None: ones); 0 ablates an edge."""
     mask = _ones(model, granularity) if mask is None else mask.double()
-    return _loss(float64_copy(model), sequence, mask, granularity, corrupted).item()
+    return _loss(float64_copy(model), sequence, mask, granularity, corrupted, own_post_norm).item()
 
 
 @torch.no_grad()
@@ -134,6 +141,7 @@ def _loss(
     mask: Tensor,
     granularity: str,
     corrupted: AnyAnswerSequence | None,
+    own_post_norm: bool = False,
 ) -> Tensor:
     ids, replacement = _input_ids(sequence), None
     if corrupted is not None:
@@ -141,30 +149,47 @@ def _loss(
         if len(other) != len(ids):
             raise ValueError(f"corrupted: found {len(other) + 1} ids, wanted {len(ids) + 1} as in the clean sequence")
         with torch.no_grad():
-            replacement = _forward(model, other, torch.ones_like(mask), granularity)[1]
-    predicted, _ = _forward(model, ids, mask, granularity, replacement)
+            replacement = _forward(model, other, torch.ones_like(mask), granularity, None, own_post_norm)[1]
+    predicted, _ = _forward(model, ids, mask, granularity, replacement, own_post_norm)
     answer = torch.tensor(sequence.answer_ids)
     return F.cross_entropy(predicted[-len(answer) :], answer)
 
 
 def _forward(
-    model: PreTrainedModel, ids: Tensor, mask: Tensor, granularity: str, corrupted: list[Tensor] | None = None
+    model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    granularity: str,
+    corrupted: list[Tensor] | None = None,
+    own_post_norm: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Logits [T, V] and what each writer wrote, [T, D] each, in the graph's order."""
+    """Logits [T, V] and what each writer wrote, [T, D] each, in the graph's order.
+
+    With `own_post_norm`, what heads behind a post-norm wrote is what they gave to the norm.
+    """
     writers, readers, edges = edge_names(model, granularity)
     parts = parts_of(model)
     wrote: list[Tensor] = [parts.embed(ids)]
     unowned: list[tuple[int, Tensor]] = []  # (layer, output bias [T, D] or [D]) at head granularity
     by_head = granularity == "head"
+    normed: list[tuple[int, range, Tensor, Any]] = []  # (layer, writers, bias, the norm's factors) if own_post_norm
+
+    def masked(u: int, v: int) -> Tensor:
+        if corrupted is None:
+            return mask[u, v] * wrote[u]
+        return wrote[u] + (mask[u, v] - 1) * (wrote[u] - corrupted[u])
 
     def read(name: str, layer: int) -> Tensor:
         v = readers.index(name)
         x = sum((bias for i, bias in unowned if i < layer), torch.zeros_like(wrote[0]))
+        for written, heads, bias, factors in normed:
+            if written < layer:
+                whole = bias + sum(masked(u, v) for u in heads)
+                x = x + whole * factors(whole)
+        apart = {u for _, heads, *_ in normed for u in heads}
         for u in edges[:, v].nonzero().flatten().tolist():
-            if corrupted is None:
-                x = x + mask[u, v] * wrote[u]
-            else:
-                x = x + wrote[u] + (mask[u, v] - 1) * (wrote[u] - corrupted[u])
+            if u not in apart:
+                x = x + masked(u, v)
         return x
 
     for i, block in enumerate(parts.blocks):
@@ -176,8 +201,13 @@ def _forward(
         bias = shares.new_zeros(()) if block.output[1] is None else block.output[1]
         whole = shares.sum(0) + bias
         scale = block.attn_post(whole) if block.attn_post else torch.ones_like(whole)
-        wrote.extend(shares * scale if by_head else [whole * scale])
-        if by_head:
+        apart = own_post_norm and by_head and block.attn_post is not None
+        if apart:
+            normed.append((i, range(len(wrote), len(wrote) + heads), bias, block.attn_post))
+            wrote.extend(shares)
+        else:
+            wrote.extend(shares * scale if by_head else [whole * scale])
+        if by_head and not apart:
             unowned.append((i, bias * scale))
 
         # The attention's bias has been written when the MLP of a sequential layer reads.

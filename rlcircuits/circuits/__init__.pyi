@@ -1,0 +1,3 @@
+from .ablated import Ablated, ablated
+
+__all__ = ["Ablated", "ablated"]

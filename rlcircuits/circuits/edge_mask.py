@@ -1,0 +1,80 @@
+"""Which edges of a graph are kept: one mask for all sequences, or one a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlcircuits.attribution.edge_attribution import graph_of
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common.choices import GRANULARITIES
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph.edge_graph import EdgeGraph
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeMask:
+    """The share of each edge that is kept.
+
+    Args:
+        graph: The graph of the edges.
+        removed: float64 [1 or sequences, writers, readers] on the CPU: 0 where an edge is kept and 1 where it is
+            removed, or the share of it that is removed. 0 where there is no edge.
+    """
+
+    graph: EdgeGraph
+    removed: Tensor
+
+    def of(self, indices: tuple[int, ...]) -> EdgeMask:
+        """Return the masks of the sequences at ``indices``; one mask for all stays one."""
+        return self if len(self.removed) == 1 else EdgeMask(self.graph, self.removed[list(indices)])
+
+
+def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int) -> EdgeMask:
+    """Return a mask that a user gave.
+
+    Args:
+        checkpoint: The checkpoint whose edges are meant.
+        graph_mask: bool or floating [writers, readers] or [sequences, writers, readers], a tensor or an array; or
+            anything with such a ``mask``, which may have a ``graph`` too (a ``Circuit``). True or 1 keeps an edge.
+        count: The number of sequences.
+
+    Raises:
+        RLCircuitsError: a shape that fits no granularity of the checkpoint's graph, a number of masks other than one
+            or ``count``, a share outside 0 to 1, or a circuit of another graph.
+    """
+    graph = getattr(graph_mask, "graph", None)
+    keep = _as_tensor(getattr(graph_mask, "mask", graph_mask))
+    if keep.ndim == 2:
+        keep = keep[None]
+    found = "graph_mask has the shape [" + ", ".join(map(str, keep.shape)) + "]"
+    if keep.ndim != 3 or len(keep) not in (1, count):
+        raise RLCircuitsError(
+            f"{found}; [writers, readers] or [sequences, writers, readers] with {count} sequences is wanted"
+        )
+    graphs = [graph_of(checkpoint, granularity) for granularity in GRANULARITIES]
+    fitting = [each for each in graphs if each.mask.shape == keep.shape[1:]]
+    if not fitting:
+        allowed = ", ".join(f"{g.granularity} {list(g.mask.shape)}" for g in graphs)
+        raise RLCircuitsError(f"{found}; the writers and readers of {checkpoint.name} are one of {allowed}")
+    if graph is not None and not any(graph.same_as(each) for each in fitting):
+        raise RLCircuitsError(f"the circuit's graph is not that of {checkpoint.name}: its writers or readers differ")
+    if not bool(((keep >= 0) & (keep <= 1)).all()):
+        raise RLCircuitsError("graph_mask holds a number outside 0 to 1, the shares of an edge that can be kept")
+    graph = graph or fitting[0]
+    return EdgeMask(graph, (1 - keep) * graph.mask)
+
+
+def _as_tensor(mask: Any) -> Tensor:
+    """Return a mask as float64 on the CPU. Raises RLCircuitsError for anything that is not an array of numbers."""
+    if isinstance(mask, np.ndarray):
+        mask = torch.from_numpy(mask)
+    if not isinstance(mask, Tensor) or mask.is_complex():
+        raise RLCircuitsError(
+            f"graph_mask is a {type(mask).__name__}; a tensor or an array [writers, readers] or a Circuit is wanted"
+        )
+    return mask.detach().to("cpu", torch.float64)

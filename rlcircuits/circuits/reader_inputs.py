@@ -1,0 +1,102 @@
+"""The stream as each reader reads it once edges are removed.
+
+With c the share of an edge that is removed, and the sum over the writers u before reader v,
+
+    x_v = x − Σ_u c[u, v] (o_u − õ_u).
+
+Behind a post-norm N, what the heads h of an attention add to the stream is not a sum over heads. Each reader then gets
+the post-norm of its own sum: the attention's term in x, m N(y), becomes
+
+    m N(y − Σ_h c[h, v] (o_h − õ_h)),      y, o_h: before the norm;  m: the residual multiplier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rlcircuits.circuits.edge_mask import EdgeMask
+from rlcircuits.circuits.writer_differences import WriterDifferences
+from rlcircuits.models.parts import ModelParts
+
+_DENSE = 0.5
+"""The share of the writers from which on they are all multiplied, since picking some out copies them."""
+
+
+class ReaderInputs:
+    """Computes the streams that readers read in one forward of one batch."""
+
+    def __init__(self, parts: ModelParts, mask: EdgeMask, differences: WriterDifferences) -> None:
+        """Start a forward.
+
+        Args:
+            parts: The parts of the model.
+            mask: The edges that are removed, for all sequences or for each of the batch.
+            differences: What the writers of this forward have written.
+        """
+        self._parts = parts
+        self._differences = differences
+        self._removed = mask.removed.transpose(1, 2)  # [1 or batch, readers, writers]
+        self._is_removed = (mask.removed != 0).any(0)  # bool [writers, readers]
+        self._normed_heads = _heads_behind_post_norms(parts, mask)
+        self._linear = torch.ones(len(mask.graph.writers), dtype=torch.bool)
+        for heads in self._normed_heads.values():
+            self._linear[heads] = False
+
+    def is_ablated(self, readers: Sequence[int]) -> bool:
+        """Return whether an edge into any of these readers is removed."""
+        return bool(self._is_removed[:, list(readers)].any())
+
+    def of(self, readers: Sequence[int], stream: Tensor) -> Tensor:
+        """Return x_v of these readers, [readers, batch, pos, width], from the model's stream x [batch, pos, width]."""
+        removed_from = self._is_removed[:, list(readers)].any(1)
+        result = stream.expand(len(readers), *stream.shape)
+        if bool((removed_from & self._linear).any()):
+            result = result - self._sum(readers, removed_from & self._linear).to(stream.device)
+        for layer, heads in self._normed_heads.items():
+            behind = removed_from & ~self._linear
+            behind[: heads.start] = behind[heads.stop :] = False
+            if bool(behind.any()):
+                result = result - self._through_post_norm(layer, self._sum(readers, behind)).to(stream.device)
+        return result
+
+    def _sum(self, readers: Sequence[int], writers: Tensor) -> Tensor:
+        """Return Σ_u c[u, v] (o_u − õ_u) over some writers, bool [writers]: [readers, batch, pos, width]."""
+        found = writers.nonzero().flatten()
+        first, last = int(found[0]), int(found[-1]) + 1
+        values = self._differences.values
+        removed = self._removed[:, list(readers)] * writers
+        if len(found) >= _DENSE * (last - first):
+            chosen, removed = values[first:last], removed[..., first:last]
+        else:
+            chosen, removed = values[found.to(values.device)], removed[..., found]
+        removed = removed.to(values.device, values.dtype)
+        if len(removed) == 1:
+            summed: Tensor = removed[0] @ chosen.flatten(1)
+            return summed.unflatten(-1, values.shape[1:])
+        by_sequence: Tensor = removed @ chosen.flatten(2).transpose(0, 1)  # [batch, readers, pos · width]
+        return by_sequence.transpose(0, 1).unflatten(-1, values.shape[2:])
+
+    def _through_post_norm(self, layer: int, part: Tensor) -> Tensor:
+        """Return what the stream loses when ``part`` [readers, batch, pos, width] is taken from the norm's input."""
+        norm = self._parts.blocks[layer].attention_post_norm
+        assert norm is not None, "the heads of this layer are behind no post-norm"
+        whole = self._differences.whole[layer]
+        # forward() rather than a call, which would run the hooks of this forward.
+        lost: Tensor = norm.module.forward(whole) - norm.module.forward(whole - part.to(whole.device))
+        return lost * self._parts.residual_multiplier
+
+
+def _heads_behind_post_norms(parts: ModelParts, mask: EdgeMask) -> dict[int, slice]:
+    """Return layer → its heads' places among the writers, for layers whose heads' sum goes through a post-norm."""
+    if mask.graph.granularity == "sublayer":
+        return {}
+    index = {name: i for i, name in enumerate(mask.graph.writers)}
+    firsts = {
+        layer: index[f"attn.{layer}.h0"]
+        for layer, block in enumerate(parts.blocks)
+        if block.attention_post_norm is not None
+    }
+    return {layer: slice(first, first + parts.n_heads) for layer, first in firsts.items()}
