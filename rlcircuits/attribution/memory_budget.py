@@ -23,7 +23,12 @@ BatchIndices = tuple[int, ...]
 
 
 class MemoryBudget:
-    """Plans batches of some sequences within a budget of tokens, padding included."""
+    """Plans batches of some sequences within a budget of tokens, padding included.
+
+    Attributes:
+        sequences: the sequences.
+        tokens: most tokens of a batch.
+    """
 
     def __init__(
         self, checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], batch_tokens: int | None = None
@@ -38,14 +43,14 @@ class MemoryBudget:
         parts = checkpoint.parts
         check_sequences(sequences, vocabulary=parts.vocabulary, context=parts.context)
         self.sequences = sequences
-        self._tokens = batch_tokens or _default_batch_tokens(checkpoint)
+        self.tokens = batch_tokens or _default_batch_tokens(checkpoint)
         self._rotary_switch = parts.rotary_switch
 
     def plan(self, indices: Iterable[int] | None = None) -> list[BatchIndices]:
         """Return batches of the sequences at ``indices``, by default of all, the longest sequences first."""
         if indices is None:
             indices = range(len(self.sequences))
-        return plan_batches(self.sequences, indices, self._tokens, self._rotary_switch)
+        return plan_batches(self.sequences, indices, self.tokens, self._rotary_switch)
 
     def halve(self, failed: BatchIndices, error: RuntimeError) -> None:
         """Set the budget at which a batch that ran out of memory becomes two, and warn of the failed attempt.
@@ -58,10 +63,10 @@ class MemoryBudget:
             raise RLCircuitsError(
                 f"out of memory on sequence {failed[0]} alone ({longest} tokens); a device with more memory is needed"
             ) from error
-        self._tokens = (len(failed) + 1) // 2 * longest
+        self.tokens = (len(failed) + 1) // 2 * longest
         warnings.warn(
             f"out of memory on a batch of {len(failed)} sequences of up to {longest} tokens; "
-            f"going on with half as many (batch_tokens={self._tokens} avoids the failed attempt)",
+            f"going on with half as many (batch_tokens={self.tokens} avoids the failed attempt)",
             stacklevel=5,
         )
 

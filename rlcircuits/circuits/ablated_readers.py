@@ -11,22 +11,32 @@ projected by its own rows of the projection:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rlcircuits.capture.reader_heads import HeadFeatures, one_kv_per_query_head
-from rlcircuits.circuits.reader_inputs import ReaderInputs
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import Norm
 from rlcircuits.models.parts import Block, ModelParts, Projection, as_index
 
 
-def hook_ablated_readers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, inputs: ReaderInputs) -> None:
+class ReadersOwnInputs(Protocol):
+    """Computes what each reader reads: ``ReaderInputs`` in the ablated forward."""
+
+    def is_ablated(self, readers: Sequence[int]) -> bool:
+        """Return whether any of these readers loses an edge."""
+
+    def of(self, readers: Sequence[int], stream: Tensor) -> Tensor:
+        """Return what they read [readers, batch, pos, width], from the model's stream [batch, pos, width]."""
+
+
+def hook_ablated_readers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, inputs: ReadersOwnInputs) -> None:
     """Replace the input of every reader that loses an edge.
 
     Args:
@@ -51,7 +61,9 @@ def _readers_by_sublayer(graph: EdgeGraph) -> dict[str, dict[str, list[int]]]:
     return place
 
 
-def _hook_whole(hooks: Hooks, norm: Norm | None, module: nn.Module, reader: list[int], inputs: ReaderInputs) -> None:
+def _hook_whole(
+    hooks: Hooks, norm: Norm | None, module: nn.Module, reader: list[int], inputs: ReadersOwnInputs
+) -> None:
     """Replace the stream that one reader reads as a whole."""
     if inputs.is_ablated(reader):
         hooks.replace_input(module if norm is None else norm.module, lambda stream: inputs.of(reader, stream)[0])
@@ -63,7 +75,7 @@ def _hook_attention(
     block: Block,
     graph: EdgeGraph,
     readers: dict[str, list[int]],
-    inputs: ReaderInputs,
+    inputs: ReadersOwnInputs,
 ) -> None:
     """Replace what q, k and v of an attention read, if one of them loses an edge."""
     if not inputs.is_ablated([index for indices in readers.values() for index in indices]):
@@ -99,7 +111,13 @@ class _NormedInputs:
     """
 
     def __init__(
-        self, hooks: Hooks, norm: Norm | None, readers: dict[str, list[int]], inputs: ReaderInputs, *, together: bool
+        self,
+        hooks: Hooks,
+        norm: Norm | None,
+        readers: dict[str, list[int]],
+        inputs: ReadersOwnInputs,
+        *,
+        together: bool,
     ) -> None:
         self._norm = norm
         self._readers = readers

@@ -74,10 +74,11 @@ class ReaderInputs:
             chosen, removed = values[found.to(values.device)], removed[..., found]
         removed = removed.to(values.device, values.dtype)
         if len(removed) == 1:
-            summed: Tensor = removed[0] @ chosen.flatten(1)
-            return summed.unflatten(-1, values.shape[1:])
-        by_sequence: Tensor = removed @ chosen.flatten(2).transpose(0, 1)  # [batch, readers, pos · width]
-        return by_sequence.transpose(0, 1).unflatten(-1, values.shape[2:])
+            summed: Tensor = (removed[0] @ chosen.flatten(1)).unflatten(-1, values.shape[1:])
+        else:
+            by_sequence = removed @ chosen.flatten(2).transpose(0, 1)  # [batch, readers, pos · width]
+            summed = by_sequence.transpose(0, 1).unflatten(-1, values.shape[2:])
+        return summed
 
     def _through_post_norm(self, layer: int, part: Tensor) -> Tensor:
         """Return what the stream loses when ``part`` [readers, batch, pos, width] is taken from the norm's input."""

@@ -1,0 +1,154 @@
+"""A circuit: some edges of a graph, how they were found, and the JSON file that stores them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import ConfigDict, ValidationError
+from torch import Tensor
+
+from rlcircuits.common.arguments import validate_arguments, validate_fields
+from rlcircuits.common.choices import Granularity
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import write_text_atomically
+from rlcircuits.common.json_files import read_json_object
+from rlcircuits.common.reprs import format_count, short_repr
+from rlcircuits.common.validation import StrictModel, describe_error
+from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """Some edges of a graph, and how they were found."""
+
+    graph: EdgeGraph
+    """All writers, readers and edges of the model."""
+    mask: Tensor
+    """bool [writers, readers], true where the edge belongs to the circuit."""
+    found_by: str = ""
+    """How the edges were chosen, in words."""
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+        if self.mask.dtype != torch.bool or self.mask.shape != self.graph.mask.shape:
+            raise RLCircuitsError(
+                f"Circuit: mask is {self.mask.dtype} {list(self.mask.shape)}; bool {list(self.graph.mask.shape)} is "
+                "wanted, as the graph has writers and readers"
+            )
+        if bool((self.mask & ~self.graph.mask).any()):
+            writer, reader = (self.mask & ~self.graph.mask).nonzero()[0].tolist()
+            found = f"{self.graph.writers[writer]} → {self.graph.readers[reader]}"
+            raise RLCircuitsError(f"Circuit: mask has {found}, which is no edge: the writer comes after the reader")
+
+    def __repr__(self) -> str:
+        size = f"{self.n_edges} of {format_count(self.graph.n_edges, 'edge')}"
+        return short_repr(self, self.graph.granularity, size, self.found_by or "found by hand")
+
+    @property
+    def n_edges(self) -> int:
+        """The number of edges in the circuit."""
+        return int(self.mask.sum())
+
+    @cached_property
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """The circuit's edges as (writer, reader), in the graph's order."""
+        return tuple((self.graph.writers[u], self.graph.readers[v]) for u, v in self.mask.nonzero().tolist())
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table with one row for each edge of the graph: writer, reader, and whether the circuit has it."""
+        import pandas as pd
+
+        places = self.graph.mask.nonzero().tolist()
+        return pd.DataFrame(
+            {
+                "writer": [self.graph.writers[u] for u, _ in places],
+                "reader": [self.graph.readers[v] for _, v in places],
+                "in_circuit": [bool(self.mask[u, v]) for u, v in places],
+            }
+        )
+
+    @validate_arguments
+    def save(self, path: str | Path) -> None:
+        """Write the circuit as JSON, by the names of its edges. Raises RLCircuitsError if it cannot be written."""
+        text = _Stored(
+            format="rlcircuits-circuit",
+            version=1,
+            found_by=self.found_by,
+            granularity=self.graph.granularity,
+            parallel=_is_parallel(self.graph),
+            writers=list(self.graph.writers),
+            readers=list(self.graph.readers),
+            edges=list(self.edges),
+        ).model_dump()
+        try:
+            write_text_atomically(Path(path), json.dumps(text, indent=1) + "\n")
+        except OSError as error:
+            raise RLCircuitsError(f"{path} cannot be written: {error}") from error
+
+    @classmethod
+    @validate_arguments
+    def load(cls, path: str | Path) -> Circuit:
+        """Read a circuit that ``save`` wrote.
+
+        Raises:
+            RLCircuitsError: the file is missing or damaged, or names nodes or edges that the graph does not have.
+        """
+        try:
+            stored = _Stored.model_validate(read_json_object(Path(path)))
+        except ValidationError as error:
+            raise RLCircuitsError(f"{path}: {describe_error(error)}") from None
+        graph = _rebuilt(stored, path)
+        mask = torch.zeros_like(graph.mask)
+        for writer, reader in stored.edges:
+            if writer not in graph.writers or reader not in graph.readers:
+                raise RLCircuitsError(f"{path}: edges has {writer} → {reader}, which is not between the nodes named")
+            mask[graph.writers.index(writer), graph.readers.index(reader)] = True
+        try:
+            return cls(graph, mask, stored.found_by)
+        except RLCircuitsError as error:
+            raise RLCircuitsError(f"{path}: {error}") from None
+
+
+class _Stored(StrictModel):
+    """The JSON document."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["rlcircuits-circuit"]
+    version: Literal[1]
+    found_by: str
+    granularity: Granularity
+    parallel: bool
+    writers: list[str]
+    readers: list[str]
+    edges: list[tuple[str, str]]
+
+
+def _is_parallel(graph: EdgeGraph) -> bool:
+    """Return whether attention and MLP of a block read the same stream."""
+    attention = next(i for i, name in enumerate(graph.writers) if name.startswith("attn.0"))
+    return not bool(graph.mask[attention, graph.readers.index("mlp.0")])
+
+
+def _rebuilt(stored: _Stored, path: str | Path) -> EdgeGraph:
+    """Return the graph whose nodes a file names. Raises RLCircuitsError if no graph has exactly these nodes."""
+    heads = sum(bool(re.fullmatch(r"attn\.0\.h\d+", name)) for name in stored.writers)
+    kv_heads = sum(bool(re.fullmatch(r"attn\.0\.kv\d+\.k", name)) for name in stored.readers)
+    layers = sum(name.startswith("mlp.") for name in stored.writers)
+    graph = build_graph(
+        layers, heads or 1, stored.granularity, parallel=stored.parallel, n_kv_heads=kv_heads or heads or 1
+    )
+    if (list(graph.writers), list(graph.readers)) != (stored.writers, stored.readers):
+        raise RLCircuitsError(
+            f"{path}: writers and readers are not those of a {stored.granularity} graph of {layers} layers"
+        )
+    return graph

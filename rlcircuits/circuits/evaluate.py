@@ -1,0 +1,95 @@
+"""Run a list of masks on the same sequences, and measure each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.circuits.ablated import ablated_batches, check_finite
+from rlcircuits.circuits.edge_mask import EdgeMask, edge_mask
+from rlcircuits.circuits.memory import ablation_budget
+from rlcircuits.circuits.metrics import Metric, answers_kept, kl_divergence
+from rlcircuits.circuits.replacements import make_replacement
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.progress import progress_bar
+from rlcircuits.graph.edge_graph import EdgeGraph
+from rlcircuits.graph.metrics import Float64Array
+from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.models.frozen import frozen
+
+
+@dataclass(frozen=True)
+class HowAblated:
+    """What replaces removed edges, as the arguments of the same names of :func:`rlcircuits.circuits.ablated`."""
+
+    ablation: str = "mean"
+    corrupted: Sequence[AnswerSequence] | None = None
+    reference: Sequence[AnswerSequence] | None = None
+    batch_tokens: int | None = None
+    progress: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What was measured of each mask on each sequence, float64 [masks, sequences]."""
+
+    metric: Float64Array
+    """The metric, higher is better."""
+    kl: Float64Array
+    """KL(model ‖ ablated), the mean over the answer tokens, in nats."""
+    kept: Float64Array
+    """1 where every answer token stays the most likely one, else 0."""
+
+
+def evaluate_masks(
+    checkpoint: Checkpoint,
+    sequences: Sequence[AnswerSequence],
+    graph: EdgeGraph,
+    masks: Sequence[Tensor],
+    metric: Metric,
+    how: HowAblated,
+) -> Evaluated:
+    """Return what is measured of each mask on each sequence. Each batch runs once for each mask, and once in full.
+
+    Args:
+        checkpoint: The model.
+        sequences: The sequences.
+        graph: The graph of the masks.
+        masks: bool [writers, readers] each, true where an edge is kept.
+        metric: The metric.
+        how: What replaces removed edges.
+    """
+    if not sequences:
+        raise RLCircuitsError("there is no sequence to measure a circuit on; at least one is needed")
+    edge_masks = [EdgeMask(graph, torch.zeros(1, *graph.mask.shape, dtype=torch.float64))]
+    edge_masks += [edge_mask(checkpoint, mask, len(sequences)) for mask in masks]
+    found = np.zeros((3, len(masks), len(sequences)))
+    with frozen(checkpoint.model), progress_bar(how.progress) as bar:
+        task = bar.add_task("ablation", total=len(sequences) * len(edge_masks))
+        replacement = make_replacement(
+            checkpoint,
+            graph,
+            how.ablation,
+            sequences,
+            corrupted=how.corrupted,
+            reference=how.reference,
+            batch_tokens=how.batch_tokens,
+        )
+        budget = ablation_budget(checkpoint, graph, sequences, how.batch_tokens)
+        plain: Tensor | None = None
+        for run in ablated_batches(checkpoint, budget, edge_masks, replacement):
+            bar.advance(task, len(run.batch.indices))
+            if run.mask == 0:
+                plain = run.logits
+                continue
+            assert plain is not None, "the full mask runs first"
+            kl = kl_divergence(run.logits, plain, run.batch)
+            check_finite(checkpoint, run.batch, kl)
+            values = metric(run.logits, run.batch), kl, answers_kept(run.logits, run.batch)
+            found[:, run.mask - 1, list(run.batch.indices)] = [each.double().cpu().numpy() for each in values]
+    return Evaluated(*found)
