@@ -14,8 +14,8 @@ from torch import Tensor
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.circuit import Circuit
 from rlcircuits.circuits.evaluate import HowAblated, evaluate_masks
-from rlcircuits.circuits.faithfulness import MIB_SIZES, area, check_sizes, curve_masks, make_curve
-from rlcircuits.circuits.metrics import Metric, log_probability
+from rlcircuits.circuits.faithfulness_curve import MIB_SIZES, area, check_sizes, curve_masks, make_curve
+from rlcircuits.circuits.logit_metrics import Metric, log_probability
 from rlcircuits.circuits.select import ranking_values
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.circuits.ablated import ablated_batches, check_finite
+from rlcircuits.circuits.ablated_forward import ablated_batches, check_finite
 from rlcircuits.circuits.edge_mask import EdgeMask, edge_mask
+from rlcircuits.circuits.logit_metrics import Metric, answers_kept, kl_divergence
 from rlcircuits.circuits.memory import ablation_budget
-from rlcircuits.circuits.metrics import Metric, answers_kept, kl_divergence
 from rlcircuits.circuits.replacements import make_replacement
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_bar

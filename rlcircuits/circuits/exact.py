@@ -24,7 +24,7 @@ from rlcircuits.attribution.edge_attribution import graph_of
 from rlcircuits.attribution.memory_budget import is_out_of_memory
 from rlcircuits.capture.recording import forward_logits, select_scored, sequence_losses
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.circuits.ablated import check_finite
+from rlcircuits.circuits.ablated_forward import check_finite
 from rlcircuits.circuits.ablated_readers import hook_ablated_readers
 from rlcircuits.circuits.memory import ablation_budget
 from rlcircuits.circuits.replacements import Replacement, make_replacement

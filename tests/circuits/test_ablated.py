@@ -18,7 +18,7 @@ from rlcircuits import AnswerSequence, Checkpoint, RLCircuitsError
 from rlcircuits.attribution.edge_attribution import graph_of
 from rlcircuits.capture.recording import recorded
 from rlcircuits.circuits import ablated
-from rlcircuits.circuits.ablated import ablated_logits
+from rlcircuits.circuits.ablated_forward import ablated_logits
 from rlcircuits.circuits.edge_mask import EdgeMask
 from rlcircuits.graph.sequences import make_batch
 

@@ -23,7 +23,7 @@ from rlcircuits.circuits import (
     logit_difference,
     random_circuits,
 )
-from rlcircuits.circuits.faithfulness import area
+from rlcircuits.circuits.faithfulness_curve import area
 
 
 @cache

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.evaluate import Evaluated, HowAblated, evaluate_masks
-from rlcircuits.circuits.metrics import Metric, log_probability
+from rlcircuits.circuits.logit_metrics import Metric, log_probability
 from rlcircuits.circuits.nodes import prune
 from rlcircuits.circuits.select import edge_count, ranking_values, top_edges
 from rlcircuits.common.arguments import validate_arguments

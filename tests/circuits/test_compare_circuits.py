@@ -1,0 +1,161 @@
+"""Comparing two circuits: properties, and the nulls that it is compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.core_inputs import fixed_sequences, tiny
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from rlcircuits import EdgeScores, RLCircuitsError, attribute
+from rlcircuits.circuits import compare_circuits, cross_faithfulness, estimate_quality, faithfulness
+from rlcircuits.circuits.overlap import jaccard, top
+from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
+from rlcircuits.graph.sequences import AnswerSequence
+
+GRAPH = build_graph(4, 1, "sublayer")
+SIZES = (0.001, 0.05, 0.2, 0.5, 1.0)
+
+
+def scores_of(values: torch.Tensor, graph: EdgeGraph = GRAPH) -> EdgeScores:
+    return EdgeScores(values.float() * graph.mask, torch.ones(len(values)), graph, "reference")
+
+
+def noisy(seed: int, around: torch.Tensor, spread: float, count: int = 30) -> EdgeScores:
+    generator = torch.Generator().manual_seed(seed)
+    return scores_of(around + spread * torch.randn(count, *GRAPH.mask.shape, generator=generator))
+
+
+CENTRE = torch.randn(GRAPH.mask.shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_checkpoint_has_its_own_circuit() -> None:
+    scores = noisy(2, CENTRE, 0.1)
+    found = compare_circuits(scores, scores, noise=[noisy(3, CENTRE, 0.1)], sizes=SIZES, resamples=50)
+    assert [overlap.size for overlap in found.overlaps] == list(SIZES[1:])  # a thousandth of 77 edges is none
+    for overlap in found.overlaps:
+        assert overlap.jaccard == 1
+        assert overlap.interval == (1, 1)
+        assert not overlap.is_below_noise
+        assert overlap.rank_correlation == pytest.approx(1)
+    assert all(edge.change == 0 and edge.p == 1 and edge.q == 1 for edge in found.edges)
+    assert found.overlaps[-1].itself == 1
+
+
+@given(st.integers(0, 2**32), st.integers(0, 2**32))
+def test_unrelated_circuits_overlap_as_chance_says(first: int, second: int) -> None:
+    ours, theirs = (noisy(seed, torch.zeros_like(CENTRE), 1.0, count=3) for seed in (first, second))
+    for overlap in compare_circuits(ours, theirs, sizes=SIZES, resamples=5).overlaps:
+        count, edges = overlap.n_edges, GRAPH.n_edges
+        shared = round(2 * count * overlap.jaccard / (1 + overlap.jaccard))
+        # The p-value by its definition, summed term by term.
+        terms = stats.hypergeom.pmf(np.arange(shared, count + 1), edges, count, count)
+        assert overlap.p_chance == pytest.approx(float(terms.sum()), abs=1e-9)
+        assert 0 <= overlap.expected <= 1
+
+
+def test_one_changed_edge_is_found_and_no_other() -> None:
+    moved = CENTRE.clone()
+    row, column = GRAPH.writers.index("mlp.1"), GRAPH.readers.index("attn.3.v")
+    moved[row, column] += 5
+    found = compare_circuits(noisy(2, CENTRE, 0.2), noisy(3, moved, 0.2), sizes=SIZES, resamples=20)
+    first = found.edges[0]
+    assert (first.writer, first.reader) == ("mlp.1", "attn.3.v")
+    assert first.q < 1e-3
+    assert first.change == pytest.approx(5, abs=0.3)
+    assert first.stability[1] == 1
+    assert sum(edge.q < 0.001 for edge in found.edges) == 1
+    kinds = ("q", "k", "v", "mlp", "logits")
+    assert sum(found.parts[kind] for kind in kinds) == pytest.approx(1)
+    layers = sum(share for part, share in found.parts.items() if part.startswith("layer"))
+    assert layers + found.parts["logits"] == pytest.approx(1)
+    assert max(kinds, key=lambda kind: found.parts[kind]) == "v"
+
+
+def test_p_values_are_adjusted_as_benjamini_and_hochberg_have_it() -> None:
+    found = compare_circuits(noisy(2, CENTRE, 0.2), noisy(3, CENTRE * 1.2, 0.2), sizes=SIZES, resamples=5)
+    p = sorted(edge.p for edge in found.edges)
+    q = sorted(edge.q for edge in found.edges)
+    by_definition = [min(p[j] * len(p) / (j + 1) for j in range(i, len(p))) for i in range(len(p))]
+    assert q == pytest.approx([min(1, each) for each in by_definition])
+
+
+def test_rows_of_one_question_are_averaged() -> None:
+    twice = noisy(2, CENTRE, 0.5), noisy(3, CENTRE, 0.5)
+    repeated = [scores_of(each.values.repeat_interleave(2, 0)) for each in twice]
+    questions = [i // 2 for i in range(60)]
+    found = compare_circuits(*repeated, questions=questions, sizes=SIZES, resamples=20)
+    wanted = compare_circuits(*twice, sizes=SIZES, resamples=20)
+    assert found.questions == 30
+    assert found.edges == wanted.edges
+    assert found.overlaps == wanted.overlaps
+
+
+def test_noise_that_changes_as_much_explains_the_change() -> None:
+    far = torch.randn(CENTRE.shape, generator=torch.Generator().manual_seed(9))
+    before = noisy(2, CENTRE, 0.01)
+    near_noise = [noisy(5, CENTRE, 0.01), noisy(6, CENTRE, 0.01)]
+    found = compare_circuits(before, noisy(3, far, 0.01), noise=near_noise, sizes=(0.2, 0.5), resamples=5)
+    assert all(overlap.is_below_noise for overlap in found.overlaps)
+    same = compare_circuits(before, noisy(3, far, 0.01), noise=[noisy(7, far, 0.01)], sizes=(0.2, 0.5), resamples=5)
+    assert not any(overlap.is_below_noise for overlap in same.overlaps)
+    assert compare_circuits(before, before, sizes=(0.2, 0.5), resamples=5).overlaps[0].is_below_noise is None
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=20), st.data())
+def test_the_highest_are_chosen_and_of_equal_ones_the_first(values: list[float], data: Any) -> None:
+    count = data.draw(st.integers(0, len(values)))
+    chosen = top(np.array(values), count)
+    assert chosen.sum() == count
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
+    assert set(np.flatnonzero(chosen)) == set(order)
+    assert jaccard(chosen, chosen) == 1
+
+
+def test_a_circuit_of_the_other_checkpoint_is_judged_in_the_model() -> None:
+    sequences, model = fixed_sequences(), tiny("llama")
+    own = attribute(model, sequences)
+    other = attribute(tiny("llama"), fixed_sequences(seed=12))
+    found = cross_faithfulness(model, sequences, own, other, sizes=(0.1, 0.5, 1.0))
+    for curve, scores in ((found.own, own), (found.other, other)):
+        alone = faithfulness(model, sequences, scores, sizes=(0.1, 0.5, 1.0))
+        np.testing.assert_allclose(curve.faithfulness, alone.faithfulness, rtol=1e-6)
+    assert found.carried[-1] == 0
+
+
+def test_the_estimate_is_compared_with_the_exact_effect() -> None:
+    sequences, model = fixed_sequences(), tiny("llama")
+    scores = attribute(model, sequences)
+    found = estimate_quality(model, sequences, scores, count=10)
+    assert (found.top.n_edges, found.random.n_edges, len(set(found.edges))) == (10, 10, 20)
+    wanted = stats.spearmanr(found.estimates[:10], found.effects[:10]).statistic
+    assert found.top.rank_correlation == pytest.approx(wanted)
+    assert 0 <= found.random.sign_agreement <= 1
+    # With fewer edges than asked for, all are taken once.
+    assert len(set(estimate_quality(model, sequences, scores, count=100).edges)) == scores.graph.n_edges
+
+
+def test_a_comparison_becomes_a_table() -> None:
+    table = compare_circuits(noisy(2, CENTRE, 0.2), noisy(3, CENTRE, 0.2), sizes=SIZES, resamples=5).to_pandas()
+    assert len(table) == GRAPH.n_edges
+    assert list(table.change.abs()) == sorted(table.change.abs(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"after": noisy(3, CENTRE, 0.2, count=5)}, "before has 30 scored sequences and after 5"),
+        ({"questions": [1, 2]}, "questions has 2 entries for 30 rows"),
+        ({"resamples": 0}, "resamples is 0"),
+        ({"ranking": "best"}, "ranking is 'best'"),
+        ({"noise": [attribute(tiny("gpt2"), [AnswerSequence((5,), (6,))])]}, "different graphs"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RLCircuitsError, match=message):
+        compare_circuits(**{"before": noisy(2, CENTRE, 0.2), "after": noisy(3, CENTRE, 0.2), **change})
