@@ -8,6 +8,13 @@ from .attribution.edge_attribution import attribute
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.noise import NoisedSource
 from .checkpoints.source import CheckpointSource
+from .circuits.ablated_forward import Ablated, ablated
+from .circuits.circuit import Circuit
+from .circuits.circuit_comparison import CircuitComparison, compare_circuits
+from .circuits.cross_model import CrossFaithfulness, cross_faithfulness
+from .circuits.exact import ExactEffects, exact_effects
+from .circuits.faithfulness_curve import Faithfulness, faithfulness
+from .circuits.select import find_circuit
 from .common.errors import RLCircuitsError
 from .comparison.comparison import Comparison
 from .comparison.effects import Effect
@@ -42,15 +49,21 @@ from .report.terminal import summary_table
 
 __all__ = [
     "PROFILES",
+    "Ablated",
     "Answer",
     "AnswerSequence",
     "Answers",
     "Checkpoint",
     "CheckpointSource",
+    "Circuit",
+    "CircuitComparison",
     "Comparison",
+    "CrossFaithfulness",
     "EdgeGraph",
     "EdgeScores",
     "Effect",
+    "ExactEffects",
+    "Faithfulness",
     "Finding",
     "NoisedSource",
     "Pair",
@@ -64,13 +77,19 @@ __all__ = [
     "Settings",
     "Verdict",
     "Verification",
+    "ablated",
     "activation_intensity",
     "answer_questions",
     "attribute",
     "attribute_stored",
     "compare",
+    "compare_circuits",
+    "cross_faithfulness",
     "distribution_kurtosis",
     "effective_edges",
+    "exact_effects",
+    "faithfulness",
+    "find_circuit",
     "information_complexity",
     "intensity_by_layer_band",
     "intensity_by_reader_kind",

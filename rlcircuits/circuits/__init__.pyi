@@ -3,6 +3,7 @@ from .baselines import RandomCircuits, auroc, random_circuits
 from .changed_edges import ChangedEdge
 from .circuit import Circuit
 from .circuit_comparison import CircuitComparison, compare_circuits
+from .corruptions import other_sequences
 from .cross_model import CrossFaithfulness, cross_faithfulness
 from .estimates import Agreement, EstimateQuality, estimate_quality
 from .exact import ExactEffects, exact_effects
@@ -36,5 +37,6 @@ __all__ = [
     "kl_divergence",
     "log_probability",
     "logit_difference",
+    "other_sequences",
     "random_circuits",
 ]

@@ -60,7 +60,7 @@ def _compare(options: argparse.Namespace) -> int:
     all_variants = options.score_on == _ALL
     if all_variants:
         options.score_on = None
-    file = _pairs(options)
+    file = pairs_of(options)
     settings = file.make_settings(settings_table(options))
     if options.output is not None:
         ensure_output_folder(options.output, "--output")
@@ -135,7 +135,7 @@ def _print_tables(
     print(f"\n{headline.line}")
 
 
-def _pairs(options: argparse.Namespace) -> PairsFile:
+def pairs_of(options: argparse.Namespace) -> PairsFile:
     """Return the pairs of ``--pairs``, or the one pair of ``--before`` and ``--after``."""
     from rlcircuits.release.pair import make_pair, pair_name
     from rlcircuits.release.pairs_file import PairsFile, load_pairs_file, resolve_checkpoint

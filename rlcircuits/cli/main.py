@@ -19,6 +19,7 @@ from typing import NoReturn
 from rlcircuits.cli.answer import add_answer
 from rlcircuits.cli.attribute import add_attribute
 from rlcircuits.cli.calibrate import add_calibrate
+from rlcircuits.cli.circuits import add_circuits
 from rlcircuits.cli.command import check_not_empty
 from rlcircuits.cli.compare import add_compare
 from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, INTERRUPTED, OUTPUT_CLOSED
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         add_answer,
         add_attribute,
         add_report,
+        add_circuits,
         add_verify,
         add_calibrate,
         add_fixtures,

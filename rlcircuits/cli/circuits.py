@@ -1,0 +1,127 @@
+"""``rlcircuits circuits``: find the circuits of measured pairs, remove the other edges, and compare."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from rlcircuits.cli.command import add_command, add_options, settings_table
+from rlcircuits.cli.compare import pairs_of
+from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
+from rlcircuits.cli.streams import log, log_error
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
+
+if TYPE_CHECKING:
+    from rlcircuits.release.pair_circuits import PairCircuits
+
+_ABLATIONS = ("zero", "mean", "mean-positional", "resample")
+
+
+def add_circuits(commands: Any) -> None:
+    """Add the command."""
+    circuits = add_command(
+        commands,
+        "circuits",
+        _circuits,
+        "find the circuits of both checkpoints of a pair, remove all other edges, and say what changed; from a folder "
+        "that compare --output has written, or by measuring a pair first",
+        resumes_from="output",
+    )
+    add = circuits.add_argument
+    add(
+        "folder",
+        nargs="?",
+        metavar="DIR",
+        help="output folder of a run, or one pair's folder in it; without it, a pair is measured as by compare",
+    )
+    add(
+        "--ablation",
+        choices=_ABLATIONS,
+        default="mean",
+        help="what replaces a removed edge: nothing, its writer's mean output, that at each position, or its output on "
+        "another question of the same lengths (default: mean)",
+    )
+    add("--judged", type=int, default=200, metavar="N", help="most sequences circuits are judged on (default: 200)")
+    add("--random-draws", type=int, default=20, metavar="N", help="random circuits of each size (default: 20)")
+    add("--resamples", type=int, default=1000, metavar="N", help="resamplings of the questions (default: 1000)")
+    add("--edges", type=int, default=20, metavar="N", help="how many changed edges are listed (default: 20)")
+    add("--save-circuits", metavar="DIR", help="folder that each checkpoint's smallest faithful circuit is written to")
+    add("--json", action="store_true", help="print everything as JSON")
+    add_options(circuits, "files", "pair", "comparison", "answers", "scoring", "model")
+
+
+def _circuits(options: argparse.Namespace) -> int:
+    from rlcircuits.common.files import ensure_writable_folder, safe_file_name
+    from rlcircuits.report.circuit_tables import circuit_tables, circuits_json
+
+    for name in ("judged", "resamples", "edges"):
+        check_number("question_count", getattr(options, name), f"--{name}")
+    if options.random_draws:
+        check_number("question_count", options.random_draws, "--random-draws")
+    if options.batch_tokens is not None:
+        check_number("batch_tokens", options.batch_tokens, "--batch-tokens")
+    if options.save_circuits is not None:
+        ensure_writable_folder(options.save_circuits, "--save-circuits")
+    found: list[PairCircuits] = []
+    problems: list[str] = []
+    with _pair_folders(options) as folders:
+        for folder in folders:
+            try:
+                found.append(_measure(folder, options))
+            except RLCircuitsError as error:  # the other pairs are measured all the same
+                problems.append(str(error))
+    if options.save_circuits is not None:
+        for one in found:
+            for side, circuits in one.sides.items():
+                circuits.circuit.save(Path(options.save_circuits) / f"{safe_file_name(one.name, side)}.circuit.json")
+    if options.json:
+        print(circuits_json(found))
+    elif found:
+        print("\n\n".join(circuit_tables(one, options.edges) for one in found))
+    sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+    for problem in problems:
+        log_error(problem)
+    return BAD_INPUT if problems else HOLDS
+
+
+def _measure(folder: Path, options: argparse.Namespace) -> PairCircuits:
+    from rlcircuits.release.pair_circuits import measure_pair_circuits
+
+    return measure_pair_circuits(
+        folder,
+        options.ablation,
+        judged=options.judged,
+        random_draws=options.random_draws,
+        resamples=options.resamples,
+        batch_tokens=options.batch_tokens,
+        notify=log,
+        progress=sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def _pair_folders(options: argparse.Namespace) -> Iterator[list[Path]]:
+    """Yield the folders of the pairs: those in the folder that was given, or of pairs that are measured now."""
+    from rlcircuits.release.pair_folders import find_pair_folders
+    from rlcircuits.release.run import run_pair
+
+    if options.folder is not None:
+        if options.before or options.after or options.pairs:
+            raise RLCircuitsError("a folder and a pair were both given; give the folder of results, or the pair alone")
+        yield list(find_pair_folders(options.folder))
+        return
+    if not (options.before or options.after or options.pairs):
+        raise RLCircuitsError("circuits needs a folder of results, or --before and --after, or --pairs FILE.toml")
+    file = pairs_of(options)
+    settings = file.make_settings(settings_table(options))
+    with TemporaryDirectory(prefix="rlcircuits-") as temporary:
+        output = Path(options.output or temporary)
+        for pair in file.pairs:
+            run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())
+        yield [output / pair.name for pair in file.pairs]

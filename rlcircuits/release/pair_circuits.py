@@ -1,0 +1,244 @@
+"""Find, ablate and compare the circuits of a pair that was measured.
+
+From a pair's folder of results come the scores, the sequences that they are of, and from the run's store the noise
+draws. The circuits are found on every other question, and judged on the others. Each checkpoint is loaded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.recorded import SIDES, Side
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.circuits.baselines import RandomCircuits, random_circuits
+from rlcircuits.circuits.circuit import Circuit
+from rlcircuits.circuits.circuit_comparison import CircuitComparison, compare_circuits
+from rlcircuits.circuits.corruptions import other_sequences
+from rlcircuits.circuits.cross_model import CrossFaithfulness, cross_faithfulness
+from rlcircuits.circuits.estimates import EstimateQuality, estimate_quality
+from rlcircuits.circuits.faithfulness_curve import MIB_SIZES
+from rlcircuits.circuits.replacements import ABLATIONS
+from rlcircuits.circuits.select import find_circuit
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import Notify
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.pairing import Pairing
+from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.release.pair_folders import pair_name, read_result, store_of
+from rlcircuits.release.repeated_pairing import repeat_pairing
+from rlcircuits.release.result_files import answers_file, scores_file
+from rlcircuits.release.store_evidence import StoreEvidence
+from rlcircuits.release.verified_inputs import recorded_source
+
+JUDGED = 200
+"""Most sequences that circuits are judged on by default, one a question."""
+
+SIZES = (0.02, 0.05, *(tenths / 10 for tenths in range(1, 11)))
+"""The shares of the edges at which circuits are shown; MIB's, which its areas need, are too few for a small graph."""
+
+FAITHFUL = 0.85
+"""The faithfulness from which on a circuit counts as doing what the model does."""
+
+
+@dataclass(frozen=True, eq=False)
+class SideCircuits:
+    """What the edges of one checkpoint do."""
+
+    signed: CrossFaithfulness
+    """The faithfulness of its own circuits and of the other checkpoint's, ranked by signed score: CPR."""
+    absolute: CrossFaithfulness
+    """The same, ranked by |score|: CMD."""
+    by_size: CrossFaithfulness
+    """The same, ranked by |score|, at ``SIZES``."""
+    random: RandomCircuits | None
+    """Random circuits of MIB's sizes; None without draws."""
+    estimates: EstimateQuality
+    """How well the scores estimate the exact effects."""
+    circuit: Circuit
+    """The smallest of its own circuits, by |score|, whose faithfulness is at least ``FAITHFUL``."""
+
+
+@dataclass(frozen=True, eq=False)
+class PairCircuits:
+    """The circuits of a pair."""
+
+    name: str
+    """The pair's name; of a supervised control, with the pair's folder before it."""
+    comparison: CircuitComparison
+    """Overlap, and the edges that changed, over all compared questions."""
+    sides: Mapping[Side, SideCircuits]
+    """What each checkpoint's edges do."""
+    judged: int
+    """The number of sequences that the circuits were judged on, none of which they were found on."""
+    ablation: str
+    noise_draws: int
+    """The noise draws whose scores the run's store has."""
+
+
+@validate_arguments
+def measure_pair_circuits(
+    folder: str | Path,
+    ablation: str = "mean",
+    *,
+    judged: int = JUDGED,
+    random_draws: int = 20,
+    resamples: int = 1000,
+    seed: int = 0,
+    batch_tokens: int | None = None,
+    notify: Notify | None = None,
+    progress: bool = False,
+) -> PairCircuits:
+    """Return the circuits of a pair that ``run_pair`` or ``rlcircuits compare --output`` has measured.
+
+    Args:
+        folder: the pair's folder of results. The run's store beside it gives the noise draws, if it is there.
+        ablation: what replaces the edges outside a circuit, see ``ablated``; ``resample`` takes another sequence of the
+            same lengths.
+        judged: most sequences that circuits are judged on.
+        random_draws: random circuits of each size, or 0 for none.
+        resamples: how often the questions are resampled.
+        seed: seed of the random circuits, the corrupted sequences and the resampling.
+        batch_tokens: most tokens, padding included, in a batch; by default as many as fit the memory.
+        notify: called with one line of text for each stage.
+        progress: show a progress bar within each stage.
+
+    Raises:
+        RLCircuitsError: a file is missing or damaged, the pair was not scored, gold answers were scored (whose token
+            ids no file holds), a checkpoint is not found, or what ``ablated`` refuses.
+    """
+    if ablation not in ABLATIONS:
+        raise RLCircuitsError(f"ablation is {ablation!r}; it must be one of {', '.join(ABLATIONS)}")
+    log = notify or (lambda _line: None)
+    pair = _MeasuredPair(Path(folder))
+    log(f"{pair.stored.name}: {len(pair.pairing.question_ids)} questions, {len(pair.noise)} noise draws")
+    comparison = compare_circuits(
+        pair.scores["before"],
+        pair.scores["after"],
+        noise=pair.noise,
+        questions=pair.pairing.places,
+        resamples=resamples,
+        seed=seed,
+    )
+    sides: dict[Side, SideCircuits] = {}
+    for side in SIDES:
+        log(f"{side}: circuits are run")
+        checkpoint = recorded_source(pair.stored, side).load()
+        how = {"ablation": ablation, "batch_tokens": batch_tokens, "progress": progress}
+        sides[side] = _measure_side(pair, side, checkpoint, judged, random_draws, seed, how)
+    name = pair_name(Path(folder), pair.stored.name)
+    return PairCircuits(name, comparison, sides, len(pair.judged_rows(judged)), ablation, len(pair.noise))
+
+
+class _MeasuredPair:
+    """What a pair's folder and the run's store hold.
+
+    Attributes:
+        stored: the comparison.
+        pairing: the sequences that were compared.
+        scores: each side's scores of them.
+        noise: the scores of the noise draws, as far as the store has them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.stored: Comparison = read_result(load_comparison, folder / "comparison.json", "a comparison")
+        if not self.stored.is_measured:
+            raise RLCircuitsError(f"{folder}: too few questions were left to compare, so that no edge was scored")
+        if self.stored.score_on == "gold":
+            raise RLCircuitsError(
+                f"{folder}: gold answers were scored, whose token ids no file holds; measure the pair with another "
+                "score_on"
+            )
+        answers: dict[Side, Answers] = {
+            side: read_result(Answers.load, answers_file(folder, side), "answers") for side in SIDES
+        }
+        self.pairing: Pairing = repeat_pairing(self.stored, answers["before"], answers["after"])
+        self.scores: dict[Side, EdgeScores] = {
+            side: read_result(EdgeScores.load, scores_file(folder, side), "edge scores") for side in SIDES
+        }
+        if any(len(scores) != len(self.pairing.places) for scores in self.scores.values()):
+            counts = " and ".join(str(len(scores)) for scores in self.scores.values())
+            raise RLCircuitsError(
+                f"{folder}: the answers give {len(self.pairing.places)} sequences, and the files hold scores of "
+                f"{counts}; copy the files from one run, or measure the pair again"
+            )
+        self.noise = self._noise(StoreEvidence(store_of(folder)), answers)
+
+    def sequences(self, side: Side) -> tuple[AnswerSequence, ...]:
+        """Return the sequences that a side was scored on."""
+        return self.pairing.before if side == "before" else self.pairing.after
+
+    def judged_rows(self, most: int) -> list[int]:
+        """Return the first row of every other question; of a single question, its own."""
+        first: dict[int, int] = {}
+        for row, place in enumerate(self.pairing.places):
+            first.setdefault(place, row)
+        return [row for place, row in first.items() if place % 2 or len(first) == 1][:most]
+
+    def found_on(self, side: Side) -> EdgeScores:
+        """Return the scores of the other questions, which circuits are found on, each question with equal weight."""
+        chosen = [place for place in sorted(set(self.pairing.places)) if not place % 2]
+        rows = [np.flatnonzero(np.asarray(self.pairing.places) == place) for place in chosen]
+        scores = self.scores[side]
+        values = scores.values.new_empty(len(rows), *scores.values.shape[1:])
+        for place, some in enumerate(rows):
+            values[place] = scores.values[some].mean(0)
+        return EdgeScores(values, scores.loss[[int(some[0]) for some in rows]], scores.graph, scores.backend)
+
+    def _noise(self, store: StoreEvidence, answers: Mapping[Side, Answers]) -> list[EdgeScores]:
+        fingerprints = {
+            side: store.of_side(side, self.sequences(side), scores).fingerprint for side, scores in self.scores.items()
+        }
+        found = []
+        for place, draw in enumerate(self.stored.controls):
+            control = store.control(
+                replace(draw, draw=place), self.pairing, answers, fingerprints, self.stored.granularity
+            )
+            if control is not None and control.scores is not None:
+                found.append(control.scores)
+        return found
+
+
+def _measure_side(
+    pair: _MeasuredPair,
+    side: Side,
+    checkpoint: Checkpoint,
+    most: int,
+    random_draws: int,
+    seed: int,
+    options: Mapping[str, object],
+) -> SideCircuits:
+    """Run the circuits of both checkpoints in one of them."""
+    rows = pair.judged_rows(most)
+    sequences = [pair.sequences(side)[row] for row in rows]
+    how: dict[str, object] = dict(options)
+    if how["ablation"] == "resample":
+        how["corrupted"] = other_sequences(sequences, seed=seed)
+    own, other = pair.found_on(side), pair.found_on("after" if side == "before" else "before")
+    signed, absolute, by_size = (
+        cross_faithfulness(checkpoint, sequences, own, other, ranking=ranking, sizes=sizes, **how)  # type: ignore[arg-type]
+        for ranking, sizes in (("signed", MIB_SIZES), ("absolute", MIB_SIZES), ("absolute", SIZES))
+    )
+    random = None
+    if random_draws:
+        random = random_circuits(checkpoint, sequences, own.graph, draws=random_draws, seed=seed, **how)  # type: ignore[arg-type]
+    scores = pair.scores[side]
+    judged_scores = EdgeScores(scores.values[rows], scores.loss[rows], scores.graph, scores.backend)
+    estimates = estimate_quality(
+        checkpoint,
+        sequences,
+        judged_scores,
+        seed=seed,
+        batch_tokens=how["batch_tokens"],  # type: ignore[arg-type]
+        progress=bool(how["progress"]),
+    )
+    faithful = [size for size, f in zip(SIZES, by_size.own.faithfulness, strict=True) if f >= FAITHFUL]
+    circuit = find_circuit(own, float(faithful[0] if faithful else 1.0))
+    return SideCircuits(signed, absolute, by_size, random, estimates, circuit)

@@ -1,0 +1,90 @@
+"""`rlcircuits circuits`: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.cli_runs import compare_arguments
+from helpers.measured_results import FULL, PLAIN, TOO_FEW, measured_results
+
+from rlcircuits.circuits import Circuit
+from rlcircuits.cli.main import main
+
+QUICK = ("--random-draws", "2", "--resamples", "20")
+
+
+def test_a_measured_pair(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = measured_results() / FULL
+    saved = tmp_path / "circuits"
+    assert main(["circuits", str(folder), "--edges", "3", "--save-circuits", str(saved), *QUICK]) == 0
+    printed = capsys.readouterr().out
+    for words in ("overlap of the two circuits", "f_after(C_before)", "CPR (by score)", "exact effects of removing"):
+        assert words in printed
+    pair, control = printed.split(f"{FULL}/control: circuits")
+    assert "not measured" not in pair  # the store has the noise draws
+    assert "not measured" in control  # the supervised control has none
+    names = {f"{name}-{side}.circuit.json" for name in (FULL, f"{FULL}-control") for side in ("before", "after")}
+    assert {path.name for path in saved.iterdir()} == names
+    assert Circuit.load(saved / f"{FULL}-after.circuit.json").n_edges > 0
+
+
+def test_json_holds_everything_and_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["circuits", str(measured_results() / PLAIN), "--json", "--ablation", "zero", *QUICK]) == 0
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    document = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert (document["format"], document["version"]) == ("rlcircuits-circuits", 1)
+    (pair,) = document["pairs"]
+    assert (pair["name"], pair["ablation"], pair["noise_draws"]) == (PLAIN, "zero", 1)
+    assert {"q", "k", "v", "mlp", "logits", "layer 0"} <= pair["parts"].keys()
+    own = pair["sides"]["after"]["absolute"]["own"]
+    assert own["faithfulness"][-1] == 1
+    assert len(own["sizes"]) == 10
+
+
+def test_the_other_pairs_are_shown_beside_one_that_was_not_scored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["circuits", str(measured_results()), *QUICK]) == 2
+    printed = capsys.readouterr()
+    assert f"{FULL}: circuits" in printed.out
+    assert f"{PLAIN}: circuits" in printed.out
+    assert f"{TOO_FEW}: too few questions were left to compare" in printed.err
+
+
+def test_a_pair_is_measured_first(all_right: None, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["circuits", *compare_arguments(tiny)[1:], *QUICK]
+    assert main(arguments) == 0
+    assert "base-to-tuned: circuits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "circuits needs a folder of results, or --before and --after, or --pairs FILE.toml"),
+        (["DIR", "--before", "a"], "a folder and a pair were both given"),
+        (["DIR", "--judged", "0"], "--judged is 0"),
+        (["no-such-folder"], "no-such-folder: there is no such folder"),
+        (["DIR", "--ablation", "noise"], "invalid choice: 'noise'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(measured_results())
+    try:
+        code = main(["circuits", *(folder if each == "DIR" else each for each in arguments)])
+    except SystemExit as error:
+        code = int(error.code or 0)
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_scores_of_another_run_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(measured_results() / PLAIN, tmp_path / "pair"))
+    shutil.copy(measured_results() / FULL / "after.scores.safetensors", folder)
+    assert main(["circuits", str(folder), *QUICK]) == 2
+    assert "copy the files from one run, or measure the pair again" in capsys.readouterr().err
