@@ -25,13 +25,10 @@ def other_sequences(sequences: Sequence[AnswerSequence], *, seed: int = 0) -> li
     Raises:
         RLCircuitsError: a sequence whose lengths no other sequence has.
     """
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for place, sequence in enumerate(sequences):
-        groups[len(sequence.prompt_ids), len(sequence.answer_ids)].append(place)
     chosen = list(sequences)
     generator = np.random.default_rng(seed)
-    for (prompt, answer), places in groups.items():
-        if len({sequences[place] for place in places}) < 2:
+    for (prompt, answer), places in _by_lengths(sequences).items():
+        if len(places) < 2:
             raise RLCircuitsError(
                 f"sequence {places[0]} has {prompt} prompt and {answer} answer tokens, as no other sequence has, so "
                 "that nothing can replace its edges; use the ablation mean or zero"
@@ -40,3 +37,16 @@ def other_sequences(sequences: Sequence[AnswerSequence], *, seed: int = 0) -> li
         for place, other in zip(order, [*order[1:], order[0]], strict=True):
             chosen[place] = sequences[other]
     return chosen
+
+
+def have_others(sequences: Sequence[AnswerSequence]) -> list[int]:
+    """Return the places of the sequences whose lengths another sequence has, in order."""
+    return sorted(place for places in _by_lengths(sequences).values() if len(places) > 1 for place in places)
+
+
+def _by_lengths(sequences: Sequence[AnswerSequence]) -> dict[tuple[int, int], list[int]]:
+    """Return prompt and answer length → the places of the sequences."""
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for place, sequence in enumerate(sequences):
+        groups[len(sequence.prompt_ids), len(sequence.answer_ids)].append(place)
+    return groups

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
+    from rlcircuits.release.pair import Pair
     from rlcircuits.release.pair_circuits import PairCircuits
 
 _ABLATIONS = ("zero", "mean", "mean-positional", "resample")
@@ -44,8 +46,8 @@ def add_circuits(commands: Any) -> None:
         "--ablation",
         choices=_ABLATIONS,
         default="mean",
-        help="what replaces a removed edge: nothing, its writer's mean output, that at each position, or its output on "
-        "another question of the same lengths (default: mean)",
+        help="what replaces a removed edge: zero, its writer's mean output, that at each position, or its output on "
+        "another question of the same lengths, by which circuits are then found too (default: mean)",
     )
     add("--judged", type=int, default=200, metavar="N", help="most sequences circuits are judged on (default: 200)")
     add("--random-draws", type=int, default=20, metavar="N", help="random circuits of each size (default: 20)")
@@ -73,7 +75,7 @@ def _circuits(options: argparse.Namespace) -> int:
     with _pair_folders(options) as folders:
         for folder in folders:
             try:
-                found.append(_measure(folder, options))
+                found.append(_measure(folder(), options))
             except RLCircuitsError as error:  # the other pairs are measured all the same
                 problems.append(str(error))
     if options.save_circuits is not None:
@@ -106,22 +108,24 @@ def _measure(folder: Path, options: argparse.Namespace) -> PairCircuits:
 
 
 @contextmanager
-def _pair_folders(options: argparse.Namespace) -> Iterator[list[Path]]:
-    """Yield the folders of the pairs: those in the folder that was given, or of pairs that are measured now."""
+def _pair_folders(options: argparse.Namespace) -> Iterator[Iterable[Callable[[], Path]]]:
+    """Yield a function for each pair that returns its folder: of those in DIR, or of pairs that it measures first."""
     from rlcircuits.release.pair_folders import find_pair_folders
     from rlcircuits.release.run import run_pair
 
     if options.folder is not None:
         if options.before or options.after or options.pairs:
             raise RLCircuitsError("a folder and a pair were both given; give the folder of results, or the pair alone")
-        yield list(find_pair_folders(options.folder))
+        yield [partial(Path, folder) for folder in find_pair_folders(options.folder)]
         return
     if not (options.before or options.after or options.pairs):
         raise RLCircuitsError("circuits needs a folder of results, or --before and --after, or --pairs FILE.toml")
     file = pairs_of(options)
     settings = file.make_settings(settings_table(options))
+
+    def measured(pair: Pair, output: Path) -> Path:
+        run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())
+        return output / pair.name
+
     with TemporaryDirectory(prefix="rlcircuits-") as temporary:
-        output = Path(options.output or temporary)
-        for pair in file.pairs:
-            run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())
-        yield [output / pair.name for pair in file.pairs]
+        yield [partial(measured, pair, Path(options.output or temporary)) for pair in file.pairs]

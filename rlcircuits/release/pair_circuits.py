@@ -1,7 +1,10 @@
 """Find, ablate and compare the circuits of a pair that was measured.
 
 From a pair's folder of results come the scores, the sequences that they are of, and from the run's store the noise
-draws. The circuits are found on every other question, and judged on the others. Each checkpoint is loaded once.
+draws. The circuits are found on every other question, and judged on the others.
+
+The scores of a run are estimates for zero ablation. With ``resample``, circuits are therefore found by scores of the
+same replacement (activation patching), which are made here; each checkpoint is then loaded twice.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import numpy as np
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
+from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.baselines import RandomCircuits, random_circuits
 from rlcircuits.circuits.circuit import Circuit
 from rlcircuits.circuits.circuit_comparison import CircuitComparison, compare_circuits
-from rlcircuits.circuits.corruptions import other_sequences
+from rlcircuits.circuits.corruptions import have_others, other_sequences
 from rlcircuits.circuits.cross_model import CrossFaithfulness, cross_faithfulness
 from rlcircuits.circuits.estimates import EstimateQuality, estimate_quality
 from rlcircuits.circuits.faithfulness_curve import MIB_SIZES
@@ -127,14 +131,17 @@ def measure_pair_circuits(
         resamples=resamples,
         seed=seed,
     )
+    how: dict[str, object] = {"ablation": ablation, "batch_tokens": batch_tokens, "progress": progress}
+    found_by = {side: _found_by(pair, side, seed, how, log) for side in SIDES}
     sides: dict[Side, SideCircuits] = {}
     for side in SIDES:
         log(f"{side}: circuits are run")
+        rows = pair.judged_rows(side, judged, paired=ablation == "resample")
         checkpoint = recorded_source(pair.stored, side).load()
-        how = {"ablation": ablation, "batch_tokens": batch_tokens, "progress": progress}
-        sides[side] = _measure_side(pair, side, checkpoint, judged, random_draws, seed, how)
+        sides[side] = _measure_side(pair, side, checkpoint, found_by, rows, random_draws, seed, how)
+    judged = min(len(pair.judged_rows(side, judged, paired=ablation == "resample")) for side in SIDES)
     name = pair_name(Path(folder), pair.stored.name)
-    return PairCircuits(name, comparison, sides, len(pair.judged_rows(judged)), ablation, len(pair.noise))
+    return PairCircuits(name, comparison, sides, judged, ablation, len(pair.noise))
 
 
 class _MeasuredPair:
@@ -148,6 +155,7 @@ class _MeasuredPair:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.stored: Comparison = read_result(load_comparison, folder / "comparison.json", "a comparison")
         if not self.stored.is_measured:
             raise RLCircuitsError(f"{folder}: too few questions were left to compare, so that no edge was scored")
@@ -175,17 +183,40 @@ class _MeasuredPair:
         """Return the sequences that a side was scored on."""
         return self.pairing.before if side == "before" else self.pairing.after
 
-    def judged_rows(self, most: int) -> list[int]:
-        """Return the first row of every other question; of a single question, its own."""
+    def judged_rows(self, side: Side, most: int, *, paired: bool) -> list[int]:
+        """Return the first row of every other question; of a single question, its own.
+
+        Args:
+            side: which side's sequences are meant.
+            most: most rows.
+            paired: whether only sequences are wanted whose lengths another of them has.
+        """
+        return self._rows(side, 1, paired)[:most]
+
+    def found_rows(self, side: Side, *, paired: bool) -> list[int]:
+        """Return the first row of each of the other questions, as ``judged_rows`` does."""
+        return self._rows(side, 0, paired)
+
+    def _rows(self, side: Side, parity: int, paired: bool) -> list[int]:
         first: dict[int, int] = {}
         for row, place in enumerate(self.pairing.places):
             first.setdefault(place, row)
-        return [row for place, row in first.items() if place % 2 or len(first) == 1][:most]
+        rows = [row for place, row in first.items() if place % 2 == parity or len(first) == 1]
+        if not paired:
+            return rows
+        kept = have_others([self.sequences(side)[row] for row in rows])
+        if not kept:
+            raise RLCircuitsError(
+                f"{self.folder}: no two sequences of {side} have the same lengths, so that nothing can replace what an "
+                "edge carries; use the ablation mean or zero"
+            )
+        return [rows[place] for place in kept]
 
     def found_on(self, side: Side) -> EdgeScores:
-        """Return the scores of the other questions, which circuits are found on, each question with equal weight."""
+        """Return the run's scores of the questions that circuits are found on, each question with equal weight."""
+        places = np.asarray(self.pairing.places)
         chosen = [place for place in sorted(set(self.pairing.places)) if not place % 2]
-        rows = [np.flatnonzero(np.asarray(self.pairing.places) == place) for place in chosen]
+        rows = [np.flatnonzero(places == place) for place in chosen]
         scores = self.scores[side]
         values = scores.values.new_empty(len(rows), *scores.values.shape[1:])
         for place, some in enumerate(rows):
@@ -206,22 +237,38 @@ class _MeasuredPair:
         return found
 
 
+def _found_by(pair: _MeasuredPair, side: Side, seed: int, how: Mapping[str, object], log: Notify) -> EdgeScores:
+    """Return the scores that a side's circuits are found by: the run's, or patching scores for ``resample``."""
+    if how["ablation"] != "resample":
+        return pair.found_on(side)
+    rows = pair.found_rows(side, paired=True)
+    sequences = [pair.sequences(side)[row] for row in rows]
+    log(f"{side} is attributed on {len(sequences)} answers, with others in their place")
+    return attribute(
+        recorded_source(pair.stored, side).load(),
+        sequences,
+        pair.stored.granularity,
+        corrupted=other_sequences(sequences, seed=seed),
+        progress=bool(how["progress"]),
+    )
+
+
 def _measure_side(
     pair: _MeasuredPair,
     side: Side,
     checkpoint: Checkpoint,
-    most: int,
+    found_by: Mapping[Side, EdgeScores],
+    rows: list[int],
     random_draws: int,
     seed: int,
     options: Mapping[str, object],
 ) -> SideCircuits:
-    """Run the circuits of both checkpoints in one of them."""
-    rows = pair.judged_rows(most)
+    """Run the circuits of both checkpoints in one of them, on the sequences of these rows."""
     sequences = [pair.sequences(side)[row] for row in rows]
     how: dict[str, object] = dict(options)
     if how["ablation"] == "resample":
         how["corrupted"] = other_sequences(sequences, seed=seed)
-    own, other = pair.found_on(side), pair.found_on("after" if side == "before" else "before")
+    own, other = found_by[side], found_by["after" if side == "before" else "before"]
     signed, absolute, by_size = (
         cross_faithfulness(checkpoint, sequences, own, other, ranking=ranking, sizes=sizes, **how)  # type: ignore[arg-type]
         for ranking, sizes in (("signed", MIB_SIZES), ("absolute", MIB_SIZES), ("absolute", SIZES))

@@ -47,6 +47,13 @@ def test_json_holds_everything_and_no_nan(capsys: pytest.CaptureFixture[str]) ->
     assert len(own["sizes"]) == 10
 
 
+def test_resample_finds_circuits_by_scores_of_the_same_replacement(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["circuits", str(measured_results() / PLAIN), "--ablation", "resample", *QUICK]) == 0
+    printed = capsys.readouterr()
+    assert "resample ablation, on " in printed.out
+    assert "answers, with others in their place" in printed.err
+
+
 def test_the_other_pairs_are_shown_beside_one_that_was_not_scored(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["circuits", str(measured_results()), *QUICK]) == 2
     printed = capsys.readouterr()
