@@ -12,6 +12,7 @@ EXAMPLES = ROOT / "examples"
 PRINTED = {
     "attribute_model.py": ("77 edges; loss ", "strongest edges\n"),
     "compare_checkpoints.py": ("grpo, K = 200, n = 8", "verdict: holds\n", "intensity: up as expected\n"),
+    "find_circuit.py": ("after's circuit: ", "loss with the circuit", "f_after(C_before)", "edges that changed most"),
     "plot_changed_edges.py": ("answers are right", "figure: "),
 }
 
