@@ -64,3 +64,9 @@ def precedes(writer: str, reader: str, parallel: bool) -> bool:
 def test_an_unknown_granularity_is_an_error() -> None:
     with pytest.raises(RLCircuitsError, match="granularity is 'neuron'; it must be one of sublayer, head, kv-head"):
         build_graph(1, 1, "neuron")
+
+
+def test_the_edge_counts_are_those_of_eap_ig() -> None:
+    """GPT-2 small and GPT-2 XL, as EAP-IG counts the edges of its graphs."""
+    assert build_graph(12, 12, "head").n_edges == 32_491
+    assert build_graph(48, 25, "head").n_edges == 2_235_025
