@@ -66,6 +66,7 @@ def make_only(monkeypatch: pytest.MonkeyPatch, family: FamilySettings) -> None:
     """Make `family` the only family, with the name tiny."""
     for name in ("recipe.train", "recipe.verify"):
         monkeypatch.setattr(importlib.import_module(name), "FAMILIES", {"tiny": family})
+        monkeypatch.setattr(importlib.import_module(name), "ADAPTER_FAMILIES", {})
 
 
 def random_parent(folder: Path) -> Path:

@@ -152,3 +152,33 @@ def test_a_checkpoint_that_answers_worse_than_recorded_is_reported(copied: Path)
     """The base gets none right, as recorded, and is not named; the other gets none right either."""
     wrong = f"{copied / TRAINED}: sampled accuracy is 0.0, provenance says {RIGHT / 8}"
     assert recipe.verify(copied) == [wrong]
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shipped adapters, and no other family."""
+    monkeypatch.setattr(importlib.import_module("recipe.verify"), "FAMILIES", {})
+    root = tmp_path / "adapters"
+    shutil.copytree(FIXTURES / "smollm2", root / "smollm2", ignore=shutil.ignore_patterns("base"))
+    return root
+
+
+def test_nothing_is_wrong_with_the_adapters(adapters: Path) -> None:
+    """Without the pretrained base no accuracy is measured again."""
+    assert recipe.verify(adapters, accuracy=True) == []
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json", "answers.jsonl"])
+def test_a_changed_file_of_an_adapter_is_named(adapters: Path, file: str) -> None:
+    path = adapters / "smollm2" / "sums" / "seed-7" / "grpo" / file
+    path.write_bytes(path.read_bytes() + b" ")
+    (problem,) = recipe.verify(adapters, accuracy=False)
+    assert problem.startswith(f"{path}: sha256 is ")
+
+
+def test_a_changed_base_of_adapters_is_noticed_by_each(adapters: Path) -> None:
+    path = adapters / "smollm2" / "sums" / "seed-7" / "sft" / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes() + b" ")
+    problems = recipe.verify(adapters, accuracy=False)
+    assert len(problems) == 5  # its own, and those of the four that start from it
+    assert sum("parent: is" in problem for problem in problems) == 4
