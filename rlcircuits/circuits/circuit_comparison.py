@@ -63,6 +63,7 @@ def compare_circuits(
     *,
     noise: Sequence[EdgeScores] = (),
     questions: Sequence[int] | None = None,
+    noise_questions: Sequence[Sequence[int]] | None = None,
     ranking: str = "absolute",
     sizes: Sequence[float] = MIB_SIZES,
     resamples: int = 1000,
@@ -75,6 +76,7 @@ def compare_circuits(
         after: after's scores, of the same graph and number of sequences.
         noise: the scores of before with noise that matches the update, one for each draw; their sequences may differ.
         questions: the question of each row, as a number; by default each row is a question of its own.
+        noise_questions: the same for each noise draw's rows, so that each question has one weight there too.
         ranking: ``absolute`` or ``signed``, see ``find_circuit``.
         sizes: the shares of the edges, ascending; sizes of less than one edge are left out.
         resamples: how often the questions are resampled.
@@ -84,6 +86,11 @@ def compare_circuits(
         RLCircuitsError: scores of different graphs or numbers of sequences, no sequence, or fewer than one resample.
     """
     _check(before, after, noise, questions, resamples)
+    of_noise: Sequence[Sequence[int] | None] = noise_questions or [None] * len(noise)
+    if [len(scores) for scores, rows in zip(noise, of_noise, strict=False) if rows is not None] != [
+        len(rows) for rows in of_noise if rows is not None
+    ]:
+        raise RLCircuitsError("noise_questions must have one entry for each row of each noise draw")
     if ranking not in ("absolute", "signed"):
         raise RLCircuitsError(f"ranking is {ranking!r}; it must be absolute or signed")
     graph = before.graph
@@ -92,7 +99,7 @@ def compare_circuits(
     counts = {size: count for size, count in counts.items() if count}
     rank = np.abs if ranking == "absolute" else np.asarray
     whole = rank(ours.mean(0)), rank(theirs.mean(0))
-    draws = [rank(_by_question(scores, None).mean(0)) for scores in noise]
+    draws = [rank(_by_question(scores, rows).mean(0)) for scores, rows in zip(noise, of_noise, strict=True)]
     found: dict[float, list[tuple[float, float]]] = {size: [] for size in counts}
     stable_count = edge_count(graph, _STABILITY_SIZE)
     stability = np.zeros((2, graph.n_edges))

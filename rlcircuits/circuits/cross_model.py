@@ -14,6 +14,7 @@ from rlcircuits.circuits.faithfulness_curve import MIB_SIZES, Faithfulness, chec
 from rlcircuits.circuits.logit_metrics import Metric, log_probability
 from rlcircuits.circuits.select import ranking_values
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 
@@ -29,7 +30,7 @@ class CrossFaithfulness:
 
     @property
     def carried(self) -> tuple[float, ...]:
-        """At each size, how much less of the model the other checkpoint's circuit does: f_other − f_own."""
+        """f_other − f_own at each size: negative where the other checkpoint's circuit does less of the model."""
         return tuple(float(one) for one in np.subtract(self.other.faithfulness, self.own.faithfulness))
 
 
@@ -74,6 +75,8 @@ def cross_faithfulness(
     import torch
 
     checkpoint, graph = Checkpoint.of(checkpoint), own.graph
+    if not graph.same_as(other.graph):
+        raise RLCircuitsError("own and other are scores of different graphs; score both at the same granularity")
     curves = [curve_masks(each.graph, ranking_values(each, ranking), check_sizes(sizes)) for each in (own, other)]
     found = evaluate_masks(
         checkpoint,

@@ -14,6 +14,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.exact import Edge, exact_effects
 from rlcircuits.circuits.select import ranking_values, top_edges
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
@@ -73,6 +74,10 @@ def estimate_quality(
         RLCircuitsError: scores of another graph, or what ``exact_effects`` refuses.
     """
     graph = scores.graph
+    if len(scores) != len(sequences):
+        raise RLCircuitsError(
+            f"there are scores of {len(scores)} sequences and {len(sequences)} sequences; give those that were scored"
+        )
     best = top_edges(graph, ranking_values(scores, "absolute"), count)
     rest = (graph.mask & ~best).nonzero()
     generator = torch.Generator().manual_seed(seed)

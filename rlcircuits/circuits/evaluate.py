@@ -43,7 +43,7 @@ class Evaluated:
     kl: Float64Array
     """KL(model ‖ ablated), the mean over the answer tokens, in nats."""
     kept: Float64Array
-    """1 where every answer token stays the most likely one, else 0."""
+    """1 where every answer token is the most likely one, else 0. Sampled answers have others, even with all edges."""
 
 
 def evaluate_masks(
@@ -67,7 +67,7 @@ def evaluate_masks(
     if not sequences:
         raise RLCircuitsError("there is no sequence to measure a circuit on; at least one is needed")
     edge_masks = [EdgeMask(graph, torch.zeros(1, *graph.mask.shape, dtype=torch.float64))]
-    edge_masks += [edge_mask(checkpoint, mask, len(sequences)) for mask in masks]
+    edge_masks += [edge_mask(checkpoint, mask, len(sequences), graph) for mask in masks]
     found = np.zeros((3, len(masks), len(sequences)))
     with frozen(checkpoint.model), progress_bar(how.progress) as bar:
         task = bar.add_task("ablation", total=len(sequences) * len(edge_masks))

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from rlcircuits.release.pair import Pair
     from rlcircuits.release.pair_circuits import PairCircuits
 
+_OF_THE_RUN = {"batch_tokens", "device", "device_map"}
+"""Settings that do not change what was measured."""
+
 _ABLATIONS = ("zero", "mean", "mean-positional", "resample")
 
 
@@ -78,14 +81,14 @@ def _circuits(options: argparse.Namespace) -> int:
                 found.append(_measure(folder(), options))
             except RLCircuitsError as error:  # the other pairs are measured all the same
                 problems.append(str(error))
-    if options.save_circuits is not None:
-        for one in found:
-            for side, circuits in one.sides.items():
-                circuits.circuit.save(Path(options.save_circuits) / f"{safe_file_name(one.name, side)}.circuit.json")
     if options.json:
         print(circuits_json(found))
     elif found:
         print("\n\n".join(circuit_tables(one, options.edges) for one in found))
+    if options.save_circuits is not None:
+        for one in found:
+            for side, circuits in one.sides.items():
+                circuits.circuit.save(Path(options.save_circuits) / f"{safe_file_name(one.name, side)}.circuit.json")
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for problem in problems:
         log_error(problem)
@@ -102,6 +105,8 @@ def _measure(folder: Path, options: argparse.Namespace) -> PairCircuits:
         random_draws=options.random_draws,
         resamples=options.resamples,
         batch_tokens=options.batch_tokens,
+        device=options.device,
+        device_map=options.device_map,
         notify=log,
         progress=sys.stderr.isatty(),
     )
@@ -116,12 +121,21 @@ def _pair_folders(options: argparse.Namespace) -> Iterator[Iterable[Callable[[],
     if options.folder is not None:
         if options.before or options.after or options.pairs:
             raise RLCircuitsError("a folder and a pair were both given; give the folder of results, or the pair alone")
+        given = settings_table(options)
+        given |= {name: True for name in ("output", "questions", "dtype") if getattr(options, name, None)}
+        if unused := sorted(given.keys() - _OF_THE_RUN):
+            raise RLCircuitsError(
+                f"{', '.join(unused)}: says how a pair is measured, and {options.folder} was measured already; leave "
+                "it out"
+            )
         yield [partial(Path, folder) for folder in find_pair_folders(options.folder)]
         return
     if not (options.before or options.after or options.pairs):
         raise RLCircuitsError("circuits needs a folder of results, or --before and --after, or --pairs FILE.toml")
     file = pairs_of(options)
     settings = file.make_settings(settings_table(options))
+    if settings.score_on == "gold":
+        raise RLCircuitsError("score_on is 'gold', whose token ids no file holds; circuits need another one")
 
     def measured(pair: Pair, output: Path) -> Path:
         run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())

@@ -18,7 +18,6 @@ from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.files import Notify
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.new_folder import new_folder
-from rlcircuits.models.quiet import quiet
 
 __all__ = ["ORIGIN", "PACKAGED", "PackagedModel", "fetch_packaged"]
 
@@ -125,6 +124,8 @@ def _find(packaged: PackagedModel) -> Path:
 def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from rlcircuits.models.quiet import quiet  # here, since the command line imports this module
 
     try:
         # transformers shows the progress of its GGUF reader on stderr whatever it is told.

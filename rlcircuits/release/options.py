@@ -130,8 +130,8 @@ OPTIONS: tuple[Option, ...] = (
                 default=defaults.MEASURE_UNCHANGED),
     _comparison("greedy", "let both models answer once at temperature 0 too, and report that accuracy beside the "
                 "sampled one", default=defaults.GREEDY),
-    _comparison("question_count", "number of questions asked, unless the question set has a count of its own; a file "
-                "with fewer is asked whole",
+    _comparison("question_count", "number of questions asked, unless the question set has a count of its own; by "
+                "default a file with fewer is asked whole",
                 default=defaults.QUESTION_COUNT),
     _comparison("max_unfinished", "largest share of a model's first answers without an end token; above it the pair is "
                 "stopped", default=defaults.MAX_UNFINISHED, metavar="SHARE"),

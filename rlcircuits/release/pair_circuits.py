@@ -40,7 +40,7 @@ from rlcircuits.release.pair_folders import pair_name, read_result, store_of
 from rlcircuits.release.repeated_pairing import repeat_pairing
 from rlcircuits.release.result_files import answers_file, scores_file
 from rlcircuits.release.store_evidence import StoreEvidence
-from rlcircuits.release.verified_inputs import recorded_source
+from rlcircuits.release.verified_inputs import scored_source
 
 JUDGED = 200
 """Most sequences that circuits are judged on by default, one a question."""
@@ -67,7 +67,8 @@ class SideCircuits:
     estimates: EstimateQuality
     """How well the scores estimate the exact effects."""
     circuit: Circuit
-    """The smallest of its own circuits, by |score|, whose faithfulness is at least ``FAITHFUL``."""
+    """The smallest of its own circuits, by |score|, whose faithfulness is within 1 − ``FAITHFUL`` of 1 on the judged
+    sequences, by which it is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,8 @@ def measure_pair_circuits(
     resamples: int = 1000,
     seed: int = 0,
     batch_tokens: int | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
     notify: Notify | None = None,
     progress: bool = False,
 ) -> PairCircuits:
@@ -111,22 +114,26 @@ def measure_pair_circuits(
         resamples: how often the questions are resampled.
         seed: seed of the random circuits, the corrupted sequences and the resampling.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the memory.
+        device: torch device to run on; by default the best available.
+        device_map: how a model is split over several devices.
         notify: called with one line of text for each stage.
         progress: show a progress bar within each stage.
 
     Raises:
         RLCircuitsError: a file is missing or damaged, the pair was not scored, gold answers were scored (whose token
-            ids no file holds), a checkpoint is not found, or what ``ablated`` refuses.
+            ids no file holds), a checkpoint is not found or has other weights than those that were scored, or what
+            ``ablated`` refuses.
     """
     if ablation not in ABLATIONS:
         raise RLCircuitsError(f"ablation is {ablation!r}; it must be one of {', '.join(ABLATIONS)}")
     log = notify or (lambda _line: None)
-    pair = _MeasuredPair(Path(folder))
+    pair = _MeasuredPair(Path(folder), device, device_map)
     log(f"{pair.stored.name}: {len(pair.pairing.question_ids)} questions, {len(pair.noise)} noise draws")
     comparison = compare_circuits(
         pair.scores["before"],
         pair.scores["after"],
-        noise=pair.noise,
+        noise=[scores for scores, _ in pair.noise],
+        noise_questions=[places for _, places in pair.noise],
         questions=pair.pairing.places,
         resamples=resamples,
         seed=seed,
@@ -137,7 +144,7 @@ def measure_pair_circuits(
     for side in SIDES:
         log(f"{side}: circuits are run")
         rows = pair.judged_rows(side, judged, paired=ablation == "resample")
-        checkpoint = recorded_source(pair.stored, side).load()
+        checkpoint = pair.load(side)
         sides[side] = _measure_side(pair, side, checkpoint, found_by, rows, random_draws, seed, how)
     judged = min(len(pair.judged_rows(side, judged, paired=ablation == "resample")) for side in SIDES)
     name = pair_name(Path(folder), pair.stored.name)
@@ -151,11 +158,12 @@ class _MeasuredPair:
         stored: the comparison.
         pairing: the sequences that were compared.
         scores: each side's scores of them.
-        noise: the scores of the noise draws, as far as the store has them.
+        noise: the scores of the noise draws, as far as the store has them, each with the question of each row.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str | None, device_map: str | None) -> None:
         self.folder = folder
+        self._placed = {"device": device, "device_map": device_map}
         self.stored: Comparison = read_result(load_comparison, folder / "comparison.json", "a comparison")
         if not self.stored.is_measured:
             raise RLCircuitsError(f"{folder}: too few questions were left to compare, so that no edge was scored")
@@ -177,31 +185,45 @@ class _MeasuredPair:
                 f"{folder}: the answers give {len(self.pairing.places)} sequences, and the files hold scores of "
                 f"{counts}; copy the files from one run, or measure the pair again"
             )
-        self.noise = self._noise(StoreEvidence(store_of(folder)), answers)
+        store = StoreEvidence(store_of(folder))
+        self._fingerprints = {
+            side: store.of_side(side, self.sequences(side), scores).fingerprint for side, scores in self.scores.items()
+        }
+        self.noise = self._noise(store, answers)
+
+    def load(self, side: Side) -> Checkpoint:
+        """Load a side's checkpoint, with the weights and in the dtype that were scored."""
+        source = scored_source(self.stored, side, self._fingerprints[side])
+        return replace(source, **self._placed).load()  # type: ignore[arg-type]
 
     def sequences(self, side: Side) -> tuple[AnswerSequence, ...]:
         """Return the sequences that a side was scored on."""
         return self.pairing.before if side == "before" else self.pairing.after
 
     def judged_rows(self, side: Side, most: int, *, paired: bool) -> list[int]:
-        """Return the first row of every other question; of a single question, its own.
+        """Return the first row of every other question.
 
         Args:
             side: which side's sequences are meant.
             most: most rows.
             paired: whether only sequences are wanted whose lengths another of them has.
         """
-        return self._rows(side, 1, paired)[:most]
+        return self._rows(side, 1, paired, most)
 
     def found_rows(self, side: Side, *, paired: bool) -> list[int]:
         """Return the first row of each of the other questions, as ``judged_rows`` does."""
         return self._rows(side, 0, paired)
 
-    def _rows(self, side: Side, parity: int, paired: bool) -> list[int]:
+    def _rows(self, side: Side, parity: int, paired: bool, most: int | None = None) -> list[int]:
         first: dict[int, int] = {}
         for row, place in enumerate(self.pairing.places):
             first.setdefault(place, row)
-        rows = [row for place, row in first.items() if place % 2 == parity or len(first) == 1]
+        if len(first) == 1:
+            raise RLCircuitsError(
+                f"{self.folder}: one question was compared; circuits are found on some questions and judged on others, "
+                "so that two at least are needed"
+            )
+        rows = [row for place, row in first.items() if place % 2 == parity][:most]
         if not paired:
             return rows
         kept = have_others([self.sequences(side)[row] for row in rows])
@@ -223,17 +245,14 @@ class _MeasuredPair:
             values[place] = scores.values[some].mean(0)
         return EdgeScores(values, scores.loss[[int(some[0]) for some in rows]], scores.graph, scores.backend)
 
-    def _noise(self, store: StoreEvidence, answers: Mapping[Side, Answers]) -> list[EdgeScores]:
-        fingerprints = {
-            side: store.of_side(side, self.sequences(side), scores).fingerprint for side, scores in self.scores.items()
-        }
+    def _noise(self, store: StoreEvidence, answers: Mapping[Side, Answers]) -> list[tuple[EdgeScores, tuple[int, ...]]]:
         found = []
         for place, draw in enumerate(self.stored.controls):
             control = store.control(
-                replace(draw, draw=place), self.pairing, answers, fingerprints, self.stored.granularity
+                replace(draw, draw=place), self.pairing, answers, self._fingerprints, self.stored.granularity
             )
             if control is not None and control.scores is not None:
-                found.append(control.scores)
+                found.append((control.scores, control.paired.places))
         return found
 
 
@@ -245,10 +264,11 @@ def _found_by(pair: _MeasuredPair, side: Side, seed: int, how: Mapping[str, obje
     sequences = [pair.sequences(side)[row] for row in rows]
     log(f"{side} is attributed on {len(sequences)} answers, with others in their place")
     return attribute(
-        recorded_source(pair.stored, side).load(),
+        pair.load(side),
         sequences,
         pair.stored.granularity,
         corrupted=other_sequences(sequences, seed=seed),
+        batch_tokens=how["batch_tokens"],  # type: ignore[arg-type]
         progress=bool(how["progress"]),
     )
 
@@ -286,6 +306,6 @@ def _measure_side(
         batch_tokens=how["batch_tokens"],  # type: ignore[arg-type]
         progress=bool(how["progress"]),
     )
-    faithful = [size for size, f in zip(SIZES, by_size.own.faithfulness, strict=True) if f >= FAITHFUL]
+    faithful = [size for size, f in zip(SIZES, by_size.own.faithfulness, strict=True) if abs(1 - f) <= 1 - FAITHFUL]
     circuit = find_circuit(own, float(faithful[0] if faithful else 1.0))
     return SideCircuits(signed, absolute, by_size, random, estimates, circuit)

@@ -111,6 +111,28 @@ def recorded_source(stored: Comparison, side: Side) -> CheckpointSource:
     return _named_source(stored.before if side == "before" else stored.after, stored)
 
 
+def scored_source(stored: Comparison, side: Side, fingerprint: str | None) -> CheckpointSource:
+    """Return the source of the checkpoint that a side's scores are of, in the dtype that it was scored in.
+
+    Args:
+        stored: the comparison, which names the checkpoint.
+        side: the side.
+        fingerprint: that of the weights that were scored; None if no store holds it, so that nothing can be checked.
+
+    Raises:
+        RLCircuitsError: the checkpoint is not found, or has other weights than those that were scored.
+    """
+    if fingerprint is None:
+        return recorded_source(stored, side)
+    source = _source_with(stored, side, fingerprint)
+    if source is None:
+        raise RLCircuitsError(
+            f"{side}: {recorded_source(stored, side).name} has other weights than those that were scored; put those "
+            "back, or measure the pair again"
+        )
+    return source
+
+
 def _named_source(name: str, stored: Comparison) -> CheckpointSource:
     path, _, revision = name.rpartition("@")
     if not path or Path(name).exists():

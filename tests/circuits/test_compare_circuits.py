@@ -159,3 +159,32 @@ def test_a_comparison_becomes_a_table() -> None:
 def test_scores_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(RLCircuitsError, match=message):
         compare_circuits(**{"before": noisy(2, CENTRE, 0.2), "after": noisy(3, CENTRE, 0.2), **change})
+
+
+@given(st.lists(st.integers(0, 5), min_size=30, max_size=30))
+def test_noise_that_is_before_itself_has_its_circuit(questions: list[int]) -> None:
+    """However many rows a question has: each question has one weight, in the noise draws too."""
+    before, after = noisy(2, CENTRE, 1.0), noisy(3, CENTRE, 1.0)
+    found = compare_circuits(
+        before, after, noise=[before], questions=questions, noise_questions=[questions], sizes=SIZES, resamples=2
+    )
+    assert all(overlap.noise == (1.0,) for overlap in found.overlaps)
+
+
+def test_noise_questions_must_fit() -> None:
+    before = noisy(2, CENTRE, 1.0)
+    with pytest.raises(RLCircuitsError, match="one entry for each row of each noise draw"):
+        compare_circuits(before, before, noise=[before], questions=range(30), noise_questions=[range(29)])
+
+
+def test_scores_of_two_graphs_are_not_compared_in_one_model() -> None:
+    checkpoint, sequences = tiny("llama"), fixed_sequences(2)
+    own, heads = (attribute(checkpoint, sequences, granularity) for granularity in ("sublayer", "head"))
+    with pytest.raises(RLCircuitsError, match="scores of different graphs"):
+        cross_faithfulness(checkpoint, sequences, own, heads)
+
+
+def test_estimates_are_of_the_sequences_that_were_scored() -> None:
+    checkpoint, sequences = tiny("llama"), fixed_sequences(2)
+    with pytest.raises(RLCircuitsError, match="scores of 2 sequences and 1 sequences"):
+        estimate_quality(checkpoint, sequences[:1], attribute(checkpoint, sequences))

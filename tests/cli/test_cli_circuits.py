@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.cli_runs import compare_arguments
 from helpers.measured_results import FULL, PLAIN, TOO_FEW, measured_results
+from safetensors.torch import load_file, save_file
 
 from rlcircuits.circuits import Circuit
 from rlcircuits.cli.main import main
@@ -74,6 +75,9 @@ def test_a_pair_is_measured_first(all_right: None, tiny: Path, capsys: pytest.Ca
         ([], "circuits needs a folder of results, or --before and --after, or --pairs FILE.toml"),
         (["DIR", "--before", "a"], "a folder and a pair were both given"),
         (["DIR", "--judged", "0"], "--judged is 0"),
+        (["DIR", "--granularity", "head"], "granularity: says how a pair is measured"),
+        (["DIR", "--questions", "arithmetic", "--n", "2"], "questions, sampling: says how a pair is measured"),
+        (["--before", "a", "--after", "b", "--algorithm", "grpo", "--score-on", "gold"], "score_on is 'gold'"),
         (["no-such-folder"], "no-such-folder: there is no such folder"),
         (["DIR", "--ablation", "noise"], "invalid choice: 'noise'"),
     ],
@@ -95,3 +99,19 @@ def test_scores_of_another_run_are_refused(tmp_path: Path, capsys: pytest.Captur
     shutil.copy(measured_results() / FULL / "after.scores.safetensors", folder)
     assert main(["circuits", str(folder), *QUICK]) == 2
     assert "copy the files from one run, or measure the pair again" in capsys.readouterr().err
+
+
+def test_a_checkpoint_with_other_weights_than_were_scored_is_refused(
+    all_right: None, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint that was trained on at the same path would be run by the scores of the earlier one."""
+    base, out = tmp_path / "base", tmp_path / "out"
+    shutil.copytree(tiny / "base", base)
+    arguments = compare_arguments(tiny)
+    arguments[arguments.index(str(tiny / "base"))] = str(base)
+    assert main([*arguments, "--output", str(out)]) in (0, 1, 3)
+    weights = load_file(base / "model.safetensors")
+    save_file({name: 1.5 * tensor for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+    capsys.readouterr()
+    assert main(["circuits", str(out), *QUICK]) == 2
+    assert "has other weights than those that were scored" in capsys.readouterr().err

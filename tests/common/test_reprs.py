@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,25 @@ def shown(value: Any) -> dict[str, Any]:
         "Verification": Verification(
             LONG, Path(LONG), tuple(Check(part, "differs", LONG) for part in PARTS), (LONG,), (LONG,), "holds", (),
         ),
+        **circuits(value),
     }  # fmt: skip
+
+
+@cache
+def circuits(checkpoint: rlcircuits.Checkpoint) -> dict[str, Any]:
+    """What is said of circuits, of a few short sequences."""
+    sequences = [rlcircuits.AnswerSequence([3, 4, 5, n], [6, 7]) for n in range(2, 6)]
+    scores = rlcircuits.attribute(checkpoint, sequences)
+    circuit = rlcircuits.find_circuit(scores, 0.5)
+    cross = rlcircuits.cross_faithfulness(checkpoint, sequences, scores, scores, sizes=(0.5, 1.0))
+    return {
+        "Circuit": circuit,
+        "Ablated": rlcircuits.ablated(checkpoint, sequences, circuit),
+        "CircuitComparison": rlcircuits.compare_circuits(scores, scores, resamples=5),
+        "CrossFaithfulness": cross,
+        "Faithfulness": cross.own,
+        "ExactEffects": rlcircuits.exact_effects(checkpoint, sequences, [("embed", "logits")]),
+    }
 
 
 @pytest.fixture(scope="module")

@@ -80,3 +80,11 @@ def test_the_package_runs_as_the_command_line(tmp_path: Path) -> None:
     wrong = ran("init")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     assert wrong.stderr.startswith("rlcircuits: release.toml is there already; ")
+
+
+def test_the_command_line_starts_without_torch_and_transformers() -> None:
+    program = (
+        "import sys; from rlcircuits.cli.main import _parser; _parser(); "
+        "sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
