@@ -66,14 +66,6 @@ def from_tensor(first: int, grads: Tensor) -> PendingReaderGrads:
     )
 
 
-def storage_key(tensor: Tensor) -> tuple[object, ...]:
-    """Return a key that is equal for two views of the same numbers.
-
-    The readers of one norm have one direction, but each takes its own batch slice of it: these are different objects.
-    """
-    return tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride()
-
-
 def mean_dot(nodes: Tensor, direction: Tensor) -> Tensor:
     """Return the mean over the width of node · direction at each position.
 
@@ -85,4 +77,5 @@ def mean_dot(nodes: Tensor, direction: Tensor) -> Tensor:
         [nodes, batch, pos] in float32 (float64 for float64 nodes).
     """
     work = torch.float64 if nodes.dtype == torch.float64 else torch.float32
-    return torch.einsum("nbtd,btd->nbt", nodes.to(work), direction.to(work)) / direction.shape[-1]
+    dots: Tensor = torch.linalg.vecdot(nodes.to(work), direction.to(work))
+    return dots / direction.shape[-1]

@@ -5,7 +5,8 @@ Neither all gradients nor all heads' outputs of a batch fit the memory at once. 
 1. Collect (``on_reader_grads``). Gradients are kept pending while the backward goes on and frees what the forward
    kept, up to ``pending_grads_bytes``. The fewer contractions, the fewer times the heads' outputs are computed anew.
 2. Choose writers. Only those with an edge to a pending reader take part.
-3. Group readers, at most ``readers_per_contraction`` a group. Each group reads the writers once.
+3. Group readers, at most ``readers_per_contraction`` a group. Each group reads the writers once. A sublayer's readers
+   stay in one group, since they have edges to the same writers.
 4. Cut the batch into slices of sequences and positions, such that writers and one group fit ``contraction_bytes``.
 5. Contract: for each slice compute the writers' outputs once, then for each group the gradients and their scores.
 6. Add each group's scores to its rows and columns of the score matrix (``finish`` returns it).
@@ -13,8 +14,9 @@ Neither all gradients nor all heads' outputs of a batch fit the memory at once. 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -118,10 +120,14 @@ class GroupedContraction:
     ) -> list[_ReaderGroup]:
         rows = torch.tensor(_indices(writers))[:, None]
         groups = []
-        for members in _grouped(readers, readers_per_contraction(device)):
+        for members in _grouped(readers, readers_per_contraction(device), self._sublayer):
             columns = torch.tensor(_indices(members))
             groups.append(_ReaderGroup(members, to_device_async(columns, device), self._graph.mask[rows, columns]))
         return groups
+
+    def _sublayer(self, readers: PendingReaderGrads) -> object:
+        """Return what the readers of one sublayer share: its name, or ``logits``."""
+        return self._graph.readers[readers.indices.start].split(".")[:2]
 
     def _add(self, sequences: slice, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
         """Add scores [sequences, rows, columns] to the score matrix, which is on the device of the first ones."""
@@ -132,13 +138,19 @@ class GroupedContraction:
         self._values[sequences][:, rows.to(device), columns.to(device)] += scores.to(device)
 
 
-def _grouped(readers: Sequence[PendingReaderGrads], size: int) -> list[list[PendingReaderGrads]]:
-    """Group consecutive entries, up to ``size`` readers a group; an entry of more readers is a group by itself."""
+def _grouped(
+    readers: Sequence[PendingReaderGrads], size: int, together: Callable[[PendingReaderGrads], object] = id
+) -> list[list[PendingReaderGrads]]:
+    """Group consecutive entries, up to ``size`` readers a group.
+
+    Entries for which ``together`` returns the same stay in one group, even if these alone are more than ``size``.
+    """
     groups: list[list[PendingReaderGrads]] = []
-    for entry in readers:
-        if not groups or len(_indices(groups[-1])) + len(entry.indices) > size:
+    for _, entries in groupby(readers, together):
+        members = list(entries)
+        if not groups or len(_indices(groups[-1])) + len(_indices(members)) > size:
             groups.append([])
-        groups[-1].append(entry)
+        groups[-1] += members
     return groups
 
 

@@ -1,48 +1,51 @@
-"""The contraction as matrix products, one for each position, summed over the positions.
+"""The contraction as matrix products, whose inner dimension is positions × width.
 
-A reader's gradient comes as G, with the direction d that a norm's Jacobian still has to take off it. With n for
-the width of the residual stream, at each position
+A score is one inner product over all positions and features of a sequence. With O and G the stacked writer outputs and
+reader gradients of a sequence, the scores are
+
+    −O Gᵀ    [W, pos·width] · [pos·width, R]
+
+One product for each position would take as many operations, but each would write [W, R] numbers that have to be read
+again for their sum. One product for the whole sequence has too few rows and columns to share out among many cores. So
+each product takes a run of positions, and the products of all runs are added.
+
+A reader's gradient comes as G, with the direction d that a norm's Jacobian still has to take off it. With n for the
+width of the residual stream, at each position
 
     g = G − (G·d / n) d
 
-A score therefore needs no corrected gradient g, only inner products with G and with d:
-
-    −⟨o, g⟩ = −( ⟨o, G⟩ − ⟨o, d⟩ ⟨d, G⟩ / n )
-
-``Matmul.contract`` computes them in two matrix products, with O, G and D the stacked writer outputs, reader gradients
-and directions:
-
-    O [G D]ᵀ    [batch, pos, W, R + D]: what each writer has along each gradient and along each direction
-    D [G D]ᵀ    [batch, pos, D, R + D]: what each gradient has along each direction (the columns of D are not used)
+It is taken off while the gradients are stacked, which reads them anyway.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.reader_grads import ReaderGrads, storage_key
+from rlcircuits.capture.reader_grads import ReaderGrads, mean_dot
 from rlcircuits.common.devices import to_device_async
+
+_INNER = 8192
+"""About how many numbers of each node one product takes: beside that many, to add up the products costs nothing."""
 
 
 class Matmul:
-    """The backend ``matmul``, with two buffers that it reuses for the factors of its products.
+    """The backend ``matmul``, with a buffer for each factor of its products, which it reuses.
 
-    One product for each position keeps all cores busy; a single product over pos·width has too few rows and columns
-    to share out. Half-precision inputs are widened first, because a half-precision product would round each score to
-    the inputs' precision.
+    Half-precision inputs are widened first, because a half-precision product would round each score to the inputs'
+    precision.
     """
 
     def __init__(self) -> None:
-        self._buffers: dict[str, Tensor] = {}
+        self._writers = _Buffer()
+        self._readers = _Buffer()
 
     def prepare(self, writers: Sequence[Tensor]) -> list[Tensor]:
         """Return all writers in one tensor, which the next call overwrites."""
-        return [self._stacked("writers", writers)]
+        return [self._stacked_writers(writers)]
 
     def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
         """Return −Σ_pos,width outputs · gradients on every edge, accumulated in float32.
@@ -55,51 +58,95 @@ class Matmul:
         Returns:
             [batch, W, R], float32 (float64 for float64 inputs), 0 where there is no edge.
         """
-        n_readers = edges.shape[1]
-        # The writers after the last one that has an edge are not multiplied.
-        n_writers = int(edges.any(dim=1).nonzero().max()) + 1 if edges.any() else 0
-        outputs = self._stacked("writers", writers)[:n_writers]
-        directions = {
-            storage_key(reader.direction): reader.direction[None] for reader in readers if reader.direction is not None
-        }
-        # The directions stand behind the gradients, so that ⟨o, d⟩ comes out of the product that makes ⟨o, G⟩.
-        stacked = self._stacked("readers", [*(reader.grads for reader in readers), *directions.values()])
-        output_products = _products(outputs, stacked)
-        found = output_products[..., :n_readers].sum(1)
-        if directions:
-            direction_products = _products(stacked[n_readers:], stacked)[..., :n_readers]
-            applies = to_device_async(_direction_mask(readers, [*directions]), direction_products.device)
-            mean_dots = direction_products.div(stacked.shape[-1]) * applies
-            found -= torch.einsum("btwd,btdr->bwr", output_products[..., n_readers:], mean_dots)
-        scores = found.new_zeros(len(found), *edges.shape)
-        scores[:, :n_writers] = found.neg_().mul_(to_device_async(edges[:n_writers], found.device))
-        return scores
+        outputs, grads = self._stacked_writers(writers), self._stacked_readers(readers)
+        scores = grads.new_zeros(grads.shape[1], *edges.shape)
+        for rows, columns in _bands(edges):
+            scores[:, rows, columns] = _products(outputs[rows], grads[columns])
+        return scores.neg_().mul_(to_device_async(edges, scores.device))
 
-    def _stacked(self, side: Literal["writers", "readers"], tensors: Sequence[Tensor]) -> Tensor:
-        """Return all nodes in one tensor, float32 (float64 for float64 inputs), in the buffer of that side."""
+    def _stacked_writers(self, writers: Sequence[Tensor]) -> Tensor:
+        """Return all writers in one tensor, float32 (float64 for float64 inputs)."""
+        if len(writers) == 1:
+            return writers[0].to(_wide(writers[0].dtype))
+        parts = self._writers.parts(writers)
+        for part, writer in zip(parts, writers, strict=True):
+            part.copy_(writer)
+        return self._writers.whole(parts)
+
+    def _stacked_readers(self, readers: Sequence[ReaderGrads]) -> Tensor:
+        """Return all gradients, their directions taken off, in one tensor, float32 (float64 for float64 inputs)."""
+        parts = self._readers.parts([reader.grads for reader in readers])
+        for part, reader in zip(parts, readers, strict=True):
+            if reader.direction is None:
+                part.copy_(reader.grads)
+            else:
+                grads, direction = reader.grads.to(part.dtype), reader.direction.to(part.dtype)
+                torch.addcmul(grads, mean_dot(grads, direction)[..., None], direction, value=-1, out=part)
+        return self._readers.whole(parts)
+
+
+class _Buffer:
+    """Memory for nodes that stand one after another in one tensor; it grows and is used again."""
+
+    def __init__(self) -> None:
+        self._memory: Tensor | None = None
+
+    def parts(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return a tensor of the size of each of ``tensors``, [nodes, batch, pos, width], one after another."""
         first = tensors[0]
-        dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-        if len(tensors) == 1:
-            return first.to(dtype)
-        size = sum(map(len, tensors)), *first.shape[1:]
-        buffer = self._buffers.get(side)
-        if buffer is None or buffer.numel() < math.prod(size) or (buffer.dtype, buffer.device) != (dtype, first.device):
-            buffer = self._buffers[side] = torch.empty(math.prod(size), dtype=dtype, device=first.device)
-        stacked = buffer[: math.prod(size)].view(size)
-        for part, tensor in zip(stacked.split([len(tensor) for tensor in tensors]), tensors, strict=True):
-            part.copy_(tensor)
-        return stacked
+        dtype, counts = _wide(first.dtype), [len(tensor) for tensor in tensors]
+        size = sum(counts), *first.shape[1:]
+        memory = self._memory
+        if memory is None or memory.numel() < math.prod(size) or (memory.dtype, memory.device) != (dtype, first.device):
+            memory = self._memory = torch.empty(math.prod(size), dtype=dtype, device=first.device)
+        parts: tuple[Tensor, ...] = memory[: math.prod(size)].view(size).split(counts)
+        return parts
+
+    def whole(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return the tensor that ``parts`` are parts of."""
+        assert self._memory is not None
+        size = sum(len(part) for part in parts), *parts[0].shape[1:]
+        return self._memory[: math.prod(size)].view(size)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _bands(edges: Tensor) -> list[tuple[slice, slice]]:
+    """Return two blocks of rows and columns that hold all edges [W, R].
+
+    A reader has edges to the writers before it. The writers before half of the readers are one block, with all
+    readers. The writers after them are the other, with the readers that follow. One block of all would be larger.
+    """
+    rows = torch.arange(1, len(edges) + 1)[:, None]
+    heights = (edges * rows).amax(0)  # rows down to each column's last edge
+    lower, last = int(heights.median()), int(heights.amax())
+    later = (heights > lower).nonzero()
+    bands = [(slice(0, lower), slice(0, len(heights)))]
+    if len(later):
+        bands.append((slice(lower, last), slice(int(later[0]), int(later[-1]) + 1)))
+    return bands
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """Return node · node at each position: [L, batch, pos, width] and [R, batch, pos, width] → [batch, pos, L, R]."""
-    _, batch, pos, _ = right.shape
-    by_position = torch.bmm(left.flatten(1, 2).transpose(0, 1), right.flatten(1, 2).permute(1, 2, 0))
-    return by_position.view(batch, pos, len(left), len(right))
+    """Return Σ_pos,width node · node: [L, batch, pos, width] and [R, batch, pos, width] → [batch, L, R]."""
+    _, batch, pos, width = right.shape
+    run = max(1, _INNER // width)
+    if pos <= run:
+        return _batched_products(left.flatten(2).transpose(0, 1), right.flatten(2).transpose(0, 1))
+    # Runs of several sequences are not evenly spaced in memory, unless a sequence is a whole number of runs.
+    return torch.stack([_sum_of_runs(left[:, i], right[:, i], run) for i in range(batch)])
 
 
-def _direction_mask(readers: Sequence[ReaderGrads], directions: Sequence[object]) -> Tensor:
-    """Return which direction is taken off which reader's gradient: bool [directions, R]."""
-    keys = [None if reader.direction is None else storage_key(reader.direction) for reader in readers]
-    mask = torch.tensor([[direction == key for key in keys] for direction in directions])
-    return mask.repeat_interleave(torch.tensor([len(reader.indices) for reader in readers]), dim=1)
+def _sum_of_runs(left: Tensor, right: Tensor, run: int) -> Tensor:
+    """Return Σ_pos,width node · node of one sequence: [L, pos, width] and [R, pos, width] → [L, R]."""
+    whole = left.shape[1] // run * run
+    runs = [nodes[:, :whole].unflatten(1, (-1, run)).flatten(2).transpose(0, 1) for nodes in (left, right)]
+    total = _batched_products(*runs).sum(0)
+    return total.addmm_(left[:, whole:].flatten(1), right[:, whole:].flatten(1).T)
+
+
+def _batched_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return node · node of each batch: [batch, L, inner] and [batch, R, inner] → [batch, L, R]."""
+    return torch.bmm(left, right.transpose(1, 2))

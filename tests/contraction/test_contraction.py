@@ -10,13 +10,14 @@ import torch
 from helpers.contraction_cases import Case, cases, error, make_case
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from rlcircuits.capture.batch_slices import batch_slices
 from rlcircuits.capture.reader_grads import from_tensor
 from rlcircuits.capture.writers import one_writer
 from rlcircuits.common import devices
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.contraction import grouped
+from rlcircuits.contraction import grouped, matmul
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.graph.edge_graph import build_graph
@@ -50,6 +51,33 @@ def test_matmul_is_the_definition(case: Case) -> None:
     assert found.dtype == (torch.float64 if double else torch.float32)
     # Inputs are exact in float32 whatever their dtype, so only float32 sums round.
     assert error(found, case) <= (1e-14 if double else 1e-6)
+
+
+@given(case=cases(DTYPES), run=st.integers(1, 3))
+def test_runs_of_positions_change_nothing(case: Case, run: int) -> None:
+    """A product takes ``run`` positions: sequences of a whole number of runs, with a rest, and shorter than one."""
+    width = case.readers[0].grads.shape[-1]
+    with mock.patch.object(matmul, "_INNER", run * width):
+        found = case.run(BACKENDS["matmul"])
+    assert error(found, case) <= (1e-14 if found.dtype == torch.float64 else 1e-6)
+
+
+@given(edges=arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_two_blocks_hold_every_edge_once(edges: Any) -> None:
+    times = torch.zeros(edges.shape, dtype=torch.int64)
+    bands = matmul._bands(torch.from_numpy(edges))
+    for rows, columns in bands:
+        times[rows, columns] += 1
+    assert len(bands) <= 2
+    assert (times[torch.from_numpy(edges)] == 1).all()
+    assert times.max() <= 1
+
+
+@given(layers=st.integers(1, 9), heads=st.integers(1, 4))
+def test_two_blocks_are_never_larger_than_one(layers: int, heads: int) -> None:
+    edges = build_graph(layers, heads, "head").mask
+    sizes = [len(range(edges.shape[0])[rows]) * len(range(edges.shape[1])[cols]) for rows, cols in matmul._bands(edges)]
+    assert int(edges.sum()) <= sum(sizes) <= edges.numel()
 
 
 @given(
@@ -91,6 +119,18 @@ def test_readers_come_in_as_few_groups_as_their_order_allows(sizes: list[int], m
     lengths = [sum(map(len, group)) for group in groups]
     assert all(length <= most or len(group) == 1 for length, group in zip(lengths, groups, strict=True))
     assert all(lengths[i] + len(group[0]) > most for i, group in enumerate(groups[1:]))
+
+
+@given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=20), most=st.integers(1, 9), among=st.integers(1, 4))
+def test_readers_of_one_sublayer_stay_in_one_group(sizes: list[int], most: int, among: int) -> None:
+    readers = [from_tensor(sum(sizes[:i]), torch.ones(size, 1, 1, 1)) for i, size in enumerate(sizes)]
+    sublayer = {id(reader): i // among for i, reader in enumerate(readers)}
+    groups = grouped._grouped(readers, most, lambda reader: sublayer[id(reader)])
+    assert [reader for group in groups for reader in group] == readers
+    found = [{sublayer[id(reader)] for reader in group} for group in groups]
+    assert sum(map(len, found)) == len(set(sublayer.values()))
+    lengths = [sum(len(reader.indices) for reader in group) for group in groups]
+    assert all(length <= most or len(names) == 1 for length, names in zip(lengths, found, strict=True))
 
 
 @given(batch=st.integers(1, 5), positions=st.integers(1, 9), tokens=st.integers(0, 60))
