@@ -19,6 +19,7 @@ from rlcircuits.circuits.logit_metrics import Metric, log_probability
 from rlcircuits.circuits.select import ranking_values
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.metrics import Float64Array
@@ -92,6 +93,7 @@ def random_circuits(
     """
     if draws < 1:
         raise RLCircuitsError(f"draws is {draws}; at least one is needed")
+    check_number("seed", seed)
     checkpoint = Checkpoint.of(checkpoint)
     generator = torch.Generator().manual_seed(seed)
     rankings = [torch.rand(graph.mask.shape, generator=generator, dtype=torch.float64) for _ in range(draws)]

@@ -105,7 +105,7 @@ class Circuit:
         try:
             stored = _Stored.model_validate(read_json_object(Path(path)))
         except ValidationError as error:
-            raise RLCircuitsError(f"{path}: {describe_error(error)}") from None
+            raise RLCircuitsError(f"{path}{describe_error(error)}") from None
         graph = _rebuilt(stored, path)
         mask = torch.zeros_like(graph.mask)
         for writer, reader in stored.edges:

@@ -14,6 +14,7 @@ from rlcircuits.circuits.overlap import Overlap, jaccard, overlap_at, resampled_
 from rlcircuits.circuits.select import edge_count
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.metrics import Float64Array
@@ -91,6 +92,7 @@ def compare_circuits(
         len(rows) for rows in of_noise if rows is not None
     ]:
         raise RLCircuitsError("noise_questions must have one entry for each row of each noise draw")
+    check_number("seed", seed)
     if ranking not in ("absolute", "signed"):
         raise RLCircuitsError(f"ranking is {ranking!r}; it must be absolute or signed")
     graph = before.graph

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
 from rlcircuits.graph.sequences import AnswerSequence
 
 
@@ -26,6 +27,7 @@ def other_sequences(sequences: Sequence[AnswerSequence], *, seed: int = 0) -> li
     Raises:
         RLCircuitsError: a sequence whose lengths no different sequence has.
     """
+    check_number("seed", seed)
     chosen = list(sequences)
     generator = np.random.default_rng(seed)
     for (prompt, answer), equal in _by_lengths(sequences).items():

@@ -70,12 +70,26 @@ def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int, graph: EdgeGr
     return EdgeMask(graph, (1 - keep) * graph.mask)
 
 
+def check_graph(checkpoint: Checkpoint, graph: EdgeGraph) -> None:
+    """Raise RLCircuitsError for a graph that is not the checkpoint's, although its shape may be."""
+    if not graph.same_as(graph_of(checkpoint, graph.granularity)):
+        raise RLCircuitsError(f"the scores' graph is not that of {checkpoint.name}: its nodes or edges differ")
+
+
 def _as_tensor(mask: Any) -> Tensor:
     """Return a mask as float64 on the CPU. Raises RLCircuitsError for anything that is not an array of numbers."""
-    if isinstance(mask, np.ndarray):
-        mask = torch.from_numpy(mask)
-    if not isinstance(mask, Tensor) or mask.is_complex():
+    if isinstance(mask, np.ndarray) and mask.dtype.kind in "biuf":
+        mask = torch.from_numpy(mask.astype(np.float64))  # a copy, whatever the byte order and the strides
+    if not isinstance(mask, Tensor) or mask.is_complex() or mask.layout != torch.strided or mask.is_meta:
         raise RLCircuitsError(
-            f"graph_mask is a {type(mask).__name__}; a tensor or an array [writers, readers] or a Circuit is wanted"
+            f"graph_mask is a {type(mask).__name__}{_kind(mask)}; a dense tensor or array of numbers [writers, "
+            "readers] or a Circuit is wanted"
         )
     return mask.detach().to("cpu", torch.float64)
+
+
+def _kind(mask: Any) -> str:
+    """Return what the entries of a tensor or an array are, in words."""
+    if isinstance(mask, np.ndarray):
+        return f" of {mask.dtype}"
+    return f" of {mask.dtype}, {mask.layout} on {mask.device}" if isinstance(mask, Tensor) else ""

@@ -11,10 +11,12 @@ import torch
 from scipy import stats
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.circuits.edge_mask import check_graph
 from rlcircuits.circuits.exact import Edge, exact_effects
 from rlcircuits.circuits.select import ranking_values, top_edges
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
@@ -71,13 +73,18 @@ def estimate_quality(
         progress: show a progress bar on stderr.
 
     Raises:
-        RLCircuitsError: scores of another graph, or what ``exact_effects`` refuses.
+        RLCircuitsError: scores of another graph or number of sequences, a count below one, or what
+            ``exact_effects`` refuses.
     """
-    graph = scores.graph
+    checkpoint, graph = Checkpoint.of(checkpoint), scores.graph
+    check_graph(checkpoint, graph)
     if len(scores) != len(sequences):
         raise RLCircuitsError(
-            f"there are scores of {len(scores)} sequences and {len(sequences)} sequences; give those that were scored"
+            f"scores hold {len(scores)} sequences, and {len(sequences)} were given; the same are wanted"
         )
+    if count < 1:
+        raise RLCircuitsError(f"count is {count}; at least one edge is wanted")
+    check_number("seed", seed)
     best = top_edges(graph, ranking_values(scores, "absolute"), count)
     rest = (graph.mask & ~best).nonzero()
     generator = torch.Generator().manual_seed(seed)
@@ -85,7 +92,7 @@ def estimate_quality(
     places = torch.cat([best.nonzero(), drawn])
     edges = [(graph.writers[u], graph.readers[v]) for u, v in places.tolist()]
     exact = exact_effects(
-        Checkpoint.of(checkpoint),
+        checkpoint,
         sequences,
         edges,
         "zero" if corrupted is None else "resample",

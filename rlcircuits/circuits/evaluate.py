@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.ablated_forward import ablated_batches, check_finite
-from rlcircuits.circuits.edge_mask import EdgeMask, edge_mask
+from rlcircuits.circuits.edge_mask import EdgeMask, check_graph, edge_mask
 from rlcircuits.circuits.logit_metrics import Metric, answers_kept, kl_divergence
 from rlcircuits.circuits.memory import ablation_budget
 from rlcircuits.circuits.replacements import make_replacement
@@ -66,6 +66,7 @@ def evaluate_masks(
     """
     if not sequences:
         raise RLCircuitsError("there is no sequence to measure a circuit on; at least one is needed")
+    check_graph(checkpoint, graph)
     edge_masks = [EdgeMask(graph, torch.zeros(1, *graph.mask.shape, dtype=torch.float64))]
     edge_masks += [edge_mask(checkpoint, mask, len(sequences), graph) for mask in masks]
     found = np.zeros((3, len(masks), len(sequences)))
@@ -91,5 +92,10 @@ def evaluate_masks(
             kl = kl_divergence(run.logits, plain, run.batch)
             check_finite(checkpoint, run.batch, kl)
             values = metric(run.logits, run.batch), kl, answers_kept(run.logits, run.batch)
+            if not isinstance(values[0], Tensor) or values[0].shape != kl.shape:
+                found_shape = list(getattr(values[0], "shape", ())) or type(values[0]).__name__
+                raise RLCircuitsError(
+                    f"metric returned {found_shape}; a tensor {list(kl.shape)} is wanted, one a sequence"
+                )
             found[:, run.mask - 1, list(run.batch.indices)] = [each.double().cpu().numpy() for each in values]
     return Evaluated(*found)

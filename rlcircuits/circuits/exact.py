@@ -147,7 +147,10 @@ def _places(graph: EdgeGraph, edges: Sequence[Edge]) -> Tensor:
     """Return the edges' rows and columns, int64 [2, edges]. Raises RLCircuitsError for what is no edge."""
     writers, readers = ({name: i for i, name in enumerate(names)} for names in (graph.writers, graph.readers))
     found = []
-    for writer, reader in edges:
+    for edge in edges:
+        if len(edge) != 2:
+            raise RLCircuitsError(f"edges has {edge!r}; a writer and a reader are wanted")
+        writer, reader = edge
         if writer not in writers or reader not in readers or not graph.mask[writers[writer], readers[reader]]:
             raise RLCircuitsError(f"edges has {writer} → {reader}, which the {graph.granularity} graph does not have")
         found.append((writers[writer], readers[reader]))

@@ -11,6 +11,8 @@ they are pruned.
 from __future__ import annotations
 
 import heapq
+import math
+from numbers import Integral
 from typing import Literal
 
 import torch
@@ -62,6 +64,8 @@ def find_circuit(
     if (size is None) == (threshold is None):
         raise RLCircuitsError("find_circuit needs either a size or a threshold")
     if threshold is not None:
+        if math.isnan(threshold):
+            raise RLCircuitsError("threshold is nan, which no score is compared with; a number of nats is wanted")
         if method == "greedy":
             raise RLCircuitsError("method 'greedy' needs a size, since a threshold leaves nothing to choose")
         mask, how = (values >= threshold) & scores.graph.mask, f"at least {threshold:g} nats {how}"
@@ -76,7 +80,8 @@ def ranking_values(scores: EdgeScores, ranking: str, sequence: int | None = None
     """Return what edges are ranked by: |score| or score, of one sequence or on average, float64 [writers, readers].
 
     Raises:
-        RLCircuitsError: an unknown ranking, a sequence that there is not, or scores of no sequence.
+        RLCircuitsError: an unknown ranking, a sequence that there is not, scores of no sequence, or scores that are not
+            finite.
     """
     if ranking not in ("absolute", "signed"):
         raise RLCircuitsError(f"ranking is {ranking!r}; it must be absolute or signed")
@@ -85,6 +90,8 @@ def ranking_values(scores: EdgeScores, ranking: str, sequence: int | None = None
     if sequence is not None and not 0 <= sequence < len(scores):
         raise RLCircuitsError(f"sequence is {sequence}; the scores hold sequences 0 to {len(scores) - 1}")
     values = scores.values.double().mean(0) if sequence is None else scores.values[sequence].double()
+    if not bool(values[scores.graph.mask].isfinite().all()):
+        raise RLCircuitsError("scores hold NaN or an infinite number, so that no edge can be ranked; score again")
     return values.abs() if ranking == "absolute" else values
 
 
@@ -95,7 +102,7 @@ def edge_count(graph: EdgeGraph, size: int | float | None) -> int:
         RLCircuitsError: a size outside the graph.
     """
     edges = graph.n_edges
-    is_share = isinstance(size, float)
+    is_share = not isinstance(size, Integral)  # numpy's numbers too
     if size is None or not 0 <= size <= (1 if is_share else edges):
         raise RLCircuitsError(
             f"size is {size}; a number of edges from 0 to {edges} or a share from 0.0 to 1.0 is wanted"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import oracle
@@ -215,6 +216,15 @@ def test_the_mean_replaces_what_is_removed() -> None:
     torch.testing.assert_close(rows, rows[:1].expand_as(rows), rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("made", [lambda m: m[::-1, ::-1][::-1, ::-1], lambda m: m.astype(">f8"), np.asfortranarray])
+def test_an_array_is_a_mask_however_it_is_stored(made: Any) -> None:
+    checkpoint, sequences = checkpoint_of("llama"), some_sequences()
+    mask = graph_of(checkpoint, "sublayer").mask.clone()
+    mask[0, ::2] = False
+    found = ablated(checkpoint, sequences, made(mask.numpy()))
+    torch.testing.assert_close(found.loss, ablated(checkpoint, sequences, mask).loss, rtol=0, atol=0)
+
+
 def test_the_model_is_left_as_it_was() -> None:
     checkpoint = Checkpoint(build("llama-gqa", seed=3))
     before = [(m, dict(vars(m)), len(m._forward_hooks), len(m._forward_pre_hooks)) for m in checkpoint.model.modules()]
@@ -231,6 +241,12 @@ def test_the_model_is_left_as_it_was() -> None:
         ({"graph_mask": torch.ones(2, 7, 13)}, "with 3 sequences"),
         ({"graph_mask": torch.full((7, 13), 1.5)}, "outside 0 to 1"),
         ({"graph_mask": "all"}, "graph_mask is a str"),
+        (
+            {"graph_mask": np.full((7, 13), "kept")},
+            "graph_mask is a ndarray of <U4; a dense tensor or array of numbers",
+        ),
+        ({"graph_mask": torch.ones(7, 13).to_sparse()}, "torch.sparse_coo on cpu"),
+        ({"graph_mask": torch.ones(7, 13, device="meta")}, "on meta"),
         ({"ablation": "noise"}, "ablation is 'noise'; it must be one of zero, mean"),
         ({"ablation": "resample"}, "a corrupted sequence is needed"),
         ({"corrupted": some_sequences(12)}, "used by ablation='resample' only"),

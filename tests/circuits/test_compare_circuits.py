@@ -140,6 +140,22 @@ def test_the_estimate_is_compared_with_the_exact_effect() -> None:
     assert len(set(estimate_quality(model, sequences, scores, count=100).edges)) == scores.graph.n_edges
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sequences": fixed_sequences()[:1]}, "scores hold 3 sequences, and 1 were given"),
+        ({"count": -1}, "count is -1"),
+        ({"seed": 2**70}, "seed is "),
+        ({"checkpoint": tiny("gpt2")}, "the scores' graph is not that of"),
+    ],
+)
+def test_scores_that_do_not_fit_the_model_or_its_sequences_are_refused(change: dict[str, Any], message: str) -> None:
+    sequences, model = fixed_sequences(), tiny("llama")
+    scores = attribute(model, sequences)
+    with pytest.raises(RLCircuitsError, match=message):
+        estimate_quality(**{"checkpoint": model, "sequences": sequences, "scores": scores, **change})
+
+
 def test_a_comparison_becomes_a_table() -> None:
     table = compare_circuits(noisy(2, CENTRE, 0.2), noisy(3, CENTRE, 0.2), sizes=SIZES, resamples=5).to_pandas()
     assert len(table) == GRAPH.n_edges
@@ -152,6 +168,7 @@ def test_a_comparison_becomes_a_table() -> None:
         ({"after": noisy(3, CENTRE, 0.2, count=5)}, "before has 30 scored sequences and after 5"),
         ({"questions": [1, 2]}, "questions has 2 entries for 30 rows"),
         ({"resamples": 0}, "resamples is 0"),
+        ({"seed": -1}, "seed is -1"),
         ({"ranking": "best"}, "ranking is 'best'"),
         ({"noise": [attribute(tiny("gpt2"), [AnswerSequence((5,), (6,))])]}, "different graphs"),
     ],
@@ -186,5 +203,5 @@ def test_scores_of_two_graphs_are_not_compared_in_one_model() -> None:
 
 def test_estimates_are_of_the_sequences_that_were_scored() -> None:
     checkpoint, sequences = tiny("llama"), fixed_sequences(2)
-    with pytest.raises(RLCircuitsError, match="scores of 2 sequences and 1 sequences"):
+    with pytest.raises(RLCircuitsError, match="scores hold 2 sequences, and 1 were given"):
         estimate_quality(checkpoint, sequences[:1], attribute(checkpoint, sequences))

@@ -40,3 +40,8 @@ def test_equal_sequences_never_replace_each_other() -> None:
     assert have_others([one, one, two, AnswerSequence((1,), (3,)), AnswerSequence((1,), (3,))]) == [0, 1, 2]
     with pytest.raises(RLCircuitsError, match="as no different sequence has"):
         other_sequences([one, one])
+
+
+def test_a_seed_below_zero_is_refused() -> None:
+    with pytest.raises(RLCircuitsError, match="seed is -1"):
+        other_sequences([AnswerSequence((1,), (2,))] * 2, seed=-1)

@@ -83,3 +83,5 @@ def test_the_linear_last_step_is_estimated_well() -> None:
 def test_what_is_no_edge_is_refused() -> None:
     with pytest.raises(RLCircuitsError, match=r"mlp\.1 → attn\.0\.q, which the sublayer graph does not have"):
         exact_effects(build("llama"), fixed_sequences(), [("mlp.1", "attn.0.q")])
+    with pytest.raises(RLCircuitsError, match="a writer and a reader are wanted"):
+        exact_effects(build("llama"), fixed_sequences(), [("embed", "mlp.0", "logits")])  # type: ignore[list-item]

@@ -24,6 +24,7 @@ from rlcircuits.circuits import (
     random_circuits,
 )
 from rlcircuits.circuits.faithfulness_curve import area
+from rlcircuits.graph.edge_graph import build_graph
 
 
 @cache
@@ -147,6 +148,8 @@ def test_a_curve_becomes_a_table() -> None:
         ({"sequences": []}, "there is no sequence"),
         ({"ranking": "best"}, "ranking is 'best'"),
         ({"metric": logit_difference([1])}, "foils has 1 tokens"),
+        ({"metric": lambda logits, batch: logits}, "a tensor .* is wanted, one a sequence"),
+        ({"metric": lambda logits, batch: 1.0}, "metric returned float"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
@@ -158,8 +161,14 @@ def test_arguments_that_do_not_fit_are_refused(change: dict[str, Any], message: 
 
 def test_scores_of_another_graph_are_refused() -> None:
     sequences = fixed_sequences()
-    with pytest.raises(RLCircuitsError, match="graph_mask has the shape"):
+    with pytest.raises(RLCircuitsError, match="the scores' graph is not that of"):
         faithfulness(tiny("llama"), sequences, attribute(tiny("gpt2"), sequences))
+    # A model whose attention and MLP read the same stream has nodes of the same names, and fewer edges.
+    llama = attribute(tiny("llama"), sequences)
+    parallel = build_graph(3, 1, "sublayer", parallel=True)
+    assert parallel.mask.shape == llama.graph.mask.shape
+    with pytest.raises(RLCircuitsError, match="the scores' graph is not that of"):
+        faithfulness(tiny("llama"), sequences, EdgeScores(llama.values, llama.loss, parallel, llama.backend))
     graph = graph_of(Checkpoint(tiny("llama")), "sublayer")
     with pytest.raises(RLCircuitsError, match="has 0 of 46 edges"):
         auroc(attribute(tiny("llama"), sequences), Circuit(graph, graph.mask & False))

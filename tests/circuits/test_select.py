@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -146,6 +147,7 @@ def test_a_circuit_becomes_a_table() -> None:
         ({"threshold": 0.1}, "needs either a size or a threshold"),
         ({"ranking": "best"}, "ranking is 'best'; it must be absolute or signed"),
         ({"method": "best"}, "method is 'best'; it must be top or greedy"),
+        ({"size": None, "threshold": float("nan")}, "threshold is nan"),
         ({"sequence": 3}, "sequence is 3; the scores hold sequences 0 to 2"),
         ({"size": None, "threshold": 0.1, "method": "greedy"}, "'greedy' needs a size"),
     ],
@@ -155,13 +157,27 @@ def test_what_cannot_be_chosen_is_refused(change: dict[str, Any], message: str) 
         find_circuit(scores_of(build_graph(2, 1, "sublayer"), 1), **{"size": 5, **change})
 
 
+def test_scores_that_are_not_finite_are_refused() -> None:
+    scores = scores_of(build_graph(2, 1, "sublayer"), 1)
+    values = scores.values.clone()
+    values[0, scores.graph.writers.index("embed"), scores.graph.readers.index("logits")] = float("nan")
+    with pytest.raises(RLCircuitsError, match="scores hold NaN"):
+        find_circuit(EdgeScores(values, scores.loss, scores.graph, scores.backend), 5)
+
+
+def test_a_share_of_any_type_is_a_share() -> None:
+    scores = scores_of(build_graph(2, 1, "sublayer"), 1)
+    found = find_circuit(scores, np.float32(0.5), pruned=False)  # type: ignore[arg-type]
+    assert found.n_edges == scores.graph.n_edges // 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"edges": [["mlp.1", "attn.0.q"]]}, "mlp.1 → attn.0.q, which is no edge"),
         ({"edges": [["mlp.9", "logits"]]}, "mlp.9 → logits, which is not between the nodes named"),
         ({"writers": ["embed"]}, "writers and readers are not those of a sublayer graph"),
-        ({"version": 2}, "version"),
+        ({"version": 2}, r"circuit\.json, key 'version': must be"),
         ({"more": 1}, "more"),
     ],
 )
