@@ -17,13 +17,14 @@ from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
+from rlcircuits.release.options import OPTIONS
 
 if TYPE_CHECKING:
     from rlcircuits.release.pair import Pair
     from rlcircuits.release.pair_circuits import PairCircuits
 
-_OF_THE_RUN = {"batch_tokens", "device", "device_map"}
-"""Settings that do not change what was measured."""
+_OF_EVERY_RUN = {"batch_tokens", "device", "device_map"}
+"""Options that do not say what is measured, but how it runs."""
 
 _ABLATIONS = ("zero", "mean", "mean-positional", "resample")
 
@@ -62,7 +63,7 @@ def add_circuits(commands: Any) -> None:
 
 
 def _circuits(options: argparse.Namespace) -> int:
-    from rlcircuits.common.files import ensure_writable_folder, safe_file_name
+    from rlcircuits.common.files import ensure_writable_folder
     from rlcircuits.report.circuit_tables import circuit_tables, circuits_json
 
     for name in ("judged", "resamples", "edges"):
@@ -85,14 +86,26 @@ def _circuits(options: argparse.Namespace) -> int:
         print(circuits_json(found))
     elif found:
         print("\n\n".join(circuit_tables(one, options.edges) for one in found))
-    if options.save_circuits is not None:
-        for one in found:
-            for side, circuits in one.sides.items():
-                circuits.circuit.save(Path(options.save_circuits) / f"{safe_file_name(one.name, side)}.circuit.json")
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+    if options.save_circuits is not None:
+        problems += _save(found, Path(options.save_circuits))
     for problem in problems:
         log_error(problem)
     return BAD_INPUT if problems else HOLDS
+
+
+def _save(found: Iterable[PairCircuits], folder: Path) -> list[str]:
+    """Write the circuits, and return what went wrong: the disk may have become full since."""
+    from rlcircuits.common.files import safe_file_name
+
+    problems = []
+    for one in found:
+        for side, circuits in one.sides.items():
+            try:
+                circuits.circuit.save(folder / f"{safe_file_name(one.name, side)}.circuit.json")
+            except RLCircuitsError as error:
+                problems.append(f"--save-circuits: {error}")
+    return problems
 
 
 def _measure(folder: Path, options: argparse.Namespace) -> PairCircuits:
@@ -112,6 +125,17 @@ def _measure(folder: Path, options: argparse.Namespace) -> PairCircuits:
     )
 
 
+def _measuring(options: argparse.Namespace) -> list[str]:
+    """Return the options that were given and only say how a pair is measured, which do nothing to a measured one."""
+    return [
+        f"--{option.flag}"
+        for option in OPTIONS
+        if option.group
+        and option.name not in _OF_EVERY_RUN
+        and getattr(options, option.dest, None) not in (None, False)
+    ]
+
+
 @contextmanager
 def _pair_folders(options: argparse.Namespace) -> Iterator[Iterable[Callable[[], Path]]]:
     """Yield a function for each pair that returns its folder: of those in DIR, or of pairs that it measures first."""
@@ -121,12 +145,10 @@ def _pair_folders(options: argparse.Namespace) -> Iterator[Iterable[Callable[[],
     if options.folder is not None:
         if options.before or options.after or options.pairs:
             raise RLCircuitsError("a folder and a pair were both given; give the folder of results, or the pair alone")
-        given = settings_table(options)
-        given |= {name: True for name in ("output", "questions", "dtype") if getattr(options, name, None)}
-        if unused := sorted(given.keys() - _OF_THE_RUN):
+        if unused := _measuring(options):
             raise RLCircuitsError(
-                f"{', '.join(unused)}: says how a pair is measured, and {options.folder} was measured already; leave "
-                "it out"
+                f"{', '.join(unused)}: given with a folder of results, whose pairs are measured already; leave it out, "
+                "or give the pair instead of the folder"
             )
         yield [partial(Path, folder) for folder in find_pair_folders(options.folder)]
         return

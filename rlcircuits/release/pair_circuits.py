@@ -19,6 +19,7 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.circuits.ablated_forward import ablated
 from rlcircuits.circuits.baselines import RandomCircuits, random_circuits
 from rlcircuits.circuits.circuit import Circuit
 from rlcircuits.circuits.circuit_comparison import CircuitComparison, compare_circuits
@@ -30,7 +31,7 @@ from rlcircuits.circuits.replacements import ABLATIONS
 from rlcircuits.circuits.select import find_circuit
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify
+from rlcircuits.common.files import COMPARISON_FILE, Notify
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.storage import load_comparison
@@ -50,6 +51,10 @@ SIZES = (0.02, 0.05, *(tenths / 10 for tenths in range(1, 11)))
 
 FAITHFUL = 0.85
 """The faithfulness from which on a circuit counts as doing what the model does."""
+
+
+_LOSS_ABSOLUTE, _LOSS_RELATIVE = 0.005, 0.02
+"""How far losses may be from the stored ones, on average over the sequences, in nats and as a share of their mean."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +150,9 @@ def measure_pair_circuits(
         log(f"{side}: circuits are run")
         rows = pair.judged_rows(side, judged, paired=ablation == "resample")
         checkpoint = pair.load(side)
+        _check_losses(pair, side, checkpoint, rows, batch_tokens)
+        if ablation == "resample":
+            how["corrupted"] = pair.others(side, judged, seed)
         sides[side] = _measure_side(pair, side, checkpoint, found_by, rows, random_draws, seed, how)
     judged = min(len(pair.judged_rows(side, judged, paired=ablation == "resample")) for side in SIDES)
     name = pair_name(Path(folder), pair.stored.name)
@@ -185,6 +193,7 @@ class _MeasuredPair:
                 f"{folder}: the answers give {len(self.pairing.places)} sequences, and the files hold scores of "
                 f"{counts}; copy the files from one run, or measure the pair again"
             )
+        self._check_graphs()
         store = StoreEvidence(store_of(folder))
         self._fingerprints = {
             side: store.of_side(side, self.sequences(side), scores).fingerprint for side, scores in self.scores.items()
@@ -195,6 +204,15 @@ class _MeasuredPair:
         """Load a side's checkpoint, with the weights and in the dtype that were scored."""
         source = scored_source(self.stored, side, self._fingerprints[side])
         return replace(source, **self._placed).load()  # type: ignore[arg-type]
+
+    def _check_graphs(self) -> None:
+        for side, scores in self.scores.items():
+            if scores.graph.granularity != self.stored.granularity:
+                raise RLCircuitsError(
+                    f"{scores_file(self.folder, side)}: the scores are of the {scores.graph.granularity} graph, and "
+                    f"{COMPARISON_FILE} is of the {self.stored.granularity} graph; copy the files from one run, or "
+                    "measure the pair again"
+                )
 
     def sequences(self, side: Side) -> tuple[AnswerSequence, ...]:
         """Return the sequences that a side was scored on."""
@@ -208,13 +226,18 @@ class _MeasuredPair:
             most: most rows.
             paired: whether only sequences are wanted whose lengths another of them has.
         """
-        return self._rows(side, 1, paired, most)
+        return self._rows(side, 1, paired)[:most]
+
+    def others(self, side: Side, most: int, seed: int) -> list[AnswerSequence]:
+        """Return for each of ``judged_rows`` another sequence of its lengths, which may lie beyond the most rows."""
+        rows = self._rows(side, 1, paired=True)
+        return other_sequences([self.sequences(side)[row] for row in rows], seed=seed)[:most]
 
     def found_rows(self, side: Side, *, paired: bool) -> list[int]:
         """Return the first row of each of the other questions, as ``judged_rows`` does."""
         return self._rows(side, 0, paired)
 
-    def _rows(self, side: Side, parity: int, paired: bool, most: int | None = None) -> list[int]:
+    def _rows(self, side: Side, parity: int, paired: bool) -> list[int]:
         first: dict[int, int] = {}
         for row, place in enumerate(self.pairing.places):
             first.setdefault(place, row)
@@ -223,7 +246,7 @@ class _MeasuredPair:
                 f"{self.folder}: one question was compared; circuits are found on some questions and judged on others, "
                 "so that two at least are needed"
             )
-        rows = [row for place, row in first.items() if place % 2 == parity][:most]
+        rows = [row for place, row in first.items() if place % 2 == parity]
         if not paired:
             return rows
         kept = have_others([self.sequences(side)[row] for row in rows])
@@ -273,6 +296,26 @@ def _found_by(pair: _MeasuredPair, side: Side, seed: int, how: Mapping[str, obje
     )
 
 
+def _check_losses(
+    pair: _MeasuredPair, side: Side, checkpoint: Checkpoint, rows: list[int], batch_tokens: int | None
+) -> None:
+    """Raise RLCircuitsError if the checkpoint's losses are not those that were stored with the scores.
+
+    Then scores, answers and checkpoint are not of one run, and every number would be wrong. Another device or dtype
+    moves a loss by far less than another checkpoint or other answers do.
+    """
+    stored = pair.scores[side]
+    sequences = [pair.sequences(side)[row] for row in rows]
+    found = ablated(checkpoint, sequences, stored.graph.mask, batch_tokens=batch_tokens).loss.double()
+    wanted = stored.loss[rows].double()
+    if not float((found - wanted).abs().mean()) <= _LOSS_ABSOLUTE + _LOSS_RELATIVE * float(wanted.mean()):
+        raise RLCircuitsError(
+            f"{scores_file(pair.folder, side)}: the scores have a mean loss of {float(wanted.mean()):.4f} nats, and "
+            f"{checkpoint.name} has {float(found.mean()):.4f} on {answers_file(pair.folder, side).name}, so "
+            "that they are not of one run; copy the files and the checkpoint from one run, or measure the pair again"
+        )
+
+
 def _measure_side(
     pair: _MeasuredPair,
     side: Side,
@@ -286,8 +329,6 @@ def _measure_side(
     """Run the circuits of both checkpoints in one of them, on the sequences of these rows."""
     sequences = [pair.sequences(side)[row] for row in rows]
     how: dict[str, object] = dict(options)
-    if how["ablation"] == "resample":
-        how["corrupted"] = other_sequences(sequences, seed=seed)
     own, other = found_by[side], found_by["after" if side == "before" else "before"]
     signed, absolute, by_size = (
         cross_faithfulness(checkpoint, sequences, own, other, ranking=ranking, sizes=sizes, **how)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from helpers.cli_runs import compare_arguments
 from helpers.measured_results import FULL, PLAIN, TOO_FEW, measured_results
 from safetensors.torch import load_file, save_file
 
+from rlcircuits import EdgeScores
 from rlcircuits.circuits import Circuit
 from rlcircuits.cli.main import main
 
@@ -75,8 +76,8 @@ def test_a_pair_is_measured_first(all_right: None, tiny: Path, capsys: pytest.Ca
         ([], "circuits needs a folder of results, or --before and --after, or --pairs FILE.toml"),
         (["DIR", "--before", "a"], "a folder and a pair were both given"),
         (["DIR", "--judged", "0"], "--judged is 0"),
-        (["DIR", "--granularity", "head"], "granularity: says how a pair is measured"),
-        (["DIR", "--questions", "arithmetic", "--n", "2"], "questions, sampling: says how a pair is measured"),
+        (["DIR", "--granularity", "head"], "--granularity: given with a folder of results"),
+        (["DIR", "--questions", "arithmetic", "--n", "2"], "--questions, --n: given with a folder of results"),
         (["--before", "a", "--after", "b", "--algorithm", "grpo", "--score-on", "gold"], "score_on is 'gold'"),
         (["no-such-folder"], "no-such-folder: there is no such folder"),
         (["DIR", "--ablation", "noise"], "invalid choice: 'noise'"),
@@ -115,3 +116,41 @@ def test_a_checkpoint_with_other_weights_than_were_scored_is_refused(
     capsys.readouterr()
     assert main(["circuits", str(out), *QUICK]) == 2
     assert "has other weights than those that were scored" in capsys.readouterr().err
+
+
+def test_scores_that_the_checkpoint_does_not_give_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(measured_results() / PLAIN, tmp_path / "pair"))
+    file = folder / "after.scores.safetensors"
+    scores = EdgeScores.load(file)
+    EdgeScores(scores.values, scores.loss + 1, scores.graph, scores.backend).save(file)
+    assert main(["circuits", str(folder), *QUICK]) == 2
+    printed = capsys.readouterr().err
+    assert str(file) in printed
+    assert "they are not of one run" in printed
+
+
+def test_scores_of_another_granularity_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(measured_results() / PLAIN, tmp_path / "pair"))
+    file = folder / "comparison.json"
+    file.write_text(file.read_text().replace('"granularity": "sublayer"', '"granularity": "head"'))
+    assert main(["circuits", str(folder), *QUICK]) == 2
+    assert "the scores are of the sublayer graph" in capsys.readouterr().err
+
+
+def test_a_few_judged_answers_are_replaced_by_those_that_are_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["circuits", str(measured_results() / PLAIN), "--ablation", "resample", "--judged", "1", *QUICK]
+    assert main(arguments) == 0
+    assert "resample ablation, on 1 sequences that no circuit was found on" in capsys.readouterr().out
+
+
+def test_the_tables_are_printed_although_no_circuit_can_be_saved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / f"{PLAIN}-after.circuit.json").mkdir()
+    assert main(["circuits", str(measured_results() / PLAIN), "--save-circuits", str(tmp_path), *QUICK]) == 2
+    printed = capsys.readouterr()
+    assert f"{PLAIN}: circuits" in printed.out
+    assert f"{PLAIN}-after.circuit.json cannot be written" in printed.err
+    assert (tmp_path / f"{PLAIN}-before.circuit.json").is_file()
