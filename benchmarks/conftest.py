@@ -32,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("rlcircuits").addoption(
         "--rlcircuits-thorough",
         action="store_true",
-        help="judge all shipped pairs, time as many rounds as the tables of docs/performance.md took, and measure the "
-        "memory where it has no bound",
+        help="judge all shipped pairs, time as many rounds as the tables of docs/performance.md took, time the deep "
+        "model too, and measure the memory where it has no bound",
     )
 
 
@@ -53,13 +53,15 @@ def pytest_configure(config: Any) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A benchmark that is not timed, or timed beside others, has nothing to judge."""
+    """A benchmark that is not timed, or timed beside others, has nothing to judge; some are too long for each run."""
     if "benchmark" not in getattr(item, "fixturenames", ()):
         return
     if hasattr(item.config, "workerinput"):  # a worker of pytest-xdist
         pytest.skip("timings need the machine to themselves: run them without -n")
     if item.config.getoption("benchmark_disable"):
         pytest.skip("benchmarks are disabled")
+    if item.get_closest_marker("thorough") and not item.config.getoption("--rlcircuits-thorough", default=False):
+        pytest.skip("takes a minute: --rlcircuits-thorough runs it")
 
 
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 class Shape:
     """A model by its sizes.
 
+    tied: the unembedding's weight is the embedding's.
     together: sequences of the benchmark's length that are scored in one batch, by granularity. What is
     measured and the floor use the same batches; fewer where the floor's own activations would not fit 80 GB.
     """
@@ -25,6 +26,7 @@ class Shape:
     heads: int
     kv_heads: int
     vocabulary: int
+    tied: bool = False
     together: dict[str, int] = field(default_factory=lambda: {"sublayer": 32, "head": 8})
 
     def build(self, device: str, dtype: torch.dtype) -> Any:
@@ -38,7 +40,7 @@ class Shape:
             num_key_value_heads=self.kv_heads,
             vocab_size=self.vocabulary,
             max_position_embeddings=4096,
-            tie_word_embeddings=False,
+            tie_word_embeddings=self.tied,
             # Its default window is as long as the context: it changes nothing but how attention is computed.
             **({"sliding_window": None} if self.model_type == "mistral" else {}),
         )
@@ -67,9 +69,30 @@ class Shape:
         unembedding = 4 * self.vocabulary * self.width * sequences * scored
         return float(weights + attention + unembedding + 2 * edges * tokens * self.width)
 
+    def flop_bound(self, sequences: int, length: int, scored: int, edges: int, granularity: str) -> float:
+        """The useful operations of attribution over the floor's: the ratio of times if all ran at one rate.
+
+        The operations of making the heads' outputs and gradients count too, of one writer and three readers a head.
+        """
+        floor = self.useful_flops(sequences, length, scored, edges=0)
+        heads = 8 * self.layers * self.width**2 * sequences * length if granularity == "head" else 0
+        return (self.useful_flops(sequences, length, scored, edges) + heads) / floor
+
 
 # The model of docs/performance.md's CPU tables.
 SMALL = Shape("small", "llama", layers=8, width=512, inner=1376, heads=8, kv_heads=8, vocabulary=8000)
+# The shape of SmolLM2-135M: as deep as a 7B model, and narrow, so that contraction is a large share of the work.
+DEEP = Shape(
+    "smollm2-135m",
+    "llama",
+    layers=30,
+    width=576,
+    inner=1536,
+    heads=9,
+    kv_heads=3,
+    vocabulary=49152,
+    tied=True,
+)
 LARGE = [
     Shape("llama-2-7b", "llama", layers=32, width=4096, inner=11008, heads=32, kv_heads=32, vocabulary=32000),
     Shape("mistral-7b", "mistral", layers=32, width=4096, inner=14336, heads=32, kv_heads=8, vocabulary=32000),
