@@ -11,11 +11,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.circuit import Circuit
-from rlcircuits.circuits.evaluate import HowAblated, evaluate_masks
-from rlcircuits.circuits.faithfulness_curve import MIB_SIZES, area, check_sizes, curve_masks, make_curve
-from rlcircuits.circuits.logit_metrics import Metric, log_probability
+from rlcircuits.circuits.evaluate import HowAblated
+from rlcircuits.circuits.faithfulness_curve import MIB_SIZES, area, make_curves
+from rlcircuits.circuits.logit_metrics import Metric
 from rlcircuits.circuits.select import ranking_values
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
@@ -94,18 +93,11 @@ def random_circuits(
     if draws < 1:
         raise RLCircuitsError(f"draws is {draws}; at least one is needed")
     check_number("seed", seed)
-    checkpoint = Checkpoint.of(checkpoint)
     generator = torch.Generator().manual_seed(seed)
     rankings = [torch.rand(graph.mask.shape, generator=generator, dtype=torch.float64) for _ in range(draws)]
-    curves = [curve_masks(graph, values, check_sizes(sizes)) for values in rankings]
-    masks = [graph.mask, torch.zeros_like(graph.mask), *(mask for curve in curves for mask in curve)]
     how = HowAblated(ablation, corrupted, reference, batch_tokens, progress)
-    found = evaluate_masks(checkpoint, list(sequences), graph, masks, metric or log_probability, how)
-    ratios = []
-    for draw, curve in enumerate(curves):
-        rows = slice(2 + draw * len(sizes), 2 + (draw + 1) * len(sizes))
-        ratios.append(make_curve(found, rows, tuple(sizes), curve, "random", ablation).faithfulness)
-    values = np.stack(ratios)
+    curves = make_curves(checkpoint, sequences, graph, rankings, "random", sizes, metric, how)
+    values = np.stack([curve.faithfulness for curve in curves])
     return RandomCircuits(tuple(sizes), values, np.percentile(values, _COVERED, axis=0))
 
 

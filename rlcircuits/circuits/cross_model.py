@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.circuits.evaluate import HowAblated, evaluate_masks
-from rlcircuits.circuits.faithfulness_curve import MIB_SIZES, Faithfulness, check_sizes, curve_masks, make_curve
-from rlcircuits.circuits.logit_metrics import Metric, log_probability
+from rlcircuits.circuits.evaluate import HowAblated
+from rlcircuits.circuits.faithfulness_curve import MIB_SIZES, Faithfulness, make_curves
+from rlcircuits.circuits.logit_metrics import Metric
 from rlcircuits.circuits.select import ranking_values
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
@@ -72,25 +71,8 @@ def cross_faithfulness(
     Raises:
         RLCircuitsError: what ``faithfulness`` refuses.
     """
-    import torch
-
-    checkpoint, graph = Checkpoint.of(checkpoint), own.graph
-    if not graph.same_as(other.graph):
+    if not own.graph.same_as(other.graph):
         raise RLCircuitsError("own and other are scores of different graphs; score both at the same granularity")
-    curves = [curve_masks(each.graph, ranking_values(each, ranking), check_sizes(sizes)) for each in (own, other)]
-    found = evaluate_masks(
-        checkpoint,
-        list(sequences),
-        graph,
-        [graph.mask, torch.zeros_like(graph.mask), *curves[0], *curves[1]],
-        metric or log_probability,
-        HowAblated(ablation, corrupted, reference, batch_tokens, progress),
-    )
-    count = len(sizes)
-    rows = slice(2, 2 + count), slice(2 + count, 2 + 2 * count)
-    return CrossFaithfulness(
-        *(
-            make_curve(found, each, tuple(sizes), masks, ranking, ablation)
-            for each, masks in zip(rows, curves, strict=True)
-        )
-    )
+    how = HowAblated(ablation, corrupted, reference, batch_tokens, progress)
+    values = [ranking_values(each, ranking) for each in (own, other)]
+    return CrossFaithfulness(*make_curves(checkpoint, sequences, own.graph, values, ranking, sizes, metric, how))

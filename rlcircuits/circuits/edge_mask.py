@@ -34,7 +34,7 @@ class EdgeMask:
         return self if len(self.removed) == 1 else EdgeMask(self.graph, self.removed[list(indices)])
 
 
-def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int, graph: EdgeGraph | None = None) -> EdgeMask:
+def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int) -> EdgeMask:
     """Return a mask that a user gave.
 
     Args:
@@ -42,13 +42,12 @@ def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int, graph: EdgeGr
         graph_mask: bool or floating [writers, readers] or [sequences, writers, readers], a tensor or an array; or
             anything with such a ``mask``, which may have a ``graph`` too (a ``Circuit``). True or 1 keeps an edge.
         count: The number of sequences.
-        graph: The graph of the mask's edges; by default the ``graph`` of ``graph_mask``, or the one of its shape.
 
     Raises:
         RLCircuitsError: a shape that fits no granularity of the checkpoint's graph, a number of masks other than one
             or ``count``, a share outside 0 to 1, or a circuit of another graph.
     """
-    graph = getattr(graph_mask, "graph", graph)
+    graph = getattr(graph_mask, "graph", None)
     keep = _as_tensor(getattr(graph_mask, "mask", graph_mask))
     if keep.ndim == 2:
         keep = keep[None]

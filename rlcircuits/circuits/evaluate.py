@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.ablated_forward import ablated_batches, check_finite
-from rlcircuits.circuits.edge_mask import EdgeMask, check_graph, edge_mask
+from rlcircuits.circuits.edge_mask import EdgeMask, check_graph
 from rlcircuits.circuits.logit_metrics import Metric, answers_kept, kl_divergence
 from rlcircuits.circuits.memory import ablation_budget
 from rlcircuits.circuits.replacements import make_replacement
@@ -67,8 +66,7 @@ def evaluate_masks(
     if not sequences:
         raise RLCircuitsError("there is no sequence to measure a circuit on; at least one is needed")
     check_graph(checkpoint, graph)
-    edge_masks = [EdgeMask(graph, torch.zeros(1, *graph.mask.shape, dtype=torch.float64))]
-    edge_masks += [edge_mask(checkpoint, mask, len(sequences), graph) for mask in masks]
+    edge_masks = [EdgeMask(graph, (graph.mask & ~kept)[None].double()) for kept in (graph.mask, *masks)]
     found = np.zeros((3, len(masks), len(sequences)))
     with frozen(checkpoint.model), progress_bar(how.progress) as bar:
         task = bar.add_task("ablation", total=len(sequences) * len(edge_masks))

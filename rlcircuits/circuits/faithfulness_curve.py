@@ -127,19 +127,41 @@ def faithfulness(
     Raises:
         RLCircuitsError: sizes that do not ascend, no sequence, scores of another graph, or what ``ablated`` refuses.
     """
-    checkpoint = Checkpoint.of(checkpoint)
     how = HowAblated(ablation, corrupted, reference, batch_tokens, progress)
-    curves = curve_masks(scores.graph, ranking_values(scores, ranking), check_sizes(sizes))
-    graph = scores.graph
-    found = evaluate_masks(
-        checkpoint,
-        list(sequences),
-        graph,
-        [graph.mask, torch.zeros_like(graph.mask), *curves],
-        metric or log_probability,
-        how,
-    )
-    return make_curve(found, slice(2, None), tuple(sizes), curves, ranking, ablation)
+    values = ranking_values(scores, ranking)
+    return make_curves(checkpoint, sequences, scores.graph, [values], ranking, sizes, metric, how)[0]
+
+
+def make_curves(
+    checkpoint: Any,
+    sequences: Sequence[AnswerSequence],
+    graph: EdgeGraph,
+    values: Sequence[Tensor],
+    ranking: str,
+    sizes: Sequence[float],
+    metric: Metric | None,
+    how: HowAblated,
+) -> list[Faithfulness]:
+    """Return a curve for each ranking of the edges. All edges and none are run once for all curves.
+
+    Args:
+        checkpoint: The model whose circuits are run.
+        sequences: What the circuits are judged on.
+        graph: The graph of the edges.
+        values: What ranks the edges, [writers, readers] for each curve.
+        ranking: What the rankings are called.
+        sizes: The shares of the edges, ascending.
+        metric: What is measured, as in ``faithfulness``.
+        how: What replaces removed edges.
+    """
+    curves = [_curve_masks(graph, each, check_sizes(sizes)) for each in values]
+    masks = [graph.mask, torch.zeros_like(graph.mask), *(mask for curve in curves for mask in curve)]
+    found = evaluate_masks(Checkpoint.of(checkpoint), list(sequences), graph, masks, metric or log_probability, how)
+    starts = range(2, len(masks), len(sizes))
+    return [
+        _make_curve(found, slice(start, start + len(sizes)), tuple(sizes), curve, ranking, how.ablation)
+        for start, curve in zip(starts, curves, strict=True)
+    ]
 
 
 def check_sizes(sizes: Sequence[float]) -> Sequence[float]:
@@ -149,7 +171,7 @@ def check_sizes(sizes: Sequence[float]) -> Sequence[float]:
     return sizes
 
 
-def curve_masks(graph: EdgeGraph, values: Tensor, sizes: Sequence[float]) -> list[Tensor]:
+def _curve_masks(graph: EdgeGraph, values: Tensor, sizes: Sequence[float]) -> list[Tensor]:
     """Return the pruned circuit of each size, bool [writers, readers] each; size 1 is the whole graph."""
     return [
         graph.mask if size == 1 else prune(graph, top_edges(graph, values, edge_count(graph, float(size))))
@@ -157,7 +179,7 @@ def curve_masks(graph: EdgeGraph, values: Tensor, sizes: Sequence[float]) -> lis
     ]
 
 
-def make_curve(
+def _make_curve(
     found: Evaluated, rows: slice, sizes: tuple[float, ...], masks: Sequence[Tensor], ranking: str, ablation: str
 ) -> Faithfulness:
     """Return the curve of the masks in ``rows`` of what was evaluated, whose first rows are all edges and none."""

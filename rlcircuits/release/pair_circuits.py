@@ -146,17 +146,18 @@ def measure_pair_circuits(
     how: dict[str, object] = {"ablation": ablation, "batch_tokens": batch_tokens, "progress": progress}
     found_by = {side: _found_by(pair, side, seed, how, log) for side in SIDES}
     sides: dict[Side, SideCircuits] = {}
+    counts: list[int] = []
     for side in SIDES:
         log(f"{side}: circuits are run")
         rows = pair.judged_rows(side, judged, paired=ablation == "resample")
+        counts.append(len(rows))
         checkpoint = pair.load(side)
         _check_losses(pair, side, checkpoint, rows, batch_tokens)
         if ablation == "resample":
             how["corrupted"] = pair.others(side, judged, seed)
         sides[side] = _measure_side(pair, side, checkpoint, found_by, rows, random_draws, seed, how)
-    judged = min(len(pair.judged_rows(side, judged, paired=ablation == "resample")) for side in SIDES)
     name = pair_name(Path(folder), pair.stored.name)
-    return PairCircuits(name, comparison, sides, judged, ablation, len(pair.noise))
+    return PairCircuits(name, comparison, sides, min(counts), ablation, len(pair.noise))
 
 
 class _MeasuredPair:
