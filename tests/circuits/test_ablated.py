@@ -109,7 +109,7 @@ def test_a_small_share_of_one_edge_changes_the_loss_as_the_derivative_says(
     graph = graph_of(checkpoint, granularity)
     scores = _derivatives(name, granularity)
     edge = data.draw(st.sampled_from(graph.mask.nonzero().tolist()))
-    step = 0.02
+    step = 0.002  # the loss jumps where a router chooses another expert, which a step of 0.02 can reach
 
     def loss(share: float) -> float:
         mask = torch.ones(graph.mask.shape, dtype=torch.float64)
