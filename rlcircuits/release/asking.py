@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rlcircuits.common import defaults
 from rlcircuits.questions import QuestionSet, load_questions
+from rlcircuits.questions.records import draw
 from rlcircuits.release.pair import AskedQuestions
 from rlcircuits.release.settings import Settings
 
@@ -19,6 +22,9 @@ def load_asked(asked: AskedQuestions, settings: Settings) -> QuestionSet:
         RLCircuitsError: the questions cannot be loaded, or there are fewer than were asked for.
     """
     count = asked.count or settings.question_count
-    if asked.count is None and count == defaults.QUESTION_COUNT and asked.file is not None:
-        count = min(count, len(load_questions(asked, split=settings.split)))
-    return load_questions(asked, split=settings.split, count=count)
+    if asked.file is None:
+        return load_questions(asked, split=settings.split, count=count)
+    everything = load_questions(asked, split=settings.split)
+    if asked.count is None and count == defaults.QUESTION_COUNT:
+        count = min(count, len(everything))
+    return replace(everything, questions=draw(everything.questions, count, defaults.SEED, of=str(asked.file)))
