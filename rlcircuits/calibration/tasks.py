@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
-from hashlib import sha256
 from itertools import combinations, islice
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from rlcircuits.calibration.run_record import Part
 from rlcircuits.checkpoints.sabotage import sabotage_variants
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import content_hash
+from rlcircuits.common.files import content_hash, file_hash
 from rlcircuits.comparison.profiles import ONLINE_RL_PROFILE
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
@@ -86,7 +85,7 @@ class Task:
             found.append(["profile", asdict(pair.expectations)])
         for file in (pair.questions.file, pair.recorded_before, pair.recorded_after):
             if file is not None:
-                found.append(["file", sha256(Path(file).read_bytes()).hexdigest()])
+                found.append(["file", file_hash(Path(file))])
         return found
 
 

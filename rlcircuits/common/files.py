@@ -33,6 +33,12 @@ LONGEST_NAME = 120
 """Most bytes of a name before the key and the suffix are added; file systems allow 255."""
 
 
+def file_hash(path: Path) -> str:
+    """Return the hex sha256 of a file, read in pieces. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def content_hash(parts: Any) -> str:
     """Return the hex sha256 of a value of JSON types; the order of a mapping's keys does not matter."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

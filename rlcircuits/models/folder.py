@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import huggingface_hub
 from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
+from rlcircuits.common.files import file_hash
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.models.quiet import quiet
@@ -291,6 +291,5 @@ def _digest(file: Path) -> str:
     state = file.stat()
     key = tuple(map(str, (file.resolve(), state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)))
     if key not in _digests:
-        with file.open("rb") as opened:
-            _digests[key] = hashlib.file_digest(opened, "sha256").hexdigest()
+        _digests[key] = file_hash(file)
     return _digests[key]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import io
 import json
@@ -15,7 +14,7 @@ from types import MappingProxyType
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, one_line
-from rlcircuits.common.files import Notify
+from rlcircuits.common.files import Notify, file_hash
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.new_folder import new_folder
 
@@ -98,7 +97,9 @@ def fetch_packaged(name: str, folder: str | Path, notify: Notify | None = None) 
             "sha256": packaged.sha256,
             "dtype": "float32",
             "versions": {library: version(library) for library in ("gguf", "safetensors", "torch", "transformers")},
-            "files": {path.name: _sha256(path) for path in sorted(partial.iterdir()) if not path.name.startswith(".")},
+            "files": {
+                path.name: file_hash(path) for path in sorted(partial.iterdir()) if not path.name.startswith(".")
+            },
         }
         (partial / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
     return folder
@@ -116,7 +117,7 @@ def _find(packaged: PackagedModel) -> Path:
     file = Path(spec.submodule_search_locations[0]) / packaged.file
     if not file.is_file():
         raise RLCircuitsError(f"{file} is missing; install version {packaged.package_version}: {install}")
-    if (found := _sha256(file)) != packaged.sha256:
+    if (found := file_hash(file)) != packaged.sha256:
         raise RLCircuitsError(f"{file} has the sha256 {found}; {packaged.sha256} is wanted: {install}")
     if importlib.util.find_spec("gguf") is None:
         raise RLCircuitsError(f"{file} is read with gguf, which is not installed: pip install 'rlcircuits[real]'")
@@ -162,12 +163,7 @@ def _check_fetched(folder: Path, packaged: PackagedModel) -> None:
         raise RLCircuitsError(f"{folder / ORIGIN}: key 'files' is missing; remove the folder and fetch it again")
     for name, wanted in files.items():
         path = folder / name
-        found = _sha256(path) if path.is_file() else None
+        found = file_hash(path) if path.is_file() else None
         if found != wanted:
             state = "is missing" if found is None else f"has the sha256 {found}, {ORIGIN} says {wanted}"
             raise RLCircuitsError(f"{path} {state}; remove the folder and fetch it again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
-from rlcircuits.common.files import content_hash
+from rlcircuits.common.files import content_hash, file_hash
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import former_name
 from rlcircuits.comparison.storage import load_finished
@@ -41,7 +40,7 @@ def measurement_key(measurement: Measurement) -> str:
             "rules": None if (rules := measurement.own_rules) is None else asdict(rules),
             "claims": [pair.claimed_accuracy, None if reference is None else reference.fingerprint()],
             "control": None if (control := measurement.control) is None else [control.name, control.fingerprint()],
-            "recorded": [None if file is None else _sha256(file) for file in measurement.recorded.values()],
+            "recorded": [None if file is None else file_hash(file) for file in measurement.recorded.values()],
         }
     )
 
@@ -61,7 +60,3 @@ def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet:
         return None
     measurement.log("measured before, and nothing has changed since")
     return comparison
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -8,7 +8,6 @@ itself or is killed, and the next answer gets a new process.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 import os
 import queue
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import file_hash
 
 __all__ = ["MEMORY_LIMIT", "TIME_LIMIT", "Grade", "SubprocessGrader", "subprocess_grader"]
 
@@ -215,7 +215,7 @@ def subprocess_grader(name: str) -> SubprocessGrader:
 
 def _digest(file: Path | None) -> str | None:
     try:
-        return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+        return None if file is None else file_hash(file)
     except OSError:  # the file was deleted
         return None
 
