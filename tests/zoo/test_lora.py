@@ -30,11 +30,10 @@ from recipe.lora.settings import (
     LoRASettings,
     PPOAdapterSettings,
     PreferenceSettings,
-    PromptSettings,
     SupervisedSettings,
 )
 from recipe.lora.supervised import train_supervised
-from recipe.settings import TaskSettings
+from recipe.settings import PromptSettings, TaskSettings
 from recipe.tasks import PAIRS
 from torch import Tensor
 

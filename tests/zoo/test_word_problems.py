@@ -15,7 +15,7 @@ sys.path.insert(0, str(FIXTURES))
 
 from recipe.settings import TaskSettings
 from recipe.tasks import TASKS
-from recipe.tasks.word_problems import demonstrate, word_questions, work_out
+from recipe.tasks.word_problems import demonstrate, work_out
 
 from rlcircuits.questions.grading.math_grader import grade_math
 
@@ -68,10 +68,10 @@ def test_slips_are_as_frequent_as_the_settings_say(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORDS)
 def test_questions_of_a_split_are_distinct_and_of_that_split(name: str) -> None:
-    found = {split: word_questions(TASKS[name], split, 200, 42) for split in ("train", "dev", "test")}
+    found = {split: TASKS[name].held_out(split, 200, 42) for split in ("train", "dev", "test")}
     texts = [question.text for questions in found.values() for question in questions.questions]
     assert len(set(texts)) == 600
     for split, questions in found.items():
         assert {TASKS[name].split_of(question.text) for question in questions.questions} == {split}
-    again = word_questions(TASKS[name], "test", 200, 42)
+    again = TASKS[name].held_out("test", 200, 42)
     assert again.questions == found["test"].questions
