@@ -58,8 +58,8 @@ class Faithfulness:
     kl: Float64Array
     """KL(model ‖ circuit), the mean over answer tokens and sequences, in nats, [sizes]."""
     accuracy: Float64Array
-    """The share of sequences whose every answer token stays the most likely one, [sizes]. Of answers that are right,
-    this is the accuracy that the circuit keeps."""
+    """The share of sequences whose every answer token is the most likely one, [sizes]. Sampled answers have others,
+    even with all edges."""
     full: float
     """The metric of all edges: m(N)."""
     empty: float
