@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from rlcircuits.cli.command import add_command, add_options, settings_table
-from rlcircuits.cli.compare import pairs_of
+from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
+from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, pair_folders
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
-from rlcircuits.release.options import OPTIONS
 
 if TYPE_CHECKING:
-    from rlcircuits.release.pair import Pair
     from rlcircuits.release.pair_circuits import PairCircuits
-
-_OF_EVERY_RUN = {"batch_tokens", "device", "device_map"}
-"""Options that do not say what is measured, but how it runs."""
 
 _ABLATIONS = ("zero", "mean", "mean-positional", "resample")
 
@@ -40,12 +32,7 @@ def add_circuits(commands: Any) -> None:
         resumes_from="output",
     )
     add = circuits.add_argument
-    add(
-        "folder",
-        nargs="?",
-        metavar="DIR",
-        help="output folder of a run, or one pair's folder in it; without it, a pair is measured as by compare",
-    )
+    add_folder(circuits)
     add(
         "--ablation",
         choices=_ABLATIONS,
@@ -59,7 +46,7 @@ def add_circuits(commands: Any) -> None:
     add("--edges", type=int, default=20, metavar="N", help="how many changed edges are listed (default: 20)")
     add("--save-circuits", metavar="DIR", help="folder that each checkpoint's smallest faithful circuit is written to")
     add("--json", action="store_true", help="print everything as JSON")
-    add_options(circuits, "files", "pair", "comparison", "answers", "scoring", "model")
+    add_measuring_options(circuits)
 
 
 def _circuits(options: argparse.Namespace) -> int:
@@ -76,7 +63,7 @@ def _circuits(options: argparse.Namespace) -> int:
         ensure_writable_folder(options.save_circuits, "--save-circuits")
     found: list[PairCircuits] = []
     problems: list[str] = []
-    with _pair_folders(options) as folders:
+    with pair_folders(options, "circuits") as folders:
         for folder in folders:
             try:
                 found.append(_measure(folder(), options))
@@ -123,45 +110,3 @@ def _measure(folder: Path, options: argparse.Namespace) -> PairCircuits:
         notify=log,
         progress=sys.stderr.isatty(),
     )
-
-
-def _measuring(options: argparse.Namespace) -> list[str]:
-    """Return the options that were given and only say how a pair is measured, which do nothing to a measured one."""
-    return [
-        f"--{option.flag}"
-        for option in OPTIONS
-        if option.group
-        and option.name not in _OF_EVERY_RUN
-        and getattr(options, option.dest, None) not in (None, False)
-    ]
-
-
-@contextmanager
-def _pair_folders(options: argparse.Namespace) -> Iterator[Iterable[Callable[[], Path]]]:
-    """Yield a function for each pair that returns its folder: of those in DIR, or of pairs that it measures first."""
-    from rlcircuits.release.pair_folders import find_pair_folders
-    from rlcircuits.release.run import run_pair
-
-    if options.folder is not None:
-        if options.before or options.after or options.pairs:
-            raise RLCircuitsError("a folder and a pair were both given; give the folder of results, or the pair alone")
-        if unused := _measuring(options):
-            raise RLCircuitsError(
-                f"{', '.join(unused)}: given with a folder of results, whose pairs are measured already; leave it out, "
-                "or give the pair instead of the folder"
-            )
-        yield [partial(Path, folder) for folder in find_pair_folders(options.folder)]
-        return
-    if not (options.before or options.after or options.pairs):
-        raise RLCircuitsError("circuits needs a folder of results, or --before and --after, or --pairs FILE.toml")
-    file = pairs_of(options)
-    settings = file.make_settings(settings_table(options))
-    if settings.score_on == "gold":
-        raise RLCircuitsError("score_on is 'gold', whose token ids no file holds; circuits need another one")
-
-    def measured(pair: Pair, output: Path) -> Path:
-        run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())
-        return output / pair.name
-
-    with TemporaryDirectory(prefix="rlcircuits-") as temporary:
-        yield [partial(measured, pair, Path(options.output or temporary)) for pair in file.pairs]

@@ -113,9 +113,9 @@ def boundary_sign(before: Counts, after: Counts) -> Sign:
         after: those of after to the same questions.
     """
     largest = min(before.fewest, after.fewest)
-    name, unit = f"pass@{largest}", "share"
+    name, unit = "pass@k", "share"
     if largest < 2 or len(before.questions) < 2:
-        return not_measurable("pass@k", STUDY, unit, "it needs at least two answers to each of two questions; raise n")
+        return not_measurable(name, STUDY, unit, "it needs at least two answers to each of two questions; raise n")
     band = pass_at_k_band(before, after, largest)
     interval = (float(band.lower[-1]), float(band.upper[-1]))
     change = float(band.after[-1] - band.before[-1])
@@ -139,12 +139,12 @@ def boundary_sign(before: Counts, after: Counts) -> Sign:
     }
     if band.falls_at and band.p_fall < LEVEL:
         where = f"k = {band.falls_at[0]}" + (f" to {band.falls_at[-1]}" if len(band.falls_at) > 1 else "")
-        return Sign(name, STUDY, unit, "trouble", f"pass@k fell at {where}", **numbers)  # type: ignore[arg-type]
+        return Sign(name, STUDY, unit, "trouble", f"at k = {largest}; it fell at {where}", **numbers)  # type: ignore[arg-type]
     if min(band.before[-1], band.after[-1]) > SATURATED:
         return no_room(
             name, STUDY, unit, f"both models solve more than {SATURATED:.0%} of the questions in {largest}", **numbers
         )
-    return Sign(name, STUDY, unit, "no alarm", "pass@k fell at no k", **numbers)  # type: ignore[arg-type]
+    return Sign(name, STUDY, unit, "no alarm", f"at k = {largest}; it fell at no k", **numbers)  # type: ignore[arg-type]
 
 
 def lost_questions_sign(before: Counts, after: Counts) -> Sign:

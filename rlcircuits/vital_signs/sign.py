@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -22,7 +22,18 @@ from rlcircuits.common.reprs import short_repr
 from rlcircuits.comparison.effects import paired_effect
 from rlcircuits.graph.metrics import Float64Array
 
-__all__ = ["LEVEL", "Outcome", "Sign", "Worse", "no_room", "not_measurable", "paired_sign", "reported"]
+__all__ = [
+    "LEVEL",
+    "Outcome",
+    "Sign",
+    "Worse",
+    "beyond_noise",
+    "no_room",
+    "not_measurable",
+    "paired_sign",
+    "reported",
+    "with_threshold",
+]
 
 Outcome = Literal["trouble", "no alarm", "no room", "not measurable", "reported"]
 Worse = Literal["up", "down"]
@@ -143,6 +154,38 @@ def paired_sign(
         questions=effect.questions,
         details=details or {},
     )
+
+
+def beyond_noise(sign: Sign, draws: Sequence[Sign]) -> Sign:
+    """Return a sign beside the same sign of each noise draw; trouble that is not larger than a draw's is no alarm.
+
+    Args:
+        sign: of before and after.
+        draws: of before and each noise draw.
+    """
+    changes = tuple(draw.change for draw in draws if draw.change is not None)
+    if sign.change is None or not changes:
+        return sign
+    within = min(0.0, *changes) <= sign.change <= max(0.0, *changes)
+    if sign.outcome == "trouble" and within:
+        note = f"{sign.note}; within what noise of the update's size does"
+        return replace(sign, noise=changes, outcome="no alarm", note=note)
+    return replace(sign, noise=changes)
+
+
+def with_threshold(sign: Sign, worse: Worse, threshold: float) -> Sign:
+    """Return a sign judged by a threshold of the user's: trouble if its interval lies beyond it in that direction.
+
+    Args:
+        sign: the sign; one that has no interval keeps its outcome.
+        worse: the direction of trouble.
+        threshold: how large a change is harmless, in the sign's unit; below 0, how small one is not enough.
+    """
+    if sign.interval is None or sign.outcome in ("no room", "not measurable"):
+        return sign
+    low, high = sign.interval
+    beyond = low > threshold if worse == "up" else high < -threshold
+    return replace(sign, outcome="trouble" if beyond else "no alarm")
 
 
 def _mean_difference(before: Float64Array, other: Float64Array) -> float:

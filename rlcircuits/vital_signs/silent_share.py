@@ -52,7 +52,7 @@ def silent_sign(before: Counts, after: Counts, group: int | None = None) -> Sign
     """
     fewest = min(before.fewest, after.fewest)
     size = group or min(GROUP, fewest)
-    name, unit = f"silent share, G = {size}", "share"
+    name, unit = "silent share", "share"
     if not 2 <= size <= fewest:
         return not_measurable(
             name,
@@ -65,7 +65,7 @@ def silent_sign(before: Counts, after: Counts, group: int | None = None) -> Sign
         name,
         STUDY,
         unit,
-        f"all right {solved.mean():.2f} → {solved_after.mean():.2f}, all wrong {dead.mean():.2f} → "
+        f"groups of {size}: all right {solved.mean():.2f} → {solved_after.mean():.2f}, all wrong {dead.mean():.2f} → "
         f"{dead_after.mean():.2f}",
         solved + dead,
         solved_after + dead_after,

@@ -1,0 +1,86 @@
+"""What commands on measured pairs share: a folder of results as their argument, or pairs that are measured first."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rlcircuits.cli.command import add_options, settings_table
+from rlcircuits.cli.compare import pairs_of
+from rlcircuits.cli.streams import log
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.release.options import OPTIONS
+
+if TYPE_CHECKING:
+    from rlcircuits.release.pair import Pair
+
+_OF_EVERY_RUN = {"batch_tokens", "device", "device_map"}
+"""Options that do not say what is measured, but how it runs."""
+
+
+def add_folder(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names the folder of results."""
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="DIR",
+        help="output folder of a run, or one pair's folder in it; without it, a pair is measured as by compare",
+    )
+
+
+def add_measuring_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a pair is measured."""
+    add_options(parser, "files", "pair", "comparison", "answers", "scoring", "model")
+
+
+def _measuring_options(options: argparse.Namespace) -> list[str]:
+    """Return the options that were given and only say how a pair is measured, which do nothing to a measured one."""
+    return [
+        f"--{option.flag}"
+        for option in OPTIONS
+        if option.group
+        and option.name not in _OF_EVERY_RUN
+        and getattr(options, option.dest, None) not in (None, False)
+    ]
+
+
+@contextmanager
+def pair_folders(options: argparse.Namespace, command: str) -> Iterator[Iterable[Callable[[], Path]]]:
+    """Yield a function for each pair that returns its folder: of those in DIR, or of pairs that it measures first.
+
+    Args:
+        options: the options of a command with the arguments of :func:`add_folder` and :func:`add_measuring_options`.
+        command: the command's name in messages.
+    """
+    from rlcircuits.release.pair_folders import find_pair_folders
+    from rlcircuits.release.run import run_pair
+
+    if options.folder is not None:
+        if options.before or options.after or options.pairs:
+            raise RLCircuitsError("a folder and a pair were both given; give the folder of results, or the pair alone")
+        if unused := _measuring_options(options):
+            raise RLCircuitsError(
+                f"{', '.join(unused)}: given with a folder of results, whose pairs are measured already; leave it out, "
+                "or give the pair instead of the folder"
+            )
+        yield [partial(Path, folder) for folder in find_pair_folders(options.folder)]
+        return
+    if not (options.before or options.after or options.pairs):
+        raise RLCircuitsError(f"{command} needs a folder of results, or --before and --after, or --pairs FILE.toml")
+    file = pairs_of(options)
+    settings = file.make_settings(settings_table(options))
+    if settings.score_on == "gold" and command == "circuits":
+        raise RLCircuitsError("score_on is 'gold', whose token ids no file holds; circuits need another one")
+
+    def measured(pair: Pair, output: Path) -> Path:
+        run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())
+        return output / pair.name
+
+    with TemporaryDirectory(prefix="rlcircuits-") as temporary:
+        yield [partial(measured, pair, Path(options.output or temporary)) for pair in file.pairs]

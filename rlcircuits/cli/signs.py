@@ -1,0 +1,146 @@
+"""``rlcircuits signs``: what neighbouring studies measure of post-training, on measured pairs or stored rollouts."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlcircuits.cli.command import add_command
+from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
+from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, pair_folders
+from rlcircuits.cli.streams import log, log_error
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
+
+if TYPE_CHECKING:
+    from rlcircuits.release.pair_signs import PairSigns
+    from rlcircuits.vital_signs.formats import Classifier
+
+
+def add_signs(commands: Any) -> None:
+    """Add the command."""
+    signs = add_command(
+        commands,
+        "signs",
+        _signs,
+        "vital signs of a post-trained checkpoint: pass@k, silent groups, formats, lengths, steps, the update's rank, "
+        "the likelihood of right answers, …; from a folder that compare --output has written, by measuring a pair "
+        "first, or from stored rollouts; exits with 1 if a gated sign fails",
+        resumes_from="output",
+    )
+    add = signs.add_argument
+    add_folder(signs)
+    add("--rollouts", metavar="FILE", help="stored rollouts (JSON lines): the signs that need no model")
+    add("--group", type=int, metavar="G", help="group size of the silent share (default: 8, or n if that is smaller)")
+    add("--beta", type=float, default=0.0, metavar="B", help="weight of the training's KL penalty (default: 0)")
+    add(
+        "--format",
+        action="append",
+        default=[],
+        metavar="NAME=REGEX",
+        help="a format of answers, by a regular expression; give it once for each format (default: answers without "
+        "their numbers)",
+    )
+    add("--sibling", metavar="DIR", help="checkpoint trained from before on its own right answers, without RL")
+    add("--no-models", action="store_true", help="leave out the signs for which both models are run on the answers")
+    add(
+        "--gate",
+        action="append",
+        metavar="SIGN",
+        help="a sign that may fail the release; give it once for each, or 'none' (default: accuracy, pass@k, and right "
+        "answers' likelihood)",
+    )
+    add("--json", action="store_true", help="print everything as JSON")
+    add_measuring_options(signs)
+
+
+def _signs(options: argparse.Namespace) -> int:
+    from rlcircuits.report.sign_tables import failures_line, signs_json, signs_table
+    from rlcircuits.vital_signs.gate import GATED, failing_signs
+
+    if options.group is not None:
+        check_number("question_count", options.group, "--group")
+    if options.batch_tokens is not None:
+        check_number("batch_tokens", options.batch_tokens, "--batch-tokens")
+    if not 0 <= options.beta < float("inf"):
+        raise RLCircuitsError(f"--beta is {options.beta}; a number from 0 is wanted, such as 0.1")
+    classify = _classifier(options.format)
+    if options.rollouts is not None:
+        return _rollouts(options, classify)
+    found: list[PairSigns] = []
+    problems: list[str] = []
+    with pair_folders(options, "signs") as folders:
+        for folder in folders:
+            try:
+                found.append(_measure(folder(), options, classify))
+            except RLCircuitsError as error:  # the other pairs are measured all the same
+                problems.append(str(error))
+    gated = GATED if options.gate is None else _known(options.gate, found)
+    failing = failing_signs({one.name: one.signs for one in found}, gated)
+    if options.json:
+        print(signs_json(found, failing))
+    elif found:
+        print("\n\n".join([*map(signs_table, found), failures_line(failing, gated)]))
+    sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+    for problem in problems:
+        log_error(problem)
+    return BAD_INPUT if problems else DOES_NOT_HOLD if failing else HOLDS
+
+
+def _measure(folder: Path, options: argparse.Namespace, classify: Classifier) -> PairSigns:
+    from rlcircuits.release.pair_signs import measure_pair_signs
+
+    return measure_pair_signs(
+        folder,
+        group=options.group,
+        classify=classify,
+        beta=options.beta,
+        sibling=options.sibling,
+        run_models=not options.no_models,
+        batch_tokens=options.batch_tokens,
+        device=options.device,
+        device_map=options.device_map,
+        notify=log,
+        progress=sys.stderr.isatty(),
+    )
+
+
+def _rollouts(options: argparse.Namespace, classify: Classifier) -> int:
+    from rlcircuits.report.sign_tables import rollouts_json, rollouts_table
+    from rlcircuits.vital_signs.rollout_summary import summarize_rollouts
+    from rlcircuits.vital_signs.rollouts import load_rollouts
+
+    if options.folder is not None or options.before or options.after or options.pairs:
+        raise RLCircuitsError("--rollouts and a pair were both given; give the rollouts alone, or the pair alone")
+    steps = summarize_rollouts(load_rollouts(options.rollouts), options.group, classify)
+    print((rollouts_json if options.json else rollouts_table)(steps))
+    return HOLDS
+
+
+def _classifier(formats: list[str]) -> Classifier:
+    from rlcircuits.vital_signs.formats import by_patterns, skeleton
+
+    if not formats:
+        return skeleton
+    patterns: dict[str, str] = {}
+    for text in formats:
+        name, found, pattern = text.partition("=")
+        if not (found and name and pattern):
+            raise RLCircuitsError(f"--format is {text!r}; NAME=REGEX is wanted, such as code='def \\w+'")
+        if name in patterns:
+            raise RLCircuitsError(f"--format: {name!r} is given twice; each format has one name")
+        patterns[name] = pattern
+    return by_patterns(patterns)
+
+
+def _known(names: list[str], found: list[PairSigns]) -> tuple[str, ...]:
+    """Return the names of the gated signs, each of which some pair has."""
+    if names == ["none"]:
+        return ()
+    there = dict.fromkeys(sign.name for one in found for sign in one.signs)
+    for name in names:
+        if found and name not in there:
+            raise RLCircuitsError(f"--gate: there is no sign {name!r}; one of {', '.join(there)} is wanted, or none")
+    return tuple(names)

@@ -1,0 +1,140 @@
+"""Measure the vital signs of a pair that was measured.
+
+Answers come from the pair's folder, those of the noise draws from the run's store, weights from the checkpoints' files.
+Both models' log-probabilities of all answers take one forward of each model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.recorded import SIDES, Side
+from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.files import COMPARISON_FILE, Notify
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.release.pair_folders import pair_name, read_result, store_of
+from rlcircuits.release.repeated_pairing import repeat_pairing
+from rlcircuits.release.result_files import answers_file, scores_file
+from rlcircuits.release.store_evidence import StoreEvidence
+from rlcircuits.release.verified_inputs import recorded_source, scored_source
+from rlcircuits.vital_signs.formats import Classifier, skeleton
+from rlcircuits.vital_signs.from_answers import answer_signs
+from rlcircuits.vital_signs.from_weights import weight_signs
+from rlcircuits.vital_signs.sign import Sign, beyond_noise
+
+__all__ = ["PairSigns", "measure_pair_signs"]
+
+
+@dataclass(frozen=True, eq=False)
+class PairSigns:
+    """The vital signs of a pair."""
+
+    name: str
+    """The pair's name; of a supervised control, with the pair's folder before it."""
+    signs: tuple[Sign, ...]
+    noise_draws: int
+    """The noise draws whose answers the run's store has."""
+
+
+@validate_arguments
+def measure_pair_signs(
+    folder: str | Path,
+    *,
+    group: int | None = None,
+    classify: Classifier = skeleton,
+    beta: float = 0.0,
+    sibling: str | None = None,
+    run_models: bool = True,
+    batch_tokens: int | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    notify: Notify | None = None,
+    progress: bool = False,
+) -> PairSigns:
+    """Return the vital signs of a pair that ``run_pair`` or ``rlcircuits compare --output`` has measured.
+
+    Args:
+        folder: the pair's folder of results. The run's store beside it gives the noise draws, if it is there.
+        group: group size of the silent share; by default 8, or the number of answers to a question if that is smaller.
+        classify: gives an answer its format.
+        beta: weight of the KL penalty that after was trained with, for the formats that reward predicts.
+        sibling: folder or hub id of a checkpoint trained from before on its own right answers, without RL.
+        run_models: whether the models are run on the answers; without that, the signs that need it are left out.
+        batch_tokens: most tokens, padding included, in a batch; by default as many as fit the memory.
+        device: torch device to run on; by default the best available.
+        device_map: how a model is split over several devices.
+        notify: called with one line of text for each stage.
+        progress: show a progress bar within each stage.
+
+    Raises:
+        RLCircuitsError: a file is missing or damaged, or a checkpoint is not found or has other weights than those that
+            were measured.
+    """
+    log = notify or (lambda _line: None)
+    pair = _Measured(Path(folder))
+    log(f"{pair.stored.name}: signs of {len(pair.answers['before'].items)} answers, {len(pair.noise)} noise draws")
+    sources = {side: replace(pair.source(side), device=device, device_map=device_map) for side in SIDES}
+    before, after = pair.answers["before"], pair.answers["after"]
+    questions = _question_texts(sources["before"], before)
+    how = {"group": group, "classify": classify, "beta": beta}
+    draws = [answer_signs(before, draw, questions, **how) for draw in pair.noise]  # type: ignore[arg-type]
+    signs = [
+        beyond_noise(sign, [draw[place] for draw in draws])
+        for place, sign in enumerate(answer_signs(before, after, questions, **how))  # type: ignore[arg-type]
+    ]
+    log("weights are compared")
+    other = None if sibling is None else replace(sources["before"], path=sibling, revision=None)
+    signs += weight_signs(sources["before"], sources["after"], other)
+    return PairSigns(pair_name(Path(folder), pair.stored.name), tuple(signs), len(pair.noise))
+
+
+class _Measured:
+    """What a pair's folder and the run's store hold.
+
+    Attributes:
+        stored: the comparison.
+        answers: both sides' answers.
+        noise: the answers of the noise draws, as far as the store has them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.stored: Comparison = read_result(load_comparison, folder / COMPARISON_FILE, "a comparison")
+        self.answers: Mapping[Side, Answers] = {
+            side: read_result(Answers.load, answers_file(folder, side), "answers") for side in SIDES
+        }
+        self._fingerprints: dict[Side, str | None] = dict.fromkeys(SIDES)
+        self.noise: Sequence[Answers] = self._read_noise() if self.stored.is_measured else ()
+
+    def source(self, side: Side) -> CheckpointSource:
+        """Return the source of a side's checkpoint, with the weights and in the dtype that were scored."""
+        fingerprint = self._fingerprints[side]
+        return scored_source(self.stored, side, fingerprint) if fingerprint else recorded_source(self.stored, side)
+
+    def _read_noise(self) -> list[Answers]:
+        pairing = repeat_pairing(self.stored, self.answers["before"], self.answers["after"])
+        store = StoreEvidence(store_of(self.folder), self.stored.score_on == "gold")
+        for side in SIDES:
+            scores = read_result(EdgeScores.load, scores_file(self.folder, side), "edge scores")
+            sequences = pairing.before if side == "before" else pairing.after
+            self._fingerprints[side] = store.of_side(side, sequences, scores).fingerprint
+        found = []
+        for place, draw in enumerate(self.stored.controls):
+            drawn = replace(draw, draw=place)
+            control = store.control(drawn, pairing, self.answers, self._fingerprints, self.stored.granularity)
+            if control is not None and control.answers is not None:
+                found.append(control.answers)
+        return found
+
+
+def _question_texts(source: CheckpointSource, answers: Answers) -> dict[str, str]:
+    """Return the prompt of each question as text, which has the question's numbers."""
+    tokenizer = source.tokenizer()
+    prompts = {item.question_id: item.prompt_ids for item in answers.items}
+    return {question: tokenizer.decode(ids, skip_special_tokens=True) for question, ids in prompts.items()}

@@ -1,0 +1,127 @@
+"""Write vital signs as text tables and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tabulate import tabulate
+
+from rlcircuits.comparison.significance import format_p
+from rlcircuits.release.pair_signs import PairSigns
+from rlcircuits.vital_signs.rollout_summary import RolloutSummary
+from rlcircuits.vital_signs.sign import Sign
+
+_NOTE_WIDTH = 62
+
+
+def signs_table(found: PairSigns) -> str:
+    """Return a pair's signs as a table: sign, before → after, change with its interval, noise, outcome, note."""
+    rows = [
+        (
+            sign.name,
+            "" if sign.before is None else f"{_number(sign.before)} → {_number(sign.after)}",
+            _change(sign),
+            f"{_number(min(sign.noise), '+')} to {_number(max(sign.noise), '+')}" if sign.noise else "",
+            "" if sign.p is None else format_p(sign.p),
+            sign.outcome,
+            textwrap.fill(f"{sign.note} ({sign.unit})", _NOTE_WIDTH),
+        )
+        for sign in found.signs
+    ]
+    table = tabulate(
+        rows,
+        ("sign", "before → after", "change", "noise", "p", "outcome", "note"),
+        disable_numparse=True,
+        colalign=("left", "right", "right", "right", "right", "left", "left"),
+    )
+    draws = f", {found.noise_draws} noise draws" if found.noise_draws else ", no noise draws"
+    return f"{found.name}: vital signs{draws}\n{table}"
+
+
+def failures_line(failing: Sequence[tuple[str, str]], gated: Collection[str]) -> str:
+    """Return one line that says which gated signs fail the release."""
+    if not gated:
+        return "no sign is gated"
+    if not failing:
+        return f"no gated sign fails ({', '.join(gated)})"
+    return "fails: " + "; ".join(f"{sign} of {pair}" for pair, sign in failing)
+
+
+def signs_json(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]]) -> str:
+    """Return the signs of all pairs as JSON: by pair the list of signs, and which fail the release."""
+    pairs = [
+        {"pair": one.name, "noise_draws": one.noise_draws, "signs": list(map(_as_dict, one.signs))} for one in found
+    ]
+    failures = [{"pair": pair, "sign": sign} for pair, sign in failing]
+    return json.dumps({"pairs": pairs, "failing": failures}, indent=1, allow_nan=False)
+
+
+def rollouts_table(steps: Sequence[RolloutSummary]) -> str:
+    """Return a summary of stored rollouts as a table, one row a training step."""
+    rows = [
+        (
+            "" if each.step is None else each.step,
+            each.questions,
+            each.answers,
+            *map(_number, (each.accuracy, each.solved, each.dead, each.small_advantages, each.signal)),
+            "" if each.pass_at_k is None else f"{each.pass_at_k:.3g} (k = {each.k})",
+            _number(each.formats),
+            f"{_number(each.right_length)} / {_number(each.wrong_length)}",
+        )
+        for each in steps
+    ]
+    headers = (
+        "step",
+        "questions",
+        "answers",
+        "accuracy",
+        "all right",
+        "all wrong",
+        "|A| < 0.1",
+        "signal",
+        "pass@k",
+        "formats",
+        "length right / wrong",
+    )
+    return tabulate(rows, headers, disable_numparse=True, colalign=["right"] * len(headers))
+
+
+def rollouts_json(steps: Sequence[RolloutSummary]) -> str:
+    """Return a summary of stored rollouts as JSON, a list with one object a training step."""
+    return json.dumps([_finite(asdict(each)) for each in steps], indent=1, allow_nan=False)
+
+
+def _as_dict(sign: Sign) -> dict[str, Any]:
+    cleaned = _finite(vars(sign))
+    assert isinstance(cleaned, dict)
+    return cleaned
+
+
+def _finite(value: object) -> object:
+    """Return a value with null for every NaN and infinity, which JSON has not."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value
+
+
+def _change(sign: Sign) -> str:
+    if sign.change is None:
+        return ""
+    text = _number(sign.change, "+" if sign.before is not None else "")
+    if sign.interval is None:
+        return text
+    low, high = (_number(end, "+" if sign.before is not None else "") for end in sign.interval)
+    return f"{text} [{low}, {high}]"
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign}.3g}"

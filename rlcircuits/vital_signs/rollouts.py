@@ -1,0 +1,129 @@
+"""Read stored rollouts: JSON lines that this project, TRL, verl or OpenRLHF wrote, one answer on each line.
+
+For each of these, the first name that a line has is used:
+
+- the question: ``question_id``, ``id``, ``prompt``, ``input``;
+- the grade: ``correct``, or whether ``reward``, ``score`` or ``accuracy`` is above half of the largest reward;
+- the answer: ``text``, ``completion``, ``output``, ``response``; its length by ``answer_ids``, else in words;
+- the training step: ``step``, ``global_step``, ``iteration``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.input_files import read_lines
+from rlcircuits.vital_signs.counts import Counts
+
+__all__ = ["Rollout", "load_rollouts", "rollout_counts", "steps_of"]
+
+_QUESTION = ("question_id", "id", "prompt", "input")
+_REWARD = ("reward", "score", "accuracy")
+_TEXT = ("text", "completion", "output", "response")
+_STEP = ("step", "global_step", "iteration")
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One stored answer."""
+
+    question: str
+    """Id of the question, or its prompt."""
+    text: str
+    reward: float
+    correct: bool
+    length: int
+    """Tokens, or words where the file has no token ids."""
+    step: int | None
+    """Training step; None where the file does not say."""
+
+
+def load_rollouts(path: str | Path) -> tuple[Rollout, ...]:
+    """Return the rollouts in a file.
+
+    Args:
+        path: JSON lines; see the module's docstring for the names that are read.
+
+    Raises:
+        RLCircuitsError: the file cannot be read, or a line is no rollout; the message names the line.
+    """
+    records = []
+    for where, line in read_lines(path, "rollouts"):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise RLCircuitsError(f"{where}: no JSON: {error}; JSON lines are wanted, one answer on each") from None
+        if not isinstance(record, dict):
+            raise RLCircuitsError(
+                f"{where}: {truncated_repr(record)}; a JSON object is wanted, one answer on each line"
+            )
+        records.append((where, record))
+    most = max((_reward(where, record) for where, record in records), default=1.0)
+    return tuple(_rollout(where, record, most) for where, record in records)
+
+
+def rollout_counts(rollouts: Sequence[Rollout]) -> Counts:
+    """Return right answers and answers, by question."""
+    right: dict[str, list[bool]] = {}
+    for each in rollouts:
+        right.setdefault(each.question, []).append(each.correct)
+    totals = [(sum(grades), len(grades)) for grades in right.values()]
+    both = np.array(totals, dtype=np.int64).reshape(-1, 2)
+    return Counts(tuple(right), both[:, 0], both[:, 1])
+
+
+def steps_of(rollouts: Sequence[Rollout]) -> Mapping[int | None, tuple[Rollout, ...]]:
+    """Return the rollouts of each training step, in order of the steps."""
+    found: dict[int | None, list[Rollout]] = {}
+    for each in rollouts:
+        found.setdefault(each.step, []).append(each)
+    return {step: tuple(found[step]) for step in sorted(found, key=lambda step: -1 if step is None else step)}
+
+
+def _rollout(where: str, record: dict[str, Any], most: float) -> Rollout:
+    question, text = _first(record, _QUESTION), _first(record, _TEXT)
+    if question is None:
+        raise RLCircuitsError(f"{where}: no question; one of {', '.join(_QUESTION)} is wanted")
+    reward = _reward(where, record)
+    ids = record.get("answer_ids")
+    step = _first(record, _STEP)
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
+        raise RLCircuitsError(f"{where}: the step is {truncated_repr(step)}; a whole number is wanted")
+    correct = record.get("correct")
+    return Rollout(
+        question=_plain(question),
+        text=_plain(text) if text is not None else "",
+        reward=reward,
+        correct=correct if isinstance(correct, bool) else reward > most / 2,
+        length=len(ids) if isinstance(ids, list) else len(_plain(text or "").split()),
+        step=step,
+    )
+
+
+def _reward(where: str, record: dict[str, Any]) -> float:
+    correct = record.get("correct")
+    value = float(correct) if isinstance(correct, bool) else _first(record, _REWARD)
+    if value is None:
+        raise RLCircuitsError(f"{where}: no grade; correct (true or false) or one of {', '.join(_REWARD)} is wanted")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RLCircuitsError(f"{where}: the reward is {truncated_repr(value)}; a finite number is wanted")
+    return float(value)
+
+
+def _first(record: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((record[name] for name in names if record.get(name) is not None), None)
+
+
+def _plain(value: object) -> str:
+    """Return a text as it is, and messages of a chat as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
