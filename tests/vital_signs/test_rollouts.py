@@ -1,0 +1,84 @@
+"""Stored rollouts of this project, TRL, verl and OpenRLHF."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlcircuits import RLCircuitsError
+from rlcircuits.vital_signs.rollout_summary import summarize_rollouts
+from rlcircuits.vital_signs.rollouts import load_rollouts
+
+
+def write(path: Path, lines: list[Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return path
+
+
+FORMATS = {
+    "own": lambda q, right, step: {"question_id": q, "sample": 0, "answer_ids": [1, 2], "correct": right, "step": step},
+    "trl": lambda q, right, step: {"step": step, "prompt": q, "completion": "a b", "reward": float(right)},
+    "trl-chat": lambda q, right, step: {
+        "step": step,
+        "prompt": [{"role": "user", "content": q}],
+        "completion": [{"role": "assistant", "content": "a b"}],
+        "reward": float(right),
+    },
+    "verl": lambda q, right, step: {"input": q, "output": "a b", "score": 2.0 * right - 1, "step": step},
+    "openrlhf": lambda q, right, step: {"input": q, "output": "a b", "reward": float(right), "global_step": step},
+}
+
+
+@pytest.mark.parametrize("make", FORMATS.values(), ids=FORMATS)
+def test_every_format_gives_the_same_counts(make: Any, tmp_path: Path) -> None:
+    lines = [
+        make(q, right, step) for step in (1, 2) for q, right in [("a", True), ("a", False), ("b", True), ("b", True)]
+    ]
+    first, second = summarize_rollouts(load_rollouts(write(tmp_path / "rollouts.jsonl", lines)))
+    assert (first.step, second.step) == (1, 2)
+    assert (first.questions, first.answers, first.accuracy) == (2, 4, 0.75)
+    assert (first.solved, first.dead, first.pass_at_k) == (0.5, 0.0, 1.0)
+    assert first.small_advantages == 0.5
+    assert first.right_length is not None
+
+
+@given(grades=st.lists(st.lists(st.booleans(), min_size=2, max_size=8), min_size=1, max_size=5))
+def test_small_advantages_are_those_of_silent_groups(tmp_path_factory: Any, grades: list[list[bool]]) -> None:
+    """With binary rewards in groups of at most eight, only a silent group has advantages below 0.1."""
+    lines = [{"question_id": str(q), "correct": right} for q, group in enumerate(grades) for right in group]
+    (found,) = summarize_rollouts(load_rollouts(write(tmp_path_factory.mktemp("r") / "r.jsonl", lines)))
+    silent = sum(len(group) for group in grades if len(set(group)) == 1)
+    assert found.small_advantages == pytest.approx(silent / sum(map(len, grades)))
+    assert found.accuracy == pytest.approx(np.mean([np.mean(group) for group in grades]))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "rollouts.jsonl:1: no JSON"),
+        ("[1]", r"rollouts.jsonl:1: \[1\]; a JSON object is wanted"),
+        ('{"question_id": "a"}', "no grade; correct"),
+        ('{"reward": 1}', "no question; one of question_id"),
+        ('{"question_id": "a", "reward": NaN}', "the reward is nan; a finite number"),
+        ('{"question_id": "a", "reward": "1"}', "the reward is '1'; a finite number"),
+        ('{"question_id": "a", "reward": true}', "the reward is True; a finite number"),
+        ('{"question_id": "a", "reward": 1, "step": "x"}', "the step is 'x'; a whole number"),
+        ("", "it is empty"),
+    ],
+)
+def test_bad_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rollouts.jsonl"
+    path.write_text(line)
+    with pytest.raises(RLCircuitsError, match=message):
+        load_rollouts(path)
+
+
+def test_one_answer_to_each_question(tmp_path: Path) -> None:
+    (found,) = summarize_rollouts(load_rollouts(write(tmp_path / "r.jsonl", [{"id": "a", "reward": 0.0}])))
+    assert (found.solved, found.small_advantages, found.pass_at_k, found.accuracy) == (None, None, None, 0.0)
