@@ -21,7 +21,9 @@ def add_report(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ensure_writable_file, safe_file_name
     from rlcircuits.comparison.storage import find_comparisons, find_unfinished, load_comparison
+    from rlcircuits.release.stored_signs import find_signs
     from rlcircuits.report.headline import make_headline
+    from rlcircuits.report.sign_tables import signs_table
     from rlcircuits.report.terminal import detail, summary_table, variants_table
     from rlcircuits.report.variants import first_variants, group_variants
 
@@ -32,7 +34,9 @@ def _report(options: argparse.Namespace) -> int:
         ensure_writable_file(options.plot, "--plot")
     if options.html:
         ensure_writable_file(options.html, "--html")
-    comparisons = [load_comparison(path) for path in find_comparisons(options.folder)]
+    paths = find_comparisons(options.folder)
+    comparisons = [load_comparison(path) for path in paths]
+    signs = find_signs([path.parent for path in paths])
     unfinished = [path.name for path in find_unfinished(options.folder)]
     headline = make_headline(first_variants(comparisons), unfinished=unfinished)
     print(*headline.lines, "", summary_table(comparisons), sep="\n")
@@ -41,6 +45,8 @@ def _report(options: argparse.Namespace) -> int:
     for variants in group_variants(comparisons):
         if len(variants) > 1:
             print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    for found in signs.values():
+        print(f"\n{signs_table(found)}")
     print(f"\n{headline.line}")
     if options.plot:
         from rlcircuits.report.plots import plot_comparison
@@ -52,5 +58,5 @@ def _report(options: argparse.Namespace) -> int:
     if options.html:
         from rlcircuits.report.html import write_page
 
-        print(f"page: {write_page(comparisons, options.html, unfinished)}")
+        print(f"page: {write_page(comparisons, options.html, unfinished, tuple(signs.values()))}")
     return HOLDS

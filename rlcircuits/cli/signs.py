@@ -15,7 +15,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
-    from rlcircuits.release.pair_signs import PairSigns
+    from rlcircuits.release.stored_signs import PairSigns
     from rlcircuits.vital_signs.formats import Classifier
 
 
@@ -52,6 +52,7 @@ def add_signs(commands: Any) -> None:
         help="a sign that may fail the release; give it once for each, or 'none' (default: accuracy, pass@k, and right "
         "answers' likelihood)",
     )
+    add("--plot", metavar="FILE.png", help="plot the signs too; one file for each pair")
     add("--json", action="store_true", help="print everything as JSON")
     add_measuring_options(signs)
 
@@ -66,6 +67,12 @@ def _signs(options: argparse.Namespace) -> int:
         check_number("batch_tokens", options.batch_tokens, "--batch-tokens")
     if not 0 <= options.beta < float("inf"):
         raise RLCircuitsError(f"--beta is {options.beta}; a number from 0 is wanted, such as 0.1")
+    if options.plot is not None:
+        from rlcircuits.common.files import ensure_writable_file
+        from rlcircuits.report.plots import check_ending
+
+        check_ending(Path(options.plot))
+        ensure_writable_file(options.plot, "--plot")
     classify = _classifier(options.format)
     if options.rollouts is not None:
         return _rollouts(options, classify)
@@ -83,6 +90,8 @@ def _signs(options: argparse.Namespace) -> int:
         print(signs_json(found, failing))
     elif found:
         print("\n\n".join([*map(signs_table, found), failures_line(failing, gated)]))
+    if options.plot is not None:
+        _plot(found, Path(options.plot))
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for problem in problems:
         log_error(problem)
@@ -91,8 +100,9 @@ def _signs(options: argparse.Namespace) -> int:
 
 def _measure(folder: Path, options: argparse.Namespace, classify: Classifier) -> PairSigns:
     from rlcircuits.release.pair_signs import measure_pair_signs
+    from rlcircuits.release.stored_signs import save_signs
 
-    return measure_pair_signs(
+    found = measure_pair_signs(
         folder,
         group=options.group,
         classify=classify,
@@ -105,6 +115,17 @@ def _measure(folder: Path, options: argparse.Namespace, classify: Classifier) ->
         notify=log,
         progress=sys.stderr.isatty(),
     )
+    save_signs(found, folder)
+    return found
+
+
+def _plot(found: list[PairSigns], path: Path) -> None:
+    from rlcircuits.common.files import safe_file_name
+    from rlcircuits.report.sign_plots import plot_signs
+
+    for one in found:
+        file = path if len(found) == 1 else path.with_stem(f"{path.stem}-{safe_file_name(one.name)}")
+        log(f"plot of {one.name}: {plot_signs(one, file)}")
 
 
 def _rollouts(options: argparse.Namespace, classify: Classifier) -> int:

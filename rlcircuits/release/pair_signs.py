@@ -7,7 +7,7 @@ Both models' log-probabilities of all answers take one forward of each model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rlcircuits.answers.answer_file import Answers
@@ -22,24 +22,14 @@ from rlcircuits.release.pair_folders import pair_name, read_result, store_of
 from rlcircuits.release.repeated_pairing import repeat_pairing
 from rlcircuits.release.result_files import answers_file, scores_file
 from rlcircuits.release.store_evidence import StoreEvidence
+from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.verified_inputs import recorded_source, scored_source
 from rlcircuits.vital_signs.formats import Classifier, skeleton
 from rlcircuits.vital_signs.from_answers import answer_signs
 from rlcircuits.vital_signs.from_weights import weight_signs
-from rlcircuits.vital_signs.sign import Sign, beyond_noise
+from rlcircuits.vital_signs.sign import beyond_noise
 
-__all__ = ["PairSigns", "measure_pair_signs"]
-
-
-@dataclass(frozen=True, eq=False)
-class PairSigns:
-    """The vital signs of a pair."""
-
-    name: str
-    """The pair's name; of a supervised control, with the pair's folder before it."""
-    signs: tuple[Sign, ...]
-    noise_draws: int
-    """The noise draws whose answers the run's store has."""
+__all__ = ["measure_pair_signs"]
 
 
 @validate_arguments

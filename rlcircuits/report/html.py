@@ -13,9 +13,12 @@ from pathlib import Path
 from rlcircuits.common.files import write_text_atomically
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import judge
+from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.report.headline import make_headline
 from rlcircuits.report.outcome_words import verdict_words
 from rlcircuits.report.plots import plot_png
+from rlcircuits.report.sign_plots import signs_png
+from rlcircuits.report.sign_tables import signs_table
 from rlcircuits.report.terminal import detail, summary_table
 from rlcircuits.report.variants import first_variants
 
@@ -28,13 +31,19 @@ img { max-width: 100%; }
 """
 
 
-def write_page(comparisons: Sequence[Comparison], path: str | Path, unfinished: Sequence[str] = ()) -> Path:
+def write_page(
+    comparisons: Sequence[Comparison],
+    path: str | Path,
+    unfinished: Sequence[str] = (),
+    signs: Sequence[PairSigns] = (),
+) -> Path:
     """Write the page, pictures included, and replace an older file atomically.
 
     Args:
         comparisons: what to show, in this order.
         path: the file to write; its folder is created if it does not exist.
         unfinished: names of the pairs that were not finished, which leave the release without an outcome.
+        signs: the vital signs of pairs for which they were measured.
 
     Returns:
         The file's path.
@@ -44,12 +53,12 @@ def write_page(comparisons: Sequence[Comparison], path: str | Path, unfinished: 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = to_html(comparisons, unfinished)
+    text = to_html(comparisons, unfinished, signs)
     write_text_atomically(path, text)
     return path
 
 
-def to_html(comparisons: Sequence[Comparison], unfinished: Sequence[str] = ()) -> str:
+def to_html(comparisons: Sequence[Comparison], unfinished: Sequence[str] = (), signs: Sequence[PairSigns] = ()) -> str:
     """Return the page as HTML; see :func:`write_page`."""
     headline = make_headline(first_variants(comparisons), unfinished=unfinished)
     parts = [
@@ -70,5 +79,12 @@ def to_html(comparisons: Sequence[Comparison], unfinished: Sequence[str] = ()) -
             f'<img alt="{escape(comparison.name)}, question by question" src="data:image/png;base64,{picture}">',
             f"<pre>{escape(detail(comparison))}</pre>",
             f"<pre>{escape(chr(10).join(asserted))}</pre>",
+        ]
+    for one in signs:
+        picture = base64.b64encode(signs_png(one)).decode("ascii")
+        parts += [
+            f"<h2>{escape(one.name)}: vital signs</h2>",
+            f'<img alt="{escape(one.name)}, vital signs" src="data:image/png;base64,{picture}">',
+            f"<pre>{escape(signs_table(one))}</pre>",
         ]
     return "\n".join([*parts, "</body></html>", ""])

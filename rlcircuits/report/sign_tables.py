@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from tabulate import tabulate
 
 from rlcircuits.comparison.significance import format_p
-from rlcircuits.release.pair_signs import PairSigns
+from rlcircuits.release.stored_signs import PairSigns, as_json
 from rlcircuits.vital_signs.rollout_summary import RolloutSummary
 from rlcircuits.vital_signs.sign import Sign
 
@@ -54,9 +52,7 @@ def failures_line(failing: Sequence[tuple[str, str]], gated: Collection[str]) ->
 
 def signs_json(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]]) -> str:
     """Return the signs of all pairs as JSON: by pair the list of signs, and which fail the release."""
-    pairs = [
-        {"pair": one.name, "noise_draws": one.noise_draws, "signs": list(map(_as_dict, one.signs))} for one in found
-    ]
+    pairs = [as_json(one) for one in found]
     failures = [{"pair": pair, "sign": sign} for pair, sign in failing]
     return json.dumps({"pairs": pairs, "failing": failures}, indent=1, allow_nan=False)
 
@@ -93,24 +89,7 @@ def rollouts_table(steps: Sequence[RolloutSummary]) -> str:
 
 def rollouts_json(steps: Sequence[RolloutSummary]) -> str:
     """Return a summary of stored rollouts as JSON, a list with one object a training step."""
-    return json.dumps([_finite(asdict(each)) for each in steps], indent=1, allow_nan=False)
-
-
-def _as_dict(sign: Sign) -> dict[str, Any]:
-    cleaned = _finite(vars(sign))
-    assert isinstance(cleaned, dict)
-    return cleaned
-
-
-def _finite(value: object) -> object:
-    """Return a value with null for every NaN and infinity, which JSON has not."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return value
+    return json.dumps([as_json(asdict(each)) for each in steps], indent=1, allow_nan=False)
 
 
 def _change(sign: Sign) -> str:

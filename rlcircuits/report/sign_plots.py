@@ -1,0 +1,118 @@
+"""Plot vital signs: pass@k of both models with its band, and every change with its interval. Needs matplotlib."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import write_atomically
+from rlcircuits.release.stored_signs import PairSigns
+from rlcircuits.report.plots import DPI, check_ending
+from rlcircuits.vital_signs.sign import Outcome, Sign
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_signs", "signs_png"]
+
+# Blue and orange, told apart by the colour-blind too, and by their marks.
+_COLOURS: dict[Outcome, tuple[str, str]] = {
+    "trouble": ("tab:orange", "D"),
+    "no alarm": ("tab:blue", "o"),
+    "no room": ("0.6", "x"),
+    "reported": ("0.3", "s"),
+}
+
+
+@validate_arguments
+def plot_signs(found: PairSigns, path: str | Path) -> Path:
+    """Plot a pair's signs.
+
+    Left: pass@k of both models, and the simultaneous 95 % band of after. Right: each sign's change with its 95 %
+    interval, in units of its largest end, so that signs of different units stand in one picture. Grey ticks are the
+    noise draws.
+
+    Args:
+        found: the signs.
+        path: the file to write, ending in .png, .pdf or .svg; its folder is created if it does not exist.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        RLCircuitsError: matplotlib is not installed, or the file has another ending.
+    """
+    path = Path(path)
+    check_ending(path)
+    figure = _figure(found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = path.suffix.lower().removeprefix(".")
+    write_atomically(path, lambda partial: figure.savefig(partial, dpi=DPI, format=ending))
+    return path
+
+
+def signs_png(found: PairSigns) -> bytes:
+    """Return the plot of :func:`plot_signs` as a PNG file. Raises RLCircuitsError without matplotlib."""
+    buffer = BytesIO()
+    _figure(found).savefig(buffer, dpi=DPI, format="png")
+    return buffer.getvalue()
+
+
+def _figure(found: PairSigns) -> Figure:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise RLCircuitsError("plots need matplotlib: pip install 'rlcircuits[plots]'") from None
+    shown = [sign for sign in found.signs if sign.change is not None and sign.interval is not None]
+    figure = Figure(figsize=(12.0, max(4.0, 0.35 * len(shown) + 1.5)), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = _axes(figure)
+    _pass_at_k(left, next((sign for sign in found.signs if sign.name == "pass@k"), None))
+    _forest(right, shown)
+    figure.suptitle(f"{found.name}: vital signs", parse_math=False)
+    return figure
+
+
+def _axes(figure: Figure) -> tuple[Axes, Axes]:
+    panels: Any = figure.subplots(1, 2, width_ratios=(2, 3))
+    return panels[0], panels[1]
+
+
+def _pass_at_k(axes: Axes, sign: Sign | None) -> None:
+    axes.set_title("pass@k", fontsize="medium")
+    if sign is None or "k" not in sign.details:
+        axes.text(0.5, 0.5, "not measurable:\nn = 1" if sign else "", ha="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
+    details: Any = sign.details
+    sizes, before, after = details["k"], details["before"], details["after"]
+    low, high = ([b + end for b, end in zip(before, details[which], strict=True)] for which in ("lower", "upper"))
+    axes.fill_between(sizes, low, high, color="tab:orange", alpha=0.2, label="95 % band of after")
+    axes.plot(sizes, before, color="tab:blue", marker="o", markersize=4, label="before")
+    axes.plot(sizes, after, color="tab:orange", marker="D", markersize=4, label="after")
+    axes.plot(sizes, details["all_before"], color="tab:blue", linestyle=":", label="all of k right, before")
+    axes.plot(sizes, details["all_after"], color="tab:orange", linestyle=":", label="all of k right, after")
+    axes.set(xlabel="k", ylabel="share of questions", ylim=(-0.02, 1.02))
+    axes.legend(fontsize="small", loc="best")
+
+
+def _forest(axes: Axes, signs: list[Sign]) -> None:
+    axes.set_title("change with its 95 % interval, each in its own unit", fontsize="medium")
+    for place, sign in enumerate(signs):
+        assert sign.change is not None
+        assert sign.interval is not None
+        low, high = sign.interval
+        scale = max(map(abs, (low, high, sign.change, *sign.noise))) or 1.0
+        colour, mark = _COLOURS.get(sign.outcome, ("0.6", "x"))
+        axes.plot([low / scale, high / scale], [place, place], color=colour, linewidth=2)
+        axes.plot(sign.change / scale, place, marker=mark, color=colour)
+        axes.plot([draw / scale for draw in sign.noise], [place] * len(sign.noise), "|", color="0.5", markersize=10)
+        axes.text(1.05, place, f"{sign.change:+.3g} {sign.unit}: {sign.outcome}", va="center", fontsize="small")
+    axes.axvline(0, color="0.5", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(signs)), [sign.name for sign in signs])
+    axes.set(xlim=(-1.05, 2.2), ylim=(len(signs) - 0.5, -0.5), xticks=[])
