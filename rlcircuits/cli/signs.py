@@ -49,8 +49,7 @@ def add_signs(commands: Any) -> None:
         "--gate",
         action="append",
         metavar="SIGN",
-        help="a sign that may fail the release; give it once for each, or 'none' (default: accuracy, pass@k, and right "
-        "answers' likelihood)",
+        help="a sign that may fail the release; give it once for each, or 'none' (default: accuracy, pass@k, right_up)",
     )
     add("--plot", metavar="FILE.png", help="plot the signs too; one file for each pair")
     add("--json", action="store_true", help="print everything as JSON")

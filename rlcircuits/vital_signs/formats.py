@@ -108,7 +108,7 @@ def format_signs(
         classify: gives an answer its format.
         beta: weight of the KL penalty of the training, for the prediction.
     """
-    names = ("format drift", "effective formats", "format excess")
+    names = ("format_drift", "effective_formats", "format_excess")
     table = _FormatTable(before, after, questions, classify)
     if not table.formats:
         return tuple(not_measurable(name, STUDY, "share", "the models share no question") for name in names)

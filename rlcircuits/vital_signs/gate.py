@@ -13,7 +13,7 @@ from rlcircuits.vital_signs.sign import Sign
 
 __all__ = ["GATED", "RELEASE_LEVEL", "failing_signs"]
 
-GATED = ("accuracy", "pass@k", "right answers' likelihood")
+GATED = ("accuracy", "pass@k", "right_up")
 """Names of the signs that may fail a release by default."""
 
 RELEASE_LEVEL = 0.05

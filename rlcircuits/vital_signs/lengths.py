@@ -34,7 +34,7 @@ def length_gap_sign(before: Answers, after: Answers) -> Sign:
         after: after's answers to the same questions.
     """
     lengths = np.array([len(item.answer_ids) for item in (*before.items, *after.items)])
-    name, unit = "length gap", "tokens"
+    name, unit = "length_gap", "tokens"
     if not lengths.size or lengths.std() < VARYING * lengths.mean():
         return no_room(name, STUDY, unit, "all answers have nearly the same length")
     mean_before = float(np.mean([len(item.answer_ids) for item in before.items]))
@@ -56,7 +56,7 @@ def right_length_sign(before: Answers, after: Answers) -> Sign:
     """Return the mean length of right answers, on questions that both models answered right; reported."""
     ours, theirs = _by_question(before, after, lambda items: _mean_length([each for each in items if each.correct]))
     note = "mean length of right answers, on questions that both answered right"
-    return paired_sign("length of right answers", STUDY, "tokens", note, ours, theirs)
+    return paired_sign("right_length", STUDY, "tokens", note, ours, theirs)
 
 
 def unfinished_sign(before: Answers, after: Answers) -> Sign:

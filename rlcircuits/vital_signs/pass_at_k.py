@@ -158,7 +158,7 @@ def lost_questions_sign(before: Counts, after: Counts) -> Sign:
         before: right answers of before.
         after: those of after to the same questions.
     """
-    name, unit = "lost questions", "questions"
+    name, unit = "lost_questions", "questions"
     total = before.right + after.right
     if not total.any():
         return no_room(name, STUDY, unit, "neither model solves any question")

@@ -52,7 +52,7 @@ def silent_sign(before: Counts, after: Counts, group: int | None = None) -> Sign
     """
     fewest = min(before.fewest, after.fewest)
     size = group or min(GROUP, fewest)
-    name, unit = "silent share", "share"
+    name, unit = "silent_share", "share"
     if not 2 <= size <= fewest:
         return not_measurable(
             name,
@@ -80,7 +80,7 @@ def silent_sign(before: Counts, after: Counts, group: int | None = None) -> Sign
 
 def signal_sign(before: Counts, after: Counts) -> Sign:
     """Return the signal that is left before and after; reported."""
-    name, unit = "signal left", "mean |advantage|"
+    name, unit = "signal_left", "mean |advantage|"
     if min(before.fewest, after.fewest) < 2:
         return not_measurable(name, STUDY, unit, "it needs at least two answers to each question; raise n")
     note = "how strongly a group's answers still differ in reward; 0 where all are alike"

@@ -55,7 +55,7 @@ def read_steps(text: str) -> list[bool]:
 def step_accuracy_sign(before: Answers, after: Answers) -> Sign:
     """Return the share of right steps, question by question; in trouble where it falls by more than two points."""
     note = "share of written equations that are right"
-    return _steps_sign("step accuracy", note, before, after, lambda steps, _: float(np.mean(steps)))
+    return _steps_sign("step_accuracy", note, before, after, lambda steps, _: float(np.mean(steps)))
 
 
 def all_steps_sign(before: Answers, after: Answers) -> Sign:
@@ -65,7 +65,7 @@ def all_steps_sign(before: Answers, after: Answers) -> Sign:
         return float(answer.correct and not all(steps))
 
     note = "right answers with a wrong step among all answers that have steps"
-    return _steps_sign("right by wrong steps", note, before, after, wrong_way, worse_up=True)
+    return _steps_sign("wrong_steps", note, before, after, wrong_way, worse_up=True)
 
 
 def hard_solved_sign(before: Answers, after: Answers) -> Sign:
@@ -75,7 +75,7 @@ def hard_solved_sign(before: Answers, after: Answers) -> Sign:
         before: before's answers, at least two to each question.
         after: after's answers to the same questions.
     """
-    name, unit = "hard questions solved", "share"
+    name, unit = "hard_solved", "share"
     ours, theirs = answers_by_question(before), answers_by_question(after)
     common = [question for question in ours if question in theirs]
     if any(len(ours[question]) < 2 for question in common):

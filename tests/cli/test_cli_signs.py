@@ -1,0 +1,105 @@
+"""`rlcircuits signs`: what it prints and writes, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers.cli_runs import compare_arguments
+from helpers.measured_results import FULL, PLAIN, measured_results
+
+from rlcircuits.cli.main import main
+from rlcircuits.release.stored_signs import SIGNS_FILE, load_signs
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A copy of measured results, which signs writes to."""
+    return Path(shutil.copytree(measured_results(), tmp_path / "results"))
+
+
+def test_a_measured_pair(results: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    picture = tmp_path / "signs.png"
+    assert main(["signs", str(results / FULL), "--gate", "none", "--plot", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert f"{FULL}: vital signs" in printed
+    for name in ("accuracy", "pass@k", "silent_share", "effective formats", "no sign is gated"):
+        assert name in printed
+    found = load_signs(results / FULL)
+    assert found.name == FULL
+    assert found.noise_draws
+    assert any(sign.noise for sign in found.signs)
+    names = {path.name for path in tmp_path.glob("signs*.png")}
+    assert names == {f"signs-{FULL}.png", f"signs-{FULL}-control.png"}
+
+
+def test_the_report_shows_stored_signs(results: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["signs", str(results / PLAIN), "--gate", "none", "--no-models"]) == 0
+    capsys.readouterr()
+    page = tmp_path / "page.html"
+    assert main(["report", str(results), "--html", str(page)]) == 0
+    assert f"{PLAIN}: vital signs" in capsys.readouterr().out
+    assert page.read_text().count("vital signs</h2>") == 1
+
+
+def test_json_holds_everything_and_no_nan(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["signs", str(results / PLAIN), "--json", "--gate", "none"]) == 0
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    document = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    (pair,) = document["pairs"]
+    assert pair["name"] == PLAIN
+    assert {"accuracy", "pass@k", "lost_questions"} <= {sign["name"] for sign in pair["signs"]}
+    assert document["failing"] == []
+
+
+def test_a_pair_is_measured_first(all_right: None, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["signs", *compare_arguments(tiny)[1:], "--gate", "accuracy", "--no-models"]) == 0
+    printed = capsys.readouterr().out
+    assert "base-to-tuned: vital signs" in printed
+    assert "no gated sign fails (accuracy)" in printed
+
+
+def test_rollouts_need_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rollouts.jsonl"
+    lines = [{"step": step, "input": "1+1?", "output": "1+1=2", "score": score} for step in (1, 2) for score in (0, 1)]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert main(["signs", "--rollouts", str(path)]) == 0
+    assert "all wrong" in capsys.readouterr().out
+    assert main(["signs", "--rollouts", str(path), "--json"]) == 0
+    assert [each["step"] for each in json.loads(capsys.readouterr().out)] == [1, 2]
+
+
+def test_damaged_signs_are_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (results / PLAIN / SIGNS_FILE).write_text("{}")
+    assert main(["report", str(results)]) == 2
+    assert f"{SIGNS_FILE}: damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "signs needs a folder of results, or --before and --after, or --pairs FILE.toml"),
+        (["DIR", "--before", "a"], "a folder and a pair were both given"),
+        (["DIR", "--group", "0"], "--group is 0"),
+        (["DIR", "--beta", "-1"], "--beta is -1.0; a number from 0 is wanted"),
+        (["DIR", "--beta", "nan"], "--beta is nan; a number from 0 is wanted"),
+        (["DIR", "--format", "x"], "--format is 'x'; NAME=REGEX is wanted"),
+        (["DIR", "--format", "a=x", "--format", "a=y"], "'a' is given twice"),
+        (["DIR", "--format", "a=("], "no regular expression"),
+        (["DIR", "--gate", "beauty"], "there is no sign 'beauty'"),
+        (["DIR", "--plot", "x.gif"], "must end in one of .png, .pdf, .svg"),
+        (["DIR", "--rollouts", "r.jsonl"], "--rollouts and a pair were both given"),
+        (["--rollouts", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], message: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [str(results / PLAIN) if each == "DIR" else each for each in arguments]
+    assert main(["signs", *given, *(["--no-models"] if "--gate" in given else [])]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err
