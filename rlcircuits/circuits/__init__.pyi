@@ -1,6 +1,6 @@
 from .ablated_forward import Ablated, ablated
 from .baselines import RandomCircuits, auroc, random_circuits
-from .changed_edges import ChangedEdge
+from .changed_edges import ChangedEdge, ChangedEdges
 from .circuit import Circuit
 from .circuit_comparison import CircuitComparison, compare_circuits
 from .corruptions import other_sequences
@@ -17,6 +17,7 @@ __all__ = [
     "Ablated",
     "Agreement",
     "ChangedEdge",
+    "ChangedEdges",
     "Circuit",
     "CircuitComparison",
     "CrossFaithfulness",

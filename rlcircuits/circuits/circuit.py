@@ -21,6 +21,7 @@ from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.common.validation import StrictModel, describe_error
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
+from rlcircuits.graph.edge_tables import edge_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,17 +65,13 @@ class Circuit:
         return tuple((self.graph.writers[u], self.graph.readers[v]) for u, v in self.mask.nonzero().tolist())
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a table with one row for each edge of the graph: writer, reader, and whether the circuit has it."""
-        import pandas as pd
+        """Return a table with one row for each edge of the graph: writer, reader, and whether the circuit has it.
 
-        places = self.graph.mask.nonzero().tolist()
-        return pd.DataFrame(
-            {
-                "writer": [self.graph.writers[u] for u, _ in places],
-                "reader": [self.graph.readers[v] for _, v in places],
-                "in_circuit": [bool(self.mask[u, v]) for u, v in places],
-            }
-        )
+        Raises:
+            RLCircuitsError: pandas is not installed.
+        """
+        in_circuit = self.mask[self.graph.mask].numpy()
+        return edge_table(self.graph, self.graph.mask.nonzero().numpy(), in_circuit=in_circuit)
 
     @validate_arguments
     def save(self, path: str | Path) -> None:

@@ -33,6 +33,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.edge_tables import import_pandas
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
 
@@ -83,11 +84,11 @@ class Faithfulness:
         return area(self.sizes, np.abs(1 - self.faithfulness))
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a table with one row for each size."""
-        import pandas as pd
-
+        """Return a table with one row for each size. Raises RLCircuitsError if pandas is not installed."""
+        frame = import_pandas().DataFrame
         columns = ("n_edges", "faithfulness", "metric", "kl", "accuracy")
-        return pd.DataFrame({"size": self.sizes, **{name: getattr(self, name) for name in columns}})
+        found: pd.DataFrame = frame({"size": self.sizes, **{name: getattr(self, name) for name in columns}})
+        return found
 
 
 @validate_arguments

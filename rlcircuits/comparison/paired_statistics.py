@@ -58,6 +58,35 @@ def signed_rank(difference: Float64Array, alternative: Alternative) -> float:
     return {"less": less, "greater": greater, "two-sided": min(1.0, 2 * min(less, greater))}[alternative]
 
 
+def signed_rank_columns(difference: Float64Array) -> Float64Array:
+    """Return the two-sided p-value of each column, as :func:`signed_rank` does, [columns].
+
+    Columns without zeros and ties have the same ranks, so that one table of sums serves them all. The others, which
+    are few among numbers that were measured, are tested one by one.
+
+    Args:
+        difference: paired differences, float64 [K, columns].
+    """
+    result = np.ones(difference.shape[1])
+    if not len(difference) or len(difference) > EXACT_UP_TO:
+        each = list(range(difference.shape[1]))
+    else:
+        magnitude = np.abs(difference)
+        order = np.argsort(magnitude, axis=0)
+        ordered = np.take_along_axis(magnitude, order, axis=0)
+        plain = (ordered[0] > 0) & (ordered[1:] > ordered[:-1]).all(axis=0)
+        # The sum of the ranks of the positive differences.
+        positive = np.take_along_axis(difference > 0, order, axis=0)
+        sums = np.arange(1, len(difference) + 1) @ positive
+        probabilities = _rank_sum_distribution(tuple(range(1, len(difference) + 1)))
+        less, greater = np.cumsum(probabilities), np.cumsum(probabilities[::-1])[::-1]
+        result[plain] = np.minimum(1, 2 * np.minimum(less[sums[plain]], greater[sums[plain]]))
+        each = np.flatnonzero(~plain & magnitude.any(axis=0)).tolist()
+    for column in each:
+        result[column] = signed_rank(difference[:, column], "two-sided")
+    return result
+
+
 @lru_cache(maxsize=16)
 def _rank_sum_distribution(ranks: tuple[int, ...]) -> Float64Array:
     """Return the probability of each sum from 0 to sum(ranks), where each rank counts with probability 1/2."""

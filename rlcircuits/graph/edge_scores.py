@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import safetensors
 import safetensors.torch
 from torch import Tensor
@@ -16,6 +18,10 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
+from rlcircuits.graph.edge_tables import edge_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _METADATA = "rlcircuits"
 """The entry of a file's metadata that holds the names and the backend."""
@@ -52,6 +58,23 @@ class EdgeScores:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def to_pandas(self, *, by_sequence: bool = False) -> pd.DataFrame:
+        """Return a table with one row for each edge: ``writer``, ``reader`` and ``score``, the mean over sequences.
+
+        Args:
+            by_sequence: one row for each sequence and edge instead, with the column ``sequence`` before the others.
+
+        Raises:
+            RLCircuitsError: pandas is not installed.
+        """
+        places = self.graph.mask.nonzero().numpy()
+        rows = self.values[:, self.graph.mask]
+        if not by_sequence:
+            return edge_table(self.graph, places, score=rows.double().mean(0).numpy())
+        table = edge_table(self.graph, np.tile(places, (len(self), 1)), score=rows.flatten().numpy())
+        table.insert(0, "sequence", np.repeat(np.arange(len(self)), len(places)))
+        return table
 
     @validate_arguments
     def save(self, path: str | Path, extra: Mapping[str, Tensor] | None = None) -> None:

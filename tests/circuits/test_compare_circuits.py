@@ -14,7 +14,8 @@ from scipy import stats
 
 from rlcircuits import EdgeScores, RLCircuitsError, attribute
 from rlcircuits.circuits import compare_circuits, cross_faithfulness, estimate_quality, faithfulness
-from rlcircuits.circuits.overlap import jaccard, top
+from rlcircuits.circuits.circuit_comparison import overlap_at_size
+from rlcircuits.circuits.overlap import circuits_with, count_shared, default_resamples
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.graph.sequences import AnswerSequence
 
@@ -92,7 +93,7 @@ def test_rows_of_one_question_are_averaged() -> None:
     found = compare_circuits(*repeated, questions=questions, sizes=SIZES, resamples=20)
     wanted = compare_circuits(*twice, sizes=SIZES, resamples=20)
     assert found.questions == 30
-    assert found.edges == wanted.edges
+    assert list(found.edges) == list(wanted.edges)
     assert found.overlaps == wanted.overlaps
 
 
@@ -107,14 +108,41 @@ def test_noise_that_changes_as_much_explains_the_change() -> None:
     assert compare_circuits(before, before, sizes=(0.2, 0.5), resamples=5).overlaps[0].is_below_noise is None
 
 
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=20), st.data())
-def test_the_highest_are_chosen_and_of_equal_ones_the_first(values: list[float], data: Any) -> None:
-    count = data.draw(st.integers(0, len(values)))
-    chosen = top(np.array(values), count)
-    assert chosen.sum() == count
-    order = sorted(range(len(values)), key=lambda i: (-values[i], i))[:count]
-    assert set(np.flatnonzero(chosen)) == set(order)
-    assert jaccard(chosen, chosen) == 1
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=8, max_size=8), min_size=2, max_size=4), st.data())
+def test_the_highest_are_chosen_and_of_equal_ones_the_first(rows: list[list[int]], data: Any) -> None:
+    counts = sorted(data.draw(st.sets(st.integers(1, 8), min_size=1)))
+    inside = circuits_with(np.array(rows, dtype=float), counts)
+    circuits = []
+    for row, levels in zip(rows, inside, strict=True):
+        order = sorted(range(8), key=lambda i: (-row[i], i))
+        circuits.append([set(order[:count]) for count in counts])
+        assert [set(np.flatnonzero(levels >= len(counts) - i)) for i in range(len(counts))] == circuits[-1]
+    shared = count_shared(inside[:1], inside[1:2], counts)[0]
+    assert list(shared) == [len(a & b) for a, b in zip(circuits[0], circuits[1], strict=True)]
+
+
+def test_the_overlap_of_one_size_is_that_among_several() -> None:
+    before, after, noise = noisy(2, CENTRE, 0.5), noisy(3, CENTRE, 0.5), [noisy(4, CENTRE, 0.5)]
+    questions = [i // 2 for i in range(30)]
+    options: dict[str, Any] = {"noise": noise, "questions": questions, "noise_questions": [questions], "resamples": 20}
+    alone = overlap_at_size(before, after, 0.2, **options)
+    assert alone == compare_circuits(before, after, sizes=SIZES, **options).overlaps[1]
+    assert overlap_at_size(before, after, 0.001, **options).n_edges == 1  # a circuit has an edge
+
+
+def test_a_graph_of_many_edges_is_resampled_less_often_by_default() -> None:
+    assert [default_resamples(edges) for edges in (0, 77, 32_491, 2_235_025, 10**9)] == [1000, 1000, 1000, 120, 100]
+    assert compare_circuits(noisy(2, CENTRE, 0.2, 3), noisy(3, CENTRE, 0.2, 3), sizes=SIZES).resamples == 1000
+
+
+def test_the_changed_edges_are_a_sequence_that_is_made_when_it_is_read() -> None:
+    edges = compare_circuits(noisy(2, CENTRE, 0.2), noisy(3, CENTRE, 0.2), sizes=SIZES, resamples=5).edges
+    assert len(edges) == len(list(edges)) == GRAPH.n_edges
+    assert edges[:2] == (edges[0], edges[1])
+    assert edges[-1] == edges[GRAPH.n_edges - 1]
+    assert edges.n_changed(0.05) == sum(edge.q <= 0.05 for edge in edges)
+    with pytest.raises(IndexError):
+        edges[GRAPH.n_edges]
 
 
 def test_a_circuit_of_the_other_checkpoint_is_judged_in_the_model() -> None:

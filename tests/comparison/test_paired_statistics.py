@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from rlcircuits.comparison.paired_statistics import EXACT_UP_TO, mean_intervals, signed_rank
+from rlcircuits.comparison.paired_statistics import EXACT_UP_TO, mean_intervals, signed_rank, signed_rank_columns
 
 SIDES = ("greater", "less", "two-sided")
 
@@ -43,6 +43,23 @@ def test_without_ties_and_zeros_it_is_scipys_exact_test(side: str, size: int) ->
         difference = rng.normal(shift, size=size)
         wanted = stats.wilcoxon(difference, method="exact", alternative=side).pvalue
         assert signed_rank(difference, side) == pytest.approx(wanted, rel=1e-12)  # type: ignore[arg-type]
+
+
+@given(
+    arrays.arrays(np.float64, st.tuples(st.integers(0, 12), st.integers(0, 6)), elements=st.integers(-4, 4)),
+    st.floats(0, 1),
+)
+def test_many_columns_are_tested_as_each_alone(values: np.ndarray, spread: float) -> None:
+    """Columns with ties and zeros, and columns without."""
+    noise = np.random.default_rng(0).normal(size=values.shape)
+    difference = values + np.where(np.arange(values.shape[1]) % 2, spread * noise, 0)
+    found = signed_rank_columns(difference)
+    assert found.tolist() == pytest.approx([signed_rank(column, "two-sided") for column in difference.T], abs=1e-12)
+
+
+def test_columns_beyond_the_exact_test_are_approximated_too() -> None:
+    difference = np.random.default_rng(0).normal(0.1, 1, (EXACT_UP_TO + 1, 2))
+    assert list(signed_rank_columns(difference)) == [signed_rank(column, "two-sided") for column in difference.T]
 
 
 @pytest.mark.parametrize("changed", [1, 2, 6, 7, 30, 100])
