@@ -17,20 +17,12 @@ from rlcircuits.circuits.select import ranking_values, top_edges
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
+from rlcircuits.comparison.circuit_checks import Agreement
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
 
-
-@dataclass(frozen=True)
-class Agreement:
-    """How estimates agree with exact effects over some edges, both averaged over the sequences."""
-
-    n_edges: int
-    rank_correlation: float
-    """Spearman's; NaN for fewer than three edges."""
-    sign_agreement: float
-    """The share of edges whose estimate and effect have the same sign."""
+__all__ = ["Agreement", "EstimateQuality", "estimate_quality"]
 
 
 @dataclass(frozen=True, eq=False)

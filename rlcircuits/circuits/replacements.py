@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -20,13 +19,11 @@ from rlcircuits.capture.recording import forward_logits, select_scored
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.memory import ablation_budget
 from rlcircuits.circuits.writer_differences import WriterDifferences
+from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.models.hooks import Hooks
-
-Ablation = Literal["zero", "mean", "mean-positional", "resample"]
-ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
 @dataclass(frozen=True)

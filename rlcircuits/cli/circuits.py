@@ -12,13 +12,12 @@ from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
 from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, pair_folders
 from rlcircuits.cli.streams import log, log_error
+from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
     from rlcircuits.release.pair_circuits import PairCircuits
-
-_ABLATIONS = ("zero", "mean", "mean-positional", "resample")
 
 
 def add_circuits(commands: Any) -> None:
@@ -35,14 +34,19 @@ def add_circuits(commands: Any) -> None:
     add_folder(circuits)
     add(
         "--ablation",
-        choices=_ABLATIONS,
+        choices=ABLATIONS,
         default="mean",
         help="what replaces a removed edge: zero, its writer's mean output, that at each position, or its output on "
         "another question of the same lengths, by which circuits are then found too (default: mean)",
     )
     add("--judged", type=int, default=200, metavar="N", help="most sequences circuits are judged on (default: 200)")
     add("--random-draws", type=int, default=20, metavar="N", help="random circuits of each size (default: 20)")
-    add("--resamples", type=int, default=1000, metavar="N", help="resamplings of the questions (default: 1000)")
+    add(
+        "--resamples",
+        type=int,
+        metavar="N",
+        help="resamplings of the questions (default: 1000, and fewer on a graph of more than 268,000 edges)",
+    )
     add("--edges", type=int, default=20, metavar="N", help="how many changed edges are listed (default: 20)")
     add("--save-circuits", metavar="DIR", help="folder that each checkpoint's smallest faithful circuit is written to")
     add("--json", action="store_true", help="print everything as JSON")
@@ -54,7 +58,8 @@ def _circuits(options: argparse.Namespace) -> int:
     from rlcircuits.report.circuit_tables import circuit_tables, circuits_json
 
     for name in ("judged", "resamples", "edges"):
-        check_number("question_count", getattr(options, name), f"--{name}")
+        if getattr(options, name) is not None:
+            check_number("question_count", getattr(options, name), f"--{name}")
     if options.random_draws:
         check_number("question_count", options.random_draws, "--random-draws")
     if options.batch_tokens is not None:

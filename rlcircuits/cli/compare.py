@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ def add_compare(commands: Any) -> None:
     score_on = find_option("score_on", "settings")
     changes = {"score_on": {"help": f"{score_on.help}; {_ALL}: each of them, with one table of all"}}
     add_options(compare, "files", "pair", "comparison", "answers", "scoring", "model", changes=changes)
+    compare.add_argument(
+        "--circuits",
+        action="store_true",
+        help="measure and report the circuits of both checkpoints too, as an empty table [circuits] of a pairs file",
+    )
     compare.add_argument(
         "--json",
         action="store_true",
@@ -146,7 +152,7 @@ def pairs_of(options: argparse.Namespace) -> PairsFile:
         if given:
             first = next(iter(given)).flag
             raise RLCircuitsError(f"--pairs and --{first} were both given; a pairs file says it of each pair")
-        return load_pairs_file(options.pairs)
+        return _with_circuits(load_pairs_file(options.pairs), options)
     if not options.before or not options.after:
         raise RLCircuitsError("compare needs --before and --after, or --pairs FILE.toml")
     fields = {option.name: value for option, value in given.items()}
@@ -154,4 +160,14 @@ def pairs_of(options: argparse.Namespace) -> PairsFile:
     for name in ("before", "after", "reference", "control"):
         if name in fields:
             fields[name] = resolve_checkpoint(fields[name], Path(), f"--{name}")
-    return PairsFile((make_pair(**fields),))
+    return _with_circuits(PairsFile((make_pair(**fields),)), options)
+
+
+def _with_circuits(file: PairsFile, options: argparse.Namespace) -> PairsFile:
+    """Return the pairs, which with ``--circuits`` all have their circuits measured."""
+    if not getattr(options, "circuits", False):
+        return file
+    from rlcircuits.release.circuit_rules import CircuitRules
+
+    pairs = [pair.model_copy(update={"circuits": pair.circuits or CircuitRules()}) for pair in file.pairs]
+    return replace(file, pairs=tuple(pairs))

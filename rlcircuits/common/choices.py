@@ -31,6 +31,12 @@ ON_INCONCLUSIVE: tuple[OnInconclusive, ...] = get_args(OnInconclusive)
 """What an inconclusive outcome does to the exit code: ``fail`` gives it one of its own; ``warn`` and ``pass`` give that
 of success, with or without a warning."""
 
+Ablation = Literal["zero", "mean", "mean-positional", "resample"]
+
+ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
+"""What replaces what a removed edge carries: nothing, its writer's mean output, that at each position, or its output on
+another sequence of the same lengths."""
+
 ENGINE_NAMES = ("transformers", "vllm")
 """Libraries that can generate answers; :data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""
 

@@ -104,3 +104,9 @@ GRADER: Final = "math"
 
 ON_INCONCLUSIVE: Final = "fail"
 """An inconclusive outcome has an exit code of its own, which is not that of success."""
+
+CIRCUIT_SIZE: Final = 0.5
+"""Share of all edges in the circuits that a gate asserts something of."""
+
+CIRCUIT_ABLATION: Final = "mean"
+"""What replaces the other edges there."""

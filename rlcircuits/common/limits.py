@@ -69,6 +69,9 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "t_cut": Limits(1, 10**7),
         "margin": Limits(0, 1, whole=False, above=True, why="a share: 0.02 is two points"),
         "claimed_accuracy": Limits(0, 1, whole=False, why="a share: 0.97 is 97 %"),
+        "minimum_overlap": Limits(0, 1, whole=False, above=True, why="1 is the overlap that noise leaves"),
+        "minimum_faithfulness": Limits(0, 1, whole=False, above=True, why="1 is all that the model does"),
+        "size": Limits(0, 0.99, whole=False, above=True, why="the share of all edges that a circuit has"),
         "max_unfinished": Limits(0, 1, whole=False, why="the share of answers without an end"),
     }
 )

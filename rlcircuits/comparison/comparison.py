@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.reprs import elided_repr, short_repr
+from rlcircuits.comparison.circuit_checks import CircuitChecks
 from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, ControlEffect, Effect, Number
 from rlcircuits.comparison.profiles import GATE_METRICS, Profile, profile_named
 
@@ -202,6 +203,8 @@ class Comparison:
     """The supervised control; None if the pair states none."""
     requested: Requested | None = None
     """How many questions and noise draws were asked for; None in a file of a version that did not record it."""
+    circuits: CircuitChecks | None = None
+    """The pair's circuits; None if they were not asked for."""
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 
-from rlcircuits.common.choices import SCORE_ON
+from rlcircuits.common.choices import ABLATIONS, SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import LIMITS
+from rlcircuits.comparison.circuit_checks import CircuitChecks
 from rlcircuits.comparison.comparison import (
     CONTROL_METRICS,
     LABELS,
@@ -74,6 +75,8 @@ def _problems(comparison: Comparison) -> _Problems:
         yield from _shifts(f"group_controls.{place}", group)
     if comparison.supervised is not None:
         yield from _supervised(comparison.supervised, comparison.k)
+    if comparison.circuits is not None:
+        yield from _circuits(comparison.circuits, comparison.k)
 
 
 def _requested(comparison: Comparison) -> _Problems:
@@ -161,6 +164,26 @@ def _supervised(control: SupervisedControl, k: int) -> _Problems:
             yield f"{field}.interval", list(beyond.interval), "the lower end, then the upper one,"
         if beyond.questions and math.isnan(beyond.difference):
             yield f"{field}.difference", None, "a number"
+
+
+def _circuits(found: CircuitChecks, k: int) -> _Problems:
+    where = "circuits"
+    if not LIMITS["size"].allow(found.size):
+        yield f"{where}.size", found.size, str(LIMITS["size"]).removesuffix(" is wanted")
+    yield from _outside(f"{where}.ablation", found.ablation, ABLATIONS)
+    for name in ("minimum_overlap", "minimum_faithfulness"):
+        value = getattr(found, name)
+        if value is not None and not LIMITS[name].allow(value):
+            yield f"{where}.{name}", value, f"{LIMITS[name].in_words}, or null,"
+    if not 0 <= found.judged <= k:
+        yield f"{where}.judged", found.judged, f"a number from 0 to that of question_ids, {k},"
+    if not math.isnan(found.overlap):
+        yield from _shares(where, overlap=found.overlap)
+    yield from _shares(where, **{f"noise.{place}": draw for place, draw in enumerate(found.noise)})
+    for name in ("overlap", "faithfulness"):
+        value, (low, high) = getattr(found, name), getattr(found, f"{name}_interval")
+        if not math.isnan(low + high) and not low <= value <= high:
+            yield f"{where}.{name}_interval", [low, high], f"the ends of an interval around {name}"
 
 
 def _tested(field: str, effect: Effect | ControlEffect, defined: int) -> _Problems:

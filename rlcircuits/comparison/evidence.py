@@ -20,10 +20,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from scipy import stats
-
+from rlcircuits.comparison.circuit_outcome import judge_circuits
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.effects import ACCURACY_CONFIDENCE
+from rlcircuits.comparison.interval_evidence import p_above, p_below
 from rlcircuits.comparison.metric_outcome import judge_comparison_metric, noise_range, noise_shifts
 from rlcircuits.comparison.multiplicity import PairOutcome, ReleaseOutcome, combine_evidence, judge_release
 from rlcircuits.comparison.paired_statistics import CONFIDENCE
@@ -66,7 +66,9 @@ def evidence_against(comparison: Comparison) -> dict[str, float]:
     if profile.not_online_rl:
         found[NOT_ONLINE_RL] = _for_the_pattern(comparison)
     for claim in comparison.claims:
-        found[claim.measure] = _p_below(claim.found - claim.wanted, claim.interval, -claim.margin, ACCURACY_CONFIDENCE)
+        found[claim.measure] = p_below(claim.found - claim.wanted, claim.interval, -claim.margin, ACCURACY_CONFIDENCE)
+    if comparison.circuits is not None:
+        found |= {each.measure: judge_circuits(each).p for each in comparison.circuits.assertions}
     return found
 
 
@@ -79,17 +81,17 @@ def _against_metric(comparison: Comparison, metric: str, rule: MetricRule) -> fl
         assert rule.bound is not None
         bound = rule.bound * abs(effect.before)
         return min(
-            _p_below(difference, interval, -bound, CONFIDENCE),
-            _p_above(difference, interval, bound, CONFIDENCE),
+            p_below(difference, interval, -bound, CONFIDENCE),
+            p_above(difference, interval, bound, CONFIDENCE),
         )
     blinded = judge_comparison_metric(comparison, metric, rule).blinded_by
     least_noise = -math.inf if blinded else noise_range(noise_shifts(comparison.controls, metric), rule.expected)[0]
     limit = max(rule.minimum * abs(effect.before), least_noise)
-    less = _p_below(*_counted(rule.expected, difference, interval), limit, CONFIDENCE)
+    less = p_below(*_counted(rule.expected, difference, interval), limit, CONFIDENCE)
     beyond = comparison.beyond_supervised(metric)
     if beyond is None or math.isnan(sum(beyond.interval)):
         return less
-    return min(less, _p_below(*_counted(rule.expected, beyond.difference, beyond.interval), 0.0, CONFIDENCE))
+    return min(less, p_below(*_counted(rule.expected, beyond.difference, beyond.interval), 0.0, CONFIDENCE))
 
 
 def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
@@ -100,11 +102,11 @@ def _against_accuracy(effect: AccuracyEffect, rule: AccuracyRule) -> float:
     if effect.interval is None:
         return fell if rule.rule == "rose" else 1.0
     least = rule.minimum if rule.rule == "rose" else -rule.margin
-    below = _p_below(difference, effect.interval, least, ACCURACY_CONFIDENCE)
+    below = p_below(difference, effect.interval, least, ACCURACY_CONFIDENCE)
     if rule.rule == "rose":
         return min(fell, below)
     if rule.rule == "equivalent":
-        return min(below, _p_above(difference, effect.interval, rule.margin, ACCURACY_CONFIDENCE))
+        return min(below, p_above(difference, effect.interval, rule.margin, ACCURACY_CONFIDENCE))
     return below
 
 
@@ -124,11 +126,11 @@ def _for_the_pattern(comparison: Comparison) -> float:
             else:
                 limit = max(rules[metric].minimum * abs(effect.before), noise_limit)
                 yield effect.p_up if towards == "up" else effect.p_down
-                yield _p_above(*_counted(towards, effect.difference, effect.interval), limit, CONFIDENCE)
+                yield p_above(*_counted(towards, effect.difference, effect.interval), limit, CONFIDENCE)
             if (beyond := comparison.beyond_supervised(metric)) is not None:
                 measured = not math.isnan(sum(beyond.interval))
                 counted = _counted(towards, beyond.difference, beyond.interval)
-                yield _p_above(*counted, 0.0, CONFIDENCE) if measured else 1.0
+                yield p_above(*counted, 0.0, CONFIDENCE) if measured else 1.0
 
     return max(needed())
 
@@ -137,21 +139,6 @@ def _counted(towards: Direction, difference: float, interval: tuple[float, float
     """Return a difference and its interval in a direction: down with their signs turned round."""
     low, high = interval
     return (difference, interval) if towards == "up" else (-difference, (-high, -low))
-
-
-def _p_below(difference: float, interval: tuple[float, float], boundary: float, confidence: float) -> float:
-    """Return the one-sided p of the evidence that the true difference lies below the boundary."""
-    low, high = interval
-    half = high - difference if difference <= boundary else difference - low
-    distance = boundary - difference
-    if not half > 0:
-        return float(distance <= 0)
-    return float(stats.norm.sf(stats.norm.isf((1 - confidence) / 2) * distance / half))
-
-
-def _p_above(difference: float, interval: tuple[float, float], boundary: float, confidence: float) -> float:
-    low, high = interval
-    return _p_below(-difference, (-high, -low), -boundary, confidence)
 
 
 def _unique_names(comparisons: Sequence[Comparison]) -> list[str]:

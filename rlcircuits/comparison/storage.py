@@ -70,6 +70,8 @@ def to_json_list(comparisons: Sequence[Comparison]) -> str:
 def to_document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
     """Return what :func:`to_json` writes, as an object that JSON has types for."""
     stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
+    if comparison.circuits is None:
+        del stored["comparison"]["circuits"]  # files without circuits are those of earlier releases
     return {**stored, "verdict": _describe(comparison, judge(comparison))}
 
 

@@ -13,6 +13,7 @@ What is asserted (:mod:`rlcircuits.comparison.profiles`):
 
 - the direction of a metric, or that it is the same: :mod:`rlcircuits.comparison.metric_outcome`;
 - accuracy, and what the release claims of it: :mod:`rlcircuits.comparison.accuracy_outcome`;
+- what the release states of the pair's circuits: :mod:`rlcircuits.comparison.circuit_outcome`;
 - ``not-online-rl``: that the three metrics do not all move in online RL's directions. It does not hold if all three
   hold by the rules of the profile ``online-rl``, holds if one of them does not hold, and is inconclusive otherwise.
 
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.reprs import short_repr
 from rlcircuits.comparison.accuracy_outcome import AccuracyOutcome, judge_accuracy, judge_claim
+from rlcircuits.comparison.circuit_outcome import explain_circuits, judge_circuits
 from rlcircuits.comparison.explanations import (
     explain_accuracy,
     explain_claim,
@@ -59,6 +61,7 @@ from rlcircuits.comparison.profiles import (
 from rlcircuits.comparison.significance import SIGNIFICANCE_LEVEL, p_in_words
 
 if TYPE_CHECKING:
+    from rlcircuits.comparison.circuit_checks import CircuitAssertion
     from rlcircuits.comparison.comparison import Comparison, ControlDraw
     from rlcircuits.comparison.effects import AccuracyClaim, ControlEffect, Effect
 
@@ -68,13 +71,14 @@ class Finding:
     """What a verdict says about one measure."""
 
     measure: str
-    """A metric's name, ``accuracy``, ``claimed-accuracy``, ``reference-accuracy`` or ``not-online-rl``."""
+    """A metric's name, ``accuracy``, ``claimed-accuracy``, ``reference-accuracy``, ``circuit-overlap``,
+    ``circuit-faithfulness`` or ``not-online-rl``."""
     expected: str | None
     """``up``, ``down`` or ``same``; None if nothing of the kind is asserted."""
     p: float
     """For a metric, the one-sided p of the asserted direction, or the two-sided p if none is asserted; for accuracy,
     the p of a rise if a rise is asserted and it did not fall, else of a fall; for ``not-online-rl``, the largest
-    one-sided p in online RL's three directions."""
+    one-sided p in online RL's three directions; for circuits, the p of being below the minimum."""
     outcome: Outcome | None
     """None if nothing is asserted. A metric of a pair without a question to compare is inconclusive all the same."""
     words: str
@@ -106,14 +110,21 @@ class Verdict:
     """What the release states of after's accuracy."""
     not_online_rl: Finding | None
     """None if the profile does not assert it."""
+    circuits: tuple[Finding, ...] = ()
+    """What the release states of the pair's circuits."""
 
     def __repr__(self) -> str:
         return short_repr(self, self.words, f"profile {self.profile.name}")
 
     @property
     def all_findings(self) -> Mapping[str, Finding]:
-        """Return every finding by measure, in the order of :attr:`Profile.measures`, the claims last."""
-        last = (self.accuracy, *([self.not_online_rl] if self.not_online_rl else []), *self.claims)
+        """Return every finding by measure: those of :attr:`Profile.measures` in order, the claims, the circuits."""
+        last = (
+            self.accuracy,
+            *([self.not_online_rl] if self.not_online_rl else []),
+            *self.claims,
+            *self.circuits,
+        )
         return {**self.findings, **{finding.measure: finding for finding in last}}
 
     @property
@@ -154,12 +165,14 @@ def judge(comparison: Comparison) -> Verdict:
         RLCircuitsError: the comparison names an unknown profile.
     """
     profile = comparison.judged_by
+    asserted = () if comparison.circuits is None else comparison.circuits.assertions
     return Verdict(
         profile=profile,
         findings={metric: _judge_effect(comparison, metric, profile.metrics.get(metric)) for metric in GATE_METRICS},
         accuracy=_accuracy_finding(comparison, judge_accuracy(comparison.accuracy, profile.accuracy), profile),
         claims=tuple(_claim_finding(comparison, claim, judge_claim(claim)) for claim in comparison.claims),
         not_online_rl=_judge_not_online_rl(comparison) if profile.not_online_rl else None,
+        circuits=tuple(_circuit_finding(comparison, each) for each in asserted),
     )
 
 
@@ -263,6 +276,12 @@ def _accuracy_finding(comparison: Comparison, found: AccuracyOutcome, profile: P
 def _claim_finding(comparison: Comparison, claim: AccuracyClaim, found: AccuracyOutcome) -> Finding:
     message = explain_claim(comparison, claim, found)
     return Finding(claim.measure, None, found.p, found.outcome, found.words, message, found.settled_by)
+
+
+def _circuit_finding(comparison: Comparison, asserted: CircuitAssertion) -> Finding:
+    found = judge_circuits(asserted)
+    message = explain_circuits(comparison, asserted, found)
+    return Finding(asserted.measure, None, found.p, found.outcome, found.words, message)
 
 
 def _judge_not_online_rl(comparison: Comparison) -> Finding:

@@ -19,7 +19,10 @@ Agreement = Literal["agrees", "rounding", "differs", "not checked"]
 """What came of a check: all values are the same; they differ by rounding; they differ; or something could not be
 compared."""
 
-_VERDICT, _WEIGHTS = "verdict", "weights"
+_VERDICT, _WEIGHTS, _CIRCUITS = "verdict", "weights", "circuits"
+
+_OPTIONAL = (SUPERVISED, _WEIGHTS, _CIRCUITS)
+"""Parts that a comparison may not have."""
 
 _PARTS = {
     "comparison.accuracy": "accuracy",
@@ -32,6 +35,7 @@ _PARTS = {
     "comparison.controls": "noise control",
     "comparison.group_controls": "noise control",
     "comparison.supervised": SUPERVISED,
+    "comparison.circuits": _CIRCUITS,
     "comparison.weights": _WEIGHTS,
     "comparison.differences": _WEIGHTS,
     "verdict": _VERDICT,
@@ -81,7 +85,7 @@ def compare_parts(document: dict[str, Any], recomputed: RecomputedComparison) ->
             checks.append(Check(part, "differs", recomputed.problems[part]))
         elif part == _VERDICT and earlier and not (isinstance(version, int) and version >= RULE_SINCE):
             checks.append(_earlier_verdict(version, recomputed))
-        elif part not in (SUPERVISED, _WEIGHTS) or any(compared.values()) or _has(part, recomputed.comparison):
+        elif part not in _OPTIONAL or any(compared.values()) or _has(part, recomputed.comparison):
             checks.append(_summarised(part, compared, recomputed.unchecked))
     return checks, tuple(sorted(asked))
 
@@ -114,6 +118,8 @@ def _earlier_verdict(version: object, recomputed: RecomputedComparison) -> Check
 def _has(part: str, comparison: Comparison) -> bool:
     if part == SUPERVISED:
         return comparison.supervised is not None
+    if part == _CIRCUITS:
+        return comparison.circuits is not None
     return comparison.weights is not None or bool(comparison.differences)
 
 

@@ -41,6 +41,8 @@ def measurement_key(measurement: Measurement) -> str:
             "claims": [pair.claimed_accuracy, None if reference is None else reference.fingerprint()],
             "control": None if (control := measurement.control) is None else [control.name, control.fingerprint()],
             "recorded": [None if file is None else file_hash(file) for file in measurement.recorded.values()],
+            # Left out of the keys of pairs that do not ask for it, which earlier versions made.
+            **({} if pair.circuits is None else {"circuits": pair.circuits.model_dump()}),
         }
     )
 

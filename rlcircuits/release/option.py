@@ -12,7 +12,7 @@ from rlcircuits.common.limits import LIMITS, Limits
 
 Value = int | float | str | bool
 
-Section = Literal["settings", "settings.sampling", "settings.prompting", "pair", "questions"]
+Section = Literal["settings", "settings.sampling", "settings.prompting", "circuits", "pair", "questions"]
 """A table of ``release.toml``."""
 
 SECTIONS: Mapping[Section, str] = MappingProxyType(
@@ -20,11 +20,13 @@ SECTIONS: Mapping[Section, str] = MappingProxyType(
         "settings": "How every pair is measured: the fields of `rlcircuits.Settings`.",
         "settings.sampling": "How answers are sampled: the fields of `rlcircuits.Sampling`.",
         "settings.prompting": "How a question becomes a prompt: the fields of `rlcircuits.Prompting`.",
+        "circuits": "What is measured and asserted of every pair's circuits, or under `[pair.circuits]` of one pair's. "
+        "Without the table nothing is.",
         "pair": "One pair of checkpoints: the fields of `rlcircuits.Pair`.",
         "questions": "One question set of your own: the fields of `rlcircuits.QuestionSource`, and `count`.",
     }
 )
-"""Each table of ``release.toml``, and the class whose fields are its keys."""
+"""Each table of ``release.toml``, and what its keys are."""
 
 Group = Literal["files", "pair", "comparison", "answers", "scoring", "model"]
 

@@ -21,7 +21,14 @@ from functools import partial
 from typing import Any, get_args
 
 from rlcircuits.common import defaults
-from rlcircuits.common.choices import ENGINE_NAMES, GRANULARITIES, NOISE_ANSWERS, ON_INCONCLUSIVE, SCORE_ON
+from rlcircuits.common.choices import (
+    ABLATIONS,
+    ENGINE_NAMES,
+    GRANULARITIES,
+    NOISE_ANSWERS,
+    ON_INCONCLUSIVE,
+    SCORE_ON,
+)
 from rlcircuits.comparison.profiles import ACCURACY_RULES, PROFILES, Profile
 from rlcircuits.questions.grading.reading.reference_answer import GoldForm
 from rlcircuits.release.option import SECTIONS, Option, Section, toml_value
@@ -59,6 +66,7 @@ _scoring = partial(Option, section="settings", group="scoring", in_pytest=True)
 _model = partial(Option, section="settings", group="model", in_pytest=True)
 _sampling = partial(Option, section="settings.sampling", group="answers", in_pytest=True)
 _prompting = partial(Option, section="settings.prompting", group="answers")
+_circuits = partial(Option, section="circuits")
 _questions = partial(Option, section="questions")
 
 OPTIONS: tuple[Option, ...] = (
@@ -172,6 +180,15 @@ OPTIONS: tuple[Option, ...] = (
                unset="none", metavar="FILE", example="1+1? 2. "),
     _prompting("chat", "use the tokenizer's chat template, if it has one", default=defaults.CHAT),
 
+    _circuits("minimum_overlap", "least overlap of before's and after's circuits, as a share of the smallest overlap "
+              "of before with a noise draw", unset="nothing is asserted", kind=float, metavar="SHARE", example=0.5),
+    _circuits("minimum_faithfulness", "least faithfulness of before's circuit in after, where 1 is all that after "
+              "does", unset="nothing is asserted", kind=float, metavar="SHARE", example=0.7),
+    _circuits("size", "share of all edges that a circuit has", default=defaults.CIRCUIT_SIZE, metavar="SHARE"),
+    _circuits("ablation", "what replaces the other edges: nothing, their writer's mean output, that at each "
+              "position, or its output on another question of the same lengths",
+              default=defaults.CIRCUIT_ABLATION, choices=ABLATIONS),
+
     _questions("name", "name of the set, for a pair's questions and for results", example="ours"),
     _questions("file", "JSON lines file with a question on each line", unset="a published set's own questions",
                example="ours.jsonl"),
@@ -240,7 +257,7 @@ def options_as_markdown() -> str:
 
     A row has the option's name, command-line option, pytest option, key in ``release.toml``, default and description.
     """
-    titles = {name: f"`[{name}]`" if name.startswith("settings") else f"`[[{name}]]`" for name in SECTIONS}
+    titles = {name: f"`[[{name}]]`" if name in ("pair", "questions") else f"`[{name}]`" for name in SECTIONS}
     parts = [_part(titles[name], text, options_in(name)) for name, text in SECTIONS.items()]
     return "\n".join(
         [*parts, _part("The session", "Options of the command line and of pytest alone.", options_in(None))]

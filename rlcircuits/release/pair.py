@@ -26,6 +26,7 @@ from rlcircuits.comparison.profiles import (
     profile_named,
 )
 from rlcircuits.questions.source import QuestionSource, plain_name
+from rlcircuits.release.circuit_rules import CircuitRules
 
 if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
@@ -34,7 +35,15 @@ STORE = "store"
 """Folder within an output folder that caches answers and scores. No pair may have this name."""
 
 Measure = Literal[
-    "intensity", "complexity", "kurtosis", "accuracy", "not-online-rl", "claimed-accuracy", "reference-accuracy"
+    "intensity",
+    "complexity",
+    "kurtosis",
+    "accuracy",
+    "not-online-rl",
+    "claimed-accuracy",
+    "reference-accuracy",
+    "circuit-overlap",
+    "circuit-faithfulness",
 ]
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -96,6 +105,8 @@ class Pair(StrictModel):
     """File of answers recorded from before (see :mod:`rlcircuits.answers.recorded`), which then generates none."""
     recorded_after: Path | None = None
     """File of answers recorded from after; the same file if it holds both models' answers."""
+    circuits: CircuitRules | None = None
+    """What is measured and asserted of the pair's circuits; true: measured with the defaults; None: nothing."""
     does_not_hold: dict[Measure, str] = Field(default_factory=dict)
     """Measures whose assertion is known to fail, each with the reason: their tests are strict expected failures."""
 
@@ -128,6 +139,11 @@ class Pair(StrictModel):
         if pool is not None and not (pool.strip() and pool.isprintable()):
             raise ValueError(f"{pool!r} is no name; text on one line is wanted")
         return pool
+
+    @field_validator("circuits", mode="before")
+    @classmethod
+    def _by_default(cls, circuits: object) -> object:
+        return ({} if circuits else None) if isinstance(circuits, bool) else circuits
 
     @field_validator("questions", mode="before")
     @classmethod
@@ -182,8 +198,11 @@ class Pair(StrictModel):
         for measure in self.does_not_hold:
             if measure not in self.asserted:
                 raise RLCircuitsError(
-                    f"does_not_hold names {measure}, of which the profile {self.expectations.name!r} asserts nothing"
+                    f"does_not_hold names {measure}, of which {self._asserts_nothing_of(measure)} asserts nothing"
                 )
+
+    def _asserts_nothing_of(self, measure: str) -> str:
+        return "the table circuits" if "circuit" in measure else f"the profile {self.expectations.name!r}"
 
     @property
     def asks_by_default(self) -> bool:
@@ -213,13 +232,17 @@ class Pair(StrictModel):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Return the measures of the pair's verdict, in order: those of the profile, then the claims."""
-        return (*self.expectations.measures, *self.claims)
+        """Return the measures of the pair's verdict, in order: those of the profile, the claims, the circuits."""
+        return (*self.expectations.measures, *self.claims, *self._of_circuits)
 
     @property
     def asserted(self) -> tuple[str, ...]:
         """Return the measures that can fail."""
-        return (*self.expectations.asserted, *self.claims)
+        return (*self.expectations.asserted, *self.claims, *self._of_circuits)
+
+    @property
+    def _of_circuits(self) -> tuple[str, ...]:
+        return () if self.circuits is None else self.circuits.measures
 
     @validate_arguments
     def sources(

@@ -13,23 +13,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
-from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.ablated_forward import ablated
 from rlcircuits.circuits.baselines import RandomCircuits, random_circuits
 from rlcircuits.circuits.circuit import Circuit
 from rlcircuits.circuits.circuit_comparison import CircuitComparison, compare_circuits
-from rlcircuits.circuits.corruptions import have_others, other_sequences
+from rlcircuits.circuits.corruptions import other_sequences
 from rlcircuits.circuits.cross_model import CrossFaithfulness, cross_faithfulness
 from rlcircuits.circuits.estimates import EstimateQuality, estimate_quality
 from rlcircuits.circuits.faithfulness_curve import MIB_SIZES
-from rlcircuits.circuits.replacements import ABLATIONS
 from rlcircuits.circuits.select import find_circuit
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE, Notify
 from rlcircuits.comparison.comparison import Comparison
@@ -37,9 +34,11 @@ from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.release.circuit_scores import patching_scores, rows_of_half
 from rlcircuits.release.pair_folders import pair_name, read_result, store_of
 from rlcircuits.release.repeated_pairing import repeat_pairing
 from rlcircuits.release.result_files import answers_file, scores_file
+from rlcircuits.release.split_questions import FIND, JUDGE, scores_of_rows, scores_to_find_on
 from rlcircuits.release.store_evidence import StoreEvidence
 from rlcircuits.release.verified_inputs import scored_source
 
@@ -100,7 +99,7 @@ def measure_pair_circuits(
     *,
     judged: int = JUDGED,
     random_draws: int = 20,
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
     batch_tokens: int | None = None,
     device: str | None = None,
@@ -116,7 +115,7 @@ def measure_pair_circuits(
             same lengths.
         judged: most sequences that circuits are judged on.
         random_draws: random circuits of each size, or 0 for none.
-        resamples: how often the questions are resampled.
+        resamples: how often the questions are resampled; by default as ``compare_circuits`` has it.
         seed: seed of the random circuits, the corrupted sequences and the resampling.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the memory.
         device: torch device to run on; by default the best available.
@@ -227,47 +226,34 @@ class _MeasuredPair:
             most: most rows.
             paired: whether only sequences are wanted whose lengths another of them has.
         """
-        return self._rows(side, 1, paired)[:most]
+        return self._rows(side, JUDGE, paired)[:most]
 
     def others(self, side: Side, most: int, seed: int) -> list[AnswerSequence]:
         """Return for each of ``judged_rows`` another sequence of its lengths, which may lie beyond the most rows."""
-        rows = self._rows(side, 1, paired=True)
+        rows = self._rows(side, JUDGE, paired=True)
         return other_sequences([self.sequences(side)[row] for row in rows], seed=seed)[:most]
 
     def found_rows(self, side: Side, *, paired: bool) -> list[int]:
         """Return the first row of each of the other questions, as ``judged_rows`` does."""
-        return self._rows(side, 0, paired)
+        return self._rows(side, FIND, paired)
 
     def _rows(self, side: Side, parity: int, paired: bool) -> list[int]:
-        first: dict[int, int] = {}
-        for row, place in enumerate(self.pairing.places):
-            first.setdefault(place, row)
-        if len(first) == 1:
+        if len(set(self.pairing.places)) == 1:
             raise RLCircuitsError(
                 f"{self.folder}: one question was compared; circuits are found on some questions and judged on others, "
                 "so that two at least are needed"
             )
-        rows = [row for place, row in first.items() if place % 2 == parity]
-        if not paired:
-            return rows
-        kept = have_others([self.sequences(side)[row] for row in rows])
-        if not kept:
+        rows = rows_of_half(self.sequences(side), self.pairing.places, parity, paired=paired)
+        if paired and not rows:
             raise RLCircuitsError(
                 f"{self.folder}: no two sequences of {side} have the same lengths, so that nothing can replace what an "
                 "edge carries; use the ablation mean or zero"
             )
-        return [rows[place] for place in kept]
+        return rows
 
     def found_on(self, side: Side) -> EdgeScores:
         """Return the run's scores of the questions that circuits are found on, each question with equal weight."""
-        places = np.asarray(self.pairing.places)
-        chosen = [place for place in sorted(set(self.pairing.places)) if not place % 2]
-        rows = [np.flatnonzero(places == place) for place in chosen]
-        scores = self.scores[side]
-        values = scores.values.new_empty(len(rows), *scores.values.shape[1:])
-        for place, some in enumerate(rows):
-            values[place] = scores.values[some].mean(0)
-        return EdgeScores(values, scores.loss[[int(some[0]) for some in rows]], scores.graph, scores.backend)
+        return scores_to_find_on(self.scores[side], self.pairing.places)
 
     def _noise(self, store: StoreEvidence, answers: Mapping[Side, Answers]) -> list[tuple[EdgeScores, tuple[int, ...]]]:
         found = []
@@ -287,11 +273,11 @@ def _found_by(pair: _MeasuredPair, side: Side, seed: int, how: Mapping[str, obje
     rows = pair.found_rows(side, paired=True)
     sequences = [pair.sequences(side)[row] for row in rows]
     log(f"{side} is attributed on {len(sequences)} answers, with others in their place")
-    return attribute(
+    return patching_scores(
         pair.load(side),
         sequences,
         pair.stored.granularity,
-        corrupted=other_sequences(sequences, seed=seed),
+        seed=seed,
         batch_tokens=how["batch_tokens"],  # type: ignore[arg-type]
         progress=bool(how["progress"]),
     )
@@ -338,12 +324,10 @@ def _measure_side(
     random = None
     if random_draws:
         random = random_circuits(checkpoint, sequences, own.graph, draws=random_draws, seed=seed, **how)  # type: ignore[arg-type]
-    scores = pair.scores[side]
-    judged_scores = EdgeScores(scores.values[rows], scores.loss[rows], scores.graph, scores.backend)
     estimates = estimate_quality(
         checkpoint,
         sequences,
-        judged_scores,
+        scores_of_rows(pair.scores[side], rows),
         seed=seed,
         batch_tokens=how["batch_tokens"],  # type: ignore[arg-type]
         progress=bool(how["progress"]),

@@ -6,6 +6,10 @@
     max_new_tokens = 512
     n = 8                           # answers to every question; 4 by default
 
+    [circuits]                      # optional: what is asserted of every pair's circuits, which are then measured
+    minimum_overlap = 0.8           # as a share of the overlap that noise leaves
+    minimum_faithfulness = 0.5      # of before's circuit in after
+
     [[questions]]                   # optional: question sets other than those that come with rlcircuits
     name = "ours"
     file = "ours.jsonl"             # relative to this file
@@ -27,12 +31,14 @@
     control = "checkpoints/more"    # optional: trained from before without RL; an effect counts only beyond its own
     pool = "grpo"                   # optional: the pairs that share it are pooled in a table
 
+    circuits.minimum_overlap = 0.5  # optional: the pair's own keys of [circuits]; circuits = false for nothing
+
     [pair.does_not_hold]            # assertions that are known to fail, each with its numbers:
     complexity = "2.86 → 2.87, negligible"    # the test is a strict expected failure
 
 Reading takes four steps:
 
-1. parse: TOML to the three kinds of tables (:func:`_parse`);
+1. parse: TOML to the four kinds of tables (:func:`_parse`), and ``[circuits]`` into the pairs (:func:`_with_circuits`);
 2. multiply: one table of a pair for each of its question sets (:func:`_multiply`);
 3. resolve: names of question sets to their tables, relative paths to absolute ones (:func:`_resolve`);
 4. default: the file's `max_new_tokens` for the question sets that name none (:func:`_default_lengths`).
@@ -55,6 +61,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
+from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.pair import AskedQuestions, Pair, validate_table
 
 if TYPE_CHECKING:
@@ -133,7 +140,7 @@ def load_pairs_file(path: str | Path) -> PairsFile:
     pairs: dict[str, Pair] = {}
     for place, table in enumerate(tables.pairs, start=1):
         where = f"{path}: pair {place}"
-        for one in _multiply(table, known, where):
+        for one in _multiply(_with_circuits(table, tables.circuits), known, where):
             pair = validate_table(Pair, one, where)
             if pair.name in pairs:
                 raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
@@ -170,6 +177,7 @@ class _Tables:
     """The tables of a pairs file, as TOML."""
 
     settings: _Table
+    circuits: _Table | None
     questions: list[_Table]
     pairs: list[_Table]
 
@@ -177,16 +185,21 @@ class _Tables:
 def _parse(path: Path) -> _Tables:
     """Read the file's tables. Raises RLCircuitsError for an unknown or misplaced table."""
     content = _read_toml(path)
-    unknown = sorted(set(content) - {"settings", "questions", "pair"})
+    unknown = sorted(set(content) - {"settings", "circuits", "questions", "pair"})
     if unknown:
         raise RLCircuitsError(
-            f"{path}: unknown key {unknown[0]!r}; the file may hold [settings], [[questions]] and [[pair]] tables"
+            f"{path}: unknown key {unknown[0]!r}; the file may hold [settings], [circuits], [[questions]] and [[pair]] "
+            "tables"
         )
-    settings = content.get("settings", {})
+    settings, circuits = content.get("settings", {}), content.get("circuits")
     if not isinstance(settings, dict):
         raise RLCircuitsError(f"{path}: key 'settings' must be one [settings] table")
+    if circuits is not None:
+        if not isinstance(circuits, dict):
+            raise RLCircuitsError(f"{path}: key 'circuits' must be one [circuits] table")
+        validate_table(CircuitRules, circuits, f"{path}: [circuits]")
     questions, pairs = (_array_of_tables(content.get(key, []), path, key) for key in ("questions", "pair"))
-    return _Tables(settings, questions, pairs)
+    return _Tables(settings, circuits, questions, pairs)
 
 
 def _read_toml(path: Path) -> _Table:
@@ -221,6 +234,14 @@ def _question_sets(tables: _Tables, path: Path) -> dict[str, AskedQuestions]:
             raise RLCircuitsError(f"{where}, key 'name': {asked.name!r} is the name of an earlier question set too")
         known[asked.name] = asked
     return known
+
+
+def _with_circuits(table: _Table, common: _Table | None) -> _Table:
+    """Return a pair's table with the file's ``[circuits]``, of which its own keys and ``circuits = false`` go first."""
+    own = table.get("circuits", True)
+    if common is None or not (own is True or isinstance(own, dict)):
+        return table
+    return {**table, "circuits": common if own is True else {**common, **own}}
 
 
 def _multiply(table: _Table, known: Mapping[str, AskedQuestions], where: str) -> Iterator[_Table]:

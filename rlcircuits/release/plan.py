@@ -20,6 +20,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asking import load_asked
+from rlcircuits.release.gate_circuits import check_circuits
 from rlcircuits.release.greedy import check_greedy, greedy_sampling
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.pair import STORE, Pair
@@ -227,10 +228,11 @@ def _pair(
             "before and after are one checkpoint, so there is no update to measure; name another checkpoint, or "
             "measure it all the same with measure_unchanged = true"
         )
-    try:
-        check_greedy(measurement)
-    except RLCircuitsError as error:
-        problems.append(str(error))
+    for check in (check_greedy, check_circuits):
+        try:
+            check(measurement)
+        except RLCircuitsError as error:
+            problems.append(str(error))
     if detectable.surely_too_few:
         problems.append(
             f"{_left(detectable)}, and min_questions is {settings.min_questions}, so that the pair cannot be compared; "

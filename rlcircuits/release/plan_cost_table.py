@@ -84,6 +84,13 @@ def _notes(plan: Plan, total: Cost) -> list[str]:
         if works:
             dearest = Cost.of([max(works, key=lambda work: (work.tokens_left, work.scored_tokens or 0))])
             notes.append(f"{name} takes {_one(dearest)} at most: {_in_words(plan, dearest, total)}.")
+    circuits = [work for work in plan.left if work.part == "circuits"]
+    if circuits:
+        cost = Cost.of(circuits)
+        notes.append(
+            f"[circuits] runs {format_count(cost.scored, 'answer')} without an edge or a circuit at most, which takes "
+            f"no more than to score as many."
+        )
     return [*notes, *_saving(plan, total)]
 
 

@@ -18,6 +18,7 @@ from rlcircuits.comparison.comparison import Comparison, Requested
 from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.release.answering import engine_names
+from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import are_complete
 from rlcircuits.release.settings import Settings
@@ -203,6 +204,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         settings.noise_groups and draws > 0 and changed,
         settings.greedy,
         None if control is None else control.name,
+        None if pair.circuits is None else pair.circuits.model_dump(),
     )
     theirs = (
         found.alpha,
@@ -218,6 +220,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         bool(found.group_controls),
         found.greedy is not None,
         None if found.supervised is None else found.supervised.checkpoint,
+        None if found.circuits is None else {name: getattr(found.circuits, name) for name in CircuitRules.model_fields},
     )
     used = found.prompting
     same_prompting = used is None or _is_used(settings.prompting.model_dump(mode="json"), used)

@@ -10,10 +10,20 @@ from typing import Literal, get_args
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.answering import TRANSFORMERS
+from rlcircuits.release.gate_circuits import ESTIMATED_EDGES, MOST_ESTIMATED, MOST_JUDGED
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.plan_store import KnownAnswers
 
-Part = Literal["before", "after", "greedy answers", "reference", "noise draw", "noise on a group", "supervised control"]
+Part = Literal[
+    "before",
+    "after",
+    "greedy answers",
+    "reference",
+    "noise draw",
+    "noise on a group",
+    "supervised control",
+    "circuits",
+]
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -134,6 +144,13 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
     if (control := measurement.control) is not None:
         # A pair of its own with before, whose answers are there, and all of whose questions are compared.
         found.append(work("supervised control", control.name, scored=2 * len(questions) * a_question))
+    if pair.circuits is not None:
+        # Every answer once for each edge that is removed, and in after once for each of four circuits and once in full.
+        judged = min(compared // 2, MOST_JUDGED)
+        alone = 2 * ESTIMATED_EDGES * min(judged, MOST_ESTIMATED)
+        found_on = (compared + 1) // 2 if pair.circuits.ablation == "resample" else 0
+        found.append(work("circuits", before.name, each=0, scored=alone + found_on))
+        found.append(work("circuits", after.name, each=0, scored=alone + found_on + 5 * judged))
     return tuple(found)
 
 

@@ -45,6 +45,9 @@ _REQUESTED = "requested"
 _MADE = ("note", "controls", "unfinished", "claims", "group_controls", "weights", "differences", "supervised", "greedy")
 """Fields that may be empty, and are recomputed."""
 
+_WHY_NOT = {"circuits": "only its checkpoints show it: rlcircuits circuits runs them"}
+"""Why a field that a run measures is not made again here."""
+
 PAIRING, METRICS, SUPERVISED = "pairing", "metrics", "supervised control"
 
 
@@ -278,7 +281,7 @@ class RecomputedComparison:
             stored = getattr(self.stored, field.name)
             if field.name not in (*_MADE, *_ASKED_FOR) and getattr(made, field.name) == default != stored:
                 found[field.name] = stored
-                self.unchecked[f"comparison.{field.name}"] = "nothing recomputes it yet"
+                self.unchecked[f"comparison.{field.name}"] = _WHY_NOT.get(field.name, "nothing recomputes it yet")
         return found
 
     def _lacking(self, what: str) -> str:

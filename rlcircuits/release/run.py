@@ -10,7 +10,9 @@ answers, so before is loaded twice:
    noise on one group of tensors at a time: load, attribute on before's answers, free;
 5. before: load, attribute, free;
 6. compare;
-7. the supervised control, if the pair states one: a pair of its own (:mod:`rlcircuits.release.supervised`).
+7. the circuits, if the pair asks for them: before and after are loaded once more
+   (:mod:`rlcircuits.release.gate_circuits`);
+8. the supervised control, if the pair states one: a pair of its own (:mod:`rlcircuits.release.supervised`).
 
 An early stop may load both models once more (:mod:`rlcircuits.release.answering`).
 
@@ -51,6 +53,7 @@ from rlcircuits.release.claims import measure_claims
 from rlcircuits.release.controls import measure_control, measure_groups
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, evidence
 from rlcircuits.release.finished import finished_comparison, measurement_key
+from rlcircuits.release.gate_circuits import check_circuits, measure_circuits, unmeasured_circuits
 from rlcircuits.release.greedy import answer_greedily, check_greedy, greedy_accuracy
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
@@ -103,6 +106,7 @@ def run_pair(
     _warn_of_one_checkpoint(measurement)
     check_control(measurement)
     check_greedy(measurement)
+    check_circuits(measurement)
     if folder is None:
         if pair.control is None or store is not None:
             return measure(measurement)
@@ -199,7 +203,7 @@ def measure(measurement: Measurement) -> Comparison:
         with LoadedOnce(before) as loaded:
             greedy = greedy_accuracy(answer_greedily(measurement, loaded, "before", before_answers), greedy_after)
         granularity = measurement.settings.granularity
-        return compare_answers(
+        answered = compare_answers(
             paired,
             before_answers,
             after_answers,
@@ -208,6 +212,7 @@ def measure(measurement: Measurement) -> Comparison:
             noise_draws=measurement.settings.noise_draws,
             **how,
         )
+        return replace(answered, circuits=unmeasured_circuits(measurement.pair.circuits))
     draws = range(measurement.settings.noise_draws)
     controls = [measure_control(measurement, draw, paired, before_answers) for draw in draws]
     groups = measure_groups(measurement, paired, weights)
@@ -225,7 +230,8 @@ def measure(measurement: Measurement) -> Comparison:
         greedy=greedy,
         **how,
     )
-    return replace(comparison, supervised=_measure_supervised(measurement, comparison))
+    circuits = measure_circuits(measurement, paired, {"before": before_scores, "after": after_scores}, controls)
+    return replace(comparison, circuits=circuits, supervised=_measure_supervised(measurement, comparison))
 
 
 def _pair_answers(measurement: Measurement, before: Answers, after: Answers) -> Pairing:

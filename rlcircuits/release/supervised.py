@@ -35,7 +35,7 @@ def check_control(measurement: Measurement) -> None:
 
 def control_pair(pair: Pair) -> Pair:
     """Return before and the supervised control as a pair with the same questions, and no claims."""
-    left_out = ("profile", "accuracy", "margin", "claimed_accuracy", "reference", "control", "pool")
+    left_out = ("profile", "accuracy", "margin", "claimed_accuracy", "reference", "control", "pool", "circuits")
     changes: dict[str, object] = {
         **dict.fromkeys((*left_out, "revision_after", "recorded_after")),
         "name": FOLDER,

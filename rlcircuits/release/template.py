@@ -35,6 +35,7 @@ def pairs_file_template(file_name: str, given: Mapping[str, str]) -> str:
         settings=_lines("settings"),
         sampling=_lines("settings.sampling"),
         prompting=_lines("settings.prompting"),
+        circuits=_lines("circuits"),
         question_sets=_question_sets(),
         questions=_lines("questions"),
         pair=_lines("pair", {name: value for name, value in pair.items() if name in _SET_IN_A_PAIR and value}),

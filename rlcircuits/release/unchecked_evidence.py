@@ -2,10 +2,10 @@
 
 Such a number may be anything. So the verdict is judged again with the extremes in its place: noise that moves every
 metric far in online RL's directions, far against them, or could not be measured; noise on one group of tensors that
-explains everything, or nothing; a supervised control that does more than the pair, or less; a claim that is reached, or
-missed. Each finding's outcome is monotone in these numbers, so that the extremes show all outcomes that it can have.
-Findings are combined as if they were independent: a verdict may be said to depend on a number that it does not depend
-on, and never the other way round.
+explains everything, or nothing; a supervised control that does more than the pair, or less; a claim or a minimum of
+the circuits that is reached, or missed. Each finding's outcome is monotone in these numbers, so that the extremes show
+all outcomes that it can have. Findings are combined as if they were independent: a verdict may be said to depend on a
+number that it does not depend on, and never the other way round.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import product
 
+from rlcircuits.comparison.circuit_checks import CircuitChecks
 from rlcircuits.comparison.comparison import CONTROL_METRICS, BeyondSupervised, Comparison, GroupControl
 from rlcircuits.comparison.effects import ControlEffect
 from rlcircuits.comparison.outcome import Outcome
@@ -69,6 +70,9 @@ def _variants(comparison: Comparison, unchecked: Collection[str]) -> Iterator[Co
     if claims:
         # No finding depends both on a claim and on a control.
         yield from (_with_claims(comparison, claims, sign) for sign in (1, -1, 0))
+    if comparison.circuits is not None and "comparison.circuits" in unchecked:
+        # Nor does any on the circuits and on something else.
+        yield from (_with_circuits(comparison, comparison.circuits, sign) for sign in (1, -1, 0))
 
 
 def _with_noise(comparison: Comparison, places: Collection[int], sign: int) -> Comparison:
@@ -102,6 +106,15 @@ def _with_claims(comparison: Comparison, places: Collection[int], sign: int) -> 
     for place in places:
         claims[place] = replace(claims[place], interval=(float(sign), float(sign)) if sign else (-1.0, 1.0))
     return replace(comparison, claims=tuple(claims))
+
+
+def _with_circuits(comparison: Comparison, circuits: CircuitChecks, sign: int) -> Comparison:
+    """Return it with circuits that reach their minimums, miss them, or could not be measured (0)."""
+    nan = float("nan")
+    share = {1: 1.0, -1: 0.0, 0: nan}[sign]
+    ends = (share, share)
+    changed = replace(circuits, noise=(1.0,), overlap=share, overlap_interval=ends)
+    return replace(comparison, circuits=replace(changed, faithfulness=share, faithfulness_interval=ends))
 
 
 def _shifts(sign: int) -> dict[str, ControlEffect]:

@@ -13,10 +13,11 @@ from tabulate import tabulate
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.circuits.circuit_comparison import CircuitComparison
 from rlcircuits.circuits.cross_model import CrossFaithfulness
-from rlcircuits.circuits.estimates import Agreement
 from rlcircuits.circuits.faithfulness_curve import Faithfulness
+from rlcircuits.comparison.circuit_checks import Agreement
 from rlcircuits.comparison.significance import format_p
 from rlcircuits.release.pair_circuits import PairCircuits, SideCircuits
+from rlcircuits.report.circuit_lines import estimate_line, format_number
 
 _FDR = 0.05
 """The false discovery rate at which edges are counted as changed."""
@@ -37,7 +38,7 @@ def circuit_tables(found: PairCircuits, edges: int = 20) -> str:
             f"faithfulness of circuits by |score|, {found.ablation} ablation, on {found.judged} sequences that no "
             f"circuit was found on\n{_faithfulness_table(found)}",
             f"areas under the curves\n{_areas_table(found)}",
-            *(_estimate_line(side, found.sides[side]) for side in SIDES),
+            *(estimate_line(side, _agreements(found.sides[side])) for side in SIDES),
             *(f"{side}: {found.sides[side].circuit!r}" for side in SIDES),
         ]
     )
@@ -61,7 +62,7 @@ def _edges_table(comparison: CircuitComparison, count: int) -> str:
         disable_numparse=True,
         colalign=("left", *["right"] * 5),
     )
-    changed = sum(edge.q <= _FDR for edge in comparison.edges)
+    changed = comparison.edges.n_changed(_FDR)
     return (
         f"{table}\n{changed} of {len(comparison.edges)} edges changed on {comparison.questions} questions "
         f"(Wilcoxon, false discovery rate {_FDR:g})"
@@ -83,7 +84,7 @@ def _overlap_table(found: PairCircuits) -> str:
                 f"{one.size:g}",
                 one.n_edges,
                 f"{one.jaccard:.2f} [{one.interval[0]:.2f}, {one.interval[1]:.2f}]",
-                _number(one.rank_correlation),
+                format_number(one.rank_correlation),
                 f"{one.expected:.2f}",
                 format_p(one.p_chance),
                 f"{one.itself:.2f}",
@@ -103,8 +104,8 @@ def _faithfulness_table(found: PairCircuits) -> str:
         for one in sides:
             own, other = one.by_size.own, one.by_size.other
             row += [
-                _number(own.faithfulness[place]),
-                _number(other.faithfulness[place]),
+                format_number(own.faithfulness[place]),
+                format_number(other.faithfulness[place]),
                 _random(one, size),
                 f"{own.kl[place]:.3f} / {other.kl[place]:.3f}",
                 f"{own.accuracy[place]:.0%} / {other.accuracy[place]:.0%}",
@@ -121,7 +122,7 @@ def _random(side: SideCircuits, size: float) -> str:
     if side.random is None or size not in side.random.sizes:
         return ""
     low, high = side.random.interval[:, side.random.sizes.index(size)]
-    return f"{_number(low)} to {_number(high)}"
+    return f"{format_number(low)} to {format_number(high)}"
 
 
 def _areas_table(found: PairCircuits) -> str:
@@ -139,21 +140,8 @@ def _areas_table(found: PairCircuits) -> str:
     return tabulate(rows, ("model", "circuits", "CPR (by score)", "CMD (by |score|)"), disable_numparse=True)
 
 
-def _estimate_line(side: str, one: SideCircuits) -> str:
-    def words(agreement: Agreement, which: str) -> str:
-        return (
-            f"{which} {agreement.n_edges} edges: rank correlation {_number(agreement.rank_correlation)}, same sign "
-            f"{agreement.sign_agreement:.0%}"
-        )
-
-    parts = [words(one.estimates.top, "top")]
-    if one.estimates.random.n_edges:
-        parts.append(words(one.estimates.random, "random"))
-    return f"{side}: scores against exact effects of removing one edge: {'; '.join(parts)}"
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
+def _agreements(one: SideCircuits) -> tuple[Agreement, Agreement]:
+    return one.estimates.top, one.estimates.random
 
 
 def circuits_json(found: Sequence[PairCircuits]) -> str:
@@ -173,7 +161,7 @@ def _pair_document(found: PairCircuits) -> dict[str, Any]:
         "judged": found.judged,
         "noise_draws": found.noise_draws,
         "questions": found.comparison.questions,
-        "edges": [{**asdict(edge), "change": edge.change} for edge in found.comparison.edges],
+        "edges": [{**vars(edge), "change": edge.change} for edge in found.comparison.edges],
         "parts": dict(found.comparison.parts),
         "overlaps": [{**asdict(one), "is_below_noise": one.is_below_noise} for one in found.comparison.overlaps],
         "sides": {side: _side_document(one) for side, one in found.sides.items()},

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlcircuits.common.reprs import short_repr
+from rlcircuits.comparison.circuit_checks import CIRCUIT_FAITHFULNESS, CIRCUIT_OVERLAP
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.evidence import judge_comparisons
 from rlcircuits.comparison.multiplicity import CorrectedPair, ReleaseOutcome
@@ -15,6 +16,8 @@ from rlcircuits.comparison.profiles import ACCURACY, GATE_METRICS, NOT_ONLINE_RL
 from rlcircuits.comparison.significance import p_in_words
 from rlcircuits.comparison.verdict import Finding, Verdict, judge
 from rlcircuits.report.outcome_words import shown_by
+
+_CIRCUITS = (CIRCUIT_OVERLAP, CIRCUIT_FAITHFULNESS)
 
 _FEW = 3
 """Most reasons that are given; the table has them all."""
@@ -153,6 +156,8 @@ def _why(reason: _Reason, several: bool) -> str:
         said = _accuracy(comparison, finding, of)
     elif _is_accuracy(finding):
         said = _claim(comparison, finding, of)
+    elif finding.measure in _CIRCUITS:
+        said = _circuits(comparison, finding, of)
     else:
         said = f"{finding.measure}{of}: {finding.words} ({_percent(comparison.effects[finding.measure].change)})"
     if pair.pair.outcome == "does not hold" and not pair.fails_release:
@@ -179,6 +184,15 @@ def _claim(comparison: Comparison, finding: Finding, of: str) -> str:
     )
 
 
+def _circuits(comparison: Comparison, finding: Finding, of: str) -> str:
+    assert comparison.circuits is not None, "it has a finding"
+    (asserted,) = (each for each in comparison.circuits.assertions if each.measure == finding.measure)
+    if finding.words == "not measured":
+        return f"{finding.measure}{of}: not measured"
+    low, high = asserted.interval
+    return f"{finding.measure}{of}: {finding.words} {asserted.least:.2f}, {asserted.found:.2f} [{low:.2f}, {high:.2f}]"
+
+
 def _next_step(outcome: Outcome, reasons: Sequence[_Reason], several: bool) -> str:
     if all(reason.known for reason in reasons):
         return "nothing new: the pairs file declares it under does_not_hold"
@@ -194,6 +208,8 @@ def _after_a_failure(reason: _Reason) -> str:
         return "do not release it as the same model; look at what moved and which weights changed"
     if _is_accuracy(finding) and finding.words != "did not rise":
         return f"do not release; look at the questions that {comparison.name}'s after got wrong and before got right"
+    if finding.measure in _CIRCUITS:
+        return "look at which edges changed: rlcircuits circuits lists them"
     if finding.measure == NOT_ONLINE_RL:
         return f"find out how {comparison.after} was trained: it is declared as {comparison.algorithm}"
     return (
@@ -215,12 +231,14 @@ def _to_settle(reasons: Sequence[_Reason], several: bool) -> str:
             "ask more questions (question_count), after a look at the stage that drops most of them and at the answers"
         )
     known = [reason for reason in reasons if reason.finding.settled_by is not None]
+    if not known and any(reason.finding.measure in _CIRCUITS for reason in reasons):
+        return "ask more questions (question_count), which narrows the circuits' intervals; how many is not known"
     if not known:
         return "no number of questions would settle it; read the table, and decide"
     asked = max(_ratio(reason) * reason.comparison.accuracy.asked for reason in known)
     asked = max(asked, *(reason.comparison.accuracy.asked for reason in known), 0)
     setting = f"question_count = {_two_digits(asked)}"
-    open_ones = [reason for reason in reasons if reason.finding.settled_by is None]
+    open_ones = [each for each in reasons if each.finding.settled_by is None and each.finding.measure not in _CIRCUITS]
     rest = [f"{each.finding.measure}{f' of {each.comparison.name}' if several else ''}" for each in open_ones]
     unsettled = f"; no number would settle {_some(rest)}" if rest else ""
     if len(known) > 1:

@@ -26,7 +26,8 @@ def verdict_words(verdict: Verdict) -> str:
         words = dict.fromkeys(_named(verdict, measure) for measure in named)
         return f"{verdict.outcome}: {', '.join(words)}"
     shown = shown_by(verdict.profile)
-    return "holds (asserts accuracy only)" if shown is None else f"holds: {shown}"
+    asserted = "accuracy and circuits" if verdict.circuits else "accuracy only"
+    return f"holds (asserts {asserted})" if shown is None else f"holds: {shown}"
 
 
 def shown_by(profile: Profile) -> str | None:

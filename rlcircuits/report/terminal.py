@@ -23,6 +23,7 @@ from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, format_p
 from rlcircuits.comparison.verdict import direction, judge, noise_reads_as_online_rl
+from rlcircuits.report.circuit_lines import circuit_lines
 from rlcircuits.report.outcome_words import finding_words, verdict_words
 
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
@@ -37,8 +38,8 @@ def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -
 
     The column `control` is the change that noise which matches the update makes, on average over its draws. `rose on`
     is the share of questions on which the measure rose. The row `greedy acc.` is accuracy at temperature 0. The loss
-    and intensity / loss are shown because raw intensity follows the loss. The row of a claim about accuracy goes from
-    what was claimed to what was found.
+    and intensity / loss are shown because raw intensity follows the loss. The row of a claim about accuracy, or of
+    circuits, goes from what was asserted to what was found.
 
     Args:
         comparisons: what to show, in this order.
@@ -73,6 +74,10 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
     for claim, claimed in zip(comparison.claims, verdict.claims, strict=True):
         cells = arrow(claim.wanted, claim.found, ".3f"), format_change(claim.wanted, claim.found)
         rows.append([claim.measure, *cells, "", "", format_p(claimed.p), finding_words(verdict, claimed)])
+    asserted = () if comparison.circuits is None else comparison.circuits.assertions
+    for each, judged in zip(asserted, verdict.circuits, strict=True):
+        cells = arrow(each.least, each.found, ".2f"), format_change(each.least, each.found)
+        rows.append([each.measure, *cells, "", "", format_p(judged.p), finding_words(verdict, judged)])
     for metric in ("loss", "intensity", "intensity_over_loss", "complexity", "kurtosis"):
         finding = verdict.findings.get(metric)
         effect = comparison.effects[metric]
@@ -121,6 +126,8 @@ def detail(comparison: Comparison) -> str:
     lines += [_group_control_line(control) for control in comparison.group_controls]
     if comparison.supervised is not None:
         lines.append(_supervised_line(comparison, comparison.supervised))
+    if comparison.circuits is not None:
+        lines += circuit_lines(comparison.circuits)
     explaining = [
         [
             LABELS[metric],

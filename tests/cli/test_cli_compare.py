@@ -50,6 +50,29 @@ def test_compare_then_report(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("all_right")
+def test_compare_with_circuits(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(compare_arguments(tiny, "--balance", "2", "--output", str(tmp_path), "--circuits")) == 0
+    printed = capsys.readouterr()
+    assert "f_after(C_before)" in printed.out
+    assert "scores against exact effects of removing one edge: top " in printed.out
+    assert "base-to-tuned: before: single edges are removed on 10 answers" in printed.err
+    assert load_comparison(tmp_path / "base-to-tuned").circuits is not None
+    assert main(["report", str(tmp_path)]) == 0
+    assert "f_after(C_before)" in capsys.readouterr().out
+    # A file of pairs that say nothing of circuits, and one that says it of itself.
+    file = tmp_path / "pairs.toml"
+    table = f'[[pair]]\nbefore = "{tiny / "base"}"\nafter = "{tiny / "tuned"}"\nalgorithm = "dpo"\nname = '
+    file.write_text(f'{table}"one"\n{table}"two"\ncircuits.size = 0.9\ncircuits.minimum_overlap = 0.1\n')
+    arguments = ["compare", "--pairs", str(file), *compare_arguments(tiny, "--balance", "2")[7:], "--json"]
+    assert main([*arguments, "--circuits"]) in (0, 1, 3)
+    documents = json.loads(capsys.readouterr().out)
+    assert [each["comparison"]["circuits"]["size"] for each in documents] == [0.5, 0.9]
+    assert ["circuit-overlap" in each["verdict"]["findings"] for each in documents] == [False, True]
+    assert main(arguments) in (0, 1, 3)
+    assert "circuits" not in json.loads(capsys.readouterr().out)[0]["comparison"]
+
+
+@pytest.mark.usefixtures("all_right")
 def test_one_table_of_whose_answers_are_scored(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = compare_arguments(tiny, "--balance", "2", "--score-on", "all", "--output", str(tmp_path))
     code = main(arguments)

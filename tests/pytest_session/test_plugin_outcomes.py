@@ -11,6 +11,7 @@ from helpers.pairs_file_text import PAIRS
 from helpers.paths import ROOT
 from helpers.plugin_runs import ONE_PAIR, PLUGIN, USERS_TESTS, Declare, FakePipeline, Run
 
+from rlcircuits.comparison.circuit_checks import CircuitChecks
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.effects import AccuracyClaim
 from rlcircuits.pytest_session.reports import EXIT_INCONCLUSIVE
@@ -145,6 +146,27 @@ def test_what_a_pair_claims_has_tests_of_its_own(
     result = run("--pairs=pairs.toml", "-v")
     result.assert_outcomes(passed=8, failed=1)
     result.stdout.fnmatch_lines(["*test_effect[[]two-claimed-accuracy[]] FAILED*", "*accuracy of two is below the*"])
+
+
+@pytest.mark.parametrize(("found", "code"), [(0.3, pytest.ExitCode.TESTS_FAILED), (0.7, 0), (0.5, EXIT_INCONCLUSIVE)])
+def test_what_a_pair_asserts_of_its_circuits_has_tests_of_its_own(
+    run: Run, pipeline: FakePipeline, declare: Declare, monkeypatch: pytest.MonkeyPatch, found: float, code: int
+) -> None:
+    declare(PAIRS + "[pair.circuits]\nminimum_faithfulness = 0.5\n")
+
+    def run_pair(pair: Pair, *arguments: Any, **options: Any) -> Comparison:
+        rules = {} if pair.circuits is None else pair.circuits.model_dump()
+        interval = (found - 0.1, found + 0.1)
+        circuits = CircuitChecks(**rules, faithfulness=found, faithfulness_interval=interval) if rules else None
+        return replace(pipeline(pair, *arguments, **options), circuits=circuits)
+
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
+    result = run("--pairs=pairs.toml", "-v")
+    assert result.ret == code
+    result.assert_outcomes(passed=9 if not code else 8, failed=1 if code else 0)
+    result.stdout.fnmatch_lines([f"*test_effect[[]two-circuit-faithfulness[]] {'FAILED' if code else 'PASSED'}*"])
+    if code:
+        result.stdout.fnmatch_lines(["*circuit-faithfulness of two: *minimum 0.50, *"])
 
 
 CONFTEST = """

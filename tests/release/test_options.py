@@ -14,6 +14,7 @@ from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common.choices import ENGINE_NAMES
 from rlcircuits.common.limits import LIMITS
+from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.options import OPTIONS, SECTIONS, Section, known_keys, options_as_markdown, options_in
 from rlcircuits.release.pair import AskedQuestions, Pair
 from rlcircuits.release.settings import Settings
@@ -22,6 +23,7 @@ CLASSES: dict[Section, Any] = {
     "settings": Settings,
     "settings.sampling": Sampling,
     "settings.prompting": Prompting,
+    "circuits": CircuitRules,
     "pair": Pair,
     "questions": AskedQuestions,
 }
@@ -29,7 +31,7 @@ CLASSES: dict[Section, Any] = {
 WITHOUT_ONE_DEFAULT = ("n",)
 """Options whose default depends on what they are used for; the field's is that of answers for their own sake."""
 
-TABLES_OF_A_PAIR = ("prompting", "does_not_hold")
+TABLES_OF_A_PAIR = ("prompting", "circuits", "does_not_hold")
 """Keys of a pair that hold tables, not values."""
 
 
