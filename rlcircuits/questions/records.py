@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, truncated_repr
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import json_type_name, parse_json_object
-from rlcircuits.questions.grading.reading.reference_answer import extract_reference_answer
+from rlcircuits.questions.grading.reading.reference_answer import extract_reference_answer, solution_form
 from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
@@ -95,7 +95,10 @@ def _file_records(file: Path) -> Iterator[Record]:
 
 def _hub_records(source: QuestionSource, split: str) -> Iterator[Record]:
     published = PUBLISHED[source.name]
-    instead = f"or give the set's file: QuestionSource(name={source.name!r}, file=...)"
+    instead = (
+        f'or give the set\'s file: in a pairs file the table [[questions]] with name = "{source.name}" and file = '
+        f'"FILE.jsonl", in Python QuestionSource(name={source.name!r}, file=...)'
+    )
     try:
         datasets = importlib.import_module("datasets")
     except ImportError:
@@ -131,6 +134,14 @@ def _text(record: Mapping[str, Any], field: str, place: str) -> str:
 
 def _gold(record: Mapping[str, Any], source: QuestionSource, place: str) -> str:
     answer = _text(record, source.answer, place)
+    # No answer equals a whole solution, so each would be graded as wrong. A grader of one's own may want the solution.
+    if source.grader == "math" and source.gold == "plain" and (form := solution_form(answer)):
+        known = "".join(f"; the set {name!r} has that already" for name in PUBLISHED if PUBLISHED[name].gold == form)
+        raise RLCircuitsError(
+            f"{place}: field {source.answer!r} is a solution that ends with the answer "
+            f'{truncated_repr(extract_reference_answer(form, answer))}, and gold = "plain" wants the answer alone; '
+            f'write gold = "{form}" in the table [[questions]] of a pairs file{known}'
+        )
     try:
         return extract_reference_answer(source.gold, answer)
     except ValueError as error:

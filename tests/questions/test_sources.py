@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions import QuestionSource, load_questions
-from rlcircuits.questions.grading.reading.reference_answer import boxes, extract_reference_answer
+from rlcircuits.questions.grading.reading.reference_answer import GoldForm, boxes, extract_reference_answer
 from rlcircuits.questions.records import draw
 from rlcircuits.questions.source import PUBLISHED
 from rlcircuits.release.pair import AskedQuestions, Pair
@@ -226,9 +226,37 @@ def test_a_gold_answer_that_is_not_there() -> None:
         extract_reference_answer("boxed", r"so \boxed{5")
 
 
+@pytest.mark.parametrize(
+    ("solution", "form", "known"),
+    [("5 + 4 = <<5+4=9>>9\n#### 9", "hash", "gsm8k"), (r"So there are $\boxed{9}$.", "boxed", "math")],
+)
+def test_a_solution_is_not_taken_for_the_answer_alone(
+    tmp_path: Path, solution: str, form: GoldForm, known: str
+) -> None:
+    """Every answer would be graded as wrong, after hours of generation."""
+    file = write(tmp_path, {"question": "Q", "answer": solution})
+    with pytest.raises(
+        RLCircuitsError,
+        match=rf"questions\.jsonl:1: field 'answer' is a solution that ends with the answer '9', .* write gold = "
+        rf'"{form}" in the table \[\[questions\]\] of a pairs file; the set \'{known}\' has that already',
+    ):
+        load_questions(QuestionSource(name="mine", file=file))
+    assert load_questions(QuestionSource(name="mine", file=file, gold=form)).questions[0].gold == "9"
+    # A grader of one's own may want the whole solution.
+    assert load_questions(QuestionSource(name="mine", file=file, grader="exact")).questions[0].gold == solution
+
+
+@pytest.mark.parametrize("answer", ["#### 9", r"\boxed{9}", r"$x = \boxed{9}$", "nine hundred", "9 ####"])
+def test_an_answer_alone_may_be_marked(tmp_path: Path, answer: str) -> None:
+    file = write(tmp_path, {"question": "Q", "answer": answer})
+    assert load_questions(QuestionSource(name="mine", file=file)).questions[0].gold == answer
+
+
 def test_without_the_hub_the_error_says_what_to_do() -> None:
     with pytest.raises(
-        RLCircuitsError, match=r"'gsm8k': split 'test' of the dataset openai/gsm8k cannot be loaded \(.*file="
+        RLCircuitsError,
+        match=r"'gsm8k': split 'test' of the dataset openai/gsm8k cannot be loaded \(.*"
+        r'\[\[questions\]\] with name = "gsm8k" and file = "FILE\.jsonl", in Python QuestionSource\(name=.gsm8k.',
     ) as raised:
         load_questions("gsm8k")
     assert "\n" not in str(raised.value)

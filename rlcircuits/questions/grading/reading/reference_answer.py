@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-__all__ = ["Box", "GoldForm", "boxes", "extract_reference_answer", "last_hash"]
+__all__ = ["Box", "GoldForm", "boxes", "extract_reference_answer", "last_hash", "solution_form"]
 
 GoldForm = Literal["hash", "boxed", "plain"]
 """How a field holds the reference answer; see `extract_reference_answer`."""
@@ -14,6 +14,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BARE = re.compile(r"[^\s$]+")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _HASH = re.compile(r"####[ \t]*([^\n]*)")
+_WORDS = re.compile(r"[^\W\d_]{2,}[\s,]+[^\W\d_]{2,}")
 
 
 class Box(NamedTuple):
@@ -44,6 +45,17 @@ def extract_reference_answer(form: GoldForm, text: str) -> str:
     if not found:
         raise ValueError(f"no gold answer in it; {wanted} is wanted")
     return found
+
+
+def solution_form(text: str) -> GoldForm | None:
+    r"""Return the form of a worked solution that ends with its answer, or None if the text is an answer alone.
+
+    A solution has steps before `####`, or a sentence before the last `\boxed{}`.
+    """
+    steps, mark, _ = text.partition("####")
+    if mark and steps.strip() and last_hash(text):
+        return "hash"
+    return "boxed" if any(_WORDS.search(text[: box.start]) for box in boxes(text)[-1:]) else None
 
 
 def last_hash(text: str) -> str | None:
