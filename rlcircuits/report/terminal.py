@@ -107,10 +107,7 @@ def detail(comparison: Comparison) -> str:
     if comparison.unfinished is not None:
         longest = comparison.sampling.get("max_new_tokens", "not known")
         lines.append(f"  unfinished: {comparison.unfinished.words} (no end token; max_new_tokens = {longest})")
-    lines.append(
-        f"scored: the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} (reference length"
-        f" {comparison.ref:.1f}), {comparison.granularity} graph"
-    )
+    lines.append(f"scored: {_scored(comparison)}, {comparison.granularity} graph")
     if comparison.note:
         lines.append(f"note: {comparison.note}")
     if comparison.trust_remote_code:
@@ -160,6 +157,13 @@ SCORED = {
     "gold": "the gold answers, by both models",
 }
 """Description of whose answers were scored, for each choice of `score_on`."""
+
+
+def _scored(comparison: Comparison) -> str:
+    if not comparison.is_measured:
+        return "nothing"
+    length = f"(reference length {comparison.ref:.1f})"
+    return f"the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]} {length}"
 
 
 def variants_table(comparisons: Sequence[Comparison]) -> str:

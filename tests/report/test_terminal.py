@@ -85,6 +85,13 @@ def test_details_have_controls_by_group_and_what_differs_between_the_checkpoints
     assert lines[place + 1].startswith("  norms: 1 of 1 tensor changed")
 
 
+def test_details_name_no_tokens_where_nothing_was_compared() -> None:
+    compared = replace(made_up_comparison(), t_cut=7, ref=25.27)
+    scored = "scored: the first 7 tokens of each model's own answers (reference length 25.3), sublayer graph"
+    assert scored in detail(compared).splitlines()
+    assert "scored: nothing, sublayer graph" in detail(replace(compared, question_ids=())).splitlines()
+
+
 def supervised(intensity: float) -> Comparison:
     """A pair that shows the pattern, with a supervised control beyond which intensity moved by this, with error 1."""
     beyond = {"intensity": beyond_of(intensity, 1.0), "complexity": beyond_of(9, 1), "kurtosis": beyond_of(-9, 1)}
