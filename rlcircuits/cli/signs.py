@@ -15,8 +15,8 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
+    from rlcircuits.release.sign_rules import SignRules
     from rlcircuits.release.stored_signs import PairSigns
-    from rlcircuits.vital_signs.formats import Classifier
 
 
 def add_signs(commands: Any) -> None:
@@ -34,7 +34,7 @@ def add_signs(commands: Any) -> None:
     add_folder(signs)
     add("--rollouts", metavar="FILE", help="stored rollouts (JSON lines): the signs that need no model")
     add("--group", type=int, metavar="G", help="group size of the silent share (default: 8, or n if that is smaller)")
-    add("--beta", type=float, default=0.0, metavar="B", help="weight of the training's KL penalty (default: 0)")
+    add("--beta", type=float, metavar="B", help="weight of the training's KL penalty (default: 0)")
     add(
         "--format",
         action="append",
@@ -58,37 +58,32 @@ def add_signs(commands: Any) -> None:
 
 def _signs(options: argparse.Namespace) -> int:
     from rlcircuits.report.sign_tables import failures_line, signs_json, signs_table
-    from rlcircuits.vital_signs.gate import GATED, failing_signs
+    from rlcircuits.vital_signs.gate import failing_signs
 
-    if options.group is not None:
-        check_number("question_count", options.group, "--group")
     if options.batch_tokens is not None:
         check_number("batch_tokens", options.batch_tokens, "--batch-tokens")
-    if not 0 <= options.beta < float("inf"):
-        raise RLCircuitsError(f"--beta is {options.beta}; a number from 0 is wanted, such as 0.1")
     if options.plot is not None:
         from rlcircuits.common.files import ensure_writable_file
         from rlcircuits.report.plots import check_ending
 
         check_ending(Path(options.plot))
         ensure_writable_file(options.plot, "--plot")
-    classify = _classifier(options.format)
+    rules = _rules(options)
     if options.rollouts is not None:
-        return _rollouts(options, classify)
+        return _rollouts(options, rules)
     found: list[PairSigns] = []
     problems: list[str] = []
     with pair_folders(options, "signs") as folders:
         for folder in folders:
             try:
-                found.append(_measure(folder(), options, classify))
+                found.append(_measure(folder(), options, rules))
             except RLCircuitsError as error:  # the other pairs are measured all the same
                 problems.append(str(error))
-    gated = GATED if options.gate is None else _known(options.gate, found)
-    failing = failing_signs({one.name: one.signs for one in found}, gated)
+    failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
     if options.json:
         print(signs_json(found, failing))
     elif found:
-        print("\n\n".join([*map(signs_table, found), failures_line(failing, gated)]))
+        print("\n\n".join([*map(signs_table, found), failures_line(failing, rules.gate)]))
     if options.plot is not None:
         _plot(found, Path(options.plot))
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
@@ -97,15 +92,13 @@ def _signs(options: argparse.Namespace) -> int:
     return BAD_INPUT if problems else DOES_NOT_HOLD if failing else HOLDS
 
 
-def _measure(folder: Path, options: argparse.Namespace, classify: Classifier) -> PairSigns:
+def _measure(folder: Path, options: argparse.Namespace, rules: SignRules) -> PairSigns:
     from rlcircuits.release.pair_signs import measure_pair_signs
     from rlcircuits.release.stored_signs import save_signs
 
     found = measure_pair_signs(
         folder,
-        group=options.group,
-        classify=classify,
-        beta=options.beta,
+        rules=rules,
         sibling=options.sibling,
         run_models=not options.no_models,
         batch_tokens=options.batch_tokens,
@@ -127,23 +120,35 @@ def _plot(found: list[PairSigns], path: Path) -> None:
         log(f"plot of {one.name}: {plot_signs(one, file)}")
 
 
-def _rollouts(options: argparse.Namespace, classify: Classifier) -> int:
+def _rollouts(options: argparse.Namespace, rules: SignRules) -> int:
     from rlcircuits.report.sign_tables import rollouts_json, rollouts_table
     from rlcircuits.vital_signs.rollout_summary import summarize_rollouts
     from rlcircuits.vital_signs.rollouts import load_rollouts
 
     if options.folder is not None or options.before or options.after or options.pairs:
         raise RLCircuitsError("--rollouts and a pair were both given; give the rollouts alone, or the pair alone")
-    steps = summarize_rollouts(load_rollouts(options.rollouts), options.group, classify)
+    steps = summarize_rollouts(load_rollouts(options.rollouts), rules.group, rules.classify)
     print((rollouts_json if options.json else rollouts_table)(steps))
     return HOLDS
 
 
-def _classifier(formats: list[str]) -> Classifier:
-    from rlcircuits.vital_signs.formats import by_patterns, skeleton
+def _rules(options: argparse.Namespace) -> SignRules:
+    """Return the rules of the pairs file's ``[signs]``, over which the options go."""
+    from rlcircuits.release.pair import validate_table
+    from rlcircuits.release.pairs_file import load_pairs_file
+    from rlcircuits.release.sign_rules import SignRules
 
-    if not formats:
-        return skeleton
+    stated = load_pairs_file(options.pairs).signs if options.pairs else None
+    given = {"group": options.group, "beta": options.beta, "formats": _formats(options.format), "gate": _gate(options)}
+    table = {**(stated or {}), **{key: value for key, value in given.items() if value is not None}}
+    return validate_table(SignRules, table, "signs")
+
+
+def _gate(options: argparse.Namespace) -> list[str] | None:
+    return [] if options.gate == ["none"] else options.gate
+
+
+def _formats(formats: list[str]) -> dict[str, str] | None:
     patterns: dict[str, str] = {}
     for text in formats:
         name, found, pattern = text.partition("=")
@@ -152,15 +157,4 @@ def _classifier(formats: list[str]) -> Classifier:
         if name in patterns:
             raise RLCircuitsError(f"--format: {name!r} is given twice; each format has one name")
         patterns[name] = pattern
-    return by_patterns(patterns)
-
-
-def _known(names: list[str], found: list[PairSigns]) -> tuple[str, ...]:
-    """Return the names of the gated signs, each of which some pair has."""
-    if names == ["none"]:
-        return ()
-    there = dict.fromkeys(sign.name for one in found for sign in one.signs)
-    for name in names:
-        if found and name not in there:
-            raise RLCircuitsError(f"--gate: there is no sign {name!r}; one of {', '.join(there)} is wanted, or none")
-    return tuple(names)
+    return patterns or None

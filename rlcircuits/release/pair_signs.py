@@ -21,10 +21,10 @@ from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.release.pair_folders import pair_name, read_result, store_of
 from rlcircuits.release.repeated_pairing import repeat_pairing
 from rlcircuits.release.result_files import answers_file, scores_file
+from rlcircuits.release.sign_rules import SignRules
 from rlcircuits.release.store_evidence import StoreEvidence
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.verified_inputs import recorded_source, scored_source
-from rlcircuits.vital_signs.formats import Classifier, skeleton
 from rlcircuits.vital_signs.from_answers import answer_signs
 from rlcircuits.vital_signs.from_weights import weight_signs
 from rlcircuits.vital_signs.sign import beyond_noise
@@ -36,9 +36,7 @@ __all__ = ["measure_pair_signs"]
 def measure_pair_signs(
     folder: str | Path,
     *,
-    group: int | None = None,
-    classify: Classifier = skeleton,
-    beta: float = 0.0,
+    rules: SignRules | None = None,
     sibling: str | None = None,
     run_models: bool = True,
     batch_tokens: int | None = None,
@@ -51,9 +49,7 @@ def measure_pair_signs(
 
     Args:
         folder: the pair's folder of results. The run's store beside it gives the noise draws, if it is there.
-        group: group size of the silent share; by default 8, or the number of answers to a question if that is smaller.
-        classify: gives an answer its format.
-        beta: weight of the KL penalty that after was trained with, for the formats that reward predicts.
+        rules: how signs are measured and judged; by default as ``SignRules()``.
         sibling: folder or hub id of a checkpoint trained from before on its own right answers, without RL.
         run_models: whether the models are run on the answers; without that, the signs that need it are left out.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the memory.
@@ -72,7 +68,8 @@ def measure_pair_signs(
     sources = {side: replace(pair.source(side), device=device, device_map=device_map) for side in SIDES}
     before, after = pair.answers["before"], pair.answers["after"]
     questions = _question_texts(sources["before"], before)
-    how = {"group": group, "classify": classify, "beta": beta}
+    rules = rules or SignRules()
+    how = {"group": rules.group, "classify": rules.classify, "beta": rules.beta}
     draws = [answer_signs(before, draw, questions, **how) for draw in pair.noise]  # type: ignore[arg-type]
     signs = [
         beyond_noise(sign, [draw[place] for draw in draws])
@@ -81,7 +78,7 @@ def measure_pair_signs(
     log("weights are compared")
     other = None if sibling is None else replace(sources["before"], path=sibling, revision=None)
     signs += weight_signs(sources["before"], sources["after"], other)
-    return PairSigns(pair_name(Path(folder), pair.stored.name), tuple(signs), len(pair.noise))
+    return PairSigns(pair_name(Path(folder), pair.stored.name), rules.judge(tuple(signs)), len(pair.noise))
 
 
 class _Measured:

@@ -10,6 +10,10 @@
     minimum_overlap = 0.8           # as a share of the overlap that noise leaves
     minimum_faithfulness = 0.5      # of before's circuit in after
 
+    [signs]                         # optional: which vital signs may fail the release, and the team's own thresholds
+    gate = ["accuracy", "pass@k"]
+    thresholds.unfinished = {up = 0.05}
+
     [[questions]]                   # optional: question sets other than those that come with rlcircuits
     name = "ours"
     file = "ours.jsonl"             # relative to this file
@@ -38,7 +42,7 @@
 
 Reading takes four steps:
 
-1. parse: TOML to the four kinds of tables (:func:`_parse`), and ``[circuits]`` into the pairs (:func:`_with_circuits`);
+1. parse: TOML to the five kinds of tables (:func:`_parse`), and ``[circuits]`` into the pairs (:func:`_with_circuits`);
 2. multiply: one table of a pair for each of its question sets (:func:`_multiply`);
 3. resolve: names of question sets to their tables, relative paths to absolute ones (:func:`_resolve`);
 4. default: the file's `max_new_tokens` for the question sets that name none (:func:`_default_lengths`).
@@ -83,6 +87,8 @@ class PairsFile:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings that the file gives; :func:`rlcircuits.release.settings.make_settings` adds the defaults."""
     path: Path | None = None
+    signs: Mapping[str, Any] | None = None
+    """The table ``[signs]``, which :class:`rlcircuits.release.sign_rules.SignRules` reads."""
 
     def __repr__(self) -> str:
         place = [elided_repr(str(self.path))] if self.path else []
@@ -146,7 +152,7 @@ def load_pairs_file(path: str | Path) -> PairsFile:
                 raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
             pairs[pair.name] = _resolve(pair, known, path.parent, where)
             _check_pool(pairs[pair.name], pairs.values(), where)
-    file = PairsFile(tuple(pairs.values()), tables.settings, path)
+    file = PairsFile(tuple(pairs.values()), tables.settings, path, tables.signs)
     if file.settings:
         file.make_settings()
     return _default_lengths(file)
@@ -178,6 +184,7 @@ class _Tables:
 
     settings: _Table
     circuits: _Table | None
+    signs: _Table | None
     questions: list[_Table]
     pairs: list[_Table]
 
@@ -185,11 +192,11 @@ class _Tables:
 def _parse(path: Path) -> _Tables:
     """Read the file's tables. Raises RLCircuitsError for an unknown or misplaced table."""
     content = _read_toml(path)
-    unknown = sorted(set(content) - {"settings", "circuits", "questions", "pair"})
+    unknown = sorted(set(content) - {"settings", "circuits", "signs", "questions", "pair"})
     if unknown:
         raise RLCircuitsError(
-            f"{path}: unknown key {unknown[0]!r}; the file may hold [settings], [circuits], [[questions]] and [[pair]] "
-            "tables"
+            f"{path}: unknown key {unknown[0]!r}; the file may hold [settings], [circuits], [signs], [[questions]] and "
+            "[[pair]] tables"
         )
     settings, circuits = content.get("settings", {}), content.get("circuits")
     if not isinstance(settings, dict):
@@ -198,8 +205,19 @@ def _parse(path: Path) -> _Tables:
         if not isinstance(circuits, dict):
             raise RLCircuitsError(f"{path}: key 'circuits' must be one [circuits] table")
         validate_table(CircuitRules, circuits, f"{path}: [circuits]")
+    signs = content.get("signs")
+    if signs is not None:
+        _check_signs(signs, path)
     questions, pairs = (_array_of_tables(content.get(key, []), path, key) for key in ("questions", "pair"))
-    return _Tables(settings, circuits, questions, pairs)
+    return _Tables(settings, circuits, signs, questions, pairs)
+
+
+def _check_signs(signs: object, path: Path) -> None:
+    from rlcircuits.release.sign_rules import SignRules  # here, since it imports numpy and scipy
+
+    if not isinstance(signs, dict):
+        raise RLCircuitsError(f"{path}: key 'signs' must be one [signs] table")
+    validate_table(SignRules, signs, f"{path}: [signs]")
 
 
 def _read_toml(path: Path) -> _Table:
