@@ -1,25 +1,20 @@
 """Measure what differs between the weights of two checkpoints, without running a model.
 
-1. Weights are read from the files one at a time, so that memory holds one weight of each checkpoint. Sources without
-   files of whole weights (LoRA adapters, noised checkpoints) are loaded instead.
-2. If the files of two checkpoints name or split their weights differently, those are loaded too, since all loaded
-   models of a family have the same names.
-3. Sums are in float64.
+Memory holds one weight of each checkpoint where files can be read (:mod:`rlcircuits.checkpoints.aligned_weights`).
+Sums are in float64.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor
 
+from rlcircuits.checkpoints.aligned_weights import align_weights, not_finite, open_readers
 from rlcircuits.checkpoints.source import Source
-from rlcircuits.checkpoints.tensor_reader import LoadedTensors, StoredTensors, TensorReader, can_stream, find_key
 from rlcircuits.checkpoints.weight_changes import TensorChange, UnmatchedTensor, WeightChanges
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
@@ -51,25 +46,23 @@ def compare_weights(before: Source, after: Source, reference: Source | None = No
     """
     sources = [before, after, *([] if reference is None else [reference])]
     with ExitStack() as opened:
-        readers = _open(sources, opened)
+        readers = open_readers(sources, opened)
         tensors, unmatched, total = [], [], _Sums()
-        for key in sorted(_all_keys(readers[:2]), key=_natural):
-            places = [find_key(reader, key) for reader in readers]
-            shapes = [
-                None if place is None else reader.shapes[place] for reader, place in zip(readers, places, strict=True)
-            ]
-            if shapes[0] is None or shapes[0] != shapes[1]:
-                unmatched.append(UnmatchedTensor(key, shapes[0], shapes[1]))
+        for weight in align_weights(readers):
+            old, new, *other = weight.shapes
+            if old is None or old != new:
+                if old is not None or new is not None:  # else only the reference has it
+                    unmatched.append(UnmatchedTensor(weight.key, old, new))
                 continue
-            if reference is not None and shapes[2] != shapes[0]:
-                found = "lacks" if shapes[2] is None else f"has as {list(shapes[2])}"
+            if reference is not None and other[0] != old:
+                found = "lacks" if other[0] is None else f"has as {list(other[0])}"
                 raise RLCircuitsError(
-                    f"{reference.name} is no other training of {before.name}: it {found} weight {key}, which "
-                    f"is {list(shapes[0])} there; a checkpoint of the same base is wanted"
+                    f"{reference.name} is no other training of {before.name}: it {found} weight {weight.key}, which "
+                    f"is {list(old)} there; a checkpoint of the same base is wanted"
                 )
-            sums = _Sums.of(*(reader.read(cast(str, place)) for reader, place in zip(readers, places, strict=True)))
-            _check_finite(sources, key, sums)
-            tensors.append(sums.change(key, math.prod(shapes[0])))
+            sums = _Sums.of(*weight.read())
+            _check_finite(sources, weight.key, sums)
+            tensors.append(sums.change(weight.key, math.prod(old)))
             total += sums
         return WeightChanges(
             tensors=tuple(tensors),
@@ -160,33 +153,8 @@ def _cosine(dot: float, square: float, other: float) -> float | None:
     return max(-1.0, min(1.0, dot / norms)) if norms else None
 
 
-def _open(sources: Sequence[Source], opened: ExitStack) -> list[TensorReader]:
-    """Return a reader for each source; if the files' names differ, all are of loaded models, whose names do not."""
-    readers = [_reader(source, opened) for source in sources]
-    keys = _all_keys(readers)
-    if all(find_key(reader, key) is not None for reader in readers for key in keys):
-        return readers
-    return [
-        LoadedTensors(source) if isinstance(reader, StoredTensors) else reader
-        for source, reader in zip(sources, readers, strict=True)
-    ]
-
-
-def _reader(source: Source, opened: ExitStack) -> TensorReader:
-    return StoredTensors(source, opened) if can_stream(source) else LoadedTensors(source)
-
-
-def _all_keys(readers: Sequence[TensorReader]) -> set[str]:
-    return {key for reader in readers for key in reader.shapes}
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Return a key to sort names by, in which layer 10 follows layer 9."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
 def _check_finite(sources: Sequence[Source], name: str, sums: _Sums) -> None:
     """Raise RLCircuitsError for a checkpoint whose weight holds NaN or Inf, as loading it does."""
     for source, total in zip(sources, (sums.before, sums.after, sums.reference), strict=False):
         if not math.isfinite(total):
-            raise RLCircuitsError(f"{source.name}: weight {name} holds NaN or Inf; the checkpoint is damaged")
+            raise not_finite(source.name, name)

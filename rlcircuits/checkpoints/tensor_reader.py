@@ -30,6 +30,8 @@ class TensorReader(Protocol):
     """Key → shape. The weight of tied embeddings is there once, as the embedding."""
     tied: bool
     """Whether one weight embeds and unembeds."""
+    config: Any
+    """The Hugging Face config of the (text) model."""
 
     def read(self, key: str) -> Tensor:
         """Return a weight on the CPU, in the dtype that the model has when it runs."""
@@ -51,7 +53,8 @@ class StoredTensors:
         """
         check_folder(source.folder)
         config = load_config(source.folder, trust_remote_code=source.trust_remote_code)
-        self.tied = bool(config.get_text_config().tie_word_embeddings)
+        self.config: Any = config.get_text_config()
+        self.tied = bool(self.config.tie_word_embeddings)
         self._dtype = _loaded_dtype(source, config)
         self._opened = opened
         self._files: dict[Path, Any] = {}
@@ -90,6 +93,7 @@ class LoadedTensors:
             source: what to load. Raises RLCircuitsError as its ``load`` does.
         """
         model = on_cpu(source).load().model
+        self.config: Any = model.config.get_text_config()
         self._parameters = dict(model.named_parameters())
         self.tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         self.shapes: Mapping[str, tuple[int, ...]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -14,18 +13,16 @@ from helpers.core_inputs import NAMES
 from helpers.paths import SEED_7
 from helpers.tiny_checkpoints import save_checkpoint
 from helpers.tiny_models import build
+from helpers.weight_folders import FilesOnly, moved, saved, source, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from rlcircuits.checkpoints import compare_weights as module
-from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.compare_weights import compare_weights
 from rlcircuits.checkpoints.noise import NoisedSource
-from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.checkpoints.tensor_reader import StoredTensors
 from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
@@ -33,10 +30,6 @@ from rlcircuits.models.tensor_groups import group_of, layer_of
 
 MIXTURES = ["mixtral", "qwen3-moe"]
 """The families whose files hold experts apart that the model holds together."""
-
-
-def source(folder: Path, **options: str) -> CheckpointSource:
-    return CheckpointSource(str(folder), device="cpu", **options)
 
 
 def cosine(a: Tensor, b: Tensor) -> float | None:
@@ -62,38 +55,6 @@ def check(found: TensorChange, before: Tensor, after: Tensor, reference: Tensor 
     assert close(found.largest_row_share, float(squares.max() / squares.sum()) if squares.sum() else None)
     wanted = None if reference is None else cosine(update, reference.double() - old)
     assert close(found.reference_cosine, wanted)
-
-
-class FilesOnly(CheckpointSource):
-    """A checkpoint whose model must not be loaded."""
-
-    def load(self) -> Checkpoint:
-        raise AssertionError("loaded")
-
-
-def written(folder: Path, tensors: Mapping[str, Tensor], **config: object) -> CheckpointSource:
-    """Write a folder that only its weights are read from."""
-    folder.mkdir(exist_ok=True)
-    fields = {"model_type": "llama", "num_hidden_layers": 1, "tie_word_embeddings": False, **config}
-    (folder / "config.json").write_text(json.dumps(fields))
-    save_file(dict(tensors), folder / "model.safetensors")
-    return source(folder)
-
-
-def moved(name: str, seed: int, every: int = 2) -> PreTrainedModel:
-    """Return a tiny model of which every second parameter, or every `every`th, was moved."""
-    model = build(name, seed=3)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for place, parameter in enumerate(model.parameters()):
-            if place % every == 0:
-                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model
-
-
-def saved(folder: Path, model: PreTrainedModel, **options: str) -> CheckpointSource:
-    model.save_pretrained(folder, **options)
-    return source(folder)
 
 
 def flat(weights: Mapping[str, Tensor]) -> Tensor:
