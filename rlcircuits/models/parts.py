@@ -123,7 +123,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
     """
     names = _module_names(model)
     config: Any = model.config
-    heads = _head_counts(config)
+    heads = head_counts(config)
     root = _Named(model, "", config.model_type)
     norms = _Norms(config.hidden_size)
     blocks = [
@@ -151,7 +151,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
 
 
 @dataclass(frozen=True)
-class _Heads:
+class HeadCounts:
     """Numbers of query heads and of key and value heads, and the features of each head."""
 
     q: int
@@ -232,16 +232,17 @@ def _module_names(model: nn.Module) -> ModuleNames:
     return FAMILIES[family]
 
 
-def _head_counts(config: Any) -> _Heads:
+def head_counts(config: Any) -> HeadCounts:
+    """Return the numbers of heads, and their size, by a Hugging Face config."""
     n_heads = config.num_attention_heads
-    return _Heads(
+    return HeadCounts(
         q=n_heads,
         kv=getattr(config, "num_key_value_heads", None) or n_heads,
         size=getattr(config, "head_dim", None) or config.hidden_size // n_heads,
     )
 
 
-def _locate_block(block: _Named, names: ModuleNames, heads: _Heads, norms: _Norms, width: int) -> Block:
+def _locate_block(block: _Named, names: ModuleNames, heads: HeadCounts, norms: _Norms, width: int) -> Block:
     def norm(name: str | None) -> Norm | None:
         return None if name is None else norms.of(block.child(name))
 
@@ -259,7 +260,7 @@ def _locate_block(block: _Named, names: ModuleNames, heads: _Heads, norms: _Norm
     )
 
 
-def _locate_projections(attention: _Named, names: ModuleNames, heads: _Heads, width: int) -> tuple[Projection, ...]:
+def _locate_projections(attention: _Named, names: ModuleNames, heads: HeadCounts, width: int) -> tuple[Projection, ...]:
     n_q, n_kv = heads.q * heads.size, heads.kv * heads.size
     q = torch.arange(n_q).view(heads.q, heads.size)
     kv = torch.arange(n_kv).view(heads.kv, heads.size)
@@ -269,10 +270,25 @@ def _locate_projections(attention: _Named, names: ModuleNames, heads: _Heads, wi
             for kind, name, features in zip("qkv", names.projections, (q, kv, kv), strict=True)
         )
     module = attention.linear(names.projections[0], width, n_q + 2 * n_kv)
+    return (Projection(module, fused_features(names, heads)),)
+
+
+def fused_features(names: ModuleNames, heads: HeadCounts) -> dict[str, Tensor]:
+    """Return which output features of a fused projection are q, k and v.
+
+    Args:
+        names: The family's module names; its ``fused`` says in which order the features are.
+        heads: The numbers of heads.
+
+    Returns:
+        ``q``, ``k``, ``v`` → int64 [heads of that kind, head_dim].
+    """
+    n_q, n_kv = heads.q * heads.size, heads.kv * heads.size
     if names.fused == "stacked":
-        return (Projection(module, {"q": q, "k": kv + n_q, "v": kv + n_q + n_kv}),)
+        kv = torch.arange(n_kv).view(heads.kv, heads.size)
+        return {"q": torch.arange(n_q).view(heads.q, heads.size), "k": kv + n_q, "v": kv + n_q + n_kv}
     by_head = torch.arange(3 * n_q).view(heads.q, 3, heads.size)
-    return (Projection(module, {kind: by_head[:, i] for i, kind in enumerate("qkv")}),)
+    return {kind: by_head[:, i] for i, kind in enumerate("qkv")}
 
 
 def _rotary_switch(config: Any) -> int | None:

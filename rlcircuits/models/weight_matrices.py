@@ -1,0 +1,111 @@
+"""Split the weights of attention and MLP into the matrices that they are made of.
+
+Some families store several matrices in one weight. A singular value of the whole is none of theirs, so what looks at
+singular values splits them first:
+
+- q, k and v, stacked or interleaved by head (GPT-2, Phi-3, GPT-NeoX): by the table of
+  :mod:`rlcircuits.models.families` and the config's heads.
+- An MLP's gate and up (Phi-3, and stacked experts): two halves, the gate first, in every supported family.
+- The experts of a mixture, stacked along the first dimension of a weight: one matrix an expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.parts import fused_features, head_counts
+from rlcircuits.models.tensor_groups import group_of
+
+__all__ = ["MatrixPlace", "matrix_places"]
+
+_GATE_UP = "gate_up_proj"
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixPlace:
+    """Where one matrix is in a weight."""
+
+    name: str
+    """What it is called in the weight: ``q``, ``gate``, ``expert 3``, ``expert 3 up``; empty for the whole weight."""
+    expert: int | None
+    """Its index along the first dimension; None in a weight of two dimensions."""
+    dim: int
+    """The dimension of the matrix, 0 or 1, along which it is cut out."""
+    features: Tensor | None
+    """Its indices along ``dim``, int64 [features]; None for all."""
+
+    def take(self, weight: Tensor) -> Tensor:
+        """Return the matrix of a weight, [rows, columns]; a view where that is possible."""
+        matrix = weight if self.expert is None else weight[self.expert]
+        return matrix if self.features is None else matrix.index_select(self.dim, self.features)
+
+    def put(self, weight: Tensor, matrix: Tensor) -> None:
+        """Write a matrix to its place in a weight."""
+        whole = weight if self.expert is None else weight[self.expert]
+        if self.features is None:
+            whole.copy_(matrix)
+        else:
+            whole.index_copy_(self.dim, self.features, matrix.to(whole.dtype))
+
+
+def matrix_places(key: str, shape: tuple[int, ...], config: Any) -> tuple[MatrixPlace, ...]:
+    """Return the places of the matrices in a weight; none for one that is no matrix of attention or MLP.
+
+    Embeddings, the unembedding, norms and biases have none.
+
+    Args:
+        key: the weight's name in the model or in its files.
+        shape: its shape.
+        config: the Hugging Face config of the (text) model.
+
+    Raises:
+        RLCircuitsError: the model's family is not supported, or the shape of a fused weight is not the config's.
+    """
+    parts = key.split(".")
+    # The weight of stacked experts is a parameter of its own, which is not called "weight".
+    is_weight = parts[-1] == "weight" or len(shape) == 3
+    if group_of(key) not in ("attention", "MLP") or len(shape) not in (2, 3) or not is_weight:
+        return ()
+    pieces = _pieces(key, parts, shape[-2:], config)
+    experts: list[int | None] = list(range(shape[0])) if len(shape) == 3 else [None]
+    return tuple(
+        MatrixPlace(" ".join(filter(None, ("" if expert is None else f"expert {expert}", name))), expert, dim, features)
+        for expert in experts
+        for name, dim, features in pieces
+    )
+
+
+def _pieces(key: str, parts: list[str], shape: tuple[int, ...], config: Any) -> list[tuple[str, int, Tensor | None]]:
+    """Return the name, dimension and indices of each matrix in one weight or one expert's."""
+    names = FAMILIES.get(config.model_type)
+    if names is None:
+        raise RLCircuitsError(
+            f"the family {config.model_type!r} is not mapped, so weight {key} cannot be split into its matrices; "
+            f"one of {', '.join(sorted(FAMILIES))} is wanted"
+        )
+    if len(names.projections) == 1 and names.projections[0] in parts:
+        features = {kind: each.reshape(-1) for kind, each in fused_features(names, head_counts(config)).items()}
+        return list(_cut(key, shape, features))
+    if _GATE_UP in parts:
+        half = torch.arange(shape[0] // 2)
+        return list(_cut(key, shape, {"gate": half, "up": half + len(half)}))
+    return [("", 0, None)]
+
+
+def _cut(key: str, shape: tuple[int, ...], features: dict[str, Tensor]) -> Iterator[tuple[str, int, Tensor]]:
+    """Yield the pieces of a fused weight, whose outputs are the rows of a linear layer, and the columns of a Conv1D."""
+    total = sum(map(len, features.values()))
+    if total not in shape:
+        raise RLCircuitsError(
+            f"weight {key} is {list(shape)}; by the config one of its dimensions is {total}, of {', '.join(features)}"
+        )
+    dim = shape.index(total)
+    for kind, each in features.items():
+        yield kind, dim, each
