@@ -27,7 +27,7 @@ from rlcircuits.checkpoints.parameters import describe_first_unlike, seeded_gene
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.tensor_groups import Group, group_of
 
-__all__ = ["RowUpdates", "add_matched_noise", "measure_updates"]
+__all__ = ["RowUpdates", "add_matched_noise", "measure_rows", "measure_updates", "with_matched_noise"]
 
 NORM_TOLERANCE = 1e-3
 """Largest relative difference between a row's noise, after rounding, and its update, in norm, where rounding allows."""
@@ -69,7 +69,7 @@ def measure_updates(
             f"noise that matches the update needs the same parameters before and after: {unlike}; without it "
             f"(noise_draws = 0) only the minimum and p are judged"
         )
-    measured = {name: _measure(ours[name], theirs[name]) for name in ours}
+    measured = {name: measure_rows(ours[name], theirs[name]) for name in ours}
     return {name: update for name, update in measured.items() if update is not None}
 
 
@@ -90,11 +90,33 @@ def add_matched_noise(
     """
     for name, parameter in model.named_parameters():
         if name in updates and (groups is None or group_of(name) in groups):
-            noise = torch.randn(parameter.shape, generator=seeded_generator(f"{draw}\n{name}"), dtype=torch.float32)
-            parameter.copy_(_moved(parameter, noise.to(parameter.device), updates[name]))
+            parameter.copy_(with_matched_noise(name, parameter, updates[name], draw))
 
 
-def _measure(before: Tensor, after: Tensor) -> RowUpdates | None:
+@torch.no_grad()
+def with_matched_noise(name: str, weight: Tensor, update: RowUpdates, draw: int) -> Tensor:
+    """Return one weight with noise that matches its update, as :func:`add_matched_noise` makes it.
+
+    Args:
+        name: the weight's name, from which the noise follows together with the draw.
+        weight: the weight, of any shape and floating dtype.
+        update: what :func:`measure_rows` returned for it.
+        draw: the seed.
+
+    Returns:
+        A new tensor of the weight's shape, dtype and device.
+    """
+    noise = torch.randn(weight.shape, generator=seeded_generator(f"{draw}\n{name}"), dtype=torch.float32)
+    return _moved(weight, noise.to(weight.device), update)
+
+
+def measure_rows(before: Tensor, after: Tensor) -> RowUpdates | None:
+    """Return the update after - before of each row of one weight; None if nothing changed.
+
+    Args:
+        before: the weight before training, of any shape and floating dtype.
+        after: the same after it.
+    """
     ours, theirs = (_rows(each.detach().to("cpu", torch.float32)) for each in (before, after))
     update = theirs - ours
     if not update.any():
