@@ -91,8 +91,10 @@ def _pass_at_k(axes: Axes, sign: Sign | None) -> None:
         return
     details: Any = sign.details
     sizes, before, after = details["k"], details["before"], details["after"]
+    # From -1 to 1 nothing is known, since no question differs.
+    known = [low > -1 or high < 1 for low, high in zip(details["lower"], details["upper"], strict=True)]
     low, high = ([b + end for b, end in zip(before, details[which], strict=True)] for which in ("lower", "upper"))
-    axes.fill_between(sizes, low, high, color="tab:orange", alpha=0.2, label="95 % band of after")
+    axes.fill_between(sizes, low, high, where=known, color="tab:orange", alpha=0.2, label="95 % band of after")
     axes.plot(sizes, before, color="tab:blue", marker="o", markersize=4, label="before")
     axes.plot(sizes, after, color="tab:orange", marker="D", markersize=4, label="after")
     axes.plot(sizes, details["all_before"], color="tab:blue", linestyle=":", label="all of k right, before")

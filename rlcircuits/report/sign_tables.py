@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
@@ -14,31 +13,30 @@ from rlcircuits.release.stored_signs import PairSigns, as_json
 from rlcircuits.vital_signs.rollout_summary import RolloutSummary
 from rlcircuits.vital_signs.sign import Sign
 
-_NOTE_WIDTH = 62
-
 
 def signs_table(found: PairSigns) -> str:
-    """Return a pair's signs as a table: sign, before → after, change with its interval, noise, outcome, note."""
+    """Return a pair's signs as a table (change with its interval, noise, p, outcome), and below it a note on each."""
     rows = [
         (
             sign.name,
+            sign.unit,
             "" if sign.before is None else f"{_number(sign.before)} → {_number(sign.after)}",
             _change(sign),
             f"{_number(min(sign.noise), '+')} to {_number(max(sign.noise), '+')}" if sign.noise else "",
             "" if sign.p is None else format_p(sign.p),
             sign.outcome,
-            textwrap.fill(f"{sign.note} ({sign.unit})", _NOTE_WIDTH),
         )
         for sign in found.signs
     ]
     table = tabulate(
         rows,
-        ("sign", "before → after", "change", "noise", "p", "outcome", "note"),
+        ("sign", "unit", "before → after", "change", "noise", "p", "outcome"),
         disable_numparse=True,
-        colalign=("left", "right", "right", "right", "right", "left", "left"),
+        colalign=("left", "left", "right", "right", "right", "right", "left"),
     )
+    notes = [f"{sign.name}: {sign.note}" for sign in found.signs]
     draws = f", {found.noise_draws} noise draws" if found.noise_draws else ", no noise draws"
-    return f"{found.name}: vital signs{draws}\n{table}"
+    return f"{found.name}: vital signs{draws}\n{table}\n" + "\n".join(notes)
 
 
 def failures_line(failing: Sequence[tuple[str, str]], gated: Collection[str]) -> str:

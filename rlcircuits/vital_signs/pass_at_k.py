@@ -117,7 +117,8 @@ def boundary_sign(before: Counts, after: Counts) -> Sign:
     if largest < 2 or len(before.questions) < 2:
         return not_measurable(name, STUDY, unit, "it needs at least two answers to each of two questions; raise n")
     band = pass_at_k_band(before, after, largest)
-    interval = (float(band.lower[-1]), float(band.upper[-1]))
+    known = band.lower[-1] > -1 or band.upper[-1] < 1
+    interval = (float(band.lower[-1]), float(band.upper[-1])) if known else None
     change = float(band.after[-1] - band.before[-1])
     numbers: dict[str, object] = {
         "before": float(band.before[-1]),

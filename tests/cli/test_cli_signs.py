@@ -25,7 +25,7 @@ def test_a_measured_pair(results: Path, capsys: pytest.CaptureFixture[str], tmp_
     assert main(["signs", str(results / FULL), "--gate", "none", "--plot", str(picture)]) == 0
     printed = capsys.readouterr().out
     assert f"{FULL}: vital signs" in printed
-    for name in ("accuracy", "pass@k", "silent_share", "effective formats", "no sign is gated"):
+    for name in ("accuracy", "pass@k", "silent_share", "effective_formats", "no sign is gated"):
         assert name in printed
     found = load_signs(results / FULL)
     assert found.name == FULL
@@ -85,9 +85,9 @@ def test_damaged_signs_are_named(results: Path, capsys: pytest.CaptureFixture[st
     [
         ([], "signs needs a folder of results, or --before and --after, or --pairs FILE.toml"),
         (["DIR", "--before", "a"], "a folder and a pair were both given"),
-        (["DIR", "--group", "0"], "--group is 0"),
-        (["DIR", "--beta", "-1"], "--beta is -1.0; a number from 0 is wanted"),
-        (["DIR", "--beta", "nan"], "--beta is nan; a number from 0 is wanted"),
+        (["DIR", "--group", "0"], "key 'group': must be at least 2"),
+        (["DIR", "--beta", "-1"], "key 'beta': must be at least 0"),
+        (["DIR", "--beta", "nan"], "key 'beta': must be a finite number, not nan"),
         (["DIR", "--format", "x"], "--format is 'x'; NAME=REGEX is wanted"),
         (["DIR", "--format", "a=x", "--format", "a=y"], "'a' is given twice"),
         (["DIR", "--format", "a=("], "no regular expression"),

@@ -1,0 +1,95 @@
+"""The table [signs] of a pairs file, and which signs fail a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlcircuits import RLCircuitsError, load_pairs
+from rlcircuits.release.pairs_file import load_pairs_file
+from rlcircuits.release.sign_rules import SignRules, Threshold
+from rlcircuits.vital_signs.gate import failing_signs
+from rlcircuits.vital_signs.sign import Sign, beyond_noise, no_room
+
+PAIR = '[[pair]]\nname = "a"\nbefore = "b/c"\nafter = "d/e"\nalgorithm = "grpo"\n'
+
+
+def sign(name: str, change: float, outcome: str = "reported", p: float | None = None) -> Sign:
+    return Sign(
+        name,
+        "a study",
+        "share",
+        outcome,
+        "a note",
+        change=change,
+        interval=(change - 0.01, change + 0.01),
+        p=p,  # type: ignore[arg-type]
+    )
+
+
+def write(path: Path, signs: str) -> Path:
+    path.write_text(f"[signs]\n{signs}\n{PAIR}")
+    return path
+
+
+def test_a_team_states_its_own_thresholds(tmp_path: Path) -> None:
+    text = 'gate = ["unfinished"]\nthresholds.unfinished = {up = 0.05}\nthresholds.pass = {down = 0.02}\ngroup = 4'
+    table = load_pairs_file(write(tmp_path / "release.toml", text)).signs
+    assert table is not None
+    rules = SignRules.model_validate(table)
+    found = rules.judge((sign("unfinished", 0.04), sign("pass", -0.04), sign("other", 1.0)))
+    assert [each.outcome for each in found] == ["no alarm", "trouble", "reported"]
+    assert rules.judge((sign("unfinished", 0.07), sign("pass", 0.0)))[0].outcome == "trouble"
+
+
+def test_no_table_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "release.toml"
+    path.write_text(PAIR)
+    assert load_pairs_file(path).signs is None
+    assert len(load_pairs(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gates = 1", "key 'gates'"),
+        ("group = 1", "key 'group': must be at least 2"),
+        ("beta = -1", "key 'beta': must be at least 0"),
+        ("thresholds.unfinished = {}", "a threshold has up or down, one of the two"),
+        ("thresholds.unfinished = {up = 1, down = 1}", "a threshold has up or down, one of the two"),
+        ("thresholds.unfinished = {up = nan}", "finite number"),
+        ('formats.code = "("', "format 'code'"),
+    ],
+)
+def test_bad_tables_name_file_and_key(text: str, message: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "release.toml", text)
+    with pytest.raises(RLCircuitsError) as error:
+        load_pairs_file(path)
+    assert message in str(error.value)
+    assert "release.toml: [signs]" in str(error.value)
+
+
+def test_unknown_signs_are_named() -> None:
+    for rules in (SignRules(gate=("beauty",)), SignRules(thresholds={"beauty": Threshold(up=1.0)})):
+        with pytest.raises(RLCircuitsError, match="there is no sign 'beauty'; there are accuracy"):
+            rules.judge((sign("accuracy", 0.0),))
+
+
+def test_gated_signs_fail_after_holm() -> None:
+    """Five signs at p = 0.02 are one alarm in fifty each, which is no surprise; one at 0.001 is."""
+    weak = [sign("accuracy", -0.1, "trouble", 0.02)]
+    pairs = {f"pair {place}": weak for place in range(5)}
+    assert failing_signs(pairs) == []
+    assert failing_signs({"alone": weak}) == [("alone", "accuracy")]
+    pairs["pair 5"] = [sign("pass@k", -0.1, "trouble", 0.001), sign("right_up", -0.1, "no alarm", 0.001)]
+    assert failing_signs(pairs) == [("pair 5", "pass@k")]
+    assert failing_signs(pairs, ()) == []
+    assert failing_signs({"a": [no_room("accuracy", "", "", "")]}) == []
+
+
+def test_trouble_within_noise_is_no_alarm() -> None:
+    found = beyond_noise(sign("x", 0.1, "trouble", 0.001), [sign("x", 0.05), sign("x", 0.2)])
+    assert (found.outcome, found.noise) == ("no alarm", (0.05, 0.2))
+    assert beyond_noise(sign("x", 0.3, "trouble", 0.001), [sign("x", 0.2)]).outcome == "trouble"
+    assert beyond_noise(sign("x", -0.1, "trouble", 0.001), [sign("x", 0.2)]).outcome == "trouble"
