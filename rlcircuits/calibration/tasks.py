@@ -30,7 +30,7 @@ test does not depend on them, and a difference that reaches the minimum is rarer
 CLAIMING = ("damaged", "harmless", "along-update")
 """The tags of variants of a trained checkpoint, for which the release claims the undamaged checkpoint's accuracy."""
 
-_VERSION = 1
+_VERSION = 2
 """Increased whenever the same task may give another run."""
 
 _NOT_IN_KEY = {"before", "after", "reference", "control", "does_not_hold", "pool"}

@@ -37,7 +37,7 @@ CONTROL_METRICS = (*GATE_METRICS, "loss", "intensity_over_loss")
 
 @dataclass(frozen=True)
 class ControlDraw:
-    """One draw of the noise control: the base with noise that matches the update, against the base."""
+    """One draw of the noise control: the base with after's readout and noise on all else, against the base."""
 
     draw: int
     accuracy: float | None
@@ -55,7 +55,7 @@ class ControlDraw:
 
 @dataclass(frozen=True)
 class GroupControl:
-    """Noise that matches the update on one group of tensors alone, scored on before's own answers."""
+    """The noise control on one group of tensors alone, scored on before's own answers."""
 
     group: str
     """See :data:`rlcircuits.models.tensor_groups.GROUPS`."""

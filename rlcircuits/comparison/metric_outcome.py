@@ -12,8 +12,10 @@ differences of the noise draws, of which the largest times :data:`NOISE_MARGIN` 
 So what holds and what does not hold are a whole interval apart, and two runs of one effect rarely contradict each
 other. If an effect above 0 were enough, one between 0 and the minimum would hold or not hold by chance.
 
-An effect as large as noise makes exceeds a few draws by chance, however many questions there are. The margin is for
-that: damage that is built to look like training goes a little beyond noise of its own size, and training far beyond.
+Each draw has after's readout, and noise that reproduces whatever of the update only rescales
+(:mod:`rlcircuits.checkpoints.noise`). An effect as large as noise makes exceeds a few draws by chance, however many
+questions there are. The margin is for that: damage that is built to look like training goes a little beyond noise of
+its own size, and training far beyond.
 
 No effect exceeds a noise draw on which the metric could not be measured (too few right answers), and none lies below
 it. Where the noise on one group of tensors alone moves the metric as far as the effect, and that on all the others

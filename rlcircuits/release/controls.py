@@ -1,4 +1,4 @@
-"""Measure the noise controls of a pair: before with noise that matches the update, and what the noise moves."""
+"""Measure the noise controls of a pair: before with after's readout and noise that matches the rest of the update."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rlcircuits.comparison.storage import load_finished
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import are_complete
 
-VERSION = 5
+VERSION = 6
 """Increased whenever the same inputs may give another comparison."""
 
 _NOT_IN_KEY = ("device", "measure_unchanged", "recompute", "trust_remote_code", "stop_early", "max_unfinished")

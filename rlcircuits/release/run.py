@@ -6,8 +6,9 @@ answers, so before is loaded twice:
 1. before: load, answer, free;
 2. after: load, answer, pair the two models' answers, attribute, free;
 3. the reference, if the release names one: load, answer, free;
-4. before with noise, for each draw: load, answer, attribute on the questions that it answered right, free; then with
-   noise on one group of tensors at a time: load, attribute on before's answers, free;
+4. the noise control, before with after's readout and noise on all else, for each draw: load, answer, attribute on the
+   questions that it answered right, free; then on one group of tensors at a time: load, attribute on before's answers,
+   free;
 5. before: load, attribute, free;
 6. compare;
 7. the circuits, if the pair asks for them: before and after are loaded once more

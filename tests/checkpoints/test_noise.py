@@ -15,9 +15,10 @@ from rlcircuits.checkpoints import noise
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.matched_noise import RowUpdates, add_matched_noise, measure_updates
 from rlcircuits.checkpoints.noise import NoisedSource
+from rlcircuits.checkpoints.readout import graft_readout, readout_of, untie
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.tensor_groups import GROUPS, group_of
+from rlcircuits.models.tensor_groups import GROUPS, Group, group_of
 
 seeds = st.integers(0, 2**31)
 
@@ -64,6 +65,33 @@ def test_a_rescaling_is_reproduced(factor: float) -> None:
     add_matched_noise(model, measure_updates(before, after), draw=5)
     for found, wanted in zip(model.parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mixtral"])
+@given(power=st.floats(0.7, 1.8), factor=st.floats(0.5, 1.5), draw=st.integers(0, 1000))
+@settings(max_examples=3)
+def test_sharpening_is_reproduced_whatever_its_power(name: str, power: float, factor: float, draw: int) -> None:
+    before, after, model = build(name, seed=0), build(name, seed=0), build(name, seed=0)
+    with torch.no_grad():
+        for parameter in after.parameters():
+            if parameter.dim() > 1:
+                left, values, right = torch.linalg.svd(parameter.double(), full_matrices=False)
+                parameter.copy_(factor * (left * values.pow(power).unsqueeze(-2)) @ right)
+            else:
+                parameter.mul_(factor)
+    add_matched_noise(model, measure_updates(before, after), draw)
+    for found, wanted, origin in zip(model.parameters(), after.parameters(), before.parameters(), strict=True):
+        assert float((found - wanted).detach().norm()) <= 2e-3 * float((wanted - origin).detach().norm()) + 1e-6
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.6, 1.3])
+def test_a_rescaled_head_is_reproduced(factor: float) -> None:
+    before, after, model = build("llama", seed=0), build("llama", seed=0), build("llama", seed=0)
+    with torch.no_grad():
+        after.model.layers[1].self_attn.o_proj.weight[:, 8:16] *= factor
+    add_matched_noise(model, measure_updates(before, after), draw=5)
+    for found, wanted in zip(model.parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
 @given(seeds)
@@ -138,13 +166,56 @@ def test_a_noised_source_is_the_base_with_noise(folders: tuple[Path, Path]) -> N
     assert noised.name == checkpoint.name == f"{before.path} + noise 3 of {folders[1].parent.name}-tuned"
     base, tuned = before.load().model, after.load().model
     add_matched_noise(base, measure_updates(base, tuned), draw=3)
-    for (name, found), wanted in zip(checkpoint.model.named_parameters(), base.parameters(), strict=True):
-        assert torch.equal(found, wanted), name
-    # The embedding is the unembedding, and stays it.
-    assert checkpoint.model.get_output_embeddings().weight is checkpoint.model.get_input_embeddings().weight
+    found, wanted, trained = (dict(model.named_parameters()) for model in (checkpoint.model, base, tuned))
+    # The readout is after's. The embedding was the unembedding, gets noise as an embedding, and is so no more.
+    readout = {"model.norm.weight": "model.norm.weight", "lm_head.weight": "model.embed_tokens.weight"}
+    assert found.keys() - wanted.keys() == {"lm_head.weight"}
+    for name, parameter in found.items():
+        assert torch.equal(parameter, trained[readout[name]] if name in readout else wanted[name]), name
     # Loaded again it is the same, and its base is as it was.
     again = noised.load().model.get_input_embeddings().weight
     assert torch.equal(again, checkpoint.model.get_input_embeddings().weight)
+
+
+@pytest.mark.parametrize("group", GROUPS[:-1])
+@pytest.mark.parametrize("name", ["llama", "llama-gqa"])
+def test_on_one_group_only_its_part_of_the_readout_is_taken_over(name: str, group: Group, tmp_path: Path) -> None:
+    before, after = sources(tmp_path, name)
+    found, origin, trained = (
+        dict(source.load().model.named_parameters())
+        for source in (NoisedSource(before, after, 0, group), before, after)
+    )
+    tied = name == "llama-gqa"  # the unembedding is in the embedding's group then
+    readout = {"norms": {"model.norm.weight"}, "embeddings" if tied else "unembedding": {"lm_head.weight"}}
+    for key, parameter in found.items():
+        source = "model.embed_tokens.weight" if tied and key == "lm_head.weight" else key
+        if key in readout.get(group, ()):
+            assert torch.equal(parameter, trained[source]), key
+        elif group_of(key) == group:
+            assert not torch.equal(parameter, origin[source]), key
+        else:
+            assert torch.equal(parameter, origin[source]), key
+
+
+@pytest.mark.parametrize("tied_before", [True, False])
+def test_an_unembedding_that_only_one_of_the_two_ties_is_taken_over(tied_before: bool, tmp_path: Path) -> None:
+    tied, untied = sources(tmp_path, "llama-gqa")
+    model = untied.load()
+    untie(model)
+    model.model.save_pretrained(tmp_path / "untied")
+    untied = CheckpointSource(str(tmp_path / "untied"), device="cpu")
+    before, after = (tied, untied) if tied_before else (untied, tied)
+    found = NoisedSource(before, after, 0).load().model
+    wanted = after.load().model.get_output_embeddings().weight
+    assert torch.equal(found.get_output_embeddings().weight, wanted)
+    assert not torch.equal(found.get_input_embeddings().weight, wanted)
+
+
+def sources(folder: Path, name: str) -> tuple[CheckpointSource, CheckpointSource]:
+    for seed in (0, 1):
+        build(name, seed=seed).save_pretrained(folder / str(seed))
+    one, other = (CheckpointSource(str(folder / str(seed)), device="cpu") for seed in (0, 1))
+    return one, other
 
 
 def test_each_pair_has_the_noise_of_its_own_update(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +232,11 @@ def test_each_pair_has_the_noise_of_its_own_update(folders: tuple[Path, Path], m
     forth, back = ([NoisedSource(*pair, draw) for draw in (0, 1)] for pair in ((one, other), (other, one)))
     for noised in (*forth, *back, forth[0]):
         checkpoint = noised.load()
-        base, tuned = load(noised.before).model, load(noised.after).model  # type: ignore[arg-type]
-        add_matched_noise(base, measure_updates(base, tuned), noised.draw)
-        assert all(torch.equal(*both) for both in zip(checkpoint.model.parameters(), base.parameters(), strict=True))
+        base, tuned = load(noised.before), load(noised.after)  # type: ignore[arg-type]
+        add_matched_noise(base.model, measure_updates(base.model, tuned.model), noised.draw)
+        graft_readout(base, readout_of(tuned))
+        pairs = zip(checkpoint.model.parameters(), base.model.parameters(), strict=True)
+        assert all(torch.equal(*both) for both in pairs)
         # Updates take as much memory as a model: those of one pair are kept.
         assert len(noise._known_updates) == 1
     # after's weights are read once for the draws of a pair that follow one another.

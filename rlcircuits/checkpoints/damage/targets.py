@@ -23,6 +23,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.readout import untie
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.models.families import FAMILIES
 from rlcircuits.models.norms import Norm
@@ -145,7 +146,7 @@ def _pieces_of(checkpoint: Checkpoint, name: str) -> Iterator[Piece]:
         for norm in _norms(checkpoint) if name == "norms" else (parts.final_norm,):
             yield from _norm_pieces(names, norm)
     elif name in ("embeddings", "unembedding"):
-        _untie(checkpoint)
+        untie(checkpoint)
         names = _Names(checkpoint.model)
         for module in _modules_of(checkpoint, name) or ():
             yield from _all_of(names, module)
@@ -225,16 +226,6 @@ def _mlp_output(checkpoint: Checkpoint, block: Block) -> nn.Module | nn.Paramete
 def _all_of(names: _Names, writer: nn.Module | nn.Parameter) -> Iterator[Piece]:
     for parameter in writer.parameters() if isinstance(writer, nn.Module) else (writer,):
         yield Piece(names.of(parameter), parameter)
-
-
-def _untie(checkpoint: Checkpoint) -> None:
-    """Give the unembedding a weight of its own where it shares the embedding's."""
-    model, head = checkpoint.model, checkpoint.parts.unembedding
-    if head.weight is not model.get_input_embeddings().weight:
-        return
-    head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)  # type: ignore[operator]
-    for config in (model.config, model.config.get_text_config()):
-        config.tie_word_embeddings = False
 
 
 class _Names:
