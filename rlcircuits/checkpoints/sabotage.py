@@ -25,6 +25,7 @@ from rlcircuits.checkpoints.damage.source import DamagedSource
 from rlcircuits.checkpoints.random_damage import NOISE_SEED, Update, random_damage
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.choices import DamageKind
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 
@@ -40,6 +41,12 @@ _FACTORS = (0.5, 0.7, 0.8, 0.9, 0.95)
 
 _SHARPER = 1.25
 """A factor of the final norm that sharpens the distribution of tokens, as a lower temperature does."""
+
+_Damage = tuple[DamageKind, float, str | None]
+"""Kind, strength and target."""
+
+_READOUT: tuple[_Damage, ...] = (("sharpen", 1.6, "unembedding"), ("scale", 1.35, "unembedding"))
+"""A readout that held as online RL on an untrained base, while the noise control did not sharpen."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,7 @@ def sabotage_variants(
         *_without_parts(base, layers, heads),
         *_rescaled(base),
         *_sharpened(base),
+        *_sharper_answers(base, layers),
         *_unlearnt_updates(base, trained, others),
         *_combined(base, trained, layers),
         *_composed("untrained", base, trained, (layers, heads), composed, 2 * seed),
@@ -165,6 +173,44 @@ def _sharpened(base: Source) -> Iterator[Variant]:
         yield _untrained(f"{where}-sharpened-{power:g}", "singular values sharpened", base, after)
 
 
+def _sharper_answers(base: Source, layers: int) -> Iterator[Variant]:
+    """Yield what fools a gate whose noise does not sharpen: singular values and temperature together.
+
+    They raise accuracy and move all three metrics as online RL does, by the readout alone or with the layers' help.
+    """
+    last = layers - 1
+    damage: dict[str, tuple[tuple[_Damage, ...], bool]] = {
+        "unembedding-sharpened-1.6-x1.35": (_READOUT, True),
+        "unembedding-sharpened-1.6-x1.35+last-mlp-x0.9": ((*_READOUT, ("scale", 0.9, f"mlp.{last}")), True),
+        "unembedding-sharpened-1.6-x1.35+last-attn-x0.8": ((*_READOUT, ("scale", 0.8, f"attn.{last}")), False),
+        "unembedding-sharpened-1.6-x1.35+mlps-sharpened-1.2": ((*_READOUT, ("sharpen", 1.2, "mlp")), False),
+        "unembedding-sharpened-1.5+final-norm-x1.2": (
+            (("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm")),
+            True,
+        ),
+        "unembedding-sharpened-1.5+final-norm-x1.2+last-mlp-x1.1": (
+            (("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm"), ("scale", 1.1, f"mlp.{last}")),
+            False,
+        ),
+        "mlps-sharpened-1.3+final-norm-x1.3": ((("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm")), True),
+        "mlps-sharpened-1.3+final-norm-x1.3+int8": (
+            (("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm"), ("quantise", 8, None)),
+            False,
+        ),
+        "mlps-sharpened-1.3+final-norm-x1.3+last-attn-x0.8": (
+            (("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm"), ("scale", 0.8, f"attn.{last}")),
+            False,
+        ),
+        "attns-sharpened-1.2+final-norm-x1.3": ((("sharpen", 1.2, "attn"), ("scale", 1.3, "final-norm")), False),
+        "all-sharpened-1.1+final-norm-x1.25": ((("sharpen", 1.1, "*"), ("scale", 1.25, "final-norm")), False),
+    }
+    for name, (steps, core) in damage.items():
+        after: Source = base
+        for kind, strength, target in steps:
+            after = DamagedSource(after, kind, strength, target)
+        yield _untrained(name, "sharpened and scaled", base, after, core=core)
+
+
 def _unlearnt_updates(
     base: Source, trained: Source, others: Mapping[str, tuple[CheckpointSource, CheckpointSource]]
 ) -> Iterator[Variant]:
@@ -196,7 +242,6 @@ def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
         "sharp+all-mlps-x0.95": (DamagedSource(sharp, "scale", 0.95, "mlp"), False),
         "sharp+all-attns-x0.95": (DamagedSource(sharp, "scale", 0.95, "attn"), False),
         "sharp+update-permuted": (DamagedSource(sharp, "permute", reference=trained, origin=base), False),
-        # The rule stops this. Sharpening by 1.6 and scaling by 1.35 it does not: docs/verdict.md says so.
         "unembedding-sharpened+last-attn-x0.8": (
             DamagedSource(_sharp_unembedding(base), "scale", 0.8, f"attn.{last}"),
             True,
