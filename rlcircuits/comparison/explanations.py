@@ -185,11 +185,11 @@ def _group_lines(comparison: Comparison, metric: str, found: MetricOutcome) -> l
         f"{group.group} {_shift(group.shifts[metric])}" if group.shifts else f"{group.group} not measurable"
         for group in comparison.group_controls
     ]
-    lines = [f"  noise on one group of tensors alone: {', '.join(shifts)}"]
+    lines = [f"  the noise control on one group of tensors alone: {', '.join(shifts)}"]
     if found.blinded_by:
         lines.append(
-            f"  noise on {', '.join(found.blinded_by)} alone moves it as far as the effect, and noise on the other "
-            f"groups does not: noise on all tensors cannot tell what the update of the other groups does"
+            f"  on {', '.join(found.blinded_by)} alone it moves as far as the effect, and on the other groups it does "
+            f"not: the control on all tensors cannot tell what the update of the other groups does"
         )
     return lines
 
@@ -220,7 +220,8 @@ def _control_line(comparison: Comparison, metric: str, rule: MetricRule | None) 
     limit = ""
     if rule is not None and rule.expected != "same":
         limit = f"; the effect must lie beyond {NOISE_MARGIN:g} times each"
-    return f"  noise that matches the update, mean difference by draw: {', '.join(differences)} ({answered}){limit}"
+    moved = ", ".join(differences)
+    return f"  after's readout and noise that matches the update, mean difference by draw: {moved} ({answered}){limit}"
 
 
 def _shift(shift: ControlEffect) -> str:

@@ -128,8 +128,9 @@ OPTIONS: tuple[Option, ...] = (
     _comparison("score_on", "whose answers are scored: each model's own, as in the paper, or by both models those of "
                 "before, those of after or the gold answers", default=defaults.SCORE_ON, choices=SCORE_ON,
                 more_cli_choices=("all",)),
-    _comparison("noise_draws", "number of noise controls, each of them before with noise that matches the update; "
-                "an effect must lie beyond 1.25 times each of theirs; 0 for none", default=defaults.NOISE_DRAWS),
+    _comparison("noise_draws", "number of noise controls, each of them before with after's readout, and noise that "
+                "matches the rest of the update; an effect must lie beyond 1.25 times each of theirs; 0 for none",
+                default=defaults.NOISE_DRAWS),
     _comparison("noise_answers", "whose answers a noise control is scored on: its own, or before's, which saves their "
                 "generation", default=defaults.NOISE_ANSWERS, choices=NOISE_ANSWERS),
     _comparison("noise_groups", "measure noise on one group of tensors at a time too, on before's answers",

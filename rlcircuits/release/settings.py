@@ -53,7 +53,8 @@ class Settings:
     score_on: ScoreOn = defaults.SCORE_ON
     """Whose answers are scored; see :data:`rlcircuits.common.choices.SCORE_ON`."""
     noise_draws: int = defaults.NOISE_DRAWS
-    """Number of noise controls. With 0 an effect is judged by its p and the profile's minimum alone."""
+    """Number of noise controls: before with after's readout and noise on all else. With 0 an effect is judged by its p
+    and the profile's minimum alone."""
     question_count: int = defaults.QUESTION_COUNT
     """Number of questions asked, unless the question set has a count of its own."""
     split: str = defaults.SPLIT

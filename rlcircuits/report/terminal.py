@@ -218,7 +218,7 @@ def _control_line(comparison: Comparison, control: ControlDraw) -> str:
 
 
 def _group_control_line(control: GroupControl) -> str:
-    line = f"noise on {control.group} alone"
+    line = "after's unembedding alone" if control.group == "unembedding" else f"noise on {control.group} alone"
     if not control.shifts:
         return f"{line}: not measured"
     return f"{line}: {', '.join(f'{metric} {_percent(control.shifts[metric].change)}' for metric in GATE_METRICS)}"

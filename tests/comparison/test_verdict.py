@@ -169,8 +169,8 @@ def test_noise_on_one_group_is_shown_and_can_leave_it_open() -> None:
     )
     finding = judge(replace(within, group_controls=(quiet, loud))).findings["intensity"]
     assert (finding.outcome, finding.words) == ("inconclusive", "up, not beyond noise")
-    assert "noise on one group of tensors alone: attention +0, norms +1e+03\n" in finding.message
-    assert "noise on norms alone moves it as far as the effect" in finding.message
+    assert "the noise control on one group of tensors alone: attention +0, norms +1e+03\n" in finding.message
+    assert "on norms alone it moves as far as the effect" in finding.message
     unmeasured = replace(within, group_controls=(quiet, *groups_of({"norms": None})))
     assert "attention +0, norms not measurable" in judge(unmeasured).findings["intensity"].message
 
