@@ -14,7 +14,7 @@ The unembedding runs on the scored positions only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,8 @@ def ablated(
             batch_tokens=batch_tokens,
         )
         budget = ablation_budget(checkpoint, mask.graph, sequences, batch_tokens)
-        for run in ablated_batches(checkpoint, budget, [mask], replacement):
+
+        def keep(run: AblatedBatch) -> None:
             found, loss = run.logits.cpu(), sequence_losses(run.logits, run.batch).cpu()
             check_finite(checkpoint, run.batch, loss)
             rows = run.batch.rows.cpu()
@@ -118,6 +119,8 @@ def ablated(
                 logits[index] = found[rows == row]
                 losses[index] = loss[row]
             bar.advance(task, len(run.batch.indices))
+
+        run_ablated_batches(checkpoint, budget, [mask], replacement, keep)
     return Ablated(tuple(logits), losses)
 
 
@@ -136,19 +139,27 @@ class AblatedBatch:
     logits: Tensor
 
 
-def ablated_batches(
-    checkpoint: Checkpoint, budget: MemoryBudget, masks: Sequence[EdgeMask], replacement: Replacement
-) -> Iterator[AblatedBatch]:
+def run_ablated_batches(
+    checkpoint: Checkpoint,
+    budget: MemoryBudget,
+    masks: Sequence[EdgeMask],
+    replacement: Replacement,
+    use: Callable[[AblatedBatch], None],
+) -> None:
     """Run each batch once for each mask. The model must be frozen. What replaces edges is computed once a batch.
 
-    A batch that runs out of memory is split, and begun again with the first mask: a caller keeps results by sequence
-    and mask, so that the later of two equal results may replace the earlier.
+    A batch that runs out of memory, in the model or in ``use``, is split, and begun again with the first mask: results
+    are kept by sequence and mask, so that the later of two equal results may replace the earlier.
 
     Args:
         checkpoint: The model.
         budget: The sequences, and how to plan batches once one runs out of memory.
         masks: The masks, of one graph.
         replacement: What replaces removed edges.
+        use: Called with each run.
+
+    Raises:
+        RLCircuitsError: one sequence alone does not fit the memory.
     """
     remaining = budget.plan()
     while remaining:
@@ -157,7 +168,7 @@ def ablated_batches(
             batch = make_batch(budget.sequences, indices).to(checkpoint.device)
             values = replacement.of(checkpoint, masks[0].graph, indices)
             for place, mask in enumerate(masks):
-                yield AblatedBatch(place, batch, ablated_logits(checkpoint, batch, mask.of(indices), values))
+                use(AblatedBatch(place, batch, ablated_logits(checkpoint, batch, mask.of(indices), values)))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

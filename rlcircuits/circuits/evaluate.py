@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.circuits.ablated_forward import ablated_batches, check_finite
+from rlcircuits.circuits.ablated_forward import AblatedBatch, check_finite, run_ablated_batches
 from rlcircuits.circuits.edge_mask import EdgeMask, check_graph
 from rlcircuits.circuits.logit_metrics import Metric, answers_kept, kl_divergence
 from rlcircuits.circuits.memory import ablation_budget
@@ -81,11 +81,13 @@ def evaluate_masks(
         )
         budget = ablation_budget(checkpoint, graph, sequences, how.batch_tokens)
         plain: Tensor | None = None
-        for run in ablated_batches(checkpoint, budget, edge_masks, replacement):
+
+        def measure(run: AblatedBatch) -> None:
+            nonlocal plain
             bar.advance(task, len(run.batch.indices))
             if run.mask == 0:
                 plain = run.logits
-                continue
+                return
             assert plain is not None, "the full mask runs first"
             kl = kl_divergence(run.logits, plain, run.batch)
             check_finite(checkpoint, run.batch, kl)
@@ -96,4 +98,6 @@ def evaluate_masks(
                     f"metric returned {found_shape}; a tensor {list(kl.shape)} is wanted, one a sequence"
                 )
             found[:, run.mask - 1, list(run.batch.indices)] = [each.double().cpu().numpy() for each in values]
+
+        run_ablated_batches(checkpoint, budget, edge_masks, replacement, measure)
     return Evaluated(*found)
