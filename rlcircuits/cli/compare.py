@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_options, settings_table
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS, INCONCLUSIVE
+from rlcircuits.cli.gated_signs import GatedSigns, check_signs_output, measure_gated_signs
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
@@ -68,6 +69,7 @@ def _compare(options: argparse.Namespace) -> int:
         options.score_on = None
     file = pairs_of(options)
     settings = file.make_settings(settings_table(options))
+    check_signs_output(file, options.output)
     if options.output is not None:
         ensure_output_folder(options.output, "--output")
     for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
@@ -88,18 +90,33 @@ def _compare(options: argparse.Namespace) -> int:
         except Exception as error:  # the other pairs are measured all the same
             failures[pair.name] = describe_failure(error, options.output)
     headline = _headline(file, measured, failures) if measured else None
+    signs = measure_gated_signs(file, [variants[0].name for variants in measured], options)
     # The arguments decide whether JSON is a list, so that a pair that fails does not change the form of the output.
     if options.json:
         pools = _pools(file, measured)
         print(release_json(measured, tuple(failures), pools, as_list=all_variants or len(file.pairs) > 1), end="")
     elif headline is not None:
+        if signs is not None and signs.failing:
+            print(f"signs: {signs.line}")
         _print_tables(headline, measured, _pools(file, measured), with_variants=all_variants)
+        if signs is not None:
+            print(f"\n{signs.tables}")
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for name, failure in failures.items():
         log_error(f"pair {name!r}: {failure.message}")
+    for problem in () if signs is None else signs.problems:
+        log_error(problem)
     if headline is None or headline.outcome is None:
         return FAULT if any(failure.is_fault for failure in failures.values()) else BAD_INPUT
-    return _exit_code(headline, options.on_inconclusive or defaults.ON_INCONCLUSIVE)
+    code = _exit_code(headline, options.on_inconclusive or defaults.ON_INCONCLUSIVE)
+    return code if signs is None else _with_signs(code, signs)
+
+
+def _with_signs(code: int, signs: GatedSigns) -> int:
+    """Return the exit code of a release whose gated signs may fail it, or may not have been measured."""
+    if signs.problems:
+        return BAD_INPUT
+    return DOES_NOT_HOLD if signs.failing else code
 
 
 def _headline(file: PairsFile, measured: Sequence[tuple[Comparison, ...]], failures: Mapping[str, Failure]) -> Headline:

@@ -43,6 +43,7 @@ def add_signs(commands: Any) -> None:
         help="a format of answers, by a regular expression; give it once for each format (default: answers without "
         "their numbers)",
     )
+    add("--boundary", metavar="REGEX", help="what ends a step or a tool's result, after which the entropy is measured")
     add("--sibling", metavar="DIR", help="checkpoint trained from before on its own right answers, without RL")
     add("--no-models", action="store_true", help="leave out the signs for which both models are run on the answers")
     add(
@@ -139,7 +140,13 @@ def _rules(options: argparse.Namespace) -> SignRules:
     from rlcircuits.release.sign_rules import SignRules
 
     stated = load_pairs_file(options.pairs).signs if options.pairs else None
-    given = {"group": options.group, "beta": options.beta, "formats": _formats(options.format), "gate": _gate(options)}
+    given = {
+        "gate": _gate(options),
+        "group": options.group,
+        "beta": options.beta,
+        "formats": _formats(options.format),
+        "boundary": options.boundary,
+    }
     table = {**(stated or {}), **{key: value for key, value in given.items() if value is not None}}
     return validate_table(SignRules, table, "signs")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.files import COMPARISON_FILE, Notify
@@ -25,11 +27,20 @@ from rlcircuits.release.sign_rules import SignRules
 from rlcircuits.release.store_evidence import StoreEvidence
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.verified_inputs import recorded_source, scored_source
+from rlcircuits.vital_signs.answer_log_probs import answer_log_probs, logit_count
 from rlcircuits.vital_signs.from_answers import answer_signs
+from rlcircuits.vital_signs.from_log_probs import NoiseTables, PairTables, SideTables, log_prob_signs, score_both_sides
 from rlcircuits.vital_signs.from_weights import weight_signs
-from rlcircuits.vital_signs.sign import beyond_noise
+from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
+from rlcircuits.vital_signs.reopening import delimiter_segments
+from rlcircuits.vital_signs.scored_answers import scored_answers, scoring_temperature
+from rlcircuits.vital_signs.sign import Sign, beyond_noise
 
 __all__ = ["measure_pair_signs"]
+
+_DISTRIBUTION_BYTES = 2**28
+"""Most bytes of both models' distributions over the vocabulary at after's tokens; with more, the KL divergence is
+estimated from the tokens alone."""
 
 
 @validate_arguments
@@ -78,6 +89,9 @@ def measure_pair_signs(
     log("weights are compared")
     other = None if sibling is None else replace(sources["before"], path=sibling, revision=None)
     signs += weight_signs(sources["before"], sources["after"], other)
+    if run_models:
+        how_run = {"batch_tokens": batch_tokens, "progress": progress}
+        signs += _log_prob_signs(pair, sources, rules.boundary, how_run, log)
     return PairSigns(pair_name(Path(folder), pair.stored.name), rules.judge(tuple(signs)), len(pair.noise))
 
 
@@ -118,6 +132,40 @@ class _Measured:
             if control is not None and control.answers is not None:
                 found.append(control.answers)
         return found
+
+
+def _log_prob_signs(
+    pair: _Measured,
+    sources: Mapping[Side, CheckpointSource],
+    boundary: str | None,
+    how: Mapping[str, object],
+    log: Notify,
+) -> tuple[Sign, ...]:
+    """Return the signs for which both models are run on all answers, and each noise draw on before's."""
+    before, after = pair.answers["before"], pair.answers["after"]
+    tables: dict[Side, SideTables] = {}
+    for side in SIDES:
+        log(f"{side} is run on all answers")
+        checkpoint = sources[side].load()
+        tokens = sum(len(item.answer_ids) for item in after.items)
+        small = 4 * tokens * logit_count(checkpoint) <= _DISTRIBUTION_BYTES
+        tables[side] = score_both_sides(checkpoint, before, after, distributions=small, **how)  # type: ignore[arg-type]
+        del checkpoint
+    noise = []
+    for draw in range(len(pair.noise)):
+        log(f"noise draw {draw} is run on before's answers")
+        noised = NoisedSource(sources["before"], sources["after"], pair.stored.controls[draw].draw).load()
+        noise.append(NoiseTables(_on_before(noised, before, how)))
+    segments = None
+    if boundary is not None:
+        segments = delimiter_segments(scored_answers(after).sequences, sources["after"].tokenizer(), boundary)
+    return log_prob_signs(before, after, PairTables(tables["before"], tables["after"]), segments=segments, noise=noise)
+
+
+def _on_before(checkpoint: Checkpoint, before: Answers, how: Mapping[str, object]) -> AnswerLogProbs:
+    temperature = scoring_temperature(before.sampling)
+    sequences = scored_answers(before).sequences
+    return answer_log_probs(checkpoint, sequences, temperature=temperature, **how)  # type: ignore[arg-type]
 
 
 def _question_texts(source: CheckpointSource, answers: Answers) -> dict[str, str]:

@@ -59,6 +59,9 @@ class SignRules(StrictModel):
     formats: dict[str, str] = Field(default_factory=dict)
     """Name of a format of answers → regular expression; none: answers without their numbers."""
 
+    boundary: str | None = None
+    """Regular expression that ends a step or a tool's result, after which the entropy is measured; None: it is not."""
+
     @field_validator("formats")
     @classmethod
     def _compiled(cls, formats: dict[str, str]) -> dict[str, str]:

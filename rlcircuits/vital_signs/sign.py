@@ -185,7 +185,7 @@ def with_threshold(sign: Sign, worse: Worse, threshold: float) -> Sign:
         return sign
     low, high = sign.interval
     beyond = low > threshold if worse == "up" else high < -threshold
-    return replace(sign, outcome="trouble" if beyond else "no alarm")
+    return replace(sign, outcome="trouble" if beyond else "no alarm", p=None)  # p was that of another rule
 
 
 def _mean_difference(before: Float64Array, other: Float64Array) -> float:

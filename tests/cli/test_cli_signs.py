@@ -103,3 +103,22 @@ def test_bad_arguments(arguments: list[str], message: str, results: Path, capsys
     printed = capsys.readouterr()
     assert message in printed.err
     assert "Traceback" not in printed.err
+
+
+def test_compare_judges_the_signs_of_a_pairs_file(
+    all_right: None, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A threshold that nothing meets fails the release, though its pair alone does not."""
+    file = tmp_path / "release.toml"
+    pair = f'[[pair]]\nname = "a"\nbefore = "{tiny / "base"}"\nafter = "{tiny / "tuned"}"\nprofile = "preference"\n'
+    table = '[signs]\ngate = ["unfinished"]\nthresholds.unfinished = {up = -2.0}\n'
+    settings = (
+        "[settings]\nquestion_count = 8\nmin_questions = 2\nnoise_draws = 0\n[settings.sampling]\nmax_new_tokens = 4\n"
+    )
+    file.write_text(table + settings + pair)
+    assert main(["compare", "--pairs", str(file)]) == 2
+    assert "[signs] is given, and signs are read from the results' folder; give --output" in capsys.readouterr().err
+    assert main(["compare", "--pairs", str(file), "--output", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("signs: fails: unfinished of a")
+    assert load_signs(tmp_path / "out" / "a").signs

@@ -1,0 +1,79 @@
+"""The vital signs of a release whose pairs file has a table ``[signs]``, for ``rlcircuits compare``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlcircuits.cli.streams import log
+from rlcircuits.common.errors import RLCircuitsError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rlcircuits.release.pairs_file import PairsFile
+    from rlcircuits.release.stored_signs import PairSigns
+
+
+@dataclass(frozen=True)
+class GatedSigns:
+    """Signs of the pairs that were measured."""
+
+    found: tuple[PairSigns, ...]
+    failing: tuple[tuple[str, str], ...]
+    """The pair and the name of each sign that fails the release."""
+    line: str
+    """What fails, in one line."""
+    problems: tuple[str, ...]
+    """Why pairs have no signs."""
+
+    @property
+    def tables(self) -> str:
+        """Return the tables of all pairs, and below them what fails."""
+        from rlcircuits.report.sign_tables import signs_table
+
+        return "\n\n".join([*map(signs_table, self.found), f"signs: {self.line}"])
+
+
+def check_signs_output(file: PairsFile, output: str | None) -> None:
+    """Raise RLCircuitsError if signs are asked for, and there is no folder of results that they are read from."""
+    if file.signs is not None and output is None:
+        raise RLCircuitsError(
+            f"{file.path}: [signs] is given, and signs are read from the results' folder; give --output DIR, or take "
+            "the table [signs] away"
+        )
+
+
+def measure_gated_signs(file: PairsFile, names: Sequence[str], options: argparse.Namespace) -> GatedSigns | None:
+    """Return the signs of the pairs with these names, or None if the file has no table ``[signs]``."""
+    if file.signs is None:
+        return None
+    from rlcircuits.release.pair_signs import measure_pair_signs
+    from rlcircuits.release.sign_rules import SignRules
+    from rlcircuits.release.stored_signs import save_signs
+    from rlcircuits.report.sign_tables import failures_line
+    from rlcircuits.vital_signs.gate import failing_signs
+
+    rules = SignRules.model_validate(file.signs)
+    found, problems = [], []
+    for name in names:
+        folder = Path(options.output) / name
+        try:
+            signs = measure_pair_signs(
+                folder,
+                rules=rules,
+                batch_tokens=options.batch_tokens,
+                device=options.device,
+                device_map=options.device_map,
+                notify=log,
+                progress=sys.stderr.isatty(),
+            )
+            save_signs(signs, folder)
+            found.append(signs)
+        except RLCircuitsError as error:  # the other pairs are measured all the same
+            problems.append(f"signs of {name!r}: {error}")
+    failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
+    return GatedSigns(tuple(found), tuple(failing), failures_line(failing, rules.gate), tuple(problems))
