@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -11,6 +12,8 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 from rlcircuits.graph.sequences import AnswerSequence, check_sequences, plan_batches
+
+_T = TypeVar("_T")
 
 CPU_BATCH_TOKENS = 4096
 """The default budget on the CPU, in tokens."""
@@ -69,6 +72,36 @@ class MemoryBudget:
             f"going on with half as many (batch_tokens={self.tokens} avoids the failed attempt)",
             stacklevel=5,
         )
+
+
+def run_batches(budget: MemoryBudget, run: Callable[[BatchIndices], _T]) -> Iterator[tuple[BatchIndices, _T]]:
+    """Yield the indices of each batch with what ``run`` returns for them.
+
+    A batch that runs out of memory halves the budget, and all that remain are planned again.
+
+    Args:
+        budget: the sequences, and how to plan batches of them.
+        run: computes one batch's result; what it keeps must not matter if it fails.
+
+    Raises:
+        RLCircuitsError: a sequence that does not fit the memory alone.
+    """
+    remaining = budget.plan()
+    while remaining:
+        indices = remaining[0]
+        try:
+            result = run(indices)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            budget.halve(indices, error)
+            remaining = budget.plan(i for batch in remaining for i in batch)
+            error.__traceback__ = None  # it keeps the failed batch's activations alive
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        remaining.pop(0)
+        yield indices, result
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
