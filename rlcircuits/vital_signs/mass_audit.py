@@ -4,7 +4,9 @@ The study (Negative-aware Fine-Tuning, arXiv 2505.18116) trains on own right and
 likelihood and wrong ones lose it. With ℓ(y) = log π_after(y | q) − log π_before(y | q) of before's n answers y:
 
 - ``right_up``: mean ℓ of right answers, in nats an answer. Below 0, right answers lose likelihood to something else
-  (likelihood displacement).
+  (likelihood displacement). Over *all* of before's answers the mean of ℓ is −KL(before ‖ after), so it falls with any
+  movement, also one that helps nothing and harms nothing. Hold the fall of right answers against that of noise draws,
+  or against ``movement``, the divergence, which is told beside it.
 - ``wrong_down``: −mean ℓ of wrong answers.
 - ``new_mass``: Σ over the *distinct* sampled y of π_before(y) − π_after(y): what after gives to answers that before
   was not seen to give.
@@ -111,7 +113,8 @@ def mass_audit(
         noise: tables of noise draws, of the same answers.
 
     Returns:
-        ``right_up`` can be in trouble (its study's alarm: right answers lose likelihood); the others are reported.
+        ``right_up`` can be in trouble (its study's alarm: right answers lose likelihood); the others are reported. Its
+        ``details`` have ``movement``, the estimate −mean ℓ of KL(before ‖ after) over all answers, in nats an answer.
 
     Raises:
         RLCircuitsError: a table that is of other answers or another temperature.
@@ -144,6 +147,7 @@ def _right_up(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudi
         noise=[(answers.means(draw.before, right), answers.means(draw.after, right)) for draw in draws],
         details={
             "per_token": _mean(answers.means(audit.gain / audit.lengths, right)),
+            "movement": _mean(answers.means(-audit.gain)),
             "answers": int(right.sum()),
             "clipped": audit.clipped,
         },

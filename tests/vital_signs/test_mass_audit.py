@@ -54,6 +54,7 @@ def test_weights_have_mean_one_and_give_the_accuracy_after(
     rho_wrong = (old * np.exp(audit.gain))[~marks].sum() / (1 - share)
     assert share * rho_right == pytest.approx(new[marks].sum(), abs=1e-12)  # r · E[e^ℓ | right] = P_after(right)
     assert share * (rho_right - 1) == pytest.approx((1 - share) * (1 - rho_wrong), abs=1e-12)
+    assert (old * audit.gain).sum() <= 1e-12  # −KL(before ‖ after): own answers lose likelihood by any movement
     if seeds[0] == seeds[1]:
         assert (audit.gain == 0).all()
 
@@ -87,6 +88,7 @@ def test_a_shift_of_every_token_is_three_times_as_much_an_answer(grades: list[li
     if True in some:
         assert right_up.change == pytest.approx(3 * shift, abs=1e-9)
         assert right_up.details["per_token"] == pytest.approx(shift, abs=1e-9)
+        assert right_up.details["movement"] == pytest.approx(-3 * shift, abs=1e-9)
     else:
         assert right_up.outcome == "not measurable"
     if False in some:
