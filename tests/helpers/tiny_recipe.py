@@ -42,6 +42,7 @@ FEW: dict[str, AlgorithmSettings] = {
     "ppo": PPOSettings(steps=10, prompts_per_step=64, learning_rate=1e-3),
     "dpo": DPOSettings(steps=10, pairs_per_step=4, pairs=16, learning_rate=1e-3),
     "dpo-onpolicy": OnPolicyDPOSettings(steps=10, pairs_per_step=4, pairs=16, learning_rate=1e-3),
+    "grpo-kl0.01": GRPOSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3, kl_beta=0.01),
 }
 TINY = FamilySettings(
     model=ModelSettings(layers=2, width=16, heads=2, kv_heads=2, mlp_width=24),
