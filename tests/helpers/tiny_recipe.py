@@ -16,9 +16,11 @@ sys.path.insert(0, str(FIXTURES))
 from recipe.model import build_model
 from recipe.settings import (
     AlgorithmSettings,
+    CFGRPOSettings,
     DPOSettings,
     EvaluationSettings,
     FamilySettings,
+    FISFTSettings,
     FurtherSFTSettings,
     GRPOSettings,
     ModelSettings,
@@ -43,6 +45,8 @@ FEW: dict[str, AlgorithmSettings] = {
     "dpo": DPOSettings(steps=10, pairs_per_step=4, pairs=16, learning_rate=1e-3),
     "dpo-onpolicy": OnPolicyDPOSettings(steps=10, pairs_per_step=4, pairs=16, learning_rate=1e-3),
     "grpo-kl0.01": GRPOSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3, kl_beta=0.01),
+    "cf-grpo": CFGRPOSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3, head_steps=2),
+    "f-isft": FISFTSettings(steps=10, batch_size=4, answers=20),
 }
 TINY = FamilySettings(
     model=ModelSettings(layers=2, width=16, heads=2, kv_heads=2, mlp_width=24),
