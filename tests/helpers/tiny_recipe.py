@@ -24,6 +24,7 @@ from recipe.settings import (
     FurtherSFTSettings,
     GRPOSettings,
     ModelSettings,
+    NFTSettings,
     OnPolicyDPOSettings,
     PPOSettings,
     RFTSettings,
@@ -46,6 +47,7 @@ FEW: dict[str, AlgorithmSettings] = {
     "dpo-onpolicy": OnPolicyDPOSettings(steps=10, pairs_per_step=4, pairs=16, learning_rate=1e-3),
     "grpo-kl0.01": GRPOSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3, kl_beta=0.01),
     "cf-grpo": CFGRPOSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3, head_steps=2),
+    "nft": NFTSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3),
     "f-isft": FISFTSettings(steps=10, batch_size=4, answers=20),
 }
 TINY = FamilySettings(
