@@ -18,6 +18,7 @@ from recipe.settings import (
     AlgorithmSettings,
     CFGRPOSettings,
     DPOSettings,
+    ESSettings,
     EvaluationSettings,
     FamilySettings,
     FISFTSettings,
@@ -48,6 +49,7 @@ FEW: dict[str, AlgorithmSettings] = {
     "grpo-kl0.01": GRPOSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3, kl_beta=0.01),
     "cf-grpo": CFGRPOSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3, head_steps=2),
     "nft": NFTSettings(steps=10, prompts_per_step=8, answers_per_prompt=8, learning_rate=1e-3),
+    "es": ESSettings(steps=10, population=4, questions_per_step=16, noise_std=0.02, step_size=0.01),
     "f-isft": FISFTSettings(steps=10, batch_size=4, answers=20),
 }
 TINY = FamilySettings(
