@@ -238,7 +238,9 @@ def _built_in(name: str) -> Profile:
     return Profile(**table)
 
 
-PROFILES: tuple[Profile, ...] = tuple(map(_built_in, (ONLINE_RL_PROFILE, "preference", "rejection", NOT_RL, "same-as")))
+PROFILES: tuple[Profile, ...] = tuple(
+    map(_built_in, (ONLINE_RL_PROFILE, "preference", "rejection", "reported", NOT_RL, "same-as"))
+)
 """The built-in profiles."""
 
 

@@ -30,7 +30,7 @@ from rlcircuits.comparison.profiles import (
 
 
 def test_online_rl_asserts_the_three_directions_and_a_rise_in_accuracy() -> None:
-    for algorithm in ("grpo", "ppo", "rloo", "reinforce", "dapo", "GRPO"):
+    for algorithm in ("grpo", "ppo", "rloo", "reinforce", "dapo", "grpo-kl0.01", "cf-grpo", "nft", "GRPO"):
         profile = profile_for(algorithm)
         assert profile.name == "online-rl"
         assert profile.expected == ONLINE_RL
@@ -42,7 +42,8 @@ def test_online_rl_asserts_the_three_directions_and_a_rise_in_accuracy() -> None
     ("profile", "algorithms"),
     [
         ("preference", ["dpo", "dpo-onpolicy", "ipo", "kto", "orpo", "simpo"]),
-        ("rejection", ["rft"]),
+        ("rejection", ["rft", "f-isft"]),
+        ("reported", ["es"]),
         ("not-rl", ["sft", "sft-more", "sft-clean", "noise"]),
     ],
 )
