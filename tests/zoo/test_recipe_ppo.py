@@ -22,7 +22,7 @@ from recipe.model import build_model, build_tokenizer
 from recipe.ppo.advantages import advantages_and_returns, token_rewards, whiten
 from recipe.ppo.losses import policy_loss, value_loss
 from recipe.ppo.rollout import Sampled, judge, sample, scores, until_end
-from recipe.ppo.training import Learner, train_ppo
+from recipe.ppo.training import Learner, PPORun, train_ppo
 from recipe.settings import EQUATIONS, FamilySettings, ModelSettings, PPOSettings
 from recipe.storing import save
 from recipe.tasks import TASKS
@@ -226,15 +226,15 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     assert torch.equal(torch.get_rng_state(), outside)
 
     begun: list[int] = []
-    learn = Learner.learn
+    learn = PPORun.learn
 
-    def stopping(self: Learner, *arguments: Any) -> Any:
-        begun.append(self.step)
+    def stopping(self: PPORun, step: int) -> dict[str, float]:
+        begun.append(step)
         if len(begun) == 8:
             raise KeyboardInterrupt
-        return learn(self, *arguments)
+        return learn(self, step)
 
-    monkeypatch.setattr(Learner, "learn", stopping)
+    monkeypatch.setattr(PPORun, "learn", stopping)
     with pytest.raises(KeyboardInterrupt):
         train_ppo(jobs["parts"])
     resumed, resumed_curve = train_ppo(jobs["parts"])
