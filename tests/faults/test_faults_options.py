@@ -60,6 +60,9 @@ COMPARE = (
 ANSWER = ("answer", BEFORE, "--out", "out.jsonl", "--count", "3")
 ATTRIBUTE = ("attribute", BEFORE, "--answers", "answers.jsonl", "--out", "out.safetensors")
 REPORT = ("report", "compared")
+CIRCUITS = (
+    "circuits", "--before", BEFORE, "--after", AFTER, "--algorithm", "grpo", "--name", PAIR, "--question-count", "20",
+)  # fmt: skip
 
 SAMPLING: Mapping[str, Mapping[str, str]] = {
     "--temperature": NO_NUMBERS | NO_LARGE | {"nearly zero": "1e-300", "denormal": "5e-324", "tiny": "1e-30"},
@@ -119,6 +122,15 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
         "--revision": {"of a folder": "main"},
     },
     ATTRIBUTE: {**SCORING, "--t-cut": POSITIVE, "--answers": NO_PATHS, "--out": NO_PLACES, "--store": FOLDERS},
+    CIRCUITS: {
+        "--judged": POSITIVE,
+        "--random-draws": WHOLE,
+        "--resamples": POSITIVE,
+        "--edges": POSITIVE,
+        "--ablation": NO_WORDS,
+        "--save-circuits": FOLDERS,
+        **SCORING,
+    },
     REPORT: {"--plot": {**NO_PLACES, "another ending": "x.gif", "no ending": "x"}, "--html": NO_PLACES},
 }
 
@@ -165,6 +177,8 @@ def make(arguments: list[str]) -> list[str]:
 @pytest.mark.parametrize("command", OPTIONS, ids=lambda command: command[0])
 def test_the_valid_command_runs(command: tuple[str, ...]) -> None:
     more = ["--k", "1", "--min-questions", "1", "--noise-draws", "0"] if command is COMPARE else []
+    if command is CIRCUITS:  # which finds circuits on some questions, and judges them on others
+        more = ["--min-questions", "2", "--noise-draws", "0", "--n", "1", "--resamples", "2", "--random-draws", "0"]
     assert run(make([*command, *more])).code in FINISHED
 
 

@@ -24,6 +24,7 @@ VALID: dict[str, Any] = {
         "sampling": {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "seed": 42, "n": 1},
         "prompting": {"template": "{question}", "system": "1", "few_shot": "1", "chat": True},
     },
+    "circuits": {"minimum_overlap": 0.5, "minimum_faithfulness": 0.5, "size": 0.5, "ablation": "mean"},
     "questions": [
         {
             "name": "ours", "file": "ours.jsonl", "question": "question", "answer": "answer", "id": "id",
@@ -34,7 +35,7 @@ VALID: dict[str, Any] = {
         {
             "name": "release", "before": BEFORE, "after": AFTER, "profile": "online-rl", "algorithm": "grpo",
             "dtype": "float32", "questions": "ours", "prompting": {"template": "{question}"},
-            "does_not_hold": {"kurtosis": "9.9 to 10.1, p = 0.4"},
+            "circuits": {"size": 0.2}, "does_not_hold": {"kurtosis": "9.9 to 10.1, p = 0.4"},
         }
     ],
 }  # fmt: skip
@@ -68,6 +69,10 @@ ALLOWED = {
     "settings.prompting.system": {*_TEXTS, "empty text"},
     "settings.prompting.few_shot": {*_TEXTS, "empty text"},
     "settings.prompting.chat": _SWITCHES,
+    "circuits": {"table"},
+    **{f"circuits.{name}": _SHARES for name in ("minimum_overlap", "minimum_faithfulness", "size")},
+    "pair.0.circuits": {"table", "true"},
+    "pair.0.circuits.size": _SHARES,
     "questions.0.split": _TEXTS,
     "questions.0.count": set[str](),
     # A profile allows any name of an algorithm.
