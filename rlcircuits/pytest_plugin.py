@@ -13,9 +13,10 @@ for the plugin's; likewise for the other options.
 The plugin has three fixtures. A test that asks for one of the first two runs once for each pair.
 
 - ``effect``: a :class:`~rlcircuits.Finding`, one for each measure of the pair: intensity, complexity, kurtosis,
-  accuracy, for a pair without reinforcement learning ``not-online-rl``, and what the pair claims of its accuracy. The
-  test is skipped, with the numbers as the reason, if the pair's profile asserts nothing of the measure. If the finding
-  is inconclusive ``effect.holds`` is False; with ``--rlcircuits-on-inconclusive=warn`` or ``pass`` the test is skipped.
+  accuracy, for a pair without reinforcement learning ``not-online-rl``, what the pair claims of its accuracy, and what
+  it asserts of its circuits. The test is skipped, with the numbers as the reason, if the pair's profile asserts nothing
+  of the measure. If the finding is inconclusive ``effect.holds`` is False; with
+  ``--rlcircuits-on-inconclusive=warn`` or ``pass`` the test is skipped.
 - ``pair_comparison``: the pair's :class:`~rlcircuits.comparison.comparison.Comparison`, of which
   :func:`rlcircuits.comparison.verdict.judge` gives the verdict.
 - ``compared``: a function that returns the comparison of the pair with a given name.
