@@ -27,7 +27,6 @@ from rlcircuits.release.sign_rules import SignRules
 from rlcircuits.release.store_evidence import StoreEvidence
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.verified_inputs import recorded_source, scored_source
-from rlcircuits.vital_signs.answer_log_probs import answer_log_probs, logit_count
 from rlcircuits.vital_signs.from_answers import answer_signs
 from rlcircuits.vital_signs.from_log_probs import NoiseTables, PairTables, SideTables, log_prob_signs, score_both_sides
 from rlcircuits.vital_signs.from_weights import weight_signs
@@ -35,6 +34,7 @@ from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.reopening import delimiter_segments
 from rlcircuits.vital_signs.scored_answers import scored_answers, scoring_temperature
 from rlcircuits.vital_signs.sign import Sign, beyond_noise
+from rlcircuits.vital_signs.token_log_probs import answer_log_probs, logit_count
 
 __all__ = ["measure_pair_signs"]
 

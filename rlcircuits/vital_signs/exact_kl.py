@@ -33,8 +33,8 @@ from rlcircuits.common.progress import progress_bar
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence, check_sequences, make_batch
 from rlcircuits.models.frozen import frozen
-from rlcircuits.vital_signs.answer_log_probs import check_temperature, log_softmax, logit_count, rows_at_a_time
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
+from rlcircuits.vital_signs.token_log_probs import check_temperature, log_softmax, logit_count, rows_at_a_time
 
 __all__ = ["exact_kl", "stored_kl"]
 
@@ -69,7 +69,7 @@ def exact_kl(
         float64 [tokens], all sequences' answer tokens one after another; infinite where q rules out a token of p.
 
     Raises:
-        RLCircuitsError: what :func:`~rlcircuits.vital_signs.answer_log_probs.answer_log_probs` raises, of either model;
+        RLCircuitsError: what :func:`~rlcircuits.vital_signs.token_log_probs.answer_log_probs` raises, of either model;
             models with different numbers of logits.
     """
     first, second = Checkpoint.of(p), Checkpoint.of(q)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.comparison.effects import compare_accuracy
+from rlcircuits.vital_signs.boundary import boundary_sign, lost_questions_sign
 from rlcircuits.vital_signs.counts import common_counts, count_right
 from rlcircuits.vital_signs.formats import Classifier, format_signs, skeleton
 from rlcircuits.vital_signs.lengths import length_gap_sign, right_length_sign, unfinished_sign
-from rlcircuits.vital_signs.pass_at_k import boundary_sign, lost_questions_sign
 from rlcircuits.vital_signs.sign import Sign
-from rlcircuits.vital_signs.silent_share import signal_sign, silent_sign
+from rlcircuits.vital_signs.silent_groups import signal_sign, silent_sign
 from rlcircuits.vital_signs.steps import all_steps_sign, hard_solved_sign, step_accuracy_sign
 
 __all__ = ["accuracy_sign", "answer_signs"]
@@ -34,7 +34,7 @@ def answer_signs(
         before: before's answers.
         after: after's answers to the same questions.
         questions: text of each question, by id; for the formats.
-        group: group size of the silent share; see :func:`~rlcircuits.vital_signs.silent_share.silent_sign`.
+        group: group size of the silent share; see :func:`~rlcircuits.vital_signs.silent_groups.silent_sign`.
         classify: gives an answer its format.
         beta: weight of the KL penalty of the training; see :func:`~rlcircuits.vital_signs.formats.predicted_shares`.
 

@@ -15,7 +15,6 @@ from typing import Any
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.metrics import Float64Array
-from rlcircuits.vital_signs.answer_log_probs import answer_log_probs
 from rlcircuits.vital_signs.confidence import OwnAnswers, unearned_confidence
 from rlcircuits.vital_signs.counts import count_right
 from rlcircuits.vital_signs.exact_kl import stored_kl
@@ -26,6 +25,7 @@ from rlcircuits.vital_signs.mass_audit import mass_audit
 from rlcircuits.vital_signs.reopening import FIRST, Segment, reopening
 from rlcircuits.vital_signs.scored_answers import scored_answers, scoring_temperature
 from rlcircuits.vital_signs.sign import Sign
+from rlcircuits.vital_signs.token_log_probs import answer_log_probs
 
 __all__ = ["NoiseTables", "PairTables", "SideTables", "log_prob_signs", "score_both_sides"]
 

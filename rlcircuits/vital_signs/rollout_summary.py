@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from rlcircuits.vital_signs.boundary import pass_at_k
 from rlcircuits.vital_signs.formats import Classifier, skeleton
-from rlcircuits.vital_signs.pass_at_k import pass_at_k
 from rlcircuits.vital_signs.rollouts import Rollout, rollout_counts, steps_of
-from rlcircuits.vital_signs.silent_share import GROUP, signal_left, silent_share
+from rlcircuits.vital_signs.silent_groups import GROUP, signal_left, silent_share
 
 __all__ = ["SMALL_ADVANTAGE", "RolloutSummary", "summarize_rollouts"]
 

@@ -15,10 +15,10 @@ from rlcircuits import RLCircuitsError
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.vital_signs.answer_log_probs import answer_log_probs
 from rlcircuits.vital_signs.exact_kl import exact_kl
 from rlcircuits.vital_signs.from_log_probs import NoiseTables, PairTables, log_prob_signs, score_both_sides
 from rlcircuits.vital_signs.scored_answers import scored_answers
+from rlcircuits.vital_signs.token_log_probs import answer_log_probs
 
 SIGNS = [
     "right_up",

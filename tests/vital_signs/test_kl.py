@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, RLCircuitsError
 from rlcircuits.vital_signs import answer_log_probs as scoring
-from rlcircuits.vital_signs.answer_log_probs import answer_log_probs
 from rlcircuits.vital_signs.counts import Counts
 from rlcircuits.vital_signs.exact_kl import exact_kl, stored_kl
 from rlcircuits.vital_signs.kl_per_point import k3, kl_per_point
 from rlcircuits.vital_signs.scored_answers import scored_answers
+from rlcircuits.vital_signs.token_log_probs import answer_log_probs
 
 
 @pytest.mark.parametrize("name", NAMES)

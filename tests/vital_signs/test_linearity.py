@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.vital_signs.linearity import linearity
+from rlcircuits.vital_signs.training_path import linearity
 
 UP, DOWN = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"
 SHAPES = {UP: (12, 8), DOWN: (8, 12), "lm_head.weight": (9, 8)}

@@ -16,10 +16,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, RLCircuitsError
-from rlcircuits.vital_signs.answer_log_probs import answer_log_probs
 from rlcircuits.vital_signs.counts import Counts, count_right
 from rlcircuits.vital_signs.mass_audit import LOWEST, effective_share, mass_audit, weigh_answers
 from rlcircuits.vital_signs.scored_answers import scored_answers
+from rlcircuits.vital_signs.token_log_probs import answer_log_probs
 
 V = 3
 ALL = tuple(itertools.product(range(V), repeat=2))

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits import RLCircuitsError
+from rlcircuits.vital_signs.boundary import all_of_k, boundary_sign, lost_questions_sign, pass_at_k, pass_at_k_band
 from rlcircuits.vital_signs.counts import Counts, common_counts, count_right
-from rlcircuits.vital_signs.pass_at_k import all_of_k, boundary_sign, lost_questions_sign, pass_at_k, pass_at_k_band
-from rlcircuits.vital_signs.silent_share import signal_left, silent_share, silent_sign
+from rlcircuits.vital_signs.silent_groups import signal_left, silent_share, silent_sign
 from tests.helpers.answer_makers import make_answers
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from rlcircuits.graph.metrics import Float64Array
+from rlcircuits.vital_signs.boundary import all_of_k, pass_at_k
 from rlcircuits.vital_signs.counts import Counts
-from rlcircuits.vital_signs.pass_at_k import all_of_k, pass_at_k
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign
 
 __all__ = ["GROUP", "signal_left", "signal_sign", "silent_share", "silent_sign"]
