@@ -15,6 +15,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.models.tensor_groups import group_of
 from rlcircuits.vital_signs.sign import Sign, not_measurable, reported
 from rlcircuits.vital_signs.weight_updates import WeightUpdate, WeightUpdates, open_updates, row_chunks, squared_norm
@@ -76,6 +77,7 @@ class ClassifierSums:
         )
 
 
+@validate_arguments
 def classifier_share(before: Source, after: Source) -> Sign:
     """Return the unembedding's share C of the squared update, from 0 to 1, as a sign that is only reported.
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from rlcircuits.checkpoints.matched_noise import measure_rows, with_matched_noise
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.models.tensor_groups import group_of
 from rlcircuits.vital_signs.sign import Sign, not_measurable, reported
 from rlcircuits.vital_signs.singular import expected_noise_share, frobenius_norm, top_singular
@@ -145,6 +146,7 @@ class RankOneSums:
         )
 
 
+@validate_arguments
 def rank_one_signs(before: Source, after: Source, noise_draws: int = NOISE_DRAWS) -> tuple[Sign, ...]:
     """Return ``rank1_share``, ``rank1_excess`` and ``stable_rank`` of the update, as this module defines them.
 

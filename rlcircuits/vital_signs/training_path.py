@@ -28,6 +28,7 @@ from torch import Tensor
 from rlcircuits.checkpoints.aligned_weights import align_weights, check_finite, open_readers
 from rlcircuits.checkpoints.parameters import seeded_generator
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.models.weight_matrices import matrix_places
@@ -47,6 +48,7 @@ WALKS = 19
 """Random walks, numbered from 0; the smallest p is 1/20."""
 
 
+@validate_arguments
 def linearity(before: Source, path: Sequence[Source], steps: Sequence[float], *, walks: int = WALKS) -> Sign:
     """Return how straight the path of a training is, as a sign that is only reported.
 

@@ -17,6 +17,7 @@ import math
 from rlcircuits.checkpoints.compare_weights import compare_weights
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.checkpoints.weight_changes import WeightChanges
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.vital_signs.counts import Counts, common_counts
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign, reported
 
@@ -44,6 +45,7 @@ def sft_gap(sibling: Counts, after: Counts) -> Sign:
     return paired_sign("sft_gap", STUDY, "share right", note, sibling.shares, after.shares)
 
 
+@validate_arguments
 def update_cosine(before: Source, after: Source, sibling: Source) -> Sign:
     """Return the cosine of the updates to after and to its sibling, as a sign that is only reported.
 
