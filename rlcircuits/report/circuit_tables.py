@@ -161,6 +161,7 @@ def _pair_document(found: PairCircuits) -> dict[str, Any]:
         "judged": found.judged,
         "noise_draws": found.noise_draws,
         "questions": found.comparison.questions,
+        "resamples": found.comparison.resamples,
         "edges": [{**vars(edge), "change": edge.change} for edge in found.comparison.edges],
         "parts": dict(found.comparison.parts),
         "overlaps": [{**asdict(one), "is_below_noise": one.is_below_noise} for one in found.comparison.overlaps],

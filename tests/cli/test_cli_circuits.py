@@ -42,7 +42,7 @@ def test_json_holds_everything_and_no_nan(capsys: pytest.CaptureFixture[str]) ->
     document = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert (document["format"], document["version"]) == ("rlcircuits-circuits", 1)
     (pair,) = document["pairs"]
-    assert (pair["name"], pair["ablation"], pair["noise_draws"]) == (PLAIN, "zero", 1)
+    assert (pair["name"], pair["ablation"], pair["noise_draws"], pair["resamples"]) == (PLAIN, "zero", 1, 20)
     assert {"q", "k", "v", "mlp", "logits", "layer 0"} <= pair["parts"].keys()
     own = pair["sides"]["after"]["absolute"]["own"]
     assert own["faithfulness"][-1] == 1
