@@ -36,7 +36,12 @@ from rlcircuits.vital_signs.scored_answers import scored_answers, scoring_temper
 from rlcircuits.vital_signs.sign import Sign, beyond_noise
 from rlcircuits.vital_signs.token_log_probs import answer_log_probs, logit_count
 
-__all__ = ["measure_pair_signs"]
+__all__ = ["HARMLESS_FALL", "measure_pair_signs"]
+
+HARMLESS_FALL = 0.01
+"""How many nats a token the likelihood of before's right answers may fall. Any movement lowers it: the mean over all of
+a model's own answers falls by KL(before ‖ after)."""
+
 
 _DISTRIBUTION_BYTES = 2**28
 """Most bytes of both models' distributions over the vocabulary at after's tokens; with more, the KL divergence is
