@@ -59,6 +59,7 @@ class EdgeScores:
     def __len__(self) -> int:
         return len(self.values)
 
+    @validate_arguments
     def to_pandas(self, *, by_sequence: bool = False) -> pd.DataFrame:
         """Return a table with one row for each edge: ``writer``, ``reader`` and ``score``, the mean over sequences.
 
@@ -66,7 +67,7 @@ class EdgeScores:
             by_sequence: one row for each sequence and edge instead, with the column ``sequence`` before the others.
 
         Raises:
-            RLCircuitsError: pandas is not installed.
+            RLCircuitsError: pandas is not installed, or ``by_sequence`` is no truth value.
         """
         places = self.graph.mask.nonzero().numpy()
         rows = self.values[:, self.graph.mask]

@@ -94,4 +94,4 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 0
-        assert shown in capsys.readouterr().out
+        assert shown in " ".join(capsys.readouterr().out.split())  # however the lines are wrapped

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, RLCircuitsError
-from rlcircuits.vital_signs import answer_log_probs as scoring
+from rlcircuits.vital_signs import token_log_probs as scoring
 from rlcircuits.vital_signs.counts import Counts
 from rlcircuits.vital_signs.exact_kl import exact_kl, stored_kl
 from rlcircuits.vital_signs.kl_per_point import k3, kl_per_point

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 
 from rlcircuits import AnswerSequence, Checkpoint, RLCircuitsError
 from rlcircuits.graph.sequences import make_batch
-from rlcircuits.vital_signs import answer_log_probs as module
+from rlcircuits.vital_signs import token_log_probs as module
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.token_log_probs import answer_log_probs
 
