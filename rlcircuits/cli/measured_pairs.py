@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,8 +51,21 @@ def _measuring_options(options: argparse.Namespace) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class PairFolder:
+    """A function that returns a pair's folder of results, and measures the pair first if that is needed."""
+
+    measure: Callable[[], Path]
+    pair: Pair | None = None
+    """The pair; None if only its folder is known."""
+
+    def __call__(self) -> Path:
+        """Return the folder."""
+        return self.measure()
+
+
 @contextmanager
-def pair_folders(options: argparse.Namespace, command: str) -> Iterator[Iterable[Callable[[], Path]]]:
+def pair_folders(options: argparse.Namespace, command: str) -> Iterator[Iterable[PairFolder]]:
     """Yield a function for each pair that returns its folder: of those in DIR, or of pairs that it measures first.
 
     Args:
@@ -69,7 +83,7 @@ def pair_folders(options: argparse.Namespace, command: str) -> Iterator[Iterable
                 f"{', '.join(unused)}: given with a folder of results, whose pairs are measured already; leave it out, "
                 "or give the pair instead of the folder"
             )
-        yield [partial(Path, folder) for folder in find_pair_folders(options.folder)]
+        yield [PairFolder(partial(Path, folder)) for folder in find_pair_folders(options.folder)]
         return
     if not (options.before or options.after or options.pairs):
         raise RLCircuitsError(f"{command} needs a folder of results, or --before and --after, or --pairs FILE.toml")
@@ -83,4 +97,5 @@ def pair_folders(options: argparse.Namespace, command: str) -> Iterator[Iterable
         return output / pair.name
 
     with TemporaryDirectory(prefix="rlcircuits-") as temporary:
-        yield [partial(measured, pair, Path(options.output or temporary)) for pair in file.pairs]
+        output = Path(options.output or temporary)
+        yield [PairFolder(partial(measured, pair, output), pair) for pair in file.pairs]

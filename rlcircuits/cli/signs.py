@@ -11,10 +11,12 @@ from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
 from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, pair_folders
 from rlcircuits.cli.streams import log, log_error
+from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
+    from rlcircuits.cli.measured_pairs import PairFolder
     from rlcircuits.release.sign_rules import SignRules
     from rlcircuits.release.stored_signs import PairSigns
 
@@ -47,6 +49,19 @@ def add_signs(commands: Any) -> None:
     add("--sibling", metavar="DIR", help="checkpoint trained from before on its own right answers, without RL")
     add("--no-models", action="store_true", help="leave out the signs for which both models are run on the answers")
     add(
+        "--answer-anew",
+        metavar="LIST",
+        help="signs for which the models answer the questions again, separated by commas: hints (12 times as many "
+        "answers as one model gave: six kinds of hint, both models), flatness (twice as many for each noise draw), "
+        "rank-1 (as many); default: none. Answers are kept in the run's store",
+    )
+    add(
+        "--hints",
+        metavar="FILE",
+        help="hints (JSON lines with question_id and any of plan, knowledge, subproblem, solution) for --answer-anew "
+        "hints; arithmetic and equations have their own",
+    )
+    add(
         "--gate",
         action="append",
         metavar="SIGN",
@@ -69,7 +84,7 @@ def _signs(options: argparse.Namespace) -> int:
 
         check_ending(Path(options.plot))
         ensure_writable_file(options.plot, "--plot")
-    rules = _rules(options)
+    anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
         return _rollouts(options, rules)
     found: list[PairSigns] = []
@@ -77,7 +92,7 @@ def _signs(options: argparse.Namespace) -> int:
     with pair_folders(options, "signs") as folders:
         for folder in folders:
             try:
-                found.append(_measure(folder(), options, rules))
+                found.append(_measure(folder, options, rules, anew))
             except RLCircuitsError as error:  # the other pairs are measured all the same
                 problems.append(str(error))
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
@@ -93,15 +108,19 @@ def _signs(options: argparse.Namespace) -> int:
     return BAD_INPUT if problems else DOES_NOT_HOLD if failing else HOLDS
 
 
-def _measure(folder: Path, options: argparse.Namespace, rules: SignRules) -> PairSigns:
+def _measure(pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...]) -> PairSigns:
     from rlcircuits.release.pair_signs import measure_pair_signs
     from rlcircuits.release.stored_signs import save_signs
 
+    folder = pair()
     found = measure_pair_signs(
         folder,
         rules=rules,
         sibling=options.sibling,
         run_models=not options.no_models,
+        answer_anew=anew,
+        hint_file=options.hints,
+        questions=None if pair.pair is None else pair.pair.questions,
         batch_tokens=options.batch_tokens,
         device=options.device,
         device_map=options.device_map,
@@ -110,6 +129,21 @@ def _measure(folder: Path, options: argparse.Namespace, rules: SignRules) -> Pai
     )
     save_signs(found, folder)
     return found
+
+
+def _answered_anew(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the names in --answer-anew, which the other options must allow."""
+    anew = tuple(name.strip() for name in (options.answer_anew or "").split(",") if name.strip())
+    for name in anew:
+        if name not in ANSWERED_ANEW:
+            raise RLCircuitsError(f"--answer-anew: {name!r} is unknown; known: {', '.join(ANSWERED_ANEW)}")
+    if options.hints is not None and "hints" not in anew:
+        raise RLCircuitsError("--hints is given, and no hint is asked for; add --answer-anew hints, or leave it out")
+    if anew and options.no_models:
+        raise RLCircuitsError("--answer-anew lets the models answer, and --no-models runs none; leave one of them out")
+    if anew and options.rollouts is not None:
+        raise RLCircuitsError("--answer-anew needs a pair's models, and --rollouts has none; leave one of them out")
+    return anew
 
 
 def _plot(found: list[PairSigns], path: Path) -> None:

@@ -44,3 +44,6 @@ DamageKind = Literal["scale", "zero", "noise", "quantise", "sharpen", "swap", "p
 
 DAMAGE_KINDS: tuple[DamageKind, ...] = get_args(DamageKind)
 """Kinds of damage that can be done to a checkpoint; :mod:`rlcircuits.checkpoints.damage.kinds` says what each does."""
+
+ANSWERED_ANEW = ("hints", "flatness", "rank-1")
+"""Signs for which a pair's models answer anew; :mod:`rlcircuits.release.answered_signs` says what each costs."""

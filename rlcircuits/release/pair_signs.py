@@ -6,7 +6,7 @@ Both models' log-probabilities of all answers take one forward of each model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from rlcircuits.common.files import COMPARISON_FILE, Notify
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.questions.source import QuestionSource
+from rlcircuits.release.answered_signs import answered_signs
 from rlcircuits.release.pair_folders import pair_name, read_result, store_of
 from rlcircuits.release.repeated_pairing import repeat_pairing
 from rlcircuits.release.result_files import answers_file, scores_file
@@ -55,6 +57,9 @@ def measure_pair_signs(
     rules: SignRules | None = None,
     sibling: str | None = None,
     run_models: bool = True,
+    answer_anew: Collection[str] = (),
+    hint_file: str | Path | None = None,
+    questions: QuestionSource | None = None,
     batch_tokens: int | None = None,
     device: str | None = None,
     device_map: str | None = None,
@@ -68,6 +73,9 @@ def measure_pair_signs(
         rules: how signs are measured and judged; by default as ``SignRules()``.
         sibling: folder or hub id of a checkpoint trained from before on its own right answers, without RL.
         run_models: whether the models are run on the answers; without that, the signs that need it are left out.
+        answer_anew: signs for which the models answer anew, of :data:`~rlcircuits.common.choices.ANSWERED_ANEW`.
+        hint_file: hints for the sign ``hints``; None for those that the built-in sets have.
+        questions: the pair's question set, where it has a file; the pair's folder does not say which.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the memory.
         device: torch device to run on; by default the best available.
         device_map: how a model is split over several devices.
@@ -83,13 +91,13 @@ def measure_pair_signs(
     log(f"{pair.stored.name}: signs of {len(pair.answers['before'].items)} answers, {len(pair.noise)} noise draws")
     sources = {side: replace(pair.source(side), device=device, device_map=device_map) for side in SIDES}
     before, after = pair.answers["before"], pair.answers["after"]
-    questions = _question_texts(sources["before"], before)
+    texts = _question_texts(sources["before"], before)
     rules = rules or SignRules()
     how = {"group": rules.group, "classify": rules.classify, "beta": rules.beta}
-    draws = [answer_signs(before, draw, questions, **how) for draw in pair.noise]  # type: ignore[arg-type]
+    draws = [answer_signs(before, draw, texts, **how) for draw in pair.noise]  # type: ignore[arg-type]
     signs = [
         beyond_noise(sign, [draw[place] for draw in draws])
-        for place, sign in enumerate(answer_signs(before, after, questions, **how))  # type: ignore[arg-type]
+        for place, sign in enumerate(answer_signs(before, after, texts, **how))  # type: ignore[arg-type]
     ]
     log("weights are compared")
     other = None if sibling is None else replace(sources["before"], path=sibling, revision=None)
@@ -97,6 +105,17 @@ def measure_pair_signs(
     if run_models:
         how_run = {"batch_tokens": batch_tokens, "progress": progress}
         signs += _log_prob_signs(pair, sources, rules.boundary, how_run, log)
+    signs += answered_signs(
+        answer_anew,
+        pair.stored,
+        pair.answers,
+        sources,
+        store_of(Path(folder)),
+        questions=questions,
+        hint_file=None if hint_file is None else Path(hint_file),
+        notify=log,
+        progress=progress,
+    )
     return PairSigns(pair_name(Path(folder), pair.stored.name), rules.judge(tuple(signs)), len(pair.noise))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcircuits import Prompting, RLCircuitsError, load_questions
@@ -134,9 +134,13 @@ def test_what_is_graded_right_leaks() -> None:
     assert not leaks_answer("", "2", lambda answer, gold: True)
 
 
-@given(st.integers(-(10**6), 10**6), st.text(max_size=20), st.text(max_size=20))
+@given(
+    st.integers(-(10**6), 10**6),
+    st.sampled_from(["", "so", "1,000", "3.5 $", "a-"]),
+    st.sampled_from(["", ".", "km", ", 7"]),
+)
 def test_a_number_that_stands_alone_leaks(gold: int, left: str, right: str) -> None:
-    assert leaks_answer(f"{left} {gold} {right}", str(gold))
+    assert leaks_answer(f"{left} {gold}{right}", str(gold))
 
 
 @pytest.mark.parametrize(
@@ -242,6 +246,7 @@ def test_no_hint_gains_nothing() -> None:
         assert sign.outcome in ("no alarm", "reported")
 
 
+@settings(max_examples=25)  # each draws a bootstrap
 @given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4), min_size=2, max_size=8))
 def test_the_sign_is_a_difference_of_differences(grades: list[list[bool]]) -> None:
     sides = [make_answers({f"q{i}": [row[side]] for i, row in enumerate(grades)}) for side in range(4)]
