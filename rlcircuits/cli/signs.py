@@ -139,6 +139,10 @@ def _answered_anew(options: argparse.Namespace) -> tuple[str, ...]:
             raise RLCircuitsError(f"--answer-anew: {name!r} is unknown; known: {', '.join(ANSWERED_ANEW)}")
     if options.hints is not None and "hints" not in anew:
         raise RLCircuitsError("--hints is given, and no hint is asked for; add --answer-anew hints, or leave it out")
+    if options.hints is not None:
+        from rlcircuits.vital_signs.hint_file import read_hints
+
+        read_hints(options.hints)  # a file that cannot be read would waste the pair's measurement
     if anew and options.no_models:
         raise RLCircuitsError("--answer-anew lets the models answer, and --no-models runs none; leave one of them out")
     if anew and options.rollouts is not None:

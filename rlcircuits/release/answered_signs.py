@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
@@ -19,12 +20,12 @@ from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify
 from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.questions.source import BUILT_IN, QuestionSource
+from rlcircuits.questions.source import QuestionSource
 from rlcircuits.release.asked_again import AskedAgain, NotAskableError, ask_again
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.vital_signs import flatness, hints
 from rlcircuits.vital_signs.counts import count_right
-from rlcircuits.vital_signs.hint_file import read_hints
+from rlcircuits.vital_signs.hint_file import QuestionHints, read_hints
 from rlcircuits.vital_signs.hinted_questions import Asked, PromptReader, ask_with_hints
 from rlcircuits.vital_signs.shaken_source import ShakenSource
 from rlcircuits.vital_signs.sign import Sign, not_measurable
@@ -33,7 +34,7 @@ from rlcircuits.vital_signs.written_hints import has_written_hints, written_hint
 __all__ = ["answered_signs"]
 
 SEPARATOR = "\n\n"
-"""What stands between a question and a hint; nothing for the built-in sets, whose models read digits and signs only."""
+"""What stands between a question and a hint from a file, if the tokenizer knows line breaks; else nothing."""
 
 RANK1_NAME, RANK1_STUDY = "rank1_recovery", "On Predictability of RL Dynamics (arXiv 2510.00553)"
 
@@ -86,42 +87,58 @@ def answered_signs(
 
 
 def _hint_signs(pair: AskedAgain, stored: Comparison, hint_file: Path | None) -> tuple[Sign, ...]:
-    """Return the gain of each kind of hint; each model is loaded once."""
-    asked_ids = [question.id for question in pair.questions.questions]
+    """Return the gain of each kind of hint."""
     if hint_file is not None:
-        by_question = read_hints(hint_file, asked_ids)
+        found = read_hints(hint_file, [question.id for question in pair.questions.questions])
     elif has_written_hints(pair.questions.name):
-        by_question = written_hints(pair.questions)
+        found = written_hints(pair.questions)
     else:
         why = f"no hints are known for {stored.questions}; give a file of them with --hints"
         return tuple(_unmeasured("hints", why))
-    readers = [PromptReader(source.tokenizer(), source.context_length) for source in pair.sources.values()]
-    asked = {
-        kind: _ask(
-            pair, kind, {key: text for key, each in by_question.items() if (text := getattr(each, kind.field))}, readers
-        )
-        for kind in hints.KINDS
-    }
-    given: dict[tuple[str, Side], Answers] = {}
-    for place, side in enumerate(SIDES):
-        with LoadedOnce(pair.sources[side]) as loaded:
-            for kind, each in asked.items():
-                if each.questions.questions:
-                    who = f"{side}, with {kind.name},"
-                    given[kind.name, side] = pair.answer(loaded, who, each.questions, each.prompts[place])
+    asked = _ask_hints(pair, found, may_separate=hint_file is not None)
+    given = _answer_hints(pair, asked)
     plain = pair.answers["before"], pair.answers["after"]
     return tuple(
-        hints.hint_gain_sign(kind, plain, (given[kind.name, "before"], given[kind.name, "after"]), each.left_out)
+        hints.hint_gain_sign(kind, plain, (given[kind, "before"], given[kind, "after"]), each.left_out)
         if each.questions.questions
         else not_measurable(kind.sign_name, hints.STUDY, "share", _why_none(each))
         for kind, each in asked.items()
     )
 
 
-def _ask(pair: AskedAgain, kind: hints.HintKind, texts: Mapping[str, str], readers: list[PromptReader]) -> Asked:
-    separator = "" if pair.questions.name in BUILT_IN else SEPARATOR
-    assert pair.sampling.max_new_tokens is not None, "stored answers say how long they may be"
-    return ask_with_hints(kind, pair.questions, texts, readers, pair.prompting, pair.sampling.max_new_tokens, separator)
+def _ask_hints(pair: AskedAgain, found: Mapping[str, QuestionHints], may_separate: bool) -> dict[hints.HintKind, Asked]:
+    """Return the questions with each kind of hint."""
+    readers = [PromptReader(source.tokenizer(), source.context_length) for source in pair.sources.values()]
+    separator = SEPARATOR if may_separate and all(_can_read(each.tokenizer, SEPARATOR) for each in readers) else ""
+    longest = pair.sampling.max_new_tokens
+    assert longest is not None, "stored answers say how long they may be"
+    asked = {}
+    for kind in hints.KINDS:
+        texts = {question: text for question, each in found.items() if (text := getattr(each, kind.field)) is not None}
+        asked[kind] = ask_with_hints(kind, pair.questions, texts, readers, pair.prompting, longest, separator)
+    return asked
+
+
+def _answer_hints(
+    pair: AskedAgain, asked: Mapping[hints.HintKind, Asked]
+) -> dict[tuple[hints.HintKind, Side], Answers]:
+    """Return both models' answers with each kind of hint that can be asked; each model is loaded once."""
+    given = {}
+    for place, side in enumerate(SIDES):
+        with LoadedOnce(pair.sources[side]) as loaded:
+            for kind, each in asked.items():
+                if each.questions.questions:
+                    who = f"{side}, with {kind.name},"
+                    given[kind, side] = pair.answer(loaded, who, each.questions, each.prompts[place])
+    return given
+
+
+def _can_read(tokenizer: Any, text: str) -> bool:
+    """Return whether a tokenizer keeps a text; those of models that read digits and signs only may not."""
+    try:
+        return bool(text in tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]))
+    except Exception:  # tokenizer libraries have no common error class
+        return False
 
 
 def _why_none(asked: Asked) -> str:

@@ -64,18 +64,17 @@ class QuestionHints(StrictModel):
         return self
 
 
-def read_hints(path: str | Path, asked: Iterable[str]) -> dict[str, QuestionHints]:
-    """Return the hints in a file to the questions that were asked, by their ids.
+def read_hints(path: str | Path, asked: Iterable[str] | None = None) -> dict[str, QuestionHints]:
+    """Return the hints in a file, by the questions' ids.
 
     Args:
         path: the file.
-        asked: ids of the questions; hints to others are left out.
+        asked: ids of the questions that were asked, to which hints are returned, in their order; None for all hints.
 
     Raises:
-        RLCircuitsError: the file cannot be read, a line holds no hints, a question has two lines, or none of the
-            questions has one. The message names the line.
+        RLCircuitsError: the file cannot be read, a line holds no hints, a question has two lines, or none of those
+            asked has one. The message names the line.
     """
-    wanted = tuple(asked)
     found: dict[str, QuestionHints] = {}
     places: dict[str, str] = {}
     for place, line in read_lines(path, "hints"):
@@ -90,6 +89,9 @@ def read_hints(path: str | Path, asked: Iterable[str]) -> dict[str, QuestionHint
             )
         places[question] = place
         found[question] = hints
+    if asked is None:
+        return found
+    wanted = tuple(asked)
     if not found.keys() & set(wanted):
         raise RLCircuitsError(
             f"{path}: none of the {len(found)} questions with hints was asked; ids such as "

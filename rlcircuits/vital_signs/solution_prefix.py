@@ -55,6 +55,8 @@ def may_cut(text: str, place: int) -> bool:
     left, right = text[place - 1], text[place]
     if _in_word(left) and _in_word(right):
         return False
+    if right == "{" and (left == "}" or left.isalpha()):
+        return False  # before an argument of a LaTeX command
     if left == "\\" or (left.isdigit() and right in ".," and text[place + 1 : place + 2].isdigit()):
         return False
     if left in ".," and right.isdigit() and text[place - 2 : place - 1].isdigit():

@@ -229,6 +229,7 @@ def test_unknown_names_are_refused(pair: Measured) -> None:
         (["--answer-anew", "hint"], "--answer-anew: 'hint' is unknown; known: hints, flatness, rank-1"),
         (["--hints", "x.jsonl"], "--hints is given, and no hint is asked for"),
         (["--answer-anew", "flatness", "--hints", "x.jsonl"], "--hints is given, and no hint is asked for"),
+        (["--answer-anew", "hints", "--hints", "gone.jsonl"], "gone.jsonl: cannot be read as hints"),
         (["--answer-anew", "hints, rank-1", "--no-models"], "--no-models runs none"),
         (["--answer-anew", "hints", "--rollouts", "x.jsonl"], "--rollouts has none"),
     ],

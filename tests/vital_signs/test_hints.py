@@ -61,6 +61,7 @@ def test_hints_are_read_by_either_name_of_the_id(tmp_path: Path) -> None:
     assert list(found) == ["3", "b"]
     assert found["b"] == QuestionHints(question_id="b", plan="go")
     assert found["3"].solution == "so 4"
+    assert set(read_hints(file)) == {"3", "b", "not asked"}
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_number_that_stands_alone_leaks(gold: int, left: str, right: str) -> N
         ("3.5 or", [3, 4]),
         ("is 5.", [2, 3, 4]),
         ("x $a+b$ y", [1, 2, 7, 8]),
-        ("\\frac{1}{2}", [5, 8]),
+        ("a \\frac{1}{2} b", [1, 2, 13, 14]),
         ("pay $5 now", [3, 4, 5, 6, 7]),
         ("so \\(a+b\\) =", [2, 3, 10, 11]),
     ],
