@@ -125,6 +125,9 @@ def format_signs(
     # A plug-in KL is biased upwards, and a resampled one by as much again: the basic interval takes that off.
     excess_interval = (float(2 * excess - high[4]), float(2 * excess - low[4]))
     collapsed = high[3] < COLLAPSE and excess_interval[0] > 0
+    # Trouble needs both a small ratio and an excess, so the weaker evidence of the two counts.
+    not_so = max(np.count_nonzero(draws[:, 3] >= COLLAPSE), np.count_nonzero(draws[:, 4] >= 2 * excess))
+    change_low, change_high = np.percentile(draws[:, 2] - draws[:, 1], [2.5, 97.5])
     outcome: Outcome = "trouble" if collapsed else "no alarm"
     (dominant, share), (dominant_after, share_after) = table.dominant("before"), table.dominant("after")
     details = {"dominant_before": dominant, "dominant_after": dominant_after, "formats": len(table.formats)}
@@ -149,6 +152,8 @@ def format_signs(
             before=before_number,
             after=after_number,
             change=after_number - before_number,
+            interval=(float(change_low), float(change_high)),
+            p=float((1 + not_so) / (1 + _RESAMPLES)),
             questions=table.questions,
             details={"ratio": ratio, "ratio_interval": [float(low[3]), float(high[3])]},
         ),

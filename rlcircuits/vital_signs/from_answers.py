@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.comparison.effects import compare_accuracy
+from rlcircuits.comparison.paired_interval import paired_difference_interval
+from rlcircuits.comparison.paired_statistics import CONFIDENCE
 from rlcircuits.vital_signs.boundary import boundary_sign, lost_questions_sign
 from rlcircuits.vital_signs.counts import common_counts, count_right
 from rlcircuits.vital_signs.formats import Classifier, format_signs, skeleton
@@ -39,7 +41,7 @@ def answer_signs(
         beta: weight of the KL penalty of the training; see :func:`~rlcircuits.vital_signs.formats.predicted_shares`.
 
     Raises:
-        RLCircuitsError: the two share no question, or the group is larger than the answers to a question.
+        RLCircuitsError: the two share no question.
     """
     ours, theirs = common_counts(count_right(before), count_right(after))
     return (
@@ -68,11 +70,17 @@ def accuracy_sign(before: Answers, after: Answers) -> Sign:
         "all",
         "share",
         "trouble" if fell else "no alarm",
-        f"fell on {effect.lost} questions, rose on {effect.gained}; 90 % interval",
+        f"fell on {effect.lost} questions, rose on {effect.gained}",
         before=effect.before,
         after=effect.after,
         change=change,
-        interval=effect.interval,
+        interval=_accuracy_interval(before, after),
         p=effect.p_fall,
         questions=effect.asked,
     )
+
+
+def _accuracy_interval(before: Answers, after: Answers) -> tuple[float, float]:
+    """Return the 95 % score interval of the change of accuracy over the questions that both answered."""
+    ours, theirs = common_counts(count_right(before), count_right(after))
+    return paired_difference_interval(ours.shares, theirs.shares, CONFIDENCE)

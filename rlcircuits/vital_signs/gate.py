@@ -19,9 +19,6 @@ GATED = ("accuracy", "pass@k", "right_up")
 RELEASE_LEVEL = 0.05
 """Largest chance that a release fails although nothing changed in any pair."""
 
-_INTERVAL_P = 0.025
-"""One-sided p of a sign that is only known to lie beyond its 95 % interval's end."""
-
 
 def failing_signs(pairs: Mapping[str, Sequence[Sign]], gated: Collection[str] = GATED) -> list[tuple[str, str]]:
     """Return the pair and the name of each sign that fails the release.
@@ -49,6 +46,4 @@ def failing_signs(pairs: Mapping[str, Sequence[Sign]], gated: Collection[str] = 
 
 
 def _p(sign: Sign) -> float:
-    if sign.p is not None:
-        return sign.p
-    return _INTERVAL_P if sign.outcome == "trouble" else 1.0
+    return 1.0 if sign.p is None else sign.p

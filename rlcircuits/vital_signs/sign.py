@@ -20,6 +20,8 @@ import numpy as np
 
 from rlcircuits.common.reprs import short_repr
 from rlcircuits.comparison.effects import paired_effect
+from rlcircuits.comparison.interval_evidence import p_above, p_below
+from rlcircuits.comparison.paired_statistics import CONFIDENCE
 from rlcircuits.graph.metrics import Float64Array
 
 __all__ = [
@@ -176,6 +178,9 @@ def beyond_noise(sign: Sign, draws: Sequence[Sign]) -> Sign:
 def with_threshold(sign: Sign, worse: Worse, threshold: float) -> Sign:
     """Return a sign judged by a threshold of the user's: trouble if its interval lies beyond it in that direction.
 
+    Its p is that of the evidence that the change lies beyond the threshold, from the interval's nearer end
+    (:mod:`rlcircuits.comparison.interval_evidence`).
+
     Args:
         sign: the sign; one that has no interval keeps its outcome.
         worse: the direction of trouble.
@@ -185,7 +190,12 @@ def with_threshold(sign: Sign, worse: Worse, threshold: float) -> Sign:
         return sign
     low, high = sign.interval
     beyond = low > threshold if worse == "up" else high < -threshold
-    return replace(sign, outcome="trouble" if beyond else "no alarm", p=None)  # p was that of another rule
+    change = (low + high) / 2 if sign.change is None else sign.change
+    if worse == "up":
+        p = p_above(change, sign.interval, threshold, CONFIDENCE)
+    else:
+        p = p_below(change, sign.interval, -threshold, CONFIDENCE)
+    return replace(sign, outcome="trouble" if beyond else "no alarm", p=p)  # the old p was that of another rule
 
 
 def _mean_difference(before: Float64Array, other: Float64Array) -> float:

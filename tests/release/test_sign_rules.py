@@ -10,7 +10,7 @@ from rlcircuits import RLCircuitsError, load_pairs
 from rlcircuits.release.pairs_file import load_pairs_file
 from rlcircuits.release.sign_rules import SignRules, Threshold
 from rlcircuits.vital_signs.gate import failing_signs
-from rlcircuits.vital_signs.sign import Sign, beyond_noise, no_room
+from rlcircuits.vital_signs.sign import Sign, beyond_noise, no_room, with_threshold
 
 PAIR = '[[pair]]\nname = "a"\nbefore = "b/c"\nafter = "d/e"\nalgorithm = "grpo"\n'
 
@@ -93,3 +93,20 @@ def test_trouble_within_noise_is_no_alarm() -> None:
     assert (found.outcome, found.noise) == ("no alarm", (0.05, 0.2))
     assert beyond_noise(sign("x", 0.3, "trouble", 0.001), [sign("x", 0.2)]).outcome == "trouble"
     assert beyond_noise(sign("x", -0.1, "trouble", 0.001), [sign("x", 0.2)]).outcome == "trouble"
+
+
+def test_a_sign_beyond_a_stated_threshold_fails_beside_other_gated_signs() -> None:
+    """Accuracy that falls by 70 points, where 1 is allowed, fails a release whatever else is gated."""
+    fell = Sign("accuracy", "", "share", "no alarm", "", change=-0.7, interval=(-0.8, -0.6), p=0.2)
+    others = (sign("right_up", 0.0, "no alarm", 0.4), sign("pass@k", 0.0, "no alarm", 0.5))
+    judged = SignRules(thresholds={"accuracy": Threshold(down=0.01)}).judge((fell, *others))
+    assert judged[0].outcome == "trouble"
+    assert failing_signs({"a": judged}) == [("a", "accuracy")]
+
+
+@pytest.mark.parametrize(("allowed", "p"), [(0.1, 0.025), (0.2, 0.5)])
+def test_a_thresholds_p_is_the_level_at_which_the_interval_reaches_it(allowed: float, p: float) -> None:
+    found = Sign("x", "", "share", "reported", "", change=0.2, interval=(0.1, 0.3))
+    assert with_threshold(found, "up", allowed).p == pytest.approx(p)
+    fell = Sign("x", "", "share", "reported", "", change=-0.2, interval=(-0.3, -0.1))
+    assert with_threshold(fell, "down", allowed).p == pytest.approx(p)
