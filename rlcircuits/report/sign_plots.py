@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["plot_signs", "signs_png"]
+
+_PAST_EDGE = 1.1
+"""Where an interval without a bound ends, in units of the panel's half width: past its edge."""
 
 # Blue and orange, told apart by the colour-blind too, and by their marks.
 _COLOURS: dict[Outcome, tuple[str, str]] = {
@@ -109,7 +113,8 @@ def _forest(axes: Axes, signs: list[Sign]) -> None:
         assert sign.change is not None
         assert sign.interval is not None
         low, high = sign.interval
-        scale = max(map(abs, (low, high, sign.change, *sign.noise))) or 1.0
+        scale = max(abs(each) for each in (low, high, sign.change, *sign.noise) if math.isfinite(each)) or 1.0
+        low, high = max(low, -_PAST_EDGE * scale), min(high, _PAST_EDGE * scale)
         colour, mark = _COLOURS.get(sign.outcome, ("0.6", "x"))
         axes.plot([low / scale, high / scale], [place, place], color=colour, linewidth=2)
         axes.plot(sign.change / scale, place, marker=mark, color=colour)
@@ -117,4 +122,4 @@ def _forest(axes: Axes, signs: list[Sign]) -> None:
         axes.text(1.05, place, f"{sign.change:+.3g} {sign.unit}: {sign.outcome}", va="center", fontsize="small")
     axes.axvline(0, color="0.5", linewidth=1, zorder=0)
     axes.set_yticks(range(len(signs)), [sign.name for sign in signs])
-    axes.set(xlim=(-1.05, 2.2), ylim=(len(signs) - 0.5, -0.5), xticks=[])
+    axes.set(xlim=(-1.05, 2.2), ylim=(max(1, len(signs)) - 0.5, -0.5), xticks=[])

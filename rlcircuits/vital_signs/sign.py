@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from rlcircuits.common.reprs import short_repr
 from rlcircuits.comparison.effects import paired_effect
@@ -40,6 +41,15 @@ __all__ = [
 Outcome = Literal["trouble", "no alarm", "no room", "not measurable", "reported"]
 Worse = Literal["up", "down"]
 
+
+def _read_ends(interval: Any) -> Any:
+    """Return an interval that was read from JSON, which has no infinity, with its null ends as what they were."""
+    if not isinstance(interval, list | tuple) or len(interval) != 2:
+        return interval
+    low, high = interval
+    return (-math.inf if low is None else low, math.inf if high is None else high)
+
+
 LEVEL = 0.01
 """Level of a sign's one-sided test. A sign is also in trouble only where its interval lies beyond the threshold."""
 
@@ -61,8 +71,8 @@ class Sign:
     after: float | None = None
     change: float | None = None
     """Mean of after − before; of a sign of the pair as a whole, such as a KL divergence, its value."""
-    interval: tuple[float, float] | None = None
-    """95 % interval of the change."""
+    interval: Annotated[tuple[float, float], BeforeValidator(_read_ends)] | None = None
+    """95 % interval of the change; an end without a bound is infinite, and null in a file."""
     p: float | None = None
     """One-sided p of the change in the direction of trouble."""
     noise: tuple[float, ...] = ()
