@@ -76,4 +76,4 @@ def measure_gated_signs(file: PairsFile, names: Sequence[str], options: argparse
         except RLCircuitsError as error:  # the other pairs are measured all the same
             problems.append(f"signs of {name!r}: {error}")
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
-    return GatedSigns(tuple(found), tuple(failing), failures_line(failing, rules.gate), tuple(problems))
+    return GatedSigns(tuple(found), tuple(failing), failures_line(found, failing, rules.gate), tuple(problems))

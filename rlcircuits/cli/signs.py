@@ -99,7 +99,7 @@ def _signs(options: argparse.Namespace) -> int:
     if options.json:
         print(signs_json(found, failing))
     elif found:
-        print("\n\n".join([*map(signs_table, found), failures_line(failing, rules.gate)]))
+        print("\n\n".join([*map(signs_table, found), failures_line(found, failing, rules.gate)]))
     if options.plot is not None:
         _plot(found, Path(options.plot))
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file

@@ -8,6 +8,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.validation import StrictModel
 from rlcircuits.vital_signs.formats import Classifier, by_patterns, skeleton
 from rlcircuits.vital_signs.gate import GATED
+from rlcircuits.vital_signs.names import JUDGED, SIGNS, WITHOUT_INTERVAL
 from rlcircuits.vital_signs.sign import Sign, Worse, with_threshold
 
 __all__ = ["SignRules", "Threshold"]
@@ -43,7 +44,8 @@ class SignRules(StrictModel):
     """How signs are measured, and which of them may fail a release.
 
     Raises:
-        RLCircuitsError: a key is unknown or its value does not fit; the message names the key.
+        RLCircuitsError: a key is unknown or its value does not fit, or the gate or a threshold names a sign that there
+            is not, or that it could never fail; the message names the key.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,20 +70,29 @@ class SignRules(StrictModel):
         by_patterns(formats)
         return formats
 
+    @model_validator(mode="after")
+    def _with_effect(self) -> SignRules:
+        """Raise RLCircuitsError if a gate or a threshold names no sign, or could never fail a release."""
+        for key, names in (("gate", self.gate), ("thresholds", self.thresholds)):
+            for name in names:
+                if name not in SIGNS:
+                    raise RLCircuitsError(f"{key}: there is no sign {name!r}; there are {', '.join(sorted(SIGNS))}")
+        for name in self.thresholds:
+            if name in WITHOUT_INTERVAL:
+                raise RLCircuitsError(
+                    f"thresholds: {name!r} has no interval that a threshold could be compared with; take it away"
+                )
+        for name in self.gate:
+            if name not in JUDGED and name not in self.thresholds:
+                how = "take it away" if name in WITHOUT_INTERVAL else f"state thresholds.{name}, or take it away"
+                raise RLCircuitsError(f"gate: {name!r} is only reported, and can never fail a release; {how}")
+        return self
+
     @property
     def classify(self) -> Classifier:
         """Return what gives an answer its format."""
         return by_patterns(self.formats) if self.formats else skeleton
 
     def judge(self, signs: tuple[Sign, ...]) -> tuple[Sign, ...]:
-        """Return the signs, judged by the thresholds.
-
-        Raises:
-            RLCircuitsError: the gate or a threshold names a sign that there is not.
-        """
-        there = {sign.name for sign in signs}
-        for key, names in (("gate", self.gate), ("thresholds", self.thresholds)):
-            for name in names:
-                if name not in there and name not in GATED:
-                    raise RLCircuitsError(f"{key}: there is no sign {name!r}; there are {', '.join(sorted(there))}")
+        """Return the signs, judged by the thresholds."""
         return tuple(self.thresholds[sign.name].judge(sign) if sign.name in self.thresholds else sign for sign in signs)

@@ -39,13 +39,21 @@ def signs_table(found: PairSigns) -> str:
     return f"{found.name}: vital signs{draws}\n{table}\n" + "\n".join(notes)
 
 
-def failures_line(failing: Sequence[tuple[str, str]], gated: Collection[str]) -> str:
-    """Return one line that says which gated signs fail the release."""
+def failures_line(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]], gated: Collection[str]) -> str:
+    """Return one line that says which gated signs fail the release, and which were not measured."""
     if not gated:
         return "no sign is gated"
-    if not failing:
-        return f"no gated sign fails ({', '.join(gated)})"
-    return "fails: " + "; ".join(f"{sign} of {pair}" for pair, sign in failing)
+    if failing:
+        line = "fails: " + "; ".join(f"{sign} of {pair}" for pair, sign in failing)
+    else:
+        line = f"no gated sign fails ({', '.join(gated)})"
+    missing = [
+        f"{name} of {pair.name}"
+        for pair in found
+        for name in gated
+        if all(sign.name != name or sign.outcome == "not measurable" for sign in pair.signs)
+    ]
+    return f"{line}; not measured: {', '.join(missing)}" if missing else line
 
 
 def signs_json(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]]) -> str:

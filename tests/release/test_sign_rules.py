@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,11 @@ import pytest
 from rlcircuits import RLCircuitsError, load_pairs
 from rlcircuits.release.pairs_file import load_pairs_file
 from rlcircuits.release.sign_rules import SignRules, Threshold
+from rlcircuits.release.stored_signs import PairSigns
+from rlcircuits.report.sign_tables import failures_line
 from rlcircuits.vital_signs.gate import failing_signs
-from rlcircuits.vital_signs.sign import Sign, beyond_noise, no_room, with_threshold
+from rlcircuits.vital_signs.names import SIGNS
+from rlcircuits.vital_signs.sign import Sign, beyond_noise, no_room, not_measurable, with_threshold
 
 PAIR = '[[pair]]\nname = "a"\nbefore = "b/c"\nafter = "d/e"\nalgorithm = "grpo"\n'
 
@@ -34,13 +38,13 @@ def write(path: Path, signs: str) -> Path:
 
 
 def test_a_team_states_its_own_thresholds(tmp_path: Path) -> None:
-    text = 'gate = ["unfinished"]\nthresholds.unfinished = {up = 0.05}\nthresholds.pass = {down = 0.02}\ngroup = 4'
+    text = 'gate = ["unfinished"]\nthresholds.unfinished = {up = 0.05}\nthresholds.signal_left = {down = 0.02}'
     table = load_pairs_file(write(tmp_path / "release.toml", text)).signs
     assert table is not None
     rules = SignRules.model_validate(table)
-    found = rules.judge((sign("unfinished", 0.04), sign("pass", -0.04), sign("other", 1.0)))
+    found = rules.judge((sign("unfinished", 0.04), sign("signal_left", -0.04), sign("other", 1.0)))
     assert [each.outcome for each in found] == ["no alarm", "trouble", "reported"]
-    assert rules.judge((sign("unfinished", 0.07), sign("pass", 0.0)))[0].outcome == "trouble"
+    assert rules.judge((sign("unfinished", 0.07), sign("signal_left", 0.0)))[0].outcome == "trouble"
 
 
 def test_no_table_changes_nothing(tmp_path: Path) -> None:
@@ -70,10 +74,31 @@ def test_bad_tables_name_file_and_key(text: str, message: str, tmp_path: Path) -
     assert "release.toml: [signs]" in str(error.value)
 
 
-def test_unknown_signs_are_named() -> None:
-    for rules in (SignRules(gate=("beauty",)), SignRules(thresholds={"beauty": Threshold(up=1.0)})):
-        with pytest.raises(RLCircuitsError, match="there is no sign 'beauty'; there are accuracy"):
-            rules.judge((sign("accuracy", 0.0),))
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"gate": ["beauty"]}, "gate: there is no sign 'beauty'; there are accuracy"),
+        ({"thresholds": {"beauty": {"up": 1.0}}}, "thresholds: there is no sign 'beauty'"),
+        ({"gate": ["silent_share"]}, "only reported, and can never fail a release; state thresholds.silent_share"),
+        ({"gate": ["stable_rank"]}, "only reported, and can never fail a release; take it away"),
+        ({"thresholds": {"rank1_excess": {"down": 1.0}}}, "'rank1_excess' has no interval"),
+    ],
+)
+def test_rules_without_effect_are_refused_before_anything_is_measured(table: dict[str, object], message: str) -> None:
+    with pytest.raises(RLCircuitsError, match=message):
+        SignRules(**table)  # type: ignore[arg-type]
+
+
+def test_a_gated_sign_that_was_not_measured_is_told() -> None:
+    found = PairSigns("a", (sign("accuracy", 0.0, "no alarm", 0.5), not_measurable("pass@k", "", "", "n = 1")), 0)
+    line = failures_line([found], [], ("accuracy", "pass@k", "right_up"))
+    assert line.endswith("; not measured: pass@k of a, right_up of a")
+
+
+def test_the_documentation_names_every_sign_and_no_other() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "vital-signs.md").read_text()
+    tables = text[text.index("## The signs") : text.index("## Stored rollouts")]
+    assert set(re.findall(r"^\| `([^`]+)`", tables, flags=re.MULTILINE)) == SIGNS
 
 
 def test_gated_signs_fail_after_holm() -> None:

@@ -1,0 +1,49 @@
+"""The names of all signs that ``rlcircuits signs`` tells, and what each can be judged by.
+
+They are known before anything is measured, so that a gate or a threshold without effect is refused at once.
+"""
+
+from __future__ import annotations
+
+__all__ = ["JUDGED", "SIGNS", "WITHOUT_INTERVAL"]
+
+JUDGED = frozenset(
+    {
+        "accuracy",
+        "pass@k",
+        "lost_questions",
+        "step_accuracy",
+        "wrong_steps",
+        "length_gap",
+        "unfinished",
+        "effective_formats",
+        "right_up",
+        "unearned_confidence",
+    }
+)
+"""Signs that have a rule of their own, so that they can be in trouble without a stated threshold."""
+
+WITHOUT_INTERVAL = frozenset(
+    {"lost_questions", "classifier_share", "rank1_share", "rank1_excess", "stable_rank", "update_cosine"}
+)
+"""Signs that never have an interval, which a stated threshold is compared with."""
+
+SIGNS = (
+    JUDGED
+    | WITHOUT_INTERVAL
+    | {
+        "silent_share",
+        "signal_left",
+        "hard_solved",
+        "right_length",
+        "format_drift",
+        "format_excess",
+        "wrong_down",
+        "new_mass",
+        "importance_accuracy",
+        "kl_per_point",
+        "feature_similarity",
+        "reopening",
+    }
+)
+"""Every sign."""
