@@ -95,6 +95,8 @@ def _compare(options: argparse.Namespace) -> int:
     if options.json:
         pools = _pools(file, measured)
         print(release_json(measured, tuple(failures), pools, as_list=all_variants or len(file.pairs) > 1), end="")
+        if signs is not None:
+            log(f"signs: {signs.line}")  # the exit code may come from it
     elif headline is not None:
         if signs is not None and signs.failing:
             print(f"signs: {signs.line}")

@@ -46,8 +46,8 @@ a model's own answers falls by KL(before ‖ after)."""
 
 
 _DISTRIBUTION_BYTES = 2**28
-"""Most bytes of both models' distributions over the vocabulary at after's tokens; with more, the KL divergence is
-estimated from the tokens alone."""
+"""Most bytes of one model's distributions over the vocabulary at after's tokens, of which both models' are held; with
+more, the KL divergence is estimated from the tokens alone."""
 
 
 @validate_arguments
