@@ -5,7 +5,7 @@ They are known before anything is measured, so that a gate or a threshold withou
 
 from __future__ import annotations
 
-__all__ = ["JUDGED", "SIGNS", "WITHOUT_INTERVAL"]
+__all__ = ["JUDGED", "LOSSES", "SIGNS", "WITHOUT_INTERVAL"]
 
 JUDGED = frozenset(
     {
@@ -22,6 +22,10 @@ JUDGED = frozenset(
     }
 )
 """Signs that have a rule of their own, so that they can be in trouble without a stated threshold."""
+
+LOSSES = frozenset({"accuracy", "pass@k", "lost_questions"})
+"""Signs of what the model after can no longer do. Noise draws stand beside them and excuse nothing: they repeat what a
+change of the readout or a rescaling does, so that damage of that kind would always be within them."""
 
 WITHOUT_INTERVAL = frozenset(
     {"lost_questions", "classifier_share", "rank1_share", "rank1_excess", "stable_rank", "update_cosine"}

@@ -24,6 +24,7 @@ from rlcircuits.comparison.effects import paired_effect
 from rlcircuits.comparison.interval_evidence import p_above, p_below
 from rlcircuits.comparison.paired_statistics import CONFIDENCE
 from rlcircuits.graph.metrics import Float64Array
+from rlcircuits.vital_signs.names import LOSSES
 
 __all__ = [
     "LEVEL",
@@ -171,6 +172,8 @@ def paired_sign(
 def beyond_noise(sign: Sign, draws: Sequence[Sign]) -> Sign:
     """Return a sign beside the same sign of each noise draw; trouble that is not larger than a draw's is no alarm.
 
+    A loss (:data:`~rlcircuits.vital_signs.names.LOSSES`) stays trouble, whatever noise does.
+
     Args:
         sign: of before and after.
         draws: of before and each noise draw.
@@ -179,7 +182,7 @@ def beyond_noise(sign: Sign, draws: Sequence[Sign]) -> Sign:
     if sign.change is None or not changes:
         return sign
     within = min(0.0, *changes) <= sign.change <= max(0.0, *changes)
-    if sign.outcome == "trouble" and within:
+    if sign.outcome == "trouble" and within and sign.name not in LOSSES:
         note = f"{sign.note}; within what noise of the update's size does"
         return replace(sign, noise=changes, outcome="no alarm", note=note)
     return replace(sign, noise=changes)

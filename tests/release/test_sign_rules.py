@@ -135,3 +135,11 @@ def test_a_thresholds_p_is_the_level_at_which_the_interval_reaches_it(allowed: f
     assert with_threshold(found, "up", allowed).p == pytest.approx(p)
     fell = Sign("x", "", "share", "reported", "", change=-0.2, interval=(-0.3, -0.1))
     assert with_threshold(fell, "down", allowed).p == pytest.approx(p)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "pass@k", "lost_questions"])
+def test_noise_excuses_no_loss(name: str) -> None:
+    """Draws have after's readout, so that damage there is in each; and pass@k may fall at k = 1 and not at n."""
+    for change in (-0.7, 0.0):
+        lost = beyond_noise(sign(name, change, "trouble", 0.001), [sign(name, -0.8), sign(name, 0.1)])
+        assert (lost.outcome, lost.noise) == ("trouble", (-0.8, 0.1))
