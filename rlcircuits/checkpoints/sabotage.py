@@ -181,12 +181,12 @@ def _sharper_answers(base: Source, layers: int) -> Iterator[Variant]:
     last = layers - 1
     damage: dict[str, tuple[tuple[_Damage, ...], bool]] = {
         "unembedding-sharpened-1.6-x1.35": (_READOUT, True),
-        "unembedding-sharpened-1.6-x1.35+last-mlp-x0.9": ((*_READOUT, ("scale", 0.9, f"mlp.{last}")), True),
+        "unembedding-sharpened-1.6-x1.35+last-mlp-x0.9": ((*_READOUT, ("scale", 0.9, f"mlp.{last}")), False),
         "unembedding-sharpened-1.6-x1.35+last-attn-x0.8": ((*_READOUT, ("scale", 0.8, f"attn.{last}")), False),
         "unembedding-sharpened-1.6-x1.35+mlps-sharpened-1.2": ((*_READOUT, ("sharpen", 1.2, "mlp")), False),
         "unembedding-sharpened-1.5+final-norm-x1.2": (
             (("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm")),
-            True,
+            False,
         ),
         "unembedding-sharpened-1.5+final-norm-x1.2+last-mlp-x1.1": (
             (("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm"), ("scale", 1.1, f"mlp.{last}")),
