@@ -13,10 +13,12 @@ from torch import nn
 
 from rlcircuits.checkpoints import noise
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.damage.source import DamagedSource
 from rlcircuits.checkpoints.matched_noise import RowUpdates, add_matched_noise, measure_updates
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.readout import graft_readout, readout_of, untie
 from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.choices import DamageKind
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.tensor_groups import GROUPS, Group, group_of
 
@@ -209,6 +211,31 @@ def test_an_unembedding_that_only_one_of_the_two_ties_is_taken_over(tied_before:
     wanted = after.load().model.get_output_embeddings().weight
     assert torch.equal(found.get_output_embeddings().weight, wanted)
     assert not torch.equal(found.get_input_embeddings().weight, wanted)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-gqa"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("sharpen", 1.6, "unembedding"), ("scale", 1.35, "unembedding")],
+        [("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm"), ("scale", 0.9, "mlp.1")],
+        [("sharpen", 1.3, "embeddings"), ("scale", 1.3, "unembedding"), ("zero", None, "attn.0.h1")],
+        [("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm"), ("scale", 0.8, "attn.1")],
+    ],
+    ids=str,
+)
+def test_sharpening_and_scaling_together_are_reproduced(
+    name: str, steps: list[tuple[DamageKind, float | None, str]], tmp_path: Path
+) -> None:
+    before, _ = sources(tmp_path, name)
+    after: Source = before
+    for step in steps:
+        after = DamagedSource(after, *step)
+    ids = torch.randint(50, (2, 6), generator=torch.Generator().manual_seed(0))
+    models = [each.load().model for each in (before, after, NoisedSource(before, after, 0))]
+    with torch.no_grad():
+        origin, wanted, found = (model(input_ids=ids, use_cache=False).logits for model in models)
+    assert float((found - wanted).norm()) < 1e-3 * float((wanted - origin).norm())
 
 
 def sources(folder: Path, name: str) -> tuple[CheckpointSource, CheckpointSource]:
