@@ -104,8 +104,10 @@ def boundary_changes(entropies: Float64Array, segments: Sequence[Segment], first
 
 
 def _window_mean(entropies: Float64Array, start: int, segments: Sequence[Segment], first: int) -> float:
-    # A segment that begins where the window does belongs before it, as at the start of an answer.
-    start = max([start, *(stop for begin, stop in segments if begin <= start < stop)])
+    # A segment that begins where the window does belongs before it, as at an answer's start or after another segment.
+    for begin, stop in segments:
+        if begin <= start < stop:
+            start = stop
     end = min([len(entropies), start + first, *(begin for begin, _ in segments if begin > start)])
     return float(entropies[start:end].mean()) if end > start else math.nan
 

@@ -39,6 +39,7 @@ def test_windows_end_at_k_tokens_or_the_next_boundary() -> None:
     assert boundary_changes(values, [(2, 3), (5, 7)], 20).tolist() == [5 - 1.5, 3 - 1.5]
     assert boundary_changes(values, [(2, 3), (5, 7)], 1).tolist() == [4 - 1.0, 3 - 1.0]
     assert boundary_changes(values, [(8, 8)], 1).size == 0
+    assert boundary_changes(values, [(1, 3), (3, 5)], 1).tolist() == [9.0 - 1.0, 9.0 - 1.0]
     assert boundary_changes(values, [], 1).size == 0
 
 
