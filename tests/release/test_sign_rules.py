@@ -14,12 +14,12 @@ from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.report.sign_tables import failures_line
 from rlcircuits.vital_signs.gate import failing_signs
 from rlcircuits.vital_signs.names import SIGNS
-from rlcircuits.vital_signs.sign import Sign, beyond_noise, no_room, not_measurable, with_threshold
+from rlcircuits.vital_signs.sign import Outcome, Sign, beyond_noise, no_room, not_measurable, with_threshold
 
 PAIR = '[[pair]]\nname = "a"\nbefore = "b/c"\nafter = "d/e"\nalgorithm = "grpo"\n'
 
 
-def sign(name: str, change: float, outcome: str = "reported", p: float | None = None) -> Sign:
+def sign(name: str, change: float, outcome: Outcome = "reported", p: float | None = None) -> Sign:
     return Sign(
         name,
         "a study",
@@ -28,7 +28,7 @@ def sign(name: str, change: float, outcome: str = "reported", p: float | None = 
         "a note",
         change=change,
         interval=(change - 0.01, change + 0.01),
-        p=p,  # type: ignore[arg-type]
+        p=p,
     )
 
 
