@@ -51,6 +51,7 @@ def measure_gated_signs(file: PairsFile, names: Sequence[str], options: argparse
     """Return the signs of the pairs with these names, or None if the file has no table ``[signs]``."""
     if file.signs is None:
         return None
+    from rlcircuits.common.failures import describe_failure
     from rlcircuits.release.pair_signs import measure_pair_signs
     from rlcircuits.release.sign_rules import SignRules
     from rlcircuits.release.stored_signs import save_signs
@@ -73,7 +74,9 @@ def measure_gated_signs(file: PairsFile, names: Sequence[str], options: argparse
             )
             save_signs(signs, folder)
             found.append(signs)
-        except RLCircuitsError as error:  # the other pairs are measured all the same
-            problems.append(f"signs of {name!r}: {error}")
+        except BrokenPipeError:  # the reader of the messages has gone
+            raise
+        except Exception as error:  # the pairs' verdicts, and the other pairs' signs, are told all the same
+            problems.append(f"signs of {name!r}: {describe_failure(error, options.output).message}")
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
     return GatedSigns(tuple(found), tuple(failing), failures_line(found, failing, rules.gate), tuple(problems))

@@ -166,6 +166,12 @@ def _rollouts(options: argparse.Namespace, rules: SignRules) -> int:
 
     if options.folder is not None or options.before or options.after or options.pairs:
         raise RLCircuitsError("--rollouts and a pair were both given; give the rollouts alone, or the pair alone")
+    unused = [name for name in ("plot", "gate", "boundary", "sibling", "beta") if getattr(options, name) is not None]
+    if unused or options.no_models:
+        names = ", ".join(f"--{name}" for name in (*unused, *(["no-models"] if options.no_models else [])))
+        raise RLCircuitsError(
+            f"{names}: given with --rollouts, of which nothing is plotted, gated or run; leave it out"
+        )
     steps = summarize_rollouts(load_rollouts(options.rollouts), rules.group, rules.classify)
     print((rollouts_json if options.json else rollouts_table)(steps))
     return HOLDS

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
-from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.files import COMPARISON_FILE, Notify
@@ -30,13 +28,12 @@ from rlcircuits.release.store_evidence import StoreEvidence
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.verified_inputs import recorded_source, scored_source
 from rlcircuits.vital_signs.from_answers import answer_signs
-from rlcircuits.vital_signs.from_log_probs import NoiseTables, PairTables, SideTables, log_prob_signs, score_both_sides
+from rlcircuits.vital_signs.from_log_probs import PairTables, SideTables, log_prob_signs, score_both_sides
 from rlcircuits.vital_signs.from_weights import weight_signs
-from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.reopening import delimiter_segments
-from rlcircuits.vital_signs.scored_answers import scored_answers, scoring_temperature
+from rlcircuits.vital_signs.scored_answers import scored_answers
 from rlcircuits.vital_signs.sign import Sign, beyond_noise
-from rlcircuits.vital_signs.token_log_probs import answer_log_probs, logit_count
+from rlcircuits.vital_signs.token_log_probs import logit_count
 
 __all__ = ["HARMLESS_FALL", "measure_pair_signs"]
 
@@ -165,7 +162,10 @@ def _log_prob_signs(
     how: Mapping[str, object],
     log: Notify,
 ) -> tuple[Sign, ...]:
-    """Return the signs for which both models are run on all answers, and each noise draw on before's."""
+    """Return the signs for which both models are run on all answers.
+
+    No noise draw is: a draw has after's readout, so that it would excuse a readout that lost the right answers.
+    """
     before, after = pair.answers["before"], pair.answers["after"]
     tables: dict[Side, SideTables] = {}
     for side in SIDES:
@@ -175,21 +175,17 @@ def _log_prob_signs(
         small = 4 * tokens * logit_count(checkpoint) <= _DISTRIBUTION_BYTES
         tables[side] = score_both_sides(checkpoint, before, after, distributions=small, **how)  # type: ignore[arg-type]
         del checkpoint
-    noise = []
-    for draw in range(len(pair.noise)):
-        log(f"noise draw {draw} is run on before's answers")
-        noised = NoisedSource(sources["before"], sources["after"], pair.stored.controls[draw].draw).load()
-        noise.append(NoiseTables(_on_before(noised, before, how)))
     segments = None
     if boundary is not None:
         segments = delimiter_segments(scored_answers(after).sequences, sources["after"].tokenizer(), boundary)
-    return log_prob_signs(before, after, PairTables(tables["before"], tables["after"]), segments=segments, noise=noise)
+    both = PairTables(tables["before"], tables["after"])
+    return log_prob_signs(before, after, both, segments=segments, threshold=_harmless_fall(before))
 
 
-def _on_before(checkpoint: Checkpoint, before: Answers, how: Mapping[str, object]) -> AnswerLogProbs:
-    temperature = scoring_temperature(before.sampling)
-    sequences = scored_answers(before).sequences
-    return answer_log_probs(checkpoint, sequences, temperature=temperature, **how)  # type: ignore[arg-type]
+def _harmless_fall(before: Answers) -> float:
+    """Return how many nats the likelihood of a right answer may fall, for answers of before's mean length."""
+    lengths = [len(item.answer_ids) for item in before.items if item.correct]
+    return HARMLESS_FALL * sum(lengths) / len(lengths) if lengths else 0.0
 
 
 def _question_texts(source: CheckpointSource, answers: Answers) -> dict[str, str]:

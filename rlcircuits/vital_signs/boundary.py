@@ -116,6 +116,8 @@ def boundary_sign(before: Counts, after: Counts) -> Sign:
     name, unit = "pass@k", "share"
     if largest < 2 or len(before.questions) < 2:
         return not_measurable(name, STUDY, unit, "it needs at least two answers to each of two questions; raise n")
+    if not (before.right.any() or after.right.any()):
+        return no_room(name, STUDY, unit, "neither model solves any question")
     band = pass_at_k_band(before, after, largest)
     known = band.lower[-1] > -1 or band.upper[-1] < 1
     interval = (float(band.lower[-1]), float(band.upper[-1])) if known else None

@@ -95,6 +95,7 @@ def test_damaged_signs_are_named(results: Path, capsys: pytest.CaptureFixture[st
         (["DIR", "--plot", "x.gif"], "must end in one of .png, .pdf, .svg"),
         (["DIR", "--rollouts", "r.jsonl"], "--rollouts and a pair were both given"),
         (["--rollouts", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--rollouts", "nowhere.jsonl", "--no-models"], "--no-models: given with --rollouts"),
     ],
 )
 def test_bad_arguments(arguments: list[str], message: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
