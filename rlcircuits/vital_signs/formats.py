@@ -32,6 +32,8 @@ COLLAPSE = 0.5
 Classifier = Callable[[str, str], str]
 """Maps a question's text and an answer's text to the name of the answer's format."""
 
+_REST = "other"
+"""Name of the format of answers that no pattern matches."""
 _LONGEST = 20
 _OWN_FORMAT = 0.5
 _RESAMPLES, _SEED = 2000, 42
@@ -63,17 +65,17 @@ def by_patterns(patterns: Mapping[str, str]) -> Classifier:
         patterns: name of a format → regular expression.
 
     Raises:
-        RLCircuitsError: an expression cannot be read.
+        RLCircuitsError: an expression cannot be read, or a format is named ``other``.
     """
     compiled: dict[str, re.Pattern[str]] = {}
     for name, pattern in patterns.items():
+        if name == _REST:
+            raise RLCircuitsError(f"format {name!r}: the name of answers that no expression matches; give it another")
         try:
             compiled[name] = re.compile(pattern)
         except re.error as error:
             raise RLCircuitsError(f"format {name!r}: {pattern!r} is no regular expression: {error}") from None
-    return lambda _question, answer: next(
-        (name for name, pattern in compiled.items() if pattern.search(answer)), "other"
-    )
+    return lambda _question, answer: next((name for name, pattern in compiled.items() if pattern.search(answer)), _REST)
 
 
 def predicted_shares(shares: Float64Array, accuracies: Float64Array, beta: float) -> Float64Array:

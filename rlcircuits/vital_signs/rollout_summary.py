@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.vital_signs.boundary import pass_at_k
 from rlcircuits.vital_signs.formats import Classifier, skeleton
 from rlcircuits.vital_signs.rollouts import Rollout, rollout_counts, steps_of
@@ -68,6 +69,12 @@ def _summary(step: int | None, rollouts: Sequence[Rollout], group: int | None, c
     counts = rollout_counts(rollouts)
     fewest = counts.fewest
     size = group or min(GROUP, fewest)
+    if size > fewest:
+        at = "" if step is None else f" of step {step}"
+        raise RLCircuitsError(
+            f"the group size is {size}, and a question{at} has {fewest} answers; "
+            + (f"give --group from 2 to {fewest}, or none" if fewest > 1 else "leave --group out")
+        )
     solved, dead = silent_share(counts, size) if size > 1 else (None, None)
     shares = np.array(list(Counter(classify(each.question, each.text) for each in rollouts).values()), dtype=float)
     several = fewest > 1

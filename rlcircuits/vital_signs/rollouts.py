@@ -11,7 +11,6 @@ For each of these, the first name that a line has is used:
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.input_files import read_lines
+from rlcircuits.common.json_files import json_type_name, parse_json_object
 from rlcircuits.vital_signs.counts import Counts
 
 __all__ = ["Rollout", "load_rollouts", "rollout_counts", "steps_of"]
@@ -29,6 +29,9 @@ _QUESTION = ("question_id", "id", "prompt", "input")
 _REWARD = ("reward", "score", "accuracy")
 _TEXT = ("text", "completion", "output", "response")
 _STEP = ("step", "global_step", "iteration")
+
+_LARGEST = 1e100
+"""Largest reward; the squares of larger ones overflow."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,16 @@ def load_rollouts(path: str | Path) -> tuple[Rollout, ...]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise RLCircuitsError(f"{where}: no JSON: {error}; JSON lines are wanted, one answer on each") from None
-        if not isinstance(record, dict):
-            raise RLCircuitsError(
-                f"{where}: {truncated_repr(record)}; a JSON object is wanted, one answer on each line"
-            )
-        records.append((where, record))
-    most = max((_reward(where, record) for where, record in records), default=1.0)
+            records.append((where, parse_json_object(line)))
+        except RLCircuitsError as error:
+            raise RLCircuitsError(f"{where}: {error}; JSON lines are wanted, one answer on each") from None
+    rewards = [_reward(where, record) for where, record in records]
+    most = max(rewards)
+    if most <= 0 and min(rewards) < 0 and not all(record.get("correct") is not None for _, record in records):
+        raise RLCircuitsError(
+            f"{path}: the largest reward is {most:g}, so that which answers are right cannot be told; give each line "
+            "correct (true or false), or rewards of which the largest is above 0"
+        )
     return tuple(_rollout(where, record, most) for where, record in records)
 
 
@@ -112,11 +116,18 @@ def _rollout(where: str, record: dict[str, Any], most: float) -> Rollout:
 
 def _reward(where: str, record: dict[str, Any]) -> float:
     correct = record.get("correct")
+    if correct is not None and not isinstance(correct, bool):
+        raise RLCircuitsError(
+            f"{where}: correct is {json_type_name(correct)}, {truncated_repr(correct)}; true or false is wanted"
+        )
     value = float(correct) if isinstance(correct, bool) else _first(record, _REWARD)
     if value is None:
         raise RLCircuitsError(f"{where}: no grade; correct (true or false) or one of {', '.join(_REWARD)} is wanted")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise RLCircuitsError(f"{where}: the reward is {truncated_repr(value)}; a finite number is wanted")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise RLCircuitsError(
+            f"{where}: the reward is {truncated_repr(value)}; a finite number from {-_LARGEST:g} to {_LARGEST:g} is "
+            "wanted"
+        )
     return float(value)
 
 

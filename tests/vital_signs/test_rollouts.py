@@ -61,8 +61,14 @@ def test_small_advantages_are_those_of_silent_groups(tmp_path_factory: Any, grad
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "rollouts.jsonl:1: no JSON"),
-        ("[1]", r"rollouts.jsonl:1: \[1\]; a JSON object is wanted"),
+        ("{", "rollouts.jsonl:1: it is no JSON"),
+        ("[1]", "rollouts.jsonl:1: found a list; a JSON object is wanted"),
+        ("[" * 100_000, "rollouts.jsonl:1: it holds too many lists"),
+        (f'{{"id": "a", "reward": 1{"0" * 400}}}', "rollouts.jsonl:1: the reward is 10"),
+        ('{"id": "a", "reward": 1e300}', "the reward is 1e[+]300; a finite number from"),
+        ('{"id": "a", "correct": "yes", "reward": 1}', "correct is a text, 'yes'; true or false"),
+        ('{"id": "a", "correct": 1}', "correct is a number, 1; true or false"),
+        ('{"id": "a", "reward": -1}\n{"id": "a", "reward": 0}', "the largest reward is 0, so that which answers"),
         ('{"question_id": "a"}', "no grade; correct"),
         ('{"reward": 1}', "no question; one of question_id"),
         ('{"question_id": "a", "reward": NaN}', "the reward is nan; a finite number"),
@@ -82,3 +88,23 @@ def test_bad_lines_are_named(line: str, message: str, tmp_path: Path) -> None:
 def test_one_answer_to_each_question(tmp_path: Path) -> None:
     (found,) = summarize_rollouts(load_rollouts(write(tmp_path / "r.jsonl", [{"id": "a", "reward": 0.0}])))
     assert (found.solved, found.small_advantages, found.pass_at_k, found.accuracy) == (None, None, None, 0.0)
+
+
+def test_graded_answers_may_have_negative_rewards(tmp_path: Path) -> None:
+    lines = [{"id": "a", "correct": right, "reward": right - 2.0} for right in (True, False)]
+    (found,) = summarize_rollouts(load_rollouts(write(tmp_path / "r.jsonl", lines)))
+    assert found.accuracy == 0.5
+
+
+def test_no_answer_was_right(tmp_path: Path) -> None:
+    (found,) = summarize_rollouts(load_rollouts(write(tmp_path / "r.jsonl", [{"id": "a", "reward": 0}] * 2)))
+    assert (found.accuracy, found.dead) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"), [(2, "of step 7 has 2 answers; give --group from 2 to 2"), (1, "has 1 answers; leave")]
+)
+def test_a_group_larger_than_the_answers(answers: int, message: str, tmp_path: Path) -> None:
+    rollouts = load_rollouts(write(tmp_path / "r.jsonl", [{"id": "a", "reward": 1, "step": 7}] * answers))
+    with pytest.raises(RLCircuitsError, match=message):
+        summarize_rollouts(rollouts, group=3)
