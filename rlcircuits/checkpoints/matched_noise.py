@@ -41,6 +41,9 @@ NORM_TOLERANCE = 1e-3
 _LEAST = 1e-6
 """What is shorter than this, relative to the row's update, is rounding and has no direction."""
 
+_LARGEST = 2**26
+"""Entries of the largest tensor that is measured where it is, and not on the CPU: it takes ten times its memory."""
+
 _BISECTIONS = 20
 
 
@@ -66,7 +69,7 @@ def measure_updates(
     """Return the update after - before of each row of each parameter tensor that changed, by the tensor's name.
 
     A tied tensor counts once. The models may be on different devices: after's tensors are moved to those of before one
-    at a time, and compared in float32.
+    at a time, large ones to the CPU, and compared in float32.
 
     Args:
         before: the model before training.
@@ -133,8 +136,9 @@ def measure_rows(before: Tensor, after: Tensor) -> RowUpdates | None:
         before: the weight before training, of any shape and floating dtype.
         after: the same after it.
     """
-    ours = before.detach().to(torch.float32)
-    whole = after.detach().to(before.device, torch.float32) - ours
+    device = before.device if before.numel() <= _LARGEST else torch.device("cpu")
+    ours, theirs = (each.detach().to(device, torch.float32) for each in (before, after))
+    whole = theirs - ours
     if not whole.any():
         return None
     rows, update = _rows(ours), _rows(whole)

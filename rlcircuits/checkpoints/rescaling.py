@@ -90,4 +90,4 @@ def _fill(weight: Tensor, update: Tensor, found: Tensor) -> None:
     known = squares > _LEAST**2 * squares.max()
     factors = torch.where(known, along / torch.where(known, own, 1.0), 0.0)
     for part, place in zip(weight.split(rows), found.split(rows), strict=True):
-        place.copy_((exact(part) @ (right * factors)) @ right.T)
+        place.copy_(((exact(part) @ (right * factors)) @ right.T).to(place.dtype))

@@ -116,6 +116,15 @@ def test_rounding_does_not_swallow_the_noise(seed: int) -> None:
     assert float((model.weight.detach().float() - origin).norm(dim=-1).mean()) == pytest.approx(0.02, rel=0.15)
 
 
+def test_a_large_tensor_is_measured_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = build("llama", seed=0), build("llama", seed=1)
+    wanted = measure_updates(before, after)
+    monkeypatch.setattr("rlcircuits.checkpoints.matched_noise._LARGEST", 1)
+    found = measure_updates(before, after)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name].across, wanted[name].across) for name in wanted)
+
+
 def test_the_noise_has_no_direction_but_along_the_row() -> None:
     model, after = nn.Linear(400, 400, bias=False), nn.Linear(400, 400, bias=False)
     origin = model.weight.detach().clone()
