@@ -14,7 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
@@ -59,7 +59,6 @@ class EdgeScores:
     def __len__(self) -> int:
         return len(self.values)
 
-    @validate_arguments
     def to_pandas(self, *, by_sequence: bool = False) -> pd.DataFrame:
         """Return a table with one row for each edge: ``writer``, ``reader`` and ``score``, the mean over sequences.
 
@@ -69,6 +68,8 @@ class EdgeScores:
         Raises:
             RLCircuitsError: pandas is not installed, or ``by_sequence`` is no truth value.
         """
+        if not isinstance(by_sequence, bool):
+            raise RLCircuitsError(f"by_sequence is {truncated_repr(by_sequence)}; True or False is wanted")
         places = self.graph.mask.nonzero().numpy()
         rows = self.values[:, self.graph.mask]
         if not by_sequence:

@@ -19,6 +19,11 @@ JUDGED = frozenset(
         "effective_formats",
         "right_up",
         "unearned_confidence",
+        "flatness",
+        "hint_gain_plan",
+        "hint_gain_prefix_25",
+        "hint_gain_prefix_50",
+        "hint_gain_prefix_75",
     }
 )
 """Signs that have a rule of their own, so that they can be in trouble without a stated threshold."""
@@ -48,6 +53,9 @@ SIGNS = (
         "kl_per_point",
         "feature_similarity",
         "reopening",
+        "hint_gain_knowledge",
+        "hint_gain_subproblem",
+        "rank1_recovery",
     }
 )
 """Every sign."""
