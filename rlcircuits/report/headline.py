@@ -226,10 +226,9 @@ def _to_settle(reasons: Sequence[_Reason], several: bool) -> str:
     odd = [reason for reason in reasons if reason.finding.outcome == "does not hold"]
     if odd:
         return f"measure {odd[0].comparison.name} again on other questions"
-    if not all(reason.comparison.is_measured for reason in reasons):
-        return (
-            "ask more questions (question_count), after a look at the stage that drops most of them and at the answers"
-        )
+    unmeasured = [reason.comparison for reason in reasons if not reason.comparison.is_measured]
+    if unmeasured:
+        return _to_measure(unmeasured[0])
     known = [reason for reason in reasons if reason.finding.settled_by is not None]
     if not known and any(reason.finding.measure in _CIRCUITS for reason in reasons):
         return "ask more questions (question_count), which narrows the circuits' intervals; how many is not known"
@@ -265,6 +264,18 @@ def _ratio(reason: _Reason) -> float:
 def _some(texts: Sequence[str]) -> str:
     more = [f"{len(texts) - _FEW} more (see the table)"] if len(texts) > _FEW else []
     return "; ".join([*texts[:_FEW], *more])
+
+
+def _to_measure(comparison: Comparison) -> str:
+    """Return what to do about a pair of which too few questions could be compared."""
+    accuracy = comparison.accuracy
+    wrong = [side for side, share in (("before", accuracy.before), ("after", accuracy.after)) if share == 0]
+    if wrong:
+        return (
+            f"read the answers of {comparison.name}'s {' and '.join(wrong)}, none of which is right; see that question "
+            f"set, prompt and chat template are what the models were made for"
+        )
+    return "ask more questions (question_count), after a look at the stage that drops most of them and at the answers"
 
 
 def _two_digits(number: float) -> int:

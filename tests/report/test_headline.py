@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-from helpers.synthetic_comparisons import made_up_comparison
+from helpers.synthetic_comparisons import answers_of, made_up_comparison
 
 from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.comparison.effects import AccuracyClaim
+from rlcircuits.comparison.effects import AccuracyClaim, compare_accuracy, paired_effect
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.report.headline import make_headline
 
@@ -135,6 +136,29 @@ def test_a_pair_that_could_not_be_measured_leaves_no_verdict() -> None:
     assert headline.outcome is None
     assert headline.lines[0] == "outcome: no verdict"
     assert headline.why.startswith("lost could not be measured; what was measured holds: shows the study's pattern (")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "step"),
+    [
+        (
+            0,
+            0,
+            "read the answers of pair's before and after, none of which is right; see that question set, prompt and",
+        ),
+        (0, 1, "read the answers of pair's before, none of which is right; see that question set, prompt and chat"),
+        (1, 1, "ask more questions (question_count), after a look at the stage that drops most of them and at the"),
+    ],
+)
+def test_more_questions_do_not_help_where_no_answer_is_right(before: int, after: int, step: str) -> None:
+    undefined = np.full(40, np.nan)
+    compared = pair()
+    accuracy = compare_accuracy(*(answers_of([True] * right + [False] * (40 - right)) for right in (before, after)))
+    effects = {metric: paired_effect(metric, undefined, undefined) for metric in compared.effects}
+    nothing = replace(compared, question_ids=(), effects=effects, accuracy=accuracy)
+    headline = make_headline([nothing])
+    assert headline.outcome == "inconclusive"
+    assert headline.next_step.startswith(step)
 
 
 def test_what_the_pairs_file_declares_is_said_to_be_known() -> None:
