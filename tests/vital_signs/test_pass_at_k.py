@@ -79,8 +79,10 @@ def test_band_as_passk_inference(n: int, pairs: list[tuple[int, int]]) -> None:
     theirs = passk_inference.compare(before.right, before.answers, after.right, after.answers, bootstrap=9999)
     np.testing.assert_allclose(ours.before, theirs["base_pass_at_k"], atol=1e-12)
     np.testing.assert_allclose(ours.after, theirs["rl_pass_at_k"], atol=1e-12)
-    np.testing.assert_allclose(ours.lower, theirs["lower"], atol=0.02)
-    np.testing.assert_allclose(ours.upper, theirs["upper"], atol=0.02)
+    # The quantile of ten thousand draws has an error of about 1.5 % of the band's half width, on both sides.
+    half_width = (np.array(theirs["upper"]) - np.array(theirs["lower"])) / 2
+    assert (np.abs(ours.lower - theirs["lower"]) <= 0.1 * half_width + 1e-9).all()
+    assert (np.abs(ours.upper - theirs["upper"]) <= 0.1 * half_width + 1e-9).all()
 
 
 def test_a_narrowed_model_is_in_trouble() -> None:
