@@ -74,8 +74,8 @@ def answer_questions(
             source's fingerprint. An interrupted run resumes, a finished one is only read. If another process is
             generating the same answers, this call waits for it.
         prompts: the prompt token ids of each question, if they were already made with this `prompting`.
-        notify: called with one line of text if another process is waited for, if answers are in the store already, and
-            if the context is too short for answers as long as the question set allows.
+        notify: called with one line of text if another process is waited for, and if the context is too short for
+            answers as long as the question set allows.
         first_look: called once with the answers of the first batches, at least :data:`FIRST_ANSWERS`, before the
             others are generated. It may raise an error to stop the run; the answers in `store` stay there. Not called
             if there are no further answers.
@@ -133,8 +133,6 @@ def answer_questions(
             first_look(assemble_answers(header, log.lines[:first]))
 
     with open_cache(None if store is None else Path(store), header, order, notify) as log:
-        if notify is not None and log.lines:
-            notify(f"{len(log.lines):,} of the {len(order):,} answers are there already")
         on_progress(0, len(log.lines))
         if len(log.lines) < len(order):
             writer = open_engine(engine, model)

@@ -95,8 +95,7 @@ def attribute_stored(
         recompute: as for ``attribute``.
         progress: show a progress bar on stderr.
         store: the cache's folder. Without it nothing is stored.
-        notify: called with one line of text when this process has to wait for another, and when scores are in the
-            store already.
+        notify: called with one line of text when this process has to wait for another.
 
     Returns:
         The scores and losses in the order of ``sequences``, float32 on the CPU.
@@ -142,17 +141,9 @@ def attribute_stored(
     }
     key = content_hash(wanted | {"backend": backend})
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
-
-    def tell_stored(done: int) -> None:
-        if notify is not None and done:
-            notify(f"the scores of {done:,} of the {len(sequences):,} answers are there already")
-
-    done = len(_finished(folder))
-    if done < len(sequences):
+    if len(_finished(folder)) < len(sequences):
         with write_lock(folder, notify):
-            done = len(_finished(folder))  # another process may have finished them meanwhile
-            tell_stored(done)
-            if done < len(sequences):
+            if len(_finished(folder)) < len(sequences):  # another process may have finished them meanwhile
                 folder.mkdir(exist_ok=True)
                 _remove_damaged(folder)
                 checkpoint = model.load()
@@ -167,8 +158,6 @@ def attribute_stored(
                     graph_of(checkpoint, manifest.granularity), manifest.backend, recompute=recompute
                 )
                 _score_missing(checkpoint, budget, manifest.batches, options, folder, progress)
-    else:
-        tell_stored(done)
     return _assembled(folder, len(sequences))
 
 

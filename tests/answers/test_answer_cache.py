@@ -78,9 +78,7 @@ def test_the_file_says_what_was_asked_and_lists_answers_as_made(source: Checkpoi
 
 def test_a_second_run_loads_no_model_and_writes_nothing(source: CheckpointSource, store: Path) -> None:
     before = file_in(store).stat()
-    told: list[str] = []
-    assert ask(Unloadable(source), store, notify=told.append) == ask(source, None, notify=told.append)
-    assert told == ["7 of the 7 answers are there already"]
+    assert ask(Unloadable(source), store) == ask(source, None)
     assert file_in(store).stat() == before
 
 
