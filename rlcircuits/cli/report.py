@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from rlcircuits.cli.command import add_command
@@ -19,7 +18,7 @@ def add_report(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from rlcircuits.common.files import ensure_writable_file, safe_file_name
+    from rlcircuits.common.files import ensure_writable_file
     from rlcircuits.comparison.storage import find_comparisons, find_unfinished, load_comparison
     from rlcircuits.release.stored_signs import find_signs
     from rlcircuits.report.headline import make_headline
@@ -28,10 +27,9 @@ def _report(options: argparse.Namespace) -> int:
     from rlcircuits.report.variants import first_variants, group_variants
 
     if options.plot:
-        from rlcircuits.report.plots import check_ending
+        from rlcircuits.report.figures import check_plot_file
 
-        check_ending(Path(options.plot))
-        ensure_writable_file(options.plot, "--plot")
+        check_plot_file(options.plot)
     if options.html:
         ensure_writable_file(options.html, "--html")
     paths = find_comparisons(options.folder)
@@ -49,12 +47,12 @@ def _report(options: argparse.Namespace) -> int:
         print(f"\n{signs_table(found)}")
     print(f"\n{headline.line}")
     if options.plot:
+        from rlcircuits.report.figures import plot_files
         from rlcircuits.report.plots import plot_comparison
 
-        path = Path(options.plot)
-        for comparison in comparisons:
-            one = path if len(comparisons) == 1 else path.with_stem(f"{path.stem}-{safe_file_name(comparison.name)}")
-            print(f"plot of {comparison.name}: {plot_comparison(comparison, one)}")
+        files = plot_files(options.plot, [comparison.name for comparison in comparisons])
+        for comparison, file in zip(comparisons, files, strict=True):
+            print(f"plot of {comparison.name}: {plot_comparison(comparison, file)}")
     if options.html:
         from rlcircuits.report.html import write_page
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
@@ -79,11 +78,9 @@ def _signs(options: argparse.Namespace) -> int:
     if options.batch_tokens is not None:
         check_number("batch_tokens", options.batch_tokens, "--batch-tokens")
     if options.plot is not None:
-        from rlcircuits.common.files import ensure_writable_file
-        from rlcircuits.report.plots import check_ending
+        from rlcircuits.report.figures import check_plot_file
 
-        check_ending(Path(options.plot))
-        ensure_writable_file(options.plot, "--plot")
+        check_plot_file(options.plot)
     anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
         return _rollouts(options, rules)
@@ -101,7 +98,7 @@ def _signs(options: argparse.Namespace) -> int:
     elif found:
         print("\n\n".join([*map(signs_table, found), failures_line(found, failing, rules.gate)]))
     if options.plot is not None:
-        _plot(found, Path(options.plot))
+        _plot(found, options.plot)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for problem in problems:
         log_error(problem)
@@ -150,12 +147,11 @@ def _answered_anew(options: argparse.Namespace) -> tuple[str, ...]:
     return anew
 
 
-def _plot(found: list[PairSigns], path: Path) -> None:
-    from rlcircuits.common.files import safe_file_name
+def _plot(found: list[PairSigns], path: str) -> None:
+    from rlcircuits.report.figures import plot_files
     from rlcircuits.report.sign_plots import plot_signs
 
-    for one in found:
-        file = path if len(found) == 1 else path.with_stem(f"{path.stem}-{safe_file_name(one.name)}")
+    for one, file in zip(found, plot_files(path, [one.name for one in found]), strict=True):
         log(f"plot of {one.name}: {plot_signs(one, file)}")
 
 

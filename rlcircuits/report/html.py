@@ -71,20 +71,22 @@ def to_html(comparisons: Sequence[Comparison], unfinished: Sequence[str] = (), s
         summary_table(comparisons, tablefmt="html"),
     ]
     for comparison in comparisons:
-        picture = base64.b64encode(plot_png(comparison)).decode("ascii")
         verdict = judge(comparison)
         asserted = [finding.message for finding in verdict.all_findings.values() if finding.holds is not None]
         parts += [
             f"<h2>{escape(comparison.name)}: {escape(verdict_words(verdict))}</h2>",
-            f'<img alt="{escape(comparison.name)}, question by question" src="data:image/png;base64,{picture}">',
+            _picture(plot_png(comparison), f"{comparison.name}, question by question"),
             f"<pre>{escape(detail(comparison))}</pre>",
             f"<pre>{escape(chr(10).join(asserted))}</pre>",
         ]
     for one in signs:
-        picture = base64.b64encode(signs_png(one)).decode("ascii")
         parts += [
             f"<h2>{escape(one.name)}: vital signs</h2>",
-            f'<img alt="{escape(one.name)}, vital signs" src="data:image/png;base64,{picture}">',
+            _picture(signs_png(one), f"{one.name}, vital signs"),
             f"<pre>{escape(signs_table(one))}</pre>",
         ]
     return "\n".join([*parts, "</body></html>", ""])
+
+
+def _picture(png: bytes, alt: str) -> str:
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import write_atomically
 from rlcircuits.comparison.comparison import LABELS, Comparison
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.verdict import judge
+from rlcircuits.report.figures import check_ending, figure_png, new_figure, save_figure
 from rlcircuits.report.outcome_words import finding_words, verdict_words
 from rlcircuits.report.terminal import format_change
 
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIZE_INCHES = (12.0, 4.8)
-DPI = 150
-ENDINGS = (".png", ".pdf", ".svg")
 
 
 @validate_arguments
@@ -44,35 +40,16 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     """
     path = Path(path)
     check_ending(path)
-    figure = _figure(comparison)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ending = path.suffix.lower().removeprefix(".")
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=DPI, format=ending))
-    return path
-
-
-def check_ending(path: Path) -> None:
-    """Raise RLCircuitsError unless the file ends in one of :data:`ENDINGS`."""
-    if path.suffix.lower() not in ENDINGS:
-        raise RLCircuitsError(f"{path}: a plot's file must end in one of {', '.join(ENDINGS)}")
+    return save_figure(_figure(comparison), path)
 
 
 def plot_png(comparison: Comparison) -> bytes:
     """Return the plot of :func:`plot_comparison` as a PNG file. Raises RLCircuitsError without matplotlib."""
-    buffer = BytesIO()
-    _figure(comparison).savefig(buffer, dpi=DPI, format="png")
-    return buffer.getvalue()
+    return figure_png(_figure(comparison))
 
 
 def _figure(comparison: Comparison) -> Figure:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RLCircuitsError("plots need matplotlib: pip install 'rlcircuits[plots]'") from None
-    # Not through pyplot, which has global state and may need a display.
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*SIZE_INCHES)
     verdict = judge(comparison)
     panels: Any = figure.subplots(1, len(GATE_METRICS))
     for axes, metric in zip(panels, GATE_METRICS, strict=True):

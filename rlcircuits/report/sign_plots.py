@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import write_atomically
 from rlcircuits.release.stored_signs import PairSigns
-from rlcircuits.report.plots import DPI, check_ending
+from rlcircuits.report.figures import check_ending, figure_png, new_figure, save_figure
 from rlcircuits.vital_signs.sign import Outcome, Sign
 
 if TYPE_CHECKING:
@@ -52,29 +49,17 @@ def plot_signs(found: PairSigns, path: str | Path) -> Path:
     """
     path = Path(path)
     check_ending(path)
-    figure = _figure(found)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ending = path.suffix.lower().removeprefix(".")
-    write_atomically(path, lambda partial: figure.savefig(partial, dpi=DPI, format=ending))
-    return path
+    return save_figure(_figure(found), path)
 
 
 def signs_png(found: PairSigns) -> bytes:
     """Return the plot of :func:`plot_signs` as a PNG file. Raises RLCircuitsError without matplotlib."""
-    buffer = BytesIO()
-    _figure(found).savefig(buffer, dpi=DPI, format="png")
-    return buffer.getvalue()
+    return figure_png(_figure(found))
 
 
 def _figure(found: PairSigns) -> Figure:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RLCircuitsError("plots need matplotlib: pip install 'rlcircuits[plots]'") from None
     shown = [sign for sign in found.signs if sign.change is not None and sign.interval is not None]
-    figure = Figure(figsize=(12.0, max(4.0, 0.35 * len(shown) + 1.5)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12.0, max(4.0, 0.35 * len(shown) + 1.5))
     left, right = _axes(figure)
     _pass_at_k(left, next((sign for sign in found.signs if sign.name == "pass@k"), None))
     _forest(right, shown)
