@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.ablated_forward import ablated
@@ -29,18 +28,13 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE, Notify
-from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.comparison.pairing import Pairing
-from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.circuit_scores import patching_scores, rows_of_half
-from rlcircuits.release.pair_folders import pair_name, read_result, store_of
-from rlcircuits.release.repeated_pairing import repeat_pairing
+from rlcircuits.release.pair_folders import pair_name
 from rlcircuits.release.result_files import answers_file, scores_file
 from rlcircuits.release.split_questions import FIND, JUDGE, scores_of_rows, scores_to_find_on
-from rlcircuits.release.store_evidence import StoreEvidence
-from rlcircuits.release.verified_inputs import scored_source
+from rlcircuits.release.stored_pair import StoredPair
 
 JUDGED = 200
 """Most sequences that circuits are judged on by default, one a question."""
@@ -159,20 +153,16 @@ def measure_pair_circuits(
     return PairCircuits(name, comparison, sides, min(counts), ablation, len(pair.noise))
 
 
-class _MeasuredPair:
-    """What a pair's folder and the run's store hold.
+class _MeasuredPair(StoredPair):
+    """A pair that was scored, on token ids that its files hold.
 
     Attributes:
-        stored: the comparison.
-        pairing: the sequences that were compared.
-        scores: each side's scores of them.
         noise: the scores of the noise draws, as far as the store has them, each with the question of each row.
     """
 
     def __init__(self, folder: Path, device: str | None, device_map: str | None) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self._placed = {"device": device, "device_map": device_map}
-        self.stored: Comparison = read_result(load_comparison, folder / "comparison.json", "a comparison")
         if not self.stored.is_measured:
             raise RLCircuitsError(f"{folder}: too few questions were left to compare, so that no edge was scored")
         if self.stored.score_on == "gold":
@@ -180,30 +170,19 @@ class _MeasuredPair:
                 f"{folder}: gold answers were scored, whose token ids no file holds; measure the pair with another "
                 "score_on"
             )
-        answers: dict[Side, Answers] = {
-            side: read_result(Answers.load, answers_file(folder, side), "answers") for side in SIDES
-        }
-        self.pairing: Pairing = repeat_pairing(self.stored, answers["before"], answers["after"])
-        self.scores: dict[Side, EdgeScores] = {
-            side: read_result(EdgeScores.load, scores_file(folder, side), "edge scores") for side in SIDES
-        }
-        if any(len(scores) != len(self.pairing.places) for scores in self.scores.values()):
+        places = self.pairing.places
+        if any(len(scores) != len(places) for scores in self.scores.values()):
             counts = " and ".join(str(len(scores)) for scores in self.scores.values())
             raise RLCircuitsError(
-                f"{folder}: the answers give {len(self.pairing.places)} sequences, and the files hold scores of "
+                f"{folder}: the answers give {len(places)} sequences, and the files hold scores of "
                 f"{counts}; copy the files from one run, or measure the pair again"
             )
         self._check_graphs()
-        store = StoreEvidence(store_of(folder))
-        self._fingerprints = {
-            side: store.of_side(side, self.sequences(side), scores).fingerprint for side, scores in self.scores.items()
-        }
-        self.noise = self._noise(store, answers)
+        self.noise = [(each.scores, each.paired.places) for each in self.controls if each.scores is not None]
 
     def load(self, side: Side) -> Checkpoint:
         """Load a side's checkpoint, with the weights and in the dtype that were scored."""
-        source = scored_source(self.stored, side, self._fingerprints[side])
-        return replace(source, **self._placed).load()  # type: ignore[arg-type]
+        return replace(self.source(side), **self._placed).load()  # type: ignore[arg-type]
 
     def _check_graphs(self) -> None:
         for side, scores in self.scores.items():
@@ -213,10 +192,6 @@ class _MeasuredPair:
                     f"{COMPARISON_FILE} is of the {self.stored.granularity} graph; copy the files from one run, or "
                     "measure the pair again"
                 )
-
-    def sequences(self, side: Side) -> tuple[AnswerSequence, ...]:
-        """Return the sequences that a side was scored on."""
-        return self.pairing.before if side == "before" else self.pairing.after
 
     def judged_rows(self, side: Side, most: int, *, paired: bool) -> list[int]:
         """Return the first row of every other question.
@@ -254,16 +229,6 @@ class _MeasuredPair:
     def found_on(self, side: Side) -> EdgeScores:
         """Return the run's scores of the questions that circuits are found on, each question with equal weight."""
         return scores_to_find_on(self.scores[side], self.pairing.places)
-
-    def _noise(self, store: StoreEvidence, answers: Mapping[Side, Answers]) -> list[tuple[EdgeScores, tuple[int, ...]]]:
-        found = []
-        for place, draw in enumerate(self.stored.controls):
-            control = store.control(
-                replace(draw, draw=place), self.pairing, answers, self._fingerprints, self.stored.granularity
-            )
-            if control is not None and control.scores is not None:
-                found.append((control.scores, control.paired.places))
-        return found
 
 
 def _found_by(pair: _MeasuredPair, side: Side, seed: int, how: Mapping[str, object], log: Notify) -> EdgeScores:

@@ -6,7 +6,7 @@ Both models' log-probabilities of all answers take one forward of each model.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +14,13 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.files import COMPARISON_FILE, Notify
-from rlcircuits.comparison.comparison import Comparison
-from rlcircuits.comparison.storage import load_comparison
-from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.common.files import Notify
 from rlcircuits.questions.source import QuestionSource
 from rlcircuits.release.answered_signs import answered_signs
-from rlcircuits.release.pair_folders import pair_name, read_result, store_of
-from rlcircuits.release.repeated_pairing import repeat_pairing
-from rlcircuits.release.result_files import answers_file, scores_file
+from rlcircuits.release.pair_folders import pair_name, store_of
 from rlcircuits.release.sign_rules import SignRules
-from rlcircuits.release.store_evidence import StoreEvidence
+from rlcircuits.release.stored_pair import StoredPair
 from rlcircuits.release.stored_signs import PairSigns
-from rlcircuits.release.verified_inputs import recorded_source, scored_source
 from rlcircuits.vital_signs.from_answers import answer_signs
 from rlcircuits.vital_signs.from_log_probs import PairTables, SideTables, log_prob_signs, score_both_sides
 from rlcircuits.vital_signs.from_weights import weight_signs
@@ -84,14 +78,15 @@ def measure_pair_signs(
             were measured.
     """
     log = notify or (lambda _line: None)
-    pair = _Measured(Path(folder))
-    log(f"{pair.stored.name}: signs of {len(pair.answers['before'].items)} answers, {len(pair.noise)} noise draws")
+    pair = StoredPair(Path(folder))
+    noise = [each.answers for each in pair.controls if each.answers is not None]
+    log(f"{pair.stored.name}: signs of {len(pair.answers['before'].items)} answers, {len(noise)} noise draws")
     sources = {side: replace(pair.source(side), device=device, device_map=device_map) for side in SIDES}
     before, after = pair.answers["before"], pair.answers["after"]
     texts = _question_texts(sources["before"], before)
     rules = rules or SignRules()
     how = {"group": rules.group, "classify": rules.classify, "beta": rules.beta}
-    draws = [answer_signs(before, draw, texts, **how) for draw in pair.noise]  # type: ignore[arg-type]
+    draws = [answer_signs(before, draw, texts, **how) for draw in noise]  # type: ignore[arg-type]
     signs = [
         beyond_noise(sign, [draw[place] for draw in draws])
         for place, sign in enumerate(answer_signs(before, after, texts, **how))  # type: ignore[arg-type]
@@ -113,50 +108,11 @@ def measure_pair_signs(
         notify=log,
         progress=progress,
     )
-    return PairSigns(pair_name(Path(folder), pair.stored.name), rules.judge(tuple(signs)), len(pair.noise))
-
-
-class _Measured:
-    """What a pair's folder and the run's store hold.
-
-    Attributes:
-        stored: the comparison.
-        answers: both sides' answers.
-        noise: the answers of the noise draws, as far as the store has them.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stored: Comparison = read_result(load_comparison, folder / COMPARISON_FILE, "a comparison")
-        self.answers: Mapping[Side, Answers] = {
-            side: read_result(Answers.load, answers_file(folder, side), "answers") for side in SIDES
-        }
-        self._fingerprints: dict[Side, str | None] = dict.fromkeys(SIDES)
-        self.noise: Sequence[Answers] = self._read_noise() if self.stored.is_measured else ()
-
-    def source(self, side: Side) -> CheckpointSource:
-        """Return the source of a side's checkpoint, with the weights and in the dtype that were scored."""
-        fingerprint = self._fingerprints[side]
-        return scored_source(self.stored, side, fingerprint) if fingerprint else recorded_source(self.stored, side)
-
-    def _read_noise(self) -> list[Answers]:
-        pairing = repeat_pairing(self.stored, self.answers["before"], self.answers["after"])
-        store = StoreEvidence(store_of(self.folder), self.stored.score_on == "gold")
-        for side in SIDES:
-            scores = read_result(EdgeScores.load, scores_file(self.folder, side), "edge scores")
-            sequences = pairing.before if side == "before" else pairing.after
-            self._fingerprints[side] = store.of_side(side, sequences, scores).fingerprint
-        found = []
-        for place, draw in enumerate(self.stored.controls):
-            drawn = replace(draw, draw=place)
-            control = store.control(drawn, pairing, self.answers, self._fingerprints, self.stored.granularity)
-            if control is not None and control.answers is not None:
-                found.append(control.answers)
-        return found
+    return PairSigns(pair_name(Path(folder), pair.stored.name), rules.judge(tuple(signs)), len(noise))
 
 
 def _log_prob_signs(
-    pair: _Measured,
+    pair: StoredPair,
     sources: Mapping[Side, CheckpointSource],
     boundary: str | None,
     how: Mapping[str, object],
