@@ -1,4 +1,4 @@
-"""The vital signs of a release whose pairs file has a table ``[signs]``, for ``rlcircuits compare``."""
+"""Measure the vital signs of measured pairs, in ``rlcircuits compare`` those of a file with a table ``[signs]``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import argparse
 
     from rlcircuits.release.pairs_file import PairsFile
+    from rlcircuits.release.sign_rules import SignRules
     from rlcircuits.release.stored_signs import PairSigns
 
 
@@ -38,6 +39,32 @@ class GatedSigns:
         return "\n\n".join([*map(signs_table, self.found), f"signs: {self.line}"])
 
 
+def measure_signs(folder: Path, rules: SignRules, options: argparse.Namespace, **more: Any) -> PairSigns:
+    """Measure the signs of a pair, write them to its folder of results, and return them.
+
+    Args:
+        folder: the pair's folder of results.
+        rules: how signs are measured and judged.
+        options: the options of a command that measures pairs.
+        more: further arguments of :func:`~rlcircuits.release.pair_signs.measure_pair_signs`.
+    """
+    from rlcircuits.release.pair_signs import measure_pair_signs
+    from rlcircuits.release.stored_signs import save_signs
+
+    found = measure_pair_signs(
+        folder,
+        rules=rules,
+        batch_tokens=options.batch_tokens,
+        device=options.device,
+        device_map=options.device_map,
+        notify=log,
+        progress=sys.stderr.isatty(),
+        **more,
+    )
+    save_signs(found, folder)
+    return found
+
+
 def check_signs_output(file: PairsFile, output: str | None) -> None:
     """Raise RLCircuitsError if signs are asked for, and there is no folder of results that they are read from."""
     if file.signs is not None and output is None:
@@ -52,28 +79,15 @@ def measure_gated_signs(file: PairsFile, names: Sequence[str], options: argparse
     if file.signs is None:
         return None
     from rlcircuits.common.failures import describe_failure
-    from rlcircuits.release.pair_signs import measure_pair_signs
     from rlcircuits.release.sign_rules import SignRules
-    from rlcircuits.release.stored_signs import save_signs
     from rlcircuits.report.sign_tables import failures_line
     from rlcircuits.vital_signs.gate import failing_signs
 
     rules = SignRules.model_validate(file.signs)
     found, problems = [], []
     for name in names:
-        folder = Path(options.output) / name
         try:
-            signs = measure_pair_signs(
-                folder,
-                rules=rules,
-                batch_tokens=options.batch_tokens,
-                device=options.device,
-                device_map=options.device_map,
-                notify=log,
-                progress=sys.stderr.isatty(),
-            )
-            save_signs(signs, folder)
-            found.append(signs)
+            found.append(measure_signs(Path(options.output) / name, rules, options))
         except BrokenPipeError:  # the reader of the messages has gone
             raise
         except Exception as error:  # the pairs' verdicts, and the other pairs' signs, are told all the same

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
+from rlcircuits.cli.gated_signs import measure_signs
 from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, pair_folders
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ANSWERED_ANEW
@@ -106,26 +107,16 @@ def _signs(options: argparse.Namespace) -> int:
 
 
 def _measure(pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...]) -> PairSigns:
-    from rlcircuits.release.pair_signs import measure_pair_signs
-    from rlcircuits.release.stored_signs import save_signs
-
-    folder = pair()
-    found = measure_pair_signs(
-        folder,
-        rules=rules,
+    return measure_signs(
+        pair(),
+        rules,
+        options,
         sibling=options.sibling,
         run_models=not options.no_models,
         answer_anew=anew,
         hint_file=options.hints,
         questions=None if pair.pair is None else pair.pair.questions,
-        batch_tokens=options.batch_tokens,
-        device=options.device,
-        device_map=options.device_map,
-        notify=log,
-        progress=sys.stderr.isatty(),
     )
-    save_signs(found, folder)
-    return found
 
 
 def _answered_anew(options: argparse.Namespace) -> tuple[str, ...]:
