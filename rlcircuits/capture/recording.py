@@ -15,7 +15,7 @@ The phases, in order:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -29,7 +29,7 @@ from rlcircuits.capture.reader_input import OnStream
 from rlcircuits.capture.writers import WriterOutputs, hook_writers, one_writer
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
-from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.hooks import Hooks, forward_replaced
 from rlcircuits.models.parts import ModelParts
 
 
@@ -111,17 +111,10 @@ def _ignore_stream(sublayer: str, stream: Tensor) -> None:
     """Keep no stream."""
 
 
-@contextmanager
-def _recomputed(module: nn.Module) -> Iterator[None]:
+def _recomputed(module: nn.Module) -> AbstractContextManager[None]:
     """Make the module's forward keep only its input, and run again in the backward."""
-    own = vars(module).get("forward")  # accelerate puts one there to move inputs between devices
-    module.forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
+    forward = partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
+    return forward_replaced(module, forward)
 
 
 def forward_logits(model: nn.Module, batch: Batch) -> Tensor:

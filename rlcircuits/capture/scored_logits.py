@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlcircuits.capture.recording import forward_logits, select_scored
 from rlcircuits.graph.sequences import Batch
-from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.hooks import Hooks, forward_replaced
 from rlcircuits.models.parts import ModelParts
 
 __all__ = ["ScoredLogits", "scored_logits"]
@@ -66,7 +66,7 @@ def scored_logits(model: Any, parts: ModelParts, batch: Batch, most_rows: int) -
     del logits
     for start in range(most_rows, len(batch.targets), most_rows):
         some = hidden[:, start : start + most_rows]
-        with _returns(model.base_model, _with_hidden(returned[0], some)):
+        with forward_replaced(model.base_model, partial(_return, _with_hidden(returned[0], some))):
             logits = model(input_ids=batch.input_ids[:1, :1], use_cache=False).logits[0]
         yield ScoredLogits(slice(start, start + len(logits)), some[0], logits)
         del logits
@@ -78,14 +78,5 @@ def _with_hidden(output: Any, hidden: Tensor) -> Any:
     return changed
 
 
-@contextmanager
-def _returns(module: nn.Module, output: Any) -> Iterator[None]:
-    """Make the module's forward return ``output`` at once."""
-    own = vars(module).get("forward")  # accelerate puts one there to move inputs between devices
-    module.forward = lambda *_, **__: output
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
+def _return(output: Any, *_: Any, **__: Any) -> Any:
+    return output

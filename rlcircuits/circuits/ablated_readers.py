@@ -11,8 +11,7 @@ projected by its own rows of the projection:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from rlcircuits.capture.reader_heads import HeadFeatures, one_kv_per_query_head
 from rlcircuits.graph.edge_graph import EdgeGraph
-from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.hooks import Hooks, forward_replaced
 from rlcircuits.models.norms import Norm
 from rlcircuits.models.parts import Block, ModelParts, Projection, as_index
 
@@ -91,7 +90,7 @@ def _hook_attention(
             hooks.replace_input(projection.module, partial(_first, normed, kind))
         else:
             project = _ProjectByReader(projection, copies, by_head, normed)
-            hooks.enter_context(_computed_by(projection.module, project))
+            hooks.enter_context(forward_replaced(projection.module, project))
 
 
 def _first(normed: _NormedInputs, kind: str, hidden: Tensor) -> Tensor:
@@ -177,16 +176,3 @@ class _ProjectByReader:
             by_token = projected.transpose(0, 1).reshape(*hidden.shape[:-1], -1)
             output[..., as_index(self._place[kind], output.device)] = by_token
         return output
-
-
-@contextmanager
-def _computed_by(module: nn.Module, compute: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Make ``compute`` the module's forward."""
-    own = vars(module).get("forward")  # accelerate puts one there to move inputs between devices
-    module.forward = compute
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own

@@ -1,9 +1,9 @@
-"""Forward hooks that observe or replace a module's input or output, and are removed together."""
+"""Forward hooks that observe or replace a module's input or output, and are removed together; a forward replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,6 +44,19 @@ class Hooks(ExitStack):
     def observe_output(self, module: nn.Module, observe: Observe) -> None:
         """Call ``observe`` with the module's output, detached from the autograd graph."""
         self.replace_output(module, lambda tensor: _observed(tensor, observe))
+
+
+@contextmanager
+def forward_replaced(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Make ``forward`` the module's forward within the context."""
+    own = vars(module).get("forward")  # accelerate puts one there to move inputs between devices
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _observed(tensor: Tensor, observe: Observe) -> Tensor:
