@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, is_out_of_memory, itemsize
+from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, itemsize, run_batches
 from rlcircuits.attribution.options import AttributionOptions
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.recording import recorded, sequence_losses
@@ -147,23 +147,13 @@ def attribute_batches(
     """
     if options.corrupted is not None:
         check_corrupted_sequences(checkpoint, budget.sequences, options.corrupted)
-    remaining = list(batches)
+
+    def score(indices: BatchIndices) -> tuple[Tensor, Tensor]:
+        with differentiable():
+            return _attribute_batch(checkpoint, budget.sequences, indices, options)
+
     with frozen(checkpoint.model):
-        while remaining:
-            indices = remaining[0]
-            try:
-                with differentiable():
-                    scores, losses = _attribute_batch(checkpoint, budget.sequences, indices, options)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                budget.halve(indices, error)
-                remaining = budget.plan(i for batch in remaining for i in batch)
-                # The traceback keeps the failed batch's activations alive.
-                error.__traceback__ = None
-                _release_cached_memory()
-                continue
-            remaining.pop(0)
+        for indices, (scores, losses) in run_batches(budget, score, batches):
             yield indices, scores, losses
 
 
@@ -230,8 +220,3 @@ def check_corrupted_sequences(
             )
     parts = checkpoint.parts
     check_sequences(corrupted, vocabulary=parts.vocabulary, context=parts.context, what="corrupted sequence")
-
-
-def _release_cached_memory() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

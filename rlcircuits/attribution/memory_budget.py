@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -20,6 +21,9 @@ CPU_BATCH_TOKENS = 4096
 
 MEMORY_SHARE = 0.6
 """The share of an accelerator's free memory that the default budget plans with."""
+
+_OURS = frozenset({"rlcircuits", "torch", "contextlib", "functools"})
+"""Packages whose frames lie between the library's user and a batch."""
 
 BatchIndices = tuple[int, ...]
 """The places of a batch's sequences in the list of all sequences."""
@@ -70,11 +74,13 @@ class MemoryBudget:
         warnings.warn(
             f"out of memory on a batch of {len(failed)} sequences of up to {longest} tokens; "
             f"going on with half as many (batch_tokens={self.tokens} avoids the failed attempt)",
-            stacklevel=5,
+            stacklevel=_level_of_caller(),
         )
 
 
-def run_batches(budget: MemoryBudget, run: Callable[[BatchIndices], _T]) -> Iterator[tuple[BatchIndices, _T]]:
+def run_batches(
+    budget: MemoryBudget, run: Callable[[BatchIndices], _T], batches: Iterable[BatchIndices] | None = None
+) -> Iterator[tuple[BatchIndices, _T]]:
     """Yield the indices of each batch with what ``run`` returns for them.
 
     A batch that runs out of memory halves the budget, and all that remain are planned again.
@@ -82,11 +88,12 @@ def run_batches(budget: MemoryBudget, run: Callable[[BatchIndices], _T]) -> Iter
     Args:
         budget: the sequences, and how to plan batches of them.
         run: computes one batch's result; what it keeps must not matter if it fails.
+        batches: the batches; by default all that the budget plans.
 
     Raises:
         RLCircuitsError: a sequence that does not fit the memory alone.
     """
-    remaining = budget.plan()
+    remaining = budget.plan() if batches is None else list(batches)
     while remaining:
         indices = remaining[0]
         try:
@@ -107,6 +114,14 @@ def run_batches(budget: MemoryBudget, run: Callable[[BatchIndices], _T]) -> Iter
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an allocation failed; the CPU's allocator has no exception class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _level_of_caller() -> int:
+    """Return the stack level at which a warning of the calling function names the library's user."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def itemsize(checkpoint: Checkpoint) -> int:

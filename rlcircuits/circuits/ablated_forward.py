@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlcircuits.attribution.memory_budget import MemoryBudget, is_out_of_memory
+from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, run_batches
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.recording import forward_logits, select_scored, sequence_losses
 from rlcircuits.checkpoints.checkpoint import Checkpoint
@@ -161,22 +161,15 @@ def run_ablated_batches(
     Raises:
         RLCircuitsError: one sequence alone does not fit the memory.
     """
-    remaining = budget.plan()
-    while remaining:
-        indices = remaining[0]
-        try:
-            batch = make_batch(budget.sequences, indices).to(checkpoint.device)
-            values = replacement.of(checkpoint, masks[0].graph, indices)
-            for place, mask in enumerate(masks):
-                use(AblatedBatch(place, batch, ablated_logits(checkpoint, batch, mask.of(indices), values)))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            budget.halve(indices, error)
-            remaining = budget.plan(i for each in remaining for i in each)
-            error.__traceback__ = None  # it keeps the failed batch's activations alive
-            continue
-        remaining.pop(0)
+
+    def run(indices: BatchIndices) -> None:
+        batch = make_batch(budget.sequences, indices).to(checkpoint.device)
+        values = replacement.of(checkpoint, masks[0].graph, indices)
+        for place, mask in enumerate(masks):
+            use(AblatedBatch(place, batch, ablated_logits(checkpoint, batch, mask.of(indices), values)))
+
+    for _ in run_batches(budget, run):
+        pass
 
 
 @torch.no_grad()

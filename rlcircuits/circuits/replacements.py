@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.attribution.edge_attribution import check_corrupted_sequences
-from rlcircuits.attribution.memory_budget import is_out_of_memory
+from rlcircuits.attribution.memory_budget import BatchIndices, run_batches
 from rlcircuits.capture.recording import forward_logits, select_scored
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.memory import ablation_budget
@@ -118,23 +118,15 @@ def _sums(
     total = torch.zeros(shape, dtype=work, device=checkpoint.device)
     tokens = torch.zeros(longest, dtype=work, device=checkpoint.device)
     budget = ablation_budget(checkpoint, graph, reference, batch_tokens)
-    remaining = budget.plan()
-    while remaining:
-        indices = remaining[0]
-        try:
-            values = written(checkpoint, graph, make_batch(reference, indices).to(checkpoint.device)).to(work)
-            lengths = torch.tensor([reference[i].input_length for i in indices], device=values.device)
-            is_token = torch.arange(values.shape[2], device=values.device) < lengths[:, None]  # [batch, pos]
-            added = torch.einsum("wbtd,bt->wtd", values, is_token.to(work)).to(total.device)
-            more = is_token.sum(0).to(tokens.device)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            budget.halve(indices, error)
-            remaining = budget.plan(i for each in remaining for i in each)
-            error.__traceback__ = None  # it keeps the failed batch's activations alive
-            continue
+
+    def of_batch(indices: BatchIndices) -> tuple[Tensor, Tensor]:
+        values = written(checkpoint, graph, make_batch(reference, indices).to(checkpoint.device)).to(work)
+        lengths = torch.tensor([reference[i].input_length for i in indices], device=values.device)
+        is_token = torch.arange(values.shape[2], device=values.device) < lengths[:, None]  # [batch, pos]
+        added = torch.einsum("wbtd,bt->wtd", values, is_token.to(work)).to(total.device)
+        return added, is_token.sum(0).to(tokens.device)
+
+    for _, (added, more) in run_batches(budget, of_batch):
         total[:, 0, : added.shape[1]] += added
         tokens[: len(more)] += more
-        remaining.pop(0)
     return total, tokens
