@@ -13,7 +13,7 @@ from helpers.core_inputs import NAMES
 from helpers.paths import SEED_7
 from helpers.tiny_checkpoints import save_checkpoint
 from helpers.tiny_models import build
-from helpers.weight_folders import FilesOnly, moved, saved, source, written
+from helpers.weight_folders import FilesOnly, forty_layers, memory_at_reads, moved, saved, source, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -23,7 +23,6 @@ from torch import Tensor
 from rlcircuits.checkpoints import compare_weights as module
 from rlcircuits.checkpoints.compare_weights import compare_weights
 from rlcircuits.checkpoints.noise import NoisedSource
-from rlcircuits.checkpoints.tensor_reader import StoredTensors
 from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.tensor_groups import group_of, layer_of
@@ -295,18 +294,8 @@ def test_the_unembeddings_share_of_shipped_pairs(after: str, share: tuple[float,
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_holds_one_tensor_of_each_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of the mapped files do not count: the system takes them back."""
-    read, used = StoredTensors.read, []
-
-    def measured(tensors: StoredTensors, key: str) -> Tensor:
-        used.append(int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1024)
-        return read(tensors, key)
-
-    monkeypatch.setattr(StoredTensors, "read", measured)
-    for name in "ab":
-        weights = {f"model.layers.{layer}.mlp.up_proj.weight": torch.ones(512, 512) for layer in range(40)}
-        written(tmp_path / name, weights)
-    # In float64 a weight is 2 MiB, and both checkpoints 160 MiB.
-    compare_weights(*(source(tmp_path / name, dtype="float64") for name in "ab"))
+    used = memory_at_reads(monkeypatch)
+    compare_weights(*(forty_layers(tmp_path / name) for name in "ab"))
     assert len(used) == 80
+    # Both checkpoints are 160 MiB.
     assert max(used) - used[0] < 20

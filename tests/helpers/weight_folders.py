@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 from helpers.tiny_models import build
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.checkpoints.tensor_reader import StoredTensors
 
 
 def source(folder: Path, **options: str) -> CheckpointSource:
@@ -34,6 +36,27 @@ def written(folder: Path, tensors: Mapping[str, Tensor], **config: object) -> Ch
     (folder / "config.json").write_text(json.dumps(fields))
     save_file(dict(tensors), folder / "model.safetensors")
     return source(folder)
+
+
+def memory_at_reads(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return a list that gets the process's own memory, in MiB, at each reading of a weight from a file.
+
+    Pages of the mapped files do not count: the system takes them back.
+    """
+    read, used = StoredTensors.read, []
+
+    def measured(tensors: StoredTensors, key: str) -> Tensor:
+        used.append(int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1024)
+        return read(tensors, key)
+
+    monkeypatch.setattr(StoredTensors, "read", measured)
+    return used
+
+
+def forty_layers(folder: Path) -> CheckpointSource:
+    """Write forty weights of 2 MiB each in float64, in which they are read."""
+    written(folder, {f"model.layers.{layer}.mlp.up_proj.weight": torch.ones(512, 512) for layer in range(40)})
+    return source(folder, dtype="float64")
 
 
 def moved(name: str, seed: int, every: int = 2) -> PreTrainedModel:

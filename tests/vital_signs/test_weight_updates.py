@@ -10,13 +10,20 @@ import pytest
 import torch
 from helpers.core_inputs import NAMES
 from helpers.tiny_models import build
-from helpers.weight_folders import FilesOnly, moved, random_weights, saved, source, written
+from helpers.weight_folders import (
+    FilesOnly,
+    forty_layers,
+    memory_at_reads,
+    moved,
+    random_weights,
+    saved,
+    written,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from rlcircuits.checkpoints.noise import NoisedSource
-from rlcircuits.checkpoints.tensor_reader import StoredTensors
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.weight_matrices import matrix_places
 from rlcircuits.vital_signs import weight_updates as module
@@ -119,20 +126,11 @@ def test_a_weight_that_is_not_finite(damaged: int, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_holds_one_weight_of_each_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of the mapped files do not count: the system takes them back."""
-    read, used = StoredTensors.read, []
-
-    def measured(tensors: StoredTensors, key: str) -> Tensor:
-        used.append(int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) / 1024)
-        return read(tensors, key)
-
-    monkeypatch.setattr(StoredTensors, "read", measured)
-    for name in "ab":
-        written(tmp_path / name, {f"model.layers.{n}.mlp.up_proj.weight": torch.ones(512, 512) for n in range(40)})
-    with open_updates(*(source(tmp_path / name, dtype="float64") for name in "ab")) as updates:
+    used = memory_at_reads(monkeypatch)
+    with open_updates(*(forty_layers(tmp_path / name) for name in "ab")) as updates:
         for weight in updates:
             assert weight.squared_norm == 0
             assert not any(matrix.update.any() for matrix in weight.matrices())
     assert len(used) == 80
-    # In float64 a weight is 2 MiB, and both checkpoints 160 MiB.
+    # Both checkpoints are 160 MiB.
     assert max(used) - used[0] < 20
