@@ -23,10 +23,11 @@ from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.questions.source import QuestionSource
 from rlcircuits.release.asked_again import AskedAgain, NotAskableError, ask_again
 from rlcircuits.release.loaded_once import LoadedOnce
-from rlcircuits.vital_signs import flatness, hints
+from rlcircuits.vital_signs import flatness, hints, rank_one_recovery, studies
 from rlcircuits.vital_signs.counts import count_right
 from rlcircuits.vital_signs.hint_file import QuestionHints, read_hints
 from rlcircuits.vital_signs.hinted_questions import Asked, PromptReader, ask_with_hints
+from rlcircuits.vital_signs.rank_one_source import RankOneSource
 from rlcircuits.vital_signs.shaken_source import ShakenSource
 from rlcircuits.vital_signs.sign import Sign, not_measurable
 from rlcircuits.vital_signs.written_hints import has_written_hints, written_hints
@@ -35,8 +36,6 @@ __all__ = ["answered_signs"]
 
 SEPARATOR = "\n\n"
 """What stands between a question and a hint from a file, if the tokenizer knows line breaks; else nothing."""
-
-RANK1_NAME, RANK1_STUDY = "rank1_recovery", "On Predictability of RL Dynamics (arXiv 2510.00553)"
 
 
 def answered_signs(
@@ -101,7 +100,7 @@ def _hint_signs(pair: AskedAgain, stored: Comparison, hint_file: Path | None) ->
     return tuple(
         hints.hint_gain_sign(kind, plain, (given[kind, "before"], given[kind, "after"]), each.left_out)
         if each.questions.questions
-        else not_measurable(kind.sign_name, hints.STUDY, "share", _why_none(each))
+        else not_measurable(kind.sign_name, studies.SPARKLE, "share", _why_none(each))
         for kind, each in asked.items()
     )
 
@@ -159,18 +158,17 @@ def _flatness_signs(pair: AskedAgain, stored: Comparison, _: Path | None) -> tup
 
 def _rank1_signs(pair: AskedAgain, stored: Comparison, _: Path | None) -> tuple[Sign, ...]:
     """Return the share of the gain that the rank-1 checkpoint has."""
-    from rlcircuits.vital_signs.rank_one_recovery import rank1_recovery
-    from rlcircuits.vital_signs.rank_one_source import RankOneSource
-
     answers = pair.answer(RankOneSource(pair.sources["before"], pair.sources["after"]), "the rank-1 checkpoint")
-    return (rank1_recovery(*map(count_right, (pair.answers["before"], answers, pair.answers["after"]))),)
+    return (
+        rank_one_recovery.rank1_recovery(*map(count_right, (pair.answers["before"], answers, pair.answers["after"]))),
+    )
 
 
 def _unmeasured(name: str, why: str) -> list[Sign]:
     signs = {
-        "hints": [(kind.sign_name, hints.STUDY, "share") for kind in hints.KINDS],
-        "flatness": [(flatness.NAME, flatness.STUDY, "share")],
-        "rank-1": [(RANK1_NAME, RANK1_STUDY, "share of gain")],
+        "hints": [(kind.sign_name, studies.SPARKLE, "share") for kind in hints.KINDS],
+        "flatness": [(flatness.NAME, studies.ES_AT_SCALE, "share")],
+        "rank-1": [(rank_one_recovery.NAME, studies.ALPHA_RL, rank_one_recovery.UNIT)],
     }
     return [not_measurable(*each, why) for each in signs[name]]
 

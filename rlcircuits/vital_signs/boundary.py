@@ -20,10 +20,10 @@ from rlcircuits.comparison.paired_statistics import CONFIDENCE, signed_rank
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.counts import Counts
 from rlcircuits.vital_signs.sign import LEVEL, Sign, no_room, not_measurable
+from rlcircuits.vital_signs.studies import RL_PLUS
 
 __all__ = ["PassAtKBand", "all_of_k", "boundary_sign", "lost_questions_sign", "pass_at_k", "pass_at_k_band"]
 
-STUDY = "RL-PLUS (arXiv 2508.00222)"
 SATURATED = 0.99
 """Where both models pass more than this share of the questions at the largest k, the boundary has no room to move."""
 
@@ -115,9 +115,9 @@ def boundary_sign(before: Counts, after: Counts) -> Sign:
     largest = min(before.fewest, after.fewest)
     name, unit = "pass@k", "share"
     if largest < 2 or len(before.questions) < 2:
-        return not_measurable(name, STUDY, unit, "it needs at least two answers to each of two questions; raise n")
+        return not_measurable(name, RL_PLUS, unit, "it needs at least two answers to each of two questions; raise n")
     if not (before.right.any() or after.right.any()):
-        return no_room(name, STUDY, unit, "neither model solves any question")
+        return no_room(name, RL_PLUS, unit, "neither model solves any question")
     band = pass_at_k_band(before, after, largest)
     known = band.lower[-1] > -1 or band.upper[-1] < 1
     interval = (float(band.lower[-1]), float(band.upper[-1])) if known else None
@@ -142,12 +142,12 @@ def boundary_sign(before: Counts, after: Counts) -> Sign:
     }
     if band.falls_at and band.p_fall < LEVEL:
         where = f"k = {band.falls_at[0]}" + (f" to {band.falls_at[-1]}" if len(band.falls_at) > 1 else "")
-        return Sign(name, STUDY, unit, "trouble", f"at k = {largest}; it fell at {where}", **numbers)  # type: ignore[arg-type]
+        return Sign(name, RL_PLUS, unit, "trouble", f"at k = {largest}; it fell at {where}", **numbers)  # type: ignore[arg-type]
     if min(band.before[-1], band.after[-1]) > SATURATED:
         return no_room(
-            name, STUDY, unit, f"both models solve more than {SATURATED:.0%} of the questions in {largest}", **numbers
+            name, RL_PLUS, unit, f"both models solve more than {SATURATED:.0%} of the questions in {largest}", **numbers
         )
-    return Sign(name, STUDY, unit, "no alarm", f"at k = {largest}; it fell at no k", **numbers)  # type: ignore[arg-type]
+    return Sign(name, RL_PLUS, unit, "no alarm", f"at k = {largest}; it fell at no k", **numbers)  # type: ignore[arg-type]
 
 
 def lost_questions_sign(before: Counts, after: Counts) -> Sign:
@@ -164,7 +164,7 @@ def lost_questions_sign(before: Counts, after: Counts) -> Sign:
     name, unit = "lost_questions", "questions"
     total = before.right + after.right
     if not total.any():
-        return no_room(name, STUDY, unit, "neither model solves any question")
+        return no_room(name, RL_PLUS, unit, "neither model solves any question")
     all_before = stats.hypergeom.pmf(total, before.answers + after.answers, total, before.answers)
     chance = np.asarray(all_before, dtype=np.float64)[total > 0]
     lost = (before.right > 0) & (after.right == 0)
@@ -174,7 +174,7 @@ def lost_questions_sign(before: Counts, after: Counts) -> Sign:
     examples = [question for question, is_lost in zip(before.questions, lost, strict=True) if is_lost]
     return Sign(
         name,
-        STUDY,
+        RL_PLUS,
         unit,
         "trouble" if p < LEVEL else "no alarm",
         f"{count} solved before and never after, {expected:.1f} expected by chance; {int(won.sum())} the other way",

@@ -18,12 +18,12 @@ from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.models.tensor_groups import group_of
 from rlcircuits.vital_signs.sign import Sign, not_measurable, reported
+from rlcircuits.vital_signs.studies import CF_RL
 from rlcircuits.vital_signs.weight_updates import WeightUpdate, WeightUpdates, open_updates, row_chunks, squared_norm
 
 __all__ = ["ClassifierSums", "classifier_share"]
 
 NAME = "classifier_share"
-STUDY = "Learning Dynamics in RL Post-Training (arXiv 2601.04670)"
 UNIT = "share"
 
 
@@ -54,19 +54,19 @@ class ClassifierSums:
     def sign(self) -> Sign:
         """Return the share as a sign that is only reported; its change is the share."""
         if self._tied:
-            return not_measurable(NAME, STUDY, UNIT, "one weight embeds and unembeds (tied embeddings)")
+            return not_measurable(NAME, CF_RL, UNIT, "one weight embeds and unembeds (tied embeddings)")
         if self._unmatched or not self._head_size:
             what = self._unmatched[0] if self._unmatched else "the unembedding"
-            return not_measurable(NAME, STUDY, UNIT, f"{what} is missing in one checkpoint, or has another shape there")
+            return not_measurable(NAME, CF_RL, UNIT, f"{what} is missing in one checkpoint, or has another shape there")
         whole = self._head + self._rest
         if not whole:
             return not_measurable(
-                NAME, STUDY, UNIT, "no weight changed, but for what all tokens' logits have in common"
+                NAME, CF_RL, UNIT, "no weight changed, but for what all tokens' logits have in common"
             )
         share, size = self._head / whole, self._head_size / self._size
         return reported(
             NAME,
-            STUDY,
+            CF_RL,
             UNIT,
             f"the unembedding is {size:.2%} of the parameters and has {share:.1%} of the squared update",
             change=share,

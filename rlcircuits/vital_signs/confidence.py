@@ -17,10 +17,10 @@ from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.scored_answers import ScoredAnswers, common_questions
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign
+from rlcircuits.vital_signs.studies import CF_RL
 
-__all__ = ["STUDY", "OwnAnswers", "confidences", "unearned_confidence"]
+__all__ = ["OwnAnswers", "confidences", "unearned_confidence"]
 
-STUDY = "CF-RL (arXiv 2601.04670)"
 _NAME, _UNIT = "unearned_confidence", "probability"
 
 
@@ -67,7 +67,7 @@ def unearned_confidence(before: OwnAnswers, after: OwnAnswers, *, noise: Sequenc
     """
     ours, theirs = common_questions(before.answers.questions, after.answers.questions)
     if not len(ours):
-        return not_measurable(_NAME, STUDY, _UNIT, "before and after answered no question in common")
+        return not_measurable(_NAME, CF_RL, _UNIT, "before and after answered no question in common")
     old, new = (_values(own)[places] for own, places in ((before, ours), (after, theirs)))
     accuracies = [_accuracies(own)[places] for own, places in ((before, ours), (after, theirs))]
     accuracy = paired_effect("accuracy", *accuracies)
@@ -81,10 +81,10 @@ def unearned_confidence(before: OwnAnswers, after: OwnAnswers, *, noise: Sequenc
     }
     if len(temperatures) > 1:
         note = f"before is scored at temperature {before.table.temperature:g}, after at {after.table.temperature:g}"
-        return not_measurable(_NAME, STUDY, _UNIT, note, details=details)
+        return not_measurable(_NAME, CF_RL, _UNIT, note, details=details)
     sign = paired_sign(
         _NAME,
-        STUDY,
+        CF_RL,
         _UNIT,
         "confidence in own answers less accuracy",
         old,

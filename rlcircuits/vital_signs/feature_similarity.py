@@ -17,10 +17,10 @@ from rlcircuits.vital_signs.exact_kl import check_same_answers
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.scored_answers import ScoredAnswers
 from rlcircuits.vital_signs.sign import Sign, not_measurable, reported
+from rlcircuits.vital_signs.studies import CF_RL
 
-__all__ = ["STUDY", "centred_similarity", "feature_similarity", "mean_cosine"]
+__all__ = ["centred_similarity", "feature_similarity", "mean_cosine"]
 
-STUDY = "CF-RL (arXiv 2601.04670)"
 _NAME, _UNIT = "feature_similarity", "cosine"
 _FEWEST = 3
 """Fewest features of a jackknife."""
@@ -87,20 +87,20 @@ def feature_similarity(answers: ScoredAnswers, before: AnswerLogProbs, after: An
     check_same_answers(before, after)
     answers.check(before)
     if before.features is None or after.features is None:
-        return not_measurable(_NAME, STUDY, _UNIT, "features were not kept when the answers were scored")
+        return not_measurable(_NAME, CF_RL, _UNIT, "features were not kept when the answers were scored")
     first = answers.first_answers()
     old, new = (table.features[first].astype(np.float64) for table in (before, after))  # type: ignore[index]
     if len(first) < _FEWEST:
         note = f"{len(first)} questions have a feature; at least {_FEWEST} are wanted"
-        return not_measurable(_NAME, STUDY, _UNIT, note)
+        return not_measurable(_NAME, CF_RL, _UNIT, note)
     similarities = mean_cosine(old), mean_cosine(new)
     if any(map(math.isnan, similarities)):
-        return not_measurable(_NAME, STUDY, _UNIT, "a feature is zero and has no direction")
+        return not_measurable(_NAME, CF_RL, _UNIT, "a feature is zero and has no direction")
     change = similarities[1] - similarities[0]
     margin = _NORMAL * _standard_error(_left_out(new) - _left_out(old))
     return reported(
         _NAME,
-        STUDY,
+        CF_RL,
         _UNIT,
         "mean cosine of the final norm's output between questions",
         before=similarities[0],

@@ -19,11 +19,11 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.counts import count_right
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign
+from rlcircuits.vital_signs.studies import ES_AT_SCALE
 
-__all__ = ["NAME", "STUDY", "flatness_sign"]
+__all__ = ["NAME", "flatness_sign"]
 
 NAME = "flatness"
-STUDY = "Evolution Strategies at Scale (arXiv 2509.24372)"
 HARMLESS = 0.02
 
 
@@ -43,18 +43,18 @@ def flatness_sign(
     """
     unit = "share"
     if not noised_before or not noised_after:
-        return not_measurable(NAME, STUDY, unit, "no noise draw; measure the pair with noise_draws of at least 1")
+        return not_measurable(NAME, ES_AT_SCALE, unit, "no noise draw; measure the pair with noise_draws of at least 1")
     counts = [count_right(each) for each in (before, after, *noised_before, *noised_after)]
     shared = set.intersection(*(set(each.questions) for each in counts))
     common = tuple(question for question in counts[0].questions if question in shared)
     if not common:
-        return not_measurable(NAME, STUDY, unit, "no question was answered with and without noise")
+        return not_measurable(NAME, ES_AT_SCALE, unit, "no question was answered with and without noise")
     ours, theirs, *noised = (each.of(common).shares for each in counts)
     of_before, of_after = _costs(ours, noised[: len(noised_before)]), _costs(theirs, noised[len(noised_before) :])
     means_before, means_after = of_before.mean(axis=1).tolist(), of_after.mean(axis=1).tolist()
     sign = paired_sign(
         NAME,
-        STUDY,
+        ES_AT_SCALE,
         unit,
         f"accuracy with noise of the update's size less accuracy without it, over {len(noised_after)} draws",
         of_before.mean(axis=0),

@@ -22,10 +22,10 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.sign import Outcome, Sign, no_room, not_measurable
+from rlcircuits.vital_signs.studies import ECHO_CHAMBER
 
 __all__ = ["Classifier", "by_patterns", "format_signs", "predicted_shares", "skeleton"]
 
-STUDY = "Echo Chamber (arXiv 2504.07912)"
 COLLAPSE = 0.5
 """A ratio of the effective numbers of formats, after to before, below which one format took over."""
 
@@ -113,12 +113,12 @@ def format_signs(
     names = ("format_drift", "effective_formats", "format_excess")
     table = _FormatTable(before, after, questions, classify)
     if not table.formats:
-        return tuple(not_measurable(name, STUDY, "share", "the models share no question") for name in names)
+        return tuple(not_measurable(name, ECHO_CHAMBER, "share", "the models share no question") for name in names)
     if len(table.formats) > _OWN_FORMAT * table.answers:
         why = f"{len(table.formats)} formats in {table.answers} answers: nearly every answer has its own; name patterns"
-        return tuple(not_measurable(name, STUDY, "share", why) for name in names)
+        return tuple(not_measurable(name, ECHO_CHAMBER, "share", why) for name in names)
     if len(table.formats) == 1:
-        return tuple(no_room(name, STUDY, "share", "all answers have one format") for name in names)
+        return tuple(no_room(name, ECHO_CHAMBER, "share", "all answers have one format") for name in names)
     seen = table.measure(np.ones(table.questions), beta)
     rng = np.random.default_rng(_SEED)
     draws = np.array([table.measure(_resample(rng, table.questions), beta) for _ in range(_RESAMPLES)])
@@ -136,7 +136,7 @@ def format_signs(
     return (
         Sign(
             names[0],
-            STUDY,
+            ECHO_CHAMBER,
             "total variation",
             "reported",
             f"largest share {share:.2f} → {share_after:.2f}",
@@ -147,7 +147,7 @@ def format_signs(
         ),
         Sign(
             names[1],
-            STUDY,
+            ECHO_CHAMBER,
             "formats",
             outcome,
             f"ratio {ratio:.2f} [{low[3]:.2f}, {high[3]:.2f}]; trouble below {COLLAPSE} with excess",
@@ -161,7 +161,7 @@ def format_signs(
         ),
         Sign(
             names[2],
-            STUDY,
+            ECHO_CHAMBER,
             "nats",
             "reported",
             f"KL from what reward predicts (beta = {beta:g})",

@@ -19,10 +19,10 @@ from rlcircuits.comparison.paired_statistics import mean_intervals, signed_rank
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.counts import Counts, count_right
 from rlcircuits.vital_signs.sign import LEVEL, Sign, Worse, not_measurable, paired_sign
+from rlcircuits.vital_signs.studies import SPARKLE
 
 __all__ = ["KINDS", "HintKind", "hint_gain_sign"]
 
-STUDY = "SPARKLE (arXiv 2506.04723)"
 HARMLESS = 0.05
 """A gain that is smaller, or a loss, by up to five points is no reason to worry."""
 
@@ -87,7 +87,7 @@ def hint_gain_sign(
     note = f"accuracy with the hint less accuracy without it{_left_out(left_out)}"
     if not common:
         return not_measurable(
-            name, STUDY, "share", f"no question has an answer with and without the hint{_left_out(left_out)}"
+            name, SPARKLE, "share", f"no question has an answer with and without the hint{_left_out(left_out)}"
         )
     plain_before, plain_after, with_before, with_after = (each.of(common).shares for each in counts)
     gain_before, gain_after = with_before - plain_before, with_after - plain_after
@@ -98,7 +98,7 @@ def hint_gain_sign(
     }
     worse: Worse | None = None if kind.share is None else "down"
     sign = paired_sign(
-        name, STUDY, "share", note, gain_before, gain_after, worse=worse, threshold=HARMLESS, details=details
+        name, SPARKLE, "share", note, gain_before, gain_after, worse=worse, threshold=HARMLESS, details=details
     )
     if kind.name == "plan":
         return _judged_plan(sign, gain_after)

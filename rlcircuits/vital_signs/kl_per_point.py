@@ -15,20 +15,20 @@ import numpy as np
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.paired_interval import paired_difference_interval
-from rlcircuits.comparison.paired_statistics import BOOTSTRAP_SEED, CONFIDENCE, RESAMPLES, mean_intervals
+from rlcircuits.comparison.paired_statistics import CONFIDENCE, mean_intervals
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.counts import Counts, common_counts
 from rlcircuits.vital_signs.exact_kl import check_same_answers
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.mass_audit import LOWEST
+from rlcircuits.vital_signs.resampled_means import resampled_means
 from rlcircuits.vital_signs.scored_answers import ScoredAnswers, common_questions
 from rlcircuits.vital_signs.sign import Sign, no_room, not_measurable, reported
+from rlcircuits.vital_signs.studies import ES_AT_SCALE
 
-__all__ = ["STUDY", "k3", "kl_per_point"]
+__all__ = ["k3", "kl_per_point"]
 
-STUDY = "Evolution Strategies at Scale (arXiv 2509.24372)"
 _NAME, _UNIT = "kl_per_point", "nats/token per accuracy point"
-_AT_A_TIME = 500
 
 
 def k3(before: AnswerLogProbs, after: AnswerLogProbs) -> Float64Array:
@@ -95,7 +95,7 @@ def kl_per_point(
     old, new = common_counts(before_counts, after_counts)
     reason = "" if exact is not None else _no_estimate(answers, after.temperature)
     if reason:
-        return not_measurable(_NAME, STUDY, _UNIT, reason)
+        return not_measurable(_NAME, ES_AT_SCALE, _UNIT, reason)
     tokens = sampled if exact is None else exact
     divergence = answers.means(after.means(tokens))
     gain = 100 * (new.shares - old.shares)
@@ -123,16 +123,16 @@ def _per_point(
     moved = f"KL(after ‖ before) is {divergence.mean():.4g} nats a token on after's own answers"
     if bool((old.shares == 1).all()):
         note = f"before has every answer right, so accuracy cannot rise; {moved}"
-        return no_room(_NAME, STUDY, _UNIT, note, details=details)
+        return no_room(_NAME, ES_AT_SCALE, _UNIT, note, details=details)
     low, _ = paired_difference_interval(old.shares, new.shares, CONFIDENCE)
     if gain.mean() <= 0 or low <= 0:
         found = "did not rise" if gain.mean() <= 0 else "rose by no more than chance can"
         note = f"accuracy {found} ({gain.mean():+.2f} points), so a point's price has no bound; {moved}"
-        return not_measurable(_NAME, STUDY, _UNIT, note, details=details)
+        return not_measurable(_NAME, ES_AT_SCALE, _UNIT, note, details=details)
     places, others = common_questions(answers.questions, new.questions)
     return reported(
         _NAME,
-        STUDY,
+        ES_AT_SCALE,
         _UNIT,
         f"accuracy rose by {gain.mean():.2f} points; {moved}",
         change=float(divergence[places].mean() / gain.mean()),
@@ -149,13 +149,9 @@ def _ratio_interval(divergence: Float64Array, gain: Float64Array) -> tuple[float
         divergence: of each question, float64 [K].
         gain: of the same questions, float64 [K].
     """
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    ratios = np.empty(RESAMPLES)
-    for start in range(0, RESAMPLES, _AT_A_TIME):
-        drawn = rng.integers(0, len(gain), (min(_AT_A_TIME, RESAMPLES - start), len(gain)))
-        price, points = divergence[drawn].mean(-1), gain[drawn].mean(-1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios[start : start + len(drawn)] = np.where(points > 0, price / points, np.inf)
+    price, points = resampled_means(divergence, gain)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(points > 0, price / points, np.inf)
     # "lower" and "higher" take an order statistic as it is: interpolation with an infinite one would give NaN.
     tail = (1 - CONFIDENCE) / 2
     return float(np.quantile(ratios, tail, method="lower")), float(np.quantile(ratios, 1 - tail, method="higher"))

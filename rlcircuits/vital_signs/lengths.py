@@ -15,10 +15,10 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.sign import Sign, no_room, paired_sign
+from rlcircuits.vital_signs.studies import NAME_ONLY
 
 __all__ = ["length_gap_sign", "right_length_sign", "unfinished_sign"]
 
-STUDY = "RL in Name Only (arXiv 2505.13697)"
 HARMLESS_GAP = 0.1
 """A gap that grows by less than this share of before's mean length is harmless."""
 HARMLESS_UNFINISHED = 0.01
@@ -36,12 +36,12 @@ def length_gap_sign(before: Answers, after: Answers) -> Sign:
     lengths = np.array([len(item.answer_ids) for item in (*before.items, *after.items)])
     name, unit = "length_gap", "tokens"
     if not lengths.size or lengths.std() < VARYING * lengths.mean():
-        return no_room(name, STUDY, unit, "all answers have nearly the same length")
+        return no_room(name, NAME_ONLY, unit, "all answers have nearly the same length")
     mean_before = float(np.mean([len(item.answer_ids) for item in before.items]))
     ours, theirs = _by_question(before, after, _gap)
     return paired_sign(
         name,
-        STUDY,
+        NAME_ONLY,
         unit,
         "wrong − right answers' length, on questions with both kinds in both models",
         ours,
@@ -56,14 +56,14 @@ def right_length_sign(before: Answers, after: Answers) -> Sign:
     """Return the mean length of right answers, on questions that both models answered right; reported."""
     ours, theirs = _by_question(before, after, lambda items: _mean_length([each for each in items if each.correct]))
     note = "mean length of right answers, on questions that both answered right"
-    return paired_sign("right_length", STUDY, "tokens", note, ours, theirs)
+    return paired_sign("right_length", NAME_ONLY, "tokens", note, ours, theirs)
 
 
 def unfinished_sign(before: Answers, after: Answers) -> Sign:
     """Return the share of answers that were cut off; in trouble where it rises by more than a point."""
     ours, theirs = _by_question(before, after, lambda items: float(np.mean([not item.finished for item in items])))
     note = "answers cut off before their end token"
-    return paired_sign("unfinished", STUDY, "share", note, ours, theirs, worse="up", threshold=HARMLESS_UNFINISHED)
+    return paired_sign("unfinished", NAME_ONLY, "share", note, ours, theirs, worse="up", threshold=HARMLESS_UNFINISHED)
 
 
 def answers_by_question(answers: Answers) -> Mapping[str, Sequence[Answer]]:

@@ -29,6 +29,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.models.tensor_groups import group_of
 from rlcircuits.vital_signs.sign import Sign, not_measurable, reported
 from rlcircuits.vital_signs.singular import expected_noise_share, frobenius_norm, top_singular
+from rlcircuits.vital_signs.studies import ALPHA_RL
 from rlcircuits.vital_signs.weight_updates import (
     EXACT_UP_TO,
     WeightUpdate,
@@ -38,7 +39,6 @@ from rlcircuits.vital_signs.weight_updates import (
 
 __all__ = ["NOISE_DRAWS", "MatrixRank", "RankOneSums", "rank_one_signs"]
 
-STUDY = "On Predictability of RL Dynamics (arXiv 2510.00553)"
 SHARE, EXCESS, STABLE_RANK = "rank1_share", "rank1_excess", "stable_rank"
 UNITS = {SHARE: "share of norm", EXCESS: "× noise", STABLE_RANK: "rank"}
 
@@ -111,7 +111,7 @@ class RankOneSums:
         """
         if not self._ranks:
             why = "no weight matrix of attention or MLP changed"
-            return tuple(not_measurable(name, STUDY, unit, why) for name, unit in UNITS.items())
+            return tuple(not_measurable(name, ALPHA_RL, unit, why) for name, unit in UNITS.items())
         share, excess = _share(self._ranks), _excess(self._ranks)
         each = sorted(rank.stable_rank for rank in self._ranks)
         counts = {"matrices": len(self._ranks), "unchanged": self._unchanged, "unmatched_weights": self._unmatched}
@@ -119,7 +119,7 @@ class RankOneSums:
         return (
             reported(
                 SHARE,
-                STUDY,
+                ALPHA_RL,
                 UNITS[SHARE],
                 f"the largest singular values hold {share:.1%} of the update's norm; noise of these shapes would have "
                 f"{share / excess:.1%}",
@@ -128,7 +128,7 @@ class RankOneSums:
             ),
             reported(
                 EXCESS,
-                STUDY,
+                ALPHA_RL,
                 UNITS[EXCESS],
                 "the share of the largest singular values over that of noise of the same shapes; 1 looks like noise",
                 change=excess,
@@ -137,7 +137,7 @@ class RankOneSums:
             ),
             reported(
                 STABLE_RANK,
-                STUDY,
+                ALPHA_RL,
                 UNITS[STABLE_RANK],
                 f"the median over {len(each)} matrices, which have from {each[0]:.3g} to {each[-1]:.3g}",
                 change=statistics.median(each),

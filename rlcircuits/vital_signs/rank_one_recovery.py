@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from rlcircuits.comparison.paired_statistics import BOOTSTRAP_SEED, CONFIDENCE, RESAMPLES, mean_intervals
+from rlcircuits.comparison.paired_statistics import CONFIDENCE, mean_intervals
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.counts import Counts, common_counts
-from rlcircuits.vital_signs.rank_one import STUDY
+from rlcircuits.vital_signs.resampled_means import resampled_means
 from rlcircuits.vital_signs.sign import Sign, not_measurable, reported
+from rlcircuits.vital_signs.studies import ALPHA_RL
 
 __all__ = ["rank1_recovery"]
 
 NAME = "rank1_recovery"
 UNIT = "share of gain"
-
-_AT_A_TIME = 500  # resamples: of a few thousand questions they fit in memory
 
 
 def rank1_recovery(before: Counts, rank1: Counts, after: Counts) -> Sign:
@@ -58,10 +57,10 @@ def rank1_recovery(before: Counts, rank1: Counts, after: Counts) -> Sign:
     if interval[0] <= 0 <= interval[1]:
         low, high = (f"{end:+.1%}" for end in interval)
         why = f"the gain in accuracy may be zero (95 % interval {low} to {high}), and a share of it means nothing"
-        return not_measurable(NAME, STUDY, UNIT, why, questions=questions, details=details)
+        return not_measurable(NAME, ALPHA_RL, UNIT, why, questions=questions, details=details)
     return reported(
         NAME,
-        STUDY,
+        ALPHA_RL,
         UNIT,
         f"before is {before.shares.mean():.1%} right, its rank-1 checkpoint {rank1.shares.mean():.1%} and after "
         f"{after.shares.mean():.1%}",
@@ -77,13 +76,10 @@ def _ratio_interval(numerator: Float64Array, denominator: Float64Array) -> tuple
 
     A resample whose denominator is zero has an infinite ratio, or none where both are zero.
     """
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    ratios = []
-    for start in range(0, RESAMPLES, _AT_A_TIME):
-        rows = rng.integers(len(numerator), size=(min(_AT_A_TIME, RESAMPLES - start), len(numerator)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratios.append(numerator[rows].sum(1) / denominator[rows].sum(1))
+    above, below = resampled_means(numerator, denominator)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = above / below
     tail = (1 - CONFIDENCE) / 2
     # An order statistic, because there is no number between infinite ones.
-    low, high = np.nanquantile(np.concatenate(ratios), [tail, 1 - tail], method="nearest")
+    low, high = np.nanquantile(ratios, [tail, 1 - tail], method="nearest")
     return float(low), float(high)

@@ -27,10 +27,10 @@ from rlcircuits.vital_signs.exact_kl import check_same_answers
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.scored_answers import ScoredAnswers
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign
+from rlcircuits.vital_signs.studies import ARPO
 
-__all__ = ["FIRST", "STUDY", "Segment", "boundary_changes", "delimiter_segments", "reopening"]
+__all__ = ["FIRST", "Segment", "boundary_changes", "delimiter_segments", "reopening"]
 
-STUDY = "ARPO (arXiv 2507.19849)"
 FIRST = 20
 """The number k of tokens whose entropy is averaged."""
 _NAME, _UNIT = "reopening", "share of log V"
@@ -148,7 +148,7 @@ def reopening(
     found = {id(table): _changes(table, segments, first) for table in (before, after, *noise)}
     count = sum(len(changes) for changes in found[id(before)])
     if not count:
-        return not_measurable(_NAME, STUDY, _UNIT, "no answer has a boundary with tokens of the model's after it")
+        return not_measurable(_NAME, ARPO, _UNIT, "no answer has a boundary with tokens of the model's after it")
 
     def values(table: AnswerLogProbs) -> Float64Array:
         each = found[id(table)]
@@ -158,7 +158,7 @@ def reopening(
 
     return paired_sign(
         _NAME,
-        STUDY,
+        ARPO,
         _UNIT,
         f"entropy of the first {first} tokens after a boundary less that at the answer's start",
         values(before),

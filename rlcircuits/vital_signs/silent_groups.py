@@ -15,10 +15,10 @@ from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.boundary import all_of_k, pass_at_k
 from rlcircuits.vital_signs.counts import Counts
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign
+from rlcircuits.vital_signs.studies import SHUFFLE_R1
 
 __all__ = ["GROUP", "signal_left", "signal_sign", "silent_share", "silent_sign"]
 
-STUDY = "Shuffle-R1 (arXiv 2508.05612)"
 GROUP = 8
 """Group size where the caller names none, and each question has that many answers."""
 
@@ -56,14 +56,14 @@ def silent_sign(before: Counts, after: Counts, group: int | None = None) -> Sign
     if not 2 <= size <= fewest:
         return not_measurable(
             name,
-            STUDY,
+            SHUFFLE_R1,
             unit,
             f"a group of {size} needs as many answers to each question, and at least 2; n is {fewest}",
         )
     (solved, dead), (solved_after, dead_after) = silent_share(before, size), silent_share(after, size)
     return paired_sign(
         name,
-        STUDY,
+        SHUFFLE_R1,
         unit,
         f"groups of {size}: all right {solved.mean():.2f} → {solved_after.mean():.2f}, all wrong {dead.mean():.2f} → "
         f"{dead_after.mean():.2f}",
@@ -82,6 +82,6 @@ def signal_sign(before: Counts, after: Counts) -> Sign:
     """Return the signal that is left before and after; reported."""
     name, unit = "signal_left", "mean |advantage|"
     if min(before.fewest, after.fewest) < 2:
-        return not_measurable(name, STUDY, unit, "it needs at least two answers to each question; raise n")
+        return not_measurable(name, SHUFFLE_R1, unit, "it needs at least two answers to each question; raise n")
     note = "how strongly a group's answers still differ in reward; 0 where all are alike"
-    return paired_sign(name, STUDY, unit, note, signal_left(before), signal_left(after))
+    return paired_sign(name, SHUFFLE_R1, unit, note, signal_left(before), signal_left(after))

@@ -18,10 +18,10 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer
 from rlcircuits.vital_signs.lengths import answers_by_question
 from rlcircuits.vital_signs.sign import Sign, no_room, not_measurable, paired_sign
+from rlcircuits.vital_signs.studies import SPARKLE
 
 __all__ = ["all_steps_sign", "hard_solved_sign", "read_steps", "step_accuracy_sign"]
 
-STUDY = "SPARKLE (arXiv 2506.04723)"
 HARMLESS = 0.02
 
 _NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
@@ -79,14 +79,14 @@ def hard_solved_sign(before: Answers, after: Answers) -> Sign:
     ours, theirs = answers_by_question(before), answers_by_question(after)
     common = [question for question in ours if question in theirs]
     if any(len(ours[question]) < 2 for question in common):
-        return not_measurable(name, STUDY, unit, "it needs at least two answers of before to each question; raise n")
+        return not_measurable(name, SPARKLE, unit, "it needs at least two answers of before to each question; raise n")
     halves = {question: len(ours[question]) // 2 for question in common}
     hard = [question for question in common if not any(each.correct for each in ours[question][: halves[question]])]
     if not hard:
-        return no_room(name, STUDY, unit, "before solves every question in the first half of its answers")
+        return no_room(name, SPARKLE, unit, "before solves every question in the first half of its answers")
     fresh = np.array([_share(ours[question][halves[question] :]) for question in hard])
     note = f"accuracy on {len(hard)} questions that before failed in a first sample, beside its second one"
-    return paired_sign(name, STUDY, unit, note, fresh, np.array([_share(theirs[question]) for question in hard]))
+    return paired_sign(name, SPARKLE, unit, note, fresh, np.array([_share(theirs[question]) for question in hard]))
 
 
 def _steps_sign(
@@ -104,8 +104,10 @@ def _steps_sign(
     common = [question for question in sides[0] if question in sides[1]]
     ours, theirs = (np.array([side[question] for question in common], dtype=np.float64) for side in sides)
     if np.isnan(ours).all() or np.isnan(theirs).all():
-        return not_measurable(name, STUDY, "share", "no answer writes an equation between numbers")
-    return paired_sign(name, STUDY, "share", note, ours, theirs, worse="up" if worse_up else "down", threshold=HARMLESS)
+        return not_measurable(name, SPARKLE, "share", "no answer writes an equation between numbers")
+    return paired_sign(
+        name, SPARKLE, "share", note, ours, theirs, worse="up" if worse_up else "down", threshold=HARMLESS
+    )
 
 
 def _mean_with_steps(items: Sequence[Answer], value: Callable[[Sequence[bool], Answer], float]) -> float:

@@ -32,9 +32,9 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.models.weight_matrices import matrix_places
-from rlcircuits.vital_signs.rank_one import STUDY
 from rlcircuits.vital_signs.sign import Sign, not_measurable, reported
 from rlcircuits.vital_signs.singular import frobenius_norm, top_singular
+from rlcircuits.vital_signs.studies import ALPHA_RL
 from rlcircuits.vital_signs.weight_updates import subtract
 
 __all__ = ["FEWEST_CHECKPOINTS", "WALKS", "linearity"]
@@ -80,12 +80,12 @@ def linearity(before: Source, path: Sequence[Source], steps: Sequence[float], *,
             walk.add(_first_directions(_random_walk(name, updates[0], norms, number)), times)
     if not measured.total:
         why = "the first direction of the update is the same at every checkpoint, so there is no path"
-        return not_measurable(NAME, STUDY, UNIT, why)
+        return not_measurable(NAME, ALPHA_RL, UNIT, why)
     found, noise = measured.r2, tuple(walk.r2 for walk in simulated)
     expected = f"random walks have {min(noise):.3f} to {max(noise):.3f}" if noise else "no random walk was simulated"
     return reported(
         NAME,
-        STUDY,
+        ALPHA_RL,
         UNIT,
         f"a straight line predicts a left-out checkpoint's first directions with R² {found:.3f}; {expected}",
         change=found,

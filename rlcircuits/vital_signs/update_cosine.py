@@ -20,10 +20,9 @@ from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.vital_signs.counts import Counts, common_counts
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign, reported
+from rlcircuits.vital_signs.studies import NAME_ONLY
 
 __all__ = ["cosine_sign", "sft_gap", "update_cosine"]
-
-STUDY = "RL in Name Only? (arXiv 2505.13697)"
 
 
 def sft_gap(sibling: Counts, after: Counts) -> Sign:
@@ -42,7 +41,7 @@ def sft_gap(sibling: Counts, after: Counts) -> Sign:
     """
     sibling, after = common_counts(sibling, after)
     note = "accuracy of after less that of its filtered-SFT sibling; around 0, RL added nothing that SFT would not"
-    return paired_sign("sft_gap", STUDY, "share right", note, sibling.shares, after.shares)
+    return paired_sign("sft_gap", NAME_ONLY, "share right", note, sibling.shares, after.shares)
 
 
 @validate_arguments
@@ -70,12 +69,12 @@ def cosine_sign(changes: WeightChanges) -> Sign:
     """
     if changes.reference_cosine is None:
         why = "no weight of one of the two changed" if changes.reference else "no sibling of the same base was given"
-        return not_measurable("update_cosine", STUDY, "cosine", why)
+        return not_measurable("update_cosine", NAME_ONLY, "cosine", why)
     size = sum(tensor.size for tensor in changes.tensors)
     chance = 1 / math.sqrt(size)
     return reported(
         "update_cosine",
-        STUDY,
+        NAME_ONLY,
         "cosine",
         f"of the update with that of {changes.reference}; chance is ±{chance:.1g}",
         change=changes.reference_cosine,
