@@ -24,16 +24,13 @@ from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.vital_signs.from_answers import answer_signs
 from rlcircuits.vital_signs.from_log_probs import PairTables, SideTables, log_prob_signs, score_both_sides
 from rlcircuits.vital_signs.from_weights import weight_signs
+from rlcircuits.vital_signs.mass_audit import harmless_fall
 from rlcircuits.vital_signs.reopening import delimiter_segments
 from rlcircuits.vital_signs.scored_answers import scored_answers
 from rlcircuits.vital_signs.sign import Sign, beyond_noise
 from rlcircuits.vital_signs.token_log_probs import logit_count
 
-__all__ = ["HARMLESS_FALL", "measure_pair_signs"]
-
-HARMLESS_FALL = 0.01
-"""How many nats a token the likelihood of before's right answers may fall. Any movement lowers it: the mean over all of
-a model's own answers falls by KL(before ‖ after)."""
+__all__ = ["measure_pair_signs"]
 
 
 _DISTRIBUTION_BYTES = 2**28
@@ -135,13 +132,7 @@ def _log_prob_signs(
     if boundary is not None:
         segments = delimiter_segments(scored_answers(after).sequences, sources["after"].tokenizer(), boundary)
     both = PairTables(tables["before"], tables["after"])
-    return log_prob_signs(before, after, both, segments=segments, threshold=_harmless_fall(before))
-
-
-def _harmless_fall(before: Answers) -> float:
-    """Return how many nats the likelihood of a right answer may fall, for answers of before's mean length."""
-    lengths = [len(item.answer_ids) for item in before.items if item.correct]
-    return HARMLESS_FALL * sum(lengths) / len(lengths) if lengths else 0.0
+    return log_prob_signs(before, after, both, segments=segments, threshold=harmless_fall(before))
 
 
 def _question_texts(source: CheckpointSource, answers: Answers) -> dict[str, str]:

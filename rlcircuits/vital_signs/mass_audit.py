@@ -5,8 +5,8 @@ likelihood and wrong ones lose it. With ℓ(y) = log π_after(y | q) − log π_
 
 - ``right_up``: mean ℓ of right answers, in nats an answer. Below 0, right answers lose likelihood to something else
   (likelihood displacement). Over *all* of before's answers the mean of ℓ is −KL(before ‖ after), so it falls with any
-  movement, also one that helps nothing and harms nothing. Hold the fall of right answers against that of noise draws,
-  or against ``movement``, the divergence, which is told beside it.
+  movement, also one that helps nothing and harms nothing. Hold the fall of right answers against :func:`harmless_fall`,
+  that of noise draws, or ``movement``, the divergence, which is told beside it.
 - ``wrong_down``: −mean ℓ of wrong answers.
 - ``new_mass``: Σ over the *distinct* sampled y of π_before(y) − π_after(y): what after gives to answers that before
   was not seen to give.
@@ -22,22 +22,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlcircuits.answers.answer_file import Answers
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.counts import Counts
 from rlcircuits.vital_signs.exact_kl import check_same_answers
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs, FloatArray
 from rlcircuits.vital_signs.scored_answers import ScoredAnswers, common_questions
 from rlcircuits.vital_signs.sign import Sign, no_room, not_measurable, paired_sign
+from rlcircuits.vital_signs.studies import NFT
 
-__all__ = ["ESS_SHARE", "LOWEST", "MASS_SEEN", "STUDY", "MassAudit", "effective_share", "mass_audit", "weigh_answers"]
-
-STUDY = "NFT (arXiv 2505.18116)"
+__all__ = [
+    "ESS_SHARE",
+    "HARMLESS_FALL",
+    "LOWEST",
+    "MASS_SEEN",
+    "MassAudit",
+    "effective_share",
+    "harmless_fall",
+    "mass_audit",
+    "weigh_answers",
+]
 
 LOWEST = -100.0
 """Log-probability of a token, in nats, below which it counts as this: log 0 would make every mean infinite."""
 
 ESS_SHARE = 0.1
 """Effective share of the answers below which sums of e^ℓ are not estimable."""
+
+HARMLESS_FALL = 0.01
+"""How many nats a token the likelihood of before's right answers may fall where no other threshold is stated."""
 
 MASS_SEEN = 0.1
 """Probability of the distinct sampled answers under before, a mean over questions, below which mass that left them
@@ -93,6 +106,16 @@ def effective_share(log_weights: Float64Array) -> float:
     return float(weights.sum() ** 2 / (weights.size * (weights**2).sum()))
 
 
+def harmless_fall(before: Answers) -> float:
+    """Return how many nats the likelihood of a right answer may fall: :data:`HARMLESS_FALL` for each of its tokens.
+
+    Args:
+        before: before's answers, of whose right ones the mean length counts.
+    """
+    lengths = [len(item.answer_ids) for item in before.items if item.correct]
+    return HARMLESS_FALL * sum(lengths) / len(lengths) if lengths else 0.0
+
+
 def mass_audit(
     answers: ScoredAnswers,
     before: AnswerLogProbs,
@@ -134,10 +157,10 @@ def mass_audit(
 def _right_up(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudit], threshold: float) -> Sign:
     name, unit, right = "right_up", "nats/answer", answers.right
     if not right.any():
-        return not_measurable(name, STUDY, unit, "before gave no right answer whose likelihood could fall")
+        return not_measurable(name, NFT, unit, "before gave no right answer whose likelihood could fall")
     return paired_sign(
         name,
-        STUDY,
+        NFT,
         unit,
         "log-likelihood of before's right answers, under before and under after",
         answers.means(audit.before, right),
@@ -157,10 +180,10 @@ def _right_up(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudi
 def _wrong_down(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudit]) -> Sign:
     name, unit, wrong = "wrong_down", "nats/answer", ~answers.right
     if not wrong.any():
-        return no_room(name, STUDY, unit, "before gave no wrong answer")
+        return no_room(name, NFT, unit, "before gave no wrong answer")
     return paired_sign(
         name,
-        STUDY,
+        NFT,
         unit,
         "minus the log-likelihood of before's wrong answers, under before and under after",
         answers.means(-audit.before, wrong),
@@ -177,16 +200,16 @@ def _wrong_down(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAu
 def _new_mass(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudit], temperature: float) -> Sign:
     name, unit = "new_mass", "probability"
     if reason := _not_drawn_from_before(answers, temperature):
-        return not_measurable(name, STUDY, unit, reason)
+        return not_measurable(name, NFT, unit, reason)
     distinct = _distinct(answers)
     seen = _probability(answers, audit.before, distinct)
     if not seen.size or seen.mean() < MASS_SEEN:
         share = float(seen.mean()) if seen.size else 0.0
         note = f"the sampled answers hold {share:.2g} of before's probability; at least {MASS_SEEN:g} is wanted"
-        return not_measurable(name, STUDY, unit, note, details={"seen": share})
+        return not_measurable(name, NFT, unit, note, details={"seen": share})
     return paired_sign(
         name,
-        STUDY,
+        NFT,
         unit,
         "probability of all answers but those that before was seen to give",
         1 - seen,
@@ -199,20 +222,20 @@ def _new_mass(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudi
 def _importance_accuracy(answers: ScoredAnswers, audit: MassAudit, measured: Counts | None, temperature: float) -> Sign:
     name, unit = "importance_accuracy", "share"
     if reason := _not_drawn_from_before(answers, temperature):
-        return not_measurable(name, STUDY, unit, reason)
+        return not_measurable(name, NFT, unit, reason)
     if not len(answers.rows):
-        return not_measurable(name, STUDY, unit, "before gave no answer with a token")
+        return not_measurable(name, NFT, unit, "before gave no answer with a token")
     share = effective_share(audit.gain)
     details: dict[str, object] = {"effective_share": share, "mean_weight": float(np.exp(audit.gain).mean())}
     if share < ESS_SHARE:
         note = f"not estimable: the weights leave {share:.1%} of before's answers effective; {ESS_SHARE:.0%} is wanted"
-        return not_measurable(name, STUDY, unit, note, details=details)
+        return not_measurable(name, NFT, unit, note, details=details)
     right = answers.right.astype(np.float64)
     estimated = answers.means(right * np.exp(audit.gain))
     note = "before's accuracy, and after's as before's answers and both likelihoods give it"
     if measured is not None:
         note += _against_measured(answers, estimated, measured, details)
-    return paired_sign(name, STUDY, unit, note, answers.means(right), estimated, details=details)
+    return paired_sign(name, NFT, unit, note, answers.means(right), estimated, details=details)
 
 
 def _against_measured(
@@ -226,7 +249,7 @@ def _against_measured(
     if not len(ours):
         return ""
     compared = paired_sign(
-        "estimated − measured", STUDY, "share", "", measured.shares[theirs], estimated[ours], worse=None
+        "estimated − measured", NFT, "share", "", measured.shares[theirs], estimated[ours], worse=None
     )
     low, high = compared.interval or (float("nan"), float("nan"))
     agrees = low <= 0 <= high
