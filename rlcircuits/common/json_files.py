@@ -1,8 +1,12 @@
-"""Reading JSON objects from users: a file of one object, such as a checkpoint's config, or one line of text."""
+"""Reading JSON objects from users: a file of one object, such as a checkpoint's config, or one line of text.
+
+And what is done before writing: JSON has no NaN.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ from typing import Any
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.input_files import decode_utf8
 
-__all__ = ["json_type_name", "parse_json_object", "read_json_object"]
+__all__ = ["json_type_name", "parse_json_object", "read_json_object", "without_nan"]
 
 
 def read_json_object(file: Path) -> dict[str, Any]:
@@ -66,6 +70,15 @@ def json_type_name(value: Any) -> str:
         dict: "an object",
     }
     return "null" if value is None else names.get(type(value), type(value).__name__)
+
+
+def without_nan(value: Any) -> Any:
+    """Return a document of dicts, lists and tuples with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _each_once(fields: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,10 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import write_text_atomically
 from rlcircuits.common.input_files import read_text
+from rlcircuits.common.json_files import without_nan
 from rlcircuits.common.validation import describe_error
 from rlcircuits.vital_signs.sign import Sign
 
-__all__ = ["SIGNS_FILE", "PairSigns", "as_json", "find_signs", "load_signs", "save_signs"]
+__all__ = ["SIGNS_FILE", "PairSigns", "find_signs", "load_signs", "save_signs"]
 
 SIGNS_FILE = "signs.json"
 _FORMAT, _VERSION = "rlcircuits-signs", 1
@@ -45,7 +45,7 @@ _ADAPTER = TypeAdapter(_File)
 
 def save_signs(found: PairSigns, folder: Path) -> None:
     """Write a pair's signs to its folder of results; an older file is replaced atomically."""
-    content = {"format": _FORMAT, "version": _VERSION, "pair": as_json(found)}
+    content = {"format": _FORMAT, "version": _VERSION, "pair": without_nan(asdict(found))}
     write_text_atomically(folder / SIGNS_FILE, json.dumps(content, indent=1, allow_nan=False))
 
 
@@ -72,16 +72,3 @@ def load_signs(folder: Path) -> PairSigns:
 def find_signs(folders: Sequence[Path]) -> dict[Path, PairSigns]:
     """Return the signs in those of the folders that have some, by folder."""
     return {folder: load_signs(folder) for folder in folders if (folder / SIGNS_FILE).exists()}
-
-
-def as_json(value: object) -> object:
-    """Return dataclasses as dicts, with null for NaN and infinity, which JSON has not."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, PairSigns | Sign):
-        return as_json(vars(value))
-    if isinstance(value, dict):
-        return {str(key): as_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_json(each) for each in value]
-    return value

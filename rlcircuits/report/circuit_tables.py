@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +13,7 @@ from rlcircuits.answers.recorded import SIDES
 from rlcircuits.circuits.circuit_comparison import CircuitComparison
 from rlcircuits.circuits.cross_model import CrossFaithfulness
 from rlcircuits.circuits.faithfulness_curve import Faithfulness
+from rlcircuits.common.json_files import without_nan
 from rlcircuits.comparison.circuit_checks import Agreement
 from rlcircuits.comparison.significance import format_p
 from rlcircuits.release.pair_circuits import PairCircuits, SideCircuits
@@ -151,7 +151,7 @@ def circuits_json(found: Sequence[PairCircuits]) -> str:
         "version": 1,
         "pairs": [_pair_document(one) for one in found],
     }
-    return json.dumps(_plain(document), indent=1, allow_nan=False)
+    return json.dumps(without_nan(document), indent=1, allow_nan=False)
 
 
 def _pair_document(found: PairCircuits) -> dict[str, Any]:
@@ -211,12 +211,3 @@ def _curve(curve: Faithfulness) -> dict[str, Any]:
         "cpr": curve.cpr,
         "cmd": curve.cmd,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return a document without NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

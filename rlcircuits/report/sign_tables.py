@@ -8,8 +8,9 @@ from dataclasses import asdict
 
 from tabulate import tabulate
 
+from rlcircuits.common.json_files import without_nan
 from rlcircuits.comparison.significance import format_p
-from rlcircuits.release.stored_signs import PairSigns, as_json
+from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.vital_signs.rollout_summary import RolloutSummary
 from rlcircuits.vital_signs.sign import Sign
 
@@ -58,7 +59,7 @@ def failures_line(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]]
 
 def signs_json(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]]) -> str:
     """Return the signs of all pairs as JSON: by pair the list of signs, and which fail the release."""
-    pairs = [as_json(one) for one in found]
+    pairs = [without_nan(asdict(one)) for one in found]
     failures = [{"pair": pair, "sign": sign} for pair, sign in failing]
     return json.dumps({"pairs": pairs, "failing": failures}, indent=1, allow_nan=False)
 
@@ -95,7 +96,7 @@ def rollouts_table(steps: Sequence[RolloutSummary]) -> str:
 
 def rollouts_json(steps: Sequence[RolloutSummary]) -> str:
     """Return a summary of stored rollouts as JSON, a list with one object a training step."""
-    return json.dumps([as_json(asdict(each)) for each in steps], indent=1, allow_nan=False)
+    return json.dumps([without_nan(asdict(each)) for each in steps], indent=1, allow_nan=False)
 
 
 def _change(sign: Sign) -> str:
