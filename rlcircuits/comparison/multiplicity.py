@@ -148,7 +148,7 @@ def judge_release(pairs: Sequence[PairOutcome], *, level: float = RELEASE_LEVEL)
     alone = len(pairs) == 1
     judged = tuple(
         CorrectedPair(pair, p, fails_release=pair.outcome == "does not hold" and (alone or p < level))
-        for pair, p in zip(pairs, _holm([pair.p_against for pair in pairs]), strict=True)
+        for pair, p in zip(pairs, corrected_by_holm([pair.p_against for pair in pairs]), strict=True)
     )
     outcome: Outcome = "inconclusive"
     if any(each.fails_release for each in judged):
@@ -176,7 +176,8 @@ def combine_evidence(p_values: Mapping[str, float]) -> float:
     return min(1.0, len(p_values) * min(p_values.values())) if p_values else 1.0
 
 
-def _holm(p_values: Sequence[float]) -> list[float]:
+def corrected_by_holm(p_values: Sequence[float]) -> list[float]:
+    """Return each p-value corrected by Holm's method over all of them, one at least."""
     if len(p_values) == 1:
         return list(p_values)
     from statsmodels.stats.multitest import multipletests  # takes seconds to import

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from rlcircuits.comparison.multiplicity import corrected_by_holm
 from rlcircuits.vital_signs.sign import Sign
 
 __all__ = ["GATED", "RELEASE_LEVEL", "failing_signs"]
@@ -35,9 +36,7 @@ def failing_signs(pairs: Mapping[str, Sequence[Sign]], gated: Collection[str] = 
     ]
     if not judged:
         return []
-    from statsmodels.stats.multitest import multipletests  # takes seconds to import
-
-    corrected = multipletests([_p(sign) for _, sign in judged], method="holm")[1]
+    corrected = corrected_by_holm([_p(sign) for _, sign in judged])
     return [
         (name, sign.name)
         for (name, sign), p in zip(judged, corrected, strict=True)
