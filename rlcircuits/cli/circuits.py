@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
-from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, pair_folders
+from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
@@ -66,14 +66,7 @@ def _circuits(options: argparse.Namespace) -> int:
         check_number("batch_tokens", options.batch_tokens, "--batch-tokens")
     if options.save_circuits is not None:
         ensure_writable_folder(options.save_circuits, "--save-circuits")
-    found: list[PairCircuits] = []
-    problems: list[str] = []
-    with pair_folders(options, "circuits") as folders:
-        for folder in folders:
-            try:
-                found.append(_measure(folder(), options))
-            except RLCircuitsError as error:  # the other pairs are measured all the same
-                problems.append(str(error))
+    found, problems = measure_each(options, "circuits", lambda pair: _measure(pair(), options), needs_ids=True)
     if options.json:
         print(circuits_json(found))
     elif found:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rlcircuits.cli.command import add_options, settings_table
 from rlcircuits.cli.compare import pairs_of
@@ -20,6 +20,8 @@ from rlcircuits.release.options import OPTIONS
 
 if TYPE_CHECKING:
     from rlcircuits.release.pair import Pair
+
+_T = TypeVar("_T")
 
 _OF_EVERY_RUN = {"batch_tokens", "device", "device_map"}
 """Options that do not say what is measured, but how it runs."""
@@ -64,14 +66,32 @@ class PairFolder:
         return self.measure()
 
 
-@contextmanager
-def pair_folders(options: argparse.Namespace, command: str) -> Iterator[Iterable[PairFolder]]:
-    """Yield a function for each pair that returns its folder: of those in DIR, or of pairs that it measures first.
+def measure_each(
+    options: argparse.Namespace, command: str, measure: Callable[[PairFolder], _T], *, needs_ids: bool = False
+) -> tuple[list[_T], list[str]]:
+    """Return what ``measure`` returns for each pair: of those in DIR, or of pairs that are measured first.
 
     Args:
         options: the options of a command with the arguments of :func:`add_folder` and :func:`add_measuring_options`.
         command: the command's name in messages.
+        measure: measures a pair from its folder of results. What it cannot measure does not stop the other pairs.
+        needs_ids: whether the token ids that were scored are needed, which no file holds of gold answers.
+
+    Returns:
+        What was measured, and a line for each pair that could not be.
     """
+    found, problems = [], []
+    with _pair_folders(options, command, needs_ids) as folders:
+        for folder in folders:
+            try:
+                found.append(measure(folder))
+            except RLCircuitsError as error:  # the other pairs are measured all the same
+                problems.append(str(error))
+    return found, problems
+
+
+@contextmanager
+def _pair_folders(options: argparse.Namespace, command: str, needs_ids: bool) -> Iterator[Iterable[PairFolder]]:
     from rlcircuits.release.pair_folders import find_pair_folders
     from rlcircuits.release.run import run_pair
 
@@ -89,8 +109,8 @@ def pair_folders(options: argparse.Namespace, command: str) -> Iterator[Iterable
         raise RLCircuitsError(f"{command} needs a folder of results, or --before and --after, or --pairs FILE.toml")
     file = pairs_of(options)
     settings = file.make_settings(settings_table(options))
-    if settings.score_on == "gold" and command == "circuits":
-        raise RLCircuitsError("score_on is 'gold', whose token ids no file holds; circuits need another one")
+    if settings.score_on == "gold" and needs_ids:
+        raise RLCircuitsError(f"score_on is 'gold', whose token ids no file holds; {command} need another one")
 
     def measured(pair: Pair, output: Path) -> Path:
         run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())

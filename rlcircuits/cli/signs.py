@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
 from rlcircuits.cli.gated_signs import measure_signs
-from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, pair_folders
+from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
@@ -85,14 +85,7 @@ def _signs(options: argparse.Namespace) -> int:
     anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
         return _rollouts(options, rules)
-    found: list[PairSigns] = []
-    problems: list[str] = []
-    with pair_folders(options, "signs") as folders:
-        for folder in folders:
-            try:
-                found.append(_measure(folder, options, rules, anew))
-            except RLCircuitsError as error:  # the other pairs are measured all the same
-                problems.append(str(error))
+    found, problems = measure_each(options, "signs", lambda pair: _measure(pair, options, rules, anew))
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
     if options.json:
         print(signs_json(found, failing))

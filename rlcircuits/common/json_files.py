@@ -1,6 +1,6 @@
 """Reading JSON objects from users: a file of one object, such as a checkpoint's config, or one line of text.
 
-And what is done before writing: JSON has no NaN.
+Documents that are written have no NaN (:func:`without_nan`).
 """
 
 from __future__ import annotations
