@@ -84,7 +84,9 @@ class SignRules(StrictModel):
                 )
         for name in self.gate:
             if name not in JUDGED and name not in self.thresholds:
-                how = "take it away" if name in WITHOUT_INTERVAL else f"state thresholds.{name}, or take it away"
+                how = "take it away"
+                if name not in WITHOUT_INTERVAL:
+                    how = f"state thresholds.{name} in [signs] of a pairs file, or {how}"
                 raise RLCircuitsError(f"gate: {name!r} is only reported, and can never fail a release; {how}")
         return self
 
