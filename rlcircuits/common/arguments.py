@@ -132,6 +132,8 @@ def _items_fit(value: Any, args: tuple[Any, ...]) -> bool:
     """Return whether a collection's items fit. An iterator passes, because looking at its items would consume them."""
     if isinstance(value, Iterator) or (len(args) > 1 and args[1:] != (...,)):
         return True
+    if get_origin(args[0]) is None:  # whether an item fits depends on its type alone, and token ids are many
+        value = {type(item): item for item in value}.values()
     return all(_fits(item, args[0]) for item in value)
 
 
