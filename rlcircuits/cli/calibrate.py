@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcircuits.cli.command import add_command
+from rlcircuits.cli.command import add_command, add_only
 from rlcircuits.cli.exit_codes import HOLDS
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
@@ -50,9 +49,7 @@ def add_calibrate(commands: Any) -> None:
     calibrate.add_argument(
         "--parts", metavar="PART,…", default=",".join(PARTS), help=f"what to run, of {', '.join(PARTS)} (default: all)"
     )
-    calibrate.add_argument(
-        "--only", metavar="PATTERN", action="append", help="only pairs whose name matches, such as '*-grpo'; repeatable"
-    )
+    add_only(calibrate)
     calibrate.add_argument(
         "--sabotage-only",
         metavar="PATTERN",
@@ -106,12 +103,7 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
         )
     file = load_pairs_file(options.file)
     settings = file.make_settings()
-    pairs = [pair for pair in file.pairs if any(fnmatch(pair.name, each) for each in options.only or ["*"])]
-    if not pairs:
-        raise RLCircuitsError(
-            f"--only {' '.join(options.only)} matches no pair of {options.file}, which has "
-            f"{', '.join(pair.name for pair in file.pairs)}"
-        )
+    pairs = file.only(options.only).pairs
     tasks: list[Task] = []
     if "repeatability" in parts:
         tasks += repeated(pairs, settings, options.seeds)

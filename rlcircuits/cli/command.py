@@ -69,6 +69,13 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_only(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses some pairs of a pairs file."""
+    parser.add_argument(
+        "--only", metavar="PATTERN", action="append", help="only pairs whose name matches, such as '*-grpo'; repeatable"
+    )
+
+
 def check_not_empty(options: argparse.Namespace) -> None:
     """Raise RLCircuitsError for an empty value, such as that of ``--output "$OUT"`` where OUT is not set."""
     for name, value in vars(options).items():

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlcircuits.cli.command import add_command, add_options, settings_table
+from rlcircuits.cli.command import add_command, add_only, add_options, settings_table
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS, INCONCLUSIVE
 from rlcircuits.cli.gated_signs import GatedSigns, check_signs_output, measure_gated_signs
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import format_count
 from rlcircuits.release.options import find_option, options_in
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def add_compare(commands: Any) -> None:
     score_on = find_option("score_on", "settings")
     changes = {"score_on": {"help": f"{score_on.help}; {_ALL}: each of them, with one table of all"}}
     add_options(compare, "files", "pair", "comparison", "answers", "scoring", "model", changes=changes)
+    add_only(compare)
     compare.add_argument(
         "--circuits",
         action="store_true",
@@ -171,7 +173,9 @@ def pairs_of(options: argparse.Namespace) -> PairsFile:
         if given:
             first = next(iter(given)).flag
             raise RLCircuitsError(f"--pairs and --{first} were both given; a pairs file says it of each pair")
-        return _with_circuits(load_pairs_file(options.pairs), options)
+        return _with_circuits(_chosen(load_pairs_file(options.pairs), options.only), options)
+    if options.only:
+        raise RLCircuitsError("--only was given without --pairs FILE.toml, of which it chooses pairs")
     if not options.before or not options.after:
         raise RLCircuitsError("compare needs --before and --after, or --pairs FILE.toml")
     fields = {option.name: value for option, value in given.items()}
@@ -180,6 +184,14 @@ def pairs_of(options: argparse.Namespace) -> PairsFile:
         if name in fields:
             fields[name] = resolve_checkpoint(fields[name], Path(), f"--{name}")
     return _with_circuits(PairsFile((make_pair(**fields),)), options)
+
+
+def _chosen(file: PairsFile, patterns: Sequence[str] | None) -> PairsFile:
+    """Return the pairs that ``--only`` chooses, and say that they are not the whole release."""
+    chosen = file.only(patterns)
+    if len(chosen.pairs) < len(file.pairs):
+        log(f"{len(chosen.pairs)} of the {format_count(len(file.pairs), 'pair')} of {file.path}, chosen by --only")
+    return chosen
 
 
 def _with_circuits(file: PairsFile, options: argparse.Namespace) -> PairsFile:

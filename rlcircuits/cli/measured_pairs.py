@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
-from rlcircuits.cli.command import add_options, settings_table
+from rlcircuits.cli.command import add_only, add_options, settings_table
 from rlcircuits.cli.compare import pairs_of
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
@@ -40,6 +40,7 @@ def add_folder(parser: argparse.ArgumentParser) -> None:
 def add_measuring_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how a pair is measured."""
     add_options(parser, "files", "pair", "comparison", "answers", "scoring", "model")
+    add_only(parser)
 
 
 def _measuring_options(options: argparse.Namespace) -> list[str]:
@@ -103,6 +104,8 @@ def _pair_folders(options: argparse.Namespace, command: str, needs_ids: bool) ->
                 f"{', '.join(unused)}: given with a folder of results, whose pairs are measured already; leave it out, "
                 "or give the pair instead of the folder"
             )
+        if options.only:
+            raise RLCircuitsError("--only chooses pairs of --pairs FILE.toml; name the pair's own folder of results")
         yield [PairFolder(partial(Path, folder)) for folder in find_pair_folders(options.folder)]
         return
     if not (options.before or options.after or options.pairs):

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from rlcircuits.cli.command import add_command
+from rlcircuits.cli.command import add_command, add_only
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
 from rlcircuits.cli.streams import log, log_error
 
@@ -16,6 +16,7 @@ def add_plan(commands: Any) -> None:
     text = "print what a pairs file would run (tokens, memory, time) and what it can detect; loads no weights"
     plan = add_command(commands, "plan", _plan, text)
     plan.add_argument("file", metavar="FILE.toml", help="pairs file")
+    add_only(plan)
     plan.add_argument("--output", metavar="DIR", help="output folder of the run; what it holds need not run again")
 
 
@@ -24,7 +25,7 @@ def _plan(options: argparse.Namespace) -> int:
     from rlcircuits.release.plan import make_plan
     from rlcircuits.release.plan_table import show_plan
 
-    file = load_pairs_file(options.file)
+    file = load_pairs_file(options.file).only(options.only)
     plan = make_plan(file, file.make_settings(), options.output, notify=log)
     print(show_plan(plan))
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file

@@ -50,6 +50,7 @@ Reading takes four steps:
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import sys
@@ -102,6 +103,25 @@ class PairsFile:
             if pair.pool is not None:
                 found.setdefault(pair.pool, []).append(pair.name)
         return found
+
+    def only(self, patterns: Collection[str] | None) -> PairsFile:
+        """Return the file with only the pairs whose name matches one of some patterns, such as ``*-grpo``.
+
+        Args:
+            patterns: shell patterns; None for all pairs.
+
+        Raises:
+            RLCircuitsError: a pattern matches no pair.
+        """
+        if patterns is None:
+            return self
+        names = [pair.name for pair in self.pairs]
+        for pattern in patterns:
+            if not fnmatch.filter(names, pattern):
+                where = f" of {self.path}" if self.path else ""
+                raise RLCircuitsError(f"--only {pattern} matches no pair{where}, which has {', '.join(names)}")
+        kept = tuple(pair for pair in self.pairs if any(fnmatch.fnmatch(pair.name, each) for each in patterns))
+        return replace(self, pairs=kept)
 
     def make_settings(self, options: Mapping[str, Any] = MappingProxyType({})) -> Settings:
         """Return the settings of the run.

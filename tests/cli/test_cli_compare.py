@@ -165,3 +165,19 @@ def test_json_is_one_document(
         else:
             assert [each["comparison"]["name"] for each in found] == names
             assert all(each.keys() == alone.keys() for each in found)
+
+
+def test_only_some_pairs_of_a_file_are_measured(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(compare_arguments(tiny, "--only", "base*")) == 2
+    assert "--only was given without --pairs FILE.toml" in capsys.readouterr().err
+    pairs = [
+        f'[[pair]]\nname = "{name}"\nbefore = "{tiny / "base"}"\nafter = "{tiny / "tuned"}"\nalgorithm = "grpo"\n'
+        for name in ("one", "two")
+    ]
+    (tmp_path / "pairs.toml").write_text("[settings]\nquestion_count = 4\nnoise_draws = 0\n" + "".join(pairs))
+    output = tmp_path / "out"
+    main(["compare", "--pairs", str(tmp_path / "pairs.toml"), "--only", "two", "--output", str(output)])
+    assert f"1 of the 2 pairs of {tmp_path / 'pairs.toml'}, chosen by --only\n" in capsys.readouterr().err
+    assert not (output / "one").exists()
+    assert main(["signs", str(output), "--only", "two"]) == 2
+    assert "--only chooses pairs of --pairs FILE.toml" in capsys.readouterr().err

@@ -96,7 +96,7 @@ def test_a_plan_says_what_cannot_be_found_out(tmp_path: Path, capsys: pytest.Cap
         'algorithm = "grpo"\n'
     )
     # What is known is shown; a checkpoint that a run could not have is an error.
-    assert main(["plan", str(tmp_path / "pairs.toml")]) == 2
+    assert main(["plan", str(tmp_path / "pairs.toml"), "--only", "fa?"]) == 2
     shown = capsys.readouterr()
     assert "no/such-base" in shown.out
     assert "unknown tokens to score" in shown.out

@@ -254,3 +254,15 @@ def test_pairs_that_share_a_pool_and_each_of_their_question_sets_are_pooled(fold
     file = load_pairs_file(write(folder, PAIRS + sets))
     assert file.pools == {"x": ["two-arithmetic", "two-gsm8k"]}
     assert load_pairs_file(write(folder, PAIRS)).pools == {}
+
+
+def test_some_pairs_of_a_file_are_chosen_by_name() -> None:
+    file = load_pairs_file(ROOT / "fixtures" / "zoo.toml")
+    assert file.only(None) is file
+    chosen = file.only(["*-seed-8-grpo", "neox-sums-*"])
+    assert {pair.name for pair in chosen.pairs} == {
+        pair.name for pair in file.pairs if pair.name == "llama-sums-seed-8-grpo" or pair.name.startswith("neox-sums-")
+    }
+    assert [pair for pair in file.pairs if pair in chosen.pairs] == list(chosen.pairs)  # in the file's order
+    with pytest.raises(RLCircuitsError, match=r"--only nothing-\* matches no pair of .*zoo.toml, which has llama-"):
+        file.only(["*", "nothing-*"])
