@@ -39,17 +39,20 @@ class GatedSigns:
         return "\n\n".join([*map(signs_table, self.found), f"signs: {self.line}"])
 
 
-def measure_signs(folder: Path, rules: SignRules, options: argparse.Namespace, **more: Any) -> PairSigns:
+def measure_signs(
+    folder: Path, rules: SignRules, options: argparse.Namespace, problems: list[str], **more: Any
+) -> PairSigns:
     """Measure the signs of a pair, write them to its folder of results, and return them.
 
     Args:
         folder: the pair's folder of results.
         rules: how signs are measured and judged.
         options: the options of a command that measures pairs.
+        problems: gets a line if they cannot be written; they are returned all the same.
         more: further arguments of :func:`~rlcircuits.release.pair_signs.measure_pair_signs`.
     """
     from rlcircuits.release.pair_signs import measure_pair_signs
-    from rlcircuits.release.stored_signs import save_signs
+    from rlcircuits.release.stored_signs import SIGNS_FILE, save_signs
 
     found = measure_pair_signs(
         folder,
@@ -61,7 +64,10 @@ def measure_signs(folder: Path, rules: SignRules, options: argparse.Namespace, *
         progress=sys.stderr.isatty(),
         **more,
     )
-    save_signs(found, folder)
+    try:
+        save_signs(found, folder)
+    except OSError as error:
+        problems.append(f"{folder / SIGNS_FILE}: cannot be written: {error.strerror or error}")
     return found
 
 
@@ -84,10 +90,11 @@ def measure_gated_signs(file: PairsFile, names: Sequence[str], options: argparse
     from rlcircuits.vital_signs.gate import failing_signs
 
     rules = SignRules.model_validate(file.signs)
-    found, problems = [], []
+    found: list[PairSigns] = []
+    problems: list[str] = []
     for name in names:
         try:
-            found.append(measure_signs(Path(options.output) / name, rules, options))
+            found.append(measure_signs(Path(options.output) / name, rules, options, problems))
         except BrokenPipeError:  # the reader of the messages has gone
             raise
         except Exception as error:  # the pairs' verdicts, and the other pairs' signs, are told all the same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -43,14 +43,19 @@ def add_measuring_options(parser: argparse.ArgumentParser) -> None:
     add_only(parser)
 
 
-def _measuring_options(options: argparse.Namespace) -> list[str]:
-    """Return the options that were given and only say how a pair is measured, which do nothing to a measured one."""
+def measuring_options(options: argparse.Namespace, *, without: Collection[str] = ()) -> list[str]:
+    """Return the options of how a pair is measured that were given.
+
+    Args:
+        options: the options of a command with those of :func:`add_measuring_options`.
+        without: names of options that are left out.
+    """
     return [
         f"--{option.flag}"
         for option in OPTIONS
         if option.group
-        and option.name not in _OF_EVERY_RUN
-        and getattr(options, option.dest, None) not in (None, False)
+        and option.name not in without
+        and getattr(options, option.dest, None) is not None  # False is what --no-… gives
     ]
 
 
@@ -99,7 +104,7 @@ def _pair_folders(options: argparse.Namespace, command: str, needs_ids: bool) ->
     if options.folder is not None:
         if options.before or options.after or options.pairs:
             raise RLCircuitsError("a folder and a pair were both given; give the folder of results, or the pair alone")
-        if unused := _measuring_options(options):
+        if unused := measuring_options(options, without=_OF_EVERY_RUN):
             raise RLCircuitsError(
                 f"{', '.join(unused)}: given with a folder of results, whose pairs are measured already; leave it out, "
                 "or give the pair instead of the folder"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from rlcircuits.cli.command import add_command
-from rlcircuits.cli.exit_codes import HOLDS
+from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
+from rlcircuits.cli.streams import log_error
 
 
 def add_report(commands: Any) -> None:
@@ -34,7 +36,7 @@ def _report(options: argparse.Namespace) -> int:
         ensure_writable_file(options.html, "--html")
     paths = find_comparisons(options.folder)
     comparisons = [load_comparison(path) for path in paths]
-    signs = find_signs([path.parent for path in paths])
+    signs, problems = find_signs([path.parent for path in paths])
     unfinished = [path.name for path in find_unfinished(options.folder)]
     headline = make_headline(first_variants(comparisons), unfinished=unfinished)
     print(*headline.lines, "", summary_table(comparisons), sep="\n")
@@ -43,7 +45,7 @@ def _report(options: argparse.Namespace) -> int:
     for variants in group_variants(comparisons):
         if len(variants) > 1:
             print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
-    for found in signs.values():
+    for found in signs:
         print(f"\n{signs_table(found)}")
     print(f"\n{headline.line}")
     if options.plot:
@@ -56,5 +58,8 @@ def _report(options: argparse.Namespace) -> int:
     if options.html:
         from rlcircuits.report.html import write_page
 
-        print(f"page: {write_page(comparisons, options.html, unfinished, tuple(signs.values()))}")
-    return HOLDS
+        print(f"page: {write_page(comparisons, options.html, unfinished, signs)}")
+    sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+    for problem in problems:
+        log_error(problem)
+    return BAD_INPUT if problems else HOLDS

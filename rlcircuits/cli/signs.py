@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
 from rlcircuits.cli.gated_signs import measure_signs
-from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each
+from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each, measuring_options
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
@@ -85,7 +85,8 @@ def _signs(options: argparse.Namespace) -> int:
     anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
         return _rollouts(options, rules)
-    found, problems = measure_each(options, "signs", lambda pair: _measure(pair, options, rules, anew))
+    unwritten: list[str] = []
+    found, problems = measure_each(options, "signs", lambda pair: _measure(pair, options, rules, anew, unwritten))
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
     if options.json:
         print(signs_json(found, failing))
@@ -94,16 +95,19 @@ def _signs(options: argparse.Namespace) -> int:
     if options.plot is not None:
         _plot(found, options.plot)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
-    for problem in problems:
+    for problem in (*problems, *unwritten):
         log_error(problem)
-    return BAD_INPUT if problems else DOES_NOT_HOLD if failing else HOLDS
+    return BAD_INPUT if problems or unwritten else DOES_NOT_HOLD if failing else HOLDS
 
 
-def _measure(pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...]) -> PairSigns:
+def _measure(
+    pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...], unwritten: list[str]
+) -> PairSigns:
     return measure_signs(
         pair(),
         rules,
         options,
+        unwritten,
         sibling=options.sibling,
         run_models=not options.no_models,
         answer_anew=anew,
@@ -147,10 +151,11 @@ def _rollouts(options: argparse.Namespace, rules: SignRules) -> int:
     if options.folder is not None or options.before or options.after or options.pairs:
         raise RLCircuitsError("--rollouts and a pair were both given; give the rollouts alone, or the pair alone")
     unused = [name for name in ("plot", "gate", "boundary", "sibling", "beta") if getattr(options, name) is not None]
-    if unused or options.no_models:
-        names = ", ".join(f"--{name}" for name in (*unused, *(["no-models"] if options.no_models else [])))
+    given = [*(f"--{name}" for name in unused), *(["--no-models"] if options.no_models else [])]
+    if given := [*given, *measuring_options(options)]:
         raise RLCircuitsError(
-            f"{names}: given with --rollouts, of which nothing is plotted, gated or run; leave it out"
+            f"{', '.join(given)}: given with --rollouts, of which nothing is plotted, gated, measured or run; leave "
+            "it out"
         )
     steps = summarize_rollouts(load_rollouts(options.rollouts), rules.group, rules.classify)
     print((rollouts_json if options.json else rollouts_table)(steps))
@@ -176,7 +181,10 @@ def _rules(options: argparse.Namespace) -> SignRules:
 
 
 def _gate(options: argparse.Namespace) -> list[str] | None:
-    return [] if options.gate == ["none"] else options.gate
+    given: list[str] | None = options.gate
+    if given is not None and "none" in given and given != ["none"]:
+        raise RLCircuitsError("--gate none stands alone; leave it out, or the other signs that are gated")
+    return [] if given == ["none"] else given
 
 
 def _formats(formats: list[str]) -> dict[str, str] | None:

@@ -96,6 +96,9 @@ def test_damaged_signs_are_named(results: Path, capsys: pytest.CaptureFixture[st
         (["DIR", "--rollouts", "r.jsonl"], "--rollouts and a pair were both given"),
         (["--rollouts", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--rollouts", "nowhere.jsonl", "--no-models"], "--no-models: given with --rollouts"),
+        (["--rollouts", "r.jsonl", "--device", "cpu", "--n", "4"], "--device, --n: given with --rollouts"),
+        (["--rollouts", "r.jsonl", "--beta", "0", "--output", "out"], "--beta, --output: given with --rollouts"),
+        (["DIR", "--gate", "none", "--gate", "accuracy"], "--gate none stands alone"),
     ],
 )
 def test_bad_arguments(arguments: list[str], message: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,3 +126,34 @@ def test_compare_judges_the_signs_of_a_pairs_file(
     printed = capsys.readouterr().out
     assert printed.startswith("signs: fails: unfinished of a")
     assert load_signs(tmp_path / "out" / "a").signs
+
+
+def test_signs_of_other_answers_are_stale(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pair that is measured again keeps the signs of its earlier answers in its folder."""
+    assert main(["signs", str(results / PLAIN), "--gate", "none", "--no-models"]) == 0
+    answers = results / PLAIN / "after.answers.jsonl"
+    answers.write_text("".join(answers.read_text().splitlines(keepends=True)[:-1]))
+    capsys.readouterr()
+    assert main(["report", str(results)]) == 2
+    printed = capsys.readouterr()
+    assert "signs.json: stale, its signs are of other answers than those beside it" in printed.err
+    assert "vital signs" not in printed.out
+    assert f"\n{PLAIN}\n" in printed.out
+
+
+def test_a_report_survives_damaged_signs(results: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (results / PLAIN / SIGNS_FILE).write_text("[" * 100_000)
+    page = tmp_path / "page.html"
+    assert main(["report", str(results), "--html", str(page)]) == 2
+    printed = capsys.readouterr()
+    assert f"\n{PLAIN}\n" in printed.out
+    assert page.exists()
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_signs_that_cannot_be_written_are_printed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (results / PLAIN / SIGNS_FILE).mkdir()
+    assert main(["signs", str(results / PLAIN), "--gate", "none", "--no-models"]) == 2
+    printed = capsys.readouterr()
+    assert f"{PLAIN}: vital signs" in printed.out
+    assert f"{SIGNS_FILE}: cannot be written" in printed.err

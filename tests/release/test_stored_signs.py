@@ -6,8 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rlcircuits.release.stored_signs import PairSigns, load_signs, save_signs
+from rlcircuits import RLCircuitsError
+from rlcircuits.release.stored_signs import PairSigns, find_signs, load_signs, save_signs
 from rlcircuits.report.sign_plots import signs_png
 from rlcircuits.vital_signs.sign import reported
 
@@ -21,3 +24,29 @@ def test_intervals_are_read_back_with_ends_that_have_no_bound(
     save_signs(written, tmp_path)
     assert load_signs(tmp_path) == written
     assert signs_png(written)
+
+
+sides = st.fixed_dictionaries({side: st.binary(max_size=20) for side in ("before", "after")})
+
+
+@given(measured=sides, now=sides)
+def test_signs_are_those_of_the_answers_beside_them(
+    measured: dict[str, bytes], now: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("pair")
+    written = PairSigns("a", (reported("accuracy", "", "", ""),), 0)
+    for side, content in measured.items():
+        (folder / f"{side}.answers.jsonl").write_bytes(content)
+    save_signs(written, folder)
+    for side, content in now.items():
+        (folder / f"{side}.answers.jsonl").write_bytes(content)
+    found, problems = find_signs([folder])
+    if measured == now:
+        assert (found, problems) == ((written,), ())
+        return
+    assert found == ()
+    assert "stale" in problems[0]
+    with pytest.raises(RLCircuitsError, match="measure the signs again with rlcircuits signs, or remove the file"):
+        load_signs(folder)
+    save_signs(written, folder)
+    assert load_signs(folder) == written
