@@ -27,7 +27,9 @@ answers.
 
 If a pair does not hold its tests fail, and pytest exits with 1; with 6 if tests failed on findings alone and the
 release as a whole is inconclusive. If a pair cannot be measured its tests are errors, and pytest exits with 4 for bad
-input and with 3 for a fault of rlcircuits.
+input and with 3 for a fault of rlcircuits. If the pairs file has a table ``[signs]``, the pairs' vital signs are judged
+at the end of the session: pytest exits with 1 if one fails, though every test may have passed, and with 4 if some could
+not be measured.
 
 Importing this module imports neither torch nor numpy. They are imported when a pair is measured.
 """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_only, add_options, settings_table
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS, INCONCLUSIVE
-from rlcircuits.cli.gated_signs import GatedSigns, check_signs_output, measure_gated_signs
+from rlcircuits.cli.gated_signs import check_signs_output, measure_gated_signs
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rlcircuits.common.failures import Failure
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.release.pairs_file import PairsFile
+    from rlcircuits.report.gated_signs import GatedSigns
     from rlcircuits.report.headline import Headline
     from rlcircuits.report.pools import Pool
 
@@ -92,16 +93,18 @@ def _compare(options: argparse.Namespace) -> int:
         except Exception as error:  # the other pairs are measured all the same
             failures[pair.name] = describe_failure(error, options.output)
     headline = _headline(file, measured, failures) if measured else None
-    signs = measure_gated_signs(file, [variants[0].name for variants in measured], options)
+    names = {variants[0].name for variants in measured}
+    signs = measure_gated_signs(file, [pair for pair in file.pairs if pair.name in names], settings, options.output)
     # The arguments decide whether JSON is a list, so that a pair that fails does not change the form of the output.
     if options.json:
         pools = _pools(file, measured)
-        print(release_json(measured, tuple(failures), pools, as_list=all_variants or len(file.pairs) > 1), end="")
+        as_list = all_variants or len(file.pairs) > 1
+        print(release_json(measured, tuple(failures), pools, as_list, signs), end="")
         if signs is not None:
-            log(f"signs: {signs.line}")  # the exit code may come from it
+            log(signs.line)  # the exit code may come from it
     elif headline is not None:
         if signs is not None and signs.failing:
-            print(f"signs: {signs.line}")
+            print(signs.line)
         _print_tables(headline, measured, _pools(file, measured), with_variants=all_variants)
         if signs is not None:
             print(f"\n{signs.tables}")

@@ -20,6 +20,7 @@ from rlcircuits.release.options import OPTIONS
 
 if TYPE_CHECKING:
     from rlcircuits.release.pair import Pair
+    from rlcircuits.release.settings import Settings
 
 _T = TypeVar("_T")
 
@@ -66,6 +67,8 @@ class PairFolder:
     measure: Callable[[], Path]
     pair: Pair | None = None
     """The pair; None if only its folder is known."""
+    settings: Settings | None = None
+    """How it is measured; None if only its folder is known."""
 
     def __call__(self) -> Path:
         """Return the folder."""
@@ -126,4 +129,4 @@ def _pair_folders(options: argparse.Namespace, command: str, needs_ids: bool) ->
 
     with TemporaryDirectory(prefix="rlcircuits-") as temporary:
         output = Path(options.output or temporary)
-        yield [PairFolder(partial(measured, pair, output), pair) for pair in file.pairs]
+        yield [PairFolder(partial(measured, pair, output), pair, settings) for pair in file.pairs]

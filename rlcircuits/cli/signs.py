@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
-from rlcircuits.cli.gated_signs import measure_signs
 from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each, measuring_options
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ANSWERED_ANEW
@@ -103,11 +102,18 @@ def _signs(options: argparse.Namespace) -> int:
 def _measure(
     pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...], unwritten: list[str]
 ) -> PairSigns:
-    return measure_signs(
+    from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
+
+    how = {"batch_tokens": options.batch_tokens, "device": options.device, "device_map": options.device_map}
+    if pair.pair is not None and pair.settings is not None:
+        how = how_to_run(pair.pair, pair.settings)  # which have the options, and what the pairs file says
+    return measure_and_save_signs(
         pair(),
-        rules,
-        options,
         unwritten,
+        rules=rules,
+        **how,
+        notify=log,
+        progress=sys.stderr.isatty(),
         sibling=options.sibling,
         run_models=not options.no_models,
         answer_anew=anew,

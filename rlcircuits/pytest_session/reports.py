@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.comparison.verdict import Finding
     from rlcircuits.pytest_session.session import Session
+    from rlcircuits.report.gated_signs import GatedSigns
     from rlcircuits.report.headline import Headline
 
 EXIT_INCONCLUSIVE = 6
@@ -76,12 +77,23 @@ class Reports:
         return ("error", "E", "ERROR") if report.when == "call" and _why_no_verdict(report) is not None else None
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Give a session an exit code of its own if a test has no verdict, or if the release is inconclusive."""
-        if exitstatus == pytest.ExitCode.TESTS_FAILED and not is_worker(self._config):
-            found: list[int] = [code for reason, code in _EXIT_CODES.items() if reason in self._reasons]
-            if not found and self._failed_for_want_of_evidence():
-                found = [EXIT_INCONCLUSIVE]
-            session.exitstatus = next(iter(found), exitstatus)
+        """Give a session an exit code of its own.
+
+        It has one if a test has no verdict, if gated signs fail or could not be measured, or if the release is
+        inconclusive.
+        """
+        if is_worker(self._config) or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            return
+        failed = exitstatus == pytest.ExitCode.TESTS_FAILED
+        found: list[int] = [code for reason, code in _EXIT_CODES.items() if reason in self._reasons] if failed else []
+        if not found and self._pairs and (signs := self._signs()) is not None:
+            if signs.problems:
+                found = [pytest.ExitCode.USAGE_ERROR]
+            elif signs.failing:
+                found = [pytest.ExitCode.TESTS_FAILED]
+        if not found and failed and self._failed_for_want_of_evidence():
+            found = [EXIT_INCONCLUSIVE]
+        session.exitstatus = next(iter(found), exitstatus)
 
     def _failed_for_want_of_evidence(self) -> bool:
         """Return whether all tests that failed did so on an outcome, and the release is inconclusive all the same."""
@@ -122,6 +134,10 @@ class Reports:
         known = {pair.name: tuple(pair.does_not_hold) for pair in self._session.file.pairs}
         return make_headline(shown, tuple(failures), known) if shown else None
 
+    def _signs(self) -> GatedSigns | None:
+        shown, _ = self._judged()
+        return self._session.signs.judge(self._session.file, [comparison.name for comparison in shown])
+
     def _summary(self) -> list[str]:
         shown, failures = self._judged()
         messages = [failure.message for failure in failures.values()]
@@ -135,6 +151,10 @@ class Reports:
             assert headline is not None
             pools = [line for pool in make_pools(shown, self._session.file.pools) for line in ("", *pool.lines)]
             table = [*headline.lines, "", summary_table(shown), *pools, "", headline.line]
+            if (signs := self._signs()) is not None:
+                first = [signs.line] if signs.failing else []
+                table = [*first, *table, "", *signs.tables.splitlines()]
+                messages += signs.problems
         except Exception as error:
             table = [describe_failure(error, self._session.output).message]
         return [*table, *(f"{one.name}: {one.note}" for one in shown if one.note), *messages]

@@ -21,6 +21,7 @@ from rlcircuits.pytest_session.options import (
     option_value,
     settings_table,
 )
+from rlcircuits.pytest_session.signs import SessionSigns
 from rlcircuits.pytest_session.workers import SharedFolder, is_controller, read_worker_input, write_worker_input
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Session:
         self.comparisons: dict[str, Comparison] = {}
         """By the pair's name, like `failures`."""
         self.failures: dict[str, Failure] = {}
+        self.signs = SessionSigns()
         self.selected: tuple[Pair, ...] = ()
         """The pairs that the selected tests ask for."""
         self._asked: list[str] = []
@@ -193,26 +195,38 @@ class Session:
         from rlcircuits.release.run import run_pair
         from rlcircuits.release.toy_notice import pair_notice
 
-        output, store = self.output, None
-        if output is None and self._shared is not None:
-            output = self._shared.results
-        elif output is None:
+        output, store = self._results, None
+        if output is None:
             store = self.temporary  # one for the session, so that pairs with the same base share its answers
         bars = self.config.getoption("capture", "no") == "no" and self._shared is None and sys.stderr.isatty()
         settings = self.file.make_settings(settings_table(self.config))
         if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
             self.log(notice)
-        return run_pair(pair, settings, output=output, store=store, notify=self.log, progress=bars)
+        comparison = run_pair(pair, settings, output=output, store=store, notify=self.log, progress=bars)
+        if output is not None:
+            self.signs.measure(pair, self.file, settings, output, self._shared, notify=self.log, progress=bars)
+        return comparison
+
+    @property
+    def _results(self) -> Path | None:
+        """The folder that results are kept in, if only for the session; None if no one reads them again."""
+        if self.output is not None:
+            return self.output
+        if self._shared is not None:
+            return self._shared.results
+        return None if self.file.signs is None else self.temporary / "results"
 
     def _read(self, pair: Pair, shared: SharedFolder) -> None:
-        """Read the comparison of a pair that a worker has done, or its failure."""
+        """Read the comparison of a pair that a worker has done, with its signs, or its failure."""
         from rlcircuits.comparison.storage import load_comparison
 
         if (failure := shared.failure_of(pair.name)) is not None:
             self.failures[pair.name] = failure
             return
         try:
-            self.comparisons[pair.name] = load_comparison((self.output or shared.results) / pair.name)
+            output = self.output or shared.results
+            self.comparisons[pair.name] = load_comparison(output / pair.name)
+            self.signs.read(pair, self.file, output, shared)
         except Exception as error:
             self.failures[pair.name] = _unmeasured(pair, describe_failure(error, self.output))
 

@@ -33,6 +33,10 @@ class SharedFolder:
         """Return the file that records how measuring the pair ended; its lock is held by the worker that measures."""
         return self._records / f"{pair}.json"
 
+    def signs_record_of(self, pair: str) -> Path:
+        """Return the file that records why the pair's signs could not be measured or kept."""
+        return self._records / f"{pair}.signs.json"
+
     def is_done(self, pair: str) -> bool:
         """Return whether a worker has measured the pair, or failed to."""
         return self.record_of(pair).is_file()
@@ -47,6 +51,17 @@ class SharedFolder:
         from rlcircuits.common.files import write_text_atomically
 
         write_text_atomically(self.record_of(pair), json.dumps(asdict(failure) if failure else None))
+
+    def problems_of_signs(self, pair: str) -> list[str]:
+        """Return why the signs of a pair that is done could not be measured or kept."""
+        record = self.signs_record_of(pair)
+        return list(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []
+
+    def record_signs(self, pair: str, problems: list[str]) -> None:
+        """Record, before the pair is done, why its signs could not be measured or kept."""
+        from rlcircuits.common.files import write_text_atomically
+
+        write_text_atomically(self.signs_record_of(pair), json.dumps(problems))
 
 
 def read_worker_input(config: pytest.Config) -> tuple[SharedFolder, Any] | None:

@@ -1,0 +1,38 @@
+"""Measure the vital signs of a measured pair, and keep them in its folder of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rlcircuits.release.pair import Pair
+from rlcircuits.release.pair_signs import measure_pair_signs
+from rlcircuits.release.settings import Settings
+from rlcircuits.release.stored_signs import SIGNS_FILE, PairSigns, save_signs
+
+__all__ = ["how_to_run", "measure_and_save_signs"]
+
+
+def how_to_run(pair: Pair, settings: Settings) -> dict[str, Any]:
+    """Return how a pair's models are run, as arguments of :func:`~rlcircuits.release.pair_signs.measure_pair_signs`."""
+    device = None if pair.device_map else settings.device
+    return {"batch_tokens": settings.batch_tokens, "device": device, "device_map": pair.device_map}
+
+
+def measure_and_save_signs(folder: Path, problems: list[str], **how: Any) -> PairSigns:
+    """Measure the signs of a pair, write them to its folder of results, and return them.
+
+    Args:
+        folder: the pair's folder of results.
+        problems: gets a line if they cannot be written; they are returned all the same.
+        how: further arguments of :func:`~rlcircuits.release.pair_signs.measure_pair_signs`.
+
+    Raises:
+        RLCircuitsError: as :func:`~rlcircuits.release.pair_signs.measure_pair_signs`.
+    """
+    found = measure_pair_signs(folder, **how)
+    try:
+        save_signs(found, folder)
+    except OSError as error:
+        problems.append(f"{folder / SIGNS_FILE}: cannot be written: {error.strerror or error}")
+    return found
