@@ -28,6 +28,7 @@ from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan_known import what_is_known
 from rlcircuits.release.plan_models import ModelPlan, PlannedModel
 from rlcircuits.release.plan_power import Detectable, detectable_changes
+from rlcircuits.release.plan_signs import SignCost, sign_costs
 from rlcircuits.release.plan_store import (
     KnownAnswers,
     StoredAnswers,
@@ -62,6 +63,8 @@ class PairPlan:
     """Whether the output folder holds a comparison with these settings, so that nothing is left to do."""
     detectable: Detectable
     """The smallest changes that the run detects."""
+    signs: tuple[SignCost, ...] = ()
+    """What the pair's vital signs take beside that."""
     problems: tuple[str, ...] = ()
     """What would stop the pair's run."""
 
@@ -88,6 +91,8 @@ class Plan:
     """Scored tokens a second."""
     noise_answers: str
     """Whose answers the noise draws are scored on: ``own`` or ``before``."""
+    gates_signs: bool = False
+    """Whether the file has a table ``[signs]``, so that the run measures signs too."""
 
     @property
     def left(self) -> tuple[ModelWork, ...]:
@@ -173,13 +178,22 @@ def make_plan(
             notify=notify or (lambda _line: None),
             progress=False,
         )
-        pairs.append(_pair(measurement, {"before": before, "after": after}, list(map(len, prompts)), stored))
+        lengths = list(map(len, prompts))
+        planned = _pair(measurement, {"before": before, "after": after}, lengths, stored)
+        sizes = [models[model.source.name, model.source.dtype].weight_bytes for model in (before, after)]
+        weight_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+        pairs.append(replace(planned, signs=sign_costs(measurement, lengths, weight_bytes)))
 
     def throughput(work: Work) -> float | None:
         return None if store is None else tokens_per_second(store, work)
 
     return Plan(
-        tuple(pairs), tuple(models.values()), throughput("answers"), throughput("scores"), settings.noise_answers
+        tuple(pairs),
+        tuple(models.values()),
+        throughput("answers"),
+        throughput("scores"),
+        settings.noise_answers,
+        gates_signs=file.signs is not None,
     )
 
 

@@ -7,6 +7,7 @@ from tabulate import tabulate
 from rlcircuits.release.plan import PairPlan, Plan
 from rlcircuits.release.plan_cost_table import show_cost, show_duration
 from rlcircuits.release.plan_power_table import show_detectable
+from rlcircuits.release.plan_signs_table import show_sign_costs
 
 
 def show_plan(plan: Plan) -> str:
@@ -58,6 +59,8 @@ def show_plan(plan: Plan) -> str:
         ),
         "",
         *show_cost(plan),
+        "",
+        *show_sign_costs(plan),
         "",
         *show_detectable(plan),
         "",

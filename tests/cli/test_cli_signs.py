@@ -11,7 +11,10 @@ from helpers.cli_runs import compare_arguments
 from helpers.measured_results import FULL, PLAIN, measured_results
 
 from rlcircuits.cli.main import main
+from rlcircuits.common.choices import ANSWERED_ANEW
+from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.release.stored_signs import SIGNS_FILE, load_signs
+from rlcircuits.vital_signs.names import MEASURED_FROM
 
 
 @pytest.fixture
@@ -157,3 +160,11 @@ def test_signs_that_cannot_be_written_are_printed(results: Path, capsys: pytest.
     printed = capsys.readouterr()
     assert f"{PLAIN}: vital signs" in printed.out
     assert f"{SIGNS_FILE}: cannot be written" in printed.err
+
+
+def test_all_names_of_signs_are_known_before(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sibling = load_comparison(results / PLAIN).before
+    extra = ["--boundary", "[^ ]", "--sibling", str(sibling), "--answer-anew", ",".join(ANSWERED_ANEW)]
+    assert main(["signs", str(results / PLAIN), "--gate", "none", *extra]) == 0
+    told = [sign.name for sign in load_signs(results / PLAIN).signs]
+    assert told == [name for names in MEASURED_FROM.values() for name in names]
