@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
 from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each, measuring_options
+from rlcircuits.cli.path_signs import add_path_options, path_signs
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
@@ -28,12 +30,13 @@ def add_signs(commands: Any) -> None:
         _signs,
         "vital signs of a post-trained checkpoint: pass@k, silent groups, formats, lengths, steps, the update's rank, "
         "the likelihood of right answers, …; from a folder that compare --output has written, by measuring a pair "
-        "first, or from stored rollouts; exits with 1 if a gated sign fails",
+        "first, from stored rollouts, or along a training's checkpoints; exits with 1 if a gated sign fails",
         resumes_from="output",
     )
     add = signs.add_argument
     add_folder(signs)
     add("--rollouts", metavar="FILE", help="stored rollouts (JSON lines): the signs that need no model")
+    add_path_options(signs)
     add("--group", type=int, metavar="G", help="group size of the silent share (default: 8, or n if that is smaller)")
     add("--beta", type=float, metavar="B", help="weight of the training's KL penalty (default: 0)")
     add(
@@ -81,6 +84,10 @@ def _signs(options: argparse.Namespace) -> int:
         from rlcircuits.report.figures import check_plot_file
 
         check_plot_file(options.plot)
+    if options.path is not None:
+        return path_signs(options, _given(options, without=("plot", "json", "path", "steps", "extrapolate")))
+    if unused := [name for name in ("steps", "extrapolate") if getattr(options, name) is not None]:
+        raise RLCircuitsError(f"--{unused[0]} is of the checkpoints of --path, and none are given; leave it out")
     anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
         return _rollouts(options, rules)
@@ -156,9 +163,7 @@ def _rollouts(options: argparse.Namespace, rules: SignRules) -> int:
 
     if options.folder is not None or options.before or options.after or options.pairs:
         raise RLCircuitsError("--rollouts and a pair were both given; give the rollouts alone, or the pair alone")
-    unused = [name for name in ("plot", "gate", "boundary", "sibling", "beta") if getattr(options, name) is not None]
-    given = [*(f"--{name}" for name in unused), *(["--no-models"] if options.no_models else [])]
-    if given := [*given, *measuring_options(options)]:
+    if given := _given(options, without=("rollouts", "group", "format", "json")):
         raise RLCircuitsError(
             f"{', '.join(given)}: given with --rollouts, of which nothing is plotted, gated, measured or run; leave "
             "it out"
@@ -166,6 +171,34 @@ def _rollouts(options: argparse.Namespace, rules: SignRules) -> int:
     steps = summarize_rollouts(load_rollouts(options.rollouts), rules.group, rules.classify)
     print((rollouts_json if options.json else rollouts_table)(steps))
     return HOLDS
+
+
+_OWN = (
+    "folder",
+    "rollouts",
+    "group",
+    "beta",
+    "format",
+    "boundary",
+    "sibling",
+    "no_models",
+    "answer_anew",
+    "hints",
+    "gate",
+    "plot",
+    "json",
+)
+"""The command's own arguments, beside those of how a pair is measured."""
+
+
+def _given(options: argparse.Namespace, without: Sequence[str]) -> list[str]:
+    """Return the arguments that were given, but for these."""
+    values = {name: getattr(options, name) for name in _OWN if name not in without}
+    own = [name for name, value in values.items() if value is not None and value is not False and value != []]
+    return [
+        *("DIR" if name == "folder" else f"--{name.replace('_', '-')}" for name in own),
+        *measuring_options(options),
+    ]
 
 
 def _rules(options: argparse.Namespace) -> SignRules:

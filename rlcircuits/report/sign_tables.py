@@ -17,6 +17,31 @@ from rlcircuits.vital_signs.sign import Sign
 
 def signs_table(found: PairSigns) -> str:
     """Return a pair's signs as a table (change with its interval, noise, p, outcome), and below it a note on each."""
+    draws = f", {found.noise_draws} noise draws" if found.noise_draws else ", no noise draws"
+    return f"{found.name}: vital signs{draws}\n{_table(found.signs)}"
+
+
+def path_table(sign: Sign, before: str, path: Sequence[str], steps: Sequence[float]) -> str:
+    """Return how straight a training's path is, as the table of one sign.
+
+    Args:
+        sign: the linearity.
+        before: the checkpoint before the training.
+        path: the others, in order.
+        steps: the training step of each.
+    """
+    title = f"{before}: path of {len(path)} checkpoints, from step {steps[0]:g} to {steps[-1]:g} ({path[-1]})"
+    return f"{title}\n{_table([sign], noise='random walks')}"
+
+
+def path_json(sign: Sign, before: str, path: Sequence[str], steps: Sequence[float]) -> str:
+    """Return the same as JSON: the checkpoints with their steps, and the sign."""
+    places = [{"checkpoint": each, "step": step} for each, step in zip(path, steps, strict=True)]
+    document = {"before": before, "path": places, "sign": without_nan(asdict(sign))}
+    return json.dumps(document, indent=1, allow_nan=False)
+
+
+def _table(signs: Sequence[Sign], noise: str = "noise") -> str:
     rows = [
         (
             sign.name,
@@ -27,17 +52,15 @@ def signs_table(found: PairSigns) -> str:
             "" if sign.p is None else format_p(sign.p),
             sign.outcome,
         )
-        for sign in found.signs
+        for sign in signs
     ]
     table = tabulate(
         rows,
-        ("sign", "unit", "before → after", "change", "noise", "p", "outcome"),
+        ("sign", "unit", "before → after", "change", noise, "p", "outcome"),
         disable_numparse=True,
         colalign=("left", "left", "right", "right", "right", "right", "left"),
     )
-    notes = [f"{sign.name}: {sign.note}" for sign in found.signs]
-    draws = f", {found.noise_draws} noise draws" if found.noise_draws else ", no noise draws"
-    return f"{found.name}: vital signs{draws}\n{table}\n" + "\n".join(notes)
+    return "\n".join([table, *(f"{sign.name}: {sign.note}" for sign in signs)])
 
 
 def failures_line(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]], gated: Collection[str]) -> str:
