@@ -26,6 +26,9 @@ from rlcircuits.vital_signs.studies import ECHO_CHAMBER
 
 __all__ = ["Classifier", "by_patterns", "format_signs", "predicted_shares", "skeleton"]
 
+OWN_FORMAT = 0.5
+"""With more formats than this share of the answers, nearly every answer has its own, and nothing is said of them."""
+
 COLLAPSE = 0.5
 """A ratio of the effective numbers of formats, after to before, below which one format took over."""
 
@@ -35,7 +38,6 @@ Classifier = Callable[[str, str], str]
 _REST = "other"
 """Name of the format of answers that no pattern matches."""
 _LONGEST = 20
-_OWN_FORMAT = 0.5
 _RESAMPLES, _SEED = 2000, 42
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|\w+|[^\w\s]")
@@ -114,7 +116,7 @@ def format_signs(
     table = _FormatTable(before, after, questions, classify)
     if not table.formats:
         return tuple(not_measurable(name, ECHO_CHAMBER, "share", "the models share no question") for name in names)
-    if len(table.formats) > _OWN_FORMAT * table.answers:
+    if len(table.formats) > OWN_FORMAT * table.answers:
         why = f"{len(table.formats)} formats in {table.answers} answers: nearly every answer has its own; name patterns"
         return tuple(not_measurable(name, ECHO_CHAMBER, "share", why) for name in names)
     if len(table.formats) == 1:

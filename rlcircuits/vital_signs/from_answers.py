@@ -10,6 +10,7 @@ from rlcircuits.comparison.paired_interval import paired_difference_interval
 from rlcircuits.comparison.paired_statistics import CONFIDENCE
 from rlcircuits.vital_signs.boundary import boundary_sign, lost_questions_sign
 from rlcircuits.vital_signs.counts import common_counts, count_right
+from rlcircuits.vital_signs.coverage import coverage_sign
 from rlcircuits.vital_signs.formats import Classifier, format_signs, skeleton
 from rlcircuits.vital_signs.lengths import length_gap_sign, right_length_sign, unfinished_sign
 from rlcircuits.vital_signs.sign import Sign
@@ -35,9 +36,9 @@ def answer_signs(
     Args:
         before: before's answers.
         after: after's answers to the same questions.
-        questions: text of each question, by id; for the formats.
+        questions: text of each question, by id; for the formats and right ways.
         group: group size of the silent share; see :func:`~rlcircuits.vital_signs.silent_groups.silent_sign`.
-        classify: gives an answer its format.
+        classify: gives an answer its format, which of right answers is their way.
         beta: weight of the KL penalty of the training; see :func:`~rlcircuits.vital_signs.formats.predicted_shares`.
 
     Raises:
@@ -47,6 +48,7 @@ def answer_signs(
     return (
         accuracy_sign(before, after),
         boundary_sign(ours, theirs),
+        coverage_sign(before, after, questions, classify),
         lost_questions_sign(ours, theirs),
         silent_sign(ours, theirs, group),
         signal_sign(ours, theirs),

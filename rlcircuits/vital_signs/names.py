@@ -15,6 +15,7 @@ MEASURED_FROM: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "answers": (
             "accuracy",
             "pass@k",
+            "coverage@k",
             "lost_questions",
             "silent_share",
             "signal_left",
