@@ -11,6 +11,7 @@ from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
 from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each, measuring_options
 from rlcircuits.cli.path_signs import add_path_options, path_signs
+from rlcircuits.cli.rollout_signs import rollout_signs
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
@@ -35,7 +36,12 @@ def add_signs(commands: Any) -> None:
     )
     add = signs.add_argument
     add_folder(signs)
-    add("--rollouts", metavar="FILE", help="stored rollouts (JSON lines): the signs that need no model")
+    add(
+        "--rollouts",
+        metavar="FILE",
+        help="stored rollouts (JSON lines): the signs that need no model; with --before and --after also the entropy "
+        "after each boundary in them",
+    )
     add_path_options(signs)
     add("--group", type=int, metavar="G", help="group size of the silent share (default: 8, or n if that is smaller)")
     add("--beta", type=float, metavar="B", help="weight of the training's KL penalty (default: 0)")
@@ -90,7 +96,7 @@ def _signs(options: argparse.Namespace) -> int:
         raise RLCircuitsError(f"--{unused[0]} is of the checkpoints of --path, and none are given; leave it out")
     anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
-        return _rollouts(options, rules)
+        return rollout_signs(options, rules, lambda without: _given(options, without))
     unwritten: list[str] = []
     found, problems = measure_each(options, "signs", lambda pair: _measure(pair, options, rules, anew, unwritten))
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
@@ -156,23 +162,6 @@ def _plot(found: list[PairSigns], path: str) -> None:
         log(f"plot of {one.name}: {plot_signs(one, file)}")
 
 
-def _rollouts(options: argparse.Namespace, rules: SignRules) -> int:
-    from rlcircuits.report.sign_tables import rollouts_json, rollouts_table
-    from rlcircuits.vital_signs.rollout_summary import summarize_rollouts
-    from rlcircuits.vital_signs.rollouts import load_rollouts
-
-    if options.folder is not None or options.before or options.after or options.pairs:
-        raise RLCircuitsError("--rollouts and a pair were both given; give the rollouts alone, or the pair alone")
-    if given := _given(options, without=("rollouts", "group", "format", "json")):
-        raise RLCircuitsError(
-            f"{', '.join(given)}: given with --rollouts, of which nothing is plotted, gated, measured or run; leave "
-            "it out"
-        )
-    steps = summarize_rollouts(load_rollouts(options.rollouts), rules.group, rules.classify)
-    print((rollouts_json if options.json else rollouts_table)(steps))
-    return HOLDS
-
-
 _OWN = (
     "folder",
     "rollouts",
@@ -197,7 +186,7 @@ def _given(options: argparse.Namespace, without: Sequence[str]) -> list[str]:
     own = [name for name, value in values.items() if value is not None and value is not False and value != []]
     return [
         *("DIR" if name == "folder" else f"--{name.replace('_', '-')}" for name in own),
-        *measuring_options(options),
+        *measuring_options(options, without=without),
     ]
 
 

@@ -87,8 +87,8 @@ def signs_json(found: Sequence[PairSigns], failing: Sequence[tuple[str, str]]) -
     return json.dumps({"pairs": pairs, "failing": failures}, indent=1, allow_nan=False)
 
 
-def rollouts_table(steps: Sequence[RolloutSummary]) -> str:
-    """Return a summary of stored rollouts as a table, one row a training step."""
+def rollouts_table(steps: Sequence[RolloutSummary], signs: Sequence[Sign] = ()) -> str:
+    """Return a summary of stored rollouts as a table, one row a training step; below it signs of all of them."""
     rows = [
         (
             "" if each.step is None else each.step,
@@ -97,6 +97,7 @@ def rollouts_table(steps: Sequence[RolloutSummary]) -> str:
             *map(_number, (each.accuracy, each.solved, each.dead, each.small_advantages, each.signal)),
             "" if each.pass_at_k is None else f"{each.pass_at_k:.3g} (k = {each.k})",
             _number(each.formats),
+            _number(each.calls),
             f"{_number(each.right_length)} / {_number(each.wrong_length)}",
         )
         for each in steps
@@ -112,14 +113,18 @@ def rollouts_table(steps: Sequence[RolloutSummary]) -> str:
         "signal",
         "pass@k",
         "formats",
+        "calls",
         "length right / wrong",
     )
-    return tabulate(rows, headers, disable_numparse=True, colalign=["right"] * len(headers))
+    table = tabulate(rows, headers, disable_numparse=True, colalign=["right"] * len(headers))
+    return f"{table}\n\n{_table(signs)}" if signs else table
 
 
-def rollouts_json(steps: Sequence[RolloutSummary]) -> str:
-    """Return a summary of stored rollouts as JSON, a list with one object a training step."""
-    return json.dumps([without_nan(asdict(each)) for each in steps], indent=1, allow_nan=False)
+def rollouts_json(steps: Sequence[RolloutSummary], signs: Sequence[Sign] = ()) -> str:
+    """Return a summary of stored rollouts as JSON: a list with one object a training step; with signs, both by name."""
+    summaries = [without_nan(asdict(each)) for each in steps]
+    document = {"steps": summaries, "signs": [without_nan(asdict(sign)) for sign in signs]} if signs else summaries
+    return json.dumps(document, indent=1, allow_nan=False)
 
 
 def _change(sign: Sign) -> str:

@@ -1,5 +1,6 @@
 from .boundary import PassAtKBand, all_of_k, pass_at_k, pass_at_k_band
 from .counts import Counts, common_counts, count_right
+from .coverage import coverage_at_k, right_paths
 from .formats import by_patterns, skeleton
 from .from_answers import answer_signs
 from .from_log_probs import NoiseTables, PairTables, SideTables, log_prob_signs, score_both_sides
@@ -8,6 +9,7 @@ from .gate import GATED, failing_signs
 from .log_prob_table import AnswerLogProbs
 from .rank_one_recovery import rank1_recovery
 from .rank_one_source import RankOneSource
+from .rollout_reopening import rollout_reopening
 from .rollout_summary import RolloutSummary, summarize_rollouts
 from .rollouts import Rollout, load_rollouts
 from .sign import Sign, beyond_noise, paired_sign, with_threshold
@@ -34,6 +36,7 @@ __all__ = [
     "by_patterns",
     "common_counts",
     "count_right",
+    "coverage_at_k",
     "failing_signs",
     "linearity",
     "load_rollouts",
@@ -42,6 +45,8 @@ __all__ = [
     "pass_at_k",
     "pass_at_k_band",
     "rank1_recovery",
+    "right_paths",
+    "rollout_reopening",
     "score_both_sides",
     "signal_left",
     "silent_share",

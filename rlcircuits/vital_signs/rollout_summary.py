@@ -45,6 +45,8 @@ class RolloutSummary:
     pass_at_k: float | None
     formats: float
     """Effective number of formats, e to the entropy of their shares."""
+    calls: float | None
+    """Mean number of tools' results in an answer, of the answers whose line marks them; None without marks."""
     right_length: float | None
     wrong_length: float | None
 
@@ -91,6 +93,7 @@ def _summary(step: int | None, rollouts: Sequence[Rollout], group: int | None, c
         k=fewest,
         pass_at_k=float(pass_at_k(counts, fewest).mean()) if several else None,
         formats=float(np.exp(stats.entropy(shares))),
+        calls=_mean([each.calls for each in rollouts if each.calls is not None]),
         right_length=_mean([each.length for each in rollouts if each.correct]),
         wrong_length=_mean([each.length for each in rollouts if not each.correct]),
     )

@@ -4,8 +4,10 @@ For each of these, the first name that a line has is used:
 
 - the question: ``question_id``, ``id``, ``prompt``, ``input``;
 - the grade: ``correct``, or whether ``reward``, ``score`` or ``accuracy`` is above half of the largest reward;
-- the answer: ``text``, ``completion``, ``output``, ``response``; its length by ``answer_ids``, else in words;
-- the training step: ``step``, ``global_step``, ``iteration``.
+- the answer: ``text``, ``completion``, ``output``, ``response``; of messages of a chat what the assistant says; its
+  length by ``answer_ids``, else in words;
+- the training step: ``step``, ``global_step``, ``iteration``;
+- tools' results in the answer: the number of ``segments`` (see :mod:`rlcircuits.vital_signs.rollout_tokens`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import json_type_name, parse_json_object
 from rlcircuits.vital_signs.counts import Counts
 
-__all__ = ["Rollout", "load_rollouts", "rollout_counts", "steps_of"]
+__all__ = ["Rollout", "load_rollouts", "rollout_counts", "rollout_records", "steps_of"]
 
 _QUESTION = ("question_id", "id", "prompt", "input")
 _REWARD = ("reward", "score", "accuracy")
@@ -47,6 +49,8 @@ class Rollout:
     """Tokens, or words where the file has no token ids."""
     step: int | None
     """Training step; None where the file does not say."""
+    calls: int | None = None
+    """Tools' results in the answer, by its ``segments``; None where the line has none."""
 
 
 def load_rollouts(path: str | Path) -> tuple[Rollout, ...]:
@@ -58,14 +62,7 @@ def load_rollouts(path: str | Path) -> tuple[Rollout, ...]:
     Raises:
         RLCircuitsError: the file cannot be read, or a line is no rollout; the message names the line.
     """
-    records = []
-    for where, line in read_lines(path, "rollouts"):
-        if not line.strip():
-            continue
-        try:
-            records.append((where, parse_json_object(line)))
-        except RLCircuitsError as error:
-            raise RLCircuitsError(f"{where}: {error}; JSON lines are wanted, one answer on each") from None
+    records = rollout_records(path)
     rewards = [_reward(where, record) for where, record in records]
     most = max(rewards)
     if most <= 0 and min(rewards) < 0 and not all(record.get("correct") is not None for _, record in records):
@@ -74,6 +71,23 @@ def load_rollouts(path: str | Path) -> tuple[Rollout, ...]:
             "correct (true or false), or rewards of which the largest is above 0"
         )
     return tuple(_rollout(where, record, most) for where, record in records)
+
+
+def rollout_records(path: str | Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return where each line of a file stands, and its JSON object.
+
+    Raises:
+        RLCircuitsError: the file cannot be read, or a line is no JSON object.
+    """
+    records = []
+    for where, line in read_lines(path, "rollouts"):
+        if not line.strip():
+            continue
+        try:
+            records.append((where, parse_json_object(line)))
+        except RLCircuitsError as error:
+            raise RLCircuitsError(f"{where}: {error}; JSON lines are wanted, one answer on each") from None
+    return records
 
 
 def rollout_counts(rollouts: Sequence[Rollout]) -> Counts:
@@ -103,14 +117,15 @@ def _rollout(where: str, record: dict[str, Any], most: float) -> Rollout:
     step = _first(record, _STEP)
     if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
         raise RLCircuitsError(f"{where}: the step is {truncated_repr(step)}; a whole number is wanted")
-    correct = record.get("correct")
+    correct, answer = record.get("correct"), _said(text)
     return Rollout(
         question=_plain(question),
-        text=_plain(text) if text is not None else "",
+        text=answer,
         reward=reward,
         correct=correct if isinstance(correct, bool) else reward > most / 2,
-        length=len(ids) if isinstance(ids, list) else len(_plain(text or "").split()),
+        length=len(ids) if isinstance(ids, list) else len(answer.split()),
         step=step,
+        calls=len(segments) if isinstance(segments := record.get("segments"), list) else None,
     )
 
 
@@ -137,4 +152,23 @@ def _first(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 def _plain(value: object) -> str:
     """Return a text as it is, and messages of a chat as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _said(value: object) -> str:
+    """Return an answer's text: of messages of a chat what the assistant says, without tools' results and roles."""
+    if value is None:
+        return ""
+    messages = [value] if isinstance(value, dict) else value
+    if not isinstance(messages, list) or not all(isinstance(each, dict) for each in messages):
+        return _plain(value)
+    said = [_content(each.get("content")) for each in messages if each.get("role", "assistant") == "assistant"]
+    return "\n".join(text for text in said if text)
+
+
+def _content(content: object) -> str:
+    """Return the text of a message's content: a text, or a list of parts of which some are texts."""
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""

@@ -48,6 +48,37 @@ def test_every_format_gives_the_same_counts(make: Any, tmp_path: Path) -> None:
     assert first.right_length is not None
 
 
+MESSAGES = [
+    {"role": "user", "content": "9 users 9"},
+    {"role": "assistant", "content": "one two"},
+    {"role": "tool", "content": "a result of six words indeed"},
+    {"role": "assistant", "content": [{"type": "text", "text": "three"}, {"type": "image"}]},
+    {"role": "assistant", "content": None, "tool_calls": []},
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (MESSAGES, "one two\nthree"),
+        (MESSAGES[1], "one two"),
+        ([{"content": "no role"}], "no role"),
+        ([], ""),
+        ("as it is", "as it is"),
+        ([1, 2], "[1, 2]"),
+    ],
+)
+def test_of_a_chat_what_the_assistant_says_is_measured(answer: Any, text: str, tmp_path: Path) -> None:
+    (found,) = load_rollouts(write(tmp_path / "r.jsonl", [{"id": "a", "completion": answer, "reward": 1}]))
+    assert (found.text, found.length) == (text, len(text.split()))
+
+
+def test_tools_results_are_counted(tmp_path: Path) -> None:
+    lines = [{"id": "a", "reward": 1, **more} for more in ({"segments": [[1, 2], [4, 6]]}, {"segments": []}, {})]
+    (found,) = summarize_rollouts(load_rollouts(write(tmp_path / "r.jsonl", lines)))
+    assert found.calls == 1.0
+
+
 @given(grades=st.lists(st.lists(st.booleans(), min_size=2, max_size=8), min_size=1, max_size=5))
 def test_small_advantages_are_those_of_silent_groups(tmp_path_factory: Any, grades: list[list[bool]]) -> None:
     """With binary rewards in groups of at most eight, only a silent group has advantages below 0.1."""
