@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +14,21 @@ from rlcircuits.common.files import ensure_writable_file, safe_file_name, write_
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ENDINGS", "check_ending", "check_plot_file", "figure_png", "new_figure", "plot_files", "save_figure"]
+__all__ = [
+    "ENDINGS",
+    "check_ending",
+    "check_plot_file",
+    "figure_png",
+    "new_figure",
+    "plot_files",
+    "save_figure",
+    "set_title",
+]
 
 DPI = 150
+_CHARACTERS_AN_INCH = 9
+"""Characters of a title that an inch has room for."""
+
 ENDINGS = (".png", ".pdf", ".svg")
 
 
@@ -30,6 +43,12 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def set_title(figure: Figure, title: str) -> None:
+    """Write a title above a figure, in as many lines as its width needs."""
+    width = max(20, int(_CHARACTERS_AN_INCH * figure.get_figwidth()))
+    figure.suptitle(textwrap.fill(title, width), parse_math=False)
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.report.figures import check_ending, new_figure, save_figure
+from rlcircuits.report.figures import check_ending, new_figure, save_figure, set_title
 from rlcircuits.vital_signs.sign import Sign
 
 __all__ = ["plot_path"]
@@ -37,5 +37,5 @@ def plot_path(sign: Sign, before: str, path: str | Path) -> Path:
     axes.set(xlabel="R² of checkpoints that were left out", yticks=[], ylim=(-1, 1))
     axes.margins(x=0.08)
     axes.legend(fontsize="small", loc="upper left")
-    figure.suptitle(f"{before}: linearity", parse_math=False)
+    set_title(figure, f"{before}: linearity")
     return save_figure(figure, path)
