@@ -7,6 +7,7 @@ its writers and readers, so that a model with an unknown one is an error and not
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,22 @@ _STREAM_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 5
 _PROBE_TOKENS = 8
 
 
-def verify_stream(model: nn.Module, parts: ModelParts) -> None:
+@dataclass(frozen=True)
+class Agreement:
+    """Two things that must be equal but for rounding.
+
+    Args:
+        what: What was compared with what.
+        error: The largest relative difference, ‖found − wanted‖ / ‖wanted‖.
+        allowed: The most that is allowed in the model's dtype.
+    """
+
+    what: str
+    error: float
+    allowed: float
+
+
+def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
     """Check on a few tokens that ``parts`` are all that writes to and reads from the residual stream.
 
     Three things must agree, but for rounding:
@@ -39,6 +55,9 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> None:
     Args:
         model: The causal LM.
         parts: Its parts, as ``locate_parts`` found them.
+
+    Returns:
+        How well each of the three agrees.
 
     Raises:
         RLCircuitsError: if two of these do not agree, naming the first sublayer; or if the loss is not finite.
@@ -59,18 +78,30 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> None:
                 model, batch, f"{type(model).__name__} has a non-finite loss on {_PROBE_TOKENS} tokens"
             )
         outputs = {w.indices.start: w.outputs(WHOLE_BATCH)[0].double() for w in recording.writers}
-        _verify_streams(model, graph, recording.streams, outputs, tolerance)
+        streams = _verify_streams(model, graph, recording.streams, outputs, tolerance)
         (ours,) = torch.autograd.grad(losses.sum(), recording.entry)
     with frozen(model):
-        _verify_heads(model, parts, graph, batch, outputs, tolerance)
+        heads = _verify_heads(model, parts, graph, batch, outputs, tolerance)
         plain = plain_gradient(model, parts, batch)
-    _agree(ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own")
+    readers = _agree(
+        ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own"
+    )
+    return (
+        Agreement("the stream that each reader reads, and the sum of the writers before it", streams, tolerance),
+        Agreement("the sum of each attention's heads, and what the attention writes", heads, tolerance),
+        Agreement("the gradient through the readers, and the model's own", readers, 2 * tolerance),
+    )
 
 
 def _verify_streams(
     model: nn.Module, graph: EdgeGraph, streams: dict[str, Tensor], outputs: dict[int, Tensor], tolerance: float
-) -> None:
-    """Check that each sublayer's stream is the sum of its writers' ``outputs``, keyed by the graph's index."""
+) -> float:
+    """Check that each sublayer's stream is the sum of its writers' ``outputs``, keyed by the graph's index.
+
+    Returns:
+        The largest relative difference.
+    """
+    largest = 0.0
     for reader, name in enumerate(graph.readers):
         sublayer = name.removesuffix(".q")  # q, k and v read one stream
         if sublayer.endswith((".k", ".v")):
@@ -81,13 +112,19 @@ def _verify_streams(
             )
         stream = streams[sublayer].double()
         total = sum(tensor.to(stream.device) for u, tensor in outputs.items() if graph.mask[u, reader])
-        _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum")
+        largest = max(largest, _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum"))
+    return largest
 
 
 def _verify_heads(
     model: nn.Module, parts: ModelParts, graph: EdgeGraph, batch: Batch, outputs: dict[int, Tensor], tolerance: float
-) -> None:
-    """Check that the heads and the output bias of each attention add up to its entry of ``outputs``."""
+) -> float:
+    """Check that the heads and the output bias of each attention add up to its entry of ``outputs``.
+
+    Returns:
+        The largest relative difference.
+    """
+    largest = 0.0
     by_head = build_graph(len(parts.blocks), parts.n_heads, "head", parallel=parts.parallel)
     with recorded(model, parts, by_head, batch) as recording:
         heads = {w.indices.start: w for w in recording.writers}
@@ -97,7 +134,9 @@ def _verify_heads(
             if bias is not None and block.attention_post_norm is None:
                 total = total + bias.detach().double() * parts.residual_multiplier
             whole = outputs[graph.writers.index(f"attn.{layer}")]
-            _agree(total, whole.to(total.device), tolerance, f"the sum of the heads of attn.{layer}", "what it writes")
+            what = f"the sum of the heads of attn.{layer}"
+            largest = max(largest, _agree(total, whole.to(total.device), tolerance, what, "what it writes"))
+    return largest
 
 
 def plain_gradient(model: nn.Module, parts: ModelParts, batch: Batch) -> Tensor:
@@ -118,8 +157,8 @@ def plain_gradient(model: nn.Module, parts: ModelParts, batch: Batch) -> Tensor:
     return gradient
 
 
-def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, other: str) -> None:
-    """Raise RLCircuitsError unless ‖found − wanted‖ / ‖wanted‖ is at most ``tolerance``."""
+def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, other: str) -> float:
+    """Return ‖found − wanted‖ / ‖wanted‖. Raises RLCircuitsError unless it is at most ``tolerance``."""
     wanted = torch.as_tensor(wanted, device=found.device)
     size = float(wanted.norm())
     error = float((found - wanted).norm()) / (size or 1)
@@ -130,3 +169,4 @@ def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, oth
             f"{what} is not {other} (relative difference {error:.2g}, at most {tolerance:.2g} allowed): this model's "
             "residual stream has a writer or reader that is not mapped, or a hook, a subclass or autocast changes one"
         )
+    return error
