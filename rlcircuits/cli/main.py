@@ -19,6 +19,7 @@ from typing import NoReturn
 from rlcircuits.cli.answer import add_answer
 from rlcircuits.cli.attribute import add_attribute
 from rlcircuits.cli.calibrate import add_calibrate
+from rlcircuits.cli.check import add_check
 from rlcircuits.cli.circuits import add_circuits
 from rlcircuits.cli.command import check_not_empty
 from rlcircuits.cli.compare import add_compare
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     for add in (
+        add_check,
         add_init,
         add_plan,
         add_compare,

@@ -38,13 +38,14 @@ _DOUBLES = ("consolidated*", "original/*", "metal/*")
 _digests: dict[tuple[str, ...], str] = {}
 
 
-def local_folder(path: str, revision: str | None = None, *, code: bool = False) -> Path:
+def local_folder(path: str, revision: str | None = None, *, code: bool = False, weights: bool = True) -> Path:
     """Return the folder of a checkpoint, which is downloaded if it is not in the hub's cache.
 
     Args:
         path: A folder, or a hub id.
         revision: The branch, tag or commit of a hub id.
         code: Whether to download the repository's Python files too.
+        weights: Whether to download the weights too.
 
     Raises:
         RLCircuitsError: for a path that is not a folder, a folder that may not be read, a revision given with a folder,
@@ -58,7 +59,7 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False) 
         return folder
     if folder.is_absolute() or path.startswith((".", "~")):
         raise RLCircuitsError(f"{path} is no folder; a checkpoint folder or a hub id is needed")
-    patterns = [*_IDENTITY, *_WEIGHTS, *(["*.py"] if code else [])]
+    patterns = [*_IDENTITY, *(_WEIGHTS if weights else ()), *(["*.py"] if code else [])]
     try:
         return Path(
             huggingface_hub.snapshot_download(

@@ -1,0 +1,54 @@
+"""Count the nodes and edges of a model's graph at each granularity, without building the large ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from rlcircuits.common.choices import GRANULARITIES, Granularity
+from rlcircuits.graph.edge_graph import build_graph
+
+__all__ = ["GraphSize", "graph_sizes"]
+
+
+@dataclass(frozen=True)
+class GraphSize:
+    """How large a model's graph is."""
+
+    granularity: Granularity
+    writers: int
+    readers: int
+    edges: int
+
+    @property
+    def nodes(self) -> int:
+        """The number of writers and readers together."""
+        return self.writers + self.readers
+
+
+def graph_sizes(
+    n_layers: int, n_heads: int, *, parallel: bool = False, n_kv_heads: int | None = None
+) -> tuple[GraphSize, ...]:
+    """Return the size of a decoder's graph at each granularity.
+
+    At head granularity a large model has hundreds of millions of pairs of nodes. So each node of the sublayer graph is
+    counted as often as there are heads of it, and each edge as often as there are pairs of them.
+
+    Args:
+        n_layers: number of blocks.
+        n_heads: number of query heads in a block.
+        parallel: whether attention and MLP of a block read the same stream.
+        n_kv_heads: number of key/value heads in a block, by default ``n_heads``.
+    """
+    graph = build_graph(n_layers, n_heads, "sublayer", parallel=parallel)
+    found = []
+    for granularity in GRANULARITIES:
+        heads = 1 if granularity == "sublayer" else n_heads
+        shared = n_kv_heads or n_heads if granularity == "kv-head" else heads
+        writers = torch.tensor([heads if name.startswith("attn.") else 1 for name in graph.writers])
+        readers = torch.tensor([{"q": heads, "k": shared, "v": shared}.get(name[-1], 1) if name.startswith("attn.")
+                                else 1 for name in graph.readers])  # fmt: skip
+        edges = int(writers @ graph.mask.to(torch.int64) @ readers)
+        found.append(GraphSize(granularity, int(writers.sum()), int(readers.sum()), edges))
+    return tuple(found)

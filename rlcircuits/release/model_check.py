@@ -1,0 +1,260 @@
+"""Find out whether a checkpoint is supported, and what is found in it.
+
+Each step stands alone, so that one that fails leaves what the others find: the headers of the weights, the config, the
+tokenizer, and the loaded model with its stream check. Where the model is not loaded, a tiny random model is built from
+the config (``rlcircuits.models.shrunk``). It shows whether the architecture or the files are at fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+from rlcircuits.answers.engines.engine import end_token_ids
+from rlcircuits.capture.stream_check import verify_stream
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph.graph_sizes import graph_sizes
+from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.folder import CONFIG, GENERATION_CONFIG, check_folder, is_adapter, load_config, local_folder
+from rlcircuits.models.part_paths import part_paths
+from rlcircuits.models.parts import head_counts
+from rlcircuits.models.quiet import quiet
+from rlcircuits.models.shrunk import tiny_model
+from rlcircuits.models.weight_files import is_recomputed, stored_tensors
+from rlcircuits.release.model_findings import TINY, WHOLE, ModelFindings
+
+__all__ = ["check_model", "without_weights"]
+
+_T = TypeVar("_T")
+
+
+def check_model(
+    source: CheckpointSource, *, config_only: bool = False, notify: Callable[[str], None] = lambda _line: None
+) -> tuple[ModelFindings, Checkpoint | None]:
+    """Return what is found in a checkpoint, and the checkpoint if it loads.
+
+    Args:
+        source: The checkpoint. It is downloaded if it is a hub id that is not cached.
+        config_only: Read the config and the tokenizer alone, and check a tiny random model of the architecture.
+        notify: Called with one line of text before a step that takes long.
+
+    Raises:
+        RLCircuitsError: if there is no such folder, and no such repository on the hub.
+    """
+    name = source.name
+    if config_only:
+        source = without_weights(source)
+    check = _Check(source, name)
+    checkpoint = None
+    if check.find_folder():
+        if not config_only:
+            check.read_headers()
+        check.read_config()
+    check.read_tokenizer()
+    if check.config is not None and check.is_mapped():
+        if not config_only:
+            notify(f"loading {name}")
+            checkpoint = check.load()
+        if checkpoint is None:
+            notify(f"building {TINY}")
+            check.build_tiny(config_only)
+    return check.found, checkpoint
+
+
+def without_weights(source: CheckpointSource) -> CheckpointSource:
+    """Return a source as a local folder, into which no weights are downloaded for a hub id."""
+    folder = local_folder(source.path, source.revision, code=source.trust_remote_code, weights=False)
+    return replace(source, path=str(folder), revision=None)
+
+
+class _Check:
+    """One check while it is made.
+
+    Attributes:
+        found: What was found so far.
+        config: The transformers config; None if it was not read.
+    """
+
+    def __init__(self, source: CheckpointSource, name: str) -> None:
+        self._source = source
+        self._folder = source.folder  # an error here leaves nothing to find
+        self.config: Any = None
+        self.found = ModelFindings(name)
+
+    def find_folder(self) -> bool:
+        """Find the folder of the config and the whole weights: an adapter's base."""
+        if is_adapter(self._folder):
+            base = self._attempt(lambda: self._source.model_folder)
+            if base is None:
+                return False
+            self._folder = base
+            self._add(adapter_base=str(base))
+        return True
+
+    def read_headers(self) -> None:
+        """Count the weights by the headers of their files."""
+
+        def read() -> None:
+            check_folder(self._folder)
+            stored = [each for name, each in stored_tensors(self._folder).items() if not is_recomputed(name)]
+            self._add(
+                parameters=sum(math.prod(each.shape) for each in stored),
+                stored_dtypes=tuple(sorted({each.dtype for each in stored})),
+            )
+
+        self._attempt(read)
+
+    def read_config(self) -> None:
+        """Read the config, and take from it what it says."""
+        if not (self._folder / CONFIG).is_file():
+            self._problem(f"{self._folder} has no {CONFIG}; a checkpoint folder in Hugging Face format is needed")
+            return
+        self.config = self._attempt(lambda: load_config(self._folder, trust_remote_code=self._source.trust_remote_code))
+        if self.config is None:
+            return
+        text = self.config.get_text_config()
+        self._add(
+            family=self.config.model_type,
+            layers=getattr(text, "num_hidden_layers", None),
+            width=getattr(text, "hidden_size", None),
+            vocabulary=getattr(text, "vocab_size", None),
+            context_length=getattr(text, "max_position_embeddings", None),
+            tied_embeddings=bool(getattr(text, "tie_word_embeddings", False)),
+            dtype=_dtype_name(self._source.dtype or getattr(self.config, "dtype", None)),
+        )
+
+    def read_tokenizer(self) -> None:
+        """Load the tokenizer. Attribution needs none: without one the checkpoint is supported all the same."""
+        try:
+            tokenizer = self._source.tokenizer()
+        except RLCircuitsError as error:
+            if str(error) not in self.found.problems:  # a config that is wrong is one problem, not two
+                self._note(f"{error}; without a tokenizer it can answer no questions")
+            return
+        ends = end_token_ids(self._generation_config(), tokenizer)
+        self._add(
+            tokenizer=type(tokenizer).__name__,
+            chat_template=bool(getattr(tokenizer, "chat_template", None)),
+            end_tokens={one: str(tokenizer.convert_ids_to_tokens(one)) for one in ends},
+        )
+        if not ends:
+            self._note("no token ends an answer (eos_token_id), so that every answer is as long as allowed")
+
+    def is_mapped(self) -> bool:
+        """Return whether the architecture's modules are mapped; if not, say so."""
+        family = self.config.model_type
+        if not FAMILIES.keys().isdisjoint((family, self.config.get_text_config().model_type)):
+            return True
+        where = f"{self._folder / CONFIG}: model_type {family!r}"
+        if family in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(self.config, "is_decoder", False):
+            self._problem(f"{where} is an encoder, in which tokens read later ones; a causal language model is needed")
+        else:
+            self._problem(
+                f"{where} is not mapped: it is not known which of its modules write to the residual stream and read "
+                f"from it; mapped are {', '.join(sorted(FAMILIES))}"
+            )
+        return False
+
+    def load(self) -> Checkpoint | None:
+        """Load the checkpoint, and take from it what it says."""
+        checkpoint = self._attempt(self._source.load)
+        if checkpoint is None:
+            return None
+        parts, model = checkpoint.parts, checkpoint.model
+        self._add(
+            vocabulary=parts.vocabulary,
+            parameters=_size(model),
+            dtype=_dtype_name(next(model.parameters()).dtype),
+            tied_embeddings=model.get_input_embeddings().weight is model.get_output_embeddings().weight,
+        )
+        self._check_stream(checkpoint, WHOLE, len(parts.blocks), parts.n_heads, parts.n_kv_heads, parts.head_dim)
+        return checkpoint
+
+    def build_tiny(self, config_only: bool) -> None:
+        """Build a tiny random model of the architecture, and check it. Sizes are those of the config."""
+        config, trusted = self.config, self._source.trust_remote_code
+        if self.found.parameters is None:
+            self._add(parameters=_count_parameters(config, trust_remote_code=trusted))
+
+        def build() -> None:
+            tiny = Checkpoint(tiny_model(config, trust_remote_code=trusted), name=TINY)
+            text = config.get_text_config()
+            counts = head_counts(text)
+            self._check_stream(tiny, TINY, text.num_hidden_layers, counts.q, counts.kv, counts.size)
+
+        self._attempt(build)
+        if config_only:
+            self._note("the weights were not read")
+        elif self.found.agreements:
+            self._note(f"the architecture is supported: {TINY} passes the checks")
+
+    def _check_stream(
+        self, checkpoint: Checkpoint, whose: str, layers: int, heads: int, kv_heads: int, head_dim: int
+    ) -> None:
+        parts, model = checkpoint.parts, checkpoint.model
+        self._add(
+            model_class=type(model).__name__,
+            layers=layers,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            graphs=graph_sizes(layers, heads, parallel=parts.parallel, n_kv_heads=kv_heads),
+            parts=part_paths(model, parts),
+            checked=whose,
+            agreements=self._attempt(lambda: verify_stream(model, parts)) or (),
+        )
+
+    def _generation_config(self) -> Any:
+        """Return the generation config; without its file transformers takes the tokens of config.json."""
+        if not (self._folder / GENERATION_CONFIG).is_file():
+            return self.config
+        try:
+            with quiet():
+                return GenerationConfig.from_pretrained(str(self._folder))
+        except Exception:  # what is wrong with the file, the headers' step says
+            return None
+
+    def _attempt(self, find: Callable[[], _T]) -> _T | None:
+        """Return what ``find`` returns; None if it raises RLCircuitsError, which is then a problem."""
+        try:
+            return find()
+        except RLCircuitsError as error:
+            self._problem(str(error))
+            return None
+
+    def _problem(self, problem: str) -> None:
+        if problem not in self.found.problems:  # two steps may meet the same one
+            self._add(problems=(*self.found.problems, problem))
+
+    def _note(self, note: str) -> None:
+        self._add(notes=(*self.found.notes, note))
+
+    def _add(self, **found: Any) -> None:
+        self.found = replace(self.found, **found)
+
+
+def _count_parameters(config: Any, *, trust_remote_code: bool) -> int | None:
+    """Return the number of weights of a config's model, which is built without memory for them."""
+    try:
+        with torch.device("meta"), quiet():
+            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except Exception:  # of a value that does not fit, the tiny model tells
+        return None
+    return _size(built)
+
+
+def _size(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _dtype_name(dtype: Any) -> str | None:
+    return None if dtype is None else str(dtype).removeprefix("torch.")
