@@ -50,6 +50,7 @@ _OLMO2 = ModuleNames(
     attention_post_norm="post_attention_layernorm",
     mlp_post_norm="post_feedforward_layernorm",
 )
+_GLM4 = ModuleNames(attention_post_norm="post_self_attn_layernorm", mlp_post_norm="post_mlp_layernorm")
 _GPT2 = ModuleNames(
     layers="transformer.h",
     final_norm="transformer.ln_f",
@@ -73,11 +74,21 @@ _GPT_NEOX = ModuleNames(
 
 FAMILIES: dict[str, ModuleNames] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "granite"), _LLAMA),
+    **dict.fromkeys(("smollm3", "ministral", "hunyuan_v1_dense"), _LLAMA),
     "phi3": ModuleNames(projections=("qkv_proj",)),
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
-    "olmo2": _OLMO2,
+    **dict.fromkeys(("olmo2", "olmo3", "exaone4"), _OLMO2),
+    "glm4": _GLM4,
     "gpt2": _GPT2,
     "gpt_neox": _GPT_NEOX,
 }
 """``model_type`` of a Hugging Face config → the names of its modules."""
+
+REFUSED: dict[str, str] = {
+    "gemma3n_text": "its AltUp mixes several residual streams with one another in each block, so that none is a "
+    "sum of what attentions and MLPs wrote",
+    "gemma4_text": "each of its blocks multiplies the whole stream by a learned scalar, and its small models add "
+    "per-layer embeddings outside of attention and MLP, so that the stream is no sum of what attentions and MLPs wrote",
+}
+"""``model_type`` → why its residual stream cannot be mapped."""

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.devices import to_device_async
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.families import FAMILIES, ModuleNames
+from rlcircuits.models.families import FAMILIES, REFUSED, ModuleNames
 from rlcircuits.models.norms import Norm, epsilon_of, recognise
 
 
@@ -224,6 +224,10 @@ def _module_names(model: nn.Module) -> ModuleNames:
     if hasattr(model, "peft_config"):
         raise RLCircuitsError(f"{type(model).__name__} holds adapters; merge them first: model.merge_and_unload()")
     family = getattr(getattr(model, "config", None), "model_type", None)
+    if family in REFUSED:
+        raise RLCircuitsError(
+            f"{type(model).__name__} has model_type {family!r}, which is not supported: {REFUSED[family]}"
+        )
     if family not in FAMILIES:
         raise RLCircuitsError(
             f"{type(model).__name__} has model_type {family!r}, whose residual stream is not mapped; "

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.core_inputs import NAMES, batches, fixed_sequences, relative_error, sequences, tiny, tokens
 from helpers.slow_cases import slow_unless
-from helpers.tiny_models import build
+from helpers.tiny_models import NO_PRE_NORM, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,9 +24,9 @@ from rlcircuits.models.parts import locate_parts
 
 TOLERANCE = 1e-5
 EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}
-# OLMo 2 has no pre-norms. Its q and k have a norm of their own, and v is followed by the norm after attention. But its
-# MLP reads the stream without any norm, so that its scores need not sum to zero.
-RAW_READERS = {"olmo2": ("mlp.",), "olmo2-gqa": ("mlp.",)}
+# OLMo 2, OLMo 3 and EXAONE 4 have no pre-norms. Their q and k have a norm of their own, and v is followed by the norm
+# after attention. But their MLP reads the stream without any norm, so that its scores need not sum to zero.
+RAW_READERS = dict.fromkeys(NO_PRE_NORM, ("mlp.",))
 
 
 def without_eps(name: str) -> Any:

@@ -10,15 +10,22 @@ import pytest
 import torch
 from helpers.oracle import edge_names, edge_scores, logits, loss_only
 from helpers.slow_cases import slow_unless
-from helpers.tiny_models import ARCHITECTURES, VOCABULARY, TinySequence, build, random_sequences
+from helpers.tiny_models import (
+    ARCHITECTURES,
+    NO_PRE_NORM,
+    POST_NORMS,
+    VOCABULARY,
+    TinySequence,
+    build,
+    random_sequences,
+)
 from torch import Tensor
 from torch.nn import functional as F
 
 NAMES = sorted(ARCHITECTURES)
 # Every architecture at both granularities, less the one whose heads have no agreed definition.
 CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head") if (name, kind) != ("olmo2-gqa", "head")]
-POST_NORM = {"gemma2", "gemma3", "olmo2", "olmo2-gqa"}
-OUTPUT_BIAS = {"gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa"}
+OUTPUT_BIAS = {"gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa", "smollm3"}
 SEQUENCE = random_sequences(1, seed=5, prompt=(6, 6), answer=(5, 5))[0]
 OTHER = random_sequences(1, seed=6, prompt=(6, 6), answer=(5, 5))[0]
 built = cache(build)
@@ -67,8 +74,9 @@ def test_logits_are_exact_where_hugging_face_is() -> None:
 
 def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
     """Return the parameters in which the outputs of attention and MLP are linear."""
-    if name in POST_NORM:
-        return [layer.post_attention_layernorm.weight], [layer.post_feedforward_layernorm.weight]
+    if name in POST_NORMS:
+        attention, mlp = ([getattr(layer, norm).weight] for norm in POST_NORMS[name])
+        return attention, mlp
     if name == "gpt2":
         outputs = layer.attn.c_proj, layer.mlp.c_proj
     elif "neox" in name:
@@ -100,7 +108,7 @@ def test_a_writers_edges_sum_to_what_hugging_faces_backward_says_of_its_output(n
     torch.testing.assert_close(values[0].sum(1), torch.stack(expected).detach(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in POST_NORM])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in POST_NORMS])
 def test_a_heads_edges_sum_to_what_hugging_faces_backward_says_of_its_columns(name: str) -> None:
     model: Any = build(name, dtype=torch.float64)
     torch.autograd.backward(answer_loss(model(input_ids(SEQUENCE)).logits[0], SEQUENCE))
@@ -176,12 +184,12 @@ def test_a_reader_behind_a_norm_has_scores_that_sum_to_zero(name: str) -> None:
     sums = dict(zip(readers, edge_scores(model, [SEQUENCE])[0][0].sum(0).abs().tolist(), strict=True))
     # OLMo 2 has no norm before a sublayer. Its q and k are normed after the projection and the scale of its v
     # is undone after attention, so they sum to zero all the same; a gated MLP of the raw stream does not.
-    raw = {reader for reader in readers if name.startswith("olmo2") and reader.startswith("mlp")}
+    raw = {reader for reader in readers if name in NO_PRE_NORM and reader.startswith("mlp")}
     assert all(sums[reader] < 1e-9 for reader in readers if reader not in raw), sums
     assert all(sums[reader] > 1e-4 for reader in raw), sums
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in OUTPUT_BIAS and not n.startswith("olmo2")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in OUTPUT_BIAS and n not in NO_PRE_NORM])
 def test_a_heads_reader_behind_a_norm_has_scores_that_sum_to_zero(name: str) -> None:
     model = tiny_epsilon(name)
     assert edge_scores(model, [SEQUENCE], "head")[0][0].sum(0).abs().max() < 1e-9
@@ -324,6 +332,11 @@ def test_tiny_models_are_their_seeds_and_leave_the_global_generator_alone() -> N
         ("gemma2", {"attn_logit_softcapping": None}),
         ("gemma2", {"final_logit_softcapping": None}),
         ("gemma3", {"layer_types": ["full_attention"] * 2}),
+        ("smollm3", {"no_rope_layers": [1, 1]}),
+        ("ministral", {"layer_types": ["full_attention"] * 2}),
+        ("exaone4", {"layer_types": ["sliding_attention"] * 2}),
+        ("olmo3", {"layer_types": ["full_attention"] * 2}),
+        ("glm4", {"attention_bias": False}),
         ("gpt-neox", {"use_parallel_residual": False}),
         ("qwen3-moe", {"norm_topk_prob": True}),
         ("qwen3-moe", {"num_experts_per_tok": 1}),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_models import ARCHITECTURES, VOCABULARY, build
+from helpers.tiny_models import ARCHITECTURES, POST_NORMS, VOCABULARY, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -72,21 +72,26 @@ OUTPUTS = {
     "embeddings": r".*\.(embed_tokens|embed_in|wte|wpe)",
     "unembedding": r"lm_head|embed_out",
     "final-norm": r"model\.norm|transformer\.ln_f|gpt_neox\.final_layer_norm",
-    "norms": r".*(layernorm|layer_norm|ln_\w|model\.norm)",
+    "norms": r"(?!.*\.self_attn\.).*(layernorm|layer_norm|ln_\w|model\.norm)",
 }
 """The modules whose outputs a target multiplies."""
 
-POST_NORMS = {"attn.1": r"model\.layers\.1\.post_attention_layernorm", "mlp.1": r".*\.1\.post_feedforward_layernorm",
-              "mlp": r".*\.post_feedforward_layernorm"}  # fmt: skip
-"""The same for families whose sublayers end in a norm."""
+
+def outputs_of(name: str, target: str) -> str:
+    """Return the pattern of a target's modules in a model, whose sublayers may end in a norm."""
+    if name not in POST_NORMS or target not in ("attn.1", "mlp.1", "mlp"):
+        return OUTPUTS[target]
+    attention, mlp = POST_NORMS[name]
+    layer = r"\d+" if target == "mlp" else "1"
+    return rf"model\.layers\.{layer}\.{attention if target == 'attn.1' else mlp}"
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_output_of_a_part_is_multiplied_as_a_hook_would(name: str) -> None:
     plain = build(name)
     undamaged = logits(plain)
-    for target, pattern in OUTPUTS.items():
-        hooked = list(named(plain, POST_NORMS.get(target, pattern) if name.startswith(("gemma", "olmo2")) else pattern))
+    for target in OUTPUTS:
+        hooked = list(named(plain, outputs_of(name, target)))
         assert hooked
         with ExitStack() as stack:
             for module in hooked:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import oracle
 from helpers.core_inputs import NAMES, fixed_sequences
-from helpers.tiny_models import VOCABULARY, build
+from helpers.tiny_models import JOINT_KEY_NORM, POST_NORMS, VOCABULARY, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -144,7 +144,7 @@ def test_removals_into_disjoint_readers_of_the_last_layer_add_up(name: str, data
 
 
 # A post-norm, or a norm over all heads' keys, makes the heads' outputs depend on one another.
-SEPARATE_HEADS = [n for n in NAMES if n not in ("gemma2", "gemma3", "olmo2", "olmo2-gqa")]
+SEPARATE_HEADS = [n for n in NAMES if n not in POST_NORMS and n not in JOINT_KEY_NORM]
 
 
 @pytest.mark.parametrize("name", SEPARATE_HEADS)

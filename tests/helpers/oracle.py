@@ -226,7 +226,7 @@ def _attention(block: Block, *streams: Tensor) -> Tensor:
         _project(block.attn_norm(x), *projection)
         for x, projection in zip(streams, (block.query, block.key, block.value), strict=True)
     )
-    q, k = _rotate(_headed_norm(q, block.query_norm), block), _rotate(_headed_norm(k, block.key_norm), block)
+    q, k = _placed(q, block.query_norm, block), _placed(k, block.key_norm, block)
     scores = q @ k.transpose(1, 2) * block.scaling
     if block.softcap is not None:
         scores = torch.tanh(scores / block.softcap) * block.softcap
@@ -243,6 +243,13 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     copies = x.shape[0] // weight.shape[0]
     projected = x @ weight.repeat_interleave(copies, 0).transpose(1, 2)
     return projected if bias is None else projected + bias.repeat_interleave(copies, 0)[:, None]
+
+
+def _placed(x: Tensor, norm: Scale | None, block: Block) -> Tensor:
+    """Queries or keys [H, T, d], normed and rotated."""
+    if block.norm_after_rotary:
+        return _headed_norm(_rotate(x, block), norm)
+    return _rotate(_headed_norm(x, norm), block)
 
 
 def _headed_norm(x: Tensor, norm: Scale | None) -> Tensor:
@@ -271,5 +278,9 @@ def _rotate(x: Tensor, block: Block) -> Tensor:
     half = len(block.inv_freq)
     angle = torch.arange(x.shape[1], dtype=torch.float64)[:, None] * block.inv_freq
     cos, sin = angle.cos() * block.rotary_gain, angle.sin() * block.rotary_gain
-    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    turned, rest = x[..., : 2 * half], x[..., 2 * half :]
+    if block.rotate_pairs:
+        a, b = turned[..., ::2], turned[..., 1::2]
+        return torch.cat([torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2), rest], -1)
+    a, b = turned.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)

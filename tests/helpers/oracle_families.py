@@ -49,7 +49,9 @@ class Block:
     mlp_post: Function | None = None
     query_norm: Scale | None = None  # of d (each head by itself) or of H * d (all heads together)
     key_norm: Scale | None = None
+    norm_after_rotary: bool = False
     inv_freq: Tensor | None = None  # [rotary / 2]; None: no rotary positions
+    rotate_pairs: bool = False  # neighbours 0 and 1, 2 and 3, … turn together, not a feature and one of the second half
     rotary_gain: float = 1.0
     window: int | None = None
     softcap: float | None = None
@@ -72,6 +74,10 @@ def parts_of(model: Any) -> Parts:
         return _gpt_neox(model)
     if family in _LLAMA_LIKE:
         return _llama_like(model)
+    from helpers.oracle_recent import FORWARDS  # here, since it is built of what is in this module
+
+    if family in FORWARDS:
+        return FORWARDS[family](model)
     raise NotImplementedError(f"the oracle has no forward for {family!r}")
 
 

@@ -33,6 +33,7 @@ _GEMMA = {
     "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5,
     "final_logit_softcapping": 4.0,
 }  # fmt: skip
+_ONE_WINDOW = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}
 _PARTIAL_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _NEOX = {
     **_IDS, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -59,6 +60,17 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", _GEMMA),  # and q/k norms, a rotary base for each kind of layer
     "granite": ("granite", {**_BASE, **_GQA, "residual_multiplier": 0.4, "embedding_multiplier": 3.0,
                             "attention_multiplier": 0.5, "logits_scaling": 1.5}),  # all four away from one
+    # NoPE beside rotated layers; windows shorter than any test sequence; another rotary base in windows (OLMo 3).
+    "smollm3": ("smollm3", {**_BASE, **_GQA, "attention_bias": True, "no_rope_layers": [1, 0]}),
+    "ministral": ("ministral", {**_BASE, **_GQA, **_ONE_WINDOW, "head_dim": 12}),
+    "exaone4": ("exaone4", {**_BASE, **_GQA, **_ONE_WINDOW, "head_dim": 12}),
+    "olmo3": ("olmo3", {**_BASE, **_ONE_WINDOW, "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        "full_attention": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
+                           "original_max_position_embeddings": 24}}}),
+    "glm4": ("glm4", {**_BASE, **_GQA, "head_dim": 12, "attention_bias": True,
+                      "rope_parameters": _PARTIAL_ROTARY}),  # neighbouring features rotated, post-norms, fused gate/up
+    "hunyuan": ("hunyuan_v1_dense", {**_BASE, **_GQA, "head_dim": 12}),  # q/k norms after the rotation
     "olmo2": ("olmo2", _BASE),  # post-norms only; q/k norms over all heads at once
     "olmo2-gqa": ("olmo2", {**_BASE, **_GQA}),
     "mixtral": ("mixtral", {**_BASE, **_GQA, "intermediate_size": 24, "num_local_experts": 4,
@@ -67,6 +79,18 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                                 "num_experts_per_tok": 2, "moe_intermediate_size": 24,
                                 "norm_topk_prob": False, "mlp_only_layers": [1]}),  # dense between sparse
 }  # fmt: skip
+
+
+_AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
+POST_NORMS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("gemma2", "gemma3", "olmo2", "olmo2-gqa", "olmo3", "exaone4"), _AFTER_BOTH),
+    "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm"),
+}
+"""The norms between attention and stream, and between MLP and stream, of the models that have them."""
+NO_PRE_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "exaone4"})
+"""The models whose attention and MLP read the stream itself."""
+JOINT_KEY_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3"})
+"""The models with one norm over all heads' queries and one over all heads' keys."""
 
 
 @dataclass(frozen=True)

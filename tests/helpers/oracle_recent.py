@@ -1,0 +1,100 @@
+"""The families that came after Llama's first relatives, for `oracle`: what each does otherwise, and nothing else.
+
+Written from the models' sources. As in `oracle_families`, only weights, rotary frequencies, epsilons and activation
+functions are taken from a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from helpers.oracle_families import _POST, _PRE, Block, Parts, _columns, _mlp, _norm, _rms, _rows
+
+Rotary = Callable[[Any, int], str | None]
+
+
+def _every_layer(config: Any, layer: int) -> str | None:
+    """The prefix of the layer's rotary frequencies; None where nothing is rotated."""
+    return ""
+
+
+def _by_layer_type(config: Any, layer: int) -> str | None:
+    return f"{config.layer_types[layer]}_"
+
+
+def _listed_layers(config: Any, layer: int) -> str | None:
+    return "" if config.no_rope_layers[layer] else None  # 1 where a layer is rotated, whatever the name says
+
+
+def _window_layers_only(config: Any, layer: int) -> str | None:
+    return "" if config.sliding_window is None or config.layer_types[layer] == "sliding_attention" else None
+
+
+@dataclass(frozen=True)
+class _Family:
+    """How a family's layers differ from Llama's."""
+
+    norms: tuple[str | None, ...] = _PRE  # before and after attention, before and after the MLP
+    rotary: Rotary = _every_layer
+    rotate_pairs: bool = False
+    norm_after_rotary: bool = False
+    query_norm: str = "q_norm"
+    key_norm: str = "k_norm"
+
+
+_GLM4 = ("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm")
+_FAMILIES = {
+    "olmo3": _Family(norms=_POST, rotary=_by_layer_type),
+    "exaone4": _Family(norms=_POST, rotary=_window_layers_only),
+    "smollm3": _Family(rotary=_listed_layers),
+    "ministral": _Family(),
+    "glm4": _Family(norms=_GLM4, rotate_pairs=True),
+    "hunyuan_v1_dense": _Family(norm_after_rotary=True, query_norm="query_layernorm", key_norm="key_layernorm"),
+}
+
+
+def _window(config: Any, layer: int) -> int | None:
+    types = getattr(config, "layer_types", None)
+    return config.sliding_window if types and types[layer] == "sliding_attention" else None
+
+
+def _decoder(model: Any) -> Parts:
+    body, config = model.model, model.config
+    family = _FAMILIES[config.model_type]
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+    def block(i: int, layer: Any) -> Block:
+        attn = layer.self_attn
+        query, key, value = (_rows(p.weight, p.bias, width) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+        attn_norm, attn_post, mlp_norm, mlp_post = (getattr(layer, name) if name else None for name in family.norms)
+        prefix = family.rotary(config, i)
+        return Block(
+            query, key, value,
+            output=_columns(attn.o_proj.weight, attn.o_proj.bias, width),
+            mlp=_mlp(layer.mlp),
+            scaling=width**-0.5,
+            attn_norm=_norm(attn_norm),
+            mlp_norm=_norm(mlp_norm),
+            attn_post=_rms(attn_post),
+            mlp_post=_rms(mlp_post),
+            query_norm=_rms(getattr(attn, family.query_norm, None)),
+            key_norm=_rms(getattr(attn, family.key_norm, None)),
+            norm_after_rotary=family.norm_after_rotary,
+            inv_freq=None if prefix is None else getattr(body.rotary_emb, f"{prefix}inv_freq"),
+            rotary_gain=1.0 if prefix is None else getattr(body.rotary_emb, f"{prefix}attention_scaling"),
+            rotate_pairs=family.rotate_pairs,
+            window=_window(config, i),
+        )  # fmt: skip
+
+    return Parts(
+        embed=lambda ids: body.embed_tokens.weight[ids],
+        blocks=[block(i, layer) for i, layer in enumerate(body.layers)],
+        final_norm=_norm(body.norm),
+        unembed=lambda x: x @ model.lm_head.weight.T,
+    )
+
+
+FORWARDS: dict[str, Callable[[Any], Parts]] = dict.fromkeys(_FAMILIES, _decoder)
+"""model_type → the parts of a model of it."""
