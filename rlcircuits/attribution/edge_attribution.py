@@ -92,6 +92,7 @@ def attribute(
     sequences, corrupted = list(sequences), None if corrupted is None else list(corrupted)
     backend = choose_backend(backend, next(checkpoint.model.parameters()))
     graph = graph_of(checkpoint, granularity)
+    _check_padding_side(checkpoint, padding_side)
     budget = MemoryBudget(checkpoint, sequences, batch_tokens)
     options = AttributionOptions(graph, backend, corrupted, padding_side, recompute)
     values = torch.zeros(len(sequences), *graph.mask.shape, dtype=torch.float32)
@@ -115,6 +116,15 @@ def graph_of(checkpoint: Checkpoint, granularity: str) -> EdgeGraph:
     return build_graph(
         len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel, n_kv_heads=parts.n_kv_heads
     )
+
+
+def _check_padding_side(checkpoint: Checkpoint, padding_side: str) -> None:
+    """Raise RLCircuitsError if padding on this side changes what the model computes."""
+    if padding_side == "left" and checkpoint.parts.counts_columns:
+        raise RLCircuitsError(
+            f"padding_side is 'left', but the attention temperature of {type(checkpoint.model).__name__} counts "
+            "padding as positions, so that left padding changes what the model computes; use 'right'"
+        )
 
 
 def plan_attribution(

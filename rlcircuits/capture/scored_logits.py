@@ -58,7 +58,7 @@ def scored_logits(model: Any, parts: ModelParts, batch: Batch, most_rows: int) -
 
     with Hooks() as hooks:
         if len(batch.targets) > most_rows:
-            hook = model.base_model.register_forward_hook(lambda _, __, output: returned.append(output))
+            hook = parts.body.register_forward_hook(lambda _, __, output: returned.append(output))
             hooks.callback(hook.remove)
         hooks.replace_input(parts.unembedding, first_rows)
         logits = forward_logits(model, batch)[0]
@@ -66,7 +66,7 @@ def scored_logits(model: Any, parts: ModelParts, batch: Batch, most_rows: int) -
     del logits
     for start in range(most_rows, len(batch.targets), most_rows):
         some = hidden[:, start : start + most_rows]
-        with forward_replaced(model.base_model, partial(_return, _with_hidden(returned[0], some))):
+        with forward_replaced(parts.body, partial(_return, _with_hidden(returned[0], some))):
             logits = model(input_ids=batch.input_ids[:1, :1], use_cache=False).logits[0]
         yield ScoredLogits(slice(start, start + len(logits)), some[0], logits)
         del logits

@@ -68,8 +68,7 @@ def hook_writers(
         else:
             raw = before_post_norms and block.attention_post_norm is not None
             _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], on_outputs, raw=raw)
-        last = block.mlp if block.mlp_post_norm is None else block.mlp_post_norm.module
-        hooks.observe_output(last, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
+        _hook_mlp(hooks, block, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
 def one_writer(index: int, output: Tensor, multiplier: float = 1.0) -> WriterOutputs:
@@ -79,6 +78,16 @@ def one_writer(index: int, output: Tensor, multiplier: float = 1.0) -> WriterOut
 
 def _on_output(on_outputs: OnWriterOutputs, index: int, multiplier: float) -> Callable[[Tensor], None]:
     return lambda output: on_outputs(one_writer(index, output, multiplier))
+
+
+def _hook_mlp(hooks: Hooks, block: Block, on_output: Callable[[Tensor], None]) -> None:
+    """Make an MLP one writer. Its output has the shape of its input: Llama 4's mixtures return [batch · pos, width]."""
+    if block.mlp_post_norm is not None:
+        hooks.observe_output(block.mlp_post_norm.module, on_output)
+        return
+    shape: list[torch.Size] = []
+    hooks.observe_input(block.mlp, lambda hidden: shape.append(hidden.shape))
+    hooks.observe_output(block.mlp, lambda output: on_output(output.view(shape.pop())))
 
 
 def _hook_heads(

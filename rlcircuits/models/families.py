@@ -31,8 +31,17 @@ class ModuleNames:
     """The order of a fused projection's features: all q, all k, all v; or q, k and v of one head after another."""
     output: str = "o_proj"
     # Names in the MLP module.
-    mlp_outputs: tuple[str, ...] = ("down_proj", "experts.down_proj")
-    """The layer, or the experts' stacked weights, that write the MLP's output. The first that the MLP has is meant."""
+    mlp_outputs: tuple[str, ...] = (
+        "down_proj",
+        "experts.down_proj",
+        "experts.down_proj_bias",
+        "shared_expert.down_proj",
+        "shared_experts.down_proj",
+    )
+    """The layers and the experts' stacked weights that write the MLP's output: all of these that the MLP has."""
+    gate_up: Literal["rows", "columns", "alternating columns"] = "rows"
+    """Where a weight of both gate and up has them: in its rows, or in its columns, the gate in the first half and up in
+    the second; or in alternating columns."""
     # A field of the config.
     parallel_field: str | None = None
     """The field that is true if attention and MLP of a block read the same stream; None if they never do."""
@@ -75,6 +84,10 @@ _GPT_NEOX = ModuleNames(
 FAMILIES: dict[str, ModuleNames] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "granite"), _LLAMA),
     **dict.fromkeys(("smollm3", "ministral", "hunyuan_v1_dense"), _LLAMA),
+    **dict.fromkeys(("glm4_moe", "olmoe"), _LLAMA),
+    "granitemoe": ModuleNames(mlp="block_sparse_moe"),
+    "gpt_oss": ModuleNames(gate_up="alternating columns"),
+    "llama4_text": ModuleNames(mlp="feed_forward", gate_up="columns"),
     "phi3": ModuleNames(projections=("qkv_proj",)),
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,

@@ -71,6 +71,7 @@ class ModelParts:
     """The parts of a causal LM that write to and read from its residual stream.
 
     Args:
+        body: The module from the token ids to the final norm's output: what holds the blocks.
         blocks: The decoder blocks.
         final_norm: The norm before the unembedding.
         unembedding: The linear layer from the stream to the logits.
@@ -84,8 +85,11 @@ class ModelParts:
         parallel: Whether attention and MLP of a block read the same stream.
         rotary_switch: The sequence length beyond which the model rotates q and k by other factors, in all sequences of
             the batch (longrope). None if it has one set of factors.
+        counts_columns: Whether the model counts positions from the first column of a batch, padding included, so that
+            padding on the left changes what it computes (Llama 4's attention temperature).
     """
 
+    body: nn.Module
     blocks: tuple[Block, ...]
     final_norm: Norm
     unembedding: nn.Module
@@ -98,6 +102,7 @@ class ModelParts:
     residual_multiplier: float
     parallel: bool
     rotary_switch: int | None
+    counts_columns: bool
 
 
 def as_index(features: Tensor, device: torch.device) -> slice | Tensor:
@@ -135,6 +140,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
     if unembedding is None:
         raise RLCircuitsError(f"{type(model).__name__} has no output embedding; a causal language model is needed")
     return ModelParts(
+        body=root.child(names.layers.rpartition(".")[0]).module,
         blocks=tuple(blocks),
         final_norm=norms.of(root.child(names.final_norm)),
         unembedding=unembedding,
@@ -147,6 +153,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
         residual_multiplier=float(getattr(config, "residual_multiplier", 1.0)),
         parallel=names.parallel_field is not None and bool(getattr(config, names.parallel_field)),
         rotary_switch=_rotary_switch(config),
+        counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
     )
 
 

@@ -5,7 +5,7 @@ singular values splits them first:
 
 - q, k and v, stacked or interleaved by head (GPT-2, Phi-3, GPT-NeoX): by the table of
   :mod:`rlcircuits.models.families` and the config's heads.
-- An MLP's gate and up (Phi-3, and stacked experts): two halves, the gate first, in every supported family.
+- An MLP's gate and up (Phi-3, and stacked experts): two halves, the gate first; in gpt-oss they alternate.
 - The experts of a mixture, stacked along the first dimension of a weight: one matrix an expert.
 """
 
@@ -25,7 +25,8 @@ from rlcircuits.models.tensor_groups import group_of
 
 __all__ = ["MatrixPlace", "matrix_places"]
 
-_GATE_UP = "gate_up_proj"
+_GATE_UP = frozenset({"gate_up_proj", "input_linear"})
+"""The names of weights that compute gate and up: in models, and in the files of Granite's mixtures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +94,11 @@ def _pieces(key: str, parts: list[str], shape: tuple[int, ...], config: Any) -> 
     if len(names.projections) == 1 and names.projections[0] in parts:
         features = {kind: each.reshape(-1) for kind, each in fused_features(names, head_counts(config)).items()}
         return list(_cut(key, shape, features))
-    if _GATE_UP in parts:
-        half = torch.arange(shape[0] // 2)
-        return list(_cut(key, shape, {"gate": half, "up": half + len(half)}))
+    if not _GATE_UP.isdisjoint(parts):
+        dim = 0 if names.gate_up == "rows" else 1
+        both = torch.arange(shape[dim])
+        gate, up = both.view(-1, 2).T if names.gate_up == "alternating columns" else both.chunk(2)
+        return [("gate", dim, gate), ("up", dim, up)]
     return [("", 0, None)]
 
 

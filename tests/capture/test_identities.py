@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.core_inputs import NAMES, batches, fixed_sequences, relative_error, sequences, tiny, tokens
 from helpers.slow_cases import slow_unless
-from helpers.tiny_models import NO_PRE_NORM, build
+from helpers.tiny_models import NO_PRE_NORM, build, padding_sides
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,7 +94,7 @@ def test_3_scores_do_not_depend_on_the_batch(name: str, granularity: str, data: 
     order = data.draw(st.permutations(range(len(batch))))
     budget = data.draw(st.integers(1, 64))
     alone = torch.cat([attribute(tiny(name), [s], granularity).values for s in batch])
-    for side in ("left", "right"):
+    for side in padding_sides(name):
         together = attribute(tiny(name), [batch[i] for i in order], granularity, batch_tokens=budget, padding_side=side)
         assert relative_error(together.values, alone[list(order)]) < TOLERANCE
 

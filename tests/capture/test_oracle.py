@@ -25,11 +25,19 @@ from torch.nn import functional as F
 NAMES = sorted(ARCHITECTURES)
 # Every architecture at both granularities, less the one whose heads have no agreed definition.
 CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head") if (name, kind) != ("olmo2-gqa", "head")]
-OUTPUT_BIAS = {"gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa", "smollm3"}
+OUTPUT_BIAS = {"gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa", "smollm3", "gpt-oss"}
 SEQUENCE = random_sequences(1, seed=5, prompt=(6, 6), answer=(5, 5))[0]
 OTHER = random_sequences(1, seed=6, prompt=(6, 6), answer=(5, 5))[0]
 built = cache(build)
 """Tiny models for tests that only read them, each built once."""
+
+
+MLPS = ("mlp", "feed_forward", "block_sparse_moe")
+
+
+def body_of(model: Any) -> Any:
+    """Return the part of a model that holds the layers; Llama 4's `base_model` is the whole model."""
+    return getattr(model.base_model, "model", model.base_model)
 
 
 def tiny_epsilon(name: str, **overrides: Any) -> Any:
@@ -81,10 +89,10 @@ def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
         outputs = layer.attn.c_proj, layer.mlp.c_proj
     elif "neox" in name:
         outputs = layer.attention.dense, layer.mlp.dense_4h_to_h
-    elif hasattr(layer.mlp, "experts"):
-        return [layer.self_attn.o_proj.weight], [layer.mlp.experts.down_proj]
     else:
-        outputs = layer.self_attn.o_proj, layer.mlp.down_proj
+        mlp = next(getattr(layer, name) for name in MLPS if hasattr(layer, name))
+        writing = [parameter for path, parameter in mlp.named_parameters() if "down_proj" in path]
+        return list(layer.self_attn.o_proj.parameters()), writing
     attention, mlp = (list(module.parameters()) for module in outputs)
     return attention, mlp
 
@@ -99,7 +107,7 @@ def test_a_writers_edges_sum_to_what_hugging_faces_backward_says_of_its_output(n
     if name == "gpt2":
         embedding = embedding + model.transformer.wpe.weight[: embedding.shape[1]]
     expected = [-(written.grad * embedding).sum()]
-    body = model.base_model
+    body = body_of(model)
     centre = 1.0 if "gemma" in name else 0.0  # Gemma keeps its norm weights less one
     for layer in body.h if name == "gpt2" else body.layers:
         for parameters in writer_parameters(name, layer):
@@ -113,7 +121,7 @@ def test_a_heads_edges_sum_to_what_hugging_faces_backward_says_of_its_columns(na
     model: Any = build(name, dtype=torch.float64)
     torch.autograd.backward(answer_loss(model(input_ids(SEQUENCE)).logits[0], SEQUENCE))
     heads = model.config.num_attention_heads
-    body = model.base_model
+    body = body_of(model)
     writers, _, _ = edge_names(model, "head")
     totals = dict(zip(writers, edge_scores(model, [SEQUENCE], "head")[0][0].sum(1), strict=True))
     for i, layer in enumerate(body.h if name == "gpt2" else body.layers):
@@ -337,6 +345,16 @@ def test_tiny_models_are_their_seeds_and_leave_the_global_generator_alone() -> N
         ("exaone4", {"layer_types": ["sliding_attention"] * 2}),
         ("olmo3", {"layer_types": ["full_attention"] * 2}),
         ("glm4", {"attention_bias": False}),
+        ("gpt-oss", {"swiglu_limit": 0.5}),
+        ("gpt-oss", {"layer_types": ["full_attention"] * 2}),
+        ("glm4-moe", {"topk_group": 2}),
+        ("glm4-moe", {"first_k_dense_replace": 0}),
+        ("olmoe", {"norm_topk_prob": True}),
+        ("granite-moe", {"num_experts_per_tok": 1}),
+        ("llama4", {"no_rope_layers": [1, 1]}),
+        ("llama4", {"attn_temperature_tuning": False}),
+        ("llama4", {"attention_chunk_size": 64}),
+        ("llama4", {"use_qk_norm": False}),
         ("gpt-neox", {"use_parallel_residual": False}),
         ("qwen3-moe", {"norm_topk_prob": True}),
         ("qwen3-moe", {"num_experts_per_tok": 1}),

@@ -67,8 +67,8 @@ def named(model: nn.Module, pattern: str) -> Iterator[nn.Module]:
 
 OUTPUTS = {
     "attn.1": r".*(layers|h)\.1\.(self_attn|attn|attention)",
-    "mlp.1": r".*(layers|h)\.1\.mlp",
-    "mlp": r".*(layers|h)\.\d+\.mlp",
+    "mlp.1": r".*(layers|h)\.1\.(mlp|feed_forward|block_sparse_moe)",
+    "mlp": r".*(layers|h)\.\d+\.(mlp|feed_forward|block_sparse_moe)",
     "embeddings": r".*\.(embed_tokens|embed_in|wte|wpe)",
     "unembedding": r"lm_head|embed_out",
     "final-norm": r"model\.norm|transformer\.ln_f|gpt_neox\.final_layer_norm",

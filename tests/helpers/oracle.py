@@ -227,14 +227,22 @@ def _attention(block: Block, *streams: Tensor) -> Tensor:
         for x, projection in zip(streams, (block.query, block.key, block.value), strict=True)
     )
     q, k = _placed(q, block.query_norm, block), _placed(k, block.key_norm, block)
+    if block.temperature is not None:
+        q = q * block.temperature[:length, None]
     scores = q @ k.transpose(1, 2) * block.scaling
     if block.softcap is not None:
         scores = torch.tanh(scores / block.softcap) * block.softcap
-    behind = torch.arange(length)[:, None] - torch.arange(length)  # how far the key lies behind the query
+    position = torch.arange(length)
+    behind = position[:, None] - position  # how far the key lies behind the query
     hidden = behind < 0
     if block.window is not None:
         hidden = hidden | (behind >= block.window)
-    pattern = scores.masked_fill(hidden, float("-inf")).softmax(-1)
+    if block.chunk is not None:
+        hidden = hidden | (position[:, None] // block.chunk != position // block.chunk)
+    scores = scores.masked_fill(hidden, float("-inf"))
+    if block.sinks is not None:
+        scores = torch.cat([scores, block.sinks[:, None, None].expand(-1, length, 1)], -1)
+    pattern = scores.softmax(-1)[..., :length]
     return pattern @ v @ block.output[0].transpose(1, 2)
 
 

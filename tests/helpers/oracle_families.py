@@ -54,6 +54,9 @@ class Block:
     rotate_pairs: bool = False  # neighbours 0 and 1, 2 and 3, … turn together, not a feature and one of the second half
     rotary_gain: float = 1.0
     window: int | None = None
+    chunk: int | None = None  # a query sees the keys of its own chunk of so many positions
+    temperature: Tensor | None = None  # [positions], what each position's queries are multiplied by
+    sinks: Tensor | None = None  # [H], the score of a key that each head always sees, and that has no value
     softcap: float | None = None
 
 

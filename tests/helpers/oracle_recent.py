@@ -10,7 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.oracle_families import _POST, _PRE, Block, Parts, _columns, _mlp, _norm, _rms, _rows
+import torch
+from torch import Tensor
+
+from helpers.oracle_experts import mixture
+from helpers.oracle_families import _POST, _PRE, Block, Parts, Scale, _columns, _mlp, _norm, _rms, _rows
 
 Rotary = Callable[[Any, int], str | None]
 
@@ -42,6 +46,8 @@ class _Family:
     norm_after_rotary: bool = False
     query_norm: str = "q_norm"
     key_norm: str = "k_norm"
+    mlp: str = "mlp"
+    sparse: bool = False
 
 
 _GLM4 = ("input_layernorm", "post_self_attn_layernorm", "post_attention_layernorm", "post_mlp_layernorm")
@@ -52,6 +58,13 @@ _FAMILIES = {
     "ministral": _Family(),
     "glm4": _Family(norms=_GLM4, rotate_pairs=True),
     "hunyuan_v1_dense": _Family(norm_after_rotary=True, query_norm="query_layernorm", key_norm="key_layernorm"),
+    "olmoe": _Family(sparse=True),
+    "granitemoe": _Family(sparse=True, mlp="block_sparse_moe"),
+    "glm4_moe": _Family(sparse=True),
+    "gpt_oss": _Family(sparse=True),
+    "llama4_text": _Family(
+        sparse=True, mlp="feed_forward", rotary=_listed_layers, rotate_pairs=True, norm_after_rotary=True
+    ),
 }
 
 
@@ -60,39 +73,66 @@ def _window(config: Any, layer: int) -> int | None:
     return config.sliding_window if types and types[layer] == "sliding_attention" else None
 
 
+def _chunk(config: Any, layer: int) -> int | None:
+    types = getattr(config, "layer_types", None)
+    return config.attention_chunk_size if types and types[layer] == "chunked_attention" else None
+
+
+def _temperature(config: Any, layer: int) -> Tensor | None:
+    """Llama 4's factors of the queries in layers without positions, by the position of the query."""
+    if not getattr(config, "attn_temperature_tuning", False) or config.no_rope_layers[layer]:
+        return None
+    position = torch.arange(config.max_position_embeddings, dtype=torch.float64)
+    return 1 + config.attn_scale * torch.log1p(torch.floor((position + 1) / config.floor_scale))
+
+
+def _head_norm(attn: Any, name: str, width: int) -> Scale | None:
+    if hasattr(attn, "qk_norm"):  # Llama 4's, of queries and keys alike, which has no weight
+        return Scale(torch.ones(width, dtype=torch.float64), attn.qk_norm.eps)
+    return _rms(getattr(attn, name, None))
+
+
 def _decoder(model: Any) -> Parts:
     body, config = model.model, model.config
     family = _FAMILIES[config.model_type]
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
+    multiplier = getattr(config, "residual_multiplier", None)
+
+    def multiplied(whole: Tensor) -> Tensor:
+        return torch.full_like(whole, multiplier)
+
     def block(i: int, layer: Any) -> Block:
-        attn = layer.self_attn
+        attn, mlp = layer.self_attn, getattr(layer, family.mlp)
         query, key, value = (_rows(p.weight, p.bias, width) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
         attn_norm, attn_post, mlp_norm, mlp_post = (getattr(layer, name) if name else None for name in family.norms)
         prefix = family.rotary(config, i)
         return Block(
             query, key, value,
             output=_columns(attn.o_proj.weight, attn.o_proj.bias, width),
-            mlp=_mlp(layer.mlp),
-            scaling=width**-0.5,
+            mlp=mixture(mlp, config.model_type) if family.sparse else _mlp(mlp),
+            scaling=getattr(config, "attention_multiplier", width**-0.5),
             attn_norm=_norm(attn_norm),
             mlp_norm=_norm(mlp_norm),
-            attn_post=_rms(attn_post),
-            mlp_post=_rms(mlp_post),
-            query_norm=_rms(getattr(attn, family.query_norm, None)),
-            key_norm=_rms(getattr(attn, family.key_norm, None)),
+            attn_post=_rms(attn_post) if multiplier is None else multiplied,
+            mlp_post=_rms(mlp_post) if multiplier is None else multiplied,
+            query_norm=_head_norm(attn, family.query_norm, width),
+            key_norm=_head_norm(attn, family.key_norm, width),
             norm_after_rotary=family.norm_after_rotary,
             inv_freq=None if prefix is None else getattr(body.rotary_emb, f"{prefix}inv_freq"),
             rotary_gain=1.0 if prefix is None else getattr(body.rotary_emb, f"{prefix}attention_scaling"),
             rotate_pairs=family.rotate_pairs,
             window=_window(config, i),
+            chunk=_chunk(config, i),
+            temperature=_temperature(config, i),
+            sinks=getattr(attn, "sinks", None),
         )  # fmt: skip
 
     return Parts(
-        embed=lambda ids: body.embed_tokens.weight[ids],
+        embed=lambda ids: body.embed_tokens.weight[ids] * getattr(config, "embedding_multiplier", 1.0),
         blocks=[block(i, layer) for i, layer in enumerate(body.layers)],
         final_norm=_norm(body.norm),
-        unembed=lambda x: x @ model.lm_head.weight.T,
+        unembed=lambda x: x @ model.lm_head.weight.T / getattr(config, "logits_scaling", 1.0),
     )
 
 

@@ -35,6 +35,12 @@ _GEMMA = {
 }  # fmt: skip
 _ONE_WINDOW = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}
 _PARTIAL_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+_YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 24}
+_EXPERTS = {"intermediate_size": 24, "num_local_experts": 4, "num_experts_per_tok": 2}
+_GROUPED_EXPERTS = {
+    "moe_intermediate_size": 24, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
+    "topk_group": 1, "routed_scaling_factor": 1.5, "norm_topk_prob": True, "first_k_dense_replace": 1,
+}  # fmt: skip
 _NEOX = {
     **_IDS, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "max_position_embeddings": 96, "tie_word_embeddings": False, "hidden_dropout": 0.0,
@@ -66,11 +72,20 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "exaone4": ("exaone4", {**_BASE, **_GQA, **_ONE_WINDOW, "head_dim": 12}),
     "olmo3": ("olmo3", {**_BASE, **_ONE_WINDOW, "rope_parameters": {
         "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
-        "full_attention": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0,
-                           "original_max_position_embeddings": 24}}}),
+        "full_attention": _YARN}}),
     "glm4": ("glm4", {**_BASE, **_GQA, "head_dim": 12, "attention_bias": True,
                       "rope_parameters": _PARTIAL_ROTARY}),  # neighbouring features rotated, post-norms, fused gate/up
     "hunyuan": ("hunyuan_v1_dense", {**_BASE, **_GQA, "head_dim": 12}),  # q/k norms after the rotation
+    "gpt-oss": ("gpt_oss", {**_BASE, **_GQA, **_ONE_WINDOW, **_EXPERTS, "head_dim": 12, "swiglu_limit": 1.5,
+                            "rope_parameters": _YARN}),  # sinks, biases everywhere, clamped experts
+    "glm4-moe": ("glm4_moe", {**_BASE, **_GQA, **_GROUPED_EXPERTS, "head_dim": 12, "attention_bias": True,
+                              "use_qk_norm": True, "rope_parameters": _PARTIAL_ROTARY}),
+    "olmoe": ("olmoe", {**_BASE, **_EXPERTS}),  # q/k norms over all heads at once, weights that do not sum to one
+    "granite-moe": ("granitemoe", {**_BASE, **_GQA, **_EXPERTS, "residual_multiplier": 0.4,
+                                   "embedding_multiplier": 3.0, "attention_multiplier": 0.5, "logits_scaling": 1.5}),
+    "llama4": ("llama4_text", {**_BASE, **_GQA, **_EXPERTS, "head_dim": 12, "intermediate_size_mlp": 48,
+                               "moe_layers": [1], "no_rope_layers": [1, 0], "attention_chunk_size": 5,
+                               "floor_scale": 3, "attn_scale": 0.5}),  # a dense layer in chunks, a sparse one without
     "olmo2": ("olmo2", _BASE),  # post-norms only; q/k norms over all heads at once
     "olmo2-gqa": ("olmo2", {**_BASE, **_GQA}),
     "mixtral": ("mixtral", {**_BASE, **_GQA, "intermediate_size": 24, "num_local_experts": 4,
@@ -89,7 +104,7 @@ POST_NORMS: dict[str, tuple[str, str]] = {
 """The norms between attention and stream, and between MLP and stream, of the models that have them."""
 NO_PRE_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "exaone4"})
 """The models whose attention and MLP read the stream itself."""
-JOINT_KEY_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3"})
+JOINT_KEY_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "olmoe"})
 """The models with one norm over all heads' queries and one over all heads' keys."""
 
 
@@ -115,8 +130,8 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     """
     model_type, fields = _CONFIGS[name]
     fields = {**fields, **overrides}
-    # SDPA ignores the soft-cap, so that Gemma 2 would silently compute something else.
-    attention = fields.pop("attn_implementation", "eager" if model_type == "gemma2" else "sdpa")
+    # SDPA ignores the soft-cap, so that Gemma 2 would silently compute something else, and has no sinks for gpt-oss.
+    attention = fields.pop("attn_implementation", "eager" if model_type in ("gemma2", "gpt_oss") else "sdpa")
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(model_type, **fields), attn_implementation=attention, dtype=torch.float32
@@ -124,7 +139,7 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     _draw(model, torch.Generator().manual_seed(seed))
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
-    if dtype == torch.float64 and model_type in ("mixtral", "qwen3_moe"):
+    if dtype == torch.float64 and hasattr(model.config, "num_experts_per_tok"):
         model.set_experts_implementation("eager")  # the default grouped matmul does not support float64
     return model.eval()
 
@@ -140,6 +155,11 @@ def random_sequences(
         return tuple(torch.randint(3, VOCABULARY, (length,), generator=generator).tolist())
 
     return [TinySequence(ids(*prompt), ids(*answer)) for _ in range(count)]
+
+
+def padding_sides(name: str) -> tuple[str, ...]:
+    """Return the sides on which padding does not change what a model computes."""
+    return ("right",) if name == "llama4" else ("left", "right")
 
 
 @torch.no_grad()
@@ -163,6 +183,9 @@ def _draw(model: PreTrainedModel, generator: torch.Generator) -> None:
                 parameter.copy_(noise * 0.3 + (0.0 if kind.startswith("Gemma") else 1.0))
             else:
                 parameter.copy_(noise * 0.3)
+        for name, buffer in module.named_buffers(recurse=False):
+            if name == "e_score_correction_bias":  # a part of the checkpoint, beside the router's weight
+                buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.3)
 
 
 ARCHITECTURES: dict[str, Callable[..., PreTrainedModel]] = {name: partial(build, name) for name in _CONFIGS}

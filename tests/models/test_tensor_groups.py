@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors
 from helpers.core_inputs import NAMES, tiny
+from helpers.weight_folders import checkpoint_tensors
 from torch import nn
 
 from rlcircuits.models.parts import Block, Norm, locate_parts
@@ -62,8 +63,8 @@ def test_the_names_in_the_files_are_in_the_same_groups(name: str, tmp_path: Path
     model = tiny(name)
     model.save_pretrained(tmp_path)
     stored, loaded = dict.fromkeys(GROUPS, 0), dict.fromkeys(GROUPS, 0)
-    for key, parameter in model.named_parameters():
-        loaded[group_of(key)] += parameter.numel()
+    for key, tensor in checkpoint_tensors(model).items():
+        loaded[group_of(key)] += tensor.numel()
     with safetensors.safe_open(str(tmp_path / "model.safetensors"), framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 (not a dict)
             stored[group_of(key)] += file.get_tensor(key).numel()

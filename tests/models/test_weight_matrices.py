@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_every_element_is_in_one_matrix(name: str) -> None:
     model = tiny(name)
     for key, weight in model.named_parameters():
         places = matrix_places(key, tuple(weight.shape), model.config)
-        wanted = group_of(key) in ("attention", "MLP") and weight.ndim > 1
+        wanted = group_of(key) in ("attention", "MLP") and weight.ndim > 1 and not key.endswith("bias")
         assert bool(places) == wanted, key
         if wanted:
             numbers = torch.arange(weight.numel()).view(weight.shape)
@@ -84,6 +85,37 @@ def test_a_fused_gate_comes_first() -> None:
     x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
     hidden = torch.nn.functional.silu(x @ pieces["gate"].T) * (x @ pieces["up"].T)
     torch.testing.assert_close(mlp.down_proj(hidden), mlp(x))
+
+
+def test_gate_and_up_in_the_columns_of_experts() -> None:
+    """Llama 4 has the gates first, gpt-oss each gate beside its up; the experts' own forward tells which is which."""
+    model: Any = tiny("llama4")
+    experts = model.model.layers[1].feed_forward.experts
+    pieces = matrices(model)["model.layers.1.feed_forward.experts.gate_up_proj"]
+    x = torch.randn(4, 3, 32, generator=torch.Generator().manual_seed(0))
+    gate, up = (torch.stack([pieces[f"expert {e} {kind}"] for e in range(4)]) for kind in ("gate", "up"))
+    hidden = torch.nn.functional.silu(x @ gate) * (x @ up)
+    torch.testing.assert_close((hidden @ experts.down_proj).flatten(0, 1), experts(x.flatten(0, 1)))
+
+    model = tiny("gpt-oss")
+    experts = model.model.layers[1].mlp.experts
+    pieces = matrices(model)["model.layers.1.mlp.experts.gate_up_proj"]
+    both = x[0] @ experts.gate_up_proj[2] + experts.gate_up_proj_bias[2]
+    plain = both - experts.gate_up_proj_bias[2]
+    ours = torch.stack([x[0] @ pieces["expert 2 gate"], x[0] @ pieces["expert 2 up"]], -1).flatten(-2)
+    torch.testing.assert_close(ours, plain)
+    gated = experts._apply_gate(torch.stack([torch.zeros(24), torch.ones(24)], -1).flatten())
+    assert (gated == 0).all()  # a gate of zero closes whatever up is
+
+
+def test_granites_files_hold_gate_and_up_in_one_weight(tmp_path: Path) -> None:
+    model = build("granite-moe", seed=3)
+    stored = load_file(saved(tmp_path, model).folder / "model.safetensors")
+    key = "model.layers.1.block_sparse_moe.input_linear.weight"
+    places = {place.name: place for place in matrix_places(key, tuple(stored[key].shape), model.config)}
+    ours = matrices(model)["model.layers.1.block_sparse_moe.experts.gate_up_proj"]
+    assert places.keys() == ours.keys()
+    assert all(torch.equal(places[name].take(stored[key]), piece) for name, piece in ours.items())
 
 
 def test_what_cannot_be_split() -> None:

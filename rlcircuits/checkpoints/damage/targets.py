@@ -140,8 +140,8 @@ def _pieces_of(checkpoint: Checkpoint, name: str) -> Iterator[Piece]:
             if norm is not None:
                 yield from _norm_pieces(names, norm)
             else:
-                writer = block.output if sublayer[1] == "attn" else _mlp_output(checkpoint, block)
-                yield from _all_of(names, writer)
+                for writer in [block.output] if sublayer[1] == "attn" else _mlp_outputs(checkpoint, block):
+                    yield from _all_of(names, writer)
     elif name in ("norms", "final-norm"):
         for norm in _norms(checkpoint) if name == "norms" else (parts.final_norm,):
             yield from _norm_pieces(names, norm)
@@ -209,15 +209,18 @@ def _norm_pieces(names: _Names, norm: Norm) -> Iterator[Piece]:
         yield Piece(names.of(bias), bias)
 
 
-def _mlp_output(checkpoint: Checkpoint, block: Block) -> nn.Module | nn.Parameter:
-    """Return the layer that writes an MLP's output, or the stacked weights of the experts that do."""
+def _mlp_outputs(checkpoint: Checkpoint, block: Block) -> list[nn.Module | nn.Parameter]:
+    """Return the layers that write an MLP's output, and the stacked weights of the experts that do."""
     paths = FAMILIES[checkpoint.model.config.model_type].mlp_outputs
+    written = []
     for path in paths:
         found: Any = block.mlp
         for name in path.split("."):
             found = getattr(found, name, None)
         if isinstance(found, nn.Module | nn.Parameter):
-            return found
+            written.append(found)
+    if written:
+        return written
     raise RLCircuitsError(
         f"damage: {checkpoint.name} has an MLP {type(block.mlp).__name__} without {' or '.join(paths)}; name the tensor"
     )

@@ -1,0 +1,121 @@
+"""Mixtures of experts for `oracle`, written from the models' sources: every expert on every token, weighted.
+
+An expert that the router does not choose for a token has the weight 0 there. The experts' sizes are E experts, T tokens
+and D features of the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from helpers.oracle_families import Function, _gated, _linear
+
+Routing = Callable[[Any, Tensor], Tensor]
+"""From a mixture and its input [T, D] to the weights [T, E]."""
+
+
+def mixture(mlp: Any, family: str) -> Function:
+    """The MLP of a layer, which is a mixture or, in some layers of some families, a dense one."""
+    if not hasattr(mlp, "experts"):
+        return lambda x: _dense(mlp, x)
+    return {"gpt_oss": _gpt_oss, "llama4_text": _llama4}.get(family, _stacked)(mlp, family)
+
+
+def _dense(mlp: Any, x: Tensor) -> Tensor:
+    activation = mlp.activation_fn if hasattr(mlp, "activation_fn") else mlp.act_fn
+    return _linear(mlp.down_proj, activation(_linear(mlp.gate_proj, x)) * _linear(mlp.up_proj, x))
+
+
+def _chosen(scores: Tensor, count: int) -> Tensor:
+    """1 at the `count` largest of the scores [T, E] of each token, and 0 elsewhere."""
+    return torch.zeros_like(scores).scatter(-1, scores.topk(count).indices, 1.0)
+
+
+def _softmax_then_choose(mlp: Any, x: Tensor) -> Tensor:
+    probability = F.linear(x, mlp.gate.weight).softmax(-1)
+    weight = probability * _chosen(probability, mlp.gate.top_k)
+    return weight / weight.sum(-1, keepdim=True) if mlp.gate.norm_topk_prob else weight
+
+
+def _choose_then_softmax(mlp: Any, x: Tensor) -> Tensor:
+    score = F.linear(x, mlp.router.weight, getattr(mlp.router, "bias", None))
+    return score.masked_fill(_chosen(score, mlp.router.top_k) == 0, float("-inf")).softmax(-1)
+
+
+def _sigmoid_in_groups(mlp: Any, x: Tensor) -> Tensor:
+    """DeepSeek-V3's router: the best groups by their two best experts, and in them the best experts.
+
+    A correction moves which experts are chosen, but not their weights.
+    """
+    gate = mlp.gate
+    score = F.linear(x, gate.weight).sigmoid()
+    corrected = score + gate.e_score_correction_bias
+    grouped = corrected.unflatten(-1, (gate.num_group, -1))
+    group = _chosen(grouped.topk(2, -1).values.sum(-1), gate.topk_group)
+    allowed = group.repeat_interleave(grouped.shape[-1], -1)
+    weight = score * _chosen(corrected.masked_fill(allowed == 0, float("-inf")), gate.top_k)
+    if gate.norm_topk_prob:
+        weight = weight / (weight.sum(-1, keepdim=True) + 1e-20)
+    return weight * gate.routed_scaling_factor
+
+
+_ROUTINGS: dict[str, Routing] = {
+    "olmoe": _softmax_then_choose,
+    "granitemoe": _choose_then_softmax,
+    "glm4_moe": _sigmoid_in_groups,
+    "deepseek_v3": _sigmoid_in_groups,
+}
+
+
+def _stacked(mlp: Any, family: str) -> Function:
+    """Experts stacked as [E, 2 * inner, D] and [E, D, inner], and perhaps one that reads every token."""
+    experts = mlp.experts
+
+    def forward(x: Tensor) -> Tensor:
+        outputs = [
+            _gated(x @ up.T, experts.act_fn) @ down.T
+            for up, down in zip(experts.gate_up_proj, experts.down_proj, strict=True)
+        ]
+        mixed: Tensor = (torch.stack(outputs, -1) * _ROUTINGS[family](mlp, x)[:, None]).sum(-1)
+        return mixed + _dense(mlp.shared_experts, x) if hasattr(mlp, "shared_experts") else mixed
+
+    return forward
+
+
+def _gpt_oss(mlp: Any, family: str) -> Function:
+    """Experts [E, D, 2 * inner] with biases, whose gate and up alternate and are clamped."""
+    experts = mlp.experts
+
+    def expert(e: int, x: Tensor) -> Tensor:
+        both = x @ experts.gate_up_proj[e] + experts.gate_up_proj_bias[e]
+        gate = both[..., ::2].clamp(max=experts.limit)
+        up = both[..., 1::2].clamp(-experts.limit, experts.limit)
+        inner = (up + 1) * gate * torch.sigmoid(experts.alpha * gate)
+        return inner @ experts.down_proj[e] + experts.down_proj_bias[e]
+
+    def forward(x: Tensor) -> Tensor:
+        weight = _choose_then_softmax(mlp, x)
+        return sum((expert(e, x) * weight[:, e : e + 1] for e in range(weight.shape[1])), torch.zeros_like(x))
+
+    return forward
+
+
+def _llama4(mlp: Any, family: str) -> Function:
+    """Experts [E, D, 2 * inner], whose input and not output is weighted, and one that reads every token."""
+    experts = mlp.experts
+
+    def forward(x: Tensor) -> Tensor:
+        score = F.linear(x, mlp.router.weight)
+        weight = score.sigmoid() * _chosen(score, mlp.router.top_k)
+        outputs = [
+            _gated((x * weight[:, e : e + 1]) @ experts.gate_up_proj[e], experts.act_fn) @ experts.down_proj[e]
+            for e in range(weight.shape[1])
+        ]
+        return _dense(mlp.shared_expert, x) + torch.stack(outputs).sum(0)
+
+    return forward
