@@ -4,7 +4,9 @@ from .answers.prompting import Prompting
 from .answers.recorded import recorded_answers
 from .answers.types import Answer, Sampling
 from .attribution.cache import attribute_stored
+from .attribution.divergence import kl_to
 from .attribution.edge_attribution import attribute
+from .attribution.token_difference import logit_diff
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.noise import NoisedSource
 from .checkpoints.source import CheckpointSource
@@ -25,6 +27,7 @@ from .comparison.storage import load_comparison, save_comparison
 from .comparison.verdict import Finding, Verdict, judge, reads_as_online_rl
 from .graph.edge_graph import EdgeGraph
 from .graph.edge_scores import EdgeScores
+from .graph.how_scored import HowScored
 from .graph.metrics import (
     activation_intensity,
     distribution_kurtosis,
@@ -65,6 +68,7 @@ __all__ = [
     "ExactEffects",
     "Faithfulness",
     "Finding",
+    "HowScored",
     "NoisedSource",
     "Pair",
     "Pairing",
@@ -95,10 +99,12 @@ __all__ = [
     "intensity_by_reader_kind",
     "intensity_over_loss",
     "judge",
+    "kl_to",
     "load_comparison",
     "load_pairs",
     "load_pairs_file",
     "load_questions",
+    "logit_diff",
     "pair",
     "plot_comparison",
     "profile_for",

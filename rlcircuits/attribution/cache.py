@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +20,22 @@ import safetensors
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from rlcircuits.attribution.edge_attribution import attribute, attribute_batches, graph_of
+from rlcircuits.attribution.attributed_metrics import AttributedMetric, MetricFunction, make_metric
+from rlcircuits.attribution.edge_attribution import (
+    attribute,
+    attribute_batches,
+    empty_scores,
+    fill_rows,
+    graph_of,
+    wrong_number,
+)
 from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget
 from rlcircuits.attribution.options import AttributionOptions
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.choices import CROSS_ENTROPY
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify, cache_path, content_hash, short_name, write_atomically, write_lock
 from rlcircuits.common.progress import progress_bar
@@ -34,6 +43,7 @@ from rlcircuits.common.validation import describe_error
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
 from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.how_scored import HowScored
 from rlcircuits.graph.sequences import AnswerSequence
 
 __all__ = ["DamagedScores", "StoredScores", "attribute_stored", "read_store", "sequences_hash", "stored_scores"]
@@ -59,6 +69,9 @@ class _Manifest:
     backend: str
     batch_tokens: int | None
     batches: tuple[tuple[int, ...], ...]
+    scoring: dict[str, Any] | None = None
+    """What the scores depend on beside the fields above; None for the default scores. ``how`` they were scored,
+    ``metric``: what identifies its parameters, ``corrupted``: the hash of the corrupted sequences."""
 
 
 _MANIFEST: TypeAdapter[_Manifest] = TypeAdapter(_Manifest)
@@ -70,6 +83,8 @@ def attribute_stored(
     sequences: Sequence[AnswerSequence],
     granularity: str = defaults.GRANULARITY,
     *,
+    metric: str | AttributedMetric | MetricFunction = CROSS_ENTROPY,
+    corrupted: Sequence[AnswerSequence] | None = None,
     batch_tokens: int | None = None,
     backend: str | None = None,
     recompute: bool = False,
@@ -83,13 +98,16 @@ def attribute_stored(
     resumes with the batches that are missing. A complete run loads no model. While another process makes the same
     scores, this one waits for it.
 
-    A sequence that occurs several times, as short answers to one question often do, is scored once.
+    A sequence that occurs several times, as short answers to one question often do, is scored once (with corrupted
+    sequences: if its corrupted one is the same too).
 
     Args:
         model: a source of a checkpoint, such as ``CheckpointSource``. A loaded ``Checkpoint`` has no fingerprint and
             is allowed only without a store.
         sequences: as for ``attribute``.
         granularity: as for ``attribute``.
+        metric: as for ``attribute``. With a store, not a function of your own, which has no key.
+        corrupted: as for ``attribute``.
         batch_tokens: as for ``attribute``.
         backend: as for ``attribute``.
         recompute: as for ``attribute``.
@@ -101,15 +119,23 @@ def attribute_stored(
         The scores and losses in the order of ``sequences``, float32 on the CPU.
 
     Raises:
-        RLCircuitsError: whatever ``attribute`` raises; a store together with a loaded checkpoint; no sequences;
-            damaged files in the store.
+        RLCircuitsError: whatever ``attribute`` raises; a store together with a loaded checkpoint or with a metric that
+            has no key; no sequences; damaged files in the store.
     """
-    distinct = list(dict.fromkeys(sequences))
-    if len(distinct) < len(sequences):
+    metric = make_metric(metric)
+    if corrupted is not None and len(corrupted) != len(sequences):
+        raise wrong_number(len(corrupted), len(sequences))
+    others: Sequence[AnswerSequence | None] = [None] * len(sequences) if corrupted is None else corrupted
+    pairs = zip(sequences, others, strict=True)
+    row = _distinct_rows([(*pair, metric.of_row(place)) for place, pair in enumerate(pairs)])
+    if len(set(row)) < len(row):
+        places = [row.index(number) for number in range(max(row) + 1)]
         found = attribute_stored(
             model,
-            distinct,
+            [sequences[place] for place in places],
             granularity,
+            metric=metric.of_rows(places),
+            corrupted=None if corrupted is None else [corrupted[place] for place in places],
             batch_tokens=batch_tokens,
             backend=backend,
             recompute=recompute,
@@ -117,11 +143,19 @@ def attribute_stored(
             store=store,
             notify=notify,
         )
-        return _spread(found, distinct, sequences)
+        return found.of_rows(row)
     if store is None:
         checkpoint = model if isinstance(model, Checkpoint) else model.load()
         return attribute(
-            checkpoint, sequences, granularity, batch_tokens, backend, recompute=recompute, progress=progress
+            checkpoint,
+            sequences,
+            granularity,
+            batch_tokens,
+            backend,
+            metric=metric,
+            corrupted=corrupted,
+            recompute=recompute,
+            progress=progress,
         )
     if isinstance(model, Checkpoint):
         raise RLCircuitsError(
@@ -138,6 +172,7 @@ def attribute_stored(
         "sequences": sequences_hash(sequences),
         "granularity": granularity,
         "batch_tokens": batch_tokens,
+        **_scoring(metric, corrupted),
     }
     key = content_hash(wanted | {"backend": backend})
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
@@ -155,10 +190,27 @@ def attribute_stored(
                     manifest = _Manifest(**wanted, key=key, model=model.name, backend=chosen, batches=batches)
                     write_atomically(folder / MANIFEST, partial(_write_manifest, manifest))
                 options = AttributionOptions(
-                    graph_of(checkpoint, manifest.granularity), manifest.backend, recompute=recompute
+                    graph_of(checkpoint, manifest.granularity),
+                    manifest.backend,
+                    corrupted,
+                    recompute=recompute,
+                    metric=metric,
                 )
                 _score_missing(checkpoint, budget, manifest.batches, options, folder, progress)
     return _assembled(folder, len(sequences))
+
+
+def _scoring(metric: AttributedMetric, corrupted: Sequence[AnswerSequence] | None) -> dict[str, Any]:
+    """Return the manifest's field ``scoring``; nothing for the default scores, whose keys and files stay as they were.
+
+    Raises:
+        RLCircuitsError: the metric has no key.
+    """
+    how = HowScored(metric=metric.name, corrupted=corrupted is not None).changed
+    if not how:
+        return {}
+    ids = None if corrupted is None else content_hash([[each.prompt_ids, each.answer_ids] for each in corrupted])
+    return {"scoring": {"how": how, "metric": metric.key(), "corrupted": ids}}
 
 
 def sequences_hash(sequences: Sequence[AnswerSequence]) -> str:
@@ -180,6 +232,8 @@ class StoredScores:
     granularity: str
     count: int
     """Number of distinct sequences."""
+    scoring: Mapping[str, Any]
+    """What the scores depend on beside these; empty for the default scores."""
 
     def load(self, sequences: Sequence[AnswerSequence]) -> EdgeScores:
         """Return the scores of the sequences, in their order.
@@ -187,7 +241,7 @@ class StoredScores:
         Args:
             sequences: what was scored; their hash is that of the run.
         """
-        return _spread(_assembled(self.folder, self.count), list(dict.fromkeys(sequences)), sequences)
+        return _assembled(self.folder, self.count).of_rows(_distinct_rows(sequences))
 
 
 @dataclass(frozen=True)
@@ -245,7 +299,7 @@ def _read_run(folder: Path) -> StoredScores | DamagedScores | None:
     names = manifest.model, manifest.fingerprint, manifest.sequences, manifest.granularity
     count = sum(map(len, manifest.batches))
     if len(finished := _finished(folder)) == count:
-        return StoredScores(folder, *names, count)
+        return StoredScores(folder, *names, count, manifest.scoring or {})
     unreadable = next((each for each in _batch_files(folder) if _indices(each) is None), None)
     if unreadable is None:
         words = f"{folder}: it has scores of {len(finished)} of {count} sequences; the run was killed or files removed"
@@ -274,6 +328,8 @@ def _fits_its_key(manifest: _Manifest) -> bool:
     """Return whether a manifest has the key that its own fields give."""
     names = ("format", "version", "fingerprint", "sequences", "granularity", "batch_tokens")
     wanted = {name: getattr(manifest, name) for name in names}
+    if manifest.scoring is not None:
+        wanted["scoring"] = manifest.scoring
     # The key holds the backend that was asked for: None, or the one that was used.
     keys = [content_hash(wanted | {"backend": backend}) for backend in (None, manifest.backend)]
     return manifest.key in keys
@@ -294,8 +350,7 @@ def _score_missing(
     results = attribute_batches(checkpoint, budget, [batch for batch in missing if batch], options)
     with closing(results), progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(budget.sequences), completed=len(done))
-        for indices, values, losses in results:
-            scores = EdgeScores(values, losses, options.graph, options.backend)
+        for indices, scores in results:
             extra = {"indices": torch.tensor(indices)}
             write_atomically(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=extra))
             bar.advance(task, len(indices))
@@ -314,11 +369,10 @@ def _remove_damaged(folder: Path) -> None:
             file.unlink()
 
 
-def _spread(scores: EdgeScores, distinct: Sequence[AnswerSequence], sequences: Sequence[AnswerSequence]) -> EdgeScores:
-    """Return the scores of distinct sequences once for each time that the sequence occurs."""
-    row = {sequence: index for index, sequence in enumerate(distinct)}
-    rows = torch.tensor([row[sequence] for sequence in sequences])
-    return EdgeScores(scores.values[rows], scores.loss[rows], scores.graph, scores.backend)
+def _distinct_rows(rows: Sequence[Hashable]) -> list[int]:
+    """Return for each entry its number among the distinct ones, which count from 0 in the order of their first use."""
+    number: dict[Hashable, int] = {}
+    return [number.setdefault(row, len(number)) for row in rows]
 
 
 def _assembled(folder: Path, count: int) -> EdgeScores:
@@ -327,12 +381,11 @@ def _assembled(folder: Path, count: int) -> EdgeScores:
     for file in _batch_files(folder):
         part, indices = EdgeScores.load(file), _indices(file) or []
         if whole is None:
-            values = torch.zeros(count, *part.graph.mask.shape, dtype=torch.float32)
-            whole = EdgeScores(values, torch.zeros(count, dtype=torch.float32), part.graph, part.backend)
-        if not part.graph.same_as(whole.graph) or len(part) != len(indices) or not max(indices) < count:
+            whole = empty_scores(count, part)
+        fits = part.graph.same_as(whole.graph) and part.how == whole.how
+        if not fits or len(part) != len(indices) or not max(indices) < count:
             raise RLCircuitsError(f"{file} is of another run than the other files in its folder; remove the folder")
-        whole.values[indices] = part.values
-        whole.loss[indices] = part.loss
+        fill_rows(whole, indices, part)
     assert whole is not None, "a run has at least one batch"
     return whole
 
@@ -377,4 +430,4 @@ def _read_manifest(folder: Path, key: str, count: int) -> _Manifest | None:
 
 
 def _write_manifest(manifest: _Manifest, path: Path) -> None:
-    path.write_bytes(_MANIFEST.dump_json(manifest))
+    path.write_bytes(_MANIFEST.dump_json(manifest, exclude={"scoring"} if manifest.scoring is None else None))

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlcircuits.attribution.attributed_metrics import AttributedMetric, MetricFunction, make_metric
 from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, itemsize, run_batches
 from rlcircuits.attribution.options import AttributionOptions
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
@@ -25,6 +26,7 @@ from rlcircuits.capture.writers import WriterOutputs
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.choices import CROSS_ENTROPY
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
@@ -34,7 +36,7 @@ from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch
 from rlcircuits.models.frozen import differentiable, frozen
 
-__all__ = ["EdgeScores", "attribute", "attribute_batches", "graph_of", "plan_attribution"]
+__all__ = ["EdgeScores", "attribute", "attribute_batches", "empty_scores", "fill_rows", "graph_of", "plan_attribution"]
 
 HALF_SCALE = 2**10
 """What the loss of a float16 model is multiplied by, so that gradients do not underflow; a power of two is exact."""
@@ -48,6 +50,7 @@ def attribute(
     batch_tokens: int | None = None,
     backend: str | None = None,
     *,
+    metric: str | AttributedMetric | MetricFunction = CROSS_ENTROPY,
     corrupted: Sequence[AnswerSequence] | None = None,
     padding_side: PaddingSide = "right",
     recompute: bool = False,
@@ -62,7 +65,7 @@ def attribute(
 
     This is the first-order effect on ℓ of removing u from what v reads. One forward and one backward to activations
     score a whole batch; each sequence keeps its own gradients. The model's parameters, hooks and modes are the same
-    after the call as before, also after an error.
+    after the call as before, also after an error. Another ``metric`` takes the place of ℓ.
 
     Args:
         model: a Hugging Face causal LM, a ``Checkpoint``, or a TransformerLens ``TransformerBridge``.
@@ -72,6 +75,10 @@ def attribute(
             and one v reader for each key/value head.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the free memory.
         backend: ``triton``, ``matmul`` or ``reference`` (float64); by default the fastest that the model can use.
+        metric: what is differentiated: ``cross_entropy``; ``logprob``, its negative; ``logit_diff``, the margin of the
+            answer's tokens; ``rlcircuits.logit_diff(answer, foil)``; ``rlcircuits.kl_to(reference)``; or a function
+            ``(logits, batch) → [batch]``, of the logits [scored, vocabulary] at the scored positions, whose
+            ``batch.rows`` say which sequence each is of.
         corrupted: for each sequence another one of the same prompt and answer lengths. Then o_u(clean) −
             o_u(corrupted) takes the place of o_u: activation patching instead of zero ablation.
         padding_side: ``right`` or ``left``. The scores do not depend on it, and ``right`` needs no attention mask.
@@ -86,7 +93,9 @@ def attribute(
         RLCircuitsError: a model that is not supported; an unknown granularity, padding side or backend, or a backend
             that cannot run on the model; a token budget below one; a sequence with an empty prompt or answer, a token
             id outside the vocabulary, or more tokens than the context; corrupted sequences whose number or lengths
-            differ; a non-finite loss or score; a reader that no gradient reaches; too little memory for one sequence.
+            differ; a metric that is not known, does not fit the sequences, or does not return one number a sequence
+            that depends on the logits; a non-finite loss, metric or score; a reader that no gradient reaches; too
+            little memory for one sequence.
     """
     checkpoint = Checkpoint.of(model)
     sequences, corrupted = list(sequences), None if corrupted is None else list(corrupted)
@@ -94,16 +103,28 @@ def attribute(
     graph = graph_of(checkpoint, granularity)
     _check_padding_side(checkpoint, padding_side)
     budget = MemoryBudget(checkpoint, sequences, batch_tokens)
-    options = AttributionOptions(graph, backend, corrupted, padding_side, recompute)
-    values = torch.zeros(len(sequences), *graph.mask.shape, dtype=torch.float32)
-    loss = torch.zeros(len(sequences), dtype=torch.float32)
+    options = AttributionOptions(graph, backend, corrupted, padding_side, recompute, make_metric(metric))
+    whole = empty_scores(len(sequences), options)
     with progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(sequences))
-        for indices, scores, losses in attribute_batches(checkpoint, budget, budget.plan(), options):
-            values[list(indices)] = scores
-            loss[list(indices)] = losses
+        for indices, scores in attribute_batches(checkpoint, budget, budget.plan(), options):
+            fill_rows(whole, indices, scores)
             bar.advance(task, len(indices))
-    return EdgeScores(values, loss, graph, backend)
+    return whole
+
+
+def empty_scores(count: int, like: AttributionOptions | EdgeScores) -> EdgeScores:
+    """Return scores of ``count`` sequences, all zero, that are made in the same way, to be filled."""
+    values = torch.zeros(count, *like.graph.mask.shape, dtype=torch.float32)
+    losses, measured = torch.zeros(2, count, dtype=torch.float32)
+    return EdgeScores(values, losses, like.graph, like.backend, like.how, measured)
+
+
+def fill_rows(whole: EdgeScores, rows: Sequence[int], part: EdgeScores) -> None:
+    """Put the scores of some sequences into their rows."""
+    whole.values[list(rows)] = part.values
+    whole.loss[list(rows)] = part.loss
+    whole.metric_values[list(rows)] = part.metric_values
 
 
 def graph_of(checkpoint: Checkpoint, granularity: str) -> EdgeGraph:
@@ -140,7 +161,7 @@ def plan_attribution(
 
 def attribute_batches(
     checkpoint: Checkpoint, budget: MemoryBudget, batches: Sequence[BatchIndices], options: AttributionOptions
-) -> Generator[tuple[BatchIndices, Tensor, Tensor], None, None]:
+) -> Generator[tuple[BatchIndices, EdgeScores], None, None]:
     """Score one batch after another. The model is frozen while the generator runs.
 
     Args:
@@ -150,30 +171,31 @@ def attribute_batches(
         options: how to score them.
 
     Yields:
-        The indices of a batch, its scores [batch, W, R] and its losses [batch], float32 on the CPU.
+        The indices of a batch, and its scores.
 
     Raises:
         RLCircuitsError: as :func:`attribute` does.
     """
     if options.corrupted is not None:
         check_corrupted_sequences(checkpoint, budget.sequences, options.corrupted)
+    options.metric.check(checkpoint, budget.sequences)
 
-    def score(indices: BatchIndices) -> tuple[Tensor, Tensor]:
+    def score(indices: BatchIndices) -> EdgeScores:
         with differentiable():
             return _attribute_batch(checkpoint, budget.sequences, indices, options)
 
     with frozen(checkpoint.model):
-        for indices, (scores, losses) in run_batches(budget, score, batches):
-            yield indices, scores, losses
+        yield from run_batches(budget, score, batches)
 
 
 def _attribute_batch(
     checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], indices: BatchIndices, options: AttributionOptions
-) -> tuple[Tensor, Tensor]:
-    """Return the scores [batch, W, R] and losses [batch] of the sequences at ``indices``, both on the CPU."""
+) -> EdgeScores:
+    """Return the scores of the sequences at ``indices``."""
     model, parts, graph = checkpoint.model, checkpoint.parts, options.graph
     batch = make_batch(sequences, indices, options.padding_side).to(checkpoint.device)
     corrupted = _corrupted_outputs(checkpoint, indices, options)
+    measure = options.metric.on_batch(batch)
     loss_scale = HALF_SCALE if next(model.parameters()).dtype == torch.float16 else 1
     count, positions = batch.input_ids.shape
     shape = BatchShape(count, positions, parts.width, itemsize(checkpoint))
@@ -181,14 +203,34 @@ def _attribute_batch(
     with recorded(
         model, parts, graph, batch, on_reader_grads=contraction.on_reader_grads, recompute=options.recompute
     ) as recording:
-        losses = sequence_losses(recording.logits, batch)
+        measured = metric_values(measure, recording.logits, batch, options.metric.name)
         contraction.set_writers([_minus(writers, corrupted) for writers in recording.writers])
         # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
-        torch.autograd.grad(loss_scale * losses.sum(), recording.entry)
+        torch.autograd.grad(loss_scale * measured.sum(), recording.entry)
+        losses = measured if measure is sequence_losses else sequence_losses(recording.logits.detach(), batch)
     # Read last, because reading a tensor of an accelerator waits for all work queued there.
     scores, losses = contraction.finish().div(loss_scale).float().cpu(), losses.detach().float().cpu()
-    _check_finite(model, batch, scores, losses)
-    return scores, losses
+    measured = losses if measure is sequence_losses else measured.detach().float().cpu()
+    _check_finite(model, batch, scores, losses, measured)
+    return EdgeScores(scores, losses, graph, options.backend, options.how, measured)
+
+
+def metric_values(measure: MetricFunction, logits: Tensor, batch: Batch, name: str) -> Tensor:
+    """Return a metric's values, [batch].
+
+    Raises:
+        RLCircuitsError: they are not one number for each sequence, or do not depend on the logits.
+    """
+    values = measure(logits, batch)
+    shape = [len(batch.indices)]
+    if not isinstance(values, Tensor) or list(values.shape) != shape or not values.is_floating_point():
+        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        raise RLCircuitsError(f"metric {name} returned {found}; a tensor of numbers {shape} is wanted, one a sequence")
+    if not values.requires_grad:
+        raise RLCircuitsError(
+            f"metric {name} returned values without a gradient: they do not depend on the logits, or were detached"
+        )
+    return values
 
 
 def _corrupted_outputs(
@@ -206,11 +248,16 @@ def _minus(writers: WriterOutputs, corrupted: dict[range, WriterOutputs]) -> Wri
     return writers.minus(corrupted[writers.indices]) if corrupted else writers
 
 
-def _check_finite(model: torch.nn.Module, batch: Batch, scores: Tensor, losses: Tensor) -> None:
-    """Raise RLCircuitsError, naming the sequence and the cause, for a loss or score that is NaN or infinite."""
-    for what, per_sequence in (("loss", losses), ("score", scores.sum((1, 2)))):
+def _check_finite(model: torch.nn.Module, batch: Batch, scores: Tensor, losses: Tensor, measured: Tensor) -> None:
+    """Raise RLCircuitsError, naming the sequence and the cause, for a loss, metric or score that is not finite."""
+    for what, per_sequence in (("loss", losses), ("metric", measured), ("score", scores.sum((1, 2)))):
         if bad := first_non_finite(batch, per_sequence):
             raise explain_non_finite(model, batch, f"{bad} has a non-finite {what}")
+
+
+def wrong_number(corrupted: int, sequences: int) -> RLCircuitsError:
+    """Return the error for a number of corrupted sequences that is not that of the sequences."""
+    return RLCircuitsError(f"{corrupted} corrupted sequences for {sequences} sequences; one each is needed")
 
 
 def check_corrupted_sequences(
@@ -218,9 +265,7 @@ def check_corrupted_sequences(
 ) -> None:
     """Raise RLCircuitsError unless each sequence has a corrupted one of the same lengths that the model can score."""
     if len(corrupted) != len(sequences):
-        raise RLCircuitsError(
-            f"{len(corrupted)} corrupted sequences for {len(sequences)} sequences; one each is needed"
-        )
+        raise wrong_number(len(corrupted), len(sequences))
     for index, (clean, other) in enumerate(zip(sequences, corrupted, strict=True)):
         lengths = [(len(s.prompt_ids), len(s.answer_ids)) for s in (clean, other)]
         if lengths[0] != lengths[1]:

@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.recording import sequence_losses
+from rlcircuits.capture.sequence_metrics import (
+    first_places,
+    first_token_difference,
+    log_probability,
+    mean_by_sequence,
+    working,
+)
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import Batch
+
+__all__ = ["Metric", "answers_kept", "kl_divergence", "log_probability", "logit_difference"]
 
 Metric = Callable[[Tensor, Batch], Tensor]
 """From the logits [scored, vocabulary] of a batch, and the batch, to one number for each of its sequences [batch].
 
 ``batch.rows`` says which sequence each row of the logits is of, ``batch.targets`` the answer's token there, and
 ``batch.indices`` the sequences' places in the list of all. Higher is better."""
-
-
-def log_probability(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean log-probability of each sequence's answer tokens, in nats: minus the loss."""
-    return -sequence_losses(logits, batch)
 
 
 def logit_difference(foils: Sequence[int]) -> Metric:
@@ -33,11 +36,8 @@ def logit_difference(foils: Sequence[int]) -> Metric:
     def metric(logits: Tensor, batch: Batch) -> Tensor:
         if max(batch.indices) >= len(foils):
             raise RLCircuitsError(f"foils has {len(foils)} tokens; one for each sequence is needed")
-        is_first = torch.ones_like(batch.rows, dtype=torch.bool)
-        is_first[1:] = batch.rows[1:] != batch.rows[:-1]
-        places = is_first.nonzero().flatten()
         others = torch.tensor([foils[i] for i in batch.indices], device=logits.device)
-        return logits[places, batch.targets[places]] - logits[places, others]
+        return first_token_difference(logits, batch, batch.targets[first_places(batch)], others)
 
     return metric
 
@@ -50,8 +50,8 @@ def kl_divergence(logits: Tensor, reference: Tensor, batch: Batch) -> Tensor:
         reference: of the model itself, of the same shape.
         batch: the batch.
     """
-    ours, theirs = (_working(each).log_softmax(-1) for each in (logits, reference))
-    return _mean_by_sequence(torch.nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1), batch)
+    ours, theirs = (working(each).log_softmax(-1) for each in (logits, reference))
+    return mean_by_sequence(torch.nn.functional.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1), batch)
 
 
 def answers_kept(logits: Tensor, batch: Batch) -> Tensor:
@@ -60,13 +60,4 @@ def answers_kept(logits: Tensor, batch: Batch) -> Tensor:
     Then greedy decoding from the prompt gives the same answer, since each token is predicted from the tokens before it.
     """
     right = (logits.argmax(-1) == batch.targets).double()
-    return (_mean_by_sequence(right, batch) == 1).double()
-
-
-def _mean_by_sequence(values: Tensor, batch: Batch) -> Tensor:
-    count = values.new_zeros(len(batch.indices)).index_add(0, batch.rows, torch.ones_like(values))
-    return values.new_zeros(len(batch.indices)).index_add(0, batch.rows, values) / count
-
-
-def _working(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return (mean_by_sequence(right, batch) == 1).double()

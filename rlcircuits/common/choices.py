@@ -31,6 +31,15 @@ ON_INCONCLUSIVE: tuple[OnInconclusive, ...] = get_args(OnInconclusive)
 """What an inconclusive outcome does to the exit code: ``fail`` gives it one of its own; ``warn`` and ``pass`` give that
 of success, with or without a warning."""
 
+Metric = Literal["cross_entropy", "logprob", "logit_diff", "kl"]
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
+"""What attribution can differentiate by name: the cross-entropy of the answer, its log-probability, the margin of its
+tokens' logits, or the divergence from another model (:mod:`rlcircuits.attribution.attributed_metrics`)."""
+
+CROSS_ENTROPY: Metric = "cross_entropy"
+"""The metric of :data:`METRICS` that is differentiated by default."""
+
 Ablation = Literal["zero", "mean", "mean-positional", "resample"]
 
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
@@ -19,12 +20,13 @@ from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_tables import edge_table
+from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _METADATA = "rlcircuits"
-"""The entry of a file's metadata that holds the names and the backend."""
+"""The entry of a file's metadata that holds the names, the backend, and how the scores were made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,28 +38,46 @@ class EdgeScores:
     """
 
     values: Tensor
-    """float32 [sequences, writers, readers] on the CPU, in nats; 0 where there is no edge.
+    """float32 [sequences, writers, readers] on the CPU, in units of the metric; 0 where there is no edge.
 
-    The estimated change of the loss when the writer's output is removed from what the reader reads (with corrupted
-    sequences: replaced by the corrupted output). A positive score means that the loss rises without the edge, so the
-    edge makes the answer more likely."""
+    The estimated change of the metric when the writer's output is removed from what the reader reads (with corrupted
+    sequences: replaced by the corrupted output). The default metric is the loss, in nats: a positive score means that
+    the loss rises without the edge, so the edge makes the answer more likely. For a metric that is better where it is
+    higher, such an edge has a negative score.
+
+    The sign is that of EAP-IG, (corrupted − clean) · ∂loss at the clean run. TransformerLens takes
+    (clean − corrupted) · ∂metric at the corrupted run, so that its corrupted is our clean. auto-circuit takes either
+    direction. See "Signs, and other libraries" in docs/method.md."""
     loss: Tensor
     """float32 [sequences] on the CPU, in nats: the mean cross-entropy over a sequence's answer tokens."""
     graph: EdgeGraph
     """The names of the writers (rows) and readers (columns), and the mask of the edges."""
     backend: str
     """The backend that contracted: ``triton``, ``matmul`` or ``reference``."""
+    how: HowScored = DEFAULT_SCORING
+    """What was differentiated, and how."""
+    metric_values: Tensor = None  # type: ignore[assignment]
+    """float32 [sequences] on the CPU: the metric, by default the loss."""
 
     def __post_init__(self) -> None:
+        if self.metric_values is None:
+            object.__setattr__(self, "metric_values", self.loss)
         validate_fields(self)
 
     def __repr__(self) -> str:
         graph = f"{self.graph.granularity} graph of {format_count(self.graph.n_edges, 'edge')}"
         loss = f"mean loss {float(self.loss.mean()):.3g}" if len(self) else "no loss"
-        return short_repr(self, format_count(len(self), "sequence"), graph, loss, f"backend {self.backend}")
+        how = [f"{name} {value}" for name, value in self.how.changed.items()]
+        return short_repr(self, format_count(len(self), "sequence"), graph, loss, f"backend {self.backend}", *how)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def of_rows(self, rows: Sequence[int] | Tensor) -> EdgeScores:
+        """Return the scores of some sequences, in this order."""
+        rows = torch.as_tensor(rows, dtype=torch.int64)
+        tensors = self.values[rows], self.loss[rows]
+        return replace(self, values=tensors[0], loss=tensors[1], metric_values=self.metric_values[rows])
 
     def to_pandas(self, *, by_sequence: bool = False) -> pd.DataFrame:
         """Return a table with one row for each edge: ``writer``, ``reader`` and ``score``, the mean over sequences.
@@ -89,8 +109,15 @@ class EdgeScores:
         Raises:
             RLCircuitsError: the file cannot be written, or ``extra`` has a name that the scores use.
         """
-        names = {"writers": self.graph.writers, "readers": self.graph.readers, "backend": self.backend}
+        names: dict[str, object] = {
+            "writers": self.graph.writers,
+            "readers": self.graph.readers,
+            "backend": self.backend,
+        }
         tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask}
+        if self.how.changed:  # the default scores' files are those of versions that knew no other scores
+            names["how"] = self.how.changed
+            tensors["metric_values"] = self.metric_values
         if taken := tensors.keys() & (extra or {}).keys():
             raise RLCircuitsError(f"extra holds {min(taken)!r}, which is the name of a tensor of the scores")
         tensors |= extra or {}
@@ -115,14 +142,16 @@ class EdgeScores:
                 # Copies, because the library maps the file into memory: its tensors would change with the file.
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
             graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
-            scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"])
+            how = HowScored.of_changed(metadata.get("how", {}))
+            measured = tensors["metric_values"] if how.changed else tensors["loss"]
+            scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"], how, measured)
         except (OSError, safetensors.SafetensorError, json.JSONDecodeError, TypeError) as error:
             raise RLCircuitsError(f"{path} cannot be read as edge scores: {error}") from error
         except KeyError as error:
             raise RLCircuitsError(f"{path} holds no edge scores: {error} is missing") from error
         edges = len(graph.writers), len(graph.readers)
-        shapes = [tuple(tensor.shape) for tensor in (scores.values, scores.loss, graph.mask)]
-        if shapes != [(len(scores.loss), *edges), (len(scores.loss),), edges]:
+        shapes = [tuple(tensor.shape) for tensor in (scores.values, scores.loss, graph.mask, scores.metric_values)]
+        if shapes != [(len(scores.loss), *edges), (len(scores.loss),), edges, (len(scores.loss),)]:
             raise RLCircuitsError(
                 f"{path} holds no edge scores: values {shapes[0]}, loss {shapes[1]} and mask {shapes[2]} do not fit "
                 f" {edges[0]} writers and {edges[1]} readers"

@@ -30,7 +30,7 @@ from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.circuit_scores import patching_scores, rows_of_half
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement
-from rlcircuits.release.split_questions import FIND, JUDGE, first_rows, scores_of_rows, scores_to_find_on
+from rlcircuits.release.split_questions import FIND, JUDGE, first_rows, scores_to_find_on
 
 MOST_JUDGED = 200
 """Most sequences that the circuits are judged on."""
@@ -127,7 +127,7 @@ class _Stage:
         rows = (first_rows(self._places, JUDGE) or first_rows(self._places, FIND))[:MOST_ESTIMATED]
         self._log(f"single edges are removed on {len(rows)} answers")
         found = estimate_quality(
-            self._loaded.load(), self._of(rows), scores_of_rows(self._scores, rows), count=ESTIMATED_EDGES, **self._how
+            self._loaded.load(), self._of(rows), self._scores.of_rows(rows), count=ESTIMATED_EDGES, **self._how
         )
         return tuple(each for each in (found.top, found.random) if each.n_edges)
 

@@ -33,7 +33,7 @@ from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.circuit_scores import patching_scores, rows_of_half
 from rlcircuits.release.pair_folders import pair_name
 from rlcircuits.release.result_files import answers_file, scores_file
-from rlcircuits.release.split_questions import FIND, JUDGE, scores_of_rows, scores_to_find_on
+from rlcircuits.release.split_questions import FIND, JUDGE, scores_to_find_on
 from rlcircuits.release.stored_pair import StoredPair
 
 JUDGED = 200
@@ -292,7 +292,7 @@ def _measure_side(
     estimates = estimate_quality(
         checkpoint,
         sequences,
-        scores_of_rows(pair.scores[side], rows),
+        pair.scores[side].of_rows(rows),
         seed=seed,
         batch_tokens=how["batch_tokens"],  # type: ignore[arg-type]
         progress=bool(how["progress"]),

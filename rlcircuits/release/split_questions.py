@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -37,9 +38,4 @@ def scores_to_find_on(scores: EdgeScores, places: Sequence[int]) -> EdgeScores:
     values = scores.values.new_empty(len(rows), *scores.values.shape[1:])
     for place, some in enumerate(rows):
         values[place] = scores.values[some].mean(0)
-    return EdgeScores(values, scores.loss[[int(some[0]) for some in rows]], scores.graph, scores.backend)
-
-
-def scores_of_rows(scores: EdgeScores, rows: list[int]) -> EdgeScores:
-    """Return the scores of some rows."""
-    return EdgeScores(scores.values[rows], scores.loss[rows], scores.graph, scores.backend)
+    return replace(scores.of_rows([int(some[0]) for some in rows]), values=values)

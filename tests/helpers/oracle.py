@@ -24,7 +24,7 @@ norm's scale.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -42,6 +42,10 @@ class AnyAnswerSequence(Protocol):
     def prompt_ids(self) -> Sequence[int]: ...
     @property
     def answer_ids(self) -> Sequence[int]: ...
+
+
+OracleMetric = Callable[[Tensor, Tensor], Tensor]
+"""From one sequence's logits [answer tokens, vocabulary] and its answer's ids to the number that is differentiated."""
 
 
 def edge_names(
@@ -74,8 +78,9 @@ def edge_scores(
     granularity: str = "sublayer",
     corrupted: Sequence[AnyAnswerSequence] | None = None,
     own_post_norm: bool = False,
+    metric: OracleMetric = F.cross_entropy,
 ) -> tuple[Tensor, Tensor]:
-    """Scores [S, writers, readers] and mean answer cross-entropies [S], both float64.
+    """Scores [S, writers, readers] and mean answer cross-entropies (or metrics) [S], both float64.
 
     Raises ValueError when a corrupted sequence is not as long as its clean one or an id list is empty,
     NotImplementedError for a family not written out here and for heads under a norm shared by grouped keys.
@@ -88,7 +93,7 @@ def edge_scores(
     for i, sequence in enumerate(sequences):
         mask = torch.ones(edges.shape, dtype=torch.float64, requires_grad=True)
         other = corrupted[i] if corrupted is not None else None
-        loss = _loss(exact, sequence, mask, granularity, other, own_post_norm)
+        loss = _loss(exact, sequence, mask, granularity, other, own_post_norm, metric)
         values.append(-torch.autograd.grad(loss, mask)[0])
         losses.append(loss.detach())
     return torch.stack(values), torch.stack(losses)
@@ -142,6 +147,7 @@ def _loss(
     granularity: str,
     corrupted: AnyAnswerSequence | None,
     own_post_norm: bool = False,
+    metric: OracleMetric = F.cross_entropy,
 ) -> Tensor:
     ids, replacement = _input_ids(sequence), None
     if corrupted is not None:
@@ -152,7 +158,7 @@ def _loss(
             replacement = _forward(model, other, torch.ones_like(mask), granularity, None, own_post_norm)[1]
     predicted, _ = _forward(model, ids, mask, granularity, replacement, own_post_norm)
     answer = torch.tensor(sequence.answer_ids)
-    return F.cross_entropy(predicted[-len(answer) :], answer)
+    return metric(predicted[-len(answer) :], answer)
 
 
 def _forward(

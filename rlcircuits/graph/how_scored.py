@@ -1,0 +1,52 @@
+"""How edge scores were made, kept with the scores, so that scores of different kinds are not mixed up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rlcircuits.common.arguments import validate_fields
+from rlcircuits.common.choices import CROSS_ENTROPY
+from rlcircuits.common.reprs import format_changed_fields, short_repr
+
+__all__ = ["DEFAULT_SCORING", "HowScored"]
+
+
+@dataclass(frozen=True)
+class HowScored:
+    """What was differentiated, and how. The defaults are the scores of arXiv 2509.21044."""
+
+    metric: str = CROSS_ENTROPY
+    """What was differentiated: a name of :data:`~rlcircuits.common.choices.METRICS`, or the name of a function."""
+
+    corrupted: bool = False
+    """Whether a corrupted sequence's outputs took the place of the writers' (patching), instead of nothing (zero
+    ablation)."""
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+
+    def __repr__(self) -> str:
+        return short_repr(self, *format_changed_fields(self))
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, by name; empty for the default scores."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+    @classmethod
+    def of_changed(cls, changed: Mapping[str, Any]) -> HowScored:
+        """Return the inverse of :attr:`changed`."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in changed.items()
+        }
+        return cls(**values)
+
+
+DEFAULT_SCORING = HowScored()
+"""How the default scores are made."""
