@@ -9,6 +9,7 @@ from rlcircuits.common.validation import StrictModel
 from rlcircuits.vital_signs.formats import Classifier, by_patterns, skeleton
 from rlcircuits.vital_signs.gate import GATED
 from rlcircuits.vital_signs.names import JUDGED, SIGNS, WITHOUT_INTERVAL
+from rlcircuits.vital_signs.reopening import delimiter
 from rlcircuits.vital_signs.sign import Sign, Worse, with_threshold
 
 __all__ = ["SignRules", "Threshold"]
@@ -60,7 +61,6 @@ class SignRules(StrictModel):
     """Weight of the KL penalty of the training."""
     formats: dict[str, str] = Field(default_factory=dict)
     """Name of a format of answers → regular expression; none: answers without their numbers."""
-
     boundary: str | None = None
     """Regular expression that ends a step or a tool's result, after which the entropy is measured; None: it is not."""
 
@@ -69,6 +69,13 @@ class SignRules(StrictModel):
     def _compiled(cls, formats: dict[str, str]) -> dict[str, str]:
         by_patterns(formats)
         return formats
+
+    @field_validator("boundary")
+    @classmethod
+    def _delimiter(cls, boundary: str | None) -> str | None:
+        if boundary is not None:
+            delimiter(boundary)
+        return boundary
 
     @model_validator(mode="after")
     def _with_effect(self) -> SignRules:

@@ -20,6 +20,7 @@ from scipy import special, stats
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.patterns import UserPattern
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.sign import Outcome, Sign, no_room, not_measurable
 from rlcircuits.vital_signs.studies import ECHO_CHAMBER
@@ -67,17 +68,15 @@ def by_patterns(patterns: Mapping[str, str]) -> Classifier:
         patterns: name of a format → regular expression.
 
     Raises:
-        RLCircuitsError: an expression cannot be read, or a format is named ``other``.
+        RLCircuitsError: an expression cannot be read, or a format is named ``other``; from the classifier, if an
+            expression takes too long on an answer.
     """
-    compiled: dict[str, re.Pattern[str]] = {}
+    compiled: dict[str, UserPattern] = {}
     for name, pattern in patterns.items():
         if name == _REST:
             raise RLCircuitsError(f"format {name!r}: the name of answers that no expression matches; give it another")
-        try:
-            compiled[name] = re.compile(pattern)
-        except re.error as error:
-            raise RLCircuitsError(f"format {name!r}: {pattern!r} is no regular expression: {error}") from None
-    return lambda _question, answer: next((name for name, pattern in compiled.items() if pattern.search(answer)), _REST)
+        compiled[name] = UserPattern(f"format {name!r}", pattern)
+    return lambda _question, answer: next((name for name, pattern in compiled.items() if pattern.is_in(answer)), _REST)
 
 
 def predicted_shares(shares: Float64Array, accuracies: Float64Array, beta: float) -> Float64Array:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import bisect
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.patterns import UserPattern
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.vital_signs.exact_kl import check_same_answers
@@ -29,7 +29,7 @@ from rlcircuits.vital_signs.scored_answers import ScoredAnswers
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign
 from rlcircuits.vital_signs.studies import ARPO
 
-__all__ = ["FIRST", "Segment", "boundary_changes", "delimiter_segments", "reopening"]
+__all__ = ["FIRST", "Segment", "boundary_changes", "delimiter", "delimiter_segments", "reopening"]
 
 FIRST = 20
 """The number k of tokens whose entropy is averaged."""
@@ -56,28 +56,35 @@ def delimiter_segments(
         pattern: a regular expression, such as ``;`` or ``</tool>\n``.
 
     Raises:
-        RLCircuitsError: a pattern that is no regular expression, or that matches an empty text.
+        RLCircuitsError: a pattern that is no regular expression, that matches an empty text, or that takes too long.
     """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise RLCircuitsError(f"delimiter {pattern!r} is no regular expression: {error}") from error
-    if compiled.search(""):
-        raise RLCircuitsError(
-            f"delimiter {pattern!r} matches an empty text, which is everywhere; name what ends a step"
-        )
+    compiled = delimiter(pattern)
     return tuple(_delimited(sequence.answer_ids, tokenizer, compiled) for sequence in sequences)
 
 
-def _delimited(ids: tuple[int, ...], tokenizer: Any, pattern: re.Pattern[str]) -> tuple[Segment, ...]:
+def delimiter(pattern: str) -> UserPattern:
+    """Return a delimiter's expression.
+
+    Raises:
+        RLCircuitsError: it is no regular expression, or matches an empty text.
+    """
+    compiled = UserPattern("boundary", pattern)
+    if compiled.is_in(""):
+        raise RLCircuitsError(
+            f"boundary: {pattern!r} matches an empty text, which is everywhere; name what ends a step"
+        )
+    return compiled
+
+
+def _delimited(ids: tuple[int, ...], tokenizer: Any, pattern: UserPattern) -> tuple[Segment, ...]:
     def text(count: int) -> str:
         found: str = tokenizer.decode(ids[:count], skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return found
 
     places = []
-    for match in pattern.finditer(text(len(ids))):
+    for end in pattern.ends(text(len(ids))):
         # Decoded from the start each time, because a token's text can depend on the token before it.
-        place = bisect.bisect_left(range(len(ids) + 1), match.end(), key=lambda count: len(text(count)))
+        place = bisect.bisect_left(range(len(ids) + 1), end, key=lambda count: len(text(count)))
         if place < len(ids):
             places.append(place)
     return tuple((place, place) for place in dict.fromkeys(places))

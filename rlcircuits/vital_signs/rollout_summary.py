@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import format_count
 from rlcircuits.vital_signs.boundary import pass_at_k
 from rlcircuits.vital_signs.formats import Classifier, skeleton
 from rlcircuits.vital_signs.rollouts import Rollout, rollout_counts, steps_of
@@ -74,7 +75,7 @@ def _summary(step: int | None, rollouts: Sequence[Rollout], group: int | None, c
     if size > fewest:
         at = "" if step is None else f" of step {step}"
         raise RLCircuitsError(
-            f"the group size is {size}, and a question{at} has {fewest} answers; "
+            f"the group size is {size}, and a question{at} has {format_count(fewest, 'answer')}; "
             + (f"give --group from 2 to {fewest}, or none" if fewest > 1 else "leave --group out")
         )
     solved, dead = silent_share(counts, size) if size > 1 else (None, None)

@@ -16,6 +16,7 @@ import numpy as np
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer
+from rlcircuits.common.reprs import format_count
 from rlcircuits.vital_signs.lengths import answers_by_question
 from rlcircuits.vital_signs.sign import Sign, no_room, not_measurable, paired_sign
 from rlcircuits.vital_signs.studies import SPARKLE
@@ -85,7 +86,9 @@ def hard_solved_sign(before: Answers, after: Answers) -> Sign:
     if not hard:
         return no_room(name, SPARKLE, unit, "before solves every question in the first half of its answers")
     fresh = np.array([_share(ours[question][halves[question] :]) for question in hard])
-    note = f"accuracy on {len(hard)} questions that before failed in a first sample, beside its second one"
+    note = (
+        f"accuracy on {format_count(len(hard), 'question')} that before failed in a first sample, beside its second one"
+    )
     return paired_sign(name, SPARKLE, unit, note, fresh, np.array([_share(theirs[question]) for question in hard]))
 
 

@@ -10,6 +10,7 @@ from rlcircuits.release.option import SECTIONS
 from rlcircuits.release.options import options_in
 from rlcircuits.release.pairs_file import load_pairs_file
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.sign_rules import SignRules
 from rlcircuits.release.template import pairs_file_template
 
 
@@ -32,7 +33,11 @@ def write_pair(file: Path) -> Path:
 
 def test_every_option_is_there_and_may_be_set() -> None:
     text = pairs_file_template("release.toml", {})
-    found = tomllib.loads(re.sub(r"^# (?=\[\[questions|\[circuits|(?!circuits)\w+ = )", "", text, flags=re.M))
+    lines = r"^# (?=\[\[questions|\[circuits|\[signs|(?!circuits)[\w.]+ = )"
+    found = tomllib.loads(re.sub(lines, "", text, flags=re.M))
+    rules = SignRules.model_validate(found["signs"])
+    assert set(found["signs"]) == set(SignRules.model_fields)
+    assert (rules.gate, rules.beta) == (SignRules().gate, SignRules().beta)
     tables = {
         "settings": found["settings"],
         "settings.sampling": found["settings"]["sampling"],

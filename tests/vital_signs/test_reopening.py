@@ -106,5 +106,5 @@ def test_a_token_that_holds_more_than_the_delimiters_end_is_before_the_boundary(
 
 @pytest.mark.parametrize("pattern", ["(", "x*", ""])
 def test_a_delimiter_that_ends_nothing_is_refused(pattern: str) -> None:
-    with pytest.raises(RLCircuitsError, match="delimiter"):
+    with pytest.raises(RLCircuitsError, match="boundary"):
         delimiter_segments([], tiny_tokenizer(), pattern)

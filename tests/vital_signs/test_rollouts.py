@@ -133,7 +133,7 @@ def test_no_answer_was_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "message"), [(2, "of step 7 has 2 answers; give --group from 2 to 2"), (1, "has 1 answers; leave")]
+    ("answers", "message"), [(2, "of step 7 has 2 answers; give --group from 2 to 2"), (1, "has 1 answer; leave")]
 )
 def test_a_group_larger_than_the_answers(answers: int, message: str, tmp_path: Path) -> None:
     rollouts = load_rollouts(write(tmp_path / "r.jsonl", [{"id": "a", "reward": 1, "step": 7}] * answers))
