@@ -3,7 +3,7 @@ from .counts import Counts, common_counts, count_right
 from .coverage import coverage_at_k, right_paths
 from .formats import by_patterns, skeleton
 from .from_answers import answer_signs
-from .from_log_probs import NoiseTables, PairTables, SideTables, log_prob_signs, score_both_sides
+from .from_log_probs import PairTables, SideTables, log_prob_signs, score_both_sides
 from .from_weights import weight_signs
 from .gate import GATED, failing_signs
 from .log_prob_table import AnswerLogProbs
@@ -21,7 +21,6 @@ __all__ = [
     "GATED",
     "AnswerLogProbs",
     "Counts",
-    "NoiseTables",
     "PairTables",
     "PassAtKBand",
     "RankOneSource",

@@ -7,7 +7,6 @@ geometric mean probability, exp((1/T) Σ_t log p_t).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,7 +47,7 @@ def confidences(table: AnswerLogProbs) -> Float64Array:
     return np.asarray(np.exp(table.means(table.log_probs)))
 
 
-def unearned_confidence(before: OwnAnswers, after: OwnAnswers, *, noise: Sequence[OwnAnswers] = ()) -> Sign:
+def unearned_confidence(before: OwnAnswers, after: OwnAnswers) -> Sign:
     """Return how much more confidence rose than accuracy did.
 
     U = Δ mean_q exp(mean log p of the model's own answer) − Δ accuracy, after − before, where a question's value is the
@@ -58,7 +57,6 @@ def unearned_confidence(before: OwnAnswers, after: OwnAnswers, *, noise: Sequenc
         before: the model before's own answers and its table of them. Take both tables at temperature 1 for the model's
             own confidence; the study's definition. Another temperature is told in ``details``.
         after: the same of the model after.
-        noise: the same of each noise draw.
 
     Returns:
         A sign that is in trouble where U rose and accuracy did not: the lower end of the 95 % interval of accuracy's
@@ -90,7 +88,6 @@ def unearned_confidence(before: OwnAnswers, after: OwnAnswers, *, noise: Sequenc
         old,
         new,
         worse="up",
-        noise=[_draw(before, draw) for draw in noise],
         details=details,
     )
     if sign.outcome == "trouble" and accuracy.interval[0] > 0:
@@ -109,8 +106,3 @@ def _accuracies(own: OwnAnswers) -> Float64Array:
 
 def _entropy(own: OwnAnswers, places: np.ndarray[tuple[int], np.dtype[np.int64]]) -> float:
     return float(own.answers.means(own.table.means(own.table.entropies))[places].mean())
-
-
-def _draw(before: OwnAnswers, draw: OwnAnswers) -> tuple[Float64Array, Float64Array]:
-    ours, theirs = common_questions(before.answers.questions, draw.answers.questions)
-    return _values(before)[ours], _values(draw)[theirs]

@@ -27,7 +27,7 @@ from rlcircuits.vital_signs.scored_answers import scored_answers, scoring_temper
 from rlcircuits.vital_signs.sign import Sign
 from rlcircuits.vital_signs.token_log_probs import answer_log_probs
 
-__all__ = ["NoiseTables", "PairTables", "SideTables", "log_prob_signs", "score_both_sides"]
+__all__ = ["PairTables", "SideTables", "log_prob_signs", "score_both_sides"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +50,6 @@ class PairTables:
     """What the model after says."""
 
 
-@dataclass(frozen=True, eq=False)
-class NoiseTables:
-    """What one noise draw says. The signs use what there is."""
-
-    on_before: AnswerLogProbs
-    """Of the answers of the model before."""
-    on_after: AnswerLogProbs | None = None
-    """Of the answers of the model after, for the entropy after boundaries."""
-    answers: Answers | None = None
-    """The draw's own answers, for its confidence in them."""
-    on_own: AnswerLogProbs | None = None
-    """Of its own answers."""
-
-
 def score_both_sides(
     model: Any,
     before: Answers,
@@ -76,7 +62,7 @@ def score_both_sides(
     """Return what one model of a pair says of both sides' answers, at the temperature at which they were drawn.
 
     Args:
-        model: either model of the pair, or a noise draw, as :func:`answer_log_probs` takes it.
+        model: either model of the pair, as :func:`answer_log_probs` takes it.
         before: the answers of the model before.
         after: the answers of the model after.
         batch_tokens: most tokens, padding included, in a batch.
@@ -119,7 +105,6 @@ def log_prob_signs(
     segments: Sequence[Sequence[Segment]] | None = None,
     first: int = FIRST,
     threshold: float = 0.0,
-    noise: Sequence[NoiseTables] = (),
 ) -> tuple[Sign, ...]:
     """Return all signs that come from both models' log-probabilities.
 
@@ -137,7 +122,6 @@ def log_prob_signs(
         segments: the boundaries in after's answers, a list for each answer that has tokens; None for no ``reopening``.
         first: how many tokens after a boundary are averaged.
         threshold: how many nats an answer the likelihood of before's right answers may fall, from 0.
-        noise: the noise draws' tables.
 
     Returns:
         The signs, in the order above but with ``kl_per_point``, ``unearned_confidence``, ``feature_similarity`` and
@@ -163,21 +147,14 @@ def log_prob_signs(
             new.on_before,
             counts[1],
             threshold=threshold,
-            noise=[draw.on_before for draw in noise],
         ),
         kl_per_point(theirs, old.on_after, new.on_after, *counts, exact=exact),
         unearned_confidence(
             OwnAnswers(ours, old.on_before),
             OwnAnswers(theirs, new.on_after),
-            noise=[
-                OwnAnswers(scored_answers(draw.answers), draw.on_own)
-                for draw in noise
-                if draw.answers is not None and draw.on_own is not None
-            ],
         ),
         feature_similarity(ours, old.on_before, new.on_before),
     ]
     if segments is not None:
-        draws = [draw.on_after for draw in noise if draw.on_after is not None]
-        signs.append(reopening(theirs, old.on_after, new.on_after, segments, first=first, noise=draws))
+        signs.append(reopening(theirs, old.on_after, new.on_after, segments, first=first))
     return tuple(signs)

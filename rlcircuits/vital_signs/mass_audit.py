@@ -5,8 +5,8 @@ likelihood and wrong ones lose it. With ℓ(y) = log π_after(y | q) − log π_
 
 - ``right_up``: mean ℓ of right answers, in nats an answer. Below 0, right answers lose likelihood to something else
   (likelihood displacement). Over *all* of before's answers the mean of ℓ is −KL(before ‖ after), so it falls with any
-  movement, also one that helps nothing and harms nothing. Hold the fall of right answers against :func:`harmless_fall`,
-  that of noise draws, or ``movement``, the divergence, which is told beside it.
+  movement, also one that helps nothing and harms nothing. Hold the fall of right answers against :func:`harmless_fall`
+  or ``movement``, the divergence, which is told beside it.
 - ``wrong_down``: −mean ℓ of wrong answers.
 - ``new_mass``: Σ over the *distinct* sampled y of π_before(y) − π_after(y): what after gives to answers that before
   was not seen to give.
@@ -17,7 +17,6 @@ likelihood and wrong ones lose it. With ℓ(y) = log π_after(y | q) − log π_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +122,6 @@ def mass_audit(
     measured: Counts | None = None,
     *,
     threshold: float = 0.0,
-    noise: Sequence[AnswerLogProbs] = (),
 ) -> tuple[Sign, ...]:
     """Return the signs ``right_up``, ``wrong_down``, ``new_mass`` and ``importance_accuracy``, in this order.
 
@@ -133,7 +131,6 @@ def mass_audit(
         after: the model after's table of them.
         measured: after's measured counts of right answers, to hold the estimated accuracy against; None if unknown.
         threshold: how many nats an answer the likelihood of right answers may fall, from 0.
-        noise: tables of noise draws, of the same answers.
 
     Returns:
         ``right_up`` can be in trouble (its study's alarm: right answers lose likelihood); the others are reported. Its
@@ -142,19 +139,18 @@ def mass_audit(
     Raises:
         RLCircuitsError: a table that is of other answers or another temperature.
     """
-    for table in (before, after, *noise):
+    for table in (before, after):
         answers.check(table)
     audit = weigh_answers(before, after)
-    draws = [weigh_answers(before, table) for table in noise]
     return (
-        _right_up(answers, audit, draws, threshold),
-        _wrong_down(answers, audit, draws),
-        _new_mass(answers, audit, draws, before.temperature),
+        _right_up(answers, audit, threshold),
+        _wrong_down(answers, audit),
+        _new_mass(answers, audit, before.temperature),
         _importance_accuracy(answers, audit, measured, before.temperature),
     )
 
 
-def _right_up(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudit], threshold: float) -> Sign:
+def _right_up(answers: ScoredAnswers, audit: MassAudit, threshold: float) -> Sign:
     name, unit, right = "right_up", "nats/answer", answers.right
     if not right.any():
         return not_measurable(name, NFT, unit, "before gave no right answer whose likelihood could fall")
@@ -167,7 +163,6 @@ def _right_up(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudi
         answers.means(audit.after, right),
         worse="down",
         threshold=threshold,
-        noise=[(answers.means(draw.before, right), answers.means(draw.after, right)) for draw in draws],
         details={
             "per_token": _mean(answers.means(audit.gain / audit.lengths, right)),
             "movement": _mean(answers.means(-audit.gain)),
@@ -177,7 +172,7 @@ def _right_up(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudi
     )
 
 
-def _wrong_down(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudit]) -> Sign:
+def _wrong_down(answers: ScoredAnswers, audit: MassAudit) -> Sign:
     name, unit, wrong = "wrong_down", "nats/answer", ~answers.right
     if not wrong.any():
         return no_room(name, NFT, unit, "before gave no wrong answer")
@@ -188,7 +183,6 @@ def _wrong_down(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAu
         "minus the log-likelihood of before's wrong answers, under before and under after",
         answers.means(-audit.before, wrong),
         answers.means(-audit.after, wrong),
-        noise=[(answers.means(-draw.before, wrong), answers.means(-draw.after, wrong)) for draw in draws],
         details={
             "per_token": _mean(answers.means(-audit.gain / audit.lengths, wrong)),
             "answers": int(wrong.sum()),
@@ -197,7 +191,7 @@ def _wrong_down(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAu
     )
 
 
-def _new_mass(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudit], temperature: float) -> Sign:
+def _new_mass(answers: ScoredAnswers, audit: MassAudit, temperature: float) -> Sign:
     name, unit = "new_mass", "probability"
     if reason := _not_drawn_from_before(answers, temperature):
         return not_measurable(name, NFT, unit, reason)
@@ -214,7 +208,6 @@ def _new_mass(answers: ScoredAnswers, audit: MassAudit, draws: Sequence[MassAudi
         "probability of all answers but those that before was seen to give",
         1 - seen,
         1 - _probability(answers, audit.after, distinct),
-        noise=[(1 - seen, 1 - _probability(answers, draw.after, distinct)) for draw in draws],
         details={"seen": float(seen.mean()), "distinct": int(distinct.sum())},
     )
 

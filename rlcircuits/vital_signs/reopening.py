@@ -126,7 +126,6 @@ def reopening(
     segments: Sequence[Sequence[Segment]],
     *,
     first: int = FIRST,
-    noise: Sequence[AnswerLogProbs] = (),
 ) -> Sign:
     """Return how far entropy rises again after each boundary, before and after, on the same rollouts.
 
@@ -138,7 +137,6 @@ def reopening(
         after: the model after's.
         segments: each rollout's boundaries, in order, from marks in a rollout file or :func:`delimiter_segments`.
         first: k, how many tokens are averaged.
-        noise: tables of noise draws, of the same rollouts.
 
     Returns:
         A sign that is only reported. Worry where it falls to 0 or below (tool results are ignored) or doubles (they
@@ -148,11 +146,10 @@ def reopening(
     Raises:
         RLCircuitsError: a table of other answers or another temperature; segments that do not fit the answers.
     """
-    for table in (after, *noise):
-        check_same_answers(before, table)
+    check_same_answers(before, after)
     answers.check(before)
     _check_segments(answers, segments, first)
-    found = {id(table): _changes(table, segments, first) for table in (before, after, *noise)}
+    found = {id(table): _changes(table, segments, first) for table in (before, after)}
     count = sum(len(changes) for changes in found[id(before)])
     if not count:
         return not_measurable(_NAME, ARPO, _UNIT, "no answer has a boundary with tokens of the model's after it")
@@ -170,7 +167,6 @@ def reopening(
         f"entropy of the first {first} tokens after a boundary less that at the answer's start",
         values(before),
         values(after),
-        noise=[(values(before), values(table)) for table in noise],
         details={
             "spread": [float((np.concatenate(found[id(table)]) > 0).mean()) for table in (before, after)],
             "boundaries": count,

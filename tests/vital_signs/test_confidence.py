@@ -58,8 +58,6 @@ def test_confidence_without_accuracy_is_trouble_and_with_accuracy_it_is_not() ->
     assert sign.change > 0.4
     assert sign.outcome == "no alarm"
     assert "accuracy rose too" in sign.note
-    louder = unearned_confidence(own(right, -1.0), own(right, -0.2), noise=[own(right, -0.1)])
-    assert louder.outcome == "no alarm"
 
 
 def test_temperatures_must_agree_and_tables_must_fit() -> None:

@@ -16,7 +16,7 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.vital_signs.exact_kl import exact_kl
-from rlcircuits.vital_signs.from_log_probs import NoiseTables, PairTables, log_prob_signs, score_both_sides
+from rlcircuits.vital_signs.from_log_probs import PairTables, log_prob_signs, score_both_sides
 from rlcircuits.vital_signs.scored_answers import scored_answers
 from rlcircuits.vital_signs.token_log_probs import answer_log_probs
 
@@ -91,20 +91,9 @@ def test_two_models_have_all_signs_at_any_temperature(temperature: float) -> Non
         )
     found = tables("llama", before, after)
     assert found.before.on_before.temperature == (temperature or 1.0)
-    noise = [
-        NoiseTables(
-            on_before=found.before.on_before,
-            on_after=found.before.on_after,
-            answers=before,
-            on_own=found.before.on_before,
-        )
-    ]
     segments = [[(1, 1)] for _ in scored_answers(after).sequences]
-    signs = log_prob_signs(before, after, found, segments=segments, noise=noise)
+    signs = log_prob_signs(before, after, found, segments=segments)
     assert [sign.name for sign in signs] == SIGNS
-    assert signs[0].noise == (0.0,)
-    assert signs[5].noise == (0.0,)
-    assert signs[7].noise == (0.0,)
     for sign in signs:
         json.dumps(asdict(sign), allow_nan=False)
 
