@@ -1,7 +1,7 @@
 """Measure the vital signs of a pair that was measured.
 
 Answers come from the pair's folder, those of the noise draws from the run's store, weights from the checkpoints' files.
-Both models' log-probabilities of all answers take one forward of each model.
+Both models' log-probabilities of all answers take one forward of each model, and are kept in the store.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
@@ -18,24 +19,19 @@ from rlcircuits.common.files import Notify
 from rlcircuits.questions.source import QuestionSource
 from rlcircuits.release.answered_signs import answered_signs
 from rlcircuits.release.pair_folders import pair_name, store_of
+from rlcircuits.release.sign_log_probs import side_tables
 from rlcircuits.release.sign_rules import SignRules
 from rlcircuits.release.stored_pair import StoredPair
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.vital_signs.from_answers import answer_signs
-from rlcircuits.vital_signs.from_log_probs import PairTables, SideTables, log_prob_signs, score_both_sides
+from rlcircuits.vital_signs.from_log_probs import PairTables, log_prob_signs
 from rlcircuits.vital_signs.from_weights import weight_signs
 from rlcircuits.vital_signs.mass_audit import harmless_fall
 from rlcircuits.vital_signs.reopening import delimiter_segments
 from rlcircuits.vital_signs.scored_answers import scored_answers
 from rlcircuits.vital_signs.sign import Sign, beyond_noise
-from rlcircuits.vital_signs.token_log_probs import logit_count
 
 __all__ = ["measure_pair_signs"]
-
-
-_DISTRIBUTION_BYTES = 2**28
-"""Most bytes of one model's distributions over the vocabulary at after's tokens, of which both models' are held; with
-more, the KL divergence is estimated from the tokens alone."""
 
 
 @validate_arguments
@@ -112,7 +108,7 @@ def _log_prob_signs(
     pair: StoredPair,
     sources: Mapping[Side, CheckpointSource],
     boundary: str | None,
-    how: Mapping[str, object],
+    how: Mapping[str, Any],
     log: Notify,
 ) -> tuple[Sign, ...]:
     """Return the signs for which both models are run on all answers.
@@ -120,14 +116,8 @@ def _log_prob_signs(
     No noise draw is: a draw has after's readout, so that it would excuse a readout that lost the right answers.
     """
     before, after = pair.answers["before"], pair.answers["after"]
-    tables: dict[Side, SideTables] = {}
-    for side in SIDES:
-        log(f"{side} is run on all answers")
-        checkpoint = sources[side].load()
-        tokens = sum(len(item.answer_ids) for item in after.items)
-        small = 4 * tokens * logit_count(checkpoint) <= _DISTRIBUTION_BYTES
-        tables[side] = score_both_sides(checkpoint, before, after, distributions=small, **how)  # type: ignore[arg-type]
-        del checkpoint
+    store = store_of(pair.folder)
+    tables = {side: side_tables(sources[side], side, before, after, store, notify=log, **how) for side in SIDES}
     segments = None
     if boundary is not None:
         segments = delimiter_segments(scored_answers(after).sequences, sources["after"].tokenizer(), boundary)
