@@ -55,15 +55,18 @@ def path_signs(options: argparse.Namespace, unused: Sequence[str]) -> int:
         RLCircuitsError: options that do not fit, or as :func:`~rlcircuits.vital_signs.training_path.linearity`.
     """
     from rlcircuits.report.sign_tables import path_json, path_table
-    from rlcircuits.vital_signs.training_path import linearity
+    from rlcircuits.vital_signs.training_path import check_steps, linearity
 
     if unused:
         raise RLCircuitsError(f"{', '.join(unused)}: given with --path, which needs the weights alone; leave it out")
     before, checkpoints, steps = _ordered(options.path, options.steps)
+    check_steps(checkpoints, steps)
     if options.extrapolate is not None:
         _check_extrapolation(steps[-1], *options.extrapolate)
     first, *path = [_source(each) for each in (before, *checkpoints)]
-    log(f"the update of {len(path)} checkpoints is read matrix by matrix, with as many random walks beside")
+    counted = options.steps is None and steps == list(range(1, len(steps) + 1))
+    numbers = "; their steps are 1, 2, 3, … without --steps and without numbers in their names" if counted else ""
+    log(f"the updates of {len(path)} checkpoints are read, matrix by matrix{numbers}")
     sign = linearity(first, path, steps)
     print(path_json(sign, before, checkpoints, steps) if options.json else path_table(sign, before, checkpoints, steps))
     if options.plot is not None:
@@ -84,7 +87,6 @@ def _ordered(path: Sequence[str], listed: str | None) -> tuple[str, list[str], l
     if all(numbers) and len({int(found[1]) for found in numbers if found}) == len(others):
         ordered = sorted(zip([float(found[1]) for found in numbers if found], others, strict=True))
         return before, [each for _, each in ordered], [step for step, _ in ordered]
-    log("the checkpoints' names do not end in their training steps; 1, 2, 3, … are used, see --steps")
     return before, others, [float(place) for place in range(1, len(others) + 1)]
 
 
@@ -102,7 +104,9 @@ def _source(path: str) -> CheckpointSource:
     from rlcircuits.checkpoints.source import CheckpointSource
     from rlcircuits.release.pairs_file import resolve_checkpoint
 
-    return CheckpointSource(resolve_checkpoint(path, Path(), "--path"), device="cpu")
+    source = CheckpointSource(resolve_checkpoint(path, Path(), "--path"), device="cpu")
+    _ = source.folder  # raises for one that is not there, before any is read
+    return source
 
 
 def _check_extrapolation(at: float, step: str, folder: str) -> None:

@@ -37,7 +37,7 @@ from rlcircuits.vital_signs.singular import frobenius_norm, top_singular
 from rlcircuits.vital_signs.studies import ALPHA_RL
 from rlcircuits.vital_signs.weight_updates import subtract
 
-__all__ = ["FEWEST_CHECKPOINTS", "WALKS", "linearity"]
+__all__ = ["FEWEST_CHECKPOINTS", "WALKS", "check_steps", "linearity"]
 
 NAME, UNIT = "linearity", "R²"
 
@@ -68,7 +68,7 @@ def linearity(before: Source, path: Sequence[Source], steps: Sequence[float], *,
         RLCircuitsError: there are too few checkpoints or not one step for each, steps do not rise, a weight of
             attention or MLP is not in all of them in one shape, or a file is damaged.
     """
-    _check_steps(path, steps)
+    check_steps(path, steps)
     times = np.asarray(steps, dtype=np.float64)
     measured, simulated = _Residuals(), [_Residuals() for _ in range(walks)]
     for name, updates in _matrix_paths([before, *path]):
@@ -120,7 +120,8 @@ class _Residuals:
         return 1 - self.residual / self.total
 
 
-def _check_steps(path: Sequence[Source], steps: Sequence[float]) -> None:
+def check_steps(path: Sequence[object], steps: Sequence[float]) -> None:
+    """Raise RLCircuitsError unless there are enough checkpoints, and a step for each, which rise."""
     if len(path) < FEWEST_CHECKPOINTS:
         raise RLCircuitsError(
             f"linearity of {len(path)} checkpoints; at least {FEWEST_CHECKPOINTS} along one training are wanted"

@@ -97,7 +97,7 @@ def test_steps_are_those_of_the_names_in_any_order(steps: list[int], data: st.Da
         (["PATH", "--steps", "1,2"], "5 checkpoints and 2 steps"),
         (["PATH", "--extrapolate", "-3", "new"], "step -3 is not after the first checkpoint"),
         (["PATH", "--extrapolate", "200", "FULL"], "the extrapolated checkpoint"),
-        (["--path", "nowhere/a", "nowhere/b/c"], "--path: there is no folder"),
+        (["PATH", "nowhere/b/c"], "--path: there is no folder"),
         (["--path", str(SEED_7 / "sft"), str(SEED_7 / "grpo")], "linearity of 1 checkpoints; at least 5"),
         (["--steps", "1"], "--steps is of the checkpoints of --path"),
         (["--extrapolate", "1", "new"], "--extrapolate is of the checkpoints of --path"),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fault_check import FINISHED, PAIR, Fault, run
-from valid_inputs import AFTER, BEFORE, answers, comparison
+from valid_inputs import AFTER, BEFORE, answers, comparison, rollouts
 
 KIND = "option"
 
@@ -63,6 +63,9 @@ REPORT = ("report", "compared")
 CIRCUITS = (
     "circuits", "--before", BEFORE, "--after", AFTER, "--algorithm", "grpo", "--name", PAIR, "--question-count", "20",
 )  # fmt: skip
+ROLLOUTS = ("signs", "--rollouts", "rollouts.jsonl")
+ON_ROLLOUTS = (*ROLLOUTS, "--before", BEFORE, "--after", AFTER)
+PATH = ("signs", "--path", BEFORE, *[AFTER] * 5)
 
 SAMPLING: Mapping[str, Mapping[str, str]] = {
     "--temperature": NO_NUMBERS | NO_LARGE | {"nearly zero": "1e-300", "denormal": "5e-324", "tiny": "1e-30"},
@@ -132,6 +135,26 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
         **SCORING,
     },
     REPORT: {"--plot": {**NO_PLACES, "another ending": "x.gif", "no ending": "x"}, "--html": NO_PLACES},
+    ROLLOUTS: {
+        "--rollouts": {name: path for name, path in NO_PATHS.items() if name != "empty"},
+        "--group": POSITIVE,
+        "--format": {"empty": "", "no name": "=x", "no expression": "a", "no regular expression": "a=("},
+    },
+    ON_ROLLOUTS: {
+        "--boundary": {"no regular expression": "(", "of an empty text": "x*", "too slow": "(1|11|1|)+$"},
+        "--temperature": {**NO_NUMBERS, "zero": "0"},
+        "--before": {"a file": "answers.jsonl", "unknown": "no/such/model"},
+    },
+    PATH: {
+        "--steps": {
+            "a word": "1,2,3,4,x",
+            "too few": "1,2",
+            "not rising": "1,2,3,5,4",
+            "nan": "1,2,3,4,nan",
+            "empty": "",
+        },
+        "--plot": {**NO_PLACES, "another ending": "x.gif"},
+    },
 }
 
 SHARED = {*SAMPLING, *MODEL, *SCORING}
@@ -169,16 +192,19 @@ def make(arguments: list[str]) -> list[str]:
     Path("broken").symlink_to("nowhere")
     Path("loop").symlink_to("loop")
     Path("answers.jsonl").write_bytes(answers())
+    Path("rollouts.jsonl").write_bytes(rollouts())
     Path("compared").mkdir()
     Path("compared/comparison.json").write_bytes(comparison())
     return arguments
 
 
-@pytest.mark.parametrize("command", OPTIONS, ids=lambda command: command[0])
+@pytest.mark.parametrize("command", OPTIONS, ids=lambda command: " ".join(word for word in command if "/" not in word))
 def test_the_valid_command_runs(command: tuple[str, ...]) -> None:
     more = ["--k", "1", "--min-questions", "1", "--noise-draws", "0"] if command is COMPARE else []
     if command is CIRCUITS:  # which finds circuits on some questions, and judges them on others
         more = ["--min-questions", "2", "--noise-draws", "0", "--n", "1", "--resamples", "2", "--random-draws", "0"]
+    if command is ON_ROLLOUTS:  # which have no marks of what is not the model's
+        more = ["--boundary", "1"]
     assert run(make([*command, *more])).code in FINISHED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +45,13 @@ def answers() -> bytes:
         file = Path(folder, "answers.jsonl")
         Answers(BEFORE, "ours", "test", Sampling(), items).save(file)
         return file.read_bytes()
+
+
+@cache
+def rollouts() -> bytes:
+    """Return the same answers as rollouts, each twice."""
+    lines = [json.loads(line) for line in answers().splitlines()[1:]]
+    return "".join(f"{json.dumps({**line, 'step': 1})}\n" for line in lines for _ in range(2)).encode()
 
 
 @cache
