@@ -26,15 +26,16 @@ from rlcircuits.capture.writers import WriterOutputs
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.choices import CROSS_ENTROPY
+from rlcircuits.common.choices import CROSS_ENTROPY, GRANULARITIES
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
-from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
+from rlcircuits.graph.edge_graph import EdgeGraph, build_graph, check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch
 from rlcircuits.models.frozen import differentiable, frozen
+from rlcircuits.models.parts import ModelParts
 
 __all__ = ["EdgeScores", "attribute", "attribute_batches", "empty_scores", "fill_rows", "graph_of", "plan_attribution"]
 
@@ -131,12 +132,23 @@ def graph_of(checkpoint: Checkpoint, granularity: str) -> EdgeGraph:
     """Return the edge graph of a checkpoint.
 
     Raises:
-        RLCircuitsError: an unknown granularity.
+        RLCircuitsError: an unknown granularity, or one of heads that the model's heads do not allow.
     """
     parts = checkpoint.parts
+    check_granularity(granularity)
+    if granularity not in granularities(parts):
+        raise RLCircuitsError(
+            f"granularity is {granularity!r}, which {type(checkpoint.model).__name__} cannot have: {parts.no_heads}; "
+            "use 'sublayer'"
+        )
     return build_graph(
         len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel, n_kv_heads=parts.n_kv_heads
     )
+
+
+def granularities(parts: ModelParts) -> tuple[str, ...]:
+    """Return the granularities that the graph of a model can have."""
+    return GRANULARITIES if parts.no_heads is None else ("sublayer",)
 
 
 def _check_padding_side(checkpoint: Checkpoint, padding_side: str) -> None:

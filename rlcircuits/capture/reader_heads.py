@@ -26,9 +26,10 @@ from rlcircuits.capture.batch_slices import BatchSlice
 from rlcircuits.capture.reader_grads import OnReaderGrads, PendingReaderGrads, ReaderGrads, from_tensor
 from rlcircuits.capture.reader_input import ReaderInput
 from rlcircuits.common.devices import can_use_triton, to_device_async
+from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import NormVJP
-from rlcircuits.models.parts import ModelParts, Projection, as_index
+from rlcircuits.models.parts import ModelParts, Projection
 
 
 def hook_heads(

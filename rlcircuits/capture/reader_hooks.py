@@ -5,6 +5,7 @@ autograd graph computes the gradient. The readers are:
 
 - the MLP and the unembedding, which read the norm's whole output (``_hook_input``);
 - q, k and v of a sublayer, each of which reads through some output features of a projection (``_hook_projection``);
+- k and v that are projected through one latent (``rlcircuits.capture.reader_latent``);
 - q, k and v of every head (``rlcircuits.capture.reader_heads``).
 """
 
@@ -17,10 +18,12 @@ from torch import Tensor, nn
 from rlcircuits.capture.reader_grads import OnReaderGrads, from_tensor
 from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head
 from rlcircuits.capture.reader_input import OnStream, ReaderInput
+from rlcircuits.capture.reader_latent import hook_latent
 from rlcircuits.graph.edge_graph import EdgeGraph
+from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import NormVJP
-from rlcircuits.models.parts import ModelParts, Projection, as_index
+from rlcircuits.models.parts import ModelParts, Projection
 
 
 def hook_readers(
@@ -48,7 +51,8 @@ def hook_readers(
     copies = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
     for layer, block in enumerate(parts.blocks):
         sublayer = f"attn.{layer}"
-        attention = ReaderInput(hooks, block.attention_norm, sublayer, on_stream, nodes=len(block.projections))
+        nodes = len(block.projections) + (block.latent is not None)
+        attention = ReaderInput(hooks, block.attention_norm, sublayer, on_stream, nodes=nodes)
         if copies > 1:
             hooks.enter_context(one_kv_per_query_head(block.attention, parts))
         for projection in block.projections:
@@ -57,6 +61,9 @@ def hook_readers(
                 _hook_projection(hooks, attention, projection, first, on_reader_grads)
             else:
                 hook_heads(hooks, attention, projection, copies, first, on_reader_grads)
+        if block.latent is not None:
+            first = {kind: first_reader[sublayer, kind] for kind in "kv"}
+            hook_latent(hooks, attention, block.latent, first, on_reader_grads)
         mlp = ReaderInput(hooks, block.mlp_norm, f"mlp.{layer}", on_stream)
         _hook_input(hooks, block.mlp, mlp, first_reader[f"mlp.{layer}", ""], on_reader_grads)
     final = ReaderInput(hooks, parts.final_norm, "logits", on_stream)

@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.capture.reader_heads import HeadFeatures, one_kv_per_query_head
+from rlcircuits.circuits.ablated_latent import hook_ablated_latent
 from rlcircuits.graph.edge_graph import EdgeGraph
+from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks, forward_replaced
 from rlcircuits.models.norms import Norm
-from rlcircuits.models.parts import Block, ModelParts, Projection, as_index
+from rlcircuits.models.parts import Block, ModelParts, Projection
 
 
 class ReadersOwnInputs(Protocol):
@@ -91,6 +93,9 @@ def _hook_attention(
         else:
             project = _ProjectByReader(projection, copies, by_head, normed)
             hooks.enter_context(forward_replaced(projection.module, project))
+
+    if block.latent is not None:
+        hook_ablated_latent(hooks, block.latent, partial(_first, normed))
 
 
 def _first(normed: _NormedInputs, kind: str, hidden: Tensor) -> Tensor:

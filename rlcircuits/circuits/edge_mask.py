@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcircuits.attribution.edge_attribution import graph_of
+from rlcircuits.attribution.edge_attribution import granularities, graph_of
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.common.choices import GRANULARITIES
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_graph import EdgeGraph
 
@@ -56,7 +55,7 @@ def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int) -> EdgeMask:
         raise RLCircuitsError(
             f"{found}; [writers, readers] or [sequences, writers, readers] with {count} sequences is wanted"
         )
-    graphs = [graph_of(checkpoint, granularity) for granularity in GRANULARITIES]
+    graphs = [graph_of(checkpoint, granularity) for granularity in granularities(checkpoint.parts)]
     fitting = [each for each in graphs if each.mask.shape == keep.shape[1:]]
     if not fitting:
         allowed = ", ".join(f"{g.granularity} {list(g.mask.shape)}" for g in graphs)

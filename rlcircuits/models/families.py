@@ -11,6 +11,20 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
+class LatentNames:
+    """The names in an attention that keeps k and v in one latent. The defaults are DeepSeek-V3's."""
+
+    q_down: str = "q_a_proj"
+    """From the norm's output to q's latent. Where the config has no ``q_lora_rank``, the family's first projection
+    computes q instead."""
+    kv_down: str = "kv_a_proj_with_mqa"
+    """From the norm's output to the latent of k and v, followed by the rotated part of k, which all heads share."""
+    kv_norm: str = "kv_a_layernorm"
+    kv_up: str = "kv_b_proj"
+    """From the normed latent to k's other part and to v, head by head."""
+
+
+@dataclass(frozen=True)
 class ModuleNames:
     """The names of one family's modules. The defaults are Llama's. None stands for a norm that the family lacks."""
 
@@ -30,6 +44,8 @@ class ModuleNames:
     fused: Literal["stacked", "interleaved"] = "stacked"
     """The order of a fused projection's features: all q, all k, all v; or q, k and v of one head after another."""
     output: str = "o_proj"
+    latent: LatentNames | None = None
+    """The projections to q, k and v of a multi-head latent attention."""
     # Names in the MLP module.
     mlp_outputs: tuple[str, ...] = (
         "down_proj",
@@ -85,6 +101,7 @@ FAMILIES: dict[str, ModuleNames] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "granite"), _LLAMA),
     **dict.fromkeys(("smollm3", "ministral", "hunyuan_v1_dense"), _LLAMA),
     **dict.fromkeys(("glm4_moe", "olmoe"), _LLAMA),
+    "deepseek_v3": ModuleNames(latent=LatentNames()),
     "granitemoe": ModuleNames(mlp="block_sparse_moe"),
     "gpt_oss": ModuleNames(gate_up="alternating columns"),
     "llama4_text": ModuleNames(mlp="feed_forward", gate_up="columns"),

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rlcircuits.common.devices import to_device_async
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.families import FAMILIES, REFUSED, ModuleNames
+from rlcircuits.models.families import FAMILIES, REFUSED, LatentNames, ModuleNames
+from rlcircuits.models.feature_index import as_index
+from rlcircuits.models.latent import SHARED_KEY, LatentKV, locate_latent
 from rlcircuits.models.norms import Norm, epsilon_of, recognise
 
 
@@ -58,6 +59,8 @@ class Block:
     mlp_post_norm: Norm | None
     projections: tuple[Projection, ...]
     output: nn.Module
+    latent: LatentKV | None = None
+    """From the norm's output to k and v, of which ``projections`` then has none."""
 
     def head_output_weight(self, n_heads: int) -> Tensor:
         """Return the output projection's weight by head, [n_heads, head_dim, width], as a view."""
@@ -87,6 +90,7 @@ class ModelParts:
             the batch (longrope). None if it has one set of factors.
         counts_columns: Whether the model counts positions from the first column of a batch, padding included, so that
             padding on the left changes what it computes (Llama 4's attention temperature).
+        no_heads: Why heads cannot be nodes of the graph; None if they can.
     """
 
     body: nn.Module
@@ -103,20 +107,7 @@ class ModelParts:
     parallel: bool
     rotary_switch: int | None
     counts_columns: bool
-
-
-def as_index(features: Tensor, device: torch.device) -> slice | Tensor:
-    """Return ``features``, flattened, as an index: a slice if they are consecutive, since slices do not copy.
-
-    Args:
-        features: int64 of any shape, on the CPU.
-        device: Where the index is used.
-    """
-    flat = features.reshape(-1)
-    first, count = int(flat[0]), len(flat)
-    if torch.equal(flat, torch.arange(first, first + count)):
-        return slice(first, first + count)
-    return to_device_async(flat, device)
+    no_heads: str | None
 
 
 def locate_parts(model: nn.Module) -> ModelParts:
@@ -129,11 +120,11 @@ def locate_parts(model: nn.Module) -> ModelParts:
     names = _module_names(model)
     config: Any = model.config
     heads = head_counts(config)
+    if names.latent is not None:  # the heads' sizes of q, k and v differ, and v's is that of their output
+        heads = replace(heads, size=config.v_head_dim)
     root = _Named(model, "", config.model_type)
-    norms = _Norms(config.hidden_size)
-    blocks = [
-        _locate_block(block, names, heads, norms, config.hidden_size) for block in root.child(names.layers).items()
-    ]
+    norms = _Norms()
+    blocks = [_locate_block(block, names, heads, norms, config) for block in root.child(names.layers).items()]
     if not blocks:
         raise RLCircuitsError(f"{type(model).__name__} has no layers; at least one is needed")
     unembedding = model.get_output_embeddings()  # type: ignore[operator]
@@ -142,7 +133,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
     return ModelParts(
         body=root.child(names.layers.rpartition(".")[0]).module,
         blocks=tuple(blocks),
-        final_norm=norms.of(root.child(names.final_norm)),
+        final_norm=norms.of(root.child(names.final_norm), config.hidden_size),
         unembedding=unembedding,
         n_heads=heads.q,
         n_kv_heads=heads.kv,
@@ -154,6 +145,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
         parallel=names.parallel_field is not None and bool(getattr(config, names.parallel_field)),
         rotary_switch=_rotary_switch(config),
         counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
+        no_heads=None if names.latent is None else SHARED_KEY,
     )
 
 
@@ -211,15 +203,14 @@ class _Named:
 class _Norms:
     """Recognises the norms of one model, whose formulas are compared once for each class and epsilon."""
 
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._known: dict[tuple[type, float | None], Norm] = {}
+    def __init__(self) -> None:
+        self._known: dict[tuple[type, float | None, int], Norm] = {}
 
-    def of(self, named: _Named) -> Norm:
-        """Return the norm of a module."""
-        key = (type(named.module), epsilon_of(named.module))
+    def of(self, named: _Named, width: int) -> Norm:
+        """Return the norm of a module that normalises so many features."""
+        key = (type(named.module), epsilon_of(named.module), width)
         if key not in self._known:
-            found = recognise(named.module, self._width)
+            found = recognise(named.module, width)
             if found.kind == "other":  # a weight of zero hides the formula, and another module's weight may not be zero
                 return found
             self._known[key] = found
@@ -253,11 +244,19 @@ def head_counts(config: Any) -> HeadCounts:
     )
 
 
-def _locate_block(block: _Named, names: ModuleNames, heads: HeadCounts, norms: _Norms, width: int) -> Block:
-    def norm(name: str | None) -> Norm | None:
-        return None if name is None else norms.of(block.child(name))
+def _locate_block(block: _Named, names: ModuleNames, heads: HeadCounts, norms: _Norms, config: Any) -> Block:
+    width = config.hidden_size
 
-    attention = block.child(names.attention)
+    def norm(name: str | None) -> Norm | None:
+        return None if name is None else norms.of(block.child(name), width)
+
+    attention, latent = block.child(names.attention), None
+    if names.latent is None:
+        projections = _locate_projections(attention, names, heads, width)
+    else:
+        latent_norm = norms.of(attention.child(names.latent.kv_norm), config.kv_lora_rank)
+        latent = locate_latent(attention.linear, latent_norm, names.latent, config)
+        projections = (_locate_latent_q(attention, names.projections[0], names.latent, config),)
     return Block(
         module=block.module,
         attention=attention.module,
@@ -266,8 +265,9 @@ def _locate_block(block: _Named, names: ModuleNames, heads: HeadCounts, norms: _
         mlp_norm=norm(names.mlp_norm),
         attention_post_norm=norm(names.attention_post_norm),
         mlp_post_norm=norm(names.mlp_post_norm),
-        projections=_locate_projections(attention, names, heads, width),
+        projections=projections,
         output=attention.linear(names.output, heads.q * heads.size, width),
+        latent=latent,
     )
 
 
@@ -282,6 +282,15 @@ def _locate_projections(attention: _Named, names: ModuleNames, heads: HeadCounts
         )
     module = attention.linear(names.projections[0], width, n_q + 2 * n_kv)
     return (Projection(module, fused_features(names, heads)),)
+
+
+def _locate_latent_q(attention: _Named, whole: str, names: LatentNames, config: Any) -> Projection:
+    """Return the first layer on the way to q: that to q's latent, or that to q itself if q has no latent."""
+    size = config.q_lora_rank
+    name = whole if size is None else names.q_down
+    if size is None:
+        size = config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
+    return Projection(attention.linear(name, config.hidden_size, size), {"q": torch.arange(size)[None]})
 
 
 def fused_features(names: ModuleNames, heads: HeadCounts) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ singular values splits them first:
 
 - q, k and v, stacked or interleaved by head (GPT-2, Phi-3, GPT-NeoX): by the table of
   :mod:`rlcircuits.models.families` and the config's heads.
+- The latent of k and v and the rotated part of k, and k and v of each head from the latent (DeepSeek-V3).
 - An MLP's gate and up (Phi-3, and stacked experts): two halves, the gate first; in gpt-oss they alternate.
 - The experts of a mixture, stacked along the first dimension of a weight: one matrix an expert.
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.latent import latent_features
 from rlcircuits.models.parts import fused_features, head_counts
 from rlcircuits.models.tensor_groups import group_of
 
@@ -94,6 +96,12 @@ def _pieces(key: str, parts: list[str], shape: tuple[int, ...], config: Any) -> 
     if len(names.projections) == 1 and names.projections[0] in parts:
         features = {kind: each.reshape(-1) for kind, each in fused_features(names, head_counts(config)).items()}
         return list(_cut(key, shape, features))
+    if names.latent is not None and names.latent.kv_down in parts:
+        of_latent = torch.arange(config.kv_lora_rank)
+        rotated = torch.arange(config.kv_lora_rank, config.kv_lora_rank + config.qk_rope_head_dim)
+        return list(_cut(key, shape, {"latent": of_latent, "rotated k": rotated}))
+    if names.latent is not None and names.latent.kv_up in parts:
+        return list(_cut(key, shape, {kind: each.reshape(-1) for kind, each in latent_features(config).items()}))
     if not _GATE_UP.isdisjoint(parts):
         dim = 0 if names.gate_up == "rows" else 1
         both = torch.arange(shape[dim])

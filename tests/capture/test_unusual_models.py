@@ -87,6 +87,17 @@ def test_an_output_that_is_not_the_sum_of_its_heads_is_an_error() -> None:
         attribute(model, fixed_sequences(), "head")
 
 
+@pytest.mark.parametrize("granularity", ["head", "kv-head"])
+def test_heads_that_share_a_part_of_k_are_refused(granularity: str) -> None:
+    with pytest.raises(RLCircuitsError, match=rf"'{granularity}'.*DeepseekV3.* share one rotated .*use 'sublayer'"):
+        attribute(tiny("deepseek-v3"), fixed_sequences(), granularity)
+
+
+def test_left_padding_that_a_model_counts_is_refused() -> None:
+    with pytest.raises(RLCircuitsError, match=r"padding_side is 'left', but .* Llama4ForCausalLM .*; use 'right'"):
+        attribute(tiny("llama4"), fixed_sequences(), padding_side="left")
+
+
 @pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
 def test_a_caller_may_have_gradients_off(off: Any) -> None:
     wanted = attribute(build("llama", seed=3), fixed_sequences()).values

@@ -36,7 +36,7 @@ from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.tensor_groups import group_of, layer_of
 
-MIXTURES = ["mixtral", "qwen3-moe", "glm4-moe", "olmoe", "granite-moe", "deepseek-v3"]
+MIXTURES = ["mixtral", "qwen3-moe", "glm4-moe", "olmoe", "granite-moe", "deepseek-v3", "deepseek-v3-whole-q"]
 """The families whose files hold experts apart that the model holds together."""
 
 

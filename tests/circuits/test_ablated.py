@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import oracle
 from helpers.core_inputs import NAMES, fixed_sequences
-from helpers.tiny_models import JOINT_KEY_NORM, POST_NORMS, VOCABULARY, build
+from helpers.tiny_models import JOINT_KEY_NORM, POST_NORMS, VOCABULARY, build, granularities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -24,7 +24,7 @@ from rlcircuits.circuits.edge_mask import EdgeMask
 from rlcircuits.graph.sequences import make_batch
 
 GRANULARITIES = ("sublayer", "head", "kv-head")
-CASES = [(name, granularity) for name in NAMES for granularity in GRANULARITIES]
+CASES = [(name, granularity) for name in NAMES for granularity in granularities(name)]
 # The oracle has no kv-head graph, and no heads of a norm that grouped keys share.
 ORACLE_CASES = [
     (name, granularity)
@@ -144,7 +144,7 @@ def test_removals_into_disjoint_readers_of_the_last_layer_add_up(name: str, data
 
 
 # A post-norm, or a norm over all heads' keys, makes the heads' outputs depend on one another.
-SEPARATE_HEADS = [n for n in NAMES if n not in POST_NORMS and n not in JOINT_KEY_NORM]
+SEPARATE_HEADS = [n for n in NAMES if n not in POST_NORMS and n not in JOINT_KEY_NORM and "head" in granularities(n)]
 
 
 @pytest.mark.parametrize("name", SEPARATE_HEADS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import oracle
 from helpers.core_inputs import NAMES, fixed_sequences
-from helpers.tiny_models import build
+from helpers.tiny_models import build, granularities
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from rlcircuits import AnswerSequence, Checkpoint, RLCircuitsError, attribute
 from rlcircuits.attribution.edge_attribution import graph_of
 from rlcircuits.circuits import ablated, exact_effects
 
-CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head", "kv-head")]
+CASES = [(name, kind) for name in NAMES for kind in granularities(name)]
 TOLERANCE = 1e-5
 
 

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from helpers.oracle_families import Block, Scale, parts_of
+from helpers.oracle_families import Block, Projection, Scale, parts_of
 
 
 class AnyAnswerSequence(Protocol):
@@ -199,7 +199,7 @@ def _forward(
         return x
 
     for i, block in enumerate(parts.blocks):
-        heads = block.query[0].shape[0]
+        heads = block.output[0].shape[0]
         names = [f"attn.{i}.h{h}" for h in range(heads)] if by_head else [f"attn.{i}"]
         # q, k and v streams, [H or 1, T, D] each.
         streams = [torch.stack([read(f"{name}.{kind}", i) for name in names]) for kind in "qkv"]
@@ -229,7 +229,7 @@ def _attention(block: Block, *streams: Tensor) -> Tensor:
     """Each head's share [H, T, D] of the attention's output, less bias, from q, k, v streams [H, T, D]."""
     length = streams[0].shape[1]
     q, k, v = (
-        _project(block.attn_norm(x), *projection)
+        _project(block.attn_norm(x), projection)
         for x, projection in zip(streams, (block.query, block.key, block.value), strict=True)
     )
     q, k = _placed(q, block.query_norm, block), _placed(k, block.key_norm, block)
@@ -252,8 +252,11 @@ def _attention(block: Block, *streams: Tensor) -> Tensor:
     return pattern @ v @ block.output[0].transpose(1, 2)
 
 
-def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _project(x: Tensor, projection: Projection) -> Tensor:
     """[H, T, d] from x [H, T, D] by weight [H or G, d, D]; a group's rows are copied to each of its heads."""
+    if not isinstance(projection, tuple):
+        return projection(x)
+    weight, bias = projection
     copies = x.shape[0] // weight.shape[0]
     projected = x @ weight.repeat_interleave(copies, 0).transpose(1, 2)
     return projected if bias is None else projected + bias.repeat_interleave(copies, 0)[:, None]
@@ -281,8 +284,10 @@ def _headed_norm(x: Tensor, norm: Scale | None) -> Tensor:
 
 
 def _shared_norm(block: Block) -> bool:
-    heads, groups, width = block.query[0].shape[0], *block.key[0].shape[:2]
-    return block.key_norm is not None and block.key_norm.weight.numel() > width and groups < heads
+    if block.key_norm is None or not isinstance(block.key, tuple):
+        return False
+    heads, groups, width = block.output[0].shape[0], *block.key[0].shape[:2]
+    return block.key_norm.weight.numel() > width and groups < heads
 
 
 def _rotate(x: Tensor, block: Block) -> Tensor:

@@ -33,13 +33,17 @@ class Scale:
         return self.weight * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
 
 
+Projection = tuple[Tensor, Tensor | None] | Function
+"""Weight and bias; or, from the heads' inputs [H, T, D], the heads' queries, keys or values [H, T, d]."""
+
+
 @dataclass(frozen=True)
 class Block:
     """One layer. H query heads, G key/value heads, d their width, D the stream's."""
 
-    query: tuple[Tensor, Tensor | None]  # [H, d, D], [H, d]
-    key: tuple[Tensor, Tensor | None]  # [G, d, D], [G, d]
-    value: tuple[Tensor, Tensor | None]  # [G, d, D], [G, d]
+    query: Projection  # [H, d, D], [H, d]
+    key: Projection  # [G, d, D], [G, d]
+    value: Projection  # [G, d, D], [G, d]
     output: tuple[Tensor, Tensor | None]  # [H, D, d], [D]
     mlp: Function  # [T, D] -> [T, D], biases included
     scaling: float

@@ -6,6 +6,7 @@ functions are taken from a model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from helpers.oracle_experts import mixture
-from helpers.oracle_families import _POST, _PRE, Block, Parts, Scale, _columns, _mlp, _norm, _rms, _rows
+from helpers.oracle_families import _POST, _PRE, Block, Parts, Scale, _columns, _linear, _mlp, _norm, _rms, _rows
 
 Rotary = Callable[[Any, int], str | None]
 
@@ -136,5 +137,59 @@ def _decoder(model: Any) -> Parts:
     )
 
 
-FORWARDS: dict[str, Callable[[Any], Parts]] = dict.fromkeys(_FAMILIES, _decoder)
+def _latent_decoder(model: Any) -> Parts:
+    """DeepSeek-V3: every head's q, and its k and v, are read through a low rank; one rotated key serves all heads.
+
+    A head's k and v come from its own copy of the stream: its own copy of the latent, and of the rotated key.
+    """
+    body, config = model.model, model.config
+    rank, plain, rotated = config.kv_lora_rank, config.qk_nope_head_dim, config.qk_rope_head_dim
+
+    def block(layer: Any) -> Block:
+        attn = layer.self_attn
+        by_head = attn.kv_b_proj.weight.view(-1, plain + config.v_head_dim, rank)
+
+        def latent(x: Tensor) -> Tensor:
+            return _norm(attn.kv_a_layernorm)(_linear(attn.kv_a_proj_with_mqa, x)[..., :rank])
+
+        def rotated_first(x: Tensor) -> Tensor:
+            return torch.cat([x[..., plain:], x[..., :plain]], -1)
+
+        def query(x: Tensor) -> Tensor:
+            if config.q_lora_rank is None:
+                inner, weight = x, attn.q_proj.weight
+            else:
+                inner, weight = _norm(attn.q_a_layernorm)(_linear(attn.q_a_proj, x)), attn.q_b_proj.weight
+            return rotated_first(inner @ weight.view(-1, plain + rotated, weight.shape[-1]).transpose(1, 2))
+
+        def key(x: Tensor) -> Tensor:
+            shared = _linear(attn.kv_a_proj_with_mqa, x)[..., rank:]
+            return torch.cat([shared, latent(x) @ by_head[:, :plain].transpose(1, 2)], -1)
+
+        rope = config.rope_parameters
+        gain = 1.0
+        if rope["rope_type"] == "yarn" and rope.get("mscale_all_dim"):
+            gain = 0.1 * rope["mscale_all_dim"] * math.log(rope["factor"]) + 1
+        return Block(
+            query, key,
+            value=lambda x: latent(x) @ by_head[:, plain:].transpose(1, 2),
+            output=_columns(attn.o_proj.weight, attn.o_proj.bias, config.v_head_dim),
+            mlp=mixture(layer.mlp, config.model_type),
+            scaling=(plain + rotated) ** -0.5 * gain**2,
+            attn_norm=_norm(layer.input_layernorm),
+            mlp_norm=_norm(layer.post_attention_layernorm),
+            inv_freq=body.rotary_emb.inv_freq,
+            rotary_gain=body.rotary_emb.attention_scaling,
+            rotate_pairs=config.rope_interleave,
+        )  # fmt: skip
+
+    return Parts(
+        embed=lambda ids: body.embed_tokens.weight[ids],
+        blocks=[block(layer) for layer in body.layers],
+        final_norm=_norm(body.norm),
+        unembed=lambda x: x @ model.lm_head.weight.T,
+    )
+
+
+FORWARDS: dict[str, Callable[[Any], Parts]] = {**dict.fromkeys(_FAMILIES, _decoder), "deepseek_v3": _latent_decoder}
 """model_type → the parts of a model of it."""

@@ -41,6 +41,7 @@ _GROUPED_EXPERTS = {
     "moe_intermediate_size": 24, "n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2, "n_group": 2,
     "topk_group": 1, "routed_scaling_factor": 1.5, "norm_topk_prob": True, "first_k_dense_replace": 1,
 }  # fmt: skip
+_LATENT = {"kv_lora_rank": 14, "qk_nope_head_dim": 8, "qk_rope_head_dim": 6, "v_head_dim": 10}
 _NEOX = {
     **_IDS, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "max_position_embeddings": 96, "tie_word_embeddings": False, "hidden_dropout": 0.0,
@@ -86,6 +87,10 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama4": ("llama4_text", {**_BASE, **_GQA, **_EXPERTS, "head_dim": 12, "intermediate_size_mlp": 48,
                                "moe_layers": [1], "no_rope_layers": [1, 0], "attention_chunk_size": 5,
                                "floor_scale": 3, "attn_scale": 0.5}),  # a dense layer in chunks, a sparse one without
+    "deepseek-v3": ("deepseek_v3", {**_BASE, **_GROUPED_EXPERTS, **_LATENT, "q_lora_rank": 20, "attention_bias": True,
+                                    "rope_parameters": {**_YARN, "mscale_all_dim": 1.0}}),
+    "deepseek-v3-whole-q": ("deepseek_v3", {**_BASE, **_GROUPED_EXPERTS, **_LATENT, "q_lora_rank": None,
+                                            "rope_interleave": False}),
     "olmo2": ("olmo2", _BASE),  # post-norms only; q/k norms over all heads at once
     "olmo2-gqa": ("olmo2", {**_BASE, **_GQA}),
     "mixtral": ("mixtral", {**_BASE, **_GQA, "intermediate_size": 24, "num_local_experts": 4,
@@ -155,6 +160,11 @@ def random_sequences(
         return tuple(torch.randint(3, VOCABULARY, (length,), generator=generator).tolist())
 
     return [TinySequence(ids(*prompt), ids(*answer)) for _ in range(count)]
+
+
+def granularities(name: str) -> tuple[str, ...]:
+    """Return the granularities of a model's graph; heads of multi-head latent attention cannot be nodes."""
+    return ("sublayer",) if name.startswith("deepseek") else ("sublayer", "head", "kv-head")
 
 
 def padding_sides(name: str) -> tuple[str, ...]:

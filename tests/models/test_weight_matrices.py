@@ -42,6 +42,12 @@ def test_q_k_and_v_are_those_that_attribution_reads(name: str) -> None:
             for kind, features in projection.features.items():
                 wanted, piece = projection.rows(features), pieces[kind if fused else ""]
                 assert torch.equal(piece if piece.shape == wanted.shape and name != "gpt2" else piece.T, wanted)
+        if block.latent is not None:
+            down, up = (found[f"{names[id(module)]}.weight"] for module in (block.latent.down, block.latent.up))
+            assert torch.equal(torch.cat([down["latent"], down["rotated k"]]), block.latent.down.weight)
+            assert len(down["latent"]) == block.latent.rank
+            for kind, features in block.latent.features.items():
+                assert torch.equal(up[kind], block.latent.up_rows(features))
 
 
 @pytest.mark.parametrize("name", NAMES)
