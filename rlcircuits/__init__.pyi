@@ -39,6 +39,7 @@ from .graph.metrics import (
     top_share,
 )
 from .graph.sequences import AnswerSequence
+from .models.families import LatentNames, ModuleNames, register_family
 from .questions.loading import load_questions
 from .questions.question_set import Question, QuestionSet
 from .questions.source import QuestionSource
@@ -69,6 +70,8 @@ __all__ = [
     "Faithfulness",
     "Finding",
     "HowScored",
+    "LatentNames",
+    "ModuleNames",
     "NoisedSource",
     "Pair",
     "Pairing",
@@ -110,6 +113,7 @@ __all__ = [
     "profile_for",
     "reads_as_online_rl",
     "recorded_answers",
+    "register_family",
     "run_pair",
     "run_variants",
     "save_comparison",

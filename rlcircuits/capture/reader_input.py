@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import Norm, NormVJP
 
@@ -65,7 +66,10 @@ class ReaderInput:
             backward: Computes the node's gradient with respect to the stream.
         """
         read = self._read
-        assert read is not None, "a sublayer ran before its norm"
+        if read is None:
+            raise RLCircuitsError(
+                f"{self._sublayer} ran before the norm that is said to be before it; the names of its modules are wrong"
+            )
         stream = read.open_node()
         if read.stream is None:  # this was the last node
             self._read = None

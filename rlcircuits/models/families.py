@@ -1,13 +1,22 @@
 """The table of supported model families: where each keeps its modules.
 
-To support another family, add a line to ``FAMILIES``. ``rlcircuits.models.parts`` finds the modules by these names, and
-the stream check (``rlcircuits.capture.stream_check``) then shows by numbers whether they are right.
+To support another family, add a line to ``FAMILIES``, or call :func:`register_family` from Python.
+``rlcircuits.models.parts`` finds the modules by these names, and the stream check
+(``rlcircuits.capture.stream_check``) then shows by numbers whether they are right.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from rlcircuits.common.arguments import validate_arguments, validate_fields
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+
+__all__ = ["FAMILIES", "REFUSED", "LatentNames", "ModuleNames", "register_family"]
+
+FusedOrder = Literal["stacked", "interleaved"]
+GateUpOrder = Literal["rows", "columns", "alternating columns"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,18 @@ class LatentNames:
     kv_up: str = "kv_b_proj"
     """From the normed latent to k's other part and to v, head by head."""
 
+    def __post_init__(self) -> None:
+        validate_fields(self)
+        _check_paths(self)
+
 
 @dataclass(frozen=True)
 class ModuleNames:
-    """The names of one family's modules. The defaults are Llama's. None stands for a norm that the family lacks."""
+    """The names of one family's modules. The defaults are Llama's. None stands for a norm that the family lacks.
+
+    Raises:
+        RLCircuitsError: a name that cannot be a module's, or a number of projections other than three and one.
+    """
 
     # Paths from the causal LM.
     layers: str = "model.layers"
@@ -41,7 +58,7 @@ class ModuleNames:
     # Names in the attention module.
     projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
     """The projections to q, k and v, or the one fused projection to all three."""
-    fused: Literal["stacked", "interleaved"] = "stacked"
+    fused: FusedOrder = "stacked"
     """The order of a fused projection's features: all q, all k, all v; or q, k and v of one head after another."""
     output: str = "o_proj"
     latent: LatentNames | None = None
@@ -55,12 +72,37 @@ class ModuleNames:
         "shared_experts.down_proj",
     )
     """The layers and the experts' stacked weights that write the MLP's output: all of these that the MLP has."""
-    gate_up: Literal["rows", "columns", "alternating columns"] = "rows"
+    gate_up: GateUpOrder = "rows"
     """Where a weight of both gate and up has them: in its rows, or in its columns, the gate in the first half and up in
     the second; or in alternating columns."""
     # A field of the config.
     parallel_field: str | None = None
     """The field that is true if attention and MLP of a block read the same stream; None if they never do."""
+
+    def __post_init__(self) -> None:
+        validate_fields(self)
+        _check_paths(self)
+        if len(self.projections) not in (1, 3):
+            raise RLCircuitsError(
+                f"ModuleNames: projections has {len(self.projections)} names; three (to q, k and v) or one (to all) is "
+                "wanted"
+            )
+        for field, choices in (("fused", get_args(FusedOrder)), ("gate_up", get_args(GateUpOrder))):
+            if (found := getattr(self, field)) not in choices:
+                raise RLCircuitsError(f"ModuleNames: {field} is {found!r}; one of {', '.join(choices)} is wanted")
+
+
+def _check_paths(names: object) -> None:
+    """Raise RLCircuitsError, naming the field, for a text that is no dotted path of Python names."""
+    for field, value in vars(names).items():
+        if field in ("fused", "gate_up"):
+            continue
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, str) and not all(name.isidentifier() or name.isdigit() for name in path.split(".")):
+                raise RLCircuitsError(
+                    f"{type(names).__name__}: {field} has {truncated_repr(path)}; names of modules, joined by dots, "
+                    "are wanted, such as 'model.layers'"
+                )
 
 
 _LLAMA = ModuleNames()
@@ -122,3 +164,36 @@ REFUSED: dict[str, str] = {
     "per-layer embeddings outside of attention and MLP, so that the stream is no sum of what attentions and MLPs wrote",
 }
 """``model_type`` → why its residual stream cannot be mapped."""
+
+
+@validate_arguments
+def register_family(model_type: str, names: ModuleNames, *, replace: bool = False) -> None:
+    """Add a model family to the table for this Python process.
+
+    Nothing is checked of a model here. When one is loaded, each module must be there with the shape that the config
+    says, and the stream check compares sums and gradients with the model's own: names that are wrong or too few are an
+    error then, and never a wrong score.
+
+    Args:
+        model_type: ``model_type`` of the models' config.
+        names: the names of its modules.
+        replace: whether to replace a family that is in the table already, or one that is refused.
+
+    Raises:
+        RLCircuitsError: a family that is in the table with other names, or is refused, without ``replace``.
+    """
+    if not model_type:
+        raise RLCircuitsError("register_family: model_type is empty; the model_type of a config.json is wanted")
+    if FAMILIES.get(model_type) == names:
+        return
+    if not replace and model_type in FAMILIES:
+        raise RLCircuitsError(
+            f"register_family: model_type {model_type!r} is in the table already, with other names; "
+            "pass replace=True to replace them"
+        )
+    if not replace and model_type in REFUSED:
+        raise RLCircuitsError(
+            f"register_family: model_type {model_type!r} is not supported: {REFUSED[model_type]}; "
+            "pass replace=True if yours is another model"
+        )
+    FAMILIES[model_type] = names

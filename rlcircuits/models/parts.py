@@ -222,16 +222,16 @@ def _module_names(model: nn.Module) -> ModuleNames:
     if hasattr(model, "peft_config"):
         raise RLCircuitsError(f"{type(model).__name__} holds adapters; merge them first: model.merge_and_unload()")
     family = getattr(getattr(model, "config", None), "model_type", None)
+    if family in FAMILIES:
+        return FAMILIES[family]
     if family in REFUSED:
         raise RLCircuitsError(
             f"{type(model).__name__} has model_type {family!r}, which is not supported: {REFUSED[family]}"
         )
-    if family not in FAMILIES:
-        raise RLCircuitsError(
-            f"{type(model).__name__} has model_type {family!r}, whose residual stream is not mapped; "
-            f"looked for one of {', '.join(sorted(FAMILIES))}"
-        )
-    return FAMILIES[family]
+    raise RLCircuitsError(
+        f"{type(model).__name__} has model_type {family!r}, whose residual stream is not mapped; "
+        f"looked for one of {', '.join(sorted(FAMILIES))}; rlcircuits.register_family adds another"
+    )
 
 
 def head_counts(config: Any) -> HeadCounts:

@@ -7,6 +7,7 @@ say ``block_sparse_moe`` and GPT-NeoX's ``embed_out`` where the model says ``mlp
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Literal, get_args
 
 from rlcircuits.models.families import FAMILIES
@@ -21,12 +22,9 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 _TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in"})
 _POSITION_EMBEDDINGS = frozenset({"wpe"})
 _UNEMBEDDINGS = frozenset({"lm_head", "embed_out"})
-_ATTENTIONS = frozenset(names.attention for names in FAMILIES.values())
-_MLPS = frozenset({"block_sparse_moe", *(names.mlp for names in FAMILIES.values())})
+_MLPS_IN_FILES = frozenset({"block_sparse_moe"})
 # input_layernorm, q_norm, final_layer_norm, ln_1, ln_f, …
 _NORM = re.compile(r".*norm|ln_\w+")
-# The index of a layer, in any family.
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h)\.(\d+)\.")
 
 
 def group_of(name: str) -> Group:
@@ -45,9 +43,10 @@ def group_of(name: str) -> Group:
     # First, because a norm may be within an attention.
     if any(_NORM.fullmatch(part) for part in parts):
         return "norms"
-    if not _ATTENTIONS.isdisjoint(parts):
+    # Looked up at each call, since a user may have added a family.
+    if any(names.attention in parts for names in FAMILIES.values()):
         return "attention"
-    if not _MLPS.isdisjoint(parts):
+    if not _MLPS_IN_FILES.isdisjoint(parts) or any(names.mlp in parts for names in FAMILIES.values()):
         return "MLP"
     if not _UNEMBEDDINGS.isdisjoint(parts):
         return "unembedding"
@@ -63,5 +62,7 @@ def is_token_embedding(name: str) -> bool:
 
 def layer_of(name: str) -> int | None:
     """Return the index of the decoder block that a weight is in, by its dotted name; None for a weight in no block."""
-    found = _LAYER.search(name)
-    return None if found is None else int(found[1])
+    lists = {names.layers.rpartition(".")[2] for names in FAMILIES.values()}
+    parts = name.split(".")
+    within = pairwise(parts[:-1])  # a list of blocks and an index in it, with something in that block behind them
+    return next((int(index) for blocks, index in within if blocks in lists and index.isdecimal()), None)

@@ -152,7 +152,7 @@ def test_an_unmapped_family_says_which_are_mapped(folder: Path) -> None:
     model = tiny("llama")
     model.config.model_type, kept = "gptj", model.config.model_type
     try:
-        with pytest.raises(RLCircuitsError, match=r"model_type 'gptj'.*looked for one of exaone4, .*, qwen3_moe, "):
+        with pytest.raises(RLCircuitsError, match=r"model_type 'gptj'.*looked for one of deepseek_v3, .*, qwen3_moe, "):
             locate_parts(model)
     finally:
         model.config.model_type = kept

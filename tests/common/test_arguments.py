@@ -17,6 +17,7 @@ import rlcircuits
 from rlcircuits import AnswerSequence, RLCircuitsError, Sampling, Settings
 from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.comparison.pairing import pair
+from rlcircuits.models import families
 
 FIXTURE = str(SEED_7 / "sft")
 
@@ -54,6 +55,7 @@ OWN_RIGHT: dict[str, dict[str, Any]] = {
     "Checkpoint": {"model": CHECKPOINT.model},
     "EdgeScores.save": {"path": "scores.safetensors"},
     "plot_comparison": {"path": "plot.svg"},
+    "register_family": {"model_type": "llama", "names": rlcircuits.ModuleNames()},
 }
 """The same where another function's argument of that name is of another kind."""
 
@@ -105,6 +107,7 @@ def right(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CALLABLES)
 def test_a_wrong_argument_is_our_error(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(families, "FAMILIES", dict(families.FAMILIES))  # register_family adds to it
     monkeypatch.chdir(tmp_path)
     tried = 0
     for parameter in parameters(name):

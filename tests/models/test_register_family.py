@@ -1,0 +1,136 @@
+"""Families that a user adds: named with care, and judged by numbers like those of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from helpers.core_inputs import fixed_sequences, relative_error, tiny
+from helpers.tiny_models import build
+from torch import nn
+
+from rlcircuits import ModuleNames, RLCircuitsError, attribute, register_family
+from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.tensor_groups import group_of, layer_of
+
+
+@pytest.fixture(autouse=True)
+def table() -> Iterator[None]:
+    kept = dict(FAMILIES)
+    yield
+    FAMILIES.clear()
+    FAMILIES.update(kept)
+
+
+def renamed() -> Any:
+    """Return a Llama of a family that nobody maps, whose modules have names of their own."""
+    model: Any = build("llama-gqa", seed=3)
+    model.config.model_type = "wanderer"
+    for layer in model.model.layers:
+        for old, new in (("input_layernorm", "norm_a"), ("post_attention_layernorm", "norm_b")):
+            layer._modules[new] = layer._modules[old]
+            layer.__dict__[old] = layer._modules.pop(old)
+    return model
+
+
+NAMES = ModuleNames(attention_norm="norm_a", mlp_norm="norm_b")
+
+
+def test_an_added_family_is_scored_as_the_model_it_is() -> None:
+    model = renamed()
+    with pytest.raises(RLCircuitsError, match=r"'wanderer', whose .* is not mapped; .*register_family adds another"):
+        attribute(model, fixed_sequences())
+    register_family("wanderer", NAMES)
+    register_family("wanderer", NAMES)  # a file that is imported twice
+    for granularity in ("sublayer", "head", "kv-head"):
+        found = attribute(model, fixed_sequences(), granularity).values
+        assert relative_error(found, attribute(tiny("llama-gqa"), fixed_sequences(), granularity).values) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (ModuleNames(attention_norm="norm_c"), r"a wanderer model should have a module model\.layers\.0\.norm_c"),
+        (ModuleNames(attention_norm="norm_b", mlp_norm="norm_a"), r"ran before the norm"),
+        (
+            ModuleNames(attention_norm=None, mlp_norm="norm_b"),
+            r"is not",
+        ),
+        (ModuleNames(attention_norm="norm_a", mlp_norm="norm_b", mlp="self_attn"), r"ran before the norm"),
+        (ModuleNames(attention_norm="norm_a", mlp_norm="norm_b", attention_post_norm="norm_a"), r"is not"),
+        (
+            ModuleNames(attention_norm="norm_a", mlp_norm="norm_b", projections=("q_proj", "v_proj", "q_proj")),
+            r"q_proj maps 32 to 32 features; the config says 32 to 16",
+        ),
+    ],
+)
+def test_names_that_are_wrong_are_an_error_and_never_a_score(names: ModuleNames, message: str) -> None:
+    register_family("wanderer", names)
+    with pytest.raises(RLCircuitsError, match=message):
+        attribute(renamed(), fixed_sequences())
+
+
+def test_k_and_v_that_change_places_are_noticed_by_no_sum_but_are_named() -> None:
+    """k and v have one shape, and the stream's sum and gradient are the same: which is which is the user's word."""
+    register_family("wanderer", ModuleNames(**{**vars(NAMES), "projections": ("q_proj", "v_proj", "k_proj")}))
+    wanted = attribute(tiny("llama-gqa"), fixed_sequences())
+    found = attribute(renamed(), fixed_sequences())
+    k, v = (wanted.graph.readers.index(f"attn.1.{kind}") for kind in "kv")
+    assert relative_error(found.values[:, :, k], wanted.values[:, :, v]) < 1e-6
+
+
+def test_a_family_that_is_there_is_replaced_only_when_asked() -> None:
+    before = dict(FAMILIES)
+    for family, message in (("llama", "in the table already"), ("gemma3n_text", "not supported: its AltUp")):
+        with pytest.raises(RLCircuitsError, match=rf"model_type '{family}' .*{message}.*replace=True"):
+            register_family(family, NAMES)
+    assert before == FAMILIES
+    register_family("llama", NAMES, replace=True)
+    assert FAMILIES["llama"] is NAMES
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layers": "model..layers"}, r"ModuleNames: layers has 'model\.\.layers'; names of modules, joined by dots"),
+        ({"output": "o proj"}, r"output has 'o proj'"),
+        ({"attention_norm": ""}, r"attention_norm has ''"),
+        ({"projections": ("q_proj", "k_proj")}, r"projections has 2 names; three .* or one"),
+        ({"projections": "qkv_proj"}, r"projections is 'qkv_proj'; a list of strings"),
+        ({"fused": "mixed"}, r"fused is 'mixed'; one of stacked, interleaved is wanted"),
+        ({"gate_up": "both"}, r"gate_up is 'both'; one of rows, columns, alternating columns is wanted"),
+        ({"mlp": 3}, r"mlp is 3; a string is wanted"),
+    ],
+)
+def test_names_that_cannot_be_modules_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(RLCircuitsError, match=message):
+        ModuleNames(**fields)
+    with pytest.raises(RLCircuitsError, match="model_type is empty"):
+        register_family("", ModuleNames())
+
+
+def test_the_weights_of_an_added_family_are_grouped() -> None:
+    assert (group_of("net.blocks.3.mixing.q.weight"), layer_of("net.blocks.3.mixing.q.weight")) == ("other", None)
+    register_family("wanderer", ModuleNames(layers="net.blocks", attention="mixing", mlp="thinking"))
+    assert (group_of("net.blocks.3.mixing.q.weight"), layer_of("net.blocks.3.mixing.q.weight")) == ("attention", 3)
+    assert group_of("net.blocks.3.thinking.up.weight") == "MLP"
+
+
+def test_a_second_writer_of_an_added_family_is_noticed() -> None:
+    class Louder(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.self_attn, self.mlp = layer.self_attn, layer.mlp
+            self.norm_a, self.norm_b = layer.norm_a, layer.norm_b
+            self.inner = [layer]
+
+        def forward(self, hidden: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            return 1.1 * self.inner[0](hidden, *args, **kwargs)
+
+    model = renamed()
+    model.model.layers[0] = Louder(model.model.layers[0])
+    register_family("wanderer", NAMES)
+    with pytest.raises(RLCircuitsError, match="has a writer or reader that is not mapped"):
+        attribute(model, fixed_sequences())
