@@ -94,6 +94,10 @@ def pytest_configure(config: pytest.Config) -> None:
             from rlcircuits.common.files import ensure_output_folder
 
             ensure_output_folder(session.output, "--rlcircuits-output")
+        if session.summary is not None:
+            from rlcircuits.common.files import ensure_writable_file
+
+            ensure_writable_file(session.summary, "--rlcircuits-summary")
     except RLCircuitsError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(Reports(session), "rlcircuits-reports")

@@ -45,7 +45,7 @@ def add_compare(commands: Any) -> None:
     )
     score_on = find_option("score_on", "settings")
     changes = {"score_on": {"help": f"{score_on.help}; {_ALL}: each of them, with one table of all"}}
-    add_options(compare, "files", "pair", "comparison", "answers", "scoring", "model", changes=changes)
+    add_options(compare, "files", "report", "pair", "comparison", "answers", "scoring", "model", changes=changes)
     add_only(compare)
     compare.add_argument(
         "--circuits",
@@ -61,7 +61,7 @@ def add_compare(commands: Any) -> None:
 
 def _compare(options: argparse.Namespace) -> int:
     from rlcircuits.common.failures import describe_failure
-    from rlcircuits.common.files import ensure_output_folder
+    from rlcircuits.common.files import ensure_output_folder, ensure_writable_file
     from rlcircuits.comparison.verdict import judge
     from rlcircuits.release.run import SAME_CHECKPOINT, run_pair, run_variants
     from rlcircuits.release.toy_notice import pair_notice
@@ -75,6 +75,8 @@ def _compare(options: argparse.Namespace) -> int:
     check_signs_output(file, options.output)
     if options.output is not None:
         ensure_output_folder(options.output, "--output")
+    if options.summary is not None:
+        ensure_writable_file(options.summary, "--summary")
     for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
         if notice is not None:
             log(notice)
@@ -108,6 +110,9 @@ def _compare(options: argparse.Namespace) -> int:
         _print_tables(headline, measured, _pools(file, measured), with_variants=all_variants)
         if signs is not None:
             print(f"\n{signs.tables}")
+    if options.summary is not None:
+        failing = signs.line if signs is not None and signs.failing else None
+        _write_summary(options.summary, headline, measured, failures, _pools(file, measured), failing)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for name, failure in failures.items():
         log_error(f"pair {name!r}: {failure.message}")
@@ -138,6 +143,21 @@ def _pools(file: PairsFile, measured: Sequence[tuple[Comparison, ...]]) -> list[
     from rlcircuits.report.pools import make_pools
 
     return make_pools([variants[0] for variants in measured], file.pools)
+
+
+def _write_summary(
+    path: str,
+    headline: Headline | None,
+    measured: Sequence[tuple[Comparison, ...]],
+    failures: Mapping[str, Failure],
+    pools: Sequence[Pool],
+    failing_signs: str | None,
+) -> None:
+    from rlcircuits.report.markdown import summary_markdown, write_summary
+
+    comparisons = [variants[0] for variants in measured]
+    messages = {name: failure.message for name, failure in failures.items()}
+    write_summary(summary_markdown(headline, comparisons, messages, pools, failing_signs), path)
 
 
 def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:

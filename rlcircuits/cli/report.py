@@ -4,62 +4,132 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
-from rlcircuits.cli.streams import log_error
+from rlcircuits.cli.streams import log, log_error
+
+if TYPE_CHECKING:
+    from rlcircuits.comparison.comparison import Comparison
+    from rlcircuits.release.stored_signs import PairSigns
+    from rlcircuits.report.headline import Headline
 
 
 def add_report(commands: Any) -> None:
     """Add the command."""
     report = add_command(commands, "report", _report, "show stored comparisons again")
     report.add_argument("folder", metavar="DIR", help="output folder of a run, or one pair's folder in it")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json",
+        action="store_true",
+        help="print what compare --json prints, instead of tables: an object for a pair's folder, a list for a run's",
+    )
+    form.add_argument("--csv", action="store_true", help="print a line of numbers for each pair and measure instead")
+    form.add_argument(
+        "--markdown", action="store_true", help="print the outcome and a table of the pairs as Markdown instead"
+    )
     report.add_argument("--plot", metavar="FILE.png", help="plot every question too; one file for each pair")
     report.add_argument("--html", metavar="FILE.html", help="write a page with the tables and plots too")
 
 
-def _report(options: argparse.Namespace) -> int:
-    from rlcircuits.common.files import ensure_writable_file
-    from rlcircuits.comparison.storage import find_comparisons, find_unfinished, load_comparison
-    from rlcircuits.release.stored_signs import find_signs
-    from rlcircuits.report.headline import make_headline
-    from rlcircuits.report.sign_tables import signs_table
-    from rlcircuits.report.terminal import detail, summary_table, variants_table
-    from rlcircuits.report.variants import first_variants, group_variants
+@dataclass(frozen=True)
+class _Results:
+    """What a folder of results holds."""
 
+    comparisons: list[Comparison]
+    signs: tuple[PairSigns, ...]
+    """Of the pairs of which signs were measured."""
+    problems: tuple[str, ...]
+    """Why stored signs cannot be shown."""
+    unfinished: tuple[str, ...]
+    """Names of the pairs that a stopped run left half done."""
+    headline: Headline
+    of_one_pair: bool
+    """Whether the folder is that of one pair."""
+
+
+def _report(options: argparse.Namespace) -> int:
     if options.plot:
         from rlcircuits.report.figures import check_plot_file
 
         check_plot_file(options.plot)
     if options.html:
+        from rlcircuits.common.files import ensure_writable_file
+
         ensure_writable_file(options.html, "--html")
-    paths = find_comparisons(options.folder)
-    comparisons = [load_comparison(path) for path in paths]
-    signs, problems = find_signs([path.parent for path in paths])
-    unfinished = [path.name for path in find_unfinished(options.folder)]
-    headline = make_headline(first_variants(comparisons), unfinished=unfinished)
-    print(*headline.lines, "", summary_table(comparisons), sep="\n")
-    for comparison in comparisons:
-        print(f"\n{comparison.name}\n{detail(comparison)}")
-    for variants in group_variants(comparisons):
-        if len(variants) > 1:
-            print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
-    for found in signs:
-        print(f"\n{signs_table(found)}")
-    print(f"\n{headline.line}")
+    found = _read(options.folder)
+    if (text := _as_data(found, options)) is not None:
+        print(text, end="")
+    else:
+        _print_tables(found)
+    say = print if text is None else log  # standard output is the data's alone
     if options.plot:
         from rlcircuits.report.figures import plot_files
         from rlcircuits.report.plots import plot_comparison
 
-        files = plot_files(options.plot, [comparison.name for comparison in comparisons])
-        for comparison, file in zip(comparisons, files, strict=True):
-            print(f"plot of {comparison.name}: {plot_comparison(comparison, file)}")
+        files = plot_files(options.plot, [comparison.name for comparison in found.comparisons])
+        for comparison, file in zip(found.comparisons, files, strict=True):
+            say(f"plot of {comparison.name}: {plot_comparison(comparison, file)}")
     if options.html:
         from rlcircuits.report.html import write_page
 
-        print(f"page: {write_page(comparisons, options.html, unfinished, signs)}")
+        say(f"page: {write_page(found.comparisons, options.html, found.unfinished, found.signs)}")
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
-    for problem in problems:
+    for problem in found.problems:
         log_error(problem)
-    return BAD_INPUT if problems else HOLDS
+    return BAD_INPUT if found.problems else HOLDS
+
+
+def _read(folder: str) -> _Results:
+    from rlcircuits.comparison.storage import find_comparisons, find_unfinished, load_comparison
+    from rlcircuits.release.stored_signs import find_signs
+    from rlcircuits.report.headline import make_headline
+    from rlcircuits.report.variants import first_variants
+
+    paths = find_comparisons(folder)
+    comparisons = [load_comparison(path) for path in paths]
+    unfinished = tuple(path.name for path in find_unfinished(folder))
+    headline = make_headline(first_variants(comparisons), unfinished=unfinished)
+    of_one_pair = paths[0].parent == Path(folder)
+    return _Results(comparisons, *find_signs([path.parent for path in paths]), unfinished, headline, of_one_pair)
+
+
+def _as_data(found: _Results, options: argparse.Namespace) -> str | None:
+    """Return the results in the form that an option names; None for the tables."""
+    from rlcircuits.report.variants import group_variants
+
+    measured = group_variants(found.comparisons)
+    if options.json:
+        from rlcircuits.report.release_json import release_json
+
+        return release_json(measured, found.unfinished, (), as_list=not found.of_one_pair)
+    if options.csv:
+        from rlcircuits.report.measure_rows import rows_as_csv
+
+        return rows_as_csv(found.comparisons)
+    if options.markdown:
+        from rlcircuits.report.markdown import summary_markdown
+
+        unfinished = dict.fromkeys(found.unfinished, "was not finished")
+        return summary_markdown(found.headline, [variants[0] for variants in measured], unfinished)
+    return None
+
+
+def _print_tables(found: _Results) -> None:
+    from rlcircuits.report.sign_tables import signs_table
+    from rlcircuits.report.terminal import detail, summary_table, variants_table
+    from rlcircuits.report.variants import group_variants
+
+    print(*found.headline.lines, "", summary_table(found.comparisons), sep="\n")
+    for comparison in found.comparisons:
+        print(f"\n{comparison.name}\n{detail(comparison)}")
+    for variants in group_variants(found.comparisons):
+        if len(variants) > 1:
+            print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    for signs in found.signs:
+        print(f"\n{signs_table(signs)}")
+    print(f"\n{found.headline.line}")

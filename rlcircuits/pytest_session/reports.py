@@ -7,6 +7,7 @@ therefore carries which pairs its test asked for, whether the test has no verdic
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,8 +83,14 @@ class Reports:
         It has one if a test has no verdict, if gated signs fail or could not be measured, or if the release is
         inconclusive.
         """
-        if is_worker(self._config) or exitstatus not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        if is_worker(self._config):
             return
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            session.exitstatus = self._exit_code(exitstatus)
+        if self._session.summary is not None:
+            self._write_summary(self._session.summary)
+
+    def _exit_code(self, exitstatus: int) -> int:
         failed = exitstatus == pytest.ExitCode.TESTS_FAILED
         found: list[int] = [code for reason, code in _EXIT_CODES.items() if reason in self._reasons] if failed else []
         if not found and self._pairs and (signs := self._signs()) is not None:
@@ -93,7 +100,7 @@ class Reports:
                 found = [pytest.ExitCode.TESTS_FAILED]
         if not found and failed and self._failed_for_want_of_evidence():
             found = [EXIT_INCONCLUSIVE]
-        session.exitstatus = next(iter(found), exitstatus)
+        return next(iter(found), exitstatus)
 
     def _failed_for_want_of_evidence(self) -> bool:
         """Return whether all tests that failed did so on an outcome, and the release is inconclusive all the same."""
@@ -158,6 +165,19 @@ class Reports:
         except Exception as error:
             table = [describe_failure(error, self._session.output).message]
         return [*table, *(f"{one.name}: {one.note}" for one in shown if one.note), *messages]
+
+    def _write_summary(self, path: Path) -> None:
+        from rlcircuits.report.markdown import summary_markdown, write_summary
+        from rlcircuits.report.pools import make_pools
+
+        try:
+            shown, failures = self._judged() if self._pairs else ([], {})
+            messages = {name: failure.message for name, failure in failures.items()}
+            pools = make_pools(shown, self._session.file.pools) if shown else []
+            text = summary_markdown(self._headline() if shown else None, shown, messages, pools)
+        except Exception as error:  # the tests' results are reported all the same
+            text = summary_markdown(None, [], {"summary": describe_failure(error, self._session.output).message})
+        write_summary(text, path)
 
 
 def _why_no_verdict(report: pytest.TestReport) -> str | None:

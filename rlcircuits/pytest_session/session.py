@@ -98,7 +98,15 @@ class Session:
     @property
     def output(self) -> Path | None:
         """The folder that the user named for results."""
-        given = option_value(self.config, "output")
+        return self._path("output")
+
+    @property
+    def summary(self) -> Path | None:
+        """The Markdown file that the user named for the outcome."""
+        return self._path("summary")
+
+    def _path(self, option: str) -> Path | None:
+        given = option_value(self.config, option)
         return None if given is None else self.config.invocation_params.dir / Path(given).expanduser()
 
     @property

@@ -28,11 +28,12 @@ SECTIONS: Mapping[Section, str] = MappingProxyType(
 )
 """Each table of ``release.toml``, and what its keys are."""
 
-Group = Literal["files", "pair", "comparison", "answers", "scoring", "model"]
+Group = Literal["files", "report", "pair", "comparison", "answers", "scoring", "model"]
 
 GROUPS: Mapping[Group, str] = MappingProxyType(
     {
         "files": "files",
+        "report": "what is written of the result",
         "pair": "the pair",
         "comparison": "the comparison",
         "answers": "questions and answers",

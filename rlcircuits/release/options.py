@@ -74,6 +74,8 @@ OPTIONS: tuple[Option, ...] = (
              metavar="FILE.toml"),
     _session("output", "folder that keeps each pair's answers, scores and comparison; an interrupted run resumes from "
              "it", unset="nothing is kept", metavar="DIR"),
+    _session("summary", "Markdown file for the outcome and a table of the pairs, for a CI job's summary; it is "
+             "replaced, or added to if it is $GITHUB_STEP_SUMMARY", group="report", unset="none", metavar="FILE.md"),
     _session("on_inconclusive", "what an inconclusive outcome does to the exit code: fail gives it its own, warn "
              "the one of success and a warning, pass the one of success", group="comparison",
              default=defaults.ON_INCONCLUSIVE, choices=ON_INCONCLUSIVE),

@@ -20,10 +20,11 @@ from rlcircuits.comparison.comparison import (
 )
 from rlcircuits.comparison.effects import AccuracyEffect, Effect
 from rlcircuits.comparison.funnel import show_funnel
-from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.comparison.profiles import ACCURACY, GATE_METRICS
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, format_p
 from rlcircuits.comparison.verdict import direction, judge, noise_reads_as_online_rl
 from rlcircuits.report.circuit_lines import circuit_lines
+from rlcircuits.report.measure_rows import noise_change
 from rlcircuits.report.outcome_words import finding_words, verdict_words
 
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
@@ -57,13 +58,12 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
     """Return one pair's rows of :func:`summary_table`, a list of cells each."""
     verdict = judge(comparison)
     accuracy = comparison.accuracy
-    noised_accuracy = _mean([control.accuracy for control in comparison.controls if control.accuracy is not None])
     rows = [
         [
             "accuracy",
             arrow(accuracy.before, accuracy.after, ".3f"),
             format_change(accuracy.before, accuracy.after),
-            format_change(accuracy.before, noised_accuracy),
+            format_share(noise_change(comparison, ACCURACY)),
             "",
             format_p(verdict.accuracy.p),
             finding_words(verdict, verdict.accuracy),
@@ -83,7 +83,7 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
         effect = comparison.effects[metric]
         p, words = (finding.p, finding_words(verdict, finding)) if finding else (effect.p_two_sided, _reported(effect))
         moved, change, rose = _numbers(effect)
-        noised = _control_change(comparison.controls, metric)
+        noised = format_share(noise_change(comparison, metric))
         rows.append([SHORT.get(metric, metric), moved, change, noised, rose, format_p(p), words])
     rows.append(["verdict", "", "", "", "", "", verdict_words(verdict)])
     size = f"K = {comparison.k}" + (f", n = {comparison.n}" if comparison.n > 1 else "")
@@ -195,7 +195,7 @@ def format_change(before: float, after: float) -> str:
     """Return a relative change as ``+15.3 %``; empty if `before` is zero or either value is NaN."""
     if not before or math.isnan(before) or math.isnan(after):
         return ""
-    return _percent((after - before) / abs(before))
+    return format_share((after - before) / abs(before))
 
 
 def _answers(comparison: Comparison) -> str:
@@ -212,7 +212,7 @@ def _control_line(comparison: Comparison, control: ControlDraw) -> str:
     line = f"noise draw {control.draw}: {answered}, {control.k} of the questions compared"
     if not control.shifts:
         return f"{line}, too few to measure"
-    moved = ", ".join(f"{metric} {_percent(control.shifts[metric].change)}" for metric in ("loss", *GATE_METRICS))
+    moved = ", ".join(f"{metric} {format_share(control.shifts[metric].change)}" for metric in ("loss", *GATE_METRICS))
     alarm = "; by itself it shows the study's pattern" if noise_reads_as_online_rl(comparison, control) else ""
     return f"{line}: {moved}{alarm}"
 
@@ -221,7 +221,7 @@ def _group_control_line(control: GroupControl) -> str:
     line = "after's unembedding alone" if control.group == "unembedding" else f"noise on {control.group} alone"
     if not control.shifts:
         return f"{line}: not measured"
-    return f"{line}: {', '.join(f'{metric} {_percent(control.shifts[metric].change)}' for metric in GATE_METRICS)}"
+    return f"{line}: {', '.join(f'{metric} {format_share(control.shifts[metric].change)}' for metric in GATE_METRICS)}"
 
 
 def _supervised_line(comparison: Comparison, control: SupervisedControl) -> str:
@@ -255,15 +255,8 @@ def _numbers(effect: Effect) -> list[str]:
     return [arrow(effect.before, effect.after), format_change(effect.before, effect.after), rose]
 
 
-def _control_change(controls: Sequence[ControlDraw], metric: str) -> str:
-    return _percent(_mean([control.shifts[metric].change for control in controls if control.shifts]))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
-
-
-def _percent(share: float) -> str:
+def format_share(share: float) -> str:
+    """Return a relative change as ``+15.3 %``; empty if it is NaN."""
     return "" if math.isnan(share) else f"{share:+.1%}".replace("%", " %")
 
 

@@ -112,6 +112,7 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
         "--algorithm": NO_WORDS,
         "--profile": {name: word for name, word in NO_WORDS.items() if word},
         "--output": FOLDERS,
+        "--summary": NO_PLACES,
         "--name": {"a path": "../x", "blank": " ", "too long": "x" * 300, "the store": "store", "NUL": "\x00"},
         "--recorded-before": NO_PATHS,
         "--revision-before": {"of a folder": "main"},
