@@ -31,6 +31,9 @@ input and with 3 for a fault of rlcircuits. If the pairs file has a table ``[sig
 at the end of the session: pytest exits with 1 if one fails, though every test may have passed, and with 4 if some could
 not be measured.
 
+With ``--junitxml=FILE`` each test of a pair has the numbers as properties, and ``rlcircuits.pair_seconds``: how long
+the pair took to measure, however many tests share it. ``--rlcircuits-summary=FILE.md`` writes the outcome as Markdown.
+
 Importing this module imports neither torch nor numpy. They are imported when a pair is measured.
 """
 
@@ -42,6 +45,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.failures import Failure
 from rlcircuits.pytest_session.inconclusive import skip_inconclusive
 from rlcircuits.pytest_session.options import (
     add_options,
@@ -200,7 +204,11 @@ def pair_comparison(request: pytest.FixtureRequest, _rlcircuits_pair: Pair | Non
     """Return a pair's comparison; the test runs once for each pair, and fails in a session without pairs."""
     if _rlcircuits_pair is None:
         return cast("Comparison", _without_pairs(request))
-    return request.config.stash[_SESSION].comparison(_rlcircuits_pair)
+    session = request.config.stash[_SESSION]
+    comparison = session.comparison(_rlcircuits_pair)
+    if not isinstance(session.judge(comparison), Failure):  # what cannot be judged is the test's to find out
+        request.node.user_properties += session.properties(_rlcircuits_pair)
+    return comparison
 
 
 @pytest.fixture
@@ -230,11 +238,13 @@ def effect(request: pytest.FixtureRequest, _rlcircuits_pair: Pair | None, _rlcir
     if _rlcircuits_pair is None:
         return cast("Finding", _without_pairs(request))
 
-    finding = request.config.stash[_SESSION].verdict(_rlcircuits_pair).all_findings[_rlcircuits_measure]
+    session = request.config.stash[_SESSION]
+    finding = session.verdict(_rlcircuits_pair).all_findings[_rlcircuits_measure]
+    request.node.user_properties += session.properties(_rlcircuits_pair, _rlcircuits_measure)
     if finding.holds is None:
         pytest.skip(f"reported, not asserted for this algorithm\n{finding.message}")
     request.node.stash[FINDING] = finding
-    skip_inconclusive(finding, request.config.stash[_SESSION].on_inconclusive)
+    skip_inconclusive(finding, session.on_inconclusive)
     return finding
 
 

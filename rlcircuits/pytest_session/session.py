@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -45,6 +46,8 @@ class Session:
         """By the pair's name, like `failures`."""
         self.failures: dict[str, Failure] = {}
         self.signs = SessionSigns()
+        self.seconds: dict[str, float] = {}
+        """How long each pair took that was measured in this session, here or in another worker."""
         self.selected: tuple[Pair, ...] = ()
         """The pairs that the selected tests ask for."""
         self._asked: list[str] = []
@@ -127,6 +130,17 @@ class Session:
             self.fail(self.failures[pair.name])
         return self.comparisons[pair.name]
 
+    def properties(self, pair: Pair, measure: str | None = None) -> list[tuple[str, str]]:
+        """Return the numbers of a measured pair, or of one of its measures, for the report of a test."""
+        from rlcircuits.pytest_session.properties import measure_properties, pair_properties
+        from rlcircuits.report.measure_rows import measure_rows
+
+        comparison, seconds = self.comparisons[pair.name], self.seconds.get(pair.name)
+        if measure is None:
+            return pair_properties(comparison, seconds)
+        (row,) = (row for row in measure_rows(comparison) if row.measure == measure)
+        return measure_properties(row, seconds)
+
     def verdict(self, pair: Pair) -> Verdict:
         """Return the pair's verdict; fail the running test if the pair cannot be measured or judged."""
         found = self.judge(self.comparison(pair))
@@ -165,12 +179,15 @@ class Session:
 
     def _measure(self, pair: Pair) -> Failure | None:
         """Measure the pair; return why it cannot be measured."""
+        start = perf_counter()
         try:
             self.comparisons[pair.name] = self._run(pair)
             return None
         except Exception as error:
             failure = self.failures[pair.name] = _unmeasured(pair, describe_failure(error, self.output))
             return failure
+        finally:
+            self.seconds[pair.name] = round(perf_counter() - start, 3)
 
     def _measure_among_workers(self, pair: Pair, shared: SharedFolder) -> None:
         """Measure the pair, or wait until another worker has.
@@ -196,7 +213,8 @@ class Session:
 
         with try_write_lock(shared.record_of(pair.name)) as free:
             if free and not shared.is_done(pair.name):
-                shared.record(pair.name, self._measure(pair))
+                failure = self._measure(pair)
+                shared.record(pair.name, failure, self.seconds[pair.name])
             return free
 
     def _run(self, pair: Pair) -> Comparison:
@@ -228,7 +246,8 @@ class Session:
         """Read the comparison of a pair that a worker has done, with its signs, or its failure."""
         from rlcircuits.comparison.storage import load_comparison
 
-        if (failure := shared.failure_of(pair.name)) is not None:
+        failure, self.seconds[pair.name] = shared.read(pair.name)
+        if failure is not None:
             self.failures[pair.name] = failure
             return
         try:

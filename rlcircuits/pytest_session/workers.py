@@ -2,7 +2,7 @@
 
 The controller makes a folder and gives it to its workers, together with a channel for their messages, since only the
 controller has the terminal. A worker that measures a pair holds the pair's lock, which the operating system releases
-if the worker dies. It then records in the folder that the pair is done and, if it failed, why.
+if the worker dies. It then records in the folder that the pair is done, how long it took and, if it failed, why.
 """
 
 from __future__ import annotations
@@ -41,16 +41,17 @@ class SharedFolder:
         """Return whether a worker has measured the pair, or failed to."""
         return self.record_of(pair).is_file()
 
-    def failure_of(self, pair: str) -> Failure | None:
-        """Return why a pair that is done could not be measured; None if it was."""
+    def read(self, pair: str) -> tuple[Failure | None, float]:
+        """Return why a pair that is done could not be measured, None if it was; and how many seconds that took."""
         found = json.loads(self.record_of(pair).read_text(encoding="utf-8"))
-        return Failure(**found) if found else None
+        return Failure(**found["failure"]) if found["failure"] else None, found["seconds"]
 
-    def record(self, pair: str, failure: Failure | None) -> None:
-        """Record that the pair is done, and its failure, if it failed."""
+    def record(self, pair: str, failure: Failure | None, seconds: float) -> None:
+        """Record that the pair is done, how long it took, and its failure, if it failed."""
         from rlcircuits.common.files import write_text_atomically
 
-        write_text_atomically(self.record_of(pair), json.dumps(asdict(failure) if failure else None))
+        found = {"failure": asdict(failure) if failure else None, "seconds": seconds}
+        write_text_atomically(self.record_of(pair), json.dumps(found))
 
     def problems_of_signs(self, pair: str) -> list[str]:
         """Return why the signs of a pair that is done could not be measured or kept."""
