@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlcircuits.circuits.by_question import scores_by_question
 from rlcircuits.circuits.changed_edges import ChangedEdges, change_by_part, make_changed_edges
 from rlcircuits.circuits.faithfulness_curve import MIB_SIZES, check_sizes
 from rlcircuits.circuits.overlap import Overlap, default_resamples, find_overlaps, resample_overlaps
@@ -94,7 +95,7 @@ def compare_circuits(
     graph = before.graph
     counts = {size: edge_count(graph, float(size)) for size in check_sizes(sizes)}
     counts = {size: count for size, count in counts.items() if count}
-    ours, theirs = (_by_question(scores, questions) for scores in (before, after))
+    ours, theirs = (scores_by_question(scores, questions) for scores in (before, after))
     overlaps, stability = _overlaps(ours, theirs, counts, _draws(noise, noise_questions), ranking, resamples, seed)
     edges = make_changed_edges(graph, ours, theirs, stability)
     return CircuitComparison(
@@ -135,7 +136,7 @@ def overlap_at_size(
     """
     resamples = default_resamples(before.graph.n_edges) if resamples is None else resamples
     _check(before, after, noise, questions, resamples)
-    ours, theirs = (_by_question(scores, questions) for scores in (before, after))
+    ours, theirs = (scores_by_question(scores, questions) for scores in (before, after))
     counts = {size: max(1, edge_count(before.graph, size))}
     draws = _draws(noise, noise_questions)
     (found,), _ = _overlaps(ours, theirs, counts, draws, "absolute", resamples, seed, with_stability=False)
@@ -181,20 +182,7 @@ def _draws(noise: Sequence[EdgeScores], questions: Sequence[Sequence[int]] | Non
         len(of_it) for of_it in rows if of_it is not None
     ]:
         raise RLCircuitsError("noise_questions must have one entry for each row of each noise draw")
-    return [_by_question(scores, of_it).mean(0) for scores, of_it in zip(noise, rows, strict=True)]
-
-
-def _by_question(scores: EdgeScores, questions: Sequence[int] | None) -> Float64Array:
-    """Return the scores of the graph's edges, the mean over each question's rows, [questions, edges]."""
-    rows: Float64Array = scores.values[:, scores.graph.mask].double().numpy()
-    if questions is None:
-        return rows
-    _, places, counts = np.unique(np.asarray(questions), return_inverse=True, return_counts=True)
-    total = np.zeros((len(counts), rows.shape[1]))
-    for place, row in zip(places.tolist(), rows, strict=True):
-        total[place] += row
-    total /= counts[:, None]
-    return total
+    return [scores_by_question(scores, of_it).mean(0) for scores, of_it in zip(noise, rows, strict=True)]
 
 
 def _check(

@@ -34,17 +34,22 @@ def note_throughput(store: Path, work: Work, tokens: int, seconds: float) -> Non
         file.write(_ADAPTER.dump_json(Throughput(work, tokens, seconds)) + b"\n")
 
 
-def tokens_per_second(store: Path, work: Work) -> float | None:
-    """Return the throughput over the last five stages of this work, in tokens a second; None without any."""
+def read_throughput(store: Path) -> tuple[Throughput, ...]:
+    """Return the stages that were recorded in a store, in their order; none without the file."""
     try:
         lines = (store / FILE_NAME).read_bytes().splitlines()
     except OSError:
-        return None
+        return ()
     found = []
     for line in lines:
         try:
             found.append(_ADAPTER.validate_json(line))
         except ValidationError:
             continue  # truncated by a killed process; the other lines will do
-    last = [stage for stage in found if stage.work == work and stage.tokens and stage.seconds > 0][-5:]
+    return tuple(found)
+
+
+def tokens_per_second(store: Path, work: Work) -> float | None:
+    """Return the throughput over the last five stages of this work, in tokens a second; None without any."""
+    last = [each for each in read_throughput(store) if each.work == work and each.tokens and each.seconds > 0][-5:]
     return sum(stage.tokens for stage in last) / sum(stage.seconds for stage in last) if last else None
