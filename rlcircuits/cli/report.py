@@ -33,7 +33,11 @@ def add_report(commands: Any) -> None:
         "--markdown", action="store_true", help="print the outcome and a table of the pairs as Markdown instead"
     )
     report.add_argument("--plot", metavar="FILE.png", help="plot every question too; one file for each pair")
-    report.add_argument("--html", metavar="FILE.html", help="write a page with the tables and plots too")
+    report.add_argument(
+        "--html",
+        metavar="FILE.html",
+        help="write one page too: the verdict, every effect, the edges, the circuit, the weights and the answers",
+    )
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class _Results:
     """What a folder of results holds."""
 
     comparisons: list[Comparison]
+    folders: list[Path]
+    """Of the comparisons."""
     signs: tuple[PairSigns, ...]
     """Of the pairs of which signs were measured."""
     problems: tuple[str, ...]
@@ -75,9 +81,9 @@ def _report(options: argparse.Namespace) -> int:
         for comparison, file in zip(found.comparisons, files, strict=True):
             say(f"plot of {comparison.name}: {plot_comparison(comparison, file)}")
     if options.html:
-        from rlcircuits.report.html import write_page
+        from rlcircuits.report.page.write import write_page
 
-        say(f"page: {write_page(found.comparisons, options.html, found.unfinished, found.signs)}")
+        say(f"page: {write_page(found.comparisons, options.html, found.unfinished, found.signs, found.folders)}")
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for problem in found.problems:
         log_error(problem)
@@ -95,7 +101,8 @@ def _read(folder: str) -> _Results:
     unfinished = tuple(path.name for path in find_unfinished(folder))
     headline = make_headline(first_variants(comparisons), unfinished=unfinished)
     of_one_pair = paths[0].parent == Path(folder)
-    return _Results(comparisons, *find_signs([path.parent for path in paths]), unfinished, headline, of_one_pair)
+    folders = [path.parent for path in paths]
+    return _Results(comparisons, folders, *find_signs(folders), unfinished, headline, of_one_pair)
 
 
 def _as_data(found: _Results, options: argparse.Namespace) -> str | None:

@@ -1,5 +1,5 @@
-from .html import to_html, write_page
 from .json import load_comparison, save_comparison, to_json, to_json_list
+from .page.write import to_html, write_page
 from .plots import plot_comparison
 from .terminal import detail, summary_rows, summary_table, variants_table
 

@@ -1,10 +1,9 @@
-"""Make, save and encode matplotlib figures, without pyplot. Needs matplotlib (the ``plots`` extra)."""
+"""Make and save matplotlib figures, without pyplot. Needs matplotlib (the ``plots`` extra)."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,6 @@ __all__ = [
     "ENDINGS",
     "check_ending",
     "check_plot_file",
-    "figure_png",
     "new_figure",
     "plot_files",
     "save_figure",
@@ -57,13 +55,6 @@ def save_figure(figure: Figure, path: Path) -> Path:
     ending = path.suffix.lower().removeprefix(".")
     write_atomically(path, lambda partial: figure.savefig(partial, dpi=DPI, format=ending))
     return path
-
-
-def figure_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file."""
-    buffer = BytesIO()
-    figure.savefig(buffer, dpi=DPI, format="png")
-    return buffer.getvalue()
 
 
 def check_ending(path: Path) -> None:

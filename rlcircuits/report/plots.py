@@ -11,7 +11,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.comparison.comparison import LABELS, Comparison
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.verdict import judge
-from rlcircuits.report.figures import check_ending, figure_png, new_figure, save_figure
+from rlcircuits.report.figures import check_ending, new_figure, save_figure
 from rlcircuits.report.outcome_words import finding_words, verdict_words
 from rlcircuits.report.terminal import format_change
 
@@ -41,11 +41,6 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     path = Path(path)
     check_ending(path)
     return save_figure(_figure(comparison), path)
-
-
-def plot_png(comparison: Comparison) -> bytes:
-    """Return the plot of :func:`plot_comparison` as a PNG file. Raises RLCircuitsError without matplotlib."""
-    return figure_png(_figure(comparison))
 
 
 def _figure(comparison: Comparison) -> Figure:

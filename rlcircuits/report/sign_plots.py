@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.release.stored_signs import PairSigns
-from rlcircuits.report.figures import check_ending, figure_png, new_figure, save_figure, set_title
+from rlcircuits.report.figures import check_ending, new_figure, save_figure, set_title
 from rlcircuits.report.sign_panels import NOISE, OUTCOME_MARKS, draw_panel
 from rlcircuits.vital_signs.sign import Sign
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_signs", "signs_png"]
+__all__ = ["plot_signs"]
 
 _PAST_EDGE = 1.1
 """Where an interval without a bound ends, in units of the panel's half width: past its edge."""
@@ -48,11 +48,6 @@ def plot_signs(found: PairSigns, path: str | Path) -> Path:
     path = Path(path)
     check_ending(path)
     return save_figure(_figure(found), path)
-
-
-def signs_png(found: PairSigns) -> bytes:
-    """Return the plot of :func:`plot_signs` as a PNG file. Raises RLCircuitsError without matplotlib."""
-    return figure_png(_figure(found))
 
 
 def _figure(found: PairSigns) -> Figure:

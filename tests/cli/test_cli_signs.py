@@ -44,7 +44,7 @@ def test_the_report_shows_stored_signs(results: Path, capsys: pytest.CaptureFixt
     page = tmp_path / "page.html"
     assert main(["report", str(results), "--html", str(page)]) == 0
     assert f"{PLAIN}: vital signs" in capsys.readouterr().out
-    assert page.read_text().count("vital signs</h2>") == 1
+    assert "lost_questions" in page.read_text(encoding="utf-8")
 
 
 def test_json_holds_everything_and_no_nan(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import asdict, replace
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +24,7 @@ from rlcircuits.comparison.paired_statistics import mean_intervals, signed_rank
 from rlcircuits.comparison.pairing import pair
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.storage import find_comparisons, load_comparison, load_finished, save_comparison, to_json
-from rlcircuits.comparison.verdict import judge
 from rlcircuits.graph import metrics
-from rlcircuits.report.html import write_page
-from rlcircuits.report.outcome_words import verdict_words
 from rlcircuits.report.plots import plot_comparison
 from rlcircuits.report.terminal import detail, summary_table, variants_table
 
@@ -383,15 +378,3 @@ def test_detail_says_why_questions_were_dropped() -> None:
     assert result.dropped["right by both"] == tuple(f"q{i}" for i in range(33, 40))
     assert "  dropped for want of: right by both 7, length near the mean 3\n" in detail(result)
     assert "  dropped for want of: nothing\n" in detail(made_up_comparison())
-
-
-def test_one_page_holds_everything(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    comparisons = [made_up_comparison("one"), made_up_comparison("two", "sft", rise=False)]
-    page = write_page(comparisons, tmp_path / "pages" / "report.html").read_text(encoding="utf-8")
-    assert page.count('src="data:image/png;base64,iVBOR') == 2
-    assert "http" not in re.sub('base64,[^"]+', "", page)  # nothing is fetched
-    for comparison in comparisons:
-        assert f"<h2>{comparison.name}: {escape(verdict_words(judge(comparison)))}</h2>" in page
-    assert page.count("<table>") == 1
-    assert "one-sided Wilcoxon" in page

@@ -208,7 +208,6 @@ def test_a_folder_that_may_not_be_written(command: list[str], count: Count) -> N
 
 MISSING: dict[str, tuple[list[str], str]] = {
     "matplotlib --plot": ([*SHOW, "--plot", "plot.png"], "matplotlib"),
-    "matplotlib --html": ([*SHOW, "--html", "page.html"], "matplotlib"),
     "datasets": ([*ANSWER, "--questions", "gsm8k"], "datasets"),
     "vllm": ([*ANSWER, "--engine", "vllm"], "vllm"),
     "peft": (["attribute", "adapter", *SCORE[2:]], "peft"),

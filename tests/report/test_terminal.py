@@ -13,7 +13,6 @@ from rlcircuits.comparison.comparison import Comparison, GroupControl, Supervise
 from rlcircuits.comparison.effects import AccuracyClaim
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.report.headline import make_headline
-from rlcircuits.report.html import to_html
 from rlcircuits.report.terminal import detail, summary_rows
 
 FELL = [True] * 30 + [False] * 10
@@ -131,9 +130,3 @@ def test_the_weights_own_evidence_is_one_line_that_is_no_verdict() -> None:
         "update with that of runs/sft-clean 0.41"
     ) in detail(comparison).splitlines()
     assert judge(comparison) == judge(made_up_comparison())
-
-
-def test_the_page_begins_with_the_outcome() -> None:
-    page = to_html([made_up_comparison(right_after=FELL)])
-    assert page.index("outcome: does not hold") < page.index("<table>")
-    assert "does not hold: accuracy</h2>" in page

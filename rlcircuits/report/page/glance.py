@@ -1,0 +1,119 @@
+"""A pair at a glance: what changed, by how much, and what speaks for and against trusting it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rlcircuits.comparison.comparison import LABELS
+from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.comparison.verdict import direction, exceeds_control, noise_reads_as_online_rl
+from rlcircuits.report.outcome_words import finding_words
+from rlcircuits.report.page.data import Missing, PairData
+from rlcircuits.report.page.marks import Mark, mark_of
+from rlcircuits.report.page.numbers import percent, points, range_of, share
+
+__all__ = ["Tile", "Trust", "make_tiles", "make_trust"]
+
+_MANY_UNFINISHED = 0.1
+"""Share of answers without an end from which on the page warns."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number that changed."""
+
+    label: str
+    value: str
+    detail: str
+    words: str
+    mark: Mark | None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """One reason to trust the numbers, or to be careful."""
+
+    good: bool
+    text: str
+
+
+def make_tiles(pair: PairData) -> list[Tile]:
+    """Return accuracy and the three metrics of the verdict."""
+    comparison, verdict = pair.comparison, pair.verdict
+    accuracy, finding = comparison.accuracy, verdict.accuracy
+    interval = "" if accuracy.interval is None else f"; 90 % interval {range_of(*map(points, accuracy.interval))}"
+    tiles = [
+        Tile(
+            "accuracy",
+            f"{points(accuracy.after - accuracy.before)} points",
+            f"{share(accuracy.before)} → {share(accuracy.after)} of {accuracy.asked:,} questions{interval}",
+            finding_words(verdict, finding),
+            None if finding.outcome is None else mark_of(finding.outcome),
+        )
+    ]
+    for metric in GATE_METRICS:
+        effect, found = comparison.effects[metric], verdict.findings[metric]
+        base = abs(effect.before)
+        ends = [percent(end / base) for end in effect.interval] if base and effect.questions else []
+        noise = [each.shifts[metric].change for each in comparison.controls if metric in each.shifts]
+        noise = [each for each in noise if not math.isnan(each)]
+        parts = [f"95 % interval {range_of(*ends)}"] if ends else []
+        parts += [f"noise does {range_of(percent(min(noise)), percent(max(noise)))}"] if noise else []
+        mark = None if found.outcome is None or found.expected is None else mark_of(found.outcome)
+        label = LABELS[metric].removesuffix(" (histogram)")
+        tiles.append(Tile(label, percent(effect.change), "; ".join(parts), finding_words(verdict, found), mark))
+    return tiles
+
+
+def make_trust(pair: PairData) -> list[Trust]:
+    """Return the reasons, those to be careful first."""
+    return sorted(_reasons(pair), key=lambda reason: reason.good)
+
+
+def _reasons(pair: PairData) -> Iterator[Trust]:
+    comparison = pair.comparison
+    asked = comparison.accuracy.asked
+    if comparison.is_measured:
+        answers = "one answer" if comparison.n == 1 else f"{comparison.n} answers"
+        text = f"{comparison.k:,} of {asked:,} questions were compared, with {answers} each from both models."
+        yield Trust(comparison.note is None, f"{text}{f' Note: {comparison.note}.' if comparison.note else ''}")
+    else:
+        yield Trust(False, f"No question was compared: {comparison.note or 'too few were left'}.")
+    yield from _noise(pair)
+    if comparison.unfinished is not None:
+        worst = max(comparison.unfinished.before, comparison.unfinished.after)
+        yield Trust(worst < _MANY_UNFINISHED, f"Answers that were cut off: {comparison.unfinished.words}.")
+    for difference in comparison.differences:
+        yield Trust(False, f"The checkpoints differ in more than their weights: {difference}.")
+    if comparison.trust_remote_code:
+        yield Trust(False, "Python code from the checkpoints' own repositories was allowed to run.")
+    if comparison.supervised is not None:
+        yield Trust(True, f"Effects count only beyond supervised training's ({comparison.supervised.checkpoint}).")
+    if not isinstance(pair.signs, Missing):
+        trouble = [sign.name for sign in pair.signs.signs if sign.outcome == "trouble"]
+        all_well = f"None of {len(pair.signs.signs)} vital signs is in trouble."
+        yield Trust(not trouble, f"Vital signs in trouble: {', '.join(trouble)}." if trouble else all_well)
+
+
+def _noise(pair: PairData) -> Iterator[Trust]:
+    comparison = pair.comparison
+    if not comparison.is_measured:
+        return
+    if not comparison.controls:
+        yield Trust(False, "No noise control was measured: a random change of this size might move the metrics as far.")
+        return
+    moved = {metric: direction(comparison.effects[metric]) for metric in GATE_METRICS}
+    beyond = [metric for metric, way in moved.items() if way and exceeds_control(comparison, metric, way)]
+    within = [metric for metric, way in moved.items() if way and metric not in beyond]
+    draws = f"{len(comparison.controls)} noise draw{'' if len(comparison.controls) == 1 else 's'} of the update's size"
+    if beyond:
+        yield Trust(True, f"Beyond what {draws} did: {', '.join(beyond)}.")
+    if within:
+        yield Trust(False, f"Not beyond what {draws} did: {', '.join(within)}.")
+    if not beyond and not within:
+        yield Trust(True, f"No metric moved clearly, beside {draws}.")
+    alarms = [control.draw for control in comparison.controls if noise_reads_as_online_rl(comparison, control)]
+    if alarms:
+        yield Trust(False, f"Noise alone shows the study's pattern in {len(alarms)} of {draws}.")

@@ -1,0 +1,69 @@
+"""Provenance: which checkpoints, questions, settings and seeds the numbers are of, and when they were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from rlcircuits.answers.recorded import SIDES
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.report.page.data import Missing, PairData
+from rlcircuits.report.terminal import SCORED
+
+__all__ = ["make_provenance", "written_by"]
+
+_NO_COMMAND = "not stored; the folder has what was measured, not how the command was given"
+
+
+def make_provenance(pair: PairData) -> list[tuple[str, str]]:
+    """Return names and values, in the order of the list."""
+    return [(name, value) for name, value in _lines(pair) if value]
+
+
+def written_by() -> str:
+    """Return the name and version of what writes the page."""
+    try:
+        return f"rlcircuits {version('rlcircuits')}"
+    except PackageNotFoundError:  # run from a checkout that was not installed
+        return "rlcircuits"
+
+
+def _lines(pair: PairData) -> Iterator[tuple[str, str]]:
+    comparison = pair.comparison
+    yield "before", comparison.before
+    yield "after", comparison.after
+    if isinstance(pair.fingerprints, Missing):
+        yield "fingerprints of the weights", pair.fingerprints.how
+    else:
+        for side in SIDES:
+            yield f"fingerprint of {side}'s weights", pair.fingerprints.get(side, "not in the run's store")
+    yield "algorithm, profile", f"{comparison.algorithm or 'none stated'}, held against {comparison.profile}"
+    yield "questions", f"{comparison.questions} ({comparison.split}), {comparison.accuracy.asked:,} asked"
+    yield "engine", comparison.engine
+    yield "sampling", _settings(comparison.sampling)
+    yield "seed of the answers", str(comparison.sampling.get("seed", ""))
+    yield "prompting", _settings(comparison.prompting or {})
+    yield "scored", _scored(comparison)
+    yield (
+        "pairing",
+        f"alpha {comparison.alpha:g}, balance {comparison.balance:g}, reference length {comparison.ref:.1f}",
+    )
+    if comparison.requested is not None:
+        k = "all that pass" if comparison.requested.k is None else f"{comparison.requested.k:,}"
+        yield "asked for", f"k: {k}; noise draws: {comparison.requested.noise_draws}"
+    if comparison.supervised is not None:
+        yield "supervised control", comparison.supervised.checkpoint
+    yield "code of the checkpoints' own", "allowed to run (trust_remote_code)" if comparison.trust_remote_code else ""
+    yield "measured", "" if pair.measured is None else f"{pair.measured:%Y-%m-%d %H:%M} UTC (date of comparison.json)"
+    yield "command, versions", _NO_COMMAND
+    yield "page written by", written_by()
+
+
+def _scored(comparison: Comparison) -> str:
+    if not comparison.is_measured:
+        return "nothing"
+    return f"the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]}; {comparison.granularity} graph"
+
+
+def _settings(values: dict[str, object] | dict[str, int | float]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in values.items() if value is not None)

@@ -1,0 +1,70 @@
+"""The first line of the page, and the table with a row a pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.report.headline import Headline
+from rlcircuits.report.outcome_words import verdict_words
+from rlcircuits.report.page.data import PairData
+from rlcircuits.report.page.marks import Mark, mark_of
+from rlcircuits.report.page.numbers import percent, points
+from rlcircuits.report.terminal import SCORED
+
+__all__ = ["PairRow", "Verdict", "make_rows", "make_verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the page begins with."""
+
+    mark: Mark
+    why: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """One pair in the table."""
+
+    anchor: str
+    name: str
+    algorithm: str
+    questions: str
+    mark: Mark
+    words: str
+    numbers: tuple[tuple[str, float], ...]
+    """Accuracy in points and the metrics in percent, each with what it sorts by."""
+
+
+def make_verdict(headline: Headline) -> Verdict:
+    """Return the verdict of a release or of one pair."""
+    return Verdict(mark_of(headline.outcome), headline.why, headline.next_step)
+
+
+def make_rows(pairs: Sequence[PairData], anchors: Sequence[str]) -> list[PairRow]:
+    """Return the table's rows, in the order of the pairs."""
+    return [_row(pair, anchor) for pair, anchor in zip(pairs, anchors, strict=True)]
+
+
+def _row(pair: PairData, anchor: str) -> PairRow:
+    comparison = pair.comparison
+    change = comparison.accuracy.after - comparison.accuracy.before
+    scored = "" if comparison.score_on == "own" else f", scored on {SCORED[comparison.score_on]}"
+    moved = [comparison.effects[metric].change for metric in GATE_METRICS]
+    return PairRow(
+        anchor=anchor,
+        name=comparison.name,
+        algorithm=comparison.algorithm,
+        questions=f"{comparison.questions}{scored}",
+        mark=mark_of(pair.verdict.outcome),
+        words=verdict_words(pair.verdict),
+        numbers=((points(change), change), *((percent(each), _sortable(each)) for each in moved)),
+    )
+
+
+def _sortable(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

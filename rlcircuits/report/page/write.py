@@ -1,0 +1,115 @@
+"""Write the page: one HTML file with its style, its script and its data, which needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rlcircuits.common.files import write_text_atomically
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.release.stored_signs import PairSigns
+from rlcircuits.report.headline import make_headline
+from rlcircuits.report.page.data import Missing, PairData, collect_pairs
+from rlcircuits.report.page.pair_page import make_pair_page
+from rlcircuits.report.page.provenance import written_by
+from rlcircuits.report.page.release import make_rows, make_verdict
+from rlcircuits.report.page.signs import SignRow, make_sign_rows
+from rlcircuits.report.page.terms import TERMS
+from rlcircuits.report.variants import first_variants
+
+__all__ = ["to_html", "write_page"]
+
+_CHARACTERS = 4_000_000
+"""Characters of answers on a page, over all pairs; compressed, a third of that."""
+
+_SHORTEST, _LONGEST = 80, 800
+"""Fewest and most characters of one answer."""
+
+_SCRIPTS = ("page.js", "tables.js", "questions.js", "heat.js", "circuit.js")
+
+
+def write_page(
+    comparisons: Sequence[Comparison],
+    path: str | Path,
+    unfinished: Sequence[str] = (),
+    signs: Sequence[PairSigns] = (),
+    folders: Sequence[Path] = (),
+) -> Path:
+    """Write the page, and replace an older file atomically.
+
+    Args:
+        comparisons: what to show, in this order.
+        path: the file to write; its folder is created if it does not exist.
+        unfinished: names of the pairs that were not finished, which leave the release without an outcome.
+        signs: the vital signs of pairs for which they were measured.
+        folders: each comparison's folder of results, from which answers, edge scores, fingerprints and times are read;
+            without them the page says how to get these parts.
+
+    Returns:
+        The file's path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, to_html(comparisons, unfinished, signs, folders))
+    return path
+
+
+def to_html(
+    comparisons: Sequence[Comparison],
+    unfinished: Sequence[str] = (),
+    signs: Sequence[PairSigns] = (),
+    folders: Sequence[Path] = (),
+) -> str:
+    """Return the page as HTML; see :func:`write_page`."""
+    pairs = collect_pairs(comparisons, signs, folders)
+    anchors = [f"pair-{place}" for place in range(1, len(pairs) + 1)]
+    characters = _characters(pairs)
+    style, script = _static("page.css"), "\n".join(map(_static, _SCRIPTS))
+    html = _environment().get_template("page.html.jinja")
+    return html.render(
+        verdict=make_verdict(make_headline(first_variants(comparisons), unfinished=unfinished)),
+        rows=make_rows(pairs, anchors),
+        pairs=[make_pair_page(pair, anchor, characters) for pair, anchor in zip(pairs, anchors, strict=True)],
+        others=_others(comparisons, signs),
+        terms=TERMS,
+        style=style,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        written_by=written_by(),
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )
+
+
+@cache
+def _environment() -> Environment:
+    """Return the templates' environment, which escapes every value that is not marked as safe."""
+    return Environment(
+        loader=PackageLoader("rlcircuits.report.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _static(name: str) -> str:
+    return (files("rlcircuits.report.page") / "static" / name).read_text(encoding="utf-8")
+
+
+def _characters(pairs: Sequence[PairData]) -> int:
+    """Return how many characters of each answer the page has room for."""
+    texts = 2 * sum(pair.comparison.k for pair in pairs)
+    return max(_SHORTEST, min(_LONGEST, _CHARACTERS // max(1, texts)))
+
+
+def _others(comparisons: Sequence[Comparison], signs: Sequence[PairSigns]) -> list[tuple[str, list[SignRow] | Missing]]:
+    """Return the signs of what is no pair of the page, such as supervised controls, by name."""
+    names = {comparison.name for comparison in comparisons}
+    return [(one.name, make_sign_rows(one)) for one in signs if one.name not in names]
