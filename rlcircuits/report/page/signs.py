@@ -82,7 +82,12 @@ def make_curves(signs: PairSigns | Missing) -> Curves | Missing:
     ]
     corners = [(px, low) for px, low, _ in known] + [(px, high) for px, _, high in reversed(known)]
     rows = [
-        (size, f"{old:.3f}", f"{new:.3f}", range_of(signed(low), signed(high)))
+        (
+            size,
+            f"{old:.3f}",
+            f"{new:.3f}",
+            range_of(signed(low), signed(high)) if low > -1 or high < 1 else "not known",
+        )
         for size, old, new, low, high in zip(
             sizes, details["before"], details["after"], details["lower"], details["upper"], strict=True
         )
