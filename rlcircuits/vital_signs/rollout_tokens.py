@@ -56,7 +56,7 @@ def load_token_rollouts(path: str | Path, tokenizer: Any, temperature: float = 1
             do not fit them; the message names the line.
     """
     rollouts, records = load_rollouts(path), rollout_records(path)
-    sequences, questions, right, segments = [], [], [], []
+    sequences, questions, right, segments, tokens = [], [], [], [], len(tokenizer)
     for rollout, (where, record) in zip(rollouts, records, strict=True):
         ids = _ids(where, record, "answer_ids")
         if ids is None:
@@ -65,7 +65,10 @@ def load_token_rollouts(path: str | Path, tokenizer: Any, temperature: float = 1
             )
         if not ids:
             continue
-        sequences.append(AnswerSequence(_prompt(where, record, tokenizer), ids))
+        prompt = _prompt(where, record, tokenizer)
+        if (largest := max(*prompt, *ids)) >= tokens:
+            raise RLCircuitsError(f"{where}: has token id {largest}; the tokenizer has {tokens:,} tokens, from 0 on")
+        sequences.append(AnswerSequence(prompt, ids))
         questions.append(rollout.question)
         right.append(rollout.correct)
         segments.append(read_segments(where, record, len(ids)))
