@@ -36,6 +36,6 @@ def plot_path(sign: Sign, before: str, path: str | Path) -> Path:
     axes.axvline(1, color="0.7", linewidth=1, linestyle="--", label="a straight line")
     axes.set(xlabel="R² of checkpoints that were left out", yticks=[], ylim=(-1, 1))
     axes.margins(x=0.08)
-    axes.legend(fontsize="small", loc="upper left")
+    axes.legend(fontsize="small", loc="upper left", markerscale=0.5)
     set_title(figure, f"{before}: linearity")
     return save_figure(figure, path)
