@@ -15,7 +15,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.models.adapters import find_base, merge
-from rlcircuits.models.dtypes import torch_dtype
+from rlcircuits.models.dtypes import DTYPES, torch_dtype
 from rlcircuits.models.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.models.frozen import differentiable
 from rlcircuits.models.loading import load_model
@@ -46,10 +46,11 @@ class Checkpoint:
 
         Raises:
             RLCircuitsError: an architecture that is not supported, a residual stream that is not exactly the sum of
-                the components that were found, or weights that are offloaded.
+                the components that were found, or weights that are offloaded or quantised.
         """
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
         _check_resident(model, self.name)
+        _check_whole(model, self.name)
         self.model: Any = model
         self.parts: ModelParts = locate_parts(model)
         self._tokenizer = tokenizer
@@ -114,7 +115,7 @@ class Checkpoint:
     ) -> Checkpoint:
         """Load a checkpoint from a folder or the Hugging Face hub; a LoRA adapter is merged into its base model.
 
-        Only safetensors files are read.
+        Only safetensors files are read. Quantised weights are dequantised in memory.
 
         Args:
             source: a folder or a hub id.
@@ -127,8 +128,8 @@ class Checkpoint:
 
         Raises:
             RLCircuitsError: a missing or damaged file; an invalid value in the config; weights that are missing, or
-                that the architecture does not use; quantised or offloaded weights; NaN or Inf in a weight; a
-                repository that needs its own code; a model that the constructor rejects.
+                that the architecture does not use; weights that are offloaded, or quantised in a way that is not read;
+                NaN or Inf in a weight; a repository that needs its own code; a model that the constructor rejects.
         """
         if device is not None and device_map is not None:
             raise RLCircuitsError(f"device {str(device)!r} and device_map {device_map!r} were both asked for")
@@ -168,6 +169,16 @@ def _check_resident(model: nn.Module, name: str) -> None:
             raise RLCircuitsError(
                 f"{name}: weight {weight} is on no device (offloaded to memory or disk by its device_map), but the "
                 "backward needs every weight in its place; devices with more memory in all are needed"
+            )
+
+
+def _check_whole(model: nn.Module, name: str) -> None:
+    """Raise RLCircuitsError for a model with quantised weights, whose codes are not the weights' values."""
+    for weight, parameter in model.named_parameters():
+        if parameter.dtype not in DTYPES.values():
+            raise RLCircuitsError(
+                f"{name}: weight {weight} is quantised ({parameter.dtype}); load the checkpoint with Checkpoint.load, "
+                f"which dequantises it, or call the model's dequantize()"
             )
 
 

@@ -6,6 +6,7 @@ metrics by itself, and a reader of the verdict should know of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rlcircuits.checkpoints.source import CheckpointSource, Source
@@ -13,6 +14,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncate
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.models.folder import CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG
+from rlcircuits.models.quantised import quantisation_of
 from rlcircuits.models.weight_files import is_recomputed, stored_tensors
 
 __all__ = ["comparability_warnings"]
@@ -33,8 +35,8 @@ _CONTEXT = 15
 def comparability_warnings(before: Source, after: Source) -> tuple[str, ...]:
     """Return a warning for each thing beside the weights that differs between two checkpoints, without loading them.
 
-    These are the chat template, the special tokens, the generation config and the dtype of the weights. Sources that
-    are no checkpoint folders are compared by their tokenizers alone.
+    These are the chat template, the special tokens, the generation config and the dtype of the weights. It is told too
+    if weights are stored quantised. Sources that are no checkpoint folders are compared by their tokenizers alone.
 
     Args:
         before: the checkpoint before training.
@@ -48,7 +50,11 @@ def comparability_warnings(before: Source, after: Source) -> tuple[str, ...]:
     """
     warnings = _tokenizer_warnings(before, after)
     if isinstance(before, CheckpointSource) and isinstance(after, CheckpointSource):
-        warnings += [*_generation_warnings(before, after), *_dtype_warnings(before, after)]
+        warnings += [
+            *_generation_warnings(before, after),
+            *_dtype_warnings(before, after),
+            *_quantised_warnings(before, after),
+        ]
     return tuple(warnings)
 
 
@@ -150,6 +156,18 @@ def _generation_fields(source: CheckpointSource) -> dict[str, str]:
     return {field: repr(value) for field, value in fields.items() if value is not None}
 
 
+def _quantised_warnings(before: CheckpointSource, after: CheckpointSource) -> Iterator[str]:
+    found = {source.model_folder: quantisation_of(source.model_folder) for source in (before, after)}
+    for source in {source.model_folder: source for source in (before, after)}.values():
+        if (one := found[source.model_folder]) is not None:
+            yield (
+                f"the weights of {source.name} are stored quantised ({one}): what is measured is the model with its "
+                f"weights dequantised, not with the kernels that it may be served with"
+            )
+    if any(found.values()) and len(found) > 1:
+        yield "what quantising rounded is part of the update between the two"
+
+
 def _dtype_warnings(before: CheckpointSource, after: CheckpointSource) -> list[str]:
     found = _difference(_stored_dtypes(before), _stored_dtypes(after))
     if found:
@@ -161,7 +179,7 @@ def _dtype_warnings(before: CheckpointSource, after: CheckpointSource) -> list[s
 
 
 def _stored_dtypes(source: CheckpointSource) -> str:
-    stored = stored_tensors(source.model_folder)
+    stored = stored_tensors(source.model_folder, packed=quantisation_of(source.model_folder) is not None)
     return " and ".join(sorted({tensor.dtype for name, tensor in stored.items() if not is_recomputed(name)}))
 
 

@@ -16,7 +16,8 @@ from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.families import FAMILIES
-from rlcircuits.models.folder import check_folder, is_adapter, load_config
+from rlcircuits.models.folder import CONFIG, check_folder, is_adapter, load_config
+from rlcircuits.models.quantised import quantisation_of
 from rlcircuits.models.tensor_groups import group_of, is_token_embedding
 from rlcircuits.models.weight_files import is_recomputed, stored_tensors
 
@@ -107,8 +108,11 @@ class LoadedTensors:
 
 
 def can_stream(source: Source) -> TypeGuard[CheckpointSource]:
-    """Return whether a source's weights are those in its files: it is a checkpoint, and no LoRA adapter."""
-    return isinstance(source, CheckpointSource) and not is_adapter(source.folder)
+    """Return whether a source's weights are those in its files: it is a checkpoint, no adapter, and not quantised."""
+    if not isinstance(source, CheckpointSource) or is_adapter(source.folder):
+        return False
+    # Without a config there is nothing to read, of which the reader tells.
+    return not (source.folder / CONFIG).is_file() or quantisation_of(source.folder) is None
 
 
 def find_key(tensors: TensorReader, key: str) -> str | None:

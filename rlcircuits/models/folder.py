@@ -13,6 +13,7 @@ from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.files import file_hash
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.json_files import read_json_object
+from rlcircuits.models.quantised import check_packed, quantisation_of
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.weight_files import stored_tensors, weight_files
 
@@ -57,6 +58,11 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False, 
             raise RLCircuitsError(f"{path} is a folder and has no revisions, but revision {revision!r} was asked for")
         check_readable(folder)
         return folder
+    if path.endswith(".gguf") and folder.is_file():
+        raise RLCircuitsError(
+            f"{path} is a GGUF file, which is not loaded; convert it to a checkpoint folder first (docs/checkpoints.md,"
+            f" Quantised checkpoints), or give the checkpoint that it was made from"
+        )
     if folder.is_absolute() or path.startswith((".", "~")):
         raise RLCircuitsError(f"{path} is no folder; a checkpoint folder or a hub id is needed")
     patterns = [*_IDENTITY, *(_WEIGHTS if weights else ()), *(["*.py"] if code else [])]
@@ -116,20 +122,13 @@ def check_folder(folder: Path) -> None:
 
     Raises:
         RLCircuitsError: if config.json or a weights file is missing; if a config, an index or a weights file is
-            damaged; if the weights are quantised; or if the end tokens in generation_config.json are not token ids.
-            The message names the file and the field or weight.
+            damaged; if the weights are quantised in a way that is not read, or lack a scale; or if the end tokens in
+            generation_config.json are not token ids. The message names the file and the field or weight.
     """
     _check_readable(folder)
     if not (folder / CONFIG).is_file():
-        raise RLCircuitsError(f"{folder} has no {CONFIG}; a checkpoint folder in Hugging Face format is needed")
+        raise no_config(folder)
     config = read_json_object(folder / CONFIG)
-    for table in (config, *(value for value in config.values() if isinstance(value, dict))):
-        if (quantised := table.get("quantization_config")) is not None:
-            method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
-            raise RLCircuitsError(
-                f"{folder / CONFIG}: field 'quantization_config' says that the weights are quantised ({method!r}); "
-                f"attribution needs them whole: save the model dequantised"
-            )
     if (other := config.get("transformers_weights")) is not None:
         raise RLCircuitsError(
             f"{folder / CONFIG}: field 'transformers_weights' names {other!r} as the weights; only the usual names "
@@ -137,7 +136,20 @@ def check_folder(folder: Path) -> None:
         )
     if (folder / GENERATION_CONFIG).is_file():
         _check_tokens(folder / GENERATION_CONFIG, read_json_object(folder / GENERATION_CONFIG))
-    stored_tensors(folder)
+    if (found := quantisation_of(folder)) is None:
+        stored_tensors(folder)
+    else:
+        check_packed(folder, found)
+
+
+def no_config(folder: Path) -> RLCircuitsError:
+    """Return the error for a folder without a config."""
+    if found := sorted(folder.glob("*.gguf")):
+        return RLCircuitsError(
+            f"{found[0]} holds GGUF weights, which are not loaded; convert the file to a checkpoint folder first "
+            f"(docs/checkpoints.md, Quantised checkpoints), or give the checkpoint that it was made from"
+        )
+    return RLCircuitsError(f"{folder} has no {CONFIG}; a checkpoint folder in Hugging Face format is needed")
 
 
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:

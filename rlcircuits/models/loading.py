@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from transformers import AutoModelForCausalLM
 
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.folder import CONFIG, config_error, load_config
+from rlcircuits.models.quantised import finish, loaded_dtype, quantisation_of, without_activation_scales
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.tensor_groups import layer_of
-from rlcircuits.models.weight_files import first_left_over, stored_tensors
+from rlcircuits.models.weight_files import FLOATS, first_left_over, stored_tensors
 
 __all__ = ["load_model"]
 
@@ -23,7 +25,7 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
 
     Args:
         folder: The checkpoint's folder.
-        dtype: The dtype to load in, or ``auto`` for the stored one.
+        dtype: The dtype to load in, or ``auto`` for the stored one; for quantised weights ``auto`` means the config's.
         device_map: The devices to load on, as transformers takes it; None for the CPU.
         trust_remote_code: Whether the repository's Python code may be run.
 
@@ -32,13 +34,18 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
             another shape. The message names the file and the field or weight.
     """
     config = load_config(folder, trust_remote_code=trust_remote_code)
+    quantised = quantisation_of(folder)
+    if quantised is not None:
+        dtype = loaded_dtype(config, dtype)
     _check_shapes(folder, config, trust_remote_code)
     options: dict[str, Any] = {"dtype": dtype, "device_map": device_map, "trust_remote_code": trust_remote_code}
     if getattr(config, "attn_logit_softcapping", None):
         # Fused attention has no soft-cap and would leave it out silently.
         options["attn_implementation"] = "eager"
     try:
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You passed `quantization_config`")  # it asks for dequantised weights
+            options |= {} if quantised is None else quantised.options()
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(folder), use_safetensors=True, output_loading_info=True, **options
             )
@@ -49,8 +56,14 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
                 f"{folder / CONFIG}: the model that it describes has weights of other shapes than the files hold; "
                 f"correct the fields that give sizes (of experts, for example)"
             ) from error
+        if quantised is not None and "CONVERSION" in str(error):  # transformers names the weights only in its log
+            raise RLCircuitsError(
+                f"{folder} cannot be dequantised ({quantised}): the codes of a weight and its scales do not fit each "
+                f"other, or one of them is missing; restore the files"
+            ) from error
         raise RLCircuitsError(f"{folder} cannot be loaded: {one_line(error)}") from error
-    left_over = first_left_over(report["unexpected_keys"])
+    unexpected = report["unexpected_keys"]
+    left_over = first_left_over(unexpected if quantised is None else without_activation_scales(unexpected))
     if report["missing_keys"]:
         others = f"; among the weights that it has no place for is {left_over}" if left_over else ""
         raise RLCircuitsError(f"{folder} has missing weights, the first is {min(report['missing_keys'])}{others}")
@@ -59,6 +72,8 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
             f"{folder} holds weights that the model of its {CONFIG} has no place for, the first is {left_over}; "
             f"without them another model would be measured: correct {CONFIG}, or remove those weights"
         )
+    if quantised is not None and isinstance(dtype, torch.dtype):
+        model = finish(folder, model, quantised, dtype)
     _check_tied(folder, model)
     return model
 
@@ -69,7 +84,7 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
     The model is built on the meta device, without memory for its weights. Only weights that have the same name in the
     files and in the model are compared. transformers compares the others when it loads them.
     """
-    file, stored = folder / CONFIG, stored_tensors(folder)
+    file, stored = folder / CONFIG, stored_tensors(folder, packed=True)
     layers = 1 + max((layer for name in stored if (layer := layer_of(name)) is not None), default=-1)
     text = config.get_text_config()
     context = getattr(text, "max_position_embeddings", None)
@@ -86,7 +101,7 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
     except Exception as error:
         raise config_error(file, error) from error
     for name, shape in shapes.items():
-        if name in stored and stored[name].shape != shape:
+        if name in stored and stored[name].dtype in FLOATS and stored[name].shape != shape:
             raise RLCircuitsError(
                 f"{stored[name].file}: weight {name} has the shape {list(stored[name].shape)}; by {file} it must be "
                 f"{list(shape)}"
@@ -99,9 +114,14 @@ def _check_tied(folder: Path, model: Any) -> None:
         return
     head = model.get_output_embeddings()
     name = next((f"{name}.weight" for name, module in model.named_modules() if module is head), "")
-    stored = stored_tensors(folder).get(name)
+    stored = stored_tensors(folder, packed=True).get(name)
     if stored is None:
         return
+    if stored.dtype not in FLOATS:
+        raise RLCircuitsError(
+            f"{stored.file}: weight {name} is quantised, but {folder / CONFIG} ties it to the embedding "
+            f"(tie_word_embeddings); set it to false there, or remove the weight"
+        )
     with safetensors.safe_open(str(stored.file), framework="pt") as file:
         found = file.get_tensor(name)
     embedding = model.get_input_embeddings().weight

@@ -14,6 +14,7 @@ from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.json_files import read_json_object
 
 __all__ = [
+    "FLOATS",
     "StoredTensor",
     "check_weights_file",
     "first_left_over",
@@ -28,7 +29,8 @@ INDEX = "model.safetensors.index.json"
 
 # The files of a distributed checkpoint. transformers prefers them to any other weights in the folder.
 _DISTRIBUTED = "shard-*-model-*.safetensors"
-_FLOATS = ("F64", "F32", "F16", "BF16")
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""The dtypes of weights that are stored whole, as safetensors names them."""
 
 # Buffers that older versions of transformers stored. Every version computes them from the config.
 _REMADE = re.compile(r"(?:^|\.)(?:inv_freq|position_ids|(?:attn|attention)\.(?:masked_bias|bias))$")
@@ -78,12 +80,17 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return (*(folder / name for name in shards), index)
 
 
-def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+def stored_tensors(folder: Path, *, packed: bool = False) -> dict[str, StoredTensor]:
     """Return every tensor of a folder's weights, by name. Only the files' headers are read.
+
+    Args:
+        folder: The checkpoint's folder.
+        packed: Whether weights may be packed, that is, stored as codes of a quantised checkpoint.
 
     Raises:
         RLCircuitsError: as :func:`weight_files` does; if a file is damaged; if a tensor is in two files or not in the
-            one that the index names; or if a weight is not of floating point (quantised or complex).
+            one that the index names; or, unless ``packed``, if a weight is not of floating point (quantised,
+            complex).
     """
     found: dict[str, StoredTensor] = {}
     files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
@@ -91,7 +98,8 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         for name, tensor in tensor_headers(file):
             if name in found:
                 raise RLCircuitsError(f"{file}: weight {name} is in {found[name].file} too; one of the files is stale")
-            _check_dtype(name, tensor)
+            if not packed:
+                _check_dtype(name, tensor)
             found[name] = tensor
     if len(files) > 1 or files[0].name != SINGLE:
         _check_index(folder, found)
@@ -105,9 +113,9 @@ def check_weights_file(file: Path) -> None:
 
 
 def _check_dtype(name: str, tensor: StoredTensor) -> None:
-    if tensor.dtype not in _FLOATS and not is_recomputed(name):
+    if tensor.dtype not in FLOATS and not is_recomputed(name):
         raise RLCircuitsError(
-            f"{tensor.file}: weight {name} is stored as {tensor.dtype}; only weights in one of {', '.join(_FLOATS)} "
+            f"{tensor.file}: weight {name} is stored as {tensor.dtype}; only weights in one of {', '.join(FLOATS)} "
             f"are loaded: save the model unquantised"
         )
 

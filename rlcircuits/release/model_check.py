@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rlcircuits.answers.engines.engine import end_token_ids
@@ -24,9 +23,19 @@ from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.graph_sizes import graph_sizes
 from rlcircuits.models.families import FAMILIES
-from rlcircuits.models.folder import CONFIG, GENERATION_CONFIG, check_folder, is_adapter, load_config, local_folder
+from rlcircuits.models.folder import (
+    CONFIG,
+    GENERATION_CONFIG,
+    check_folder,
+    is_adapter,
+    load_config,
+    local_folder,
+    no_config,
+)
+from rlcircuits.models.parameter_count import count_parameters
 from rlcircuits.models.part_paths import part_paths
 from rlcircuits.models.parts import head_counts
+from rlcircuits.models.quantised import quantisation_of
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.shrunk import tiny_model
 from rlcircuits.models.weight_files import is_recomputed, stored_tensors
@@ -105,18 +114,21 @@ class _Check:
 
         def read() -> None:
             check_folder(self._folder)
-            stored = [each for name, each in stored_tensors(self._folder).items() if not is_recomputed(name)]
-            self._add(
-                parameters=sum(math.prod(each.shape) for each in stored),
-                stored_dtypes=tuple(sorted({each.dtype for each in stored})),
-            )
+            found = quantisation_of(self._folder)
+            everything = stored_tensors(self._folder, packed=found is not None)
+            stored = [each for name, each in everything.items() if not is_recomputed(name)]
+            self._add(stored_dtypes=tuple(sorted({each.dtype for each in stored})))
+            if found is None:  # codes are packed, so that their number is not that of the weights
+                self._add(parameters=sum(math.prod(each.shape) for each in stored))
+            else:
+                self._add(quantised=str(found))
 
         self._attempt(read)
 
     def read_config(self) -> None:
         """Read the config, and take from it what it says."""
         if not (self._folder / CONFIG).is_file():
-            self._problem(f"{self._folder} has no {CONFIG}; a checkpoint folder in Hugging Face format is needed")
+            self._problem(str(no_config(self._folder)))
             return
         self.config = self._attempt(lambda: load_config(self._folder, trust_remote_code=self._source.trust_remote_code))
         if self.config is None:
@@ -183,7 +195,7 @@ class _Check:
         """Build a tiny random model of the architecture, and check it. Sizes are those of the config."""
         config, trusted = self.config, self._source.trust_remote_code
         if self.found.parameters is None:
-            self._add(parameters=_count_parameters(config, trust_remote_code=trusted))
+            self._add(parameters=count_parameters(config, trust_remote_code=trusted))
 
         def build() -> None:
             tiny = Checkpoint(tiny_model(config, trust_remote_code=trusted), name=TINY)
@@ -240,16 +252,6 @@ class _Check:
 
     def _add(self, **found: Any) -> None:
         self.found = replace(self.found, **found)
-
-
-def _count_parameters(config: Any, *, trust_remote_code: bool) -> int | None:
-    """Return the number of weights of a config's model, which is built without memory for them."""
-    try:
-        with torch.device("meta"), quiet():
-            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    except Exception:  # of a value that does not fit, the tiny model tells
-        return None
-    return _size(built)
 
 
 def _size(model: nn.Module) -> int:

@@ -39,6 +39,8 @@ class ModelFindings:
     """The number of weights; of a loaded model, weights that modules share count once."""
     stored_dtypes: tuple[str, ...] = ()
     """The dtypes in the files, as safetensors names them."""
+    quantised: str | None = None
+    """How the weights are stored quantised; they are dequantised when they are loaded. None if they are not."""
     dtype: str | None = None
     """The dtype in which the model is loaded."""
     context_length: int | None = None

@@ -20,6 +20,8 @@ from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.adapters import find_base
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import check_folder, is_adapter, load_config
+from rlcircuits.models.parameter_count import count_parameters
+from rlcircuits.models.quantised import loaded_dtype, quantisation_of
 from rlcircuits.models.tensor_groups import GROUPS, Group, group_of
 from rlcircuits.models.weight_files import stored_tensors
 from rlcircuits.questions.question_set import QuestionSet
@@ -129,7 +131,7 @@ class PlannedModel:
         try:
             if self.local is None:
                 return _GROUPS
-            names = stored_tensors(_weights_folder(self.local.folder))
+            names = stored_tensors(_weights_folder(self.local.folder), packed=True)
             tied = bool(getattr(self._config(), "tie_word_embeddings", False))
         except RLCircuitsError:
             return _GROUPS
@@ -151,12 +153,16 @@ class PlannedModel:
         """Return the number of parameters by dtype, and the config. Raises RLCircuitsError if one is not available."""
         if self.local is not None:
             check_folder(_weights_folder(self.local.folder))
-            return _parameters(self.local), self._config()
+            config = self._config()
+            quantised = quantisation_of(_weights_folder(self.local.folder))
+            return (_parameters(self.local) if quantised is None else _dequantised(config)), config
         config = self._config()
         try:
             found = huggingface_hub.get_safetensors_metadata(self.source.path, revision=self.source.revision)
         except Exception as error:
             raise self._unavailable(error) from error
+        if getattr(config, "quantization_config", None) is not None:
+            return _dequantised(config), config
         return {str(dtype): count for dtype, count in found.parameter_count.items()}, config
 
     def _unavailable(self, error: Exception) -> RLCircuitsError:
@@ -180,9 +186,18 @@ def _weights_folder(folder: Path) -> Path:
     return find_base(folder).folder if is_adapter(folder) else folder
 
 
+def _dequantised(config: Any) -> dict[str, int]:
+    """Return the number of parameters of a quantised checkpoint by the dtype that they are dequantised to."""
+    count = count_parameters(config)
+    if count is None:
+        raise RLCircuitsError("no model can be built from its config, which would tell its size")
+    dtype = loaded_dtype(config, "auto")
+    return {{8: "F64", 4: "F32"}.get(dtype.itemsize, "BF16"): count}
+
+
 def _parameters(source: CheckpointSource) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for tensor in stored_tensors(_weights_folder(source.folder)).values():
+    for tensor in stored_tensors(_weights_folder(source.folder), packed=True).values():
         counts[tensor.dtype] = counts.get(tensor.dtype, 0) + math.prod(tensor.shape)
     return counts
 

@@ -124,8 +124,10 @@ def _weights(check: ModelFindings) -> Iterator[str]:
         yield f"{check.parameters:,} parameters"
     if check.stored_dtypes:
         yield f"stored as {' and '.join(check.stored_dtypes)}"
+    if check.quantised:
+        yield f"quantised ({check.quantised})"
     if check.dtype:
-        yield f"loaded as {check.dtype}"
+        yield f"{'dequantised to' if check.quantised else 'loaded as'} {check.dtype}"
     if check.tied_embeddings is not None:
         yield f"embeddings {'tied' if check.tied_embeddings else 'not tied'}"
     if check.checked == WHOLE:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.quantised_folders import write_llama
 from helpers.tiny_checkpoints import TOKENS, save_checkpoint, tiny_tokenizer
 from helpers.tiny_models import VOCABULARY, build
 from peft import LoraConfig, get_peft_model
@@ -270,6 +271,22 @@ def test_what_is_not_the_config_of_the_weights_is_told_with_the_weight(checked: 
     edit(folder / "config.json", intermediate_size=64)
     (problem,) = one(checked(folder, code=1))["problems"]
     assert "has the shape [48, 32]" in problem or "has the shape [32, 48]" in problem
+
+
+def test_quantised_weights_are_said_to_be_dequantised(
+    checked: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    values = write_llama(tmp_path, "fp8")
+    found = one(checked(tmp_path, code=0))
+    assert (found["quantised"], found["dtype"]) == ("fp8", "bfloat16")
+    assert found["parameters"] == sum(value.numel() for value in values.values())
+    assert main(["check", str(tmp_path), "--device", "cpu"]) == 0
+    assert "stored as BF16 and F32 and F8_E4M3, quantised (fp8), dequantised to bfloat16" in capsys.readouterr().out
+    edit(tmp_path / "config.json", quantization_config={"quant_method": "gptq"})
+    found = one(checked(tmp_path, code=1))
+    (problem,) = found["problems"]
+    assert "give the unquantised checkpoint that it was made from" in problem
+    assert found["checked"] == "a tiny random model of this architecture"
 
 
 def test_weights_of_another_dtype_than_the_model_runs_in(checked: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_tok
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
+from rlcircuits.models.quantised import quantisation_of
 
 if TYPE_CHECKING:
     from rlcircuits.answers.types import Sampling
@@ -34,6 +35,11 @@ class VLLMEngine:
             raise RLCircuitsError("engine 'vllm' needs vllm, which is not installed: pip install vllm") from error
         folder = str(model.folder)
         check_folder(model.folder)
+        if (quantised := quantisation_of(model.folder)) is not None:
+            raise RLCircuitsError(
+                f"{model.name} is stored quantised ({quantised}), and engine 'vllm' would run other arithmetic than "
+                f"the dequantised model that is scored; use engine 'transformers', or save the checkpoint dequantised"
+            )
         trusted = model.trust_remote_code
         text = load_config(model.folder, trust_remote_code=trusted).get_text_config()
         self.context: int | None = getattr(text, "max_position_embeddings", None)
