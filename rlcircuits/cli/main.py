@@ -28,6 +28,7 @@ from rlcircuits.cli.fixtures import add_fixtures
 from rlcircuits.cli.init import add_init
 from rlcircuits.cli.plan import add_plan
 from rlcircuits.cli.report import add_report
+from rlcircuits.cli.schema import add_schema
 from rlcircuits.cli.signs import add_signs
 from rlcircuits.cli.streams import checked_output, log_error, open_streams
 from rlcircuits.cli.verify import add_verify
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         add_verify,
         add_calibrate,
         add_fixtures,
+        add_schema,
     ):
         add(commands)
     return parser

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from scipy import stats
 
 from rlcircuits.common.errors import RLCircuitsError
@@ -33,6 +33,7 @@ Number = Annotated[
     float,
     BeforeValidator(lambda value: float("nan") if value is None else value),
     PlainSerializer(lambda value: None if np.isnan(value) else value, when_used="json"),
+    WithJsonSchema({"type": ["number", "null"]}),
 ]
 """A float whose NaN is written as null in JSON, which has no NaN."""
 

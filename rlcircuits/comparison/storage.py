@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,11 +26,13 @@ from rlcircuits.common.json_files import parse_json_object
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.consistency import check_comparison
+from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
-_VERSION: Literal[5] = 5  # 4 lacks `requested`, 3 all that has a default in Comparison
+VERSION: Literal[5] = 5
+"""Of the files that are written; 4 lacks `requested`, 3 all that has a default in Comparison."""
 
 RULE_SINCE = 4
 """The first version whose verdict follows today's rule."""
@@ -52,6 +54,38 @@ class _Stored:
 _ADAPTER: TypeAdapter[_Stored] = TypeAdapter(_Stored)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredFinding:
+    """What a document says of one measure, beside the numbers of the comparison."""
+
+    outcome: Outcome | None = None
+    """Like `settled_by`, not in a file before version 4."""
+    holds: bool | None
+    p: float
+    words: str
+    settled_by: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredVerdict:
+    """What a document says of the verdict, for other programs to read."""
+
+    outcome: Outcome | None = None
+    """None in a file before version 4."""
+    holds: bool
+    profile: str
+    reads_as_online_rl: bool
+    findings: dict[str, StoredFinding]
+    """By measure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document(_Stored):
+    """All that a document holds."""
+
+    verdict: StoredVerdict
+
+
 def to_json(comparison: Comparison, key: str | None = None) -> str:
     """Return the comparison and its verdict as a JSON document, with NaN as null.
 
@@ -69,10 +103,10 @@ def to_json_list(comparisons: Sequence[Comparison]) -> str:
 
 def to_document(comparison: Comparison, key: str | None = None) -> dict[str, object]:
     """Return what :func:`to_json` writes, as an object that JSON has types for."""
-    stored = _ADAPTER.dump_python(_Stored(_FORMAT, _VERSION, comparison, key), mode="json")
+    stored = _ADAPTER.dump_python(_Stored(_FORMAT, VERSION, comparison, key), mode="json")
     if comparison.circuits is None:
         del stored["comparison"]["circuits"]  # files without circuits are those of earlier releases
-    return {**stored, "verdict": _describe(comparison, judge(comparison))}
+    return {**stored, "verdict": asdict(_describe(comparison, judge(comparison)))}
 
 
 def dump_document(document: object) -> str:
@@ -161,10 +195,8 @@ def _load(path: str | Path) -> _Stored:
                 raise RLCircuitsError(f"field {field!r} is {number}; a finite number or null is wanted")
         stored = _ADAPTER.validate_json(text, strict=True)
         check_comparison(stored.comparison)
-        if stored.version < _VERSION and stored.comparison.requested is not None:
-            raise RLCircuitsError(
-                f"field 'version' is {stored.version}; {_VERSION} is wanted, since it has 'requested'"
-            )
+        if stored.version < VERSION and stored.comparison.requested is not None:
+            raise RLCircuitsError(f"field 'version' is {stored.version}; {VERSION} is wanted, since it has 'requested'")
     except ValidationError as error:
         raise RLCircuitsError(f"{path}{describe_error(error, before=': field')}{_ADVICE}") from None
     except RLCircuitsError as error:
@@ -182,20 +214,15 @@ def _numbers(value: object, field: str = "") -> Iterator[tuple[str, float]]:
             yield from _numbers(each, f"{field}.{key}" if field else str(key))
 
 
-def _describe(comparison: Comparison, verdict: Verdict) -> dict[str, object]:
-    return {
-        "outcome": verdict.outcome,
-        "holds": verdict.holds,
-        "profile": verdict.profile.name,
-        "reads_as_online_rl": reads_as_online_rl(comparison),
-        "findings": {
-            measure: {
-                "outcome": finding.outcome,
-                "holds": finding.holds,
-                "p": finding.p,
-                "words": finding.words,
-                "settled_by": finding.settled_by,
-            }
+def _describe(comparison: Comparison, verdict: Verdict) -> StoredVerdict:
+    names = [field.name for field in fields(StoredFinding)]
+    return StoredVerdict(
+        outcome=verdict.outcome,
+        holds=verdict.holds,
+        profile=verdict.profile.name,
+        reads_as_online_rl=reads_as_online_rl(comparison),
+        findings={
+            measure: StoredFinding(**{name: getattr(finding, name) for name in names})
             for measure, finding in verdict.all_findings.items()
         },
-    }
+    )

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rlcircuits.common.json_files import without_nan
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.evidence import judge_comparisons
-from rlcircuits.comparison.multiplicity import CorrectedPair
-from rlcircuits.comparison.storage import dump_document, to_document
+from rlcircuits.comparison.outcome import Outcome
+from rlcircuits.comparison.storage import Document, dump_document, to_document
 from rlcircuits.report.gated_signs import GatedSigns
 from rlcircuits.report.pools import Pool
+
+
+@dataclass(frozen=True)
+class FailingSign:
+    """A gated sign that fails the release."""
+
+    pair: str
+    sign: str
+
+
+@dataclass(frozen=True)
+class StoredRelease:
+    """What an object says of all pairs as one release, and of its own pair's part in it."""
+
+    outcome: Outcome | None
+    """None if a pair could not be measured."""
+    level: float
+    """Level of the correction over all pairs."""
+    unmeasured: tuple[str, ...]
+    """Names of the pairs that could not be measured."""
+    pools: tuple[Pool, ...]
+    p_against: float
+    """p of the pair's own evidence against it."""
+    p_corrected: float
+    """The same after the correction over all pairs."""
+    fails_release: bool
+    failing_signs: tuple[FailingSign, ...] | None = None
+    """The gated signs of all pairs that fail the release; absent where no signs are gated."""
+    without_signs: tuple[str, ...] | None = None
+    """Why pairs have no signs; absent where no signs are gated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseDocument(Document):
+    """All that an object holds."""
+
+    release: StoredRelease
+    signs: Mapping[str, Any] | None = None
+    """The pair's signs, as ``rlcircuits signs --json`` prints them; absent where no signs are gated."""
 
 
 def release_json(
@@ -51,27 +91,19 @@ def _documents(
     if not measured:
         return []
     release = judge_comparisons([variants[0] for variants in measured])
-    of_all = {
-        "outcome": None if unmeasured else release.outcome,
-        "level": release.level,
-        "unmeasured": list(unmeasured),
-        "pools": [asdict(pool) for pool in pools],
-        **({} if signs is None else _of_signs(signs)),
-    }
+    outcome = None if unmeasured else release.outcome
+    of_all = (outcome, release.level, tuple(unmeasured), tuple(pools))
+    of_signs = {} if signs is None else _of_signs(signs)
     of_pair = {} if signs is None else {one.name: {"signs": without_nan(asdict(one))} for one in signs.found}
-    return [
-        {**to_document(comparison), **of_pair.get(comparison.name, {}), "release": {**of_all, **_of_pair(pair)}}
-        for pair, variants in zip(release.pairs, measured, strict=True)
-        for comparison in variants
-    ]
-
-
-def _of_pair(pair: CorrectedPair) -> dict[str, object]:
-    return {
-        "p_against": pair.pair.p_against,
-        "p_corrected": pair.p_corrected,
-        "fails_release": pair.fails_release,
-    }
+    documents = []
+    for pair, variants in zip(release.pairs, measured, strict=True):
+        stored = StoredRelease(*of_all, pair.pair.p_against, pair.p_corrected, pair.fails_release)
+        in_release = {key: value for key, value in asdict(stored).items() if value is not None or key == "outcome"}
+        documents += [
+            {**to_document(each), **of_pair.get(each.name, {}), "release": {**in_release, **of_signs}}
+            for each in variants
+        ]
+    return documents
 
 
 def _of_signs(signs: GatedSigns) -> dict[str, object]:
