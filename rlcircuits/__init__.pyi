@@ -48,6 +48,7 @@ from .release.pairs_file import load_pairs, load_pairs_file
 from .release.run import run_pair, run_variants
 from .release.settings import Settings
 from .release.verification import Verification, verify_results
+from .report.pandas_tables import to_pandas
 from .report.plots import plot_comparison
 from .report.terminal import summary_table
 
@@ -118,6 +119,7 @@ __all__ = [
     "run_variants",
     "save_comparison",
     "summary_table",
+    "to_pandas",
     "top_share",
     "verify_results",
 ]

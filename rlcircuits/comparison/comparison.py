@@ -6,10 +6,12 @@ and :mod:`rlcircuits.comparison.verdict` judges them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.checkpoints.weight_changes import WeightChanges
+from rlcircuits.common.html_tables import format_interval, format_percent, format_value, titled_table
 from rlcircuits.common.reprs import elided_repr, short_repr
 from rlcircuits.comparison.circuit_checks import CircuitChecks
 from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, ControlEffect, Effect, Number
@@ -213,6 +215,18 @@ class Comparison:
             self, elided_repr(self.name), self.algorithm, self.questions, f"K = {self.k}", accuracy, *moved
         )
 
+    def _repr_html_(self) -> str:
+        """Return the numbers as a table for a notebook; the verdict has its own (:func:`rlcircuits.judge`)."""
+        accuracy = self.accuracy
+        rows = [("accuracy", *_cells(accuracy.before, accuracy.after, accuracy.interval), "", f"{accuracy.asked}")]
+        for metric, effect in self.effects.items():
+            cells = _cells(effect.before, effect.after, effect.interval)
+            rose = format_percent(effect.win_share).removeprefix("+")
+            rows.append((LABELS.get(metric, metric), *cells, rose, f"{effect.questions}"))
+        headers = ("measure", "before", "after", "change", "interval of the difference", "rose on", "questions")
+        title = f"{self.name}: {self.before} → {self.after} ({self.algorithm}), {self.questions}"
+        return titled_table(title, headers, rows)
+
     @property
     def judged_by(self) -> Profile:
         """Return the profile that the comparison is judged by.
@@ -240,3 +254,8 @@ class Comparison:
     def n(self) -> int:
         """Return the number of answers to every question."""
         return int(self.sampling.get("n", 1))
+
+
+def _cells(before: float, after: float, interval: tuple[float, float] | None) -> tuple[str, str, str, str]:
+    change = (after - before) / abs(before) if before else math.nan
+    return format_value(before), format_value(after), format_percent(change), format_interval(interval)

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.html_tables import titled_table
 from rlcircuits.common.reprs import short_repr
 from rlcircuits.comparison.accuracy_outcome import AccuracyOutcome, judge_accuracy, judge_claim
 from rlcircuits.comparison.circuit_outcome import explain_circuits, judge_circuits
@@ -115,6 +116,15 @@ class Verdict:
 
     def __repr__(self) -> str:
         return short_repr(self, self.words, f"profile {self.profile.name}")
+
+    def _repr_html_(self) -> str:
+        """Return the outcome and every finding as a table for a notebook."""
+        rows = [
+            (measure, finding.expected or "", finding.outcome or "reported", p_in_words(finding.p), finding.words)
+            for measure, finding in self.all_findings.items()
+        ]
+        title = f"{self.words} (profile {self.profile.name})"
+        return titled_table(title, ("measure", "expected", "outcome", "p", "found"), rows)
 
     @property
     def all_findings(self) -> Mapping[str, Finding]:
