@@ -199,3 +199,5 @@ def _draw(model: PreTrainedModel, generator: torch.Generator) -> None:
 
 
 ARCHITECTURES: dict[str, Callable[..., PreTrainedModel]] = {name: partial(build, name) for name in _CONFIGS}
+MODEL_TYPES: dict[str, str] = {name: model_type for name, (model_type, _) in _CONFIGS.items()}
+"""The family of each of `ARCHITECTURES`."""
