@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from rlcircuits.capture.batch_slices import WHOLE_BATCH
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
+from rlcircuits.capture.projection_check import verify_projections
 from rlcircuits.capture.recording import forward_logits, recorded, sequence_losses
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
+from rlcircuits.models.families import is_added
 from rlcircuits.models.frozen import frozen
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.parts import ModelParts
@@ -52,6 +54,8 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
     2. the sum of the heads of each attention, and what the attention writes;
     3. the gradient that reaches the first block through the readers' nodes, and that of the untouched model.
 
+    In a family that a user added, q and k must also do what q and k do (``rlcircuits.capture.projection_check``).
+
     Args:
         model: The causal LM.
         parts: Its parts, as ``locate_parts`` found them.
@@ -83,6 +87,8 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
     with frozen(model):
         heads = _verify_heads(model, parts, graph, batch, outputs, tolerance)
         plain = plain_gradient(model, parts, batch)
+        if is_added(model.config.model_type):  # type: ignore[arg-type, union-attr]
+            verify_projections(model, parts, batch, tolerance)
     readers = _agree(
         ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own"
     )

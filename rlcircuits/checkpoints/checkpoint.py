@@ -23,7 +23,7 @@ from rlcircuits.models.parts import ModelParts, locate_parts
 from rlcircuits.models.transformer_lens import is_bridge, unbridge
 
 # The modules and hooks of each verified model, so that a model is verified again only after one has changed.
-_verified: weakref.WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], ...]] = weakref.WeakKeyDictionary()
+_verified: weakref.WeakKeyDictionary[nn.Module, tuple[object, ...]] = weakref.WeakKeyDictionary()
 
 
 class Checkpoint:
@@ -55,7 +55,7 @@ class Checkpoint:
         self.parts: ModelParts = locate_parts(model)
         self._tokenizer = tokenizer
         self._no_tokenizer = f"{self.name} has no tokenizer: none was given with the model"
-        function = tuple(map(_function_of, model.modules()))
+        function = (self.parts.names, *map(_function_of, model.modules()))
         if _verified.get(model) != function:
             with differentiable():
                 verify_stream(model, self.parts)

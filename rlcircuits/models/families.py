@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 
-__all__ = ["FAMILIES", "REFUSED", "LatentNames", "ModuleNames", "register_family"]
+__all__ = ["FAMILIES", "REFUSED", "LatentNames", "ModuleNames", "is_added", "register_family"]
 
 FusedOrder = Literal["stacked", "interleaved"]
 GateUpOrder = Literal["rows", "columns", "alternating columns"]
@@ -165,14 +165,22 @@ REFUSED: dict[str, str] = {
 }
 """``model_type`` → why its residual stream cannot be mapped."""
 
+_BUILT_IN = dict(FAMILIES)
+
+
+def is_added(model_type: str) -> bool:
+    """Return whether a family's names are a user's, and not those of the table."""
+    return FAMILIES.get(model_type) != _BUILT_IN.get(model_type)
+
 
 @validate_arguments
 def register_family(model_type: str, names: ModuleNames, *, replace: bool = False) -> None:
     """Add a model family to the table for this Python process.
 
     Nothing is checked of a model here. When one is loaded, each module must be there with the shape that the config
-    says, and the stream check compares sums and gradients with the model's own: names that are wrong or too few are an
-    error then, and never a wrong score.
+    says; the stream check compares sums and gradients with the model's own; and the projection check
+    (``rlcircuits.capture.projection_check``) tells q, k and v apart. Names that are wrong or too few are an error then,
+    and never a wrong score.
 
     Args:
         model_type: ``model_type`` of the models' config.

@@ -74,6 +74,7 @@ class ModelParts:
     """The parts of a causal LM that write to and read from its residual stream.
 
     Args:
+        names: The names by which the parts were found.
         body: The module from the token ids to the final norm's output: what holds the blocks.
         blocks: The decoder blocks.
         final_norm: The norm before the unembedding.
@@ -93,6 +94,7 @@ class ModelParts:
         no_heads: Why heads cannot be nodes of the graph; None if they can.
     """
 
+    names: ModuleNames
     body: nn.Module
     blocks: tuple[Block, ...]
     final_norm: Norm
@@ -131,6 +133,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
     if unembedding is None:
         raise RLCircuitsError(f"{type(model).__name__} has no output embedding; a causal language model is needed")
     return ModelParts(
+        names=names,
         body=root.child(names.layers.rpartition(".")[0]).module,
         blocks=tuple(blocks),
         final_norm=norms.of(root.child(names.final_norm), config.hidden_size),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace as replace_names
 from typing import Any
 
 import pytest
 import torch
-from helpers.core_inputs import fixed_sequences, relative_error, tiny
+from helpers.core_inputs import NAMES, fixed_sequences, relative_error, tiny
 from helpers.tiny_models import build
 from torch import nn
 
 from rlcircuits import ModuleNames, RLCircuitsError, attribute, register_family
+from rlcircuits.capture.projection_check import verify_projections
+from rlcircuits.graph.sequences import make_batch
 from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.parts import locate_parts
 from rlcircuits.models.tensor_groups import group_of, layer_of
 
 
@@ -35,15 +39,15 @@ def renamed() -> Any:
     return model
 
 
-NAMES = ModuleNames(attention_norm="norm_a", mlp_norm="norm_b")
+WANDERER = ModuleNames(attention_norm="norm_a", mlp_norm="norm_b")
 
 
 def test_an_added_family_is_scored_as_the_model_it_is() -> None:
     model = renamed()
     with pytest.raises(RLCircuitsError, match=r"'wanderer', whose .* is not mapped; .*register_family adds another"):
         attribute(model, fixed_sequences())
-    register_family("wanderer", NAMES)
-    register_family("wanderer", NAMES)  # a file that is imported twice
+    register_family("wanderer", WANDERER)
+    register_family("wanderer", WANDERER)  # a file that is imported twice
     for granularity in ("sublayer", "head", "kv-head"):
         found = attribute(model, fixed_sequences(), granularity).values
         assert relative_error(found, attribute(tiny("llama-gqa"), fixed_sequences(), granularity).values) < 1e-6
@@ -72,23 +76,32 @@ def test_names_that_are_wrong_are_an_error_and_never_a_score(names: ModuleNames,
         attribute(renamed(), fixed_sequences())
 
 
-def test_k_and_v_that_change_places_are_noticed_by_no_sum_but_are_named() -> None:
-    """k and v have one shape, and the stream's sum and gradient are the same: which is which is the user's word."""
-    register_family("wanderer", ModuleNames(**{**vars(NAMES), "projections": ("q_proj", "v_proj", "k_proj")}))
-    wanted = attribute(tiny("llama-gqa"), fixed_sequences())
-    found = attribute(renamed(), fixed_sequences())
-    k, v = (wanted.graph.readers.index(f"attn.1.{kind}") for kind in "kv")
-    assert relative_error(found.values[:, :, k], wanted.values[:, :, v]) < 1e-6
+@pytest.mark.parametrize(("order", "wrong"), [("qvk", "k"), ("kqv", "q"), ("vkq", "q"), ("kvq", "q"), ("vqk", "q")])
+@pytest.mark.parametrize("name", ["llama", "hunyuan", "gpt-oss"])
+def test_projections_of_one_shape_that_change_places_are_noticed(name: str, order: str, wrong: str) -> None:
+    model = build(name, seed=3, num_key_value_heads=4)
+    model_type, projections = model.config.model_type, [f"{kind}_proj" for kind in order]
+    register_family(model_type, replace_names(FAMILIES[model_type], projections=tuple(projections)), replace=True)
+    with pytest.raises(RLCircuitsError, match=f"the projection that is named as {wrong} is another one"):
+        attribute(model, fixed_sequences())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_family_of_the_table_would_pass_as_an_added_one(name: str, dtype: torch.dtype) -> None:
+    model = build(name, seed=3, dtype=dtype)
+    batch = make_batch(fixed_sequences(1), [0])
+    verify_projections(model, locate_parts(model), batch, 1e-3 if dtype == torch.float32 else 5e-2)
 
 
 def test_a_family_that_is_there_is_replaced_only_when_asked() -> None:
     before = dict(FAMILIES)
     for family, message in (("llama", "in the table already"), ("gemma3n_text", "not supported: its AltUp")):
         with pytest.raises(RLCircuitsError, match=rf"model_type '{family}' .*{message}.*replace=True"):
-            register_family(family, NAMES)
+            register_family(family, WANDERER)
     assert before == FAMILIES
-    register_family("llama", NAMES, replace=True)
-    assert FAMILIES["llama"] is NAMES
+    register_family("llama", WANDERER, replace=True)
+    assert FAMILIES["llama"] is WANDERER
 
 
 @pytest.mark.parametrize(
@@ -118,6 +131,14 @@ def test_the_weights_of_an_added_family_are_grouped() -> None:
     assert group_of("net.blocks.3.thinking.up.weight") == "MLP"
 
 
+def test_other_names_are_checked_anew() -> None:
+    model = build("llama", seed=3)
+    attribute(model, fixed_sequences())
+    register_family("llama", ModuleNames(projections=("v_proj", "k_proj", "q_proj")), replace=True)
+    with pytest.raises(RLCircuitsError, match="named as q is another one"):
+        attribute(model, fixed_sequences())
+
+
 def test_a_second_writer_of_an_added_family_is_noticed() -> None:
     class Louder(nn.Module):
         def __init__(self, layer: nn.Module) -> None:
@@ -131,6 +152,6 @@ def test_a_second_writer_of_an_added_family_is_noticed() -> None:
 
     model = renamed()
     model.model.layers[0] = Louder(model.model.layers[0])
-    register_family("wanderer", NAMES)
+    register_family("wanderer", WANDERER)
     with pytest.raises(RLCircuitsError, match="has a writer or reader that is not mapped"):
         attribute(model, fixed_sequences())
