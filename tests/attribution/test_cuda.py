@@ -7,19 +7,33 @@ import torch
 from helpers.contraction_cases import error, make_case
 from helpers.core_inputs import fixed_sequences, relative_error, tiny
 from helpers.oracle import edge_scores
-from helpers.tiny_models import build
+from helpers.tiny_models import build, granularities
 
 from rlcircuits import attribute
 from rlcircuits.contraction.backends import BACKENDS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
-NAMES = ["llama", "qwen2", "gpt2", "gpt-neox", "phi3", "gemma2", "olmo2", "granite", "qwen3-moe"]
+NAMES = [
+    "llama",
+    "qwen2",
+    "gpt2",
+    "gpt-neox",
+    "phi3",
+    "gemma2",
+    "olmo2",
+    "granite",
+    "qwen3-moe",
+    "gpt-oss",
+    "llama4",
+    "deepseek-v3",
+]
 
 
 @pytest.mark.parametrize("backend", [None, "matmul"])
-@pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "granularity"), [(name, kind) for name in NAMES for kind in granularities(name) if kind != "kv-head"]
+)
 def test_scores_on_cuda_are_the_definitions(name: str, granularity: str, backend: str | None) -> None:
     scores, losses = edge_scores(tiny(name), fixed_sequences(), granularity)
     found = attribute(build(name, seed=3).to("cuda"), fixed_sequences(), granularity, backend=backend)
