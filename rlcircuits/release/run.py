@@ -27,6 +27,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,6 +61,7 @@ from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
 from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.result_files import scores_file
+from rlcircuits.release.run_record import save_run
 from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.supervised import check_control, control_pair, control_settings
@@ -89,7 +91,8 @@ def run_pair(
         settings: how; by default ``Settings()``.
         output: a folder for results. The folder ``output/<pair name>`` gets both models' answers (JSON lines), their
             scores (safetensors) and ``comparison.json``, each as soon as it is made. If it already holds a comparison
-            of the same weights, questions and settings, with all these files, that comparison is returned.
+            of the same weights, questions and settings, with all these files, that comparison is returned. ``run.json``
+            beside them records the command, the versions and the questions.
         store: a folder that caches answers and scores while they are made; by default ``output/store``, or none without
             `output`. If another process is making the same results, this call waits for them.
         notify: called with one line of text for each stage.
@@ -121,7 +124,9 @@ def run_pair(
         # Another process may have finished the pair while this one waited for the lock.
         if (finished := finished_comparison(measurement, folder, key)) is not None:
             return finished
+        started = datetime.now(UTC)
         comparison = measure(measurement)
+        save_run(measurement, folder, started)
         save_comparison(comparison, folder, key)
         return comparison
 

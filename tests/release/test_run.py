@@ -181,6 +181,7 @@ def test_each_stage_is_kept_and_found_again(
         "before.answers.jsonl",
         "before.scores.safetensors",
         "comparison.json",
+        "run.json",
     ]
     assert load_comparison(output / "mine") == comparison
     written = (output / "mine" / "comparison.json").read_text(encoding="utf-8")

@@ -61,6 +61,7 @@ def test_accuracy_and_claims_are_measured_and_nothing_else(measured: tuple[Compa
         "after.answers.jsonl",
         "before.answers.jsonl",
         "comparison.json",
+        "run.json",
     ]
 
 

@@ -10,6 +10,10 @@ __all__ = ["Axis", "axis_over"]
 
 _STEPS = (1, 2, 2.5, 5, 10)
 
+_EQUAL, _ZERO = 1e-9, 1e-300
+"""The share of the largest number below which a range is none, and the number below which that is 0: a margin would be
+lost by rounding."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -38,7 +42,9 @@ def axis_over(values: Iterable[float], *, margin: float = 0.05) -> Axis:
     """Return an axis that holds the finite numbers, with a margin at both ends as a share of their range."""
     found = [value for value in values if math.isfinite(value)]
     low, high = (min(found), max(found)) if found else (0.0, 1.0)
-    size = (high - low) or abs(high) or 1.0
+    largest = max(abs(low), abs(high))
+    size = high - low if high - low > _EQUAL * largest else largest
+    size = size if size > _ZERO else 1.0
     return Axis(low - margin * size, high + margin * size)
 
 

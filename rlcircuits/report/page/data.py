@@ -21,6 +21,7 @@ from rlcircuits.common.files import COMPARISON_FILE
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import Verdict, judge
 from rlcircuits.release.pair_folders import store_of
+from rlcircuits.release.run_record import RunRecord, load_run
 from rlcircuits.release.stored_pair import StoredPair
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.throughput import Throughput, read_throughput
@@ -54,6 +55,8 @@ class PairData:
     """Both models' mean edge scores over the compared questions."""
     fingerprints: Mapping[Side, str] | Missing
     """Of the weights that were scored."""
+    run: RunRecord | Missing
+    """The command, versions, settings and questions."""
     stages: tuple[Throughput, ...] | Missing
     """The stages of the run that the pair was measured in, all of its pairs together."""
     measured: datetime | None
@@ -80,13 +83,15 @@ def collect_pairs(
 
 def _collect(comparison: Comparison, signs: PairSigns | None, folder: Path | None) -> PairData:
     stored = _Stored(comparison, folder)
+    run = stored.read("The command, versions and questions are not stored here", lambda pair: load_run(pair.folder))
     return PairData(
         comparison=comparison,
         verdict=judge(comparison),
         signs=signs or Missing("No vital signs are stored. rlcircuits signs FOLDER measures them."),
         answers=stored.read("No answers are stored here", lambda pair: pair.answers),
         edges=_edges(stored),
-        fingerprints=stored.read("No fingerprints are stored here", _fingerprints),
+        fingerprints=_first_found(run, stored),
+        run=run,
         stages=stored.read("No times are stored here", lambda pair: _stages(pair.folder)),
         measured=_written(folder),
     )
@@ -118,6 +123,13 @@ def _edges(stored: _Stored) -> EdgeMeans | Missing:
     if not stored.comparison.is_measured:
         return Missing("No edge was scored, since too few questions were left to compare.")
     return stored.read("No edge scores are stored here", mean_edges)
+
+
+def _first_found(run: RunRecord | Missing, stored: _Stored) -> Mapping[Side, str] | Missing:
+    """Return the fingerprints of the record, else those in the store: a folder of an earlier version has no record."""
+    if isinstance(run, RunRecord):
+        return {side: run.fingerprints[side] for side in SIDES if side in run.fingerprints}
+    return stored.read("No fingerprints are stored here", _fingerprints)
 
 
 def _fingerprints(pair: StoredPair) -> Mapping[Side, str]:

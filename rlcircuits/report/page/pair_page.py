@@ -17,7 +17,7 @@ from rlcircuits.report.page.marks import Mark, mark_of
 from rlcircuits.report.page.paired_plots import SHOWN, make_paired_plots
 from rlcircuits.report.page.payload import pack
 from rlcircuits.report.page.provenance import make_provenance
-from rlcircuits.report.page.questions import Shown, make_samples, shown_questions
+from rlcircuits.report.page.questions import Shown, make_samples, question_texts, shown_questions
 from rlcircuits.report.page.release import Verdict, make_verdict
 from rlcircuits.report.page.section import Section
 from rlcircuits.report.page.signs import make_curves, make_sign_rows
@@ -169,8 +169,10 @@ def _payload(pair: PairData, characters: int) -> dict[str, object]:
     shown: list[Shown | None] = [None] * comparison.k
     if not isinstance(pair.answers, Missing):
         shown = shown_questions(pair.answers, comparison.question_ids, characters)
+    texts = question_texts(pair, characters)
     return {
         "questions": list(comparison.question_ids),
+        "texts": [texts.get(question) for question in comparison.question_ids],
         "answers": [
             None if each is None else [[side.text, side.grade, side.correct] for side in (each.before, each.after)]
             for each in shown

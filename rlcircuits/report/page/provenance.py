@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.release.run_record import RunRecord
 from rlcircuits.report.page.data import Missing, PairData
 from rlcircuits.report.terminal import SCORED
 
 __all__ = ["make_provenance", "written_by"]
 
-_NO_COMMAND = "not stored; the folder has what was measured, not how the command was given"
+_NO_RECORD = "{how} Remove comparison.json and give the command again: the store has the rest."
 
 
 def make_provenance(pair: PairData) -> list[tuple[str, str]]:
@@ -55,8 +57,19 @@ def _lines(pair: PairData) -> Iterator[tuple[str, str]]:
         yield "supervised control", comparison.supervised.checkpoint
     yield "code of the checkpoints' own", "allowed to run (trust_remote_code)" if comparison.trust_remote_code else ""
     yield "measured", "" if pair.measured is None else f"{pair.measured:%Y-%m-%d %H:%M} UTC (date of comparison.json)"
-    yield "command, versions", _NO_COMMAND
+    yield from _of_run(pair.run)
     yield "page written by", written_by()
+
+
+def _of_run(run: RunRecord | Missing) -> Iterator[tuple[str, str]]:
+    if isinstance(run, Missing):
+        yield "command, versions, settings", _NO_RECORD.format(how=run.how)
+        return
+    yield "command", shlex.join(run.command)
+    yield "started, took", f"{run.started:%Y-%m-%d %H:%M} UTC, {run.seconds:,.0f} s"
+    yield "versions", ", ".join(f"{name} {number}" for name, number in run.versions.items())
+    nested = ("prompting", "sampling")  # shown above
+    yield "settings", _settings({name: value for name, value in run.settings.items() if name not in nested})
 
 
 def _scored(comparison: Comparison) -> str:
@@ -65,5 +78,5 @@ def _scored(comparison: Comparison) -> str:
     return f"the first {comparison.t_cut} tokens of {SCORED[comparison.score_on]}; {comparison.granularity} graph"
 
 
-def _settings(values: dict[str, object] | dict[str, int | float]) -> str:
+def _settings(values: Mapping[str, object]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in values.items() if value is not None)

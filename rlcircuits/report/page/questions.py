@@ -10,7 +10,7 @@ from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.answers.types import Answer
 from rlcircuits.report.page.data import Missing, PairData
 
-__all__ = ["Graded", "Samples", "Shown", "cut", "make_samples", "shown_questions"]
+__all__ = ["Graded", "Samples", "Shown", "cut", "make_samples", "question_texts", "shown_questions"]
 
 _FEW = 5
 """Most questions of each kind that are shown."""
@@ -43,6 +43,8 @@ class Shown:
 
     question: str
     """The question's id."""
+    text: str
+    """The question and its reference answer; empty where they are not stored."""
     before: Graded
     after: Graded
 
@@ -55,6 +57,18 @@ class Samples:
     gained: tuple[Shown, ...]
     n_lost: int
     n_gained: int
+
+
+def question_texts(pair: PairData, most: int) -> dict[str, str]:
+    """Return the text of each question with its reference answer, by id; none where they are not stored.
+
+    Args:
+        pair: what is stored.
+        most: most characters of each.
+    """
+    if isinstance(pair.run, Missing):
+        return {}
+    return {each.id: f"{cut(each.text, most)}\nreference answer: {cut(each.gold, most)}" for each in pair.run.questions}
 
 
 def cut(text: str, most: int) -> str:
@@ -71,7 +85,7 @@ def shown_questions(answers: Mapping[Side, Answers], questions: Sequence[str], m
         most: most characters of an answer.
     """
     sides = {side: _by_question(answers[side]) for side in SIDES}
-    return [_shown(sides, question, most, prefer=(True, True)) for question in questions]
+    return [_shown(sides, {}, question, most, prefer=(True, True)) for question in questions]
 
 
 def make_samples(pair: PairData) -> Samples | Missing:
@@ -86,8 +100,9 @@ def make_samples(pair: PairData) -> Samples | Missing:
     }
     lost = sorted((q for q in change if change[q] < 0), key=lambda q: change[q])
     gained = sorted((q for q in change if change[q] > 0), key=lambda q: -change[q])
-    fell = [_shown(sides, q, _SAMPLE_CHARACTERS, prefer=(True, False)) for q in lost[:_FEW]]
-    rose = [_shown(sides, q, _SAMPLE_CHARACTERS, prefer=(False, True)) for q in gained[:_FEW]]
+    texts = question_texts(pair, _SAMPLE_CHARACTERS)
+    fell = [_shown(sides, texts, q, _SAMPLE_CHARACTERS, prefer=(True, False)) for q in lost[:_FEW]]
+    rose = [_shown(sides, texts, q, _SAMPLE_CHARACTERS, prefer=(False, True)) for q in gained[:_FEW]]
     return Samples(tuple(q for q in fell if q), tuple(q for q in rose if q), len(lost), len(gained))
 
 
@@ -103,7 +118,11 @@ def _share(answers: Sequence[Answer]) -> float:
 
 
 def _shown(
-    sides: Mapping[Side, Mapping[str, list[Answer]]], question: str, most: int, prefer: tuple[bool, bool]
+    sides: Mapping[Side, Mapping[str, list[Answer]]],
+    texts: Mapping[str, str],
+    question: str,
+    most: int,
+    prefer: tuple[bool, bool],
 ) -> Shown | None:
     graded = []
     for side, wanted in zip(SIDES, prefer, strict=True):
@@ -113,4 +132,4 @@ def _shown(
         first = next((answer for answer in found if answer.correct == wanted), found[0])
         right = sum(answer.correct for answer in found)
         graded.append(Graded(cut(first.text, most), right, len(found), first.correct, first.finished))
-    return Shown(question, *graded)
+    return Shown(question, texts.get(question, ""), *graded)

@@ -27,7 +27,7 @@ from rlcircuits.report.variants import first_variants
 __all__ = ["to_html", "write_page"]
 
 _CHARACTERS = 4_000_000
-"""Characters of answers on a page, over all pairs; compressed, a third of that."""
+"""Characters of questions and answers on a page, over all pairs; compressed, a third of that."""
 
 _SHORTEST, _LONGEST = 80, 800
 """Fewest and most characters of one answer."""
@@ -104,8 +104,8 @@ def _static(name: str) -> str:
 
 
 def _characters(pairs: Sequence[PairData]) -> int:
-    """Return how many characters of each answer the page has room for."""
-    texts = 2 * sum(pair.comparison.k for pair in pairs)
+    """Return how many characters of each question and each answer the page has room for."""
+    texts = 3 * sum(pair.comparison.k for pair in pairs)
     return max(_SHORTEST, min(_LONGEST, _CHARACTERS // max(1, texts)))
 
 

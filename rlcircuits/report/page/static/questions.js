@@ -19,7 +19,8 @@ rl.questions = (pair, data) => {
       ring.setAttribute("cy", at[1]);
     }
     const values = data.metrics[metric], before = values.before[question], after = values.after[question];
-    const parts = [rl.make("p", data.questions[question], "chosen-name"), rl.make("p", `${values.label}: ${rl.number(before)} → ${rl.number(after)} (${rl.signed(after - before)})`, "small")];
+    const text = data.texts[question];
+    const parts = [rl.make("p", data.questions[question], "chosen-name"), ...(text ? [rl.make("pre", text, "question")] : []), rl.make("p", `${values.label}: ${rl.number(before)} → ${rl.number(after)} (${rl.signed(after - before)})`, "small")];
     const answers = data.answers[question], sides = rl.make("div", undefined, "two");
     if (answers) {
       ["before", "after"].forEach((side, which) => {
