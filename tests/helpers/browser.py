@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+_HOW = "(pip install 'rlcircuits[browser]')"
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @contextmanager
 def open_browser() -> Iterator[Any]:
     """Yield a browser of playwright's. Skips the test where playwright or Chromium is not installed."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+    api = pytest.importorskip("playwright.sync_api", reason=f"playwright is not installed {_HOW}")
     found = next((path for name in _NAMES if (path := shutil.which(name))), None)
     if found is None:
         pytest.skip("Chromium is not installed (apt-get install chromium)")
@@ -30,8 +31,6 @@ def open_browser() -> Iterator[Any]:
 
 def axe_script() -> str:
     """Return axe-core's script, which axe-playwright-python ships. Skips the test where it is not installed."""
-    package = pytest.importorskip(
-        "axe_playwright_python", reason="axe-core is not installed (pip install axe-playwright-python)"
-    )
+    package = pytest.importorskip("axe_playwright_python", reason=f"axe-core is not installed {_HOW}")
     (script,) = Path(package.__file__).parent.rglob("axe.min.js")
     return script.read_text(encoding="utf-8")
