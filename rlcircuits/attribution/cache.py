@@ -21,21 +21,21 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from rlcircuits.attribution.attributed_metrics import AttributedMetric, MetricFunction, make_metric
+from rlcircuits.attribution.corrupted import check_number_of_corrupted
 from rlcircuits.attribution.edge_attribution import (
     attribute,
     attribute_batches,
     empty_scores,
     fill_rows,
     graph_of,
-    wrong_number,
 )
 from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget
-from rlcircuits.attribution.options import AttributionOptions
+from rlcircuits.attribution.options import AttributionOptions, Estimator
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.choices import CROSS_ENTROPY
+from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify, cache_path, content_hash, short_name, write_atomically, write_lock
 from rlcircuits.common.progress import progress_bar
@@ -84,6 +84,9 @@ def attribute_stored(
     granularity: str = defaults.GRANULARITY,
     *,
     metric: str | AttributedMetric | MetricFunction = CROSS_ENTROPY,
+    method: Method = EAP,
+    steps: int = defaults.STEPS,
+    points: Points = "midpoint",
     corrupted: Sequence[AnswerSequence] | None = None,
     batch_tokens: int | None = None,
     backend: str | None = None,
@@ -107,6 +110,9 @@ def attribute_stored(
         sequences: as for ``attribute``.
         granularity: as for ``attribute``.
         metric: as for ``attribute``. With a store, not a function of your own, which has no key.
+        method: as for ``attribute``.
+        steps: as for ``attribute``.
+        points: as for ``attribute``.
         corrupted: as for ``attribute``.
         batch_tokens: as for ``attribute``.
         backend: as for ``attribute``.
@@ -122,9 +128,11 @@ def attribute_stored(
         RLCircuitsError: whatever ``attribute`` raises; a store together with a loaded checkpoint or with a metric that
             has no key; no sequences; damaged files in the store.
     """
-    metric = make_metric(metric)
-    if corrupted is not None and len(corrupted) != len(sequences):
-        raise wrong_number(len(corrupted), len(sequences))
+    estimator = Estimator(make_metric(metric), method, steps, points)
+    metric = estimator.metric
+    estimator.check_corrupted(corrupted is not None)
+    if corrupted is not None:
+        check_number_of_corrupted(sequences, corrupted)
     others: Sequence[AnswerSequence | None] = [None] * len(sequences) if corrupted is None else corrupted
     pairs = zip(sequences, others, strict=True)
     row = _distinct_rows([(*pair, metric.of_row(place)) for place, pair in enumerate(pairs)])
@@ -135,6 +143,9 @@ def attribute_stored(
             [sequences[place] for place in places],
             granularity,
             metric=metric.of_rows(places),
+            method=method,
+            steps=steps,
+            points=points,
             corrupted=None if corrupted is None else [corrupted[place] for place in places],
             batch_tokens=batch_tokens,
             backend=backend,
@@ -153,6 +164,9 @@ def attribute_stored(
             batch_tokens,
             backend,
             metric=metric,
+            method=method,
+            steps=steps,
+            points=points,
             corrupted=corrupted,
             recompute=recompute,
             progress=progress,
@@ -172,7 +186,7 @@ def attribute_stored(
         "sequences": sequences_hash(sequences),
         "granularity": granularity,
         "batch_tokens": batch_tokens,
-        **_scoring(metric, corrupted),
+        **_scoring(estimator, corrupted),
     }
     key = content_hash(wanted | {"backend": backend})
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
@@ -194,23 +208,23 @@ def attribute_stored(
                     manifest.backend,
                     corrupted,
                     recompute=recompute,
-                    metric=metric,
+                    estimator=estimator,
                 )
                 _score_missing(checkpoint, budget, manifest.batches, options, folder, progress)
     return _assembled(folder, len(sequences))
 
 
-def _scoring(metric: AttributedMetric, corrupted: Sequence[AnswerSequence] | None) -> dict[str, Any]:
+def _scoring(estimator: Estimator, corrupted: Sequence[AnswerSequence] | None) -> dict[str, Any]:
     """Return the manifest's field ``scoring``; nothing for the default scores, whose keys and files stay as they were.
 
     Raises:
         RLCircuitsError: the metric has no key.
     """
-    how = HowScored(metric=metric.name, corrupted=corrupted is not None).changed
+    how = estimator.how(corrupted is not None).changed
     if not how:
         return {}
     ids = None if corrupted is None else content_hash([[each.prompt_ids, each.answer_ids] for each in corrupted])
-    return {"scoring": {"how": how, "metric": metric.key(), "corrupted": ids}}
+    return {"scoring": {"how": how, "metric": estimator.metric.key(), "corrupted": ids}}
 
 
 def sequences_hash(sequences: Sequence[AnswerSequence]) -> str:
@@ -234,6 +248,11 @@ class StoredScores:
     """Number of distinct sequences."""
     scoring: Mapping[str, Any]
     """What the scores depend on beside these; empty for the default scores."""
+
+    @property
+    def how(self) -> HowScored:
+        """How they were scored."""
+        return HowScored.of_changed(self.scoring.get("how", {}))
 
     def load(self, sequences: Sequence[AnswerSequence]) -> EdgeScores:
         """Return the scores of the sequences, in their order.

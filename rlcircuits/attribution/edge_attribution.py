@@ -4,8 +4,9 @@ The phases, in order:
 
 1. Options (``attribute``). The graph, the backend and the caller's options become one ``AttributionOptions``.
 2. Plan (``MemoryBudget``). The sequences are sorted by length and grouped into batches within a token budget.
-3. Score (``attribute_batches``). Each batch takes one forward, one backward to activations, and the contraction of
-   the two. A batch that runs out of memory halves the budget, and the rest is planned again.
+3. Score (``attribute_batches``). Each batch takes one forward, one backward to activations (integrated gradients take
+   several, see ``rlcircuits.attribution.gradient_runs``), and the contraction of the two. A batch that runs out of
+   memory halves the budget, and the rest is planned again.
 4. Collect (``attribute``). The scores return to the order of the sequences, as float32 on the CPU.
 """
 
@@ -18,29 +19,26 @@ import torch
 from torch import Tensor
 
 from rlcircuits.attribution.attributed_metrics import AttributedMetric, MetricFunction, make_metric
+from rlcircuits.attribution.corrupted import check_corrupted_sequences
+from rlcircuits.attribution.gradient_runs import BatchRuns, contract_gradients
 from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, itemsize, run_batches
-from rlcircuits.attribution.options import AttributionOptions
+from rlcircuits.attribution.options import AttributionOptions, Estimator
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
-from rlcircuits.capture.recording import recorded, sequence_losses
-from rlcircuits.capture.writers import WriterOutputs
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.choices import CROSS_ENTROPY, GRANULARITIES
+from rlcircuits.common.choices import CROSS_ENTROPY, EAP, GRANULARITIES, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph, check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
-from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, check_sequences, make_batch
+from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, make_batch
 from rlcircuits.models.frozen import differentiable, frozen
 from rlcircuits.models.parts import ModelParts
 
 __all__ = ["EdgeScores", "attribute", "attribute_batches", "empty_scores", "fill_rows", "graph_of", "plan_attribution"]
-
-HALF_SCALE = 2**10
-"""What the loss of a float16 model is multiplied by, so that gradients do not underflow; a power of two is exact."""
 
 
 @validate_arguments
@@ -52,6 +50,9 @@ def attribute(
     backend: str | None = None,
     *,
     metric: str | AttributedMetric | MetricFunction = CROSS_ENTROPY,
+    method: Method = EAP,
+    steps: int = defaults.STEPS,
+    points: Points = "midpoint",
     corrupted: Sequence[AnswerSequence] | None = None,
     padding_side: PaddingSide = "right",
     recompute: bool = False,
@@ -80,6 +81,13 @@ def attribute(
             answer's tokens; ``rlcircuits.logit_diff(answer, foil)``; ``rlcircuits.kl_to(reference)``; or a function
             ``(logits, batch) → [batch]``, of the logits [scored, vocabulary] at the scored positions, whose
             ``batch.rows`` say which sequence each is of.
+        method: where gradients are taken. ``eap``: at the clean run. ``eap-ig``: averaged over ``steps`` points of the
+            straight path from the corrupted embeddings to the clean ones (arXiv 2403.17806, EAP-IG inputs).
+            ``clean-corrupted``: averaged over both runs. The last two need ``corrupted``.
+        steps: points of ``eap-ig``; each costs a forward and a backward.
+        points: where on its step each point lies: ``midpoint``, whose error falls with the square of ``steps``;
+            ``left``, as EAP-IG's own code, which takes the corrupted end and never the clean one; or ``right``, which
+            with one step is ``eap``.
         corrupted: for each sequence another one of the same prompt and answer lengths. Then o_u(clean) −
             o_u(corrupted) takes the place of o_u: activation patching instead of zero ablation.
         padding_side: ``right`` or ``left``. The scores do not depend on it, and ``right`` needs no attention mask.
@@ -94,9 +102,9 @@ def attribute(
         RLCircuitsError: a model that is not supported; an unknown granularity, padding side or backend, or a backend
             that cannot run on the model; a token budget below one; a sequence with an empty prompt or answer, a token
             id outside the vocabulary, or more tokens than the context; corrupted sequences whose number or lengths
-            differ; a metric that is not known, does not fit the sequences, or does not return one number a sequence
-            that depends on the logits; a non-finite loss, metric or score; a reader that no gradient reaches; too
-            little memory for one sequence.
+            differ; a method that is not known or needs corrupted sequences; a metric that is not known, does not fit
+            the sequences, or does not return one number a sequence that depends on the logits; a non-finite loss,
+            metric or score; a reader that no gradient reaches; too little memory for one sequence.
     """
     checkpoint = Checkpoint.of(model)
     sequences, corrupted = list(sequences), None if corrupted is None else list(corrupted)
@@ -104,7 +112,8 @@ def attribute(
     graph = graph_of(checkpoint, granularity)
     _check_padding_side(checkpoint, padding_side)
     budget = MemoryBudget(checkpoint, sequences, batch_tokens)
-    options = AttributionOptions(graph, backend, corrupted, padding_side, recompute, make_metric(metric))
+    estimator = Estimator(make_metric(metric), method, steps, points)
+    options = AttributionOptions(graph, backend, corrupted, padding_side, recompute, estimator)
     whole = empty_scores(len(sequences), options)
     with progress_bar(progress) as bar:
         task = bar.add_task("attribution", total=len(sequences))
@@ -117,7 +126,7 @@ def attribute(
 def empty_scores(count: int, like: AttributionOptions | EdgeScores) -> EdgeScores:
     """Return scores of ``count`` sequences, all zero, that are made in the same way, to be filled."""
     values = torch.zeros(count, *like.graph.mask.shape, dtype=torch.float32)
-    losses, measured = torch.zeros(2, count, dtype=torch.float32)
+    losses, measured = (torch.zeros(count, dtype=torch.float32) for _ in range(2))
     return EdgeScores(values, losses, like.graph, like.backend, like.how, measured)
 
 
@@ -204,60 +213,22 @@ def _attribute_batch(
     checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], indices: BatchIndices, options: AttributionOptions
 ) -> EdgeScores:
     """Return the scores of the sequences at ``indices``."""
-    model, parts, graph = checkpoint.model, checkpoint.parts, options.graph
+    model, graph = checkpoint.model, options.graph
     batch = make_batch(sequences, indices, options.padding_side).to(checkpoint.device)
-    corrupted = _corrupted_outputs(checkpoint, indices, options)
-    measure = options.metric.on_batch(batch)
-    loss_scale = HALF_SCALE if next(model.parameters()).dtype == torch.float16 else 1
+    corrupted = None
+    if options.corrupted is not None:
+        corrupted = make_batch(options.corrupted, indices, options.padding_side).to(checkpoint.device)
+    runs = BatchRuns(checkpoint, batch, corrupted, options, options.metric.on_batch(batch))
     count, positions = batch.input_ids.shape
-    shape = BatchShape(count, positions, parts.width, itemsize(checkpoint))
+    shape = BatchShape(count, positions, checkpoint.parts.width, itemsize(checkpoint))
     contraction = GroupedContraction(graph, BACKENDS[options.backend](), shape)
-    with recorded(
-        model, parts, graph, batch, on_reader_grads=contraction.on_reader_grads, recompute=options.recompute
-    ) as recording:
-        measured = metric_values(measure, recording.logits, batch, options.metric.name)
-        contraction.set_writers([_minus(writers, corrupted) for writers in recording.writers])
-        # The leaf's gradient itself is not used; asking for it runs the backward through every reader.
-        torch.autograd.grad(loss_scale * measured.sum(), recording.entry)
-        losses = measured if measure is sequence_losses else sequence_losses(recording.logits.detach(), batch)
+    measured, losses = contract_gradients(runs, contraction)
+    same = measured is losses
     # Read last, because reading a tensor of an accelerator waits for all work queued there.
-    scores, losses = contraction.finish().div(loss_scale).float().cpu(), losses.detach().float().cpu()
-    measured = losses if measure is sequence_losses else measured.detach().float().cpu()
+    scores, losses = contraction.finish().div(runs.loss_scale).float().cpu(), losses.float().cpu()
+    measured = losses if same else measured.float().cpu()
     _check_finite(model, batch, scores, losses, measured)
     return EdgeScores(scores, losses, graph, options.backend, options.how, measured)
-
-
-def metric_values(measure: MetricFunction, logits: Tensor, batch: Batch, name: str) -> Tensor:
-    """Return a metric's values, [batch].
-
-    Raises:
-        RLCircuitsError: they are not one number for each sequence, or do not depend on the logits.
-    """
-    values = measure(logits, batch)
-    shape = [len(batch.indices)]
-    if not isinstance(values, Tensor) or list(values.shape) != shape or not values.is_floating_point():
-        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
-        raise RLCircuitsError(f"metric {name} returned {found}; a tensor of numbers {shape} is wanted, one a sequence")
-    if not values.requires_grad:
-        raise RLCircuitsError(
-            f"metric {name} returned values without a gradient: they do not depend on the logits, or were detached"
-        )
-    return values
-
-
-def _corrupted_outputs(
-    checkpoint: Checkpoint, indices: BatchIndices, options: AttributionOptions
-) -> dict[range, WriterOutputs]:
-    """Return what each writer adds to the residual stream on the corrupted sequences; nothing without any."""
-    if options.corrupted is None:
-        return {}
-    batch = make_batch(options.corrupted, indices, options.padding_side).to(checkpoint.device)
-    with recorded(checkpoint.model, checkpoint.parts, options.graph, batch) as recording:
-        return {writers.indices: writers for writers in recording.writers}
-
-
-def _minus(writers: WriterOutputs, corrupted: dict[range, WriterOutputs]) -> WriterOutputs:
-    return writers.minus(corrupted[writers.indices]) if corrupted else writers
 
 
 def _check_finite(model: torch.nn.Module, batch: Batch, scores: Tensor, losses: Tensor, measured: Tensor) -> None:
@@ -265,25 +236,3 @@ def _check_finite(model: torch.nn.Module, batch: Batch, scores: Tensor, losses: 
     for what, per_sequence in (("loss", losses), ("metric", measured), ("score", scores.sum((1, 2)))):
         if bad := first_non_finite(batch, per_sequence):
             raise explain_non_finite(model, batch, f"{bad} has a non-finite {what}")
-
-
-def wrong_number(corrupted: int, sequences: int) -> RLCircuitsError:
-    """Return the error for a number of corrupted sequences that is not that of the sequences."""
-    return RLCircuitsError(f"{corrupted} corrupted sequences for {sequences} sequences; one each is needed")
-
-
-def check_corrupted_sequences(
-    checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], corrupted: Sequence[AnswerSequence]
-) -> None:
-    """Raise RLCircuitsError unless each sequence has a corrupted one of the same lengths that the model can score."""
-    if len(corrupted) != len(sequences):
-        raise wrong_number(len(corrupted), len(sequences))
-    for index, (clean, other) in enumerate(zip(sequences, corrupted, strict=True)):
-        lengths = [(len(s.prompt_ids), len(s.answer_ids)) for s in (clean, other)]
-        if lengths[0] != lengths[1]:
-            raise RLCircuitsError(
-                f"corrupted sequence {index} has {lengths[1][0]} prompt and {lengths[1][1]} answer tokens; "
-                f"sequence {index} has {lengths[0][0]} and {lengths[0][1]}, and positions must match one to one"
-            )
-    parts = checkpoint.parts
-    check_sequences(corrupted, vocabulary=parts.vocabulary, context=parts.context, what="corrupted sequence")

@@ -6,11 +6,66 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rlcircuits.attribution.attributed_metrics import AttributedMetric, make_metric
-from rlcircuits.common.choices import CROSS_ENTROPY
+from rlcircuits.common import defaults
+from rlcircuits.common.choices import CROSS_ENTROPY, EAP, METHODS, POINTS, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.limits import check_number
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.how_scored import HowScored
 from rlcircuits.graph.sequences import AnswerSequence, PaddingSide
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """What is differentiated, and where on the way from the corrupted run to the clean one.
+
+    Raises:
+        RLCircuitsError: an unknown method or kind of points, or a number of steps outside its limits.
+    """
+
+    metric: AttributedMetric = field(default_factory=lambda: make_metric(CROSS_ENTROPY))
+    """What is differentiated."""
+    method: Method = EAP
+    """Where gradients are taken; see :data:`~rlcircuits.common.choices.METHODS`."""
+    steps: int = defaults.STEPS
+    """Steps of integrated gradients."""
+    points: Points = "midpoint"
+    """Where on each step the gradient is taken; see :data:`~rlcircuits.common.choices.POINTS`."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("method", METHODS), ("points", POINTS)):
+            if (found := getattr(self, name)) not in allowed:
+                raise RLCircuitsError(f"{name} is {found!r}; it must be one of {', '.join(allowed)}")
+        check_number("steps", self.steps)
+
+    def check_corrupted(self, given: bool) -> None:
+        """Raise RLCircuitsError for a method that needs corrupted sequences where there are none."""
+        if self.method != EAP and not given:
+            raise RLCircuitsError(
+                f"method is {self.method!r}, which needs corrupted sequences (corrupted=...): a path from zero "
+                "embeddings would begin where the first norm divides by the length of its input, so that gradients "
+                "grow without bound along it; without corrupted sequences use method='eap'"
+            )
+
+    def alphas(self) -> tuple[float, ...]:
+        """Return the points of the path at which gradients are taken: 0 is the corrupted run, 1 the clean one."""
+        if self.method == EAP:
+            return (1.0,)
+        if self.method == "clean-corrupted":
+            return (0.0, 1.0)
+        offset = {"left": 0.0, "midpoint": 0.5, "right": 1.0}[self.points]
+        return tuple((step + offset) / self.steps for step in range(self.steps))
+
+    def how(self, corrupted: bool) -> HowScored:
+        """Return what is recorded with the scores, for sequences with or without corrupted ones."""
+        integrated = self.method == "eap-ig"
+        return HowScored(
+            metric=self.metric.name,
+            method=self.method,
+            steps=self.steps if integrated else None,
+            points=self.points if integrated else None,
+            corrupted=corrupted,
+        )
 
 
 @dataclass(frozen=True)
@@ -18,7 +73,7 @@ class AttributionOptions:
     """How batches are scored.
 
     Raises:
-        RLCircuitsError: a padding side other than ``left`` and ``right``.
+        RLCircuitsError: a padding side other than ``left`` and ``right``, or a method that needs corrupted sequences.
     """
 
     graph: EdgeGraph
@@ -31,14 +86,20 @@ class AttributionOptions:
     """Where shorter sequences of a batch are padded."""
     recompute: bool = False
     """Use gradient checkpointing: run each block again in the backward instead of keeping its activations."""
-    metric: AttributedMetric = field(default_factory=lambda: make_metric(CROSS_ENTROPY))
-    """What is differentiated."""
-
-    @property
-    def how(self) -> HowScored:
-        """Return what is recorded with the scores."""
-        return HowScored(metric=self.metric.name, corrupted=self.corrupted is not None)
+    estimator: Estimator = field(default_factory=Estimator)
+    """What is differentiated, and where."""
 
     def __post_init__(self) -> None:
         if self.padding_side not in ("left", "right"):
             raise RLCircuitsError(f"padding_side is {self.padding_side!r}; it must be left or right")
+        self.estimator.check_corrupted(self.corrupted is not None)
+
+    @property
+    def metric(self) -> AttributedMetric:
+        """What is differentiated."""
+        return self.estimator.metric
+
+    @property
+    def how(self) -> HowScored:
+        """What is recorded with the scores."""
+        return self.estimator.how(self.corrupted is not None)

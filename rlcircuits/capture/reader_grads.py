@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -46,12 +47,14 @@ class PendingReaderGrads:
         reader_grads: From a batch slice to the readers' gradients in it.
         nbytes: Bytes of the tensors that are kept.
         device: Where these tensors are.
+        part: The same gradients in the form in which those of several backwards are added up; None if there is none.
     """
 
     indices: range
     reader_grads: Callable[[BatchSlice], ReaderGrads]
     nbytes: int
     device: torch.device
+    part: SummablePart | None = None
 
 
 OnReaderGrads = Callable[[PendingReaderGrads], None]
@@ -62,8 +65,54 @@ def from_tensor(first: int, grads: Tensor) -> PendingReaderGrads:
     """Return the readers from index ``first`` on, whose gradients are ``grads`` [readers, batch, pos, width]."""
     indices = range(first, first + len(grads))
     return PendingReaderGrads(
-        indices, lambda batch_slice: ReaderGrads(indices, batch_slice.of(grads)), grads.nbytes, grads.device
+        indices,
+        lambda batch_slice: ReaderGrads(indices, batch_slice.of(grads)),
+        grads.nbytes,
+        grads.device,
+        _TensorPart(grads),
     )
+
+
+class GradSum(Protocol):
+    """A sum of readers' gradients over several backwards."""
+
+    def add(self, part: Any) -> None:
+        """Add the gradients of one more backward, of the same kind as the first."""
+
+    def pending(self) -> PendingReaderGrads:
+        """Return the sum; nothing is added afterwards."""
+
+
+class SummablePart(Protocol):
+    """The gradients of one backward, as a term of a sum."""
+
+    def start_sum(self, indices: range) -> GradSum:
+        """Return a sum that holds only this term."""
+
+
+@dataclass(frozen=True)
+class _TensorPart:
+    grads: Tensor
+
+    def start_sum(self, indices: range) -> GradSum:
+        return _TensorSum(indices, self.grads)
+
+
+class _TensorSum:
+    def __init__(self, indices: range, grads: Tensor) -> None:
+        self._indices, self._dtype = indices, grads.dtype
+        self._sum = grads.to(sum_dtype(grads.dtype), copy=True)
+
+    def add(self, part: _TensorPart) -> None:
+        self._sum += part.grads
+
+    def pending(self) -> PendingReaderGrads:
+        return from_tensor(self._indices.start, self._sum.to(self._dtype))
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which gradients of this dtype are added up."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def mean_dot(nodes: Tensor, direction: Tensor) -> Tensor:
@@ -76,6 +125,6 @@ def mean_dot(nodes: Tensor, direction: Tensor) -> Tensor:
     Returns:
         [nodes, batch, pos] in float32 (float64 for float64 nodes).
     """
-    work = torch.float64 if nodes.dtype == torch.float64 else torch.float32
+    work = sum_dtype(nodes.dtype)
     dots: Tensor = torch.linalg.vecdot(nodes.to(work), direction.to(work))
     return dots / direction.shape[-1]

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.capture.batch_slices import BatchSlice
+from rlcircuits.capture.head_sums import HeadPart
 from rlcircuits.capture.reader_grads import OnReaderGrads, PendingReaderGrads, ReaderGrads, from_tensor
 from rlcircuits.capture.reader_input import ReaderInput
 from rlcircuits.common.devices import can_use_triton, to_device_async
@@ -146,7 +147,8 @@ def _pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJ
             return ReaderGrads(indices, reader_grads_by_head(features, weight, direction, correction))
         return ReaderGrads(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
 
-    return PendingReaderGrads(indices, reader_grads, scaled.nbytes, scaled.device)
+    part = HeadPart(scaled, weight, factors.direction, factors.rounding_correction)
+    return PendingReaderGrads(indices, reader_grads, scaled.nbytes, scaled.device, part)
 
 
 @contextmanager

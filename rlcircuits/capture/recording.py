@@ -60,6 +60,7 @@ def recorded(
     on_reader_grads: OnReaderGrads | None = None,
     keep_streams: bool = False,
     recompute: bool = False,
+    start: Tensor | None = None,
 ) -> Iterator[Recording]:
     """Run the forward on a batch and yield its recording; run the backward inside the context.
 
@@ -74,10 +75,12 @@ def recorded(
             only the writers are recorded, and the forward builds no autograd graph.
         keep_streams: Also keep the stream that each sublayer reads.
         recompute: Gradient checkpointing: keep only each block's input, and run the block again in the backward.
+        start: What the first block reads in place of the batch's embeddings, [batch, pos, width].
     """
     recording = Recording()
 
     def make_leaf(hidden: Tensor) -> Tensor:
+        hidden = hidden if start is None else start
         recording.entry = hidden.detach().requires_grad_(on_reader_grads is not None)
         recording.writers.append(one_writer(0, hidden.detach()))
         return recording.entry

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlcircuits.attribution.edge_attribution import check_corrupted_sequences
+from rlcircuits.attribution.corrupted import check_corrupted_sequences
 from rlcircuits.attribution.memory_budget import BatchIndices, run_batches
 from rlcircuits.capture.recording import forward_logits, select_scored
 from rlcircuits.checkpoints.checkpoint import Checkpoint

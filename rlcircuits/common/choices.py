@@ -40,6 +40,21 @@ tokens' logits, or the divergence from another model (:mod:`rlcircuits.attributi
 CROSS_ENTROPY: Metric = "cross_entropy"
 """The metric of :data:`METRICS` that is differentiated by default."""
 
+Method = Literal["eap", "eap-ig", "clean-corrupted"]
+
+METHODS: tuple[Method, ...] = get_args(Method)
+"""How gradients are taken: at the clean run (edge attribution patching), averaged over a path of inputs from the
+corrupted run to the clean one (integrated gradients), or averaged over both runs."""
+
+EAP: Method = "eap"
+"""The method of :data:`METHODS` that is used by default."""
+
+Points = Literal["midpoint", "left", "right"]
+
+POINTS: tuple[Points, ...] = get_args(Points)
+"""Where on each step of a path from the corrupted to the clean run a gradient is taken: in its middle, at its start, or
+at its end."""
+
 Ablation = Literal["zero", "mean", "mean-positional", "resample"]
 
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)

@@ -81,6 +81,18 @@ ENGINE: Final = "transformers"
 BATCH_SIZE: Final = 64
 """Answers generated at once."""
 
+METRIC: Final = "cross_entropy"
+"""What attribution differentiates."""
+
+METHOD: Final = "eap"
+"""Where attribution takes gradients."""
+
+COUNTERFACTUAL_FIELD: Final = "counterfactual"
+"""Field of a JSON line that holds the counterfactual question, in a file that is read for these."""
+
+STEPS: Final = 5
+"""Steps of integrated gradients."""
+
 GRANULARITY: Final = "sublayer"
 """Granularity of the edge graph."""
 

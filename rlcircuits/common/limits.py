@@ -61,6 +61,7 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
         "question_count": _COUNT,
         "batch_size": Limits(1, 10**6),
         "batch_tokens": _COUNT,
+        "steps": Limits(1, 1_000, why="each is a forward and a backward"),
         # Dividing logits by less overflows for current models, and vLLM replaces lower values.
         "temperature": Limits(0.01, 100, whole=False, zero_too=True, why="0 is greedy decoding"),
         "top_p": Limits(0, 1, whole=False, above=True),

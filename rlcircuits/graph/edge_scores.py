@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
+from rlcircuits.common.choices import CROSS_ENTROPY
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
@@ -117,7 +118,8 @@ class EdgeScores:
         tensors = {"values": self.values.contiguous(), "loss": self.loss, "mask": self.graph.mask}
         if self.how.changed:  # the default scores' files are those of versions that knew no other scores
             names["how"] = self.how.changed
-            tensors["metric_values"] = self.metric_values
+        if self.how.metric != CROSS_ENTROPY:
+            tensors["metric_values"] = self.metric_values.clone()  # the library refuses tensors that share memory
         if taken := tensors.keys() & (extra or {}).keys():
             raise RLCircuitsError(f"extra holds {min(taken)!r}, which is the name of a tensor of the scores")
         tensors |= extra or {}
@@ -143,7 +145,7 @@ class EdgeScores:
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
             graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
             how = HowScored.of_changed(metadata.get("how", {}))
-            measured = tensors["metric_values"] if how.changed else tensors["loss"]
+            measured = tensors["loss" if how.metric == CROSS_ENTROPY else "metric_values"]
             scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"], how, measured)
         except (OSError, safetensors.SafetensorError, json.JSONDecodeError, TypeError) as error:
             raise RLCircuitsError(f"{path} cannot be read as edge scores: {error}") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from rlcircuits.common.arguments import validate_fields
-from rlcircuits.common.choices import CROSS_ENTROPY
+from rlcircuits.common.choices import CROSS_ENTROPY, EAP
 from rlcircuits.common.reprs import format_changed_fields, short_repr
 
 __all__ = ["DEFAULT_SCORING", "HowScored"]
@@ -20,6 +20,12 @@ class HowScored:
     metric: str = CROSS_ENTROPY
     """What was differentiated: a name of :data:`~rlcircuits.common.choices.METRICS`, or the name of a function."""
 
+    method: str = EAP
+    """Where gradients were taken: one of :data:`~rlcircuits.common.choices.METHODS`."""
+    steps: int | None = None
+    """Number of points of integrated gradients; None for other methods."""
+    points: str | None = None
+    """Where on its step each point lies: one of :data:`~rlcircuits.common.choices.POINTS`; None for other methods."""
     corrupted: bool = False
     """Whether a corrupted sequence's outputs took the place of the writers' (patching), instead of nothing (zero
     ablation)."""

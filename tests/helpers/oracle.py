@@ -99,6 +99,36 @@ def edge_scores(
     return torch.stack(values), torch.stack(losses)
 
 
+def path_scores(
+    model: PreTrainedModel,
+    sequence: AnyAnswerSequence,
+    corrupted: AnyAnswerSequence,
+    alphas: Sequence[float],
+    granularity: str = "sublayer",
+    metric: OracleMetric = F.cross_entropy,
+) -> tuple[Tensor, list[float]]:
+    """Integrated gradients (Hanna et al., arXiv 2403.17806): scores [writers, readers] and the metric at each point.
+
+    A point's run starts from (1 − alpha) · corrupted + alpha · clean embeddings, and its edges are masked as for
+    patching. The score is the mean over the points of −d metric / d mask.
+    """
+    exact, answer = float64_copy(model), torch.tensor(sequence.answer_ids)
+    edges = edge_names(model, granularity)[2]
+    ones = torch.ones(edges.shape, dtype=torch.float64)
+    with torch.no_grad():
+        clean, other = (_forward(exact, _input_ids(each), ones, granularity)[1] for each in (sequence, corrupted))
+    removed = [ours - theirs for ours, theirs in zip(clean, other, strict=True)]
+    scores, values = torch.zeros_like(ones), []
+    for alpha in alphas:
+        mask = ones.clone().requires_grad_()
+        embedding = other[0] + alpha * removed[0]
+        predicted = _forward(exact, _input_ids(sequence), mask, granularity, embedding=embedding, removed=removed)[0]
+        value = metric(predicted[-len(answer) :], answer)
+        scores -= torch.autograd.grad(value, mask)[0] / len(alphas)
+        values.append(value.item())
+    return scores * edges, values
+
+
 @torch.no_grad()
 def loss_only(
     model: PreTrainedModel,
@@ -168,19 +198,24 @@ def _forward(
     granularity: str,
     corrupted: list[Tensor] | None = None,
     own_post_norm: bool = False,
+    embedding: Tensor | None = None,
+    removed: list[Tensor] | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits [T, V] and what each writer wrote, [T, D] each, in the graph's order.
 
-    With `own_post_norm`, what heads behind a post-norm wrote is what they gave to the norm.
+    With `own_post_norm`, what heads behind a post-norm wrote is what they gave to the norm. `embedding` [T, D] takes
+    the place of the ids' own, and `removed[u]` that of what u wrote less what it wrote on the corrupted run.
     """
     writers, readers, edges = edge_names(model, granularity)
     parts = parts_of(model)
-    wrote: list[Tensor] = [parts.embed(ids)]
+    wrote: list[Tensor] = [parts.embed(ids) if embedding is None else embedding]
     unowned: list[tuple[int, Tensor]] = []  # (layer, output bias [T, D] or [D]) at head granularity
     by_head = granularity == "head"
     normed: list[tuple[int, range, Tensor, Any]] = []  # (layer, writers, bias, the norm's factors) if own_post_norm
 
     def masked(u: int, v: int) -> Tensor:
+        if removed is not None:
+            return wrote[u] + (mask[u, v] - 1) * removed[u]
         if corrupted is None:
             return mask[u, v] * wrote[u]
         return wrote[u] + (mask[u, v] - 1) * (wrote[u] - corrupted[u])
