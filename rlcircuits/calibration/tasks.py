@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from itertools import combinations, islice
 from pathlib import Path
+from typing import Any
 
 from rlcircuits.calibration.run_record import Part
 from rlcircuits.checkpoints.sabotage import sabotage_variants
@@ -69,12 +70,19 @@ class Task:
             [
                 _VERSION,
                 [self.part, self.name, self.kind, self.tag, self.other_seed],
-                self.pair.model_dump(mode="json", exclude=_NOT_IN_KEY),
+                self._pair_table(),
                 replace(self.settings, device=None, recompute=False).key_table(),
                 [source.fingerprint() for source in sources],
                 *self._files_that_may_change(),
             ]
         )
+
+    def _pair_table(self) -> dict[str, Any]:
+        """Return the pair's fields; a question set's counterfactual field, which earlier versions lack, only if set."""
+        table = self.pair.model_dump(mode="json", exclude=_NOT_IN_KEY)
+        if table["questions"]["counterfactual"] is None:
+            del table["questions"]["counterfactual"]
+        return table
 
     def _files_that_may_change(self) -> list[object]:
         """Return the content of what the pair names by a path alone; nothing for a pair that has no such file."""

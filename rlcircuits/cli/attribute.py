@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from rlcircuits.graph.sequences import AnswerSequence
 
 
+_METRIC_HELP = (
+    "what is differentiated: the answer's cross-entropy or log-probability, the margin of its tokens' logits, or the "
+    f"divergence from --reference (default: {defaults.METRIC})"
+)
+
+
 def add_attribute(commands: Any) -> None:
     """Add the command."""
     attribute = add_command(
@@ -38,7 +44,14 @@ def add_attribute(commands: Any) -> None:
     length.add_argument(
         "--t-cut", type=int, metavar="TOKENS", help="number of answer tokens that are scored, instead of --alpha"
     )
-    add_options(attribute, "scoring", "model")
+    add(
+        "--counterfactuals",
+        metavar="FILE.jsonl",
+        help="file with the fields id and counterfactual: another question "
+        "of the same length in tokens for each that is scored; edges are then patched, not removed",
+    )
+    add("--reference", metavar="MODEL", help="checkpoint that the metric kl measures the divergence from")
+    add_options(attribute, "scoring", "model", changes={"metric": {"help": _METRIC_HELP}})
 
 
 def _attribute(options: argparse.Namespace) -> int:
@@ -47,17 +60,26 @@ def _attribute(options: argparse.Namespace) -> int:
     from rlcircuits.attribution.cache import attribute_stored
     from rlcircuits.common.files import ensure_writable_file, ensure_writable_folder, write_atomically
 
-    for name in ("alpha", "t_cut", "batch_tokens"):
+    for name in ("alpha", "t_cut", "batch_tokens", "steps"):
         if (value := getattr(options, name)) is not None:
             check_number(name, value, f"--{name.replace('_', '-')}")
     ensure_writable_file(options.out, "--out")
     if options.store is not None:
         ensure_writable_folder(options.store, "--store")
-    sequences, t_cut = _sequences(Answers.load(options.answers), options)
+    if (options.metric == "kl") != (options.reference is not None):
+        needs = "needs" if options.reference is None else "alone needs"
+        raise RLCircuitsError(f"--metric kl {needs} --reference, the checkpoint that it measures the divergence from")
+    answers = Answers.load(options.answers)
+    chosen = _chosen(answers, options)
+    sequences, t_cut = _sequences(chosen, options)
     scores = attribute_stored(
         source_of(options),
         sequences,
         options.granularity or defaults.GRANULARITY,
+        metric=_metric(options),
+        method=options.method or defaults.METHOD,
+        steps=options.steps or defaults.STEPS,
+        corrupted=_corrupted(answers, chosen, sequences, options),
         batch_tokens=options.batch_tokens,
         recompute=bool(options.recompute),
         progress=sys.stderr.isatty(),
@@ -68,6 +90,7 @@ def _attribute(options: argparse.Namespace) -> int:
     print(f"{len(sequences)} answers, first {t_cut} tokens, {scores.graph.n_edges} edges, in {options.out}")
     for name, values in {
         "loss": scores.loss.double().numpy(),
+        **({} if scores.metric_values is scores.loss else {scores.how.metric: scores.metric_values.double().numpy()}),
         "activation intensity": metrics.activation_intensity(scores),
         "information complexity": metrics.information_complexity(scores),
         "distribution kurtosis": metrics.distribution_kurtosis(scores),
@@ -76,14 +99,49 @@ def _attribute(options: argparse.Namespace) -> int:
     return HOLDS
 
 
-def _sequences(answers: Answers, options: argparse.Namespace) -> tuple[list[AnswerSequence], int]:
-    """Return the answers to score, in the file's order and cut to T_cut tokens, and T_cut."""
-    from rlcircuits.graph.sequences import AnswerSequence
+def _metric(options: argparse.Namespace) -> Any:
+    if options.reference is None:
+        return options.metric or defaults.METRIC
+    from rlcircuits.attribution.divergence import kl_to
 
+    like_model = {**vars(options), "model": options.reference, "revision": None}
+    return kl_to(source_of(argparse.Namespace(**like_model)))
+
+
+def _corrupted(
+    answers: Answers, chosen: Sequence[Answer], sequences: Sequence[AnswerSequence], options: argparse.Namespace
+) -> list[AnswerSequence] | None:
+    """Return the sequences with counterfactual prompts, made as the answers' own prompts were."""
+    if options.counterfactuals is None:
+        return None
+    from rlcircuits.attribution.counterfactuals import counterfactual_sequences
+    from rlcircuits.questions.records import read_counterfactuals
+
+    texts = read_counterfactuals(Path(options.counterfactuals))
+    if answers.prompting is None:
+        raise RLCircuitsError(
+            f"{options.answers}: does not say how questions became prompts, so that counterfactual prompts cannot be "
+            "made in the same way; use answers that rlcircuits answer wrote"
+        )
+    made = answers.prompting.prompts(source_of(options).tokenizer(), list(texts.values()))
+    prompts = dict(zip(texts, made, strict=True))
+    ids = [item.question_id for item in chosen]
+    return counterfactual_sequences(sequences, ids, prompts, options.counterfactuals)
+
+
+def _chosen(answers: Answers, options: argparse.Namespace) -> list[Answer]:
+    """Return the answers to score, in the file's order."""
     chosen = [item for item in answers.items if item.answer_ids and (item.correct or options.wrong_too)]
     if not chosen:
         raise RLCircuitsError(f"{options.answers}: holds no right answer to score; --wrong-too scores wrong ones too")
     _check_tokenizer(chosen, options)
+    return chosen
+
+
+def _sequences(chosen: Sequence[Answer], options: argparse.Namespace) -> tuple[list[AnswerSequence], int]:
+    """Return the answers cut to T_cut tokens, and T_cut."""
+    from rlcircuits.graph.sequences import AnswerSequence
+
     mean = sum(len(item.answer_ids) for item in chosen) / len(chosen)
     t_cut = options.t_cut or max(math.floor(options.alpha * mean), 1)
     return [AnswerSequence(item.prompt_ids, item.answer_ids[:t_cut]) for item in chosen], t_cut

@@ -207,6 +207,8 @@ class Comparison:
     """How many questions and noise draws were asked for; None in a file of a version that did not record it."""
     circuits: CircuitChecks | None = None
     """The pair's circuits; None if they were not asked for."""
+    scoring: dict[str, Any] | None = None
+    """How edges were scored, as far as it differs from the default: fields of :class:`~rlcircuits.HowScored`."""
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"

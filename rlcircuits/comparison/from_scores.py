@@ -109,6 +109,7 @@ def compare(
             or the algorithm has no profile and none is named.
     """
     check_same_graph(before, after)
+    check_scored_alike(before, after)
     wanted = len(pairing.places)
     unit = "questions" if wanted == len(pairing.question_ids) else "pairs of answers"
     for side, scores in (("before", before), ("after", after)):
@@ -138,6 +139,7 @@ def compare(
     return replace(
         answered,
         note=notes(pairing, draws),
+        scoring=before.how.changed or None,
         effects=paired_effects(_by_question(metrics_before, pairing), _by_question(metrics_after, pairing)),
         controls=draws,
         group_controls=tuple(_group_control(noised, metrics_before, pairing) for noised in groups),
@@ -153,6 +155,15 @@ def check_same_graph(before: EdgeScores, after: EdgeScores) -> None:
         raise RLCircuitsError(
             f"before and after have different graphs ({_size(ours)} and {_size(theirs)}); a pair needs two "
             f"checkpoints of one architecture and size, scored at one granularity"
+        )
+
+
+def check_scored_alike(before: EdgeScores, after: EdgeScores) -> None:
+    """Raise RLCircuitsError unless the scores of both are of one metric and method."""
+    if before.how != after.how:
+        raise RLCircuitsError(
+            f"before and after were scored in different ways ({before.how} and {after.how}); a pair needs scores of "
+            "one metric and method"
         )
 
 

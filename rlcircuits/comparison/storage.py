@@ -106,6 +106,8 @@ def to_document(comparison: Comparison, key: str | None = None) -> dict[str, obj
     stored = _ADAPTER.dump_python(_Stored(_FORMAT, VERSION, comparison, key), mode="json")
     if comparison.circuits is None:
         del stored["comparison"]["circuits"]  # files without circuits are those of earlier releases
+    if comparison.scoring is None:
+        del stored["comparison"]["scoring"]  # and so are those of the default scores
     return {**stored, "verdict": asdict(_describe(comparison, judge(comparison)))}
 
 

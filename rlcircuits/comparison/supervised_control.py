@@ -24,7 +24,7 @@ from rlcircuits.comparison.paired_statistics import mean_intervals
 from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL_PROFILE
 from rlcircuits.graph.metrics import Float64Array
 
-_SAME = ("before", "questions", "split", "granularity", "score_on", "alpha", "sampling", "prompting")
+_SAME = ("before", "questions", "split", "granularity", "score_on", "alpha", "sampling", "prompting", "scoring")
 """Fields in which the two comparisons must agree."""
 
 

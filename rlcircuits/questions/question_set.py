@@ -26,6 +26,13 @@ class Question:
     """The reference answer, in the form that the set's grader expects."""
     row: int | None = None
     """Index in the file or split that the question was read from; None for generated questions."""
+    counterfactual: str | None = None
+    """Another question of the same length in tokens, whose prompt takes the place of the question's in the corrupted
+    run (activation patching); None if the set has none."""
+
+    def key_table(self) -> dict[str, str | int | None]:
+        """Return the fields by name, as keys of stored results take them: without a counterfactual that is None."""
+        return {name: value for name, value in vars(self).items() if (name, value) != ("counterfactual", None)}
 
     def __repr__(self) -> str:
         text, gold = elided_repr(self.text), elided_repr(self.gold)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, truncated_repr
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import json_type_name, parse_json_object
@@ -15,7 +16,7 @@ from rlcircuits.questions.grading.reading.reference_answer import extract_refere
 from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
-__all__ = ["draw", "read_questions"]
+__all__ = ["draw", "read_counterfactuals", "read_questions"]
 
 _T = TypeVar("_T")
 _ID_FIELDS = ("unique_id", "id")
@@ -44,6 +45,7 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
             text=_text(record, source.question, place),
             gold=_gold(record, source, place),
             row=number - 1,
+            counterfactual=None if source.counterfactual is None else _text(record, source.counterfactual, place),
         )
         if question.id in places:
             raise RLCircuitsError(
@@ -54,6 +56,25 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
     if not questions:
         raise RLCircuitsError(f"{source.file or source.name}: it is empty; one question a line is wanted")
     return tuple(questions)
+
+
+def read_counterfactuals(file: Path, field: str = defaults.COUNTERFACTUAL_FIELD) -> dict[str, str]:
+    """Return question id → counterfactual question, of a JSON lines file with these two fields in every line.
+
+    Raises:
+        RLCircuitsError: the file is missing, empty or not UTF-8; a line is no JSON object; a field is missing, empty or
+            no string; two lines have the same id.
+    """
+    found: dict[str, str] = {}
+    id_field: str | None = None
+    for number, (place, record) in enumerate(_file_records(file), start=1):
+        if number == 1:
+            id_field = next((name for name in _ID_FIELDS if name in record), None)
+        name = str(number) if id_field is None else _id(record, id_field, place)
+        if name in found:
+            raise RLCircuitsError(f"{place}: field {id_field!r}: {name!r} stands on an earlier line; ids must differ")
+        found[name] = _text(record, field, place)
+    return found
 
 
 def draw(items: Sequence[_T], count: int, seed: int, of: str) -> tuple[_T, ...]:

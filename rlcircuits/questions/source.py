@@ -91,6 +91,9 @@ class QuestionSource(StrictModel):
     id: str | None = Field(default=None, min_length=1)
     """The field that holds a question's id. None: `unique_id` or `id` if the first line has one of them, otherwise the
     line number."""
+    counterfactual: str | None = Field(default=None, min_length=1)
+    """The field that holds each question's counterfactual: another question of the same length in tokens, for
+    activation patching. None: the set has none."""
     gold: GoldForm = defaults.GOLD_FORM
     """How the reference answer is written in its field: after `####` (hash), in a box (boxed), or alone (plain)."""
     grader: str = defaults.GRADER

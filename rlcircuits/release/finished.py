@@ -34,7 +34,7 @@ def measurement_key(measurement: Measurement) -> str:
             # algorithm has the profile's name there too.
             "pair": [pair.name, former_name(pair.algorithm), former_name(pair.expectations.name)],
             "sources": [before.name, before.fingerprint(), after.name, after.fingerprint()],
-            "set": [questions.name, questions.split, [asdict(question) for question in questions.questions]],
+            "set": [questions.name, questions.split, [question.key_table() for question in questions.questions]],
             "grader": questions.grader,
             "settings": settings,
             "rules": None if (rules := measurement.own_rules) is None else asdict(rules),

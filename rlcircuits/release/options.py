@@ -25,6 +25,8 @@ from rlcircuits.common.choices import (
     ABLATIONS,
     ENGINE_NAMES,
     GRANULARITIES,
+    METHODS,
+    METRICS,
     NOISE_ANSWERS,
     ON_INCONCLUSIVE,
     SCORE_ON,
@@ -155,6 +157,12 @@ OPTIONS: tuple[Option, ...] = (
     _answers("batch_size", "number of answers generated at once", default=defaults.BATCH_SIZE),
     _scoring("granularity", "nodes of the graph: one a sublayer, one an attention head, or one a head with keys and "
              "values by key/value head", default=defaults.GRANULARITY, choices=GRANULARITIES),
+    _scoring("metric", "what is differentiated: the answer's cross-entropy or log-probability, the margin of its "
+             "tokens' logits, or the divergence from the other model of the pair", default=defaults.METRIC,
+             choices=METRICS),
+    _scoring("method", "where gradients are taken: at the clean run, averaged over a path from the corrupted run to "
+             "it, or over both runs; all but eap need counterfactuals", default=defaults.METHOD, choices=METHODS),
+    _scoring("steps", "points of that path, with the method eap-ig", default=defaults.STEPS),
     _scoring("batch_tokens", "token budget of an attribution batch", unset="from the memory available", kind=int,
              example=4096),
     _scoring("recompute", "recompute blocks in the backward pass: the same scores, less memory for long sequences",
@@ -197,6 +205,9 @@ OPTIONS: tuple[Option, ...] = (
                example="ours.jsonl"),
     _questions("question", "field that holds the question", default=defaults.QUESTION_FIELD),
     _questions("answer", "field that holds the right answer", default=defaults.ANSWER_FIELD),
+    _questions("counterfactual", "field that holds another question of the same length in tokens, whose prompt takes "
+               "the question's place in the corrupted run: edges are then patched, not removed",
+               unset="edges are removed", example="counterfactual"),
     _questions("gold", "form of the right answer in that field: #### 42 (hash), \\boxed{42} (boxed), or alone (plain)",
                default=defaults.GOLD_FORM, choices=get_args(GoldForm)),
     _questions("id", "field that holds the question's id", unset="unique_id, id or the line's number", example="id"),

@@ -17,6 +17,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison, Requested
 from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.graph.how_scored import HowScored
 from rlcircuits.release.answering import engine_names
 from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.measurement import Measurement
@@ -195,6 +196,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         settings.balance,
         settings.score_on,
         settings.granularity,
+        _metric_and_method(found, settings),
         settings.sampling.table(),
         len(measurement.questions),
         engine_names(measurement),
@@ -211,6 +213,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         found.balance,
         found.score_on,
         found.granularity,
+        _metric_and_method(found, None),
         found.sampling,
         found.accuracy.asked,
         found.engine,
@@ -259,3 +262,13 @@ def _left(found: Comparison) -> int:
 
 def _is_used(prompting: Mapping[str, object], used: Mapping[str, object]) -> bool:
     return all(used.get(name) == value for name, value in prompting.items())
+
+
+def _metric_and_method(found: Comparison, settings: Settings | None) -> tuple[object, ...]:
+    """Return the metric, the method and the steps of the settings, or else of a comparison that was found."""
+    if not found.is_measured:
+        return ()
+    if settings is not None:
+        return settings.metric, settings.method, settings.steps if settings.method == "eap-ig" else None
+    how = HowScored.of_changed(found.scoring or {})
+    return how.metric, how.method, how.steps

@@ -31,6 +31,7 @@ from rlcircuits.comparison.from_scores import Control, NoisedGroup, compare, not
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.supervised_control import beyond_supervised
 from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored
 from rlcircuits.models.tensor_groups import GROUPS
 from rlcircuits.release.greedy import greedy_sampling
 from rlcircuits.release.repeated_pairing import repeat_pairing
@@ -228,7 +229,7 @@ class RecomputedComparison:
         for place, stored in enumerate(self.stored.controls):
             # A run numbers its draws from 0.
             draw = replace(stored, draw=place)
-            control = self.store.control(draw, pairing, self.answers, self.fingerprints, self._granularity)
+            control = self.store.control(draw, pairing, self.answers, self.fingerprints, self._granularity, self._how)
             if control is None or (control.scores is None and stored.shifts):
                 self.unchecked[f"comparison.controls.{place}"] = self._lacking(f"noise {place}")
                 found.append(draw)
@@ -241,7 +242,7 @@ class RecomputedComparison:
         stored = {control.group: control for control in self.stored.group_controls}
         found: list[NoisedGroup | GroupControl] = []
         for place, group in enumerate(each for each in GROUPS if each in _noised_groups(stored, weights)):
-            noised = self.store.group(group, pairing, self.answers, self.fingerprints, self._granularity)
+            noised = self.store.group(group, pairing, self.answers, self.fingerprints, self._granularity, self._how)
             if noised is not None:
                 found.append(noised)
             elif group in stored:
@@ -294,6 +295,10 @@ class RecomputedComparison:
     def fingerprints(self) -> dict[Side, str | None]:
         """Return the fingerprint that the store records of each side's weights; None where there is none."""
         return {side: evidence.fingerprint for side, evidence in self.evidence.items()}
+
+    @property
+    def _how(self) -> HowScored:
+        return self.scores["before"].how if self.scores else DEFAULT_SCORING
 
     @property
     def _granularity(self) -> str:

@@ -53,6 +53,7 @@ from rlcircuits.release.answering import PairAnswers, engine_names
 from rlcircuits.release.checkpoint_differences import compare_checkpoints
 from rlcircuits.release.claims import measure_claims
 from rlcircuits.release.controls import measure_control, measure_groups
+from rlcircuits.release.counterfactuals import check_counterfactuals
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, evidence
 from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.gate_circuits import check_circuits, measure_circuits, unmeasured_circuits
@@ -110,6 +111,7 @@ def run_pair(
     _warn_of_one_checkpoint(measurement)
     check_control(measurement)
     check_greedy(measurement)
+    check_counterfactuals(measurement)
     check_circuits(measurement)
     if folder is None:
         if pair.control is None or store is not None:

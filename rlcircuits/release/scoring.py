@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlcircuits.attribution.cache import attribute_stored
+from rlcircuits.attribution.divergence import kl_to
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.release.counterfactuals import corrupted_sequences
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
 from rlcircuits.release.measurement import Measurement
 
@@ -23,15 +25,20 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
     settings = measurement.settings
     measurement.log(f"{who} is attributed on {len(sequences)} answers")
     stopwatch = Stopwatch(source)
-    scores = attribute_stored(
-        source,
-        sequences,
-        settings.granularity,
-        batch_tokens=settings.batch_tokens,
-        recompute=settings.recompute,
-        progress=measurement.progress,
-        store=measurement.store,
-        notify=measurement.log,
-    )
+    with LoadedOnce(measurement.sources["after" if who == "before" else "before"]) as other:
+        scores = attribute_stored(
+            source,
+            sequences,
+            settings.granularity,
+            metric=kl_to(other) if settings.metric == "kl" else settings.metric,
+            method=settings.method,
+            steps=settings.steps,
+            corrupted=corrupted_sequences(measurement, source, sequences),
+            batch_tokens=settings.batch_tokens,
+            recompute=settings.recompute,
+            progress=measurement.progress,
+            store=measurement.store,
+            notify=measurement.log,
+        )
     measurement.note_throughput("scores", stopwatch, sum(sequence.input_length for sequence in sequences))
     return scores

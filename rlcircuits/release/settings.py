@@ -15,7 +15,16 @@ from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_fields
-from rlcircuits.common.choices import NOISE_ANSWERS, Granularity, NoiseAnswers, ScoreOn
+from rlcircuits.common.choices import (
+    METHODS,
+    METRICS,
+    NOISE_ANSWERS,
+    Granularity,
+    Method,
+    Metric,
+    NoiseAnswers,
+    ScoreOn,
+)
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import format_changed_fields, short_repr
@@ -81,6 +90,13 @@ class Settings:
     """Number of answers generated at once."""
     granularity: Granularity = defaults.GRANULARITY
     """Nodes of the graph; see :data:`rlcircuits.common.choices.GRANULARITIES`."""
+    metric: Metric = defaults.METRIC
+    """What is differentiated; ``kl`` is the divergence from the other model of the pair. See
+    :data:`rlcircuits.common.choices.METRICS`."""
+    method: Method = defaults.METHOD
+    """Where gradients are taken; see :data:`rlcircuits.common.choices.METHODS`."""
+    steps: int = defaults.STEPS
+    """Points of the path, with the method ``eap-ig``."""
     device: str | None = None
     """Torch device; None for the best available."""
     dtype: str | None = None
@@ -101,8 +117,18 @@ class Settings:
         return self.device, self.dtype, self.trust_remote_code
 
     def key_table(self) -> dict[str, Any]:
-        """Return every setting by name, as hashes of what depends on the settings take them."""
-        return {**asdict(self), "prompting": self.prompting.model_dump(), "sampling": self.sampling.table()}
+        """Return every setting by name, as hashes of what depends on the settings take them.
+
+        How edges are estimated is left out where it is the default, so that earlier results are found.
+        """
+        table = {**asdict(self), "prompting": self.prompting.model_dump(), "sampling": self.sampling.table()}
+        if self.metric == defaults.METRIC:
+            del table["metric"]
+        if self.method == defaults.METHOD:
+            del table["method"]
+        if self.method != "eap-ig":
+            del table["steps"]
+        return table
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -115,10 +141,10 @@ class Settings:
             value = getattr(self, setting.name)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 check_number(setting.name, value)
-        if self.noise_answers not in NOISE_ANSWERS:
-            raise RLCircuitsError(
-                f"noise_answers is {self.noise_answers!r}; it must be one of {', '.join(NOISE_ANSWERS)}"
-            )
+        choices = {"noise_answers": NOISE_ANSWERS, "metric": METRICS, "method": METHODS}
+        for name, allowed in choices.items():
+            if (found := getattr(self, name)) not in allowed:
+                raise RLCircuitsError(f"{name} is {found!r}; it must be one of {', '.join(allowed)}")
         if not self.split.strip():
             raise RLCircuitsError("split is empty; the name of one of the question set's splits is wanted")
 

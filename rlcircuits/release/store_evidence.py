@@ -32,6 +32,7 @@ from rlcircuits.comparison.control_pairing import pair_control, pair_with_itself
 from rlcircuits.comparison.from_scores import Control, NoisedGroup
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.graph.edge_scores import EdgeScores
+from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.differences import Difference
@@ -84,7 +85,7 @@ class StoreEvidence:
             RLCircuitsError: the store has no undamaged run, and a damaged one that may be it.
         """
         differences = []
-        for run in self._on(sequences, scores.graph.granularity, None):
+        for run in self._on(sequences, scores.graph.granularity, None, scores.how):
             found = _first_difference(f"{side} scores", scores, run.load(sequences))
             if found is None:
                 return SideEvidence(run.fingerprint)
@@ -98,6 +99,7 @@ class StoreEvidence:
         answers: Mapping[Side, Answers],
         fingerprints: Fingerprints,
         granularity: str,
+        how: HowScored = DEFAULT_SCORING,
     ) -> Control | None:
         """Return a noise draw's answers and scores, or None if the store does not have them.
 
@@ -107,6 +109,7 @@ class StoreEvidence:
             answers: the answers that it was made from.
             fingerprints: of the two checkpoints, which give that of the draw.
             granularity: of the graph.
+            how: how before's scores were made.
 
         Raises:
             RLCircuitsError: what the store has of the draw is damaged.
@@ -116,7 +119,7 @@ class StoreEvidence:
             return None
         wanted = source.fingerprint()
         if stored.accuracy is None:
-            for run in self._on(pairing.before, granularity, wanted):
+            for run in self._on(pairing.before, granularity, wanted, how):
                 return Control(stored.draw, None, pair_with_itself(pairing), run.load(pairing.before))
             return None
         without_scores = []
@@ -124,7 +127,7 @@ class StoreEvidence:
         ending = source.name.removeprefix(source.before.name)
         for found in self._answers_of(lambda model: model.endswith(ending), answers["before"]):
             paired = pair_control(pairing, answers["before"], found)
-            for run in self._on(paired.sequences, granularity, wanted):
+            for run in self._on(paired.sequences, granularity, wanted, how):
                 return Control(stored.draw, found, paired, run.load(paired.sequences))
             without_scores.append(Control(stored.draw, found, paired, None))
         # Without scores only the name says whose answers these are, so there must be no doubt.
@@ -138,6 +141,7 @@ class StoreEvidence:
         answers: Mapping[Side, Answers],
         fingerprints: Fingerprints,
         granularity: str,
+        how: HowScored = DEFAULT_SCORING,
     ) -> NoisedGroup | None:
         """Return the scores of noise on one group of tensors, or None if the store does not have them.
 
@@ -145,7 +149,7 @@ class StoreEvidence:
         """
         source = _noised(answers, fingerprints, 0, group)
         if source is not None:
-            for run in self._on(pairing.before, granularity, source.fingerprint()):
+            for run in self._on(pairing.before, granularity, source.fingerprint(), how):
                 return NoisedGroup(group, run.load(pairing.before))
         return None
 
@@ -163,7 +167,7 @@ class StoreEvidence:
         return exact or tuple(self._answers_of(lambda model: short_name(model) == short_name(checkpoint), task))
 
     def _on(
-        self, sequences: Sequence[AnswerSequence], granularity: str, fingerprint: str | None
+        self, sequences: Sequence[AnswerSequence], granularity: str, fingerprint: str | None, how: HowScored
     ) -> Iterator[StoredScores]:
         """Yield the finished runs on these sequences; with a fingerprint, those of that source."""
         wanted, count = sequences_hash(sequences), len(set(sequences))
@@ -174,7 +178,9 @@ class StoreEvidence:
             if isinstance(run, DamagedScores):
                 if self.gold or run.sequences in (None, wanted):
                     damaged.append(run.words)
-            elif run.granularity == granularity and (run.count == count if self.gold else run.sequences == wanted):
+            elif (run.granularity, run.how) != (granularity, how):
+                continue
+            elif run.count == count if self.gold else run.sequences == wanted:
                 found = True
                 yield run
         if damaged and not found:

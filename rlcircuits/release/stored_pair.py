@@ -69,7 +69,12 @@ class StoredPair:
         for place, draw in enumerate(self.stored.controls):
             drawn = replace(draw, draw=place)
             control = self._store.control(
-                drawn, self.pairing, self.answers, self._fingerprints, self.stored.granularity
+                drawn,
+                self.pairing,
+                self.answers,
+                self._fingerprints,
+                self.stored.granularity,
+                self.scores["before"].how,
             )
             if control is not None:
                 found.append(control)

@@ -107,7 +107,8 @@ def detail(comparison: Comparison) -> str:
     if comparison.unfinished is not None:
         longest = comparison.sampling.get("max_new_tokens", "not known")
         lines.append(f"  unfinished: {comparison.unfinished.words} (no end token; max_new_tokens = {longest})")
-    lines.append(f"scored: {_scored(comparison)}, {comparison.granularity} graph")
+    how = "".join(f", {name} {value}" for name, value in (comparison.scoring or {}).items())
+    lines.append(f"scored: {_scored(comparison)}, {comparison.granularity} graph{how}")
     if comparison.note:
         lines.append(f"note: {comparison.note}")
     if comparison.trust_remote_code:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from helpers.synthetic_comparisons import made_up_comparison
 from helpers.tiny_checkpoints import CHARACTERS, save_checkpoint, tiny_tokenizer
 
+import rlcircuits
+from rlcircuits import AnswerSequence, Checkpoint, CheckpointSource
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.cli.main import main
 from rlcircuits.comparison.storage import save_comparison
@@ -56,6 +59,52 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert f"6 answers, first 4 tokens, {loaded.graph.n_edges} edges" in out
     assert f"activation intensity: mean {metrics.activation_intensity(loaded).mean():.4g}" in out
+
+
+def test_attribute_with_a_metric_and_counterfactuals(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, other = str(tiny / "base"), str(tiny / "tuned")
+    answers, scores = str(tmp_path / "answers.jsonl"), str(tmp_path / "scores.safetensors")
+    assert main(["answer", model, "--count", "5", "--max-new-tokens", "6", "--out", answers]) == 0
+    items = [item for item in Answers.load(answers).items if item.answer_ids]
+    file = tmp_path / "counterfactuals.jsonl"
+    lines = [{"id": item.question_id, "counterfactual": f"{item.question_id[::-1]}?"} for item in items]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    attribute = ["attribute", model, "--answers", answers, "--out", scores, "--wrong-too", "--t-cut", "3"]
+
+    kl = ["--metric", "kl", "--reference", other]
+    patched = ["--counterfactuals", str(file), "--method", "eap-ig", "--steps", "2"]
+    assert main([*attribute, *kl, *patched, "--store", str(tmp_path / "store")]) == 0
+    assert "kl: mean " in capsys.readouterr().out
+    found = EdgeScores.load(scores)
+    sequences = [AnswerSequence(item.prompt_ids, item.answer_ids[:3]) for item in items]
+    tokenizer = CheckpointSource(model).tokenizer()
+    prompts = [tuple(tokenizer(line["counterfactual"])["input_ids"]) for line in lines]
+    corrupted = [AnswerSequence(p, s.answer_ids) for p, s in zip(prompts, sequences, strict=True)]
+    wanted = rlcircuits.attribute(
+        Checkpoint.load(model, device="cpu"),
+        sequences,
+        metric=rlcircuits.kl_to(CheckpointSource(other, device="cpu")),
+        corrupted=corrupted,
+        method="eap-ig",
+        steps=2,
+    )
+    torch.testing.assert_close(found.values, wanted.values)
+    assert found.how == wanted.how
+
+    for options, message in (
+        (["--metric", "kl"], "--metric kl needs --reference"),
+        (["--reference", other], "--metric kl alone needs --reference"),
+        (["--method", "eap-ig"], "needs corrupted sequences"),
+        ([*patched[:-1], "0"], "--steps is 0; a whole number from 1 to 1,000 is wanted"),
+        (["--counterfactuals", str(tmp_path / "none.jsonl")], "none.jsonl"),
+    ):
+        assert main([*attribute, *options]) == 2
+        assert message in capsys.readouterr().err, options
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines[1:]), encoding="utf-8")
+    assert main([*attribute, "--counterfactuals", str(file)]) == 2
+    assert "questions have no counterfactual" in capsys.readouterr().err
 
 
 def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

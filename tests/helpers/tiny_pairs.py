@@ -32,3 +32,8 @@ def save_tiny_pair(folder: Path, update: float = 0.02, architecture: str = "llam
         model.save_pretrained(folder / name)
         tiny_tokenizer().save_pretrained(folder / name)
     return folder / "base", folder / "tuned"
+
+
+def is_kindly_right(answer: str, gold: str) -> bool:
+    """Grade as ``grade_kindly`` does; for question files, as ``helpers.tiny_pairs:is_kindly_right``."""
+    return len(answer) % 4 > 0

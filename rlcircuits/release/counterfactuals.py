@@ -1,0 +1,51 @@
+"""The corrupted sequences of a pair whose questions have counterfactuals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlcircuits.attribution.counterfactuals import counterfactual_sequences
+from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.choices import EAP
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.release.measurement import Measurement
+
+
+def corrupted_sequences(
+    measurement: Measurement, source: Source, sequences: Sequence[AnswerSequence]
+) -> list[AnswerSequence] | None:
+    """Return each sequence with its question's counterfactual prompt; None if the question set has none.
+
+    Raises:
+        RLCircuitsError: prompts that the questions do not give, as recorded ones may be; or a counterfactual prompt of
+            another number of tokens.
+    """
+    questions = measurement.questions.questions
+    if not questions or questions[0].counterfactual is None:
+        return None
+    prompting, tokenizer = measurement.settings.prompting, source.tokenizer()
+    prompts = prompting.prompts(tokenizer, [question.text for question in questions])
+    question_of = {prompt: question.id for prompt, question in zip(prompts, questions, strict=True)}
+    strange = sum(sequence.prompt_ids not in question_of for sequence in sequences)
+    if strange:
+        raise RLCircuitsError(
+            f"{measurement.questions.name}: {strange} of {len(sequences)} answers have prompts that the questions do "
+            "not give, so that counterfactual prompts cannot be made in the same way; give the prompting that the "
+            "answers were recorded with, or leave counterfactual out"
+        )
+    others = prompting.prompts(tokenizer, [question.counterfactual or "" for question in questions])
+    by_id = {question.id: prompt for question, prompt in zip(questions, others, strict=True)}
+    ids = [question_of[sequence.prompt_ids] for sequence in sequences]
+    return counterfactual_sequences(sequences, ids, by_id, f"the question set {measurement.questions.name}")
+
+
+def check_counterfactuals(measurement: Measurement) -> None:
+    """Raise RLCircuitsError, before a model runs, for a method that needs counterfactuals where there are none."""
+    questions, method = measurement.questions, measurement.settings.method
+    if method != EAP and not any(question.counterfactual for question in questions.questions):
+        raise RLCircuitsError(
+            f"method is {method!r}, which needs a counterfactual of each question, and the question set "
+            f"{questions.name} has none; name its field with counterfactual in the table [[questions]], or use the "
+            "method eap"
+        )
