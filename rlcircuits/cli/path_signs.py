@@ -30,7 +30,7 @@ def add_path_options(parser: argparse.ArgumentParser) -> None:
         "others (linearity), beside random walks; at least five after the first",
     )
     add(
-        "--steps",
+        "--path-steps",
         metavar="LIST",
         help="training step of each checkpoint of --path but the first, separated by commas (default: the numbers at "
         "the end of the folders' names, such as checkpoint-40, by which they are then sorted; else 1, 2, 3, …)",
@@ -59,13 +59,13 @@ def path_signs(options: argparse.Namespace, unused: Sequence[str]) -> int:
 
     if unused:
         raise RLCircuitsError(f"{', '.join(unused)}: given with --path, which needs the weights alone; leave it out")
-    before, checkpoints, steps = _ordered(options.path, options.steps)
+    before, checkpoints, steps = _ordered(options.path, options.path_steps)
     check_steps(checkpoints, steps)
     if options.extrapolate is not None:
         _check_extrapolation(steps[-1], *options.extrapolate)
     first, *path = [_source(each) for each in (before, *checkpoints)]
-    counted = options.steps is None and steps == list(range(1, len(steps) + 1))
-    numbers = "; their steps are 1, 2, 3, … without --steps and without numbers in their names" if counted else ""
+    counted = options.path_steps is None and steps == list(range(1, len(steps) + 1))
+    numbers = "; their steps are 1, 2, 3, … without --path-steps and without numbers in their names" if counted else ""
     log(f"the updates of {len(path)} checkpoints are read, matrix by matrix{numbers}")
     sign = linearity(first, path, steps)
     print(path_json(sign, before, checkpoints, steps) if options.json else path_table(sign, before, checkpoints, steps))
@@ -82,7 +82,7 @@ def _ordered(path: Sequence[str], listed: str | None) -> tuple[str, list[str], l
     """Return the checkpoint before, the others in the order of their steps, and these steps."""
     before, *others = path
     if listed is not None:
-        return before, others, [_number(text.strip(), "--steps") for text in listed.split(",")]
+        return before, others, [_number(text.strip(), "--path-steps") for text in listed.split(",")]
     numbers = [_NUMBER.search(Path(each).name) for each in others]
     if all(numbers) and len({int(found[1]) for found in numbers if found}) == len(others):
         ordered = sorted(zip([float(found[1]) for found in numbers if found], others, strict=True))

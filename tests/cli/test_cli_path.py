@@ -54,7 +54,7 @@ def test_a_straight_path(straight: Path, capsys: pytest.CaptureFixture[str], tmp
     assert document["sign"]["change"] == wanted.change
     assert document["sign"]["noise"] == list(wanted.noise)
     assert picture.read_bytes()[1:4] == b"PNG"
-    assert main(["signs", "--path", *path_of(straight), "--steps", "20,40,60,80,100"]) == 0
+    assert main(["signs", "--path", *path_of(straight), "--path-steps", "20,40,60,80,100"]) == 0
     printed = capsys.readouterr().out
     assert "path of 5 checkpoints, from step 20 to 100" in printed
     assert "random walks" in printed
@@ -93,13 +93,13 @@ def test_steps_are_those_of_the_names_in_any_order(steps: list[int], data: st.Da
     [
         (["PATH", "--gate", "accuracy", "--n", "4"], "--gate, --n: given with --path"),
         (["PATH", "--rollouts", "x.jsonl"], "--rollouts: given with --path"),
-        (["PATH", "--steps", "1,2,x"], "--steps: 'x' is no training step"),
-        (["PATH", "--steps", "1,2"], "5 checkpoints and 2 steps"),
+        (["PATH", "--path-steps", "1,2,x"], "--path-steps: 'x' is no training step"),
+        (["PATH", "--path-steps", "1,2"], "5 checkpoints and 2 steps"),
         (["PATH", "--extrapolate", "-3", "new"], "step -3 is not after the first checkpoint"),
         (["PATH", "--extrapolate", "200", "FULL"], "the extrapolated checkpoint"),
         (["PATH", "nowhere/b/c"], "--path: there is no folder"),
         (["--path", str(SEED_7 / "sft"), str(SEED_7 / "grpo")], "linearity of 1 checkpoints; at least 5"),
-        (["--steps", "1"], "--steps is of the checkpoints of --path"),
+        (["--path-steps", "1"], "--path-steps is of the checkpoints of --path"),
         (["--extrapolate", "1", "new"], "--extrapolate is of the checkpoints of --path"),
     ],
 )

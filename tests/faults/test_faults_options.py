@@ -147,7 +147,7 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
         "--before": {"a file": "answers.jsonl", "unknown": "no/such/model"},
     },
     PATH: {
-        "--steps": {
+        "--path-steps": {
             "a word": "1,2,3,4,x",
             "too few": "1,2",
             "not rising": "1,2,3,5,4",
