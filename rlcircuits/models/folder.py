@@ -134,12 +134,17 @@ def check_folder(folder: Path) -> None:
             f"{folder / CONFIG}: field 'transformers_weights' names {other!r} as the weights; only the usual names "
             f"are loaded: rename the file to model.safetensors and remove the field"
         )
-    if (folder / GENERATION_CONFIG).is_file():
-        _check_tokens(folder / GENERATION_CONFIG, read_json_object(folder / GENERATION_CONFIG))
+    check_generation_config(folder)
     if (found := quantisation_of(folder)) is None:
         stored_tensors(folder)
     else:
         check_packed(folder, found)
+
+
+def check_generation_config(folder: Path) -> None:
+    """Raise RLCircuitsError if a folder's generation config is damaged, or names tokens that are no token ids."""
+    if (folder / GENERATION_CONFIG).is_file():
+        _check_tokens(folder / GENERATION_CONFIG, read_json_object(folder / GENERATION_CONFIG))
 
 
 def no_config(folder: Path) -> RLCircuitsError:

@@ -20,13 +20,14 @@ from rlcircuits.answers.engines.engine import end_token_ids
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.graph.graph_sizes import graph_sizes
 from rlcircuits.models.families import FAMILIES
 from rlcircuits.models.folder import (
     CONFIG,
     GENERATION_CONFIG,
     check_folder,
+    check_generation_config,
     is_adapter,
     load_config,
     local_folder,
@@ -44,6 +45,9 @@ from rlcircuits.release.model_findings import TINY, WHOLE, ModelFindings
 __all__ = ["check_model", "without_weights"]
 
 _T = TypeVar("_T")
+
+_MOST_LAYERS = 10_000
+"""Beyond all models; a damaged config may ask for more than can be counted."""
 
 
 def check_model(
@@ -134,9 +138,17 @@ class _Check:
         if self.config is None:
             return
         text = self.config.get_text_config()
+        layers = getattr(text, "num_hidden_layers", None)
+        if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
+            self._problem(
+                f"{self._folder / CONFIG}: field 'num_hidden_layers' is {truncated_repr(layers)}; a whole number from "
+                f"1 to {_MOST_LAYERS:,} is wanted"
+            )
+            self.config = None
+            return
         self._add(
             family=self.config.model_type,
-            layers=getattr(text, "num_hidden_layers", None),
+            layers=layers,
             width=getattr(text, "hidden_size", None),
             vocabulary=getattr(text, "vocab_size", None),
             context_length=getattr(text, "max_position_embeddings", None),
@@ -229,11 +241,18 @@ class _Check:
         """Return the generation config; without its file transformers takes the tokens of config.json."""
         if not (self._folder / GENERATION_CONFIG).is_file():
             return self.config
-        try:
-            with quiet():
-                return GenerationConfig.from_pretrained(str(self._folder))
-        except Exception:  # what is wrong with the file, the headers' step says
-            return None
+
+        def read() -> Any:
+            check_generation_config(self._folder)
+            try:
+                with quiet():
+                    return GenerationConfig.from_pretrained(str(self._folder))
+            except Exception as error:  # transformers raises errors of many classes for a value that it rejects
+                raise RLCircuitsError(
+                    f"{self._folder / GENERATION_CONFIG} cannot be read: {one_line(error)}"
+                ) from error
+
+        return self._attempt(read)
 
     def _attempt(self, find: Callable[[], _T]) -> _T | None:
         """Return what ``find`` returns; None if it raises RLCircuitsError, which is then a problem."""
