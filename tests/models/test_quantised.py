@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from rlcircuits import Checkpoint, attribute
+from rlcircuits.answers.engines.vllm import VLLMEngine
 from rlcircuits.checkpoints.comparability import comparability_warnings
 from rlcircuits.checkpoints.compare_weights import compare_weights
 from rlcircuits.checkpoints.damage.folder import save_damaged
@@ -341,3 +344,26 @@ def test_a_packed_unembedding_that_is_tied_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(RLCircuitsError, match="lm_head"):
         Checkpoint.load(tmp_path, device="cpu")
+
+
+def test_vllm_would_run_other_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
+    write_llama(tmp_path, "fp8")
+    with pytest.raises(
+        RLCircuitsError, match=r"stored quantised \(fp8\), and engine 'vllm' would run other arithmetic"
+    ):
+        VLLMEngine(source(tmp_path))
+
+
+@pytest.mark.parametrize("value", [None, "x", [], 1.5, {}, [0, 0], True])
+@pytest.mark.parametrize("field", ["weight_block_size", "activation_scheme", "modules_to_not_convert", "dequantize"])
+def test_any_value_in_the_quantisations_config_loads_the_same_or_is_one_error(
+    field: str, value: object, tmp_path: Path
+) -> None:
+    values = write_llama(tmp_path, "fp8")
+    configure(tmp_path, quantization_config={**FORMATS["fp8"].config, field: value})
+    try:
+        model = load(tmp_path)
+    except RLCircuitsError:
+        return
+    assert_are(model, values, 2**-22)
