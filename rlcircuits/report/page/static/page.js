@@ -51,6 +51,11 @@ const rl = {
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(each => { each.open = true; }));
 
 addEventListener("DOMContentLoaded", async () => {
+  if (typeof DecompressionStream === "undefined") {
+    const text = "This browser is too old for the heat maps, the circuit and the details of a question (2023 or later).";
+    document.getElementById("main").prepend(rl.make("p", text, "missing"));
+    return;
+  }
   for (const pair of document.querySelectorAll("article.pair")) {
     const data = await rl.unpack(pair.querySelector(".payload").textContent);
     rl.questions(pair, data);
