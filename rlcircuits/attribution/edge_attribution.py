@@ -23,20 +23,20 @@ from rlcircuits.attribution.corrupted import check_corrupted_sequences
 from rlcircuits.attribution.gradient_runs import BatchRuns, contract_gradients
 from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, itemsize, run_batches
 from rlcircuits.attribution.options import AttributionOptions, Estimator
+from rlcircuits.capture.model_graph import model_graph
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.choices import CROSS_ENTROPY, EAP, GRANULARITIES, Method, Points
+from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
-from rlcircuits.graph.edge_graph import EdgeGraph, build_graph, check_granularity
+from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, make_batch
 from rlcircuits.models.frozen import differentiable, frozen
-from rlcircuits.models.parts import ModelParts
 
 __all__ = ["EdgeScores", "attribute", "attribute_batches", "empty_scores", "fill_rows", "graph_of", "plan_attribution"]
 
@@ -74,7 +74,8 @@ def attribute(
         sequences: what to score; all answer tokens count.
         granularity: ``sublayer``; ``head`` for every attention head as its own writer and its own q, k and v reader
             (with grouped queries, each query head reads its own copy of k and v); or ``kv-head``, the same with one k
-            and one v reader for each key/value head.
+            and one v reader for each key/value head. A model with layers that mix tokens without attention (Mamba,
+            linear attention) has ``sublayer`` only.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the free memory.
         backend: ``triton``, ``matmul`` or ``reference`` (float64); by default the fastest that the model can use.
         metric: what is differentiated: ``cross_entropy``; ``logprob``, its negative; ``logit_diff``, the margin of the
@@ -143,21 +144,7 @@ def graph_of(checkpoint: Checkpoint, granularity: str) -> EdgeGraph:
     Raises:
         RLCircuitsError: an unknown granularity, or one of heads that the model's heads do not allow.
     """
-    parts = checkpoint.parts
-    check_granularity(granularity)
-    if granularity not in granularities(parts):
-        raise RLCircuitsError(
-            f"granularity is {granularity!r}, which {type(checkpoint.model).__name__} cannot have: {parts.no_heads}; "
-            "use 'sublayer'"
-        )
-    return build_graph(
-        len(parts.blocks), parts.n_heads, granularity, parallel=parts.parallel, n_kv_heads=parts.n_kv_heads
-    )
-
-
-def granularities(parts: ModelParts) -> tuple[str, ...]:
-    """Return the granularities that the graph of a model can have."""
-    return GRANULARITIES if parts.no_heads is None else ("sublayer",)
+    return model_graph(checkpoint.parts, granularity)
 
 
 def _check_padding_side(checkpoint: Checkpoint, padding_side: str) -> None:

@@ -20,12 +20,12 @@ from rlcircuits.capture.recording import forward_logits
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import Batch
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.models.parts import ModelParts, Projection
+from rlcircuits.models.parts import Block, ModelParts, Projection
 
 
 @torch.no_grad()
 def verify_projections(model: nn.Module, parts: ModelParts, batch: Batch, tolerance: float) -> None:
-    """Check that q and k of the first block do what q and k do.
+    """Check that q and k of the first block with attention do what q and k do.
 
     Args:
         model: The causal LM, frozen.
@@ -36,28 +36,35 @@ def verify_projections(model: nn.Module, parts: ModelParts, batch: Batch, tolera
     Raises:
         RLCircuitsError: one of them is another projection.
     """
-    plain = _heads(model, parts, batch)
-    for projection in parts.blocks[0].projections:
+    block = next((block for block in parts.blocks if block.output is not None), None)
+    if block is None:
+        return  # no layer has attention
+    plain = _heads(model, parts, block, batch)
+    for projection in block.projections:
         if "q" in projection.features:
-            changed = _heads(model, parts, batch, projection, "q")
+            changed = _heads(model, parts, block, batch, projection, "q")
             _agree(changed[:, 1:], plain[:, 1:], tolerance, "q", "later tokens have queries of their own")
         if "k" in projection.features:
-            changed = _heads(model, parts, batch, projection, "k")
+            changed = _heads(model, parts, block, batch, projection, "k")
             found, wanted = (torch.nn.functional.normalize(z[:, 0], dim=-1) for z in (changed, plain))
             _agree(found, wanted, tolerance, "k", "the first token sees no value but its own")
 
 
 def _heads(
-    model: nn.Module, parts: ModelParts, batch: Batch, projection: Projection | None = None, kind: str = ""
+    model: nn.Module,
+    parts: ModelParts,
+    block: Block,
+    batch: Batch,
+    projection: Projection | None = None,
+    kind: str = "",
 ) -> Tensor:
-    """Return the first block's z, float64 [batch, pos, heads, head_dim], perhaps with noise on one projection."""
+    """Return a block's z, float64 [batch, pos, heads, head_dim], perhaps with noise on one projection."""
     seen: list[Tensor] = []
-    block = parts.blocks[0]
     with Hooks() as hooks:
         if projection is not None:
             features = projection.features[kind].flatten()
             hooks.replace_output(projection.module, lambda output: _with_noise(output, features))
-        hooks.observe_input(block.output, seen.append)
+        hooks.observe_input(block.output, seen.append)  # type: ignore[arg-type]  # a block with attention
         forward_logits(model, batch)
     z: Tensor = seen[0].double()
     return z.reshape(*z.shape[:-1], parts.n_heads, -1)

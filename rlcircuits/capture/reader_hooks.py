@@ -3,7 +3,7 @@
 Each reader's module gets its input from a :class:`~rlcircuits.capture.reader_input.ReaderInput`, whose node in the
 autograd graph computes the gradient. The readers are:
 
-- the MLP and the unembedding, which read the norm's whole output (``_hook_input``);
+- the MLP, the mixer and the unembedding, which read the norm's whole output (``_hook_input``);
 - q, k and v of a sublayer, each of which reads through some output features of a projection (``_hook_projection``);
 - k and v that are projected through one latent (``rlcircuits.capture.reader_latent``);
 - q, k and v of every head (``rlcircuits.capture.reader_heads``).
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from rlcircuits.capture.reader_grads import OnReaderGrads, from_tensor
 from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head
-from rlcircuits.capture.reader_input import OnStream, ReaderInput
+from rlcircuits.capture.reader_input import OnStream, ReaderBackward, ReaderInput
 from rlcircuits.capture.reader_latent import hook_latent
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks
-from rlcircuits.models.norms import NormVJP
+from rlcircuits.models.norms import Norm, NormVJP
 from rlcircuits.models.parts import ModelParts, Projection
 
 
@@ -50,23 +50,32 @@ def hook_readers(
         first_reader.setdefault((sublayer, kind), index)
     copies = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
     for layer, block in enumerate(parts.blocks):
-        sublayer = f"attn.{layer}"
-        nodes = len(block.projections) + (block.latent is not None)
-        attention = ReaderInput(hooks, block.attention_norm, sublayer, on_stream, nodes=nodes)
-        if copies > 1:
+        nodes = len(block.projections) + (block.latent is not None) + (block.mixer is not None)
+        if nodes:
+            # Attention and mixer of one layer are behind one norm, and read one stream.
+            sublayers = [name for name, _ in first_reader if name in (f"attn.{layer}", f"mixer.{layer}")]
+            mixing = ReaderInput(hooks, block.attention_norm, sublayers, on_stream, nodes)
+        if copies > 1 and block.attention is not None:
             hooks.enter_context(one_kv_per_query_head(block.attention, parts))
         for projection in block.projections:
-            first = {kind: first_reader[sublayer, kind] for kind in projection.features}
+            first = {kind: first_reader[f"attn.{layer}", kind] for kind in projection.features}
             if graph.granularity == "sublayer":
-                _hook_projection(hooks, attention, projection, first, on_reader_grads)
+                _hook_projection(hooks, mixing, projection, first, on_reader_grads)
             else:
-                hook_heads(hooks, attention, projection, copies, first, on_reader_grads)
+                hook_heads(hooks, mixing, projection, copies, first, on_reader_grads)
         if block.latent is not None:
-            first = {kind: first_reader[sublayer, kind] for kind in "kv"}
-            hook_latent(hooks, attention, block.latent, first, on_reader_grads)
-        mlp = ReaderInput(hooks, block.mlp_norm, f"mlp.{layer}", on_stream)
-        _hook_input(hooks, block.mlp, mlp, first_reader[f"mlp.{layer}", ""], on_reader_grads)
-    final = ReaderInput(hooks, parts.final_norm, "logits", on_stream)
+            first = {kind: first_reader[f"attn.{layer}", kind] for kind in "kv"}
+            hook_latent(hooks, mixing, block.latent, first, on_reader_grads)
+        if block.mixer is not None:
+            _hook_input(hooks, block.mixer, mixing, first_reader[f"mixer.{layer}", ""], on_reader_grads)
+        if block.mlp is not None:
+            mlp = ReaderInput(hooks, block.mlp_norm, [f"mlp.{layer}"], on_stream)
+            reader = first_reader[f"mlp.{layer}", ""]
+            if block.mlp_beside is not None and block.mlp_norm is not None:
+                _hook_norm(hooks, block.mlp_norm, mlp, reader, on_reader_grads)
+            else:
+                _hook_input(hooks, block.mlp, mlp, reader, on_reader_grads)
+    final = ReaderInput(hooks, parts.final_norm, ["logits"], on_stream)
     _hook_input(hooks, parts.unembedding, final, first_reader["logits", ""], on_reader_grads, then=select_scored)
 
 
@@ -79,13 +88,27 @@ def _hook_input(
     then: Callable[[Tensor], Tensor] = lambda joined: joined,
 ) -> None:
     """Make the whole input of a module one reader. The module is called with ``then(input)``."""
+    backward = _whole_backward(reader, on_reader_grads)
+    hooks.replace_input(module, lambda hidden: then(reader_input.join(reader_input.detached(hidden), backward)))
+
+
+def _hook_norm(
+    hooks: Hooks, norm: Norm, reader_input: ReaderInput, reader: int, on_reader_grads: OnReaderGrads
+) -> None:
+    """Make all that reads a norm's output one reader: several modules whose outputs are added to one another."""
+    backward = _whole_backward(reader, on_reader_grads)
+    hooks.replace_output(norm.module, lambda normed: reader_input.join(normed, backward))
+
+
+def _whole_backward(reader: int, on_reader_grads: OnReaderGrads) -> ReaderBackward:
+    """Return the backward of a reader that reads the norm's whole output."""
 
     def backward(grad: Tensor, norm: NormVJP) -> Tensor:
         reader_grad = norm.vjp(grad)
         on_reader_grads(from_tensor(reader, reader_grad[None]))
         return reader_grad
 
-    hooks.replace_input(module, lambda hidden: then(reader_input.join(reader_input.detached(hidden), backward)))
+    return backward
 
 
 def _hook_projection(

@@ -12,7 +12,7 @@ stream through one norm. Three norms (or three attentions) would give it at thre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -32,19 +32,21 @@ _NO_NORM = NormVJP(lambda grad: grad)
 
 
 class ReaderInput:
-    """The input of a sublayer: the stream before the sublayer's norm, or before its projections if it has no norm.
+    """The input of sublayers that share a norm: the stream before the norm, or before the projections without one.
 
     Args:
         hooks: Where the hook on the norm is registered.
-        norm: The norm before the sublayer, or None.
-        sublayer: The name that ``on_stream`` is called with.
-        on_stream: Called with the stream that the sublayer reads.
+        norm: The norm before the sublayers, or None.
+        sublayers: The names that ``on_stream`` is called with, each once. Mostly one.
+        on_stream: Called with the stream that the sublayers read.
         nodes: How many nodes one forward joins here: one for each module that projects the norm's output.
     """
 
-    def __init__(self, hooks: Hooks, norm: Norm | None, sublayer: str, on_stream: OnStream, nodes: int = 1) -> None:
+    def __init__(
+        self, hooks: Hooks, norm: Norm | None, sublayers: Iterable[str], on_stream: OnStream, nodes: int = 1
+    ) -> None:
         self._norm = norm
-        self._sublayer = sublayer
+        self._sublayers = tuple(dict.fromkeys(sublayers))
         self._on_stream = on_stream
         self._nodes = nodes
         self._read: _StreamRead | None = None
@@ -68,7 +70,8 @@ class ReaderInput:
         read = self._read
         if read is None:
             raise RLCircuitsError(
-                f"{self._sublayer} ran before the norm that is said to be before it; the names of its modules are wrong"
+                f"{' and '.join(self._sublayers)} ran before the norm that is said to be before it; the names of its "
+                "modules are wrong"
             )
         stream = read.open_node()
         if read.stream is None:  # this was the last node
@@ -80,7 +83,8 @@ class ReaderInput:
         if weight is not None:  # a model split over devices: the norm may be on another one than the block before it
             hidden = hidden.to(weight.device)
         self._read = _StreamRead(hidden, self._norm, self._nodes)
-        self._on_stream(self._sublayer, hidden.detach())
+        for sublayer in self._sublayers:
+            self._on_stream(sublayer, hidden.detach())
         return hidden.detach()
 
 

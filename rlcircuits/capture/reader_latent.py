@@ -58,6 +58,6 @@ def hook_latent(
 
     hooks.replace_input(latent.down, reader_input.detached)
     hooks.replace_output(latent.down, lambda output: reader_input.join(output, backward_down))
-    inner = ReaderInput(hooks, latent.norm, "latent", lambda _sublayer, _stream: None)
+    inner = ReaderInput(hooks, latent.norm, ["latent"], lambda _sublayer, _stream: None)
     hooks.replace_input(latent.up, inner.detached)
     hooks.replace_output(latent.up, lambda output: inner.join(output, backward_up))

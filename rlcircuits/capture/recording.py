@@ -30,6 +30,7 @@ from rlcircuits.capture.writers import WriterOutputs, hook_writers, one_writer
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
 from rlcircuits.models.hooks import Hooks, forward_replaced
+from rlcircuits.models.mixers import mask_padding
 from rlcircuits.models.parts import ModelParts
 
 
@@ -88,6 +89,8 @@ def recorded(
     scored = partial(select_scored, batch)
     # Two lifetimes: a block that runs again in the backward needs the readers' hooks, but writes nothing new.
     with Hooks() as until_backward:
+        if batch.attention_mask is not None:
+            mask_padding(until_backward, parts)
         if on_reader_grads is not None:
             # The nodes of the autograd graph hold on_stream. It must not hold the recording, whose logits hold the
             # graph: such a cycle is never freed, since the garbage collector does not see through autograd.

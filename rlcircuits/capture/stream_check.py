@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.capture.batch_slices import WHOLE_BATCH
+from rlcircuits.capture.model_graph import model_graph
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.projection_check import verify_projections
 from rlcircuits.capture.recording import forward_logits, recorded, sequence_losses
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
+from rlcircuits.graph.edge_graph import EdgeGraph, build_layered_graph
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.models.families import is_added
 from rlcircuits.models.frozen import frozen
@@ -61,12 +62,12 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
         parts: Its parts, as ``locate_parts`` found them.
 
     Returns:
-        How well each of the three agrees.
+        How well each of the three agrees; the second is left out if no layer has an attention.
 
     Raises:
         RLCircuitsError: if two of these do not agree, naming the first sublayer; or if the loss is not finite.
     """
-    graph = build_graph(len(parts.blocks), parts.n_heads, "sublayer", parallel=parts.parallel)
+    graph = model_graph(parts, "sublayer")
     tokens = torch.randint(parts.vocabulary, (_PROBE_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
     batch = make_batch([AnswerSequence(tuple(tokens[:-2]), tuple(tokens[-2:]))], [0])
     weight = next(iter(model.parameters()))
@@ -92,11 +93,13 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
     readers = _agree(
         ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own"
     )
-    return (
+    agreements = (
         Agreement("the stream that each reader reads, and the sum of the writers before it", streams, tolerance),
         Agreement("the sum of each attention's heads, and what the attention writes", heads, tolerance),
         Agreement("the gradient through the readers, and the model's own", readers, 2 * tolerance),
     )
+    has_attention = any(block.attention is not None for block in parts.blocks)
+    return agreements if has_attention else (agreements[0], agreements[2])
 
 
 def _verify_streams(
@@ -131,14 +134,17 @@ def _verify_heads(
         The largest relative difference.
     """
     largest = 0.0
-    by_head = build_graph(len(parts.blocks), parts.n_heads, "head", parallel=parts.parallel)
+    # Heads are nodes here even of a model whose heads cannot be readers: what they write is known all the same.
+    by_head = build_layered_graph(parts.layers, parts.n_heads, "head")
     with recorded(model, parts, by_head, batch) as recording:
         heads = {w.indices.start: w for w in recording.writers}
         for layer, block in enumerate(parts.blocks):
+            if block.attention is None:
+                continue
             total = heads[by_head.writers.index(f"attn.{layer}.h0")].outputs(WHOLE_BATCH).double().sum(0)
             bias = getattr(block.output, "bias", None)
             if bias is not None and block.attention_post_norm is None:
-                total = total + bias.detach().double() * parts.residual_multiplier
+                total = total + bias.detach().double() * parts.residual_multiplier * block.attention_multiplier
             whole = outputs[graph.writers.index(f"attn.{layer}")]
             what = f"the sum of the heads of attn.{layer}"
             largest = max(largest, _agree(total, whole.to(total.device), tolerance, what, "what it writes"))

@@ -50,7 +50,7 @@ def hook_writers(
     *,
     before_post_norms: bool = False,
 ) -> None:
-    """Hook attention and MLP of every block.
+    """Hook attention, mixer and MLP of every block.
 
     Args:
         hooks: Where the hooks are registered.
@@ -62,13 +62,18 @@ def hook_writers(
     """
     index = {name: i for i, name in enumerate(graph.writers)}
     for layer, block in enumerate(parts.blocks):
-        if graph.granularity == "sublayer":
+        if block.attention is not None and graph.granularity == "sublayer":
             last = block.attention if block.attention_post_norm is None else block.attention_post_norm.module
-            hooks.observe_output(last, _on_output(on_outputs, index[f"attn.{layer}"], parts.residual_multiplier))
-        else:
+            multiplier = parts.residual_multiplier * block.attention_multiplier
+            hooks.observe_output(last, _on_output(on_outputs, index[f"attn.{layer}"], multiplier))
+        elif block.attention is not None:
             raw = before_post_norms and block.attention_post_norm is not None
             _hook_heads(hooks, parts, block, index[f"attn.{layer}.h0"], on_outputs, raw=raw)
-        _hook_mlp(hooks, block, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
+        if block.mixer is not None:
+            multiplier = parts.residual_multiplier * block.mixer_multiplier
+            hooks.observe_output(block.mixer, _on_output(on_outputs, index[f"mixer.{layer}"], multiplier))
+        if block.mlp is not None:
+            _hook_mlp(hooks, block, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
 def one_writer(index: int, output: Tensor, multiplier: float = 1.0) -> WriterOutputs:
@@ -81,13 +86,27 @@ def _on_output(on_outputs: OnWriterOutputs, index: int, multiplier: float) -> Ca
 
 
 def _hook_mlp(hooks: Hooks, block: Block, on_output: Callable[[Tensor], None]) -> None:
-    """Make an MLP one writer. Its output has the shape of its input: Llama 4's mixtures return [batch · pos, width]."""
+    """Make an MLP one writer: the sum of what its modules return, once each has run.
+
+    What a module returns gets the shape of its input: Llama 4's mixtures return [batch · pos, width].
+    """
     if block.mlp_post_norm is not None:
         hooks.observe_output(block.mlp_post_norm.module, on_output)
         return
-    shape: list[torch.Size] = []
-    hooks.observe_input(block.mlp, lambda hidden: shape.append(hidden.shape))
-    hooks.observe_output(block.mlp, lambda output: on_output(output.view(shape.pop())))
+    modules = block.mlp_modules
+    shapes: list[torch.Size] = []
+    outputs: list[Tensor] = []
+
+    def take(output: Tensor) -> None:
+        outputs.append(output.view(shapes.pop()))
+        if len(outputs) == len(modules):
+            total = sum(outputs[1:], outputs[0])
+            outputs.clear()
+            on_output(total)
+
+    for module in modules:
+        hooks.observe_input(module, lambda hidden: shapes.append(hidden.shape))
+        hooks.observe_output(module, take)
 
 
 def _hook_heads(
@@ -111,10 +130,11 @@ def _hook_heads(
                 return outputs
             if block.attention_post_norm is not None:
                 outputs = block.attention_post_norm.scale_part(batch_slice.of(whole), outputs)
-            return _scaled(outputs, parts.residual_multiplier)
+            return _scaled(outputs, parts.residual_multiplier * block.attention_multiplier)
 
         on_outputs(WriterOutputs(range(first, first + parts.n_heads), outputs))
 
+    assert block.output is not None, "only an attention has heads"
     hooks.observe_input(block.output, lambda z: kept.update(z=z))
     hooks.observe_output(block.output, take_heads)
 

@@ -28,6 +28,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import DamageKind
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
+from rlcircuits.models.families import FAMILIES
 
 __all__ = ["TAGS", "Tag", "Variant", "sabotage_variants"]
 
@@ -91,7 +92,8 @@ def sabotage_variants(
         seed: the seed of these draws.
 
     Raises:
-        RLCircuitsError: a config that cannot be read, or without numbers of layers and heads; or a negative number.
+        RLCircuitsError: a config that cannot be read, or without numbers of layers and heads; a family whose layers
+            differ; or a negative number.
     """
     check_number("seed", seed, "sabotage: seed")
     if composed < 0:
@@ -101,6 +103,12 @@ def sabotage_variants(
     if not isinstance(layers, int) or not isinstance(heads, int):
         raise RLCircuitsError(
             f"{base.name}: its config names no numbers of layers and heads, so no part can be damaged"
+        )
+    family = FAMILIES.get(str(sizes["model_type"]))
+    if family is not None and family.layer_kinds is not None:
+        raise RLCircuitsError(
+            f"{base.name}: a {sizes['model_type']} model has layers without attention or without MLP, and the suite "
+            "damages both in every layer; calibrate on a model whose layers all have both"
         )
     return [
         *_noisy(base, trained),

@@ -95,7 +95,10 @@ class LoadedTensors:
         """
         model = on_cpu(source).load().model
         self.config: Any = model.config.get_text_config()
-        self._parameters = dict(model.named_parameters())
+        # Files hold some numbers that are no parameters: what a router adds to the scores of its experts.
+        kept = model.state_dict().keys()
+        buffers = {name: buffer for name, buffer in model.named_buffers() if name in kept and not is_recomputed(name)}
+        self._parameters: dict[str, Tensor] = {**dict(model.named_parameters()), **buffers}
         self.tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(parameter.shape) for name, parameter in self._parameters.items()
@@ -130,14 +133,16 @@ def find_key(tensors: TensorReader, key: str) -> str | None:
 
 def loaded_names(names: list[str], family: str) -> dict[str, str]:
     """Return the key of each stored name: the name in the loaded model, as far as prefix and head tell it."""
-    prefix = FAMILIES[family].layers.partition(".")[0] + "." if family in FAMILIES else ""
+    known = FAMILIES.get(family)
+    prefix = "" if known is None else known.layers.partition(".")[0] + "."
+    stored = prefix if known is None or known.stored_prefix is None else known.stored_prefix + "."
     # A file may hold the model without its head, whose names then lack the head model's prefix (GPT-2 on the hub).
-    bare = not any(name.startswith(prefix) for name in names)
+    bare = not any(name.startswith((prefix, stored)) for name in names)
 
     def key(name: str) -> str:
         if group_of(name) == "unembedding":
             return name.replace("embed_out.", "lm_head.")
-        return prefix + name if bare else name
+        return prefix + (name if bare else name.removeprefix(stored if name.startswith(stored) else prefix))
 
     return {name: key(name) for name in names}
 

@@ -5,7 +5,7 @@ q, k and v of an attention read through one norm. Each has a stream of its own h
 projected by its own rows of the projection:
 
 - the MLP and the unembedding: the input of their norm is replaced;
-- q, k and v of a sublayer with three projections: the input of each projection is replaced;
+- q, k and v of a sublayer with three projections, and a mixer: the input of each projection or mixer is replaced;
 - q, k and v of a fused projection, or of every head: the projection's own computation is replaced.
 """
 
@@ -48,8 +48,12 @@ def hook_ablated_readers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, inpu
     """
     place = _readers_by_sublayer(graph)
     for layer, block in enumerate(parts.blocks):
-        _hook_attention(hooks, parts, block, graph, place[f"attn.{layer}"], inputs)
-        _hook_whole(hooks, block.mlp_norm, block.mlp, place[f"mlp.{layer}"][""], inputs)
+        mixing = dict(place.get(f"attn.{layer}", {}))
+        if block.mixer is not None:
+            mixing["mixer"] = place[f"mixer.{layer}"][""]
+        _hook_mixing(hooks, parts, block, graph, mixing, inputs)
+        if block.mlp is not None:
+            _hook_whole(hooks, block.mlp_norm, block.mlp, place[f"mlp.{layer}"][""], inputs)
     _hook_whole(hooks, parts.final_norm, parts.unembedding, place["logits"][""], inputs)
 
 
@@ -70,7 +74,7 @@ def _hook_whole(
         hooks.replace_input(module if norm is None else norm.module, lambda stream: inputs.of(reader, stream)[0])
 
 
-def _hook_attention(
+def _hook_mixing(
     hooks: Hooks,
     parts: ModelParts,
     block: Block,
@@ -78,39 +82,41 @@ def _hook_attention(
     readers: dict[str, list[int]],
     inputs: ReadersOwnInputs,
 ) -> None:
-    """Replace what q, k and v of an attention read, if one of them loses an edge."""
+    """Replace what q, k and v of an attention and a mixer read, which are behind one norm, if one loses an edge."""
     if not inputs.is_ablated([index for indices in readers.values() for index in indices]):
         return
     by_head = graph.granularity != "sublayer"
     normed = _NormedInputs(hooks, block.attention_norm, readers, inputs, together=not by_head)
     copies = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
-    if copies > 1:
+    if copies > 1 and block.attention is not None:
         hooks.enter_context(one_kv_per_query_head(block.attention, parts))
+    if block.mixer is not None:
+        hooks.replace_input(block.mixer, partial(_first, normed, "mixer", 1.0))
     for projection in block.projections:
         if len(projection.features) == 1 and not by_head:
             (kind,) = projection.features
-            hooks.replace_input(projection.module, partial(_first, normed, kind))
+            hooks.replace_input(projection.module, partial(_first, normed, kind, projection.multiplier))
         else:
             project = _ProjectByReader(projection, copies, by_head, normed)
             hooks.enter_context(forward_replaced(projection.module, project))
-
     if block.latent is not None:
-        hook_ablated_latent(hooks, block.latent, partial(_first, normed))
+        hook_ablated_latent(hooks, block.latent, lambda kind, hidden: normed.of(kind, hidden)[0])
 
 
-def _first(normed: _NormedInputs, kind: str, hidden: Tensor) -> Tensor:
-    return normed.of(kind, hidden)[0]
+def _first(normed: _NormedInputs, kind: str, multiplier: float, hidden: Tensor) -> Tensor:
+    found = normed.of(kind, hidden)[0]
+    return found if multiplier == 1 else found * multiplier
 
 
 class _NormedInputs:
-    """The streams of an attention's readers after its norm.
+    """The streams of the readers behind one norm, of an attention and a mixer, after the norm.
 
     Args:
         hooks: Where the hook on the norm is registered.
-        norm: The norm before the attention, or None.
+        norm: The norm before attention and mixer, or None.
         readers: kind → the graph's indices of its readers.
         inputs: Computes what each reader reads.
-        together: Whether the streams of q, k and v are computed at once, which reads the writers once. Heads have so
+        together: Whether the streams of all kinds are computed at once, which reads the writers once. Heads have so
             many readers that their streams are computed kind by kind.
     """
 
@@ -136,7 +142,7 @@ class _NormedInputs:
         """Return what the readers of a kind give to their projection, [readers, batch, pos, width].
 
         Args:
-            kind: q, k or v.
+            kind: q, k, v or mixer.
             hidden: What the model gives to the projection, which is the stream itself if there is no norm.
         """
         if kind not in self._ready:

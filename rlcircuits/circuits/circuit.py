@@ -19,8 +19,9 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import write_text_atomically
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.reprs import format_count, short_repr
+from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, layer_reads
 from rlcircuits.common.validation import StrictModel, describe_error
-from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
+from rlcircuits.graph.edge_graph import EdgeGraph, build_layered_graph
 from rlcircuits.graph.edge_tables import edge_table
 
 if TYPE_CHECKING:
@@ -132,20 +133,36 @@ class _Stored(StrictModel):
 
 def _is_parallel(graph: EdgeGraph) -> bool:
     """Return whether attention and MLP of a block read the same stream."""
-    attention = next(i for i, name in enumerate(graph.writers) if name.startswith("attn.0"))
-    return not bool(graph.mask[attention, graph.readers.index("mlp.0")])
+    for writer, name in enumerate(graph.writers):
+        sublayer, _, place = name.partition(".")
+        mlp = f"mlp.{place.partition('.')[0]}"
+        if sublayer in ("attn", "mixer") and mlp in graph.readers:
+            return not bool(graph.mask[writer, graph.readers.index(mlp)])
+    return False
 
 
 def _rebuilt(stored: _Stored, path: str | Path) -> EdgeGraph:
     """Return the graph whose nodes a file names. Raises RLCircuitsError if no graph has exactly these nodes."""
     heads = sum(bool(re.fullmatch(r"attn\.0\.h\d+", name)) for name in stored.writers)
     kv_heads = sum(bool(re.fullmatch(r"attn\.0\.kv\d+\.k", name)) for name in stored.readers)
-    layers = sum(name.startswith("mlp.") for name in stored.writers)
-    graph = build_graph(
-        layers, heads or 1, stored.granularity, parallel=stored.parallel, n_kv_heads=kv_heads or heads or 1
-    )
+    layers = _layers_of(stored)
+    graph = build_layered_graph(layers, heads or 1, stored.granularity, n_kv_heads=kv_heads or heads or 1)
     if (list(graph.writers), list(graph.readers)) != (stored.writers, stored.readers):
         raise RLCircuitsError(
-            f"{path}: writers and readers are not those of a {stored.granularity} graph of {layers} layers"
+            f"{path}: writers and readers are not those of a {stored.granularity} graph of {len(layers)} layers"
         )
     return graph
+
+
+def _layers_of(stored: _Stored) -> list[LayerReads]:
+    """Return the sublayers of each layer, by the names of the writers."""
+    found: dict[int, set[str]] = {}
+    for name in stored.writers:
+        if match := re.fullmatch(r"(attn|mixer|mlp)\.(\d{1,9})(\.h\d+)?", name):
+            found.setdefault(int(match[2]), set()).add(match[1])
+    # A number that is left out makes the graph another one than the file's.
+    in_order = (present for _, present in sorted(found.items()))
+    return [
+        layer_reads(tuple(sublayer for sublayer in SUBLAYERS if sublayer in present), parallel=stored.parallel)
+        for present in in_order
+    ]

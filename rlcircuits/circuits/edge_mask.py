@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlcircuits.attribution.edge_attribution import granularities, graph_of
+from rlcircuits.attribution.edge_attribution import graph_of
+from rlcircuits.capture.model_graph import granularities
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.edge_graph import EdgeGraph

@@ -137,7 +137,8 @@ def exact_effects(
                     remaining = budget.plan(i for each in remaining for i in each)
                 error.__traceback__ = None  # it keeps the failed batch's activations alive
                 continue
-            values[list(indices)], losses[list(indices)] = found.cpu(), plain.loss.cpu()
+            # Some models (Nemotron-H) return float32 logits whatever their weights are.
+            values[list(indices)], losses[list(indices)] = found.to("cpu", work), plain.loss.to("cpu", work)
             remaining.pop(0)
             bar.advance(task, len(indices))
     return ExactEffects(tuple(edges), values, losses, graph)

@@ -45,7 +45,7 @@ class WriterDifferences:
         parts, by_head = self.parts, self.graph.granularity != "sublayer"
         hooks.observe_input(parts.blocks[0].module, self._start)
         for layer, block in enumerate(parts.blocks):
-            if by_head and block.attention_post_norm is not None:
+            if by_head and block.output is not None and block.attention_post_norm is not None:
                 hooks.observe_output(block.output, partial(self.whole.__setitem__, layer))
         hook_writers(hooks, parts, self.graph, self._set, before_post_norms=True)
 

@@ -28,7 +28,8 @@ kinds, with s the strength and u the update, REFERENCE - ORIGIN, tensor by tenso
 
 targets, several with commas between them:
   mlp.2  attn.2  attn.2.h1    layer 2's MLP, its attention, head 1 of that attention
-  mlp  attn                   the same in all layers
+  mixer.2                     layer 2's mixer, where it mixes tokens without attention (Mamba)
+  mlp  attn  mixer            the same in all layers that have them
   embeddings  unembedding  final-norm  norms
   a tensor's name, or a pattern of names such as 'model.layers.*.down_proj.weight'
 scale and zero act on the output of these parts; noise, quantise, sharpen, permute, redirect and delta on all

@@ -93,7 +93,7 @@ def _signs(options: argparse.Namespace) -> int:
     if options.path is not None:
         return path_signs(options, _given(options, without=("plot", "json", "path", "path_steps", "extrapolate")))
     if unused := [name for name in ("path_steps", "extrapolate") if getattr(options, name) is not None]:
-        raise RLCircuitsError(f"--{unused[0].replace('_', '-')} is of the checkpoints of --path, and none are given; leave it out")
+        raise RLCircuitsError(f"--{unused[0].replace('_', '-')} is of the checkpoints of --path; leave it out")
     anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
         return rollout_signs(options, rules, lambda without: _given(options, without))

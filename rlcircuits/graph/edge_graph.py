@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +13,7 @@ from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.choices import GRANULARITIES, Granularity
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count, short_repr
+from rlcircuits.common.sublayers import LayerReads
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +25,11 @@ class EdgeGraph:
     """
 
     writers: tuple[str, ...]
-    """``embed``, ``attn.0``, ``mlp.0``, …; a head is ``attn.0.h3``."""
+    """``embed``, ``attn.0``, ``mlp.0``, …; a layer that mixes tokens without attention has ``mixer.0``; a head is
+    ``attn.0.h3``."""
     readers: tuple[str, ...]
-    """``attn.0.q``, ``attn.0.k``, ``attn.0.v``, ``mlp.0``, …, ``logits``; a head's are ``attn.0.h3.q``, …, those that
-    a key/value head shares ``attn.0.kv1.k``, …."""
+    """``attn.0.q``, ``attn.0.k``, ``attn.0.v``, ``mlp.0``, …, ``logits``; a mixer has the one reader ``mixer.0``; a
+    head's are ``attn.0.h3.q``, …, those that a key/value head shares ``attn.0.kv1.k``, …."""
     mask: Tensor
     """bool [writers, readers], true where there is an edge: the writer comes before the reader."""
 
@@ -74,20 +77,43 @@ def build_graph(
     Raises:
         RLCircuitsError: an unknown granularity.
     """
+    layer: LayerReads = (("attn", "mlp"),) if parallel else (("attn",), ("mlp",))
+    return build_layered_graph([layer] * n_layers, n_heads, granularity, n_kv_heads=n_kv_heads)
+
+
+def build_layered_graph(
+    layers: Sequence[LayerReads], n_heads: int, granularity: str, *, n_kv_heads: int | None = None
+) -> EdgeGraph:
+    """Build the graph of a decoder whose layers may differ in their sublayers.
+
+    Args:
+        layers: the sublayers of each block, in groups that read the same stream. There is no edge within a group.
+        n_heads: number of query heads of an attention.
+        granularity: see :func:`build_graph`. Only attentions have heads: a mixer or an MLP is one node.
+        n_kv_heads: number of key/value heads of an attention, by default ``n_heads``.
+
+    Raises:
+        RLCircuitsError: an unknown granularity.
+    """
     check_granularity(granularity)
     heads = [""] if granularity == "sublayer" else [f".h{h}" for h in range(n_heads)]
     kv_heads = [f".kv{h}" for h in range(n_kv_heads or n_heads)] if granularity == "kv-head" else heads
     # Each node has a time step: a writer of step s has an edge to every reader of a step > s.
     writers: list[tuple[str, int]] = [("embed", -1)]
     readers: list[tuple[str, int]] = []
-    for layer in range(n_layers):
-        attention, mlp = 2 * layer, 2 * layer + (0 if parallel else 1)
-        writers += [(f"attn.{layer}{head}", attention) for head in heads]
-        writers += [(f"mlp.{layer}", 2 * layer + 1)]
-        for kind, nodes in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
-            readers += [(f"attn.{layer}{head}.{kind}", attention) for head in nodes]
-        readers += [(f"mlp.{layer}", mlp)]
-    readers += [("logits", 2 * n_layers)]
+    step = 0
+    for layer, groups in enumerate(layers):
+        for group in groups:
+            for sublayer in group:
+                if sublayer == "attn":
+                    writers += [(f"attn.{layer}{head}", step) for head in heads]
+                    for kind, nodes in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+                        readers += [(f"attn.{layer}{head}.{kind}", step) for head in nodes]
+                else:
+                    writers += [(f"{sublayer}.{layer}", step)]
+                    readers += [(f"{sublayer}.{layer}", step)]
+            step += 1
+    readers += [("logits", step)]
     write_steps = torch.tensor([step for _, step in writers])
     read_steps = torch.tensor([step for _, step in readers])
     return EdgeGraph(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from rlcircuits.common.choices import GRANULARITIES, Granularity
-from rlcircuits.graph.edge_graph import build_graph
+from rlcircuits.common.sublayers import LayerReads
+from rlcircuits.graph.edge_graph import build_layered_graph
 
 __all__ = ["GraphSize", "graph_sizes"]
 
@@ -28,7 +30,11 @@ class GraphSize:
 
 
 def graph_sizes(
-    n_layers: int, n_heads: int, *, parallel: bool = False, n_kv_heads: int | None = None
+    layers: Sequence[LayerReads],
+    n_heads: int,
+    *,
+    n_kv_heads: int | None = None,
+    granularities: Sequence[Granularity] = GRANULARITIES,
 ) -> tuple[GraphSize, ...]:
     """Return the size of a decoder's graph at each granularity.
 
@@ -36,14 +42,14 @@ def graph_sizes(
     counted as often as there are heads of it, and each edge as often as there are pairs of them.
 
     Args:
-        n_layers: number of blocks.
-        n_heads: number of query heads in a block.
-        parallel: whether attention and MLP of a block read the same stream.
-        n_kv_heads: number of key/value heads in a block, by default ``n_heads``.
+        layers: the sublayers of each block, in groups that read the same stream.
+        n_heads: number of query heads of an attention.
+        n_kv_heads: number of key/value heads of an attention, by default ``n_heads``.
+        granularities: those that the model's graph can have.
     """
-    graph = build_graph(n_layers, n_heads, "sublayer", parallel=parallel)
+    graph = build_layered_graph(layers, n_heads, "sublayer")
     found = []
-    for granularity in GRANULARITIES:
+    for granularity in granularities:
         heads = 1 if granularity == "sublayer" else n_heads
         shared = n_kv_heads or n_heads if granularity == "kv-head" else heads
         writers = torch.tensor([heads if name.startswith("attn.") else 1 for name in graph.writers])

@@ -7,11 +7,13 @@ To support another family, add a line to ``FAMILIES``, or call :func:`register_f
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.sublayers import SUBLAYERS, Sublayer
 
 __all__ = ["FAMILIES", "REFUSED", "LatentNames", "ModuleNames", "is_added", "register_family"]
 
@@ -42,11 +44,14 @@ class ModuleNames:
     """The names of one family's modules. The defaults are Llama's. None stands for a norm that the family lacks.
 
     Raises:
-        RLCircuitsError: a name that cannot be a module's, or a number of projections other than three and one.
+        RLCircuitsError: a name that cannot be a module's; a number of projections other than three and one; or kinds of
+            layers with sublayers that are none, or with a mixer, but no name of one.
     """
 
     # Paths from the causal LM.
     layers: str = "model.layers"
+    stored_prefix: str | None = None
+    """The first name of paths in the checkpoint's files, where it is not that of the loaded model."""
     final_norm: str = "model.norm"
     # Names in a decoder block.
     attention: str = "self_attn"
@@ -64,20 +69,35 @@ class ModuleNames:
     latent: LatentNames | None = None
     """The projections to q, k and v of a multi-head latent attention."""
     # Names in the MLP module.
-    mlp_outputs: tuple[str, ...] = (
+    mlp_outputs: tuple[str | tuple[str, ...], ...] = (
         "down_proj",
         "experts.down_proj",
         "experts.down_proj_bias",
         "shared_expert.down_proj",
         "shared_experts.down_proj",
     )
-    """The layers and the experts' stacked weights that write the MLP's output: all of these that the MLP has."""
+    """The layers and the experts' stacked weights that write the MLP's output: all of these that the MLP has. A tuple
+    within stands for the first of its names that the MLP has."""
     gate_up: GateUpOrder = "rows"
     """Where a weight of both gate and up has them: in its rows, or in its columns, the gate in the first half and up in
     the second; or in alternating columns."""
-    # A field of the config.
+    mlp_beside: str | None = None
+    """A module that reads what the MLP reads, and whose output is added to the MLP's (Granite's experts)."""
+    # Names of layers that mix tokens without attention: linear attention, gated delta nets, Mamba.
+    mixer: str | None = None
+    mixer_output: str = "out_proj"
+    layer_kinds: Mapping[str, tuple[Sublayer, ...]] | None = None
+    """``layer_types`` of the config → the sublayers of such a layer; None if all have an attention and an MLP."""
+    # Fields of the config.
     parallel_field: str | None = None
     """The field that is true if attention and MLP of a block read the same stream; None if they never do."""
+    gated_queries: bool = False
+    """Whether the projection to q also computes a gate of the attention's output, after each head's q."""
+    attention_in_field: str | None = None
+    """The field that multiplies what the projections to q, k and v read; None for 1."""
+    attention_out_field: str | None = None
+    mixer_out_field: str | None = None
+    """The fields that multiply what attention and mixer write; None for 1."""
 
     def __post_init__(self) -> None:
         validate_fields(self)
@@ -90,6 +110,14 @@ class ModuleNames:
         for field, choices in (("fused", get_args(FusedOrder)), ("gate_up", get_args(GateUpOrder))):
             if (found := getattr(self, field)) not in choices:
                 raise RLCircuitsError(f"ModuleNames: {field} is {found!r}; one of {', '.join(choices)} is wanted")
+        for kind, sublayers in (self.layer_kinds or {}).items():
+            if not isinstance(sublayers, tuple) or not sublayers or any(each not in SUBLAYERS for each in sublayers):
+                raise RLCircuitsError(
+                    f"ModuleNames: layer_kinds has {sublayers!r} for {kind!r}; one or more of {', '.join(SUBLAYERS)} "
+                    "is wanted, as a tuple"
+                )
+            if "mixer" in sublayers and self.mixer is None:
+                raise RLCircuitsError(f"ModuleNames: layer_kinds has a mixer in {kind!r}, but mixer, its name, is None")
 
 
 def _check_paths(names: object) -> None:
@@ -97,12 +125,21 @@ def _check_paths(names: object) -> None:
     for field, value in vars(names).items():
         if field in ("fused", "gate_up"):
             continue
-        for path in value if isinstance(value, tuple) else (value,):
+        for path in _flat(value):
             if isinstance(path, str) and not all(name.isidentifier() or name.isdigit() for name in path.split(".")):
                 raise RLCircuitsError(
                     f"{type(names).__name__}: {field} has {truncated_repr(path)}; names of modules, joined by dots, "
                     "are wanted, such as 'model.layers'"
                 )
+
+
+def _flat(value: object) -> Iterator[object]:
+    """Yield what is in a tuple, and in the tuples in it; or the value itself."""
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _flat(each)
+    else:
+        yield value
 
 
 _LLAMA = ModuleNames()
@@ -138,6 +175,44 @@ _GPT_NEOX = ModuleNames(
     mlp_outputs=("dense_4h_to_h",),
     parallel_field="use_parallel_residual",
 )
+_ATTENTION_OR_MIXER: dict[str, tuple[Sublayer, ...]] = {
+    "full_attention": ("attn", "mlp"),
+    "linear_attention": ("mixer", "mlp"),
+}
+_QWEN3_NEXT = ModuleNames(mixer="linear_attn", layer_kinds=_ATTENTION_OR_MIXER, gated_queries=True)
+_GRANITE_HYBRID = ModuleNames(
+    mlp="shared_mlp",
+    mlp_beside="block_sparse_moe",
+    mlp_outputs=("output_linear", "experts.down_proj"),
+    mixer="mamba",
+    layer_kinds=_ATTENTION_OR_MIXER,
+)
+_FALCON_H1 = ModuleNames(
+    final_norm="model.final_layernorm",
+    mlp="feed_forward",
+    mlp_norm="pre_ff_layernorm",
+    mixer="mamba",
+    layer_kinds={"hybrid": ("attn", "mixer", "mlp")},
+    attention_in_field="attention_in_multiplier",
+    attention_out_field="attention_out_multiplier",
+    mixer_out_field="ssm_out_multiplier",
+)
+_NEMOTRON_H = ModuleNames(
+    final_norm="model.norm_f",
+    attention="mixer",
+    mlp="mixer",
+    mlp_outputs=("down_proj", ("fc2_latent_proj", "experts.down_proj"), "shared_experts.down_proj"),
+    stored_prefix="backbone",
+    attention_norm="norm",
+    mlp_norm="norm",
+    mixer="mixer",
+    layer_kinds={
+        "full_attention": ("attn",),
+        "linear_attention": ("mixer",),
+        "mlp": ("mlp",),
+        "moe": ("mlp",),
+    },
+)
 
 FAMILIES: dict[str, ModuleNames] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "granite"), _LLAMA),
@@ -154,6 +229,10 @@ FAMILIES: dict[str, ModuleNames] = {
     "glm4": _GLM4,
     "gpt2": _GPT2,
     "gpt_neox": _GPT_NEOX,
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN3_NEXT),
+    "granitemoehybrid": _GRANITE_HYBRID,
+    "falcon_h1": _FALCON_H1,
+    "nemotron_h": _NEMOTRON_H,
 }
 """``model_type`` of a Hugging Face config → the names of its modules."""
 

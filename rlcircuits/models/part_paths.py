@@ -14,7 +14,12 @@ from rlcircuits.models.parts import Block, ModelParts, Projection
 __all__ = ["part_paths"]
 
 _KINDS = {"rms": "RMSNorm", "layer": "LayerNorm", "other": "a norm of another formula, differentiated by autograd"}
-_ROLES = {"module": "block", "output": "output projection"}
+_ROLES = {
+    "module": "block",
+    "output": "output projection",
+    "mixer_output": "mixer's output projection",
+    "mlp_beside": "experts beside the MLP",
+}
 
 
 def part_paths(model: Any, parts: ModelParts) -> dict[str, str]:

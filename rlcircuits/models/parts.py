@@ -10,7 +10,6 @@ The stream check (``rlcircuits.capture.stream_check``) then shows by numbers tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +18,17 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, Sublayer, layer_reads
 from rlcircuits.models.families import FAMILIES, REFUSED, LatentNames, ModuleNames
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.latent import SHARED_KEY, LatentKV, locate_latent
-from rlcircuits.models.norms import Norm, epsilon_of, recognise
+from rlcircuits.models.named_modules import NamedModule, Norms
+from rlcircuits.models.norms import Norm
+
+NO_ATTENTION = (
+    "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
+)
+"""Why the heads of a model with a mixer cannot be nodes of an edge graph."""
 
 
 @dataclass(frozen=True)
@@ -33,37 +39,72 @@ class Projection:
         module: The linear layer, whose input is the norm's output.
         features: ``q``, ``k``, ``v``, as far as the layer computes them → int64 [heads of that kind, head_dim], the
             output features of each head. With grouped queries there are fewer k and v heads than query heads: query
-            head h uses k and v head h // (query heads a k and v head).
+            head h uses k and v head h // (query heads a k and v head). Where q has a gate, it is among its features.
+        multiplier: What the norm's output is multiplied by before the layer reads it.
     """
 
     module: nn.Module
     features: dict[str, Tensor]
+    multiplier: float = 1.0
 
     def rows(self, features: Tensor) -> Tensor:
-        """Return the rows of the weight that compute these output features (any shape): [features, width]."""
+        """Return the rows that compute these output features (any shape) from the norm's output: [features, width]."""
         weight: Tensor = self.module.weight  # type: ignore[assignment]
         index = as_index(features, weight.device)
-        return weight[:, index].T if isinstance(self.module, Conv1D) else weight[index]
+        rows = weight[:, index].T if isinstance(self.module, Conv1D) else weight[index]
+        return rows if self.multiplier == 1 else rows * self.multiplier
 
 
 @dataclass(frozen=True)
 class Block:
-    """The parts of one decoder block. A norm that the family lacks is None."""
+    """The parts of one decoder block. What the block does not have is None.
+
+    Args:
+        mlp_beside: A module that reads what the MLP reads, and whose output is added to the MLP's.
+        mixer: The module that mixes tokens without attention. It is behind the same norm as the attention.
+        attention_norm: The norm before attention and mixer.
+        projections: The projections of the attention; none without one.
+        output: The output projection of the attention.
+        latent: From the norm's output to k and v, of which ``projections`` then has none.
+        mixer_output: The output projection of the mixer.
+        attention_multiplier: What the attention's output is multiplied by before it is added to the stream, besides
+            the model's residual multiplier.
+        mixer_multiplier: The same of the mixer's output.
+        parallel: Whether attention and MLP read the same stream.
+    """
 
     module: nn.Module
-    attention: nn.Module
-    mlp: nn.Module
+    attention: nn.Module | None
+    mlp: nn.Module | None
     attention_norm: Norm | None
     mlp_norm: Norm | None
     attention_post_norm: Norm | None
     mlp_post_norm: Norm | None
     projections: tuple[Projection, ...]
-    output: nn.Module
+    output: nn.Module | None
     latent: LatentKV | None = None
-    """From the norm's output to k and v, of which ``projections`` then has none."""
+    mlp_beside: nn.Module | None = None
+    mixer: nn.Module | None = None
+    mixer_output: nn.Module | None = None
+    attention_multiplier: float = 1.0
+    mixer_multiplier: float = 1.0
+    parallel: bool = False
+
+    @property
+    def reads(self) -> LayerReads:
+        """The block's sublayers, in groups that read the same stream."""
+        modules = {"attn": self.attention, "mixer": self.mixer, "mlp": self.mlp}
+        found = tuple(sublayer for sublayer in SUBLAYERS if modules[sublayer] is not None)
+        return layer_reads(found, parallel=self.parallel)
+
+    @property
+    def mlp_modules(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs add up to what the MLP writes."""
+        return tuple(module for module in (self.mlp, self.mlp_beside) if module is not None)
 
     def head_output_weight(self, n_heads: int) -> Tensor:
         """Return the output projection's weight by head, [n_heads, head_dim, width], as a view."""
+        assert self.output is not None, "only an attention has heads"
         weight: Tensor = self.output.weight  # type: ignore[assignment]
         by_feature = weight if isinstance(self.output, Conv1D) else weight.T
         return by_feature.reshape(n_heads, -1, by_feature.shape[1])
@@ -86,7 +127,6 @@ class ModelParts:
         vocabulary: Number of token ids.
         context: Most tokens that the model can read; None if it sets no limit.
         residual_multiplier: What attention and MLP outputs are multiplied by before they are added to the stream.
-        parallel: Whether attention and MLP of a block read the same stream.
         rotary_switch: The sequence length beyond which the model rotates q and k by other factors, in all sequences of
             the batch (longrope). None if it has one set of factors.
         counts_columns: Whether the model counts positions from the first column of a batch, padding included, so that
@@ -106,10 +146,14 @@ class ModelParts:
     vocabulary: int
     context: int | None
     residual_multiplier: float
-    parallel: bool
     rotary_switch: int | None
     counts_columns: bool
     no_heads: str | None
+
+    @property
+    def layers(self) -> tuple[LayerReads, ...]:
+        """The sublayers of each block, in groups that read the same stream."""
+        return tuple(block.reads for block in self.blocks)
 
 
 def locate_parts(model: nn.Module) -> ModelParts:
@@ -124,9 +168,13 @@ def locate_parts(model: nn.Module) -> ModelParts:
     heads = head_counts(config)
     if names.latent is not None:  # the heads' sizes of q, k and v differ, and v's is that of their output
         heads = replace(heads, size=config.v_head_dim)
-    root = _Named(model, "", config.model_type)
-    norms = _Norms()
-    blocks = [_locate_block(block, names, heads, norms, config) for block in root.child(names.layers).items()]
+    root = NamedModule(model, "", config.model_type)
+    norms = Norms()
+    named = list(root.child(names.layers).items())
+    blocks = tuple(
+        _locate_block(block, names, heads, norms, config, sublayers)
+        for block, sublayers in zip(named, layer_sublayers(names, config, len(named)), strict=True)
+    )
     if not blocks:
         raise RLCircuitsError(f"{type(model).__name__} has no layers; at least one is needed")
     unembedding = model.get_output_embeddings()  # type: ignore[operator]
@@ -135,7 +183,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
     return ModelParts(
         names=names,
         body=root.child(names.layers.rpartition(".")[0]).module,
-        blocks=tuple(blocks),
+        blocks=blocks,
         final_norm=norms.of(root.child(names.final_norm), config.hidden_size),
         unembedding=unembedding,
         n_heads=heads.q,
@@ -145,10 +193,9 @@ def locate_parts(model: nn.Module) -> ModelParts:
         vocabulary=model.get_input_embeddings().weight.shape[0],  # type: ignore[operator]
         context=getattr(config, "max_position_embeddings", None),
         residual_multiplier=float(getattr(config, "residual_multiplier", 1.0)),
-        parallel=names.parallel_field is not None and bool(getattr(config, names.parallel_field)),
         rotary_switch=_rotary_switch(config),
         counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
-        no_heads=None if names.latent is None else SHARED_KEY,
+        no_heads=_no_heads(blocks),
     )
 
 
@@ -159,65 +206,6 @@ class HeadCounts:
     q: int
     kv: int
     size: int
-
-
-@dataclass(frozen=True)
-class _Named:
-    """A module of a model, with its path and the model's family for error messages."""
-
-    module: nn.Module
-    path: str
-    family: str
-
-    def child(self, path: str) -> _Named:
-        """Return the module at a dotted path below this one. Raises RLCircuitsError if there is none."""
-        module: object = self.module
-        for name in path.split("."):
-            module = getattr(module, name, None)
-        full = f"{self.path}.{path}".lstrip(".")
-        if not isinstance(module, nn.Module):
-            raise RLCircuitsError(
-                f"a {self.family} model should have a module {full}, but {type(self.module).__name__} has none"
-            )
-        return _Named(module, full, self.family)
-
-    def items(self) -> Iterator[_Named]:
-        """Yield the items of this module, which is a list of modules."""
-        for index, module in enumerate(self.module):  # type: ignore[arg-type, var-annotated]
-            yield _Named(module, f"{self.path}.{index}", self.family)
-
-    def linear(self, name: str, inputs: int, outputs: int) -> nn.Module:
-        """Return the linear layer of this name. Raises RLCircuitsError if it is of another class or shape."""
-        found = self.child(name)
-        module = found.module
-        if not isinstance(module, nn.Linear | Conv1D):
-            raise RLCircuitsError(
-                f"{found.path} is a {type(module).__name__}; attribution needs a plain nn.Linear or Conv1D there "
-                "(merge adapters and load unquantised weights)"
-            )
-        shape = tuple(module.weight.shape) if isinstance(module, Conv1D) else tuple(module.weight.shape)[::-1]
-        if shape != (inputs, outputs):
-            raise RLCircuitsError(
-                f"{found.path} maps {shape[0]} to {shape[1]} features; the config says {inputs} to {outputs}"
-            )
-        return module
-
-
-class _Norms:
-    """Recognises the norms of one model, whose formulas are compared once for each class and epsilon."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[type, float | None, int], Norm] = {}
-
-    def of(self, named: _Named, width: int) -> Norm:
-        """Return the norm of a module that normalises so many features."""
-        key = (type(named.module), epsilon_of(named.module), width)
-        if key not in self._known:
-            found = recognise(named.module, width)
-            if found.kind == "other":  # a weight of zero hides the formula, and another module's weight may not be zero
-                return found
-            self._known[key] = found
-        return replace(self._known[key], module=named.module)
 
 
 def _module_names(model: nn.Module) -> ModuleNames:
@@ -247,47 +235,120 @@ def head_counts(config: Any) -> HeadCounts:
     )
 
 
-def _locate_block(block: _Named, names: ModuleNames, heads: HeadCounts, norms: _Norms, config: Any) -> Block:
+def layer_sublayers(names: ModuleNames, config: Any, count: int) -> list[tuple[Sublayer, ...]]:
+    """Return the sublayers of each layer of a model, by its config.
+
+    Args:
+        names: The family's module names.
+        config: The Hugging Face config of the (text) model.
+        count: The number of the model's layers.
+
+    Raises:
+        RLCircuitsError: the config names another number of layers, or a kind of layer that is not mapped.
+    """
+    if names.layer_kinds is None:
+        return [("attn", "mlp")] * count
+    kinds = list(getattr(config, "layer_types", None) or ())
+    if len(kinds) != count:
+        raise RLCircuitsError(f"config: layer_types names {len(kinds)} layers, but the model has {count}")
+    for layer, kind in enumerate(kinds):
+        if kind not in names.layer_kinds:
+            raise RLCircuitsError(
+                f"config: layers.{layer} is a layer of the kind {kind!r}, which is not mapped for {config.model_type}; "
+                f"mapped are {', '.join(sorted(names.layer_kinds))}"
+            )
+    return [names.layer_kinds[kind] for kind in kinds]
+
+
+def layers_by_config(config: Any) -> tuple[LayerReads, ...]:
+    """Return the sublayers of each layer of a mapped family, as ``ModelParts.layers`` has them, by a config alone.
+
+    Args:
+        config: The Hugging Face config of the (text) model.
+
+    Raises:
+        RLCircuitsError: as :func:`layer_sublayers` does.
+    """
+    names = FAMILIES[config.model_type]
+    layers = layer_sublayers(names, config, config.num_hidden_layers)
+    return tuple(layer_reads(sublayers, parallel=_is_parallel(names, config)) for sublayers in layers)
+
+
+def _is_parallel(names: ModuleNames, config: Any) -> bool:
+    return names.parallel_field is not None and bool(getattr(config, names.parallel_field))
+
+
+def _no_heads(blocks: tuple[Block, ...]) -> str | None:
+    """Return why heads cannot be nodes of the graph of these blocks, or None if they can."""
+    if any(block.latent is not None for block in blocks):
+        return SHARED_KEY
+    mixer = next((layer for layer, block in enumerate(blocks) if block.mixer is not None), None)
+    return None if mixer is None else f"mixer.{mixer} {NO_ATTENTION}"
+
+
+def _locate_block(
+    block: NamedModule,
+    names: ModuleNames,
+    heads: HeadCounts,
+    norms: Norms,
+    config: Any,
+    sublayers: tuple[Sublayer, ...],
+) -> Block:
     width = config.hidden_size
+    has_attention, has_mixer, has_mlp = (sublayer in sublayers for sublayer in SUBLAYERS)
 
-    def norm(name: str | None) -> Norm | None:
-        return None if name is None else norms.of(block.child(name), width)
+    def norm(name: str | None, is_there: bool) -> Norm | None:
+        return norms.of(block.child(name), width) if is_there and name is not None else None
 
-    attention, latent = block.child(names.attention), None
-    if names.latent is None:
-        projections = _locate_projections(attention, names, heads, width)
-    else:
-        latent_norm = norms.of(attention.child(names.latent.kv_norm), config.kv_lora_rank)
-        latent = locate_latent(attention.linear, latent_norm, names.latent, config)
-        projections = (_locate_latent_q(attention, names.projections[0], names.latent, config),)
+    def field(name: str | None) -> float:
+        return 1.0 if name is None else float(getattr(config, name))
+
+    attention = block.child(names.attention) if has_attention else None
+    mixer = block.child(names.mixer) if has_mixer and names.mixer is not None else None
     return Block(
         module=block.module,
-        attention=attention.module,
-        mlp=block.child(names.mlp).module,
-        attention_norm=norm(names.attention_norm),
-        mlp_norm=norm(names.mlp_norm),
-        attention_post_norm=norm(names.attention_post_norm),
-        mlp_post_norm=norm(names.mlp_post_norm),
-        projections=projections,
-        output=attention.linear(names.output, heads.q * heads.size, width),
-        latent=latent,
+        attention=attention.module if attention else None,
+        mlp=block.child(names.mlp).module if has_mlp else None,
+        attention_norm=norm(names.attention_norm, has_attention or has_mixer),
+        mlp_norm=norm(names.mlp_norm, has_mlp),
+        attention_post_norm=norm(names.attention_post_norm, has_attention),
+        mlp_post_norm=norm(names.mlp_post_norm, has_mlp),
+        projections=_locate_projections(attention, names, heads, config) if attention else (),
+        output=attention.linear(names.output, heads.q * heads.size, width) if attention else None,
+        latent=_locate_latent(attention, names.latent, norms, config) if attention and names.latent else None,
+        mlp_beside=block.child_if_there(names.mlp_beside) if has_mlp else None,
+        mixer=mixer.module if mixer else None,
+        mixer_output=mixer.child(names.mixer_output).module if mixer else None,
+        attention_multiplier=field(names.attention_out_field),
+        mixer_multiplier=field(names.mixer_out_field),
+        parallel=_is_parallel(names, config),
     )
 
 
-def _locate_projections(attention: _Named, names: ModuleNames, heads: HeadCounts, width: int) -> tuple[Projection, ...]:
-    n_q, n_kv = heads.q * heads.size, heads.kv * heads.size
-    q = torch.arange(n_q).view(heads.q, heads.size)
-    kv = torch.arange(n_kv).view(heads.kv, heads.size)
+def _locate_projections(
+    attention: NamedModule, names: ModuleNames, heads: HeadCounts, config: Any
+) -> tuple[Projection, ...]:
+    if names.latent is not None:
+        return (_locate_latent_q(attention, names.projections[0], names.latent, config),)
+    width, n_q, n_kv = config.hidden_size, heads.q * heads.size, heads.kv * heads.size
+    multiplier = 1.0 if names.attention_in_field is None else float(getattr(config, names.attention_in_field))
     if len(names.projections) == 3:
+        q = torch.arange(n_q * (2 if names.gated_queries else 1)).view(heads.q, -1)
+        kv = torch.arange(n_kv).view(heads.kv, heads.size)
         return tuple(
-            Projection(attention.linear(name, width, features.numel()), {kind: features})
+            Projection(attention.linear(name, width, features.numel()), {kind: features}, multiplier)
             for kind, name, features in zip("qkv", names.projections, (q, kv, kv), strict=True)
         )
     module = attention.linear(names.projections[0], width, n_q + 2 * n_kv)
-    return (Projection(module, fused_features(names, heads)),)
+    return (Projection(module, fused_features(names, heads), multiplier),)
 
 
-def _locate_latent_q(attention: _Named, whole: str, names: LatentNames, config: Any) -> Projection:
+def _locate_latent(attention: NamedModule, names: LatentNames, norms: Norms, config: Any) -> LatentKV:
+    norm = norms.of(attention.child(names.kv_norm), config.kv_lora_rank)
+    return locate_latent(attention.linear, norm, names, config)
+
+
+def _locate_latent_q(attention: NamedModule, whole: str, names: LatentNames, config: Any) -> Projection:
     """Return the first layer on the way to q: that to q's latent, or that to q itself if q has no latent."""
     size = config.q_lora_rank
     name = whole if size is None else names.q_down

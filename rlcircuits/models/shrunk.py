@@ -1,8 +1,8 @@
 """Build a tiny random model of an architecture from its config alone, so that the architecture can be checked.
 
-1. The config is shrunk (:func:`shrink`): few layers, heads, experts and tokens. What tells one kind of layer, attention
-   or MLP from another is kept: each kind of layer that the config lists occurs, and so do grouped queries, the size of
-   a head, soft-caps and multipliers.
+1. The config is shrunk (:func:`shrink`): few layers, heads, experts and tokens. What tells one kind of layer,
+   attention, mixer or MLP from another is kept: each kind of layer that the config lists occurs, and so do grouped
+   queries, the size of a head, soft-caps and multipliers.
 2. The weights are drawn anew (:func:`_draw`). transformers initialises norms to one and biases to zero, and a forgotten
    norm or bias would then change nothing.
 """
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -25,11 +26,12 @@ _VOCABULARY = 512
 _KV_HEADS = 2
 _EXPERTS = 8
 _LARGEST_INNER = 128
-_FEWEST_LAYERS, _MOST_LAYERS = 2, 8
+_FEWEST_LAYERS, _MOST_LAYERS = 2, 24
+_MOST_KINDS = 8
 
 _INNER = (
     "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size",
-    "n_inner", "intermediate_size_mlp",
+    "n_inner", "intermediate_size_mlp", "moe_shared_expert_intermediate_size", "moe_latent_size",
 )  # fmt: skip
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk")
@@ -82,7 +84,9 @@ def shrink(config: Any, *, layers_only: bool = False) -> Any:
     text = small.get_text_config()
     _shrink_layers(text)
     if not layers_only:
+        heads = text.num_attention_heads
         _shrink_heads(text)
+        _shrink_mixers(text, text.num_attention_heads, heads)
         _shrink_mlps(text)
         _shrink_vocabulary(text)
     # Towers of other modalities, which no text goes through.
@@ -113,7 +117,7 @@ def _shrink_layers(text: Any) -> None:
 def _prefix_with_all(values: list[Any] | tuple[Any, ...]) -> int:
     """Return the length of the shortest prefix that has every value of a list, if there are few different ones."""
     firsts = {repr(value): index for index, value in reversed(list(enumerate(values)))}
-    return max(firsts.values(), default=0) + 1 if len(firsts) <= _MOST_LAYERS else 0
+    return max(firsts.values(), default=0) + 1 if len(firsts) <= _MOST_KINDS else 0
 
 
 def _shrink_heads(text: Any) -> None:
@@ -126,6 +130,27 @@ def _shrink_heads(text: Any) -> None:
     if kv_heads is not None:
         text.num_key_value_heads = kept_kv
     text.hidden_size = width * kept // heads
+
+
+def _shrink_mixers(text: Any, kept: int, heads: int) -> None:
+    """Keep the share of Mamba's heads that is kept of the stream's features, and two of a delta net's key heads.
+
+    Args:
+        text: The config.
+        kept: The attention heads that were kept, which the stream's features are proportional to.
+        heads: The attention heads that there were.
+    """
+    for count, groups in (("mamba_n_heads", "mamba_n_groups"), ("mamba_num_heads", "n_groups")):
+        if (all_heads := getattr(text, count, None)) is not None:
+            kept_heads = max(all_heads * kept // heads, 1)
+            setattr(text, count, kept_heads)
+            setattr(text, groups, math.gcd(kept_heads, getattr(text, groups)))
+            if getattr(text, "mamba_d_ssm", None) is not None:  # Falcon-H1's, which need not fit the stream
+                text.mamba_d_ssm = kept_heads * text.mamba_d_head
+    if (keys := getattr(text, "linear_num_key_heads", None)) is not None:
+        kept_keys = min(keys, _KV_HEADS)
+        text.linear_num_value_heads = text.linear_num_value_heads // keys * kept_keys
+        text.linear_num_key_heads = kept_keys
 
 
 def _shrink_mlps(text: Any) -> None:

@@ -14,24 +14,29 @@ from rlcircuits.models.families import FAMILIES
 
 __all__ = ["GROUPS", "Group", "group_of", "is_token_embedding", "layer_of"]
 
-Group = Literal["embeddings", "norms", "attention", "MLP", "unembedding", "other"]
+Group = Literal["embeddings", "norms", "attention", "mixer", "MLP", "unembedding", "other"]
 
 GROUPS: tuple[Group, ...] = get_args(Group)
 """The groups, in the order of tables. No weight of a supported family is in ``other``."""
 
-_TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in"})
+_TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "embeddings"})
 _POSITION_EMBEDDINGS = frozenset({"wpe"})
 _UNEMBEDDINGS = frozenset({"lm_head", "embed_out"})
 _MLPS_IN_FILES = frozenset({"block_sparse_moe"})
-# input_layernorm, q_norm, final_layer_norm, ln_1, ln_f, …
-_NORM = re.compile(r".*norm|ln_\w+")
+# Nemotron-H calls every sublayer a mixer; what is in it tells which kind it is.
+_ANY_SUBLAYER = "mixer"
+_MIXER_PARTS = frozenset({"in_proj", "conv1d", "dt_bias", "A_log", "D", "out_proj"})
+_ATTENTION_PARTS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+# input_layernorm, q_norm, final_layer_norm, norm_f, ln_1, ln_f, …
+_NORM = re.compile(r".*norm|norm_f|ln_\w+")
 
 
 def group_of(name: str) -> Group:
     """Return the group of a weight.
 
-    A bias is in the group of its module, an expert and its router are in that of the MLP, and the norms of queries and
-    keys are among the norms. A weight that embeds and unembeds (tied embeddings) has the name of the embedding.
+    Layers that mix tokens without attention (Mamba, linear attention) are in the group ``mixer``. A bias is in the
+    group of its module, an expert and its router are in that of the MLP, and the norms of queries and keys are among
+    the norms. A weight that embeds and unembeds (tied embeddings) has the name of the embedding.
 
     Args:
         name: the weight's dotted name in the model or in its files, such as ``model.layers.0.mlp.up_proj.weight``.
@@ -43,9 +48,14 @@ def group_of(name: str) -> Group:
     # First, because a norm may be within an attention.
     if any(_NORM.fullmatch(part) for part in parts):
         return "norms"
+    if _ANY_SUBLAYER in parts:
+        inner = parts[parts.index(_ANY_SUBLAYER) + 1 :][:1]
+        return "attention" if _ATTENTION_PARTS & set(inner) else "mixer" if _MIXER_PARTS & set(inner) else "MLP"
     # Looked up at each call, since a user may have added a family.
     if any(names.attention in parts for names in FAMILIES.values()):
         return "attention"
+    if any(names.mixer in parts for names in FAMILIES.values()):
+        return "mixer"
     if not _MLPS_IN_FILES.isdisjoint(parts) or any(names.mlp in parts for names in FAMILIES.values()):
         return "MLP"
     if not _UNEMBEDDINGS.isdisjoint(parts):

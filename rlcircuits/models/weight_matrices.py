@@ -3,8 +3,8 @@
 Some families store several matrices in one weight. A singular value of the whole is none of theirs, so what looks at
 singular values splits them first:
 
-- q, k and v, stacked or interleaved by head (GPT-2, Phi-3, GPT-NeoX): by the table of
-  :mod:`rlcircuits.models.families` and the config's heads.
+- q, k and v, stacked or interleaved by head (GPT-2, Phi-3, GPT-NeoX), or q and the attention's gate (Qwen3-Next): by
+  the table of :mod:`rlcircuits.models.families` and the config's heads.
 - The latent of k and v and the rotated part of k, and k and v of each head from the latent (DeepSeek-V3).
 - An MLP's gate and up (Phi-3, and stacked experts): two halves, the gate first; in gpt-oss they alternate.
 - The experts of a mixture, stacked along the first dimension of a weight: one matrix an expert.
@@ -61,7 +61,8 @@ class MatrixPlace:
 def matrix_places(key: str, shape: tuple[int, ...], config: Any) -> tuple[MatrixPlace, ...]:
     """Return the places of the matrices in a weight; none for one that is no matrix of attention or MLP.
 
-    Embeddings, the unembedding, norms and biases have none.
+    Embeddings, the unembedding, norms, biases and layers that mix tokens without attention (Mamba, linear attention)
+    have none.
 
     Args:
         key: the weight's name in the model or in its files.
@@ -96,6 +97,9 @@ def _pieces(key: str, parts: list[str], shape: tuple[int, ...], config: Any) -> 
     if len(names.projections) == 1 and names.projections[0] in parts:
         features = {kind: each.reshape(-1) for kind, each in fused_features(names, head_counts(config)).items()}
         return list(_cut(key, shape, features))
+    if names.gated_queries and "q_proj" in parts:
+        by_head = torch.arange(shape[0]).view(head_counts(config).q, 2, -1)
+        return list(_cut(key, shape, {"q": by_head[:, 0].reshape(-1), "gate": by_head[:, 1].reshape(-1)}))
     if names.latent is not None and names.latent.kv_down in parts:
         of_latent = torch.arange(config.kv_lora_rank)
         rotated = torch.arange(config.kv_lora_rank, config.kv_lora_rank + config.qk_rope_head_dim)

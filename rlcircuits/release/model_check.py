@@ -17,10 +17,12 @@ from transformers import GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rlcircuits.answers.engines.engine import end_token_ids
+from rlcircuits.capture.model_graph import granularities
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
+from rlcircuits.common.sublayers import LayerReads
 from rlcircuits.graph.graph_sizes import graph_sizes
 from rlcircuits.models.families import FAMILIES
 from rlcircuits.models.folder import (
@@ -35,7 +37,7 @@ from rlcircuits.models.folder import (
 )
 from rlcircuits.models.parameter_count import count_parameters
 from rlcircuits.models.part_paths import part_paths
-from rlcircuits.models.parts import head_counts
+from rlcircuits.models.parts import head_counts, layers_by_config
 from rlcircuits.models.quantised import quantisation_of
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.shrunk import tiny_model
@@ -200,7 +202,7 @@ class _Check:
             dtype=_dtype_name(next(model.parameters()).dtype),
             tied_embeddings=model.get_input_embeddings().weight is model.get_output_embeddings().weight,
         )
-        self._check_stream(checkpoint, WHOLE, len(parts.blocks), parts.n_heads, parts.n_kv_heads, parts.head_dim)
+        self._check_stream(checkpoint, WHOLE, parts.layers, parts.n_heads, parts.n_kv_heads, parts.head_dim)
         return checkpoint
 
     def build_tiny(self, config_only: bool) -> None:
@@ -213,7 +215,7 @@ class _Check:
             tiny = Checkpoint(tiny_model(config, trust_remote_code=trusted), name=TINY)
             text = config.get_text_config()
             counts = head_counts(text)
-            self._check_stream(tiny, TINY, text.num_hidden_layers, counts.q, counts.kv, counts.size)
+            self._check_stream(tiny, TINY, layers_by_config(text), counts.q, counts.kv, counts.size)
 
         self._attempt(build)
         if config_only:
@@ -222,16 +224,22 @@ class _Check:
             self._note(f"the architecture is supported: {TINY} passes the checks")
 
     def _check_stream(
-        self, checkpoint: Checkpoint, whose: str, layers: int, heads: int, kv_heads: int, head_dim: int
+        self,
+        checkpoint: Checkpoint,
+        whose: str,
+        layers: tuple[LayerReads, ...],
+        heads: int,
+        kv_heads: int,
+        head_dim: int,
     ) -> None:
         parts, model = checkpoint.parts, checkpoint.model
         self._add(
             model_class=type(model).__name__,
-            layers=layers,
+            layers=len(layers),
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
-            graphs=graph_sizes(layers, heads, parallel=parts.parallel, n_kv_heads=kv_heads),
+            graphs=graph_sizes(layers, heads, n_kv_heads=kv_heads, granularities=granularities(parts)),
             parts=part_paths(model, parts),
             checked=whose,
             agreements=self._attempt(lambda: verify_stream(model, parts)) or (),

@@ -170,9 +170,10 @@ class _Table:
         """
         token = log_probs.gather(-1, targets.to(log_probs.device)[:, None])[:, 0]
         entropy = torch.special.entr(log_probs.exp()).sum(-1)
-        self.numbers[:, places] = torch.stack((token, entropy, log_probs.amax(-1))).cpu()
+        # Some models (Nemotron-H) return float32 logits whatever their weights are.
+        self.numbers[:, places] = torch.stack((token, entropy, log_probs.amax(-1))).to(self.numbers)
         if self.distributions is not None:
-            self.distributions[places] = log_probs.cpu()
+            self.distributions[places] = log_probs.to(self.distributions)
         if self.features is not None:
             chosen = (self.feature_of[places] >= 0).nonzero()[:, 0]
             self.features[self.feature_of[places[chosen]]] = hidden[chosen.to(hidden.device)].float().cpu()

@@ -7,24 +7,28 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.core_inputs import NAMES, batches, fixed_sequences, relative_error, sequences, tiny, tokens
+from helpers.core_inputs import NAMES, WITH_HEADS, batches, fixed_sequences, relative_error, sequences, tiny, tokens
 from helpers.slow_cases import slow_unless
 from helpers.tiny_models import NO_PRE_NORM, build, granularities, padding_sides
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, attribute
+from rlcircuits.capture.model_graph import model_graph
 from rlcircuits.capture.recording import recorded, sequence_losses
 from rlcircuits.contraction.backends import BACKENDS
 from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
-from rlcircuits.graph.edge_graph import build_graph
 from rlcircuits.graph.sequences import make_batch
 from rlcircuits.models.frozen import frozen
 from rlcircuits.models.parts import locate_parts
 
 TOLERANCE = 1e-5
-WITH_HEADS = [name for name in NAMES if "head" in granularities(name)]
-EPS_NAMES = {"gpt2": "layer_norm_epsilon", "gpt-neox": "layer_norm_eps", "gpt-neox-sequential": "layer_norm_eps"}
+EPS_NAMES = {
+    "gpt2": "layer_norm_epsilon",
+    "gpt-neox": "layer_norm_eps",
+    "gpt-neox-sequential": "layer_norm_eps",
+    "nemotron-h": "layer_norm_epsilon",
+}
 # OLMo 2, OLMo 3 and EXAONE 4 have no pre-norms. Their q and k have a norm of their own, and v is followed by the norm
 # after attention. But their MLP reads the stream without any norm, so that its scores need not sum to zero.
 RAW_READERS = dict.fromkeys(NO_PRE_NORM, ("mlp.",))
@@ -118,7 +122,7 @@ def test_4_tokens_after_the_scored_span_change_nothing(name: str, sequence: Answ
 def test_5_scaling_the_loss_scales_the_scores(name: str, batch: list[AnswerSequence], factor: float) -> None:
     model = tiny(name)
     parts = locate_parts(model)
-    graph = build_graph(len(parts.blocks), parts.n_heads, "sublayer", parallel=parts.parallel)
+    graph = model_graph(parts, "sublayer")
     rectangle = make_batch(batch, range(len(batch)))
     scaled = []
     for c in (1.0, factor):

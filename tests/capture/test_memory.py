@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.core_inputs import NAMES, fixed_sequences, tiny
+from helpers.core_inputs import NAMES, WITH_HEADS, fixed_sequences, tiny
 from helpers.slow_cases import slow_unless
-from helpers.tiny_models import build, granularities
+from helpers.tiny_models import build
 from torch import Tensor, nn
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
@@ -108,7 +108,7 @@ def test_calls_leave_nothing(granularity: str, options: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_no_architecture_leaves_anything(name: str) -> None:
-    by_head = "head" in granularities(name) and name != "olmo2-gqa"
+    by_head = name in WITH_HEADS and name != "olmo2-gqa"
     leaves_nothing(lambda: attribute(tiny(name), SEQUENCES, "head" if by_head else "sublayer"))
 
 

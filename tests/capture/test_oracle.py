@@ -12,6 +12,8 @@ from helpers.oracle import edge_names, edge_scores, logits, loss_only
 from helpers.slow_cases import slow_unless
 from helpers.tiny_models import (
     ARCHITECTURES,
+    ATTENTION_ONLY,
+    HYBRIDS,
     NO_PRE_NORM,
     POST_NORMS,
     VOCABULARY,
@@ -23,8 +25,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NAMES = sorted(ARCHITECTURES)
-# Every architecture at both granularities, less the one whose heads have no agreed definition.
-CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head") if (name, kind) != ("olmo2-gqa", "head")]
+# Every architecture at both granularities, less those without heads, or whose heads have no agreed definition.
+CASES = [
+    (name, kind)
+    for name in NAMES
+    for kind in (("sublayer",) if name in HYBRIDS or name == "olmo2-gqa" else ("sublayer", "head"))
+]
 OUTPUT_BIAS = {"gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa", "smollm3", "gpt-oss", "deepseek-v3"}
 SEQUENCE = random_sequences(1, seed=5, prompt=(6, 6), answer=(5, 5))[0]
 OTHER = random_sequences(1, seed=6, prompt=(6, 6), answer=(5, 5))[0]
@@ -41,7 +47,8 @@ def body_of(model: Any) -> Any:
 
 
 def tiny_epsilon(name: str, **overrides: Any) -> Any:
-    field = {"gpt2": "layer_norm_epsilon"}.get(name, "layer_norm_eps" if "neox" in name else "rms_norm_eps")
+    known = {"gpt2": "layer_norm_epsilon", "nemotron-h": "layer_norm_epsilon"}
+    field = known.get(name, "layer_norm_eps" if "neox" in name else "rms_norm_eps")
     return build(name, seed=1, dtype=torch.float64, **{field: 1e-14}, **overrides)
 
 
@@ -97,11 +104,33 @@ def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
     return attention, mlp
 
 
+def hybrid_writer_parameters(layer: Any) -> list[list[Any]]:
+    """Return the parameters in which the output of each writer of a layer is linear, in the graph's order."""
+    paths = {
+        "attn": ("self_attn.o_proj", "mixer.o_proj"),
+        "mixer": ("linear_attn.out_proj", "mamba.out_proj", "mixer.out_proj"),
+        "mlp": (
+            *("mlp.down_proj", "mlp.experts.down_proj", "mlp.shared_expert.down_proj", "shared_mlp.output_linear"),
+            *("block_sparse_moe.experts.down_proj", "feed_forward.down_proj", "mixer.down_proj"),
+            *("mixer.fc2_latent_proj", "mixer.shared_experts.down_proj"),
+        ),
+    }
+    named = dict(layer.named_parameters())
+    found = [
+        [named[name] for path in each for name in (path, f"{path}.weight", f"{path}.bias") if name in named]
+        for each in paths.values()
+    ]
+    return [parameters for parameters in found if parameters]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_writers_edges_sum_to_what_hugging_faces_backward_says_of_its_output(name: str) -> None:
     """The sum over v of W[u -> v] is -d loss / d s with u's output scaled by s, which is a gradient of parameters."""
     model: Any = build(name, dtype=torch.float64)
-    written = model.get_input_embeddings()(input_ids(SEQUENCE)).detach().requires_grad_()
+    written = model.get_input_embeddings()(input_ids(SEQUENCE)).detach()
+    if name == "falcon-h1":  # it multiplies what it looks up, but not what it is given
+        written = written * model.config.embedding_multiplier
+    written.requires_grad_()
     torch.autograd.backward(answer_loss(model(inputs_embeds=written).logits[0], SEQUENCE))
     embedding = written.detach()
     if name == "gpt2":
@@ -110,13 +139,13 @@ def test_a_writers_edges_sum_to_what_hugging_faces_backward_says_of_its_output(n
     body = body_of(model)
     centre = 1.0 if "gemma" in name else 0.0  # Gemma keeps its norm weights less one
     for layer in body.h if name == "gpt2" else body.layers:
-        for parameters in writer_parameters(name, layer):
+        for parameters in hybrid_writer_parameters(layer) if name in HYBRIDS else writer_parameters(name, layer):
             expected.append(-torch.stack([(p.grad * (p + centre)).sum() for p in parameters]).sum())
     values, _ = edge_scores(model, [SEQUENCE])
     torch.testing.assert_close(values[0].sum(1), torch.stack(expected).detach(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in POST_NORMS])
+@pytest.mark.parametrize("name", [name for name in ATTENTION_ONLY if name not in POST_NORMS])
 def test_a_heads_edges_sum_to_what_hugging_faces_backward_says_of_its_columns(name: str) -> None:
     model: Any = build(name, dtype=torch.float64)
     torch.autograd.backward(answer_loss(model(input_ids(SEQUENCE)).logits[0], SEQUENCE))
@@ -197,7 +226,7 @@ def test_a_reader_behind_a_norm_has_scores_that_sum_to_zero(name: str) -> None:
     assert all(sums[reader] > 1e-4 for reader in raw), sums
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in OUTPUT_BIAS and n not in NO_PRE_NORM])
+@pytest.mark.parametrize("name", [n for n in ATTENTION_ONLY if n not in OUTPUT_BIAS and n not in NO_PRE_NORM])
 def test_a_heads_reader_behind_a_norm_has_scores_that_sum_to_zero(name: str) -> None:
     model = tiny_epsilon(name)
     assert edge_scores(model, [SEQUENCE], "head")[0][0].sum(0).abs().max() < 1e-9
@@ -212,7 +241,7 @@ def test_an_output_bias_is_what_a_heads_reader_is_short_of() -> None:
     assert sums["logits"] > 1e-4
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "olmo2-gqa"])
+@pytest.mark.parametrize("name", [name for name in ATTENTION_ONLY if name != "olmo2-gqa"])
 def test_heads_sum_to_their_sublayer(name: str) -> None:
     model = built(name, dtype=torch.float64)
     whole = edge_scores(model, [SEQUENCE])[0][0]
@@ -249,7 +278,7 @@ def test_nothing_is_scored_against_itself_and_all_ablated_is_the_corrupted_run(n
 # --- the graph
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ATTENTION_ONLY)
 def test_the_number_of_edges(name: str) -> None:
     model = built(name)
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
@@ -297,6 +326,20 @@ def test_the_names_and_their_order() -> None:
     assert readers == (*first, *(name.replace("0.h", "1.h") for name in first[:6]), "mlp.1", "logits")
     config.use_parallel_residual = True
     assert edge_names(model)[2][:, 3].int().tolist() == [1, 0, 0, 0, 0]  # mlp.0 reads the embedding alone
+
+
+def test_layers_that_are_not_attention() -> None:
+    """A mixer reads once. With an attention beside it (Falcon-H1), neither reads what the other writes."""
+    writers, readers, edges = edge_names(built("falcon-h1"))
+    assert writers == ("embed", "attn.0", "mixer.0", "mlp.0", "attn.1", "mixer.1", "mlp.1")
+    assert readers[:5] == ("attn.0.q", "attn.0.k", "attn.0.v", "mixer.0", "mlp.0")
+    assert edges[:4, :5].int().tolist() == [[1] * 5, [0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [0] * 5]
+    writers, readers, edges = edge_names(built("nemotron-h"))
+    assert writers == ("embed", "mixer.0", "mlp.1", "attn.2", "mlp.3", "mixer.4")
+    assert readers == ("mixer.0", "mlp.1", "attn.2.q", "attn.2.k", "attn.2.v", "mlp.3", "mixer.4", "logits")
+    assert edges.sum(0).tolist() == [1, 2, 3, 3, 3, 4, 5, 6]
+    with pytest.raises(NotImplementedError, match="no heads"):
+        edge_scores(built("falcon-h1"), [SEQUENCE], "head")
 
 
 # --- errors
@@ -358,6 +401,13 @@ def test_tiny_models_are_their_seeds_and_leave_the_global_generator_alone() -> N
         ("gpt-neox", {"use_parallel_residual": False}),
         ("qwen3-moe", {"norm_topk_prob": True}),
         ("qwen3-moe", {"num_experts_per_tok": 1}),
+        ("qwen3-next", {"norm_topk_prob": True}),
+        ("granite-hybrid", {"position_embedding_type": None}),
+        ("granite-hybrid", {"time_step_limit": (0.0, 9.0)}),
+        ("falcon-h1", {"mamba_rms_norm": False}),
+        ("falcon-h1", {"ssm_multipliers": [1.0] * 5}),
+        ("falcon-h1", {"key_multiplier": 1.0}),
+        ("nemotron-h", {"topk_group": 2}),
         (
             "phi3",
             {"rope_parameters": {"rope_type": "default", "rope_theta": 10.0, "partial_rotary_factor": 0.5}},

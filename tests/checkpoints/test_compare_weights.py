@@ -12,17 +12,8 @@ import torch
 from helpers.core_inputs import NAMES
 from helpers.paths import SEED_7
 from helpers.tiny_checkpoints import save_checkpoint
-from helpers.tiny_models import build
-from helpers.weight_folders import (
-    FilesOnly,
-    checkpoint_tensors,
-    forty_layers,
-    memory_at_reads,
-    moved,
-    saved,
-    source,
-    written,
-)
+from helpers.tiny_models import build, stored_weights
+from helpers.weight_folders import FilesOnly, forty_layers, memory_at_reads, moved, saved, source, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -36,7 +27,10 @@ from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.tensor_groups import group_of, layer_of
 
-MIXTURES = ["mixtral", "qwen3-moe", "glm4-moe", "olmoe", "granite-moe", "deepseek-v3", "deepseek-v3-whole-q"]
+MIXTURES = [
+    "mixtral", "qwen3-moe", "glm4-moe", "olmoe", "granite-moe", "deepseek-v3", "deepseek-v3-whole-q", "qwen3-next",
+    "qwen3-5-moe", "granite-hybrid", "nemotron-h",
+]  # fmt: skip
 """The families whose files hold experts apart that the model holds together."""
 
 
@@ -75,7 +69,7 @@ def test_the_files_tell_what_the_models_say(name: str, tmp_path: Path) -> None:
     for place, model in enumerate(models):
         model.save_pretrained(tmp_path / str(place))
     changes = compare_weights(*(FilesOnly(str(tmp_path / str(place))) for place in range(3)))
-    weights = [{key: weight.detach().double() for key, weight in checkpoint_tensors(model).items()} for model in models]
+    weights = [{key: weight.detach().double() for key, weight in stored_weights(model).items()} for model in models]
     before = weights[0]
     update, theirs = ({key: after[key] - before[key] for key in before} for after in weights[1:])
     assert close(changes.update_norm, float(flat(update).norm()))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_models import ARCHITECTURES, POST_NORMS, VOCABULARY, build
+from helpers.tiny_models import ATTENTION_ONLY, HYBRIDS, POST_NORMS, VOCABULARY, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ def outputs_of(name: str, target: str) -> str:
     return rf"model\.layers\.{layer}\.{attention if target == 'attn.1' else mlp}"
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ATTENTION_ONLY)
 def test_the_output_of_a_part_is_multiplied_as_a_hook_would(name: str) -> None:
     plain = build(name)
     undamaged = logits(plain)
@@ -103,7 +103,27 @@ def test_the_output_of_a_part_is_multiplied_as_a_hook_would(name: str) -> None:
         assert not torch.allclose(undamaged, wanted, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", sorted(HYBRIDS))
+def test_the_outputs_of_a_model_with_mixers_are_multiplied_as_a_hook_would(name: str) -> None:
+    plain, undamaged = _verified(name), logits(_verified(name).model)
+    blocks = plain.parts.blocks
+    modules = {
+        "attn": [block.attention for block in blocks if block.attention is not None],
+        "mixer": [block.mixer for block in blocks if block.mixer is not None],
+        "mlp": [module for block in blocks for module in block.mlp_modules],
+    }
+    for target, hooked in modules.items():
+        with ExitStack() as stack:
+            for module in hooked:
+                stack.callback(module.register_forward_hook(times(FACTOR)).remove)
+            wanted = logits(plain.model)
+        damaged = fresh(name)
+        damage_outputs(damaged, target, FACTOR)
+        torch.testing.assert_close(logits(damaged.model), wanted, rtol=1e-4, atol=1e-4, msg=target)
+        assert not torch.allclose(undamaged, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ATTENTION_ONLY)
 def test_a_zeroed_head_writes_nothing(name: str) -> None:
     plain, damaged = build(name), fresh(name)
     (output,) = named(plain, r".*(layers|h)\.1\.(self_attn|attn|attention)\.(o_proj|c_proj|dense)")
@@ -122,7 +142,7 @@ def test_a_zeroed_head_writes_nothing(name: str) -> None:
     assert not torch.allclose(logits(plain), wanted, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", ATTENTION_ONLY)
 def test_a_factor_of_one_changes_no_bit(name: str) -> None:
     checkpoint = Checkpoint(build(name, dtype=torch.bfloat16))
     origin = tensors(checkpoint.model)
@@ -147,6 +167,7 @@ def test_a_tensor_that_is_named_is_multiplied_itself() -> None:
         ("attn.0.h4", "has the heads 0 to 3 in a layer"),
         ("lm_hed*", r"'lm_hed\*' is no part and no tensor"),
         ("attn.0,attn.0.h1", "names model.layers.0.self_attn.o_proj.weight twice"),
+        ("mixer", "mixer, but .* has no layer with one"),
     ],
 )
 def test_a_target_that_the_model_lacks_is_refused(target: str, message: str) -> None:

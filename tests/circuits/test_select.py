@@ -177,6 +177,7 @@ def test_a_share_of_any_type_is_a_share() -> None:
         ({"edges": [["mlp.1", "attn.0.q"]]}, "mlp.1 → attn.0.q, which is no edge"),
         ({"edges": [["mlp.9", "logits"]]}, "mlp.9 → logits, which is not between the nodes named"),
         ({"writers": ["embed"]}, "writers and readers are not those of a sublayer graph"),
+        ({"writers": ["embed", "mixer.999999999"]}, "writers and readers are not those of a sublayer graph"),
         ({"version": 2}, r"circuit\.json, key 'version': must be"),
         ({"more": 1}, "more"),
     ],

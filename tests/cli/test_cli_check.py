@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.quantised_folders import write_llama
 from helpers.tiny_checkpoints import TOKENS, save_checkpoint, tiny_tokenizer
-from helpers.tiny_models import VOCABULARY, build
+from helpers.tiny_models import HYBRIDS, VOCABULARY, build
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
@@ -89,6 +89,27 @@ def test_config_only_reads_no_weights(checked: Any, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", sorted(HYBRIDS))
+def test_layers_without_attention_or_mlp_are_checked_whole_and_by_their_config(
+    checked: Any, name: str, tmp_path: Path
+) -> None:
+    folder, bare = save_checkpoint(tmp_path / "whole", name), tmp_path / "bare"
+    checkpoint = Checkpoint.load(folder, device="cpu")
+    checkpoint.model.config.save_pretrained(bare)
+    graph = graph_of(checkpoint, "sublayer")
+    whole, by_config = one(checked(folder, code=0)), one(checked(bare, "--config-only", code=0))
+    assert whole["checked"] == "the checkpoint"
+    assert by_config["checked"] == "a tiny random model of this architecture"
+    for found in (whole, by_config):
+        (size,) = found["graphs"]  # heads beside mixers cannot be nodes
+        assert (size["granularity"], size["nodes"]) == ("sublayer", len(graph.writers) + len(graph.readers))
+        assert size["edges"] == graph.n_edges
+        assert found["layers"] == len(checkpoint.parts.blocks)
+        assert found["parameters"] == sum(parameter.numel() for parameter in checkpoint.model.parameters())
+        assert {"attention", "mixer", "MLP"} <= found["parts"].keys()
+        assert [one["error"] <= one["allowed"] for one in found["agreements"]] == [True] * 3
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -123,7 +144,7 @@ def test_an_unmapped_family_is_one_sentence_beside_the_other_findings(checked: A
     found = one(checked(tmp_path, code=1))
     (problem,) = found["problems"]
     assert "model_type 'ctrl' is not mapped" in problem
-    assert "llama, mistral" in problem
+    assert "llama, llama4_text" in problem
     assert (found["family"], found["layers"], found["chat_template"]) == ("ctrl", 2, True)
     assert found["parameters"] > 0
     assert found["graphs"] == []

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from helpers.tiny_models import ARCHITECTURES, VOCABULARY, build
+from helpers.tiny_models import ARCHITECTURES, VOCABULARY, build, granularities
 from rlcircuits import AnswerSequence
 
 NAMES = sorted(ARCHITECTURES)
+WITH_HEADS = [name for name in NAMES if "head" in granularities(name)]
+"""The models that have a graph of heads."""
 tokens = st.integers(0, VOCABULARY - 1)
 
 

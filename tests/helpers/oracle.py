@@ -33,6 +33,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from helpers.oracle_families import Block, Projection, Scale, parts_of
+from helpers.oracle_hybrids import layer_sublayers
 
 
 class AnyAnswerSequence(Protocol):
@@ -57,16 +58,23 @@ def edge_names(
     """
     parallel = bool(getattr(model.config, "use_parallel_residual", False))
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
+    sublayers = layer_sublayers(model.config) or [("attn", "mlp")] * layers
     if granularity not in ("sublayer", "head"):
         raise ValueError(f"granularity: found {granularity!r}, wanted 'sublayer' or 'head'")
     # A clock: when each writer has written and when each reader reads. An edge needs the first <= the second.
     writers: dict[str, int] = {"embed": 0}
     readers: dict[str, int] = {}
-    for i in range(layers):
-        parts = [f"attn.{i}"] if granularity == "sublayer" else [f"attn.{i}.h{h}" for h in range(heads)]
-        writers |= dict.fromkeys(parts, 2 * i + (2 if parallel else 1)) | {f"mlp.{i}": 2 * i + 2}
-        readers |= {f"{part}.{kind}": 2 * i for kind in "qkv" for part in parts}
-        readers |= {f"mlp.{i}": 2 * i + (0 if parallel else 1)}
+    for i, present in enumerate(sublayers):
+        if "attn" in present:
+            parts = [f"attn.{i}"] if granularity == "sublayer" else [f"attn.{i}.h{h}" for h in range(heads)]
+            writers |= dict.fromkeys(parts, 2 * i + (2 if parallel else 1))
+            readers |= {f"{part}.{kind}": 2 * i for kind in "qkv" for part in parts}
+        if "mixer" in present:
+            writers |= {f"mixer.{i}": 2 * i + 1}
+            readers |= {f"mixer.{i}": 2 * i}
+        if "mlp" in present:
+            writers |= {f"mlp.{i}": 2 * i + 2}
+            readers |= {f"mlp.{i}": 2 * i + (0 if parallel else 1)}
     readers["logits"] = 2 * layers
     mask = torch.tensor([[wrote <= reads for reads in readers.values()] for wrote in writers.values()])
     return tuple(writers), tuple(readers), mask
@@ -87,6 +95,8 @@ def edge_scores(
     """
     _, _, edges = edge_names(model, granularity)
     exact = float64_copy(model)
+    if granularity == "head" and layer_sublayers(model.config) is not None:
+        raise NotImplementedError("a model with layers that are not attention has no heads")
     if granularity == "head" and any(_shared_norm(block) for block in parts_of(exact).blocks):
         raise NotImplementedError("heads whose grouped keys share one norm have no agreed copies of it")
     values, losses = [], []
@@ -233,7 +243,8 @@ def _forward(
                 x = x + masked(u, v)
         return x
 
-    for i, block in enumerate(parts.blocks):
+    def attend(i: int, block: Block) -> None:
+        assert block.output is not None
         heads = block.output[0].shape[0]
         names = [f"attn.{i}.h{h}" for h in range(heads)] if by_head else [f"attn.{i}"]
         # q, k and v streams, [H or 1, T, D] each.
@@ -251,10 +262,18 @@ def _forward(
         if by_head and not apart:
             unowned.append((i, bias * scale))
 
-        # The attention's bias has been written when the MLP of a sequential layer reads.
-        x = read(f"mlp.{i}", i if parts.parallel else i + 1)
-        x = block.mlp(block.mlp_norm(x))
-        wrote.append(x * block.mlp_post(x) if block.mlp_post else x)
+    def join(x: Tensor, post: Any) -> None:
+        wrote.append(x * post(x) if post else x)
+
+    for i, block in enumerate(parts.blocks):
+        if block.query is not None:
+            attend(i, block)
+        if block.mixer is not None:
+            join(block.mixer(block.attn_norm(read(f"mixer.{i}", i))), block.attn_post)
+        if block.mlp is not None:
+            # The attention's bias has been written when the MLP of a sequential layer reads.
+            x = read(f"mlp.{i}", i if parts.parallel else i + 1)
+            join(block.mlp(block.mlp_norm(x)), block.mlp_post)
 
     assert len(wrote) == len(writers)
     return parts.unembed(parts.final_norm(read("logits", len(parts.blocks)))), wrote
@@ -283,8 +302,10 @@ def _attention(block: Block, *streams: Tensor) -> Tensor:
     scores = scores.masked_fill(hidden, float("-inf"))
     if block.sinks is not None:
         scores = torch.cat([scores, block.sinks[:, None, None].expand(-1, length, 1)], -1)
-    pattern = scores.softmax(-1)[..., :length]
-    return pattern @ v @ block.output[0].transpose(1, 2)
+    mixed = scores.softmax(-1)[..., :length] @ v
+    if block.gate is not None:
+        mixed = mixed * _project(block.attn_norm(streams[0]), block.gate).sigmoid()
+    return mixed @ block.output[0].transpose(1, 2)
 
 
 def _project(x: Tensor, projection: Projection) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.oracle_families import Function, _gated, _linear
+from helpers.oracle_families import Function, _gated, linear
 
 Routing = Callable[[Any, Tensor], Tensor]
 """From a mixture and its input [T, D] to the weights [T, E]."""
@@ -28,7 +28,7 @@ def mixture(mlp: Any, family: str) -> Function:
 
 def _dense(mlp: Any, x: Tensor) -> Tensor:
     activation = mlp.activation_fn if hasattr(mlp, "activation_fn") else mlp.act_fn
-    return _linear(mlp.down_proj, activation(_linear(mlp.gate_proj, x)) * _linear(mlp.up_proj, x))
+    return linear(mlp.down_proj, activation(linear(mlp.gate_proj, x)) * linear(mlp.up_proj, x))
 
 
 def _chosen(scores: Tensor, count: int) -> Tensor:

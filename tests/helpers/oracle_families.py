@@ -39,13 +39,13 @@ Projection = tuple[Tensor, Tensor | None] | Function
 
 @dataclass(frozen=True)
 class Block:
-    """One layer. H query heads, G key/value heads, d their width, D the stream's."""
+    """One layer. H query heads, G key/value heads, d their width, D the stream's. None where there is no such part."""
 
-    query: Projection  # [H, d, D], [H, d]
-    key: Projection  # [G, d, D], [G, d]
-    value: Projection  # [G, d, D], [G, d]
-    output: tuple[Tensor, Tensor | None]  # [H, D, d], [D]
-    mlp: Function  # [T, D] -> [T, D], biases included
+    query: Projection | None  # [H, d, D], [H, d]
+    key: Projection | None  # [G, d, D], [G, d]
+    value: Projection | None  # [G, d, D], [G, d]
+    output: tuple[Tensor, Tensor | None] | None  # [H, D, d], [D]
+    mlp: Function | None  # [T, D] -> [T, D], biases included
     scaling: float
     attn_norm: Function  # before the projections; the identity where they read the stream itself
     mlp_norm: Function
@@ -62,6 +62,8 @@ class Block:
     temperature: Tensor | None = None  # [positions], what each position's queries are multiplied by
     sinks: Tensor | None = None  # [H], the score of a key that each head always sees, and that has no value
     softcap: float | None = None
+    gate: Projection | None = None  # [H, d, D], [H, d], of each head's output, read with its q
+    mixer: Function | None = None  # [T, D] -> [T, D], behind attn_norm: mixes tokens without attention
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,14 @@ def parts_of(model: Any) -> Parts:
         return _gpt_neox(model)
     if family in _LLAMA_LIKE:
         return _llama_like(model)
-    from helpers.oracle_recent import FORWARDS  # here, since it is built of what is in this module
+    # Here, since both are built of what is in this module.
+    from helpers.oracle_hybrids import hybrid_parts
+    from helpers.oracle_recent import FORWARDS
 
     if family in FORWARDS:
         return FORWARDS[family](model)
+    if (parts := hybrid_parts(model)) is not None:
+        return parts
     raise NotImplementedError(f"the oracle has no forward for {family!r}")
 
 
@@ -96,19 +102,19 @@ def _rms(module: Any) -> Scale | None:
     return Scale(module.weight + 1 if centred else module.weight, eps)
 
 
-def _norm(module: Any) -> Function:
+def plain_norm(module: Any) -> Function:
     if isinstance(module, nn.LayerNorm):
         return lambda x: F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
     scale = _rms(module)
     return _identity if scale is None else lambda x: x * scale(x)
 
 
-def _rows(weight: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
+def rows(weight: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
     """A projection's weight [heads * width, D] and bias as [heads, width, D] and [heads, width]."""
     return weight.view(-1, width, weight.shape[-1]), None if bias is None else bias.view(-1, width)
 
 
-def _columns(weight: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
+def columns(weight: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
     """An output projection's weight [D, heads * width] as [heads, D, width]; its bias as it is."""
     return weight.view(weight.shape[0], -1, width).transpose(0, 1), bias
 
@@ -120,21 +126,21 @@ def _gpt2(model: Any) -> Parts:
     def block(i: int, layer: Any) -> Block:
         attn, mlp = layer.attn, layer.mlp
         weights, biases = attn.c_attn.weight.T.chunk(3), attn.c_attn.bias.chunk(3)  # Conv1D keeps [in, out]
-        query, key, value = (_rows(w, b, width) for w, b in zip(weights, biases, strict=True))
+        query, key, value = (rows(w, b, width) for w, b in zip(weights, biases, strict=True))
         return Block(
             query, key, value,
-            output=_columns(attn.c_proj.weight.T, attn.c_proj.bias, width),
+            output=columns(attn.c_proj.weight.T, attn.c_proj.bias, width),
             mlp=lambda x: mlp.act(x @ mlp.c_fc.weight + mlp.c_fc.bias) @ mlp.c_proj.weight + mlp.c_proj.bias,
             scaling=(width**-0.5 if config.scale_attn_weights else 1.0)
             / (i + 1 if config.scale_attn_by_inverse_layer_idx else 1),
-            attn_norm=_norm(layer.ln_1),
-            mlp_norm=_norm(layer.ln_2),
+            attn_norm=plain_norm(layer.ln_1),
+            mlp_norm=plain_norm(layer.ln_2),
         )  # fmt: skip
 
     return Parts(
         embed=lambda ids: body.wte.weight[ids] + body.wpe.weight[: len(ids)],
         blocks=[block(i, layer) for i, layer in enumerate(body.h)],
-        final_norm=_norm(body.ln_f),
+        final_norm=plain_norm(body.ln_f),
         unembed=lambda x: x @ model.lm_head.weight.T,
     )
 
@@ -146,16 +152,16 @@ def _gpt_neox(model: Any) -> Parts:
     def block(layer: Any) -> Block:
         attn, mlp = layer.attention, layer.mlp
         # Each head's rows are its own q, k and v rows in turn.
-        weight, bias = _rows(attn.query_key_value.weight, attn.query_key_value.bias, 3 * width)
+        weight, bias = rows(attn.query_key_value.weight, attn.query_key_value.bias, 3 * width)
         biases = (None,) * 3 if bias is None else bias.chunk(3, 1)
         query, key, value = zip(weight.chunk(3, 1), biases, strict=True)
         return Block(
             query, key, value,
-            output=_columns(attn.dense.weight, attn.dense.bias, width),
-            mlp=lambda x: _linear(mlp.dense_4h_to_h, mlp.act(_linear(mlp.dense_h_to_4h, x))),
+            output=columns(attn.dense.weight, attn.dense.bias, width),
+            mlp=lambda x: linear(mlp.dense_4h_to_h, mlp.act(linear(mlp.dense_h_to_4h, x))),
             scaling=width**-0.5,
-            attn_norm=_norm(layer.input_layernorm),
-            mlp_norm=_norm(layer.post_attention_layernorm),
+            attn_norm=plain_norm(layer.input_layernorm),
+            mlp_norm=plain_norm(layer.post_attention_layernorm),
             inv_freq=body.rotary_emb.inv_freq,
             rotary_gain=body.rotary_emb.attention_scaling,
         )  # fmt: skip
@@ -163,7 +169,7 @@ def _gpt_neox(model: Any) -> Parts:
     return Parts(
         embed=lambda ids: body.embed_in.weight[ids],
         blocks=[block(layer) for layer in body.layers],
-        final_norm=_norm(body.final_layer_norm),
+        final_norm=plain_norm(body.final_layer_norm),
         unembed=lambda x: x @ model.lm_head.weight.T,
         parallel=config.use_parallel_residual,
     )
@@ -198,9 +204,9 @@ def _llama_like(model: Any) -> Parts:
         attn, mlp, rotary = layer.self_attn, layer.mlp, body.rotary_emb
         if family == "phi3":
             weights = attn.qkv_proj.weight.split([heads * width, groups * width, groups * width])
-            query, key, value = (_rows(weight, None, width) for weight in weights)
+            query, key, value = (rows(weight, None, width) for weight in weights)
         else:
-            query, key, value = (_rows(p.weight, p.bias, width) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+            query, key, value = (rows(p.weight, p.bias, width) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
         if family in ("mistral", "mixtral", "phi3", "qwen3_moe"):
             window = config.sliding_window  # one for the whole model, or None
         else:
@@ -213,11 +219,11 @@ def _llama_like(model: Any) -> Parts:
         )
         return Block(
             query, key, value,
-            output=_columns(attn.o_proj.weight, attn.o_proj.bias, width),
-            mlp=_mlp(mlp),
+            output=columns(attn.o_proj.weight, attn.o_proj.bias, width),
+            mlp=gated_mlp(mlp),
             scaling=factor,
-            attn_norm=_norm(attn_norm),
-            mlp_norm=_norm(mlp_norm),
+            attn_norm=plain_norm(attn_norm),
+            mlp_norm=plain_norm(mlp_norm),
             attn_post=multiplied if granite else _rms(attn_post),
             mlp_post=multiplied if granite else _rms(mlp_post),
             query_norm=_rms(getattr(attn, "q_norm", None)),
@@ -240,21 +246,21 @@ def _llama_like(model: Any) -> Parts:
     return Parts(
         embed=lambda ids: body.embed_tokens.weight[ids] * scale,
         blocks=[block(i, layer) for i, layer in enumerate(body.layers)],
-        final_norm=_norm(body.norm),
+        final_norm=plain_norm(body.norm),
         unembed=unembed,
     )
 
 
-def _linear(module: Any, x: Tensor) -> Tensor:
+def linear(module: Any, x: Tensor) -> Tensor:
     return F.linear(x, module.weight, module.bias)
 
 
-def _mlp(mlp: Any) -> Function:
+def gated_mlp(mlp: Any) -> Function:
     if hasattr(mlp, "experts"):
-        return lambda x: _experts(mlp, x)
+        return lambda x: experts(mlp, x)
     if hasattr(mlp, "gate_up_proj"):  # Phi-3
-        return lambda x: _linear(mlp.down_proj, _gated(_linear(mlp.gate_up_proj, x), mlp.activation_fn))
-    return lambda x: _linear(mlp.down_proj, mlp.act_fn(_linear(mlp.gate_proj, x)) * _linear(mlp.up_proj, x))
+        return lambda x: linear(mlp.down_proj, _gated(linear(mlp.gate_up_proj, x), mlp.activation_fn))
+    return lambda x: linear(mlp.down_proj, mlp.act_fn(linear(mlp.gate_proj, x)) * linear(mlp.up_proj, x))
 
 
 def _gated(both: Tensor, activation: Function) -> Tensor:
@@ -262,17 +268,16 @@ def _gated(both: Tensor, activation: Function) -> Tensor:
     return activation(gate) * up
 
 
-def _experts(mlp: Any, x: Tensor) -> Tensor:
+def experts(mlp: Any, x: Tensor) -> Tensor:
     """Every expert on every token, weighted by its probability in the router's top k and 0 outside it."""
     probability = (x @ mlp.gate.weight.T).softmax(-1)  # [T, experts]
     chosen = torch.zeros_like(probability).scatter(-1, probability.topk(mlp.gate.top_k).indices, 1.0)
     weight = probability * chosen
     if getattr(mlp.gate, "norm_topk_prob", True):
         weight = weight / weight.sum(-1, keepdim=True)
-    experts = mlp.experts
+    each = mlp.experts
     outputs = [
-        _gated(x @ up.T, experts.act_fn) @ down.T
-        for up, down in zip(experts.gate_up_proj, experts.down_proj, strict=True)
+        _gated(x @ up.T, each.act_fn) @ down.T for up, down in zip(each.gate_up_proj, each.down_proj, strict=True)
     ]
     mixed: Tensor = (torch.stack(outputs, -1) * weight[:, None]).sum(-1)
     return mixed

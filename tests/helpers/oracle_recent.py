@@ -15,7 +15,19 @@ import torch
 from torch import Tensor
 
 from helpers.oracle_experts import mixture
-from helpers.oracle_families import _POST, _PRE, Block, Parts, Scale, _columns, _linear, _mlp, _norm, _rms, _rows
+from helpers.oracle_families import (
+    _POST,
+    _PRE,
+    Block,
+    Parts,
+    Scale,
+    _rms,
+    columns,
+    gated_mlp,
+    linear,
+    plain_norm,
+    rows,
+)
 
 Rotary = Callable[[Any, int], str | None]
 
@@ -105,16 +117,16 @@ def _decoder(model: Any) -> Parts:
 
     def block(i: int, layer: Any) -> Block:
         attn, mlp = layer.self_attn, getattr(layer, family.mlp)
-        query, key, value = (_rows(p.weight, p.bias, width) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+        query, key, value = (rows(p.weight, p.bias, width) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
         attn_norm, attn_post, mlp_norm, mlp_post = (getattr(layer, name) if name else None for name in family.norms)
         prefix = family.rotary(config, i)
         return Block(
             query, key, value,
-            output=_columns(attn.o_proj.weight, attn.o_proj.bias, width),
-            mlp=mixture(mlp, config.model_type) if family.sparse else _mlp(mlp),
+            output=columns(attn.o_proj.weight, attn.o_proj.bias, width),
+            mlp=mixture(mlp, config.model_type) if family.sparse else gated_mlp(mlp),
             scaling=getattr(config, "attention_multiplier", width**-0.5),
-            attn_norm=_norm(attn_norm),
-            mlp_norm=_norm(mlp_norm),
+            attn_norm=plain_norm(attn_norm),
+            mlp_norm=plain_norm(mlp_norm),
             attn_post=_rms(attn_post) if multiplier is None else multiplied,
             mlp_post=_rms(mlp_post) if multiplier is None else multiplied,
             query_norm=_head_norm(attn, family.query_norm, width),
@@ -132,7 +144,7 @@ def _decoder(model: Any) -> Parts:
     return Parts(
         embed=lambda ids: body.embed_tokens.weight[ids] * getattr(config, "embedding_multiplier", 1.0),
         blocks=[block(i, layer) for i, layer in enumerate(body.layers)],
-        final_norm=_norm(body.norm),
+        final_norm=plain_norm(body.norm),
         unembed=lambda x: x @ model.lm_head.weight.T / getattr(config, "logits_scaling", 1.0),
     )
 
@@ -150,7 +162,7 @@ def _latent_decoder(model: Any) -> Parts:
         by_head = attn.kv_b_proj.weight.view(-1, plain + config.v_head_dim, rank)
 
         def latent(x: Tensor) -> Tensor:
-            return _norm(attn.kv_a_layernorm)(_linear(attn.kv_a_proj_with_mqa, x)[..., :rank])
+            return plain_norm(attn.kv_a_layernorm)(linear(attn.kv_a_proj_with_mqa, x)[..., :rank])
 
         def rotated_first(x: Tensor) -> Tensor:
             return torch.cat([x[..., plain:], x[..., :plain]], -1)
@@ -159,11 +171,11 @@ def _latent_decoder(model: Any) -> Parts:
             if config.q_lora_rank is None:
                 inner, weight = x, attn.q_proj.weight
             else:
-                inner, weight = _norm(attn.q_a_layernorm)(_linear(attn.q_a_proj, x)), attn.q_b_proj.weight
+                inner, weight = plain_norm(attn.q_a_layernorm)(linear(attn.q_a_proj, x)), attn.q_b_proj.weight
             return rotated_first(inner @ weight.view(-1, plain + rotated, weight.shape[-1]).transpose(1, 2))
 
         def key(x: Tensor) -> Tensor:
-            shared = _linear(attn.kv_a_proj_with_mqa, x)[..., rank:]
+            shared = linear(attn.kv_a_proj_with_mqa, x)[..., rank:]
             return torch.cat([shared, latent(x) @ by_head[:, :plain].transpose(1, 2)], -1)
 
         rope = config.rope_parameters
@@ -173,11 +185,11 @@ def _latent_decoder(model: Any) -> Parts:
         return Block(
             query, key,
             value=lambda x: latent(x) @ by_head[:, plain:].transpose(1, 2),
-            output=_columns(attn.o_proj.weight, attn.o_proj.bias, config.v_head_dim),
+            output=columns(attn.o_proj.weight, attn.o_proj.bias, config.v_head_dim),
             mlp=mixture(layer.mlp, config.model_type),
             scaling=(plain + rotated) ** -0.5 * gain**2,
-            attn_norm=_norm(layer.input_layernorm),
-            mlp_norm=_norm(layer.post_attention_layernorm),
+            attn_norm=plain_norm(layer.input_layernorm),
+            mlp_norm=plain_norm(layer.post_attention_layernorm),
             inv_freq=body.rotary_emb.inv_freq,
             rotary_gain=body.rotary_emb.attention_scaling,
             rotate_pairs=config.rope_interleave,
@@ -186,7 +198,7 @@ def _latent_decoder(model: Any) -> Parts:
     return Parts(
         embed=lambda ids: body.embed_tokens.weight[ids],
         blocks=[block(layer) for layer in body.layers],
-        final_norm=_norm(body.norm),
+        final_norm=plain_norm(body.norm),
         unembed=lambda x: x @ model.lm_head.weight.T,
     )
 

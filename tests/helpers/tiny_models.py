@@ -12,6 +12,8 @@ from zero, and routers sharp enough that the experts differ from token to token.
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +102,49 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                                 "norm_topk_prob": False, "mlp_only_layers": [1]}),  # dense between sparse
 }  # fmt: skip
 
+# Layers that are not attention. Chunks shorter than any test sequence; groups and heads of different numbers.
+_DELTA_NET = {
+    **_BASE, **_GQA, "num_hidden_layers": 3, "head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+    "linear_key_head_dim": 6, "linear_value_head_dim": 5, "linear_conv_kernel_dim": 3,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    # A delta net norms what it reads from its state, which is little at the first tokens: rounding would grow much.
+    "rms_norm_eps": 1e-3,
+}  # fmt: skip
+_SHARED_EXPERT = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+                  "shared_expert_intermediate_size": 20}  # fmt: skip
+_MAMBA = {
+    **_BASE, **_GQA, "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 2, "mamba_d_state": 5,
+    "mamba_d_conv": 3, "mamba_expand": 2, "mamba_chunk_size": 4, "time_step_limit": (0.1, 2.0),
+}  # fmt: skip
+_CONFIGS |= {
+    "qwen3-next": ("qwen3_next", {**_DELTA_NET, **_SHARED_EXPERT, "mlp_only_layers": [1], "norm_topk_prob": False}),
+    "qwen3-5": ("qwen3_5_text", _DELTA_NET),
+    "qwen3-5-moe": ("qwen3_5_moe_text", {**_DELTA_NET, **_SHARED_EXPERT}),
+    "granite-hybrid": ("granitemoehybrid", {  # experts beside a shared MLP, four multipliers, rotary positions
+        **_MAMBA, "num_hidden_layers": 3, "intermediate_size": 24, "shared_intermediate_size": 20,
+        "num_local_experts": 4, "num_experts_per_tok": 2, "position_embedding_type": "rope",
+        "layer_types": ["linear_attention", "full_attention", "linear_attention"], "residual_multiplier": 0.4,
+        "embedding_multiplier": 3.0, "attention_multiplier": 0.5, "logits_scaling": 1.5}),
+    "falcon-h1": ("falcon_h1", {  # attention and Mamba read one stream; every multiplier away from one
+        **_MAMBA, "mamba_d_ssm": 64, "mamba_rms_norm": True, "mamba_norm_before_gate": False,
+        "lm_head_multiplier": 0.7, "embedding_multiplier": 1.5, "mlp_multipliers": [0.8, 1.3], "key_multiplier": 0.6,
+        "attention_out_multiplier": 0.7, "attention_in_multiplier": 1.4, "ssm_multipliers": [0.9, 1.2, 0.7, 1.1, 0.8],
+        "ssm_in_multiplier": 1.2, "ssm_out_multiplier": 0.8, "projectors_bias": True, "mamba_proj_bias": True}),
+    "nemotron-h": ("nemotron_h", {  # one sublayer a layer, experts without gates
+        **_IDS, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 12, "max_position_embeddings": 96, "tie_word_embeddings": False,
+        "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention"],
+        "ssm_state_size": 5, "mamba_num_heads": 8, "mamba_head_dim": 8, "n_groups": 2, "conv_kernel": 3,
+        "chunk_size": 4, "time_step_min": 0.1, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
+        "topk_group": 1, "moe_intermediate_size": 24, "moe_shared_expert_intermediate_size": 20,
+        "moe_latent_size": 16, "routed_scaling_factor": 1.5, "use_bias": True, "mlp_bias": True}),
+}  # fmt: skip
+
+
+HYBRIDS = frozenset({"qwen3-next", "qwen3-5", "qwen3-5-moe", "granite-hybrid", "falcon-h1", "nemotron-h"})
+"""The models with layers that are not attention, which have no graph of heads."""
+ATTENTION_ONLY = sorted(_CONFIGS.keys() - HYBRIDS)
+"""The models whose layers all have an attention and an MLP."""
 
 _AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
 POST_NORMS: dict[str, tuple[str, str]] = {
@@ -134,7 +179,7 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
         overrides: config fields, and `attn_implementation`.
     """
     model_type, fields = _CONFIGS[name]
-    fields = {**fields, **overrides}
+    fields = copy.deepcopy({**fields, **overrides})  # a config keeps the lists that it is given
     # SDPA ignores the soft-cap, so that Gemma 2 would silently compute something else, and has no sinks for gpt-oss.
     attention = fields.pop("attn_implementation", "eager" if model_type in ("gemma2", "gpt_oss") else "sdpa")
     with torch.random.fork_rng(devices=[]):
@@ -144,9 +189,23 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     _draw(model, torch.Generator().manual_seed(seed))
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
-    if dtype == torch.float64 and hasattr(model.config, "num_experts_per_tok"):
+    if dtype == torch.float64 and has_experts(model):
         model.set_experts_implementation("eager")  # the default grouped matmul does not support float64
     return model.eval()
+
+
+def has_experts(model: nn.Module) -> bool:
+    """Return whether a model is a mixture of experts."""
+    return any(type(module).__name__.endswith("Experts") for module in model.modules())
+
+
+def stored_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return what a checkpoint's files hold of a model: its parameters, and what its routers add to scores."""
+    kept = model.state_dict().keys()
+    return {
+        **dict(model.named_parameters()),
+        **{name: buffer for name, buffer in model.named_buffers() if name in kept},
+    }
 
 
 def random_sequences(
@@ -163,8 +222,9 @@ def random_sequences(
 
 
 def granularities(name: str) -> tuple[str, ...]:
-    """Return the granularities of a model's graph; heads of multi-head latent attention cannot be nodes."""
-    return ("sublayer",) if name.startswith("deepseek") else ("sublayer", "head", "kv-head")
+    """Return the granularities of a model's graph; heads beside mixers, or of a latent attention, cannot be nodes."""
+    no_heads = name in HYBRIDS or name.startswith("deepseek")
+    return ("sublayer",) if no_heads else ("sublayer", "head", "kv-head")
 
 
 def padding_sides(name: str) -> tuple[str, ...]:
@@ -178,6 +238,9 @@ def _draw(model: PreTrainedModel, generator: torch.Generator) -> None:
     seen: set[int] = set()  # a tied matrix is drawn once, as the embedding, which comes first
     for module in model.modules():
         kind = type(module).__name__
+        if "e_score_correction_bias" in module._buffers:  # what a router adds to its scores, which is no parameter
+            bias = module.get_buffer("e_score_correction_bias")
+            bias.copy_(torch.randn(bias.shape, generator=generator) * 0.1)
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in seen:
                 continue
@@ -189,14 +252,19 @@ def _draw(model: PreTrainedModel, generator: torch.Generator) -> None:
                 fan_in = parameter.shape[0] if kind == "Conv1D" else parameter.shape[-1]
                 gain = 2.0 if "Router" in kind else 1.4
                 parameter.copy_(noise * gain * fan_in**-0.5)
-            elif name == "weight":  # a norm's; Gemma stores it less one
-                parameter.copy_(noise * 0.3 + (0.0 if kind.startswith("Gemma") else 1.0))
+            elif name == "weight":  # a norm's; Gemma and Qwen 3.5 store most of them less one
+                parameter.copy_(noise * 0.3 + (0.0 if _LESS_ONE.fullmatch(kind) else 1.0))
+            elif name == "A_log":  # a mixer's decay of about a half a token
+                parameter.copy_(noise * 0.5 - 0.5)
             else:
                 parameter.copy_(noise * 0.3)
         for name, buffer in module.named_buffers(recurse=False):
             if name == "e_score_correction_bias":  # a part of the checkpoint, beside the router's weight
                 buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.3)
 
+
+_LESS_ONE = re.compile(r"(Gemma\w*|Qwen3(Next|_5|_5Moe))RMSNorm")
+"""The classes of norms that store their weights less one."""
 
 ARCHITECTURES: dict[str, Callable[..., PreTrainedModel]] = {name: partial(build, name) for name in _CONFIGS}
 MODEL_TYPES: dict[str, str] = {name: model_type for name, (model_type, _) in _CONFIGS.items()}

@@ -22,15 +22,6 @@ def source(folder: Path, **options: str) -> CheckpointSource:
     return CheckpointSource(str(folder), device="cpu", **options)
 
 
-def checkpoint_tensors(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return the parameters by name, and the buffers that a checkpoint holds beside them."""
-    stored = model.state_dict().keys()
-    return {
-        **dict(model.named_parameters()),
-        **{name: buffer for name, buffer in model.named_buffers() if name in stored},
-    }
-
-
 class FilesOnly(CheckpointSource):
     """A checkpoint whose model must not be loaded."""
 

@@ -115,6 +115,12 @@ def test_a_family_that_is_there_is_replaced_only_when_asked() -> None:
         ({"fused": "mixed"}, r"fused is 'mixed'; one of stacked, interleaved is wanted"),
         ({"gate_up": "both"}, r"gate_up is 'both'; one of rows, columns, alternating columns is wanted"),
         ({"mlp": 3}, r"mlp is 3; a string is wanted"),
+        ({"mlp_outputs": ("down_proj", ("up", "to stream"))}, r"mlp_outputs has 'to stream'"),
+        ({"layer_kinds": {"ssm": ("mixer",)}}, r"layer_kinds has a mixer in 'ssm', but mixer, its name, is None"),
+        (
+            {"layer_kinds": {"ssm": ("conv",)}},
+            r"layer_kinds has \('conv',\) for 'ssm'; one or more of attn, mixer, mlp",
+        ),
     ],
 )
 def test_names_that_cannot_be_modules_are_refused(fields: dict[str, Any], message: str) -> None:

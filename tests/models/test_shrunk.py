@@ -13,6 +13,7 @@ from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.part_paths import part_paths
+from rlcircuits.models.parts import layers_by_config, locate_parts
 from rlcircuits.models.shrunk import shrink, tiny_model
 
 _QWEN3 = {
@@ -67,6 +68,31 @@ def test_each_kind_of_layer_occurs() -> None:
     small = shrink(large)
     assert set(small.layer_types) == set(large.layer_types)
     assert len(small.layer_types) == small.num_hidden_layers < 10
+
+
+LATE_ATTENTION = ["linear_attention", "mlp"] * 9 + ["full_attention", "mlp"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("falcon_h1", {}),
+        ("falcon_h1", {"mamba_d_ssm": None}),
+        ("nemotron_h", {"hidden_size": 1024, "layers_block_type": LATE_ATTENTION}),
+    ],
+)
+def test_layers_without_attention_or_mlp_are_made_small_too(kind: str, fields: dict[str, Any]) -> None:
+    large = config(kind, **fields)
+    tiny = tiny_model(large)
+    assert sum(parameter.numel() for parameter in tiny.parameters()) < 25_000_000
+    assert set(locate_parts(tiny).layers) == set(layers_by_config(large))
+
+
+def test_a_delta_net_keeps_its_heads_of_values_for_each_of_keys() -> None:
+    large = config("qwen3_next", hidden_size=2048)
+    small = shrink(large)
+    assert (small.linear_num_key_heads, small.linear_num_value_heads) == (2, 4)
+    assert set(small.layer_types) == set(large.layer_types)
 
 
 def test_keeps_experts_enough_for_a_token() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors
 from helpers.core_inputs import NAMES, tiny
-from helpers.weight_folders import checkpoint_tensors
+from helpers.tiny_models import stored_weights
 from torch import nn
 
 from rlcircuits.models.parts import Block, Norm, locate_parts
@@ -32,11 +32,13 @@ def holders(model: nn.Module) -> dict[int, tuple[str, int | None]]:
         if isinstance(module, nn.Embedding):
             put(module, "embeddings")
     for layer, block in enumerate(parts.blocks):
-        put(block.attention, "attention", layer)
-        put(block.mlp, "MLP", layer)
+        groups = {"attention": (block.attention,), "mixer": (block.mixer,), "MLP": block.mlp_modules}
+        for group, modules in groups.items():
+            for module in filter(None, modules):
+                put(module, group, layer)
         for norm in norms_of(block):
             put(norm.module, "norms", layer)
-        for module in block.attention.modules():
+        for module in block.module.modules():
             if "Norm" in type(module).__name__:
                 put(module, "norms", layer)
     put(parts.final_norm.module, "norms")
@@ -63,8 +65,8 @@ def test_the_names_in_the_files_are_in_the_same_groups(name: str, tmp_path: Path
     model = tiny(name)
     model.save_pretrained(tmp_path)
     stored, loaded = dict.fromkeys(GROUPS, 0), dict.fromkeys(GROUPS, 0)
-    for key, tensor in checkpoint_tensors(model).items():
-        loaded[group_of(key)] += tensor.numel()
+    for key, parameter in stored_weights(model).items():
+        loaded[group_of(key)] += parameter.numel()
     with safetensors.safe_open(str(tmp_path / "model.safetensors"), framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 (not a dict)
             stored[group_of(key)] += file.get_tensor(key).numel()

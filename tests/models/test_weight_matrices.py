@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,8 +39,12 @@ def test_q_k_and_v_are_those_that_attribution_reads(name: str) -> None:
         for projection in block.projections:
             pieces = found[f"{names[id(projection.module)]}.weight"]
             fused = len(projection.features) > 1
+            if "gate" in pieces:  # q has a gate beside it in each head
+                by_head = (pieces[kind].unflatten(0, (4, -1)) for kind in ("q", "gate"))
+                pieces = {"": torch.cat(list(by_head), 1).flatten(0, 1)}
             assert set(pieces) == (set(projection.features) if fused else {""})
             for kind, features in projection.features.items():
+                projection = replace(projection, multiplier=1.0)
                 wanted, piece = projection.rows(features), pieces[kind if fused else ""]
                 assert torch.equal(piece if piece.shape == wanted.shape and name != "gpt2" else piece.T, wanted)
         if block.latent is not None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from helpers.core_inputs import NAMES
 from helpers.paths import SEED_7
-from helpers.tiny_models import build
-from helpers.weight_folders import checkpoint_tensors, moved, random_weights, saved, source, written
+from helpers.tiny_models import build, stored_weights
+from helpers.weight_folders import moved, random_weights, saved, source, written
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -63,9 +63,7 @@ def test_every_family(name: str, tmp_path: Path) -> None:
         assert (sign.outcome, sign.change) == ("not measurable", None)
         assert "tied" in sign.note
         return
-    before, after = (
-        {key: each.detach().double() for key, each in checkpoint_tensors(model).items()} for model in models
-    )
+    before, after = ({key: each.detach().double() for key, each in stored_weights(model).items()} for model in models)
     head = next(key for key in before if before[key] is not None and key.startswith(("lm_head", "embed_out")))
     assert sign.change == pytest.approx(definition({key: after[key] - before[key] for key in before}, head))
     size = before[head].numel() / sum(each.numel() for each in before.values())

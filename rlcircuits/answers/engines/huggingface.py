@@ -11,6 +11,8 @@ from transformers import GenerationConfig
 
 from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_token_ids
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.mixers import mask_padding
 
 if TYPE_CHECKING:
     from rlcircuits.answers.types import Sampling
@@ -22,6 +24,7 @@ class HuggingFaceEngine:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model: Any = checkpoint.model
+        self._parts = checkpoint.parts
         self._ends = end_token_ids(self._model.generation_config, checkpoint.tokenizer)
         pad = checkpoint.tokenizer.pad_token_id
         self._pad: int = pad if pad is not None else self._ends[0] if self._ends else 0
@@ -43,7 +46,8 @@ class HuggingFaceEngine:
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         device = self._model.device
         try:
-            with self._own_settings(sampling), _seeded(seed):
+            with self._own_settings(sampling), _seeded(seed), Hooks() as hooks:
+                mask_padding(hooks, self._parts)
                 output = self._model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
         except torch.OutOfMemoryError as error:
             raise RLCircuitsError(

@@ -3,7 +3,8 @@
 A target is one name or several with commas between them:
 
     mlp.2  attn.2  attn.2.h1    the output of layer 2's MLP, of its attention, of head 1 of that attention
-    mlp  attn                   these outputs in all layers
+    mixer.2                     the output of layer 2's mixer, where it mixes tokens without attention (Mamba)
+    mlp  attn  mixer            these outputs in all layers that have them
     embeddings  unembedding     the embeddings (of tokens, and of positions where they are learnt); the output layer
     final-norm  norms           the norm before the unembedding; all norms of the residual stream
     model.layers.*.weight       the parameters that the pattern fits, as they are stored
@@ -18,6 +19,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import reduce
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,9 +37,12 @@ EVERYTHING = "*"
 """The target that names every tensor."""
 
 _HEAD = re.compile(r"(?:attn\.)?(\d+)\.h?(\d+)")
-_SUBLAYER = re.compile(r"(attn|mlp)(?:\.(\d+))?")
+_SUBLAYER = re.compile(r"(attn|mixer|mlp)(?:\.(\d+))?")
 _LAYERS = re.compile(r"\d+,\d+")
-_KNOWN = "mlp.LAYER, attn.LAYER, attn.LAYER.hHEAD, mlp, attn, embeddings, unembedding, final-norm, norms or a tensor"
+_KNOWN = (
+    "mlp.LAYER, attn.LAYER, mixer.LAYER, attn.LAYER.hHEAD, mlp, attn, mixer, embeddings, unembedding, final-norm, "
+    "norms or a tensor"
+)
 
 
 @dataclass(frozen=True)
@@ -132,15 +137,18 @@ def _pieces_of(checkpoint: Checkpoint, name: str) -> Iterator[Piece]:
             raise RLCircuitsError(
                 f"damage: target {name}, but {checkpoint.name} has the heads 0 to {parts.n_heads - 1} in a layer"
             )
+        if block.output is None:
+            raise RLCircuitsError(f"damage: target {name}, but layer {head[1]} of {checkpoint.name} has no attention")
         values = block.head_output_weight(parts.n_heads)[number]
         yield Piece(names.of(block.output.weight), values, part=f"head {number}")
     elif sublayer := _SUBLAYER.fullmatch(name):
-        for block in _blocks(checkpoint, sublayer[2]):
-            norm = block.attention_post_norm if sublayer[1] == "attn" else block.mlp_post_norm
+        for block in _blocks(checkpoint, sublayer[1], sublayer[2]):
+            norms = {"attn": block.attention_post_norm, "mlp": block.mlp_post_norm}
+            norm = norms.get(sublayer[1])
             if norm is not None:
                 yield from _norm_pieces(names, norm)
             else:
-                for writer in [block.output] if sublayer[1] == "attn" else _mlp_outputs(checkpoint, block):
+                for writer in _outputs(checkpoint, block, sublayer[1]):
                     yield from _all_of(names, writer)
     elif name in ("norms", "final-norm"):
         for norm in _norms(checkpoint) if name == "norms" else (parts.final_norm,):
@@ -158,7 +166,8 @@ def _pieces_of(checkpoint: Checkpoint, name: str) -> Iterator[Piece]:
 def _modules_of(checkpoint: Checkpoint, name: str) -> list[nn.Module] | None:
     """Return the modules that a name of the edge graph or a group's name stands for; None for any other name."""
     if sublayer := _SUBLAYER.fullmatch(name):
-        return [block.attention if sublayer[1] == "attn" else block.mlp for block in _blocks(checkpoint, sublayer[2])]
+        blocks = _blocks(checkpoint, sublayer[1], sublayer[2])
+        return [module for block in blocks for module in _modules_of_sublayer(block, sublayer[1])]
     if name == "embeddings":
         return [module for module in checkpoint.model.modules() if isinstance(module, nn.Embedding)]
     if name == "unembedding":
@@ -178,8 +187,33 @@ def _matching(checkpoint: Checkpoint, pattern: str) -> list[str]:
     return names
 
 
-def _blocks(checkpoint: Checkpoint, layer: str | None) -> list[Block]:
-    return list(checkpoint.parts.blocks) if layer is None else [block_at(checkpoint, int(layer))]
+def _blocks(checkpoint: Checkpoint, sublayer: str, layer: str | None) -> list[Block]:
+    """Return the blocks with a sublayer. Raises RLCircuitsError if there is none, or not in the layer that is named."""
+    blocks = list(checkpoint.parts.blocks) if layer is None else [block_at(checkpoint, int(layer))]
+    found = [block for block in blocks if _modules_of_sublayer(block, sublayer)]
+    if not found:
+        where = "no layer with one" if layer is None else f"layer {layer} without one"
+        raise RLCircuitsError(
+            f"damage: target {sublayer}{'' if layer is None else '.' + layer}, but "
+            f"{checkpoint.name} has {where}; its sublayers are those of its edge graph"
+        )
+    return found
+
+
+def _modules_of_sublayer(block: Block, sublayer: str) -> tuple[nn.Module, ...]:
+    """Return the modules that are a block's attention, mixer or MLP; none if it has no such sublayer."""
+    if sublayer == "mlp":
+        return block.mlp_modules
+    module = block.attention if sublayer == "attn" else block.mixer
+    return () if module is None else (module,)
+
+
+def _outputs(checkpoint: Checkpoint, block: Block, sublayer: str) -> list[nn.Module | nn.Parameter]:
+    """Return what writes a sublayer's output: layers, or the stacked weights of experts."""
+    if sublayer == "mlp":
+        return [output for module in block.mlp_modules for output in _mlp_outputs(checkpoint, module)]
+    output = block.output if sublayer == "attn" else block.mixer_output
+    return [] if output is None else [output]
 
 
 def block_at(checkpoint: Checkpoint, layer: int) -> Block:
@@ -191,7 +225,7 @@ def block_at(checkpoint: Checkpoint, layer: int) -> Block:
 
 
 def _norms(checkpoint: Checkpoint) -> list[Norm]:
-    kinds = ("attention_norm", "attention_post_norm", "mlp_norm", "mlp_post_norm")
+    kinds = ("attention_norm", "attention_post_norm", "mlp_norm", "mlp_post_norm")  # a mixer has the attention's
     of_blocks = [getattr(block, kind) for block in checkpoint.parts.blocks for kind in kinds]
     return [*(norm for norm in of_blocks if norm is not None), checkpoint.parts.final_norm]
 
@@ -209,26 +243,32 @@ def _norm_pieces(names: _Names, norm: Norm) -> Iterator[Piece]:
         yield Piece(names.of(bias), bias)
 
 
-def _mlp_outputs(checkpoint: Checkpoint, block: Block) -> list[nn.Module | nn.Parameter]:
+def _mlp_outputs(checkpoint: Checkpoint, mlp: nn.Module) -> list[nn.Module | nn.Parameter]:
     """Return the layers that write an MLP's output, and the stacked weights of the experts that do."""
+    written: list[nn.Module | nn.Parameter] = []
     paths = FAMILIES[checkpoint.model.config.model_type].mlp_outputs
-    written = []
-    for path in paths:
-        found: Any = block.mlp
-        for name in path.split("."):
-            found = getattr(found, name, None)
-        if isinstance(found, nn.Module | nn.Parameter):
-            written.append(found)
+    wanted = [(path,) if isinstance(path, str) else path for path in paths]
+    for one_of in wanted:
+        # A path that leads nowhere gives None, of which every further name is None too.
+        found: list[Any] = [reduce(_attribute, each.split("."), mlp) for each in one_of]
+        written += [each for each in found if isinstance(each, nn.Parameter) or _has_weights(each)][:1]
     if written:
         return written
-    raise RLCircuitsError(
-        f"damage: {checkpoint.name} has an MLP {type(block.mlp).__name__} without {' or '.join(paths)}; name the tensor"
-    )
+    known = " or ".join(path for one_of in wanted for path in one_of)
+    raise RLCircuitsError(f"damage: {checkpoint.name} has an MLP {type(mlp).__name__} without {known}; name the tensor")
 
 
 def _all_of(names: _Names, writer: nn.Module | nn.Parameter) -> Iterator[Piece]:
     for parameter in writer.parameters() if isinstance(writer, nn.Module) else (writer,):
         yield Piece(names.of(parameter), parameter)
+
+
+def _has_weights(module: Any) -> bool:
+    return isinstance(module, nn.Module) and next(module.parameters(), None) is not None
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    return getattr(owner, name, None)
 
 
 class _Names:

@@ -8,7 +8,11 @@ TERMS = (
         "the first-order effect of an edge on the loss, in nats: positive if the loss would rise without the edge, so "
         "that the edge makes the answer more likely.",
     ),
-    ("writer, reader", "embed, attn.3 or mlp.3 write; attn.3.q, .k, .v, mlp.3 and logits read; 3 is the layer."),
+    (
+        "writer, reader",
+        "embed, attn.3, mlp.3 or mixer.3 (Mamba, linear attention) write; attn.3.q, .k, .v, mlp.3, mixer.3 and logits "
+        "read; 3 is the layer.",
+    ),
     ("activation intensity", "the mean |score| of a question's edges: how strongly the circuit is active."),
     ("information complexity", "the entropy of the edge scores' histogram: how evenly they are spread over sizes."),
     ("distribution kurtosis", "how much the scores are dominated by a few edges; lower is more even."),
