@@ -38,6 +38,13 @@ def add_report(commands: Any) -> None:
         metavar="FILE.html",
         help="write one page too: the verdict, every effect, the edges, the circuit, the weights and the answers",
     )
+    report.add_argument(
+        "--log-to",
+        action="append",
+        default=[],
+        metavar="TRACKER:PLACE",
+        help="log each pair as a run of tensorboard:FOLDER or wandb:PROJECT too; give it once for each",
+    )
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,11 @@ def _report(options: argparse.Namespace) -> int:
         from rlcircuits.common.files import ensure_writable_file
 
         ensure_writable_file(options.html, "--html")
+    targets = []
+    if options.log_to:
+        from rlcircuits.report.trackers import log_results, parse_target
+
+        targets = [parse_target(text) for text in options.log_to]
     found = _read(options.folder)
     if (text := _as_data(found, options)) is not None:
         print(text, end="")
@@ -84,10 +96,21 @@ def _report(options: argparse.Namespace) -> int:
         from rlcircuits.report.page.write import write_page
 
         say(f"page: {write_page(found.comparisons, options.html, found.unfinished, found.signs, found.folders)}")
+    for target in targets:
+        log_results(target, found.comparisons, _markdown(found))
+        say(f"logged to {target.tracker}: {target.place}")
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for problem in found.problems:
         log_error(problem)
     return BAD_INPUT if found.problems else HOLDS
+
+
+def _markdown(found: _Results) -> str:
+    from rlcircuits.report.markdown import summary_markdown
+    from rlcircuits.report.variants import first_variants
+
+    unfinished = dict.fromkeys(found.unfinished, "was not finished")
+    return summary_markdown(found.headline, first_variants(found.comparisons), unfinished)
 
 
 def _read(folder: str) -> _Results:
@@ -107,23 +130,16 @@ def _read(folder: str) -> _Results:
 
 def _as_data(found: _Results, options: argparse.Namespace) -> str | None:
     """Return the results in the form that an option names; None for the tables."""
-    from rlcircuits.report.variants import group_variants
-
-    measured = group_variants(found.comparisons)
     if options.json:
         from rlcircuits.report.release_json import release_json
+        from rlcircuits.report.variants import group_variants
 
-        return release_json(measured, found.unfinished, (), as_list=not found.of_one_pair)
+        return release_json(group_variants(found.comparisons), found.unfinished, (), as_list=not found.of_one_pair)
     if options.csv:
         from rlcircuits.report.measure_rows import rows_as_csv
 
         return rows_as_csv(found.comparisons)
-    if options.markdown:
-        from rlcircuits.report.markdown import summary_markdown
-
-        unfinished = dict.fromkeys(found.unfinished, "was not finished")
-        return summary_markdown(found.headline, [variants[0] for variants in measured], unfinished)
-    return None
+    return _markdown(found) if options.markdown else None
 
 
 def _print_tables(found: _Results) -> None:

@@ -50,6 +50,12 @@ NO_PLACES = {
 }  # fmt: skip
 """Values that every option for an output file refuses."""
 
+NO_TRACKERS = {
+    "empty": "", "blank": " ", "no place": "tensorboard", "an empty place": "wandb:", "unknown": "mlflow:x",
+    "NUL": "\x00:x", "a file as a folder": "tensorboard:empty", "a folder of the system": "tensorboard:/proc/x",
+}  # fmt: skip
+"""Values that an option for a tracker refuses."""
+
 WHOLE = NO_NUMBERS | NO_WHOLE
 POSITIVE = WHOLE | TOO_SMALL
 SHARE = NO_NUMBERS | TOO_SMALL | NO_SHARE
@@ -135,7 +141,11 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
         "--save-circuits": FOLDERS,
         **SCORING,
     },
-    REPORT: {"--plot": {**NO_PLACES, "another ending": "x.gif", "no ending": "x"}, "--html": NO_PLACES},
+    REPORT: {
+        "--plot": {**NO_PLACES, "another ending": "x.gif", "no ending": "x"},
+        "--html": NO_PLACES,
+        "--log-to": NO_TRACKERS,
+    },
     ROLLOUTS: {
         "--rollouts": {name: path for name, path in NO_PATHS.items() if name != "empty"},
         "--group": POSITIVE,
