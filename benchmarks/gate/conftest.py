@@ -12,7 +12,8 @@ import re
 import pytest
 
 _SHIPPED = re.compile(
-    r"(?:llama-sums|qwen2-equations|neox-sums)-seed-\d+(?:-(?:grpo|rloo|ppo|dpo-onpolicy|dpo|rft|sft-more|sft-clean))?"
+    r"(?:llama-sums|qwen2-equations|neox-sums)-seed-\d+"
+    r"(?:-(?:grpo-kl0\.01|cf-grpo|grpo|rloo|ppo|dpo-onpolicy|dpo|f-isft|rft|nft|es|sft-more|sft-clean))?"
 )
 _PAIRS = {
     "llama-sums-seed-7-grpo",
