@@ -19,7 +19,8 @@ def model_graph(parts: ModelParts, granularity: str) -> EdgeGraph:
     check_granularity(granularity)
     if granularity not in granularities(parts):
         raise RLCircuitsError(
-            f"granularity is {granularity!r}, which this model cannot have: {parts.no_heads}; use 'sublayer'"
+            f"granularity is {granularity!r}, which {type(parts.body).__name__} cannot have: {parts.no_heads}; "
+            "use 'sublayer'"
         )
     return build_layered_graph(parts.layers, parts.n_heads, granularity, n_kv_heads=parts.n_kv_heads)
 

@@ -20,6 +20,7 @@ from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.answers.engines.huggingface import HuggingFaceEngine
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.matched_noise import add_matched_noise, measure_updates
+from rlcircuits.models.parts import locate_parts
 
 pytestmark = pytest.mark.slow
 
@@ -165,7 +166,8 @@ def test_the_device_is_waited_for_at_the_end_of_a_batch_only(name: str, granular
 def test_answers_are_those_of_the_cpu(temperature: float) -> None:
     prompts, sampling = [(5, 6, 7), (8, 9), (4,)], Sampling(temperature=temperature, max_new_tokens=6)
     model = model_of("llama")
-    checkpoint: Any = SimpleNamespace(model=model, tokenizer=SimpleNamespace(pad_token_id=0, eos_token_id=2))
+    tokenizer = SimpleNamespace(pad_token_id=0, eos_token_id=2)
+    checkpoint: Any = SimpleNamespace(model=model, parts=locate_parts(model), tokenizer=tokenizer)
     wanted = HuggingFaceEngine(checkpoint).complete(prompts, sampling, 0)
     with elsewhere(model):
         assert HuggingFaceEngine(checkpoint).complete(prompts, sampling, 0) == wanted
