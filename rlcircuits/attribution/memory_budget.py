@@ -133,7 +133,7 @@ def _default_batch_tokens(checkpoint: Checkpoint) -> int:
     if checkpoint.device.type != "cuda":
         return CPU_BATCH_TOKENS
     free, _ = torch.cuda.mem_get_info(checkpoint.device)
-    config = checkpoint.model.config
+    config = checkpoint.model.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or 4 * checkpoint.parts.width
     # Kept for each token and block: the stream before both norms, two writers, q, k and v before and after the
     # rotation, the attention's output, and the MLP's gate, up projection and their product.

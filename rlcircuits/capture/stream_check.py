@@ -88,7 +88,7 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
     with frozen(model):
         heads = _verify_heads(model, parts, graph, batch, outputs, tolerance)
         plain = plain_gradient(model, parts, batch)
-        if is_added(model.config.model_type):  # type: ignore[arg-type, union-attr]
+        if is_added(model.config):
             verify_projections(model, parts, batch, tolerance)
     readers = _agree(
         ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own"

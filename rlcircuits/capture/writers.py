@@ -96,13 +96,20 @@ def _hook_mlp(hooks: Hooks, block: Block, on_output: Callable[[Tensor], None]) -
     modules = block.mlp_modules
     shapes: list[torch.Size] = []
     outputs: list[Tensor] = []
+    shape = torch.Size()
+
+    def keep_shape(hidden: Tensor) -> None:
+        nonlocal shape
+        shape = hidden.shape
 
     def take(output: Tensor) -> None:
         outputs.append(output.view(shapes.pop()))
         if len(outputs) == len(modules):
             total = sum(outputs[1:], outputs[0])
             outputs.clear()
-            on_output(total)
+            on_output(total.view(shape))
+
+    hooks.observe_input(modules[0], keep_shape)
 
     for module in modules:
         hooks.observe_input(module, lambda hidden: shapes.append(hidden.shape))

@@ -16,6 +16,7 @@ from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.find_family import ties_embeddings
 from rlcircuits.models.folder import CONFIG, check_folder, is_adapter, load_config
 from rlcircuits.models.quantised import quantisation_of
 from rlcircuits.models.tensor_groups import group_of, is_token_embedding
@@ -55,7 +56,7 @@ class StoredTensors:
         check_folder(source.folder)
         config = load_config(source.folder, trust_remote_code=source.trust_remote_code)
         self.config: Any = config.get_text_config()
-        self.tied = bool(self.config.tie_word_embeddings)
+        self.tied = ties_embeddings(config)
         self._dtype = _loaded_dtype(source, config)
         self._opened = opened
         self._files: dict[Path, Any] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -233,8 +233,19 @@ FAMILIES: dict[str, ModuleNames] = {
     "granitemoehybrid": _GRANITE_HYBRID,
     "falcon_h1": _FALCON_H1,
     "nemotron_h": _NEMOTRON_H,
+    # The language models of the vision-language models below.
+    **dict.fromkeys(("qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "ministral3"), _LLAMA),
 }
 """``model_type`` of a Hugging Face config → the names of its modules."""
+
+LANGUAGE_MODELS: dict[str, str] = {
+    **dict.fromkeys(
+        ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "gemma3", "mistral3"),
+        "model.language_model",
+    ),
+    "llama4": "language_model.model",
+}
+"""``model_type`` of a vision-language model → where its language model is. In ``FAMILIES`` that is ``model``."""
 
 REFUSED: dict[str, str] = {
     "gemma3n_text": "its AltUp mixes several residual streams with one another in each block, so that none is a "
@@ -247,9 +258,14 @@ REFUSED: dict[str, str] = {
 _BUILT_IN = dict(FAMILIES)
 
 
-def is_added(model_type: str) -> bool:
-    """Return whether a family's names are a user's, and not those of the table."""
-    return FAMILIES.get(model_type) != _BUILT_IN.get(model_type)
+def is_added(config: Any) -> bool:
+    """Return whether the names of a model's family, or of its language model's, are a user's, not the table's.
+
+    Args:
+        config: The model's Hugging Face config.
+    """
+    families = (config.model_type, config.get_text_config().model_type)
+    return any(FAMILIES.get(family) != _BUILT_IN.get(family) for family in families)
 
 
 @validate_arguments

@@ -8,9 +8,9 @@ from typing import Any
 
 import safetensors
 import torch
-from transformers import AutoModelForCausalLM
 
 from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.models.find_family import auto_class, ties_embeddings
 from rlcircuits.models.folder import CONFIG, config_error, load_config
 from rlcircuits.models.quantised import finish, loaded_dtype, quantisation_of, without_activation_scales
 from rlcircuits.models.quiet import quiet
@@ -46,7 +46,7 @@ def load_model(folder: Path, dtype: torch.dtype | str, device_map: str | None, *
         with quiet(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "You passed `quantization_config`")  # it asks for dequantised weights
             options |= {} if quantised is None else quantised.options()
-            model, report = AutoModelForCausalLM.from_pretrained(
+            model, report = auto_class(config).from_pretrained(
                 str(folder), use_safetensors=True, output_loading_info=True, **options
             )
     # transformers raises errors of many classes for a bad value in a config, a dtype or a device_map.
@@ -96,7 +96,7 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
         raise RLCircuitsError(f"{file}: field 'num_hidden_layers' is {wanted}; the weights are of {layers} layers")
     try:
         with torch.device("meta"), quiet():
-            built = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            built = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
         shapes = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
     except Exception as error:
         raise config_error(file, error) from error
@@ -110,7 +110,7 @@ def _check_shapes(folder: Path, config: Any, trust_remote_code: bool) -> None:
 
 def _check_tied(folder: Path, model: Any) -> None:
     """Raise RLCircuitsError if the config ties the embeddings, but the files hold an unembedding that differs."""
-    if not model.config.get_text_config().tie_word_embeddings:
+    if not ties_embeddings(model.config):
         return
     head = model.get_output_embeddings()
     name = next((f"{name}.weight" for name, module in model.named_modules() if module is head), "")

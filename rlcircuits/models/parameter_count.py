@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
+from rlcircuits.models.find_family import auto_class
 from rlcircuits.models.quiet import quiet
 
 __all__ = ["count_parameters"]
@@ -24,7 +24,7 @@ def count_parameters(config: Any, *, trust_remote_code: bool = False) -> int | N
     """
     try:
         with torch.device("meta"), quiet():
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            model = auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
     except Exception:  # transformers raises errors of many classes for a value that does not fit
         return None
     return sum(int(parameter.numel()) for parameter in model.parameters())

@@ -19,12 +19,14 @@ from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, Sublayer, layer_reads
-from rlcircuits.models.families import FAMILIES, REFUSED, LatentNames, ModuleNames
+from rlcircuits.models.families import LatentNames, ModuleNames
 from rlcircuits.models.feature_index import as_index
+from rlcircuits.models.find_family import module_names, why_not_mapped
 from rlcircuits.models.latent import SHARED_KEY, LatentKV, locate_latent
 from rlcircuits.models.named_modules import NamedModule, Norms
 from rlcircuits.models.norms import Norm
 
+_LONGEST_LIST = 2000  # a message that lists all families
 NO_ATTENTION = (
     "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
 )
@@ -116,7 +118,8 @@ class ModelParts:
 
     Args:
         names: The names by which the parts were found.
-        body: The module from the token ids to the final norm's output: what holds the blocks.
+        body: The module from token ids to the final norm's output, which holds the blocks; of a vision-language model
+            its language model's.
         blocks: The decoder blocks.
         final_norm: The norm before the unembedding.
         unembedding: The linear layer from the stream to the logits.
@@ -164,11 +167,11 @@ def locate_parts(model: nn.Module) -> ModelParts:
             message names what was looked for.
     """
     names = _module_names(model)
-    config: Any = model.config
+    config: Any = model.config.get_text_config()  # type: ignore[union-attr, operator]
     heads = head_counts(config)
     if names.latent is not None:  # the heads' sizes of q, k and v differ, and v's is that of their output
         heads = replace(heads, size=config.v_head_dim)
-    root = NamedModule(model, "", config.model_type)
+    root = NamedModule(model, "", model.config.model_type)  # type: ignore[union-attr, arg-type]
     norms = Norms()
     named = list(root.child(names.layers).items())
     blocks = tuple(
@@ -212,17 +215,13 @@ def _module_names(model: nn.Module) -> ModuleNames:
     """Return the module names of the model's family. Raises RLCircuitsError for one that is not in the table."""
     if hasattr(model, "peft_config"):
         raise RLCircuitsError(f"{type(model).__name__} holds adapters; merge them first: model.merge_and_unload()")
-    family = getattr(getattr(model, "config", None), "model_type", None)
-    if family in FAMILIES:
-        return FAMILIES[family]
-    if family in REFUSED:
-        raise RLCircuitsError(
-            f"{type(model).__name__} has model_type {family!r}, which is not supported: {REFUSED[family]}"
-        )
-    raise RLCircuitsError(
-        f"{type(model).__name__} has model_type {family!r}, whose residual stream is not mapped; "
-        f"looked for one of {', '.join(sorted(FAMILIES))}; rlcircuits.register_family adds another"
-    )
+    config: Any = getattr(model, "config", None)
+    if not hasattr(config, "model_type"):
+        raise RLCircuitsError(f"{type(model).__name__} has no Hugging Face config, which tells its family")
+    names = module_names(config)
+    if names is None:
+        raise RLCircuitsError(f"{type(model).__name__}: {why_not_mapped(config)}", longest=_LONGEST_LIST)
+    return names
 
 
 def head_counts(config: Any) -> HeadCounts:
@@ -264,14 +263,15 @@ def layers_by_config(config: Any) -> tuple[LayerReads, ...]:
     """Return the sublayers of each layer of a mapped family, as ``ModelParts.layers`` has them, by a config alone.
 
     Args:
-        config: The Hugging Face config of the (text) model.
+        config: The model's Hugging Face config.
 
     Raises:
         RLCircuitsError: as :func:`layer_sublayers` does.
     """
-    names = FAMILIES[config.model_type]
-    layers = layer_sublayers(names, config, config.num_hidden_layers)
-    return tuple(layer_reads(sublayers, parallel=_is_parallel(names, config)) for sublayers in layers)
+    names, text = module_names(config), config.get_text_config()
+    assert names is not None, "a mapped family"
+    layers = layer_sublayers(names, text, text.num_hidden_layers)
+    return tuple(layer_reads(sublayers, parallel=_is_parallel(names, text)) for sublayers in layers)
 
 
 def _is_parallel(names: ModuleNames, config: Any) -> bool:

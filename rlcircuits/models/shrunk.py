@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.models.find_family import auto_class
 from rlcircuits.models.quiet import quiet
 
 __all__ = ["shrink", "tiny_model"]
@@ -57,7 +57,7 @@ def tiny_model(config: Any, *, trust_remote_code: bool = False) -> Any:
         try:
             small = shrink(config, layers_only=layers_only)
             with torch.random.fork_rng(devices=[]), quiet():
-                model = AutoModelForCausalLM.from_config(
+                model = auto_class(small).from_config(
                     small,
                     attn_implementation="eager" if getattr(small, "attn_logit_softcapping", None) else None,
                     dtype=torch.float32,

@@ -17,7 +17,7 @@ __all__ = ["GROUPS", "Group", "group_of", "is_token_embedding", "layer_of"]
 Group = Literal["embeddings", "norms", "attention", "mixer", "MLP", "unembedding", "other"]
 
 GROUPS: tuple[Group, ...] = get_args(Group)
-"""The groups, in the order of tables. No weight of a supported family is in ``other``."""
+"""The groups, in the order of tables. No weight of a supported language model is in ``other``."""
 
 _TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "embeddings"})
 _POSITION_EMBEDDINGS = frozenset({"wpe"})
@@ -27,6 +27,8 @@ _MLPS_IN_FILES = frozenset({"block_sparse_moe"})
 _ANY_SUBLAYER = "mixer"
 _MIXER_PARTS = frozenset({"in_proj", "conv1d", "dt_bias", "A_log", "D", "out_proj"})
 _ATTENTION_PARTS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
+# What a vision-language model has beside its language model.
+_VISION = frozenset({"visual", "vision_tower", "vision_model", "multi_modal_projector", "vision_encoder"})
 # input_layernorm, q_norm, final_layer_norm, norm_f, ln_1, ln_f, …
 _NORM = re.compile(r".*norm|norm_f|ln_\w+")
 
@@ -42,9 +44,11 @@ def group_of(name: str) -> Group:
         name: the weight's dotted name in the model or in its files, such as ``model.layers.0.mlp.up_proj.weight``.
 
     Returns:
-        One of :data:`GROUPS`; ``other`` for a name that no supported family has.
+        One of :data:`GROUPS`; ``other`` for a weight of a vision tower, and for a name that no supported family has.
     """
     parts = name.split(".")
+    if not _VISION.isdisjoint(parts):
+        return "other"
     # First, because a norm may be within an attention.
     if any(_NORM.fullmatch(part) for part in parts):
         return "norms"
@@ -72,7 +76,9 @@ def is_token_embedding(name: str) -> bool:
 
 def layer_of(name: str) -> int | None:
     """Return the index of the decoder block that a weight is in, by its dotted name; None for a weight in no block."""
-    lists = {names.layers.rpartition(".")[2] for names in FAMILIES.values()}
     parts = name.split(".")
+    if not _VISION.isdisjoint(parts):
+        return None
+    lists = {names.layers.rpartition(".")[2] for names in FAMILIES.values()}
     within = pairwise(parts[:-1])  # a list of blocks and an index in it, with something in that block behind them
     return next((int(index) for blocks, index in within if blocks in lists and index.isdecimal()), None)

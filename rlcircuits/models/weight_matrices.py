@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.find_family import module_names, why_not_mapped
 from rlcircuits.models.latent import latent_features
 from rlcircuits.models.parts import fused_features, head_counts
 from rlcircuits.models.tensor_groups import group_of
@@ -88,12 +88,9 @@ def matrix_places(key: str, shape: tuple[int, ...], config: Any) -> tuple[Matrix
 
 def _pieces(key: str, parts: list[str], shape: tuple[int, ...], config: Any) -> list[tuple[str, int, Tensor | None]]:
     """Return the name, dimension and indices of each matrix in one weight or one expert's."""
-    names = FAMILIES.get(config.model_type)
+    names = module_names(config)
     if names is None:
-        raise RLCircuitsError(
-            f"the family {config.model_type!r} is not mapped, so weight {key} cannot be split into its matrices; "
-            f"one of {', '.join(sorted(FAMILIES))} is wanted"
-        )
+        raise RLCircuitsError(f"weight {key} cannot be split into its matrices: {why_not_mapped(config)}")
     if len(names.projections) == 1 and names.projections[0] in parts:
         features = {kind: each.reshape(-1) for kind, each in fused_features(names, head_counts(config)).items()}
         return list(_cut(key, shape, features))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ from rlcircuits.questions.source import PUBLISHED, QuestionSource
 __all__ = ["draw", "read_counterfactuals", "read_questions"]
 
 _T = TypeVar("_T")
+_MEDIA = re.compile(r"(?:decoded_|question_)?(?:images?|videos?|audios?|pixel_values)(?:_?\d+)?", re.IGNORECASE)
+"""The names of fields that hold what is no text, in published question sets: image, images, image_1, decoded_image."""
+
 _ID_FIELDS = ("unique_id", "id")
 
 Record = tuple[str, Mapping[str, Any]]
@@ -30,14 +34,15 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
 
     Raises:
         RLCircuitsError: the file is missing, empty or not UTF-8; a line is no JSON object; a field is missing, empty or
-            no string; a field does not contain a reference answer; two questions have the same id; or the hub dataset
-            cannot be loaded. The message names file, line and field, or the dataset.
+            no string; a field does not contain a reference answer; a question has an image; two questions have the same
+            id; or the hub dataset cannot be loaded. The message names file, line and field, or the dataset.
     """
     records = _hub_records(source, split) if source.file is None else _file_records(source.file)
     id_field = source.id
     questions: list[Question] = []
     places: dict[str, str] = {}
     for number, (place, record) in enumerate(records, start=1):
+        _check_text_only(record, source, place)
         if number == 1 and id_field is None:
             id_field = next((field for field in _ID_FIELDS if field in record), None)
         question = Question(
@@ -136,6 +141,18 @@ def _hub_records(source: QuestionSource, split: str) -> Iterator[Record]:
         ) from error
     for number, record in enumerate(rows, start=1):
         yield f"{published.dataset} ({split}), row {number}", record
+
+
+def _check_text_only(record: Mapping[str, Any], source: QuestionSource, place: str) -> None:
+    """Raise RLCircuitsError for a question with an image, which would be asked without it."""
+    for field, value in record.items():
+        # Only these are asked whether they are empty: an array has no truth value.
+        is_empty = value is None or (isinstance(value, str | list | dict | int | float) and not value)
+        if _MEDIA.fullmatch(field) and not is_empty and field not in (source.question, source.answer, source.id):
+            raise RLCircuitsError(
+                f"{place}: field {field!r} holds an image, a video or sound, and questions are asked as text alone; "
+                f"leave such questions out, or remove the field if the text can be answered without it"
+            )
 
 
 def _text(record: Mapping[str, Any], field: str, place: str) -> str:

@@ -24,7 +24,7 @@ from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.sublayers import LayerReads
 from rlcircuits.graph.graph_sizes import graph_sizes
-from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.find_family import module_names, ties_embeddings, why_not_mapped
 from rlcircuits.models.folder import (
     CONFIG,
     GENERATION_CONFIG,
@@ -154,7 +154,7 @@ class _Check:
             width=getattr(text, "hidden_size", None),
             vocabulary=getattr(text, "vocab_size", None),
             context_length=getattr(text, "max_position_embeddings", None),
-            tied_embeddings=bool(getattr(text, "tie_word_embeddings", False)),
+            tied_embeddings=ties_embeddings(self.config),
             dtype=_dtype_name(self._source.dtype or getattr(self.config, "dtype", None)),
         )
 
@@ -178,16 +178,13 @@ class _Check:
     def is_mapped(self) -> bool:
         """Return whether the architecture's modules are mapped; if not, say so."""
         family = self.config.model_type
-        if not FAMILIES.keys().isdisjoint((family, self.config.get_text_config().model_type)):
+        if module_names(self.config) is not None:
             return True
-        where = f"{self._folder / CONFIG}: model_type {family!r}"
         if family in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(self.config, "is_decoder", False):
-            self._problem(f"{where} is an encoder, in which tokens read later ones; a causal language model is needed")
+            why = f"model_type {family!r} is an encoder, in which tokens read later ones; a causal LM is needed"
         else:
-            self._problem(
-                f"{where} is not mapped: it is not known which of its modules write to the residual stream and read "
-                f"from it; mapped are {', '.join(sorted(FAMILIES))}"
-            )
+            why = why_not_mapped(self.config)
+        self._problem(f"{self._folder / CONFIG}: {why}")
         return False
 
     def load(self) -> Checkpoint | None:
@@ -215,7 +212,7 @@ class _Check:
             tiny = Checkpoint(tiny_model(config, trust_remote_code=trusted), name=TINY)
             text = config.get_text_config()
             counts = head_counts(text)
-            self._check_stream(tiny, TINY, layers_by_config(text), counts.q, counts.kv, counts.size)
+            self._check_stream(tiny, TINY, layers_by_config(config), counts.q, counts.kv, counts.size)
 
         self._attempt(build)
         if config_only:

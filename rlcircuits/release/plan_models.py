@@ -19,6 +19,7 @@ from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.adapters import find_base
 from rlcircuits.models.dtypes import torch_dtype
+from rlcircuits.models.find_family import ties_embeddings
 from rlcircuits.models.folder import check_folder, is_adapter, load_config
 from rlcircuits.models.parameter_count import count_parameters
 from rlcircuits.models.quantised import loaded_dtype, quantisation_of
@@ -132,20 +133,23 @@ class PlannedModel:
             if self.local is None:
                 return _GROUPS
             names = stored_tensors(_weights_folder(self.local.folder), packed=True)
-            tied = bool(getattr(self._config(), "tie_word_embeddings", False))
+            tied = ties_embeddings(self._whole_config())
         except RLCircuitsError:
             return _GROUPS
         found = {group_of(name) for name in names} - ({"unembedding"} if tied else set())
         return tuple(group for group in GROUPS if group in found)
 
     def _config(self) -> Any:
+        return self._whole_config().get_text_config()
+
+    def _whole_config(self) -> Any:
         if self.local is not None:
             folder = _weights_folder(self.local.folder)
-            return load_config(folder, trust_remote_code=self.source.trust_remote_code).get_text_config()
+            return load_config(folder, trust_remote_code=self.source.trust_remote_code)
         try:
             return AutoConfig.from_pretrained(
                 self.source.path, revision=self.source.revision, trust_remote_code=self.source.trust_remote_code
-            ).get_text_config()
+            )
         except Exception as error:  # the hub's client lets errors of its HTTP library through
             raise self._unavailable(error) from error
 

@@ -152,7 +152,7 @@ def test_an_unmapped_family_says_which_are_mapped(folder: Path) -> None:
     model = tiny("llama")
     model.config.model_type, kept = "gptj", model.config.model_type
     try:
-        with pytest.raises(RLCircuitsError, match=r"model_type 'gptj'.*looked for one of deepseek_v3, .*, qwen3_moe, "):
+        with pytest.raises(RLCircuitsError, match=r"model_type 'gptj' is not mapped: .* deepseek_v3, .*, qwen3_moe, "):
             locate_parts(model)
     finally:
         model.config.model_type = kept
@@ -161,7 +161,7 @@ def test_an_unmapped_family_says_which_are_mapped(folder: Path) -> None:
 @pytest.mark.parametrize(("family", "why"), [("gemma3n_text", "AltUp mixes"), ("gemma4_text", "by a learned scalar")])
 def test_a_family_whose_stream_is_no_sum_is_refused_with_the_reason(family: str, why: str) -> None:
     model = SimpleNamespace(config=SimpleNamespace(model_type=family))
-    with pytest.raises(RLCircuitsError, match=rf"model_type '{family}', which is not supported: .*{why}"):
+    with pytest.raises(RLCircuitsError, match=rf"model_type '{family}' is not supported: .*{why}"):
         locate_parts(model)  # type: ignore[arg-type]
 
 

@@ -44,7 +44,7 @@ WANDERER = ModuleNames(attention_norm="norm_a", mlp_norm="norm_b")
 
 def test_an_added_family_is_scored_as_the_model_it_is() -> None:
     model = renamed()
-    with pytest.raises(RLCircuitsError, match=r"'wanderer', whose .* is not mapped; .*register_family adds another"):
+    with pytest.raises(RLCircuitsError, match=r"'wanderer' is not mapped: .*register_family adds another"):
         attribute(model, fixed_sequences())
     register_family("wanderer", WANDERER)
     register_family("wanderer", WANDERER)  # a file that is imported twice

@@ -131,7 +131,7 @@ def test_granites_files_hold_gate_and_up_in_one_weight(tmp_path: Path) -> None:
 
 def test_what_cannot_be_split() -> None:
     key = "model.layers.0.self_attn.qkv_proj.weight"
-    with pytest.raises(RLCircuitsError, match=r"the family 'bert' is not mapped.*llama"):
+    with pytest.raises(RLCircuitsError, match=r"model_type 'bert' is not mapped.*llama"):
         matrix_places(key, (96, 32), SimpleNamespace(model_type="bert"))
     with pytest.raises(RLCircuitsError, match=r"qkv_proj\.weight is \[95, 32\]; by the config .* is 64, of q, k, v"):
         matrix_places(key, (95, 32), tiny("phi3").config)

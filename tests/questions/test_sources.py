@@ -156,6 +156,28 @@ def test_bytes_that_are_not_utf_8_are_named_by_line(tmp_path: Path) -> None:
         load_questions(QuestionSource(name="mine", file=file))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image", "figures/3.png"),
+        ("images", [{"bytes": "iVBORw0KGgo="}]),
+        ("image_1", {"path": "3.png"}),
+        ("decoded_image", "iVBORw0KGgo="),
+        ("Video", "clip.mp4"),
+    ],
+)
+def test_a_question_with_an_image_is_not_asked_without_it(field: str, value: object, tmp_path: Path) -> None:
+    plain = {"question": "How many?", "answer": "9", "image_count": 0}
+    file = write(tmp_path, {**plain, field: None}, {**plain, "question": "How much?", field: value})
+    with pytest.raises(RLCircuitsError, match=rf":2: field '{field}' holds an image, .*as text alone; leave such"):
+        load_questions(QuestionSource(name="own", file=file))
+    for empty in (None, "", [], {}, 0, False):
+        assert len(load_questions(QuestionSource(name="own", file=write(tmp_path, {**plain, field: empty})))) == 1
+    described = {"image": "A red square.", "answer": "4"}
+    source = QuestionSource(name="own", file=write(tmp_path, described), question="image")
+    assert load_questions(source).questions[0].text == "A red square."
+
+
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RLCircuitsError, match=r"gone\.jsonl: cannot be read as questions: No such file"):
         load_questions(QuestionSource(name="mine", file=tmp_path / "gone.jsonl"))

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.readout import untie
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
-from rlcircuits.models.families import FAMILIES
 from rlcircuits.models.norms import Norm
 from rlcircuits.models.parts import Block
 
@@ -169,7 +168,7 @@ def _modules_of(checkpoint: Checkpoint, name: str) -> list[nn.Module] | None:
         blocks = _blocks(checkpoint, sublayer[1], sublayer[2])
         return [module for block in blocks for module in _modules_of_sublayer(block, sublayer[1])]
     if name == "embeddings":
-        return [module for module in checkpoint.model.modules() if isinstance(module, nn.Embedding)]
+        return [module for module in checkpoint.parts.body.modules() if isinstance(module, nn.Embedding)]
     if name == "unembedding":
         return [checkpoint.parts.unembedding]
     if name == "final-norm":
@@ -246,7 +245,7 @@ def _norm_pieces(names: _Names, norm: Norm) -> Iterator[Piece]:
 def _mlp_outputs(checkpoint: Checkpoint, mlp: nn.Module) -> list[nn.Module | nn.Parameter]:
     """Return the layers that write an MLP's output, and the stacked weights of the experts that do."""
     written: list[nn.Module | nn.Parameter] = []
-    paths = FAMILIES[checkpoint.model.config.model_type].mlp_outputs
+    paths = checkpoint.parts.names.mlp_outputs
     wanted = [(path,) if isinstance(path, str) else path for path in paths]
     for one_of in wanted:
         # A path that leads nowhere gives None, of which every further name is None too.
