@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -138,4 +138,18 @@ def _default_batch_tokens(checkpoint: Checkpoint) -> int:
     # Kept for each token and block: the stream before both norms, two writers, q, k and v before and after the
     # rotation, the attention's output, and the MLP's gate, up projection and their product.
     per_block = 12 * checkpoint.parts.width + 4 * inner
-    return max(1, int(MEMORY_SHARE * free / (per_block * len(checkpoint.parts.blocks) * itemsize(checkpoint))))
+    blocks = checkpoint.parts.blocks
+    per_token = per_block * len(blocks) * itemsize(checkpoint) + sum(_mixer_bytes(block.mixer) for block in blocks)
+    return max(1, int(MEMORY_SHARE * free / per_token))
+
+
+def _mixer_bytes(mixer: Any) -> int:
+    """Return the bytes that a mixer's torch code keeps for each token: float32, a table of a chunk's positions a head.
+
+    Of these tables it keeps three: the decay between two positions, the products of what they read and write, and
+    both together. A gated delta net has chunks of 64 positions.
+    """
+    if mixer is None:
+        return 0
+    heads = getattr(mixer, "num_heads", None) or getattr(mixer, "num_v_heads", None) or 0
+    return 3 * 4 * int(heads) * int(getattr(mixer, "chunk_size", 64))

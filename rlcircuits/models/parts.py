@@ -26,7 +26,6 @@ from rlcircuits.models.latent import SHARED_KEY, LatentKV, locate_latent
 from rlcircuits.models.named_modules import NamedModule, Norms
 from rlcircuits.models.norms import Norm
 
-_LONGEST_LIST = 2000  # a message that lists all families
 NO_ATTENTION = (
     "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
 )
@@ -174,9 +173,10 @@ def locate_parts(model: nn.Module) -> ModelParts:
     root = NamedModule(model, "", model.config.model_type)  # type: ignore[union-attr, arg-type]
     norms = Norms()
     named = list(root.child(names.layers).items())
+    layers = layer_sublayers(names, config, len(named))
     blocks = tuple(
         _locate_block(block, names, heads, norms, config, sublayers)
-        for block, sublayers in zip(named, layer_sublayers(names, config, len(named)), strict=True)
+        for block, sublayers in zip(named, layers, strict=True)
     )
     if not blocks:
         raise RLCircuitsError(f"{type(model).__name__} has no layers; at least one is needed")
@@ -198,7 +198,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
         residual_multiplier=float(getattr(config, "residual_multiplier", 1.0)),
         rotary_switch=_rotary_switch(config),
         counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
-        no_heads=_no_heads(blocks),
+        no_heads=_no_heads(names, layers),
     )
 
 
@@ -220,7 +220,7 @@ def _module_names(model: nn.Module) -> ModuleNames:
         raise RLCircuitsError(f"{type(model).__name__} has no Hugging Face config, which tells its family")
     names = module_names(config)
     if names is None:
-        raise RLCircuitsError(f"{type(model).__name__}: {why_not_mapped(config)}", longest=_LONGEST_LIST)
+        raise RLCircuitsError(f"{type(model).__name__}: {why_not_mapped(config)}", longest=2000)
     return names
 
 
@@ -278,11 +278,24 @@ def _is_parallel(names: ModuleNames, config: Any) -> bool:
     return names.parallel_field is not None and bool(getattr(config, names.parallel_field))
 
 
-def _no_heads(blocks: tuple[Block, ...]) -> str | None:
-    """Return why heads cannot be nodes of the graph of these blocks, or None if they can."""
-    if any(block.latent is not None for block in blocks):
+def no_heads_by_config(config: Any) -> str | None:
+    """Return why heads cannot be nodes of the graph, as ``ModelParts.no_heads`` says it, by a config alone.
+
+    Args:
+        config: The model's Hugging Face config.
+
+    Raises:
+        RLCircuitsError: as :func:`layer_sublayers` does.
+    """
+    names, text = module_names(config), config.get_text_config()
+    return None if names is None else _no_heads(names, layer_sublayers(names, text, text.num_hidden_layers))
+
+
+def _no_heads(names: ModuleNames, layers: list[tuple[Sublayer, ...]]) -> str | None:
+    """Return why heads cannot be nodes of the graph of these layers, or None if they can."""
+    if names.latent is not None:
         return SHARED_KEY
-    mixer = next((layer for layer, block in enumerate(blocks) if block.mixer is not None), None)
+    mixer = next((layer for layer, sublayers in enumerate(layers) if "mixer" in sublayers), None)
     return None if mixer is None else f"mixer.{mixer} {NO_ATTENTION}"
 
 

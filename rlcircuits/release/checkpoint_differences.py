@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from rlcircuits.checkpoints.comparability import comparability_warnings
 from rlcircuits.checkpoints.compare_weights import compare_weights
+from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.checkpoints.weight_change_lines import change_count_line
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.folder import load_config
+from rlcircuits.models.parts import no_heads_by_config
 from rlcircuits.release.measurement import Measurement
 
 
@@ -14,10 +17,11 @@ def compare_checkpoints(measurement: Measurement) -> tuple[WeightChanges, tuple[
     """Return what differs between the two checkpoints' weights and files, and log it.
 
     Raises:
-        RLCircuitsError: no weight differs, and the settings do not ask to measure such a pair; or the supervised
-            control is no checkpoint of the same base.
+        RLCircuitsError: no weight differs, and the settings do not ask to measure such a pair; the supervised control
+            is no checkpoint of the same base; or the settings ask for heads that the model's graph does not have.
     """
     before, after = measurement.sources.values()
+    _check_heads(before, measurement.settings.granularity)
     weights = compare_weights(before, after, measurement.control)
     differences = comparability_warnings(before, after)
     for line in (change_count_line(weights), *differences):
@@ -28,3 +32,14 @@ def compare_checkpoints(measurement: Measurement) -> tuple[WeightChanges, tuple[
             f"another checkpoint, or measure them all the same with measure_unchanged = true (--measure-unchanged)"
         )
     return weights, differences
+
+
+def _check_heads(source: Source, granularity: str) -> None:
+    """Raise RLCircuitsError, before any answer is made, for heads of a family whose graph has none."""
+    if granularity == "sublayer" or not isinstance(source, CheckpointSource):
+        return
+    reason = no_heads_by_config(load_config(source.model_folder, trust_remote_code=source.trust_remote_code))
+    if reason is not None:
+        raise RLCircuitsError(
+            f"granularity is {granularity!r}, which {source.name} cannot have: {reason}; use 'sublayer'"
+        )
