@@ -39,6 +39,7 @@ from .graph.metrics import (
     top_share,
 )
 from .graph.sequences import AnswerSequence
+from .models.backward_rules import RELP
 from .models.families import LatentNames, ModuleNames, register_family
 from .questions.loading import load_questions
 from .questions.question_set import Question, QuestionSet
@@ -54,6 +55,7 @@ from .report.terminal import summary_table
 
 __all__ = [
     "PROFILES",
+    "RELP",
     "Ablated",
     "Answer",
     "AnswerSequence",

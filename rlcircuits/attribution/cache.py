@@ -45,6 +45,7 @@ from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.how_scored import HowScored
 from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.models.backward_rules import BackwardRules
 
 __all__ = ["DamagedScores", "StoredScores", "attribute_stored", "read_store", "sequences_hash", "stored_scores"]
 
@@ -87,6 +88,7 @@ def attribute_stored(
     method: Method = EAP,
     steps: int = defaults.STEPS,
     points: Points = "midpoint",
+    rules: Sequence[str] = (),
     corrupted: Sequence[AnswerSequence] | None = None,
     batch_tokens: int | None = None,
     backend: str | None = None,
@@ -113,6 +115,7 @@ def attribute_stored(
         method: as for ``attribute``.
         steps: as for ``attribute``.
         points: as for ``attribute``.
+        rules: as for ``attribute``.
         corrupted: as for ``attribute``.
         batch_tokens: as for ``attribute``.
         backend: as for ``attribute``.
@@ -128,7 +131,7 @@ def attribute_stored(
         RLCircuitsError: whatever ``attribute`` raises; a store together with a loaded checkpoint or with a metric that
             has no key; no sequences; damaged files in the store.
     """
-    estimator = Estimator(make_metric(metric), method, steps, points)
+    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(tuple(rules)))
     metric = estimator.metric
     estimator.check_corrupted(corrupted is not None)
     if corrupted is not None:
@@ -146,6 +149,7 @@ def attribute_stored(
             method=method,
             steps=steps,
             points=points,
+            rules=rules,
             corrupted=None if corrupted is None else [corrupted[place] for place in places],
             batch_tokens=batch_tokens,
             backend=backend,
@@ -167,6 +171,7 @@ def attribute_stored(
             method=method,
             steps=steps,
             points=points,
+            rules=rules,
             corrupted=corrupted,
             recompute=recompute,
             progress=progress,

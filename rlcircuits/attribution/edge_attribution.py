@@ -36,6 +36,7 @@ from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, make_batch
+from rlcircuits.models.backward_rules import BackwardRules, check_rules
 from rlcircuits.models.frozen import differentiable, frozen
 
 __all__ = ["EdgeScores", "attribute", "attribute_batches", "empty_scores", "fill_rows", "graph_of", "plan_attribution"]
@@ -53,6 +54,7 @@ def attribute(
     method: Method = EAP,
     steps: int = defaults.STEPS,
     points: Points = "midpoint",
+    rules: Sequence[str] = (),
     corrupted: Sequence[AnswerSequence] | None = None,
     padding_side: PaddingSide = "right",
     recompute: bool = False,
@@ -89,6 +91,8 @@ def attribute(
         points: where on its step each point lies: ``midpoint``, whose error falls with the square of ``steps``;
             ``left``, as EAP-IG's own code, which takes the corrupted end and never the clean one; or ``right``, which
             with one step is ``eap``.
+        rules: rules that replace parts of the backward, so that a relevance passes through them whole: ``norm_scale``,
+            ``activation``, ``gate_half``, ``attention``; all four, ``rlcircuits.RELP``, are RelP (arXiv 2508.21258).
         corrupted: for each sequence another one of the same prompt and answer lengths. Then o_u(clean) −
             o_u(corrupted) takes the place of o_u: activation patching instead of zero ablation.
         padding_side: ``right`` or ``left``. The scores do not depend on it, and ``right`` needs no attention mask.
@@ -113,7 +117,7 @@ def attribute(
     graph = graph_of(checkpoint, granularity)
     _check_padding_side(checkpoint, padding_side)
     budget = MemoryBudget(checkpoint, sequences, batch_tokens)
-    estimator = Estimator(make_metric(metric), method, steps, points)
+    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(tuple(rules)))
     options = AttributionOptions(graph, backend, corrupted, padding_side, recompute, estimator)
     whole = empty_scores(len(sequences), options)
     with progress_bar(progress) as bar:
@@ -186,6 +190,7 @@ def attribute_batches(
     """
     if options.corrupted is not None:
         check_corrupted_sequences(checkpoint, budget.sequences, options.corrupted)
+    check_rules(options.estimator.rules, checkpoint.parts, checkpoint.model.config)
     options.metric.check(checkpoint, budget.sequences)
 
     def score(indices: BatchIndices) -> EdgeScores:

@@ -136,6 +136,7 @@ def _run(
         on_reader_grads=on_reader_grads,
         recompute=recompute,
         start=start,
+        rules=options.estimator.rules,
     ) as recording:
         measured = _metric_values(measure, recording.logits, runs.batch, options.metric.name)
         if contraction is not None:

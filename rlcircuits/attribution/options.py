@@ -13,6 +13,7 @@ from rlcircuits.common.limits import check_number
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.how_scored import HowScored
 from rlcircuits.graph.sequences import AnswerSequence, PaddingSide
+from rlcircuits.models.backward_rules import NO_RULES, VERSION, BackwardRules
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Estimator:
     """Steps of integrated gradients."""
     points: Points = "midpoint"
     """Where on each step the gradient is taken; see :data:`~rlcircuits.common.choices.POINTS`."""
+
+    rules: BackwardRules = NO_RULES
+    """What replaces parts of the backward."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("method", METHODS), ("points", POINTS)):
@@ -64,6 +68,8 @@ class Estimator:
             method=self.method,
             steps=self.steps if integrated else None,
             points=self.points if integrated else None,
+            rules=self.rules.names,
+            rules_version=VERSION if self.rules.names else None,
             corrupted=corrupted,
         )
 

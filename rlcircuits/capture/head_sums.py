@@ -27,13 +27,13 @@ class HeadPart:
     Args:
         features: f, [batch, pos, heads · head_dim].
         weight: W', [heads, head_dim, width]; the same in every backward.
-        direction: d, [batch, pos, width].
+        direction: d, [batch, pos, width]; None if nothing is removed.
         rounding_correction: What ℓ is multiplied by, [batch, pos]; None for 1. See ``rlcircuits.models.norms.Factors``.
     """
 
     features: Tensor
     weight: Tensor
-    direction: Tensor
+    direction: Tensor | None
     rounding_correction: Tensor | None
 
     def start_sum(self, indices: range) -> GradSum:
@@ -42,6 +42,7 @@ class HeadPart:
 
     def lengths(self) -> Tensor:
         """Return ℓ, float32 (float64 for float64 features), [heads, batch, pos]."""
+        assert self.direction is not None
         work = sum_dtype(self.features.dtype)
         projected = torch.einsum("btm,hdm->bthd", self.direction.to(work), self.weight.to(work))
         features = self.features.unflatten(-1, self.weight.shape[:2]).to(work)
@@ -55,21 +56,30 @@ class _HeadSum:
     def __init__(self, indices: range, part: HeadPart) -> None:
         self._indices, self._weight, self._dtype = indices, part.weight, part.features.dtype
         self._features = part.features.to(sum_dtype(self._dtype), copy=True)
-        self._directions, self._lengths = [part.direction], [part.lengths()]
+        self._directions: list[Tensor] = []
+        self._lengths: list[Tensor] = []
+        self._add_direction(part)
 
     def add(self, part: HeadPart) -> None:
         self._features += part.features
-        self._directions.append(part.direction)
-        self._lengths.append(part.lengths())
+        self._add_direction(part)
+
+    def _add_direction(self, part: HeadPart) -> None:
+        if part.direction is not None:
+            self._directions.append(part.direction)
+            self._lengths.append(part.lengths())
 
     def pending(self) -> PendingReaderGrads:
         indices, weight, directions = self._indices, self._weight, self._directions
         features = self._features.to(self._dtype)
-        lengths = torch.stack(self._lengths).to(self._dtype)[..., None]  # [backwards, heads, batch, pos, 1]
+        # [backwards, heads, batch, pos, 1]
+        lengths = torch.stack(self._lengths).to(self._dtype)[..., None] if directions else None
 
         def reader_grads(batch_slice: BatchSlice) -> ReaderGrads:
             some = batch_slice.of(features).unflatten(-1, weight.shape[:2])
             grads = torch.einsum("bthd,hdm->hbtm", some, weight)
+            if lengths is None:
+                return ReaderGrads(indices, grads)
             along = torch.stack([batch_slice.of(direction).to(grads.dtype) for direction in directions])
             grads -= torch.einsum("khbt,kbtm->hbtm", batch_slice.of(lengths)[..., 0], along)
             return ReaderGrads(indices, grads)

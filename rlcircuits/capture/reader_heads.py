@@ -40,6 +40,7 @@ def hook_heads(
     copies: int,
     first: dict[str, int],
     on_reader_grads: OnReaderGrads,
+    constant_kinds: frozenset[str] = frozenset(),
 ) -> None:
     """Make q, k and v of every head one reader each, as far as the projection computes them.
 
@@ -51,10 +52,12 @@ def hook_heads(
             must expect the copies: see ``one_kv_per_query_head``.
         first: kind → the graph's index of the first head's reader.
         on_reader_grads: Called in the backward with the pending gradients of one kind's readers.
+        constant_kinds: Kinds (q, k, v) that get a gradient of zero (``rlcircuits.models.backward_rules``).
     """
     heads = HeadFeatures.of(projection, copies)
 
     def backward(grad: Tensor, norm: NormVJP) -> Tensor:
+        grad = without_kinds(grad, heads.place, constant_kinds)
         for kind, source in heads.source.items():
             by_head = grad[..., as_index(heads.place[kind], grad.device)].unflatten(-1, source.shape)
             weight = projection.rows(source).unflatten(0, source.shape)
@@ -64,6 +67,16 @@ def hook_heads(
 
     hooks.replace_input(projection.module, reader_input.detached)
     hooks.replace_output(projection.module, lambda output: reader_input.join(heads.copy(output), backward))
+
+
+def without_kinds(grad: Tensor, features: dict[str, Tensor], kinds: frozenset[str]) -> Tensor:
+    """Return the gradient [..., features] with zeros at the features of some kinds."""
+    found = [features[kind] for kind in features if kind in kinds]
+    if found:
+        grad = grad.clone()
+        for some in found:
+            grad[..., as_index(some, grad.device)] = 0
+    return grad
 
 
 @dataclass(frozen=True)
@@ -136,8 +149,9 @@ def _pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJ
     indices = range(first, first + len(weight))
 
     def reader_grads(batch_slice: BatchSlice) -> ReaderGrads:
-        features, direction = batch_slice.of(scaled).unflatten(-1, weight.shape[:2]), batch_slice.of(factors.direction)
-        if can_use_triton(features):
+        features = batch_slice.of(scaled).unflatten(-1, weight.shape[:2])
+        direction = None if factors.direction is None else batch_slice.of(factors.direction)
+        if direction is not None and can_use_triton(features):
             from rlcircuits.capture.triton_heads import reader_grads_by_head
 
             correction = factors.rounding_correction

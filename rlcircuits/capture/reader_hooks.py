@@ -16,10 +16,11 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from rlcircuits.capture.reader_grads import OnReaderGrads, from_tensor
-from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head
+from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head, without_kinds
 from rlcircuits.capture.reader_input import OnStream, ReaderBackward, ReaderInput
 from rlcircuits.capture.reader_latent import hook_latent
 from rlcircuits.graph.edge_graph import EdgeGraph
+from rlcircuits.models.backward_rules import NO_RULES, BackwardRules
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import Norm, NormVJP
@@ -33,6 +34,7 @@ def hook_readers(
     on_reader_grads: OnReaderGrads,
     on_stream: OnStream,
     select_scored: Callable[[Tensor], Tensor],
+    rules: BackwardRules = NO_RULES,
 ) -> None:
     """Hook every reader of the graph.
 
@@ -44,6 +46,7 @@ def hook_readers(
         on_stream: Called in the forward with each sublayer's name (``logits`` for the unembedding) and the stream
             that the sublayer reads.
         select_scored: From the unembedding's input [batch, pos, width] to its rows at the scored positions.
+        rules: What replaces parts of the backward.
     """
     first_reader: dict[tuple[str, str], int] = {}  # (sublayer, kind) → index in the graph; heads follow one another
     for index, (sublayer, kind) in enumerate(map(_sublayer_and_kind, graph.readers)):
@@ -54,28 +57,29 @@ def hook_readers(
         if nodes:
             # Attention and mixer of one layer are behind one norm, and read one stream.
             sublayers = [name for name, _ in first_reader if name in (f"attn.{layer}", f"mixer.{layer}")]
-            mixing = ReaderInput(hooks, block.attention_norm, sublayers, on_stream, nodes)
+            mixing = ReaderInput(hooks, rules.of_norm(block.attention_norm), sublayers, on_stream, nodes)
         if copies > 1 and block.attention is not None:
             hooks.enter_context(one_kv_per_query_head(block.attention, parts))
         for projection in block.projections:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in projection.features}
             if graph.granularity == "sublayer":
-                _hook_projection(hooks, mixing, projection, first, on_reader_grads)
+                _hook_projection(hooks, mixing, projection, first, on_reader_grads, rules.constant_kinds)
             else:
-                hook_heads(hooks, mixing, projection, copies, first, on_reader_grads)
+                hook_heads(hooks, mixing, projection, copies, first, on_reader_grads, rules.constant_kinds)
         if block.latent is not None:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in "kv"}
             hook_latent(hooks, mixing, block.latent, first, on_reader_grads)
         if block.mixer is not None:
             _hook_input(hooks, block.mixer, mixing, first_reader[f"mixer.{layer}", ""], on_reader_grads)
         if block.mlp is not None:
-            mlp = ReaderInput(hooks, block.mlp_norm, [f"mlp.{layer}"], on_stream)
+            mlp = ReaderInput(hooks, rules.of_norm(block.mlp_norm), [f"mlp.{layer}"], on_stream)
             reader = first_reader[f"mlp.{layer}", ""]
             if block.mlp_beside is not None and block.mlp_norm is not None:
                 _hook_norm(hooks, block.mlp_norm, mlp, reader, on_reader_grads)
             else:
-                _hook_input(hooks, block.mlp, mlp, reader, on_reader_grads)
-    final = ReaderInput(hooks, parts.final_norm, ["logits"], on_stream)
+                share = rules.mlp_share(block.mlp)
+                _hook_input(hooks, block.mlp, mlp, reader, on_reader_grads, share=share)
+    final = ReaderInput(hooks, rules.of_norm(parts.final_norm), ["logits"], on_stream)
     _hook_input(hooks, parts.unembedding, final, first_reader["logits", ""], on_reader_grads, then=select_scored)
 
 
@@ -86,9 +90,13 @@ def _hook_input(
     reader: int,
     on_reader_grads: OnReaderGrads,
     then: Callable[[Tensor], Tensor] = lambda joined: joined,
+    share: float = 1.0,
 ) -> None:
-    """Make the whole input of a module one reader. The module is called with ``then(input)``."""
-    backward = _whole_backward(reader, on_reader_grads)
+    """Make the whole input of a module one reader, which gets ``share`` of its gradient.
+
+    The module is called with ``then(input)``.
+    """
+    backward = _whole_backward(reader, on_reader_grads, share)
     hooks.replace_input(module, lambda hidden: then(reader_input.join(reader_input.detached(hidden), backward)))
 
 
@@ -100,11 +108,11 @@ def _hook_norm(
     hooks.replace_output(norm.module, lambda normed: reader_input.join(normed, backward))
 
 
-def _whole_backward(reader: int, on_reader_grads: OnReaderGrads) -> ReaderBackward:
-    """Return the backward of a reader that reads the norm's whole output."""
+def _whole_backward(reader: int, on_reader_grads: OnReaderGrads, share: float = 1.0) -> ReaderBackward:
+    """Return the backward of a reader that reads the norm's whole output, with ``share`` of its gradient."""
 
     def backward(grad: Tensor, norm: NormVJP) -> Tensor:
-        reader_grad = norm.vjp(grad)
+        reader_grad = norm.vjp(grad if share == 1 else grad * share)
         on_reader_grads(from_tensor(reader, reader_grad[None]))
         return reader_grad
 
@@ -117,6 +125,7 @@ def _hook_projection(
     projection: Projection,
     first: dict[str, int],
     on_reader_grads: OnReaderGrads,
+    constant_kinds: frozenset[str],
 ) -> None:
     """Make q, k and v of a sublayer one reader each, as far as the projection computes them.
 
@@ -124,6 +133,7 @@ def _hook_projection(
     """
 
     def backward(grad: Tensor, norm: NormVJP) -> Tensor:
+        grad = without_kinds(grad, projection.features, constant_kinds)
         total: Tensor | None = None
         for kind, features in projection.features.items():
             reader_grad = norm.vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))

@@ -29,6 +29,7 @@ from rlcircuits.capture.reader_input import OnStream
 from rlcircuits.capture.writers import WriterOutputs, hook_writers, one_writer
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
+from rlcircuits.models.backward_rules import NO_RULES, BackwardRules, hook_rules
 from rlcircuits.models.hooks import Hooks, forward_replaced
 from rlcircuits.models.mixers import mask_padding
 from rlcircuits.models.parts import ModelParts
@@ -62,6 +63,7 @@ def recorded(
     keep_streams: bool = False,
     recompute: bool = False,
     start: Tensor | None = None,
+    rules: BackwardRules = NO_RULES,
 ) -> Iterator[Recording]:
     """Run the forward on a batch and yield its recording; run the backward inside the context.
 
@@ -77,6 +79,7 @@ def recorded(
         keep_streams: Also keep the stream that each sublayer reads.
         recompute: Gradient checkpointing: keep only each block's input, and run the block again in the backward.
         start: What the first block reads in place of the batch's embeddings, [batch, pos, width].
+        rules: What replaces parts of the backward.
     """
     recording = Recording()
 
@@ -95,7 +98,8 @@ def recorded(
             # The nodes of the autograd graph hold on_stream. It must not hold the recording, whose logits hold the
             # graph: such a cycle is never freed, since the garbage collector does not see through autograd.
             on_stream: OnStream = recording.streams.__setitem__ if keep_streams else _ignore_stream
-            hook_readers(until_backward, parts, graph, on_reader_grads, on_stream, scored)
+            hook_readers(until_backward, parts, graph, on_reader_grads, on_stream, scored, rules)
+            hook_rules(until_backward, parts, rules)
             if recompute:
                 for block in parts.blocks:
                     until_backward.enter_context(_recomputed(block.module))

@@ -47,7 +47,7 @@ def find_circuit(
         size: the number of edges before pruning (an int), or their share of all edges (a float from 0 to 1).
         threshold: instead of a size, the least score of an edge, in nats.
         ranking: ``absolute`` ranks edges by |score|, ``signed`` by score, so that edges which make the answer less
-            likely come last.
+            likely come last (first, for scores of a metric that is better where it is higher).
         method: ``top`` or ``greedy``, see the module.
         pruned: leave out edges that are on no path from the embedding to the logits.
         sequence: the place of one sequence, whose scores alone count.

@@ -55,6 +55,9 @@ POINTS: tuple[Points, ...] = get_args(Points)
 """Where on each step of a path from the corrupted to the clean run a gradient is taken: in its middle, at its start, or
 at its end."""
 
+RULES = ("norm_scale", "activation", "gate_half", "attention")
+"""Rules that replace parts of the backward pass (:mod:`rlcircuits.models.backward_rules`); all of them are RelP."""
+
 Ablation = Literal["zero", "mean", "mean-positional", "resample"]
 
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)

@@ -26,6 +26,10 @@ class HowScored:
     """Number of points of integrated gradients; None for other methods."""
     points: str | None = None
     """Where on its step each point lies: one of :data:`~rlcircuits.common.choices.POINTS`; None for other methods."""
+    rules: tuple[str, ...] = ()
+    """Rules that replaced parts of the backward: names of :data:`~rlcircuits.common.choices.RULES`."""
+    rules_version: int | None = None
+    """Version of these rules; None without any."""
     corrupted: bool = False
     """Whether a corrupted sequence's outputs took the place of the writers' (patching), instead of nothing (zero
     ablation)."""

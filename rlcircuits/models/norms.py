@@ -55,7 +55,7 @@ class Factors:
         weight: w, [width], or None for 1.
         centred: Whether P(x) is x − mean x (LayerNorm) or x (RMSNorm).
         direction: d = scale · P(x), [..., width]: the normalised stream. Its mean square is 1, but for eps, so that
-            mean(a·d) is the component of a along d.
+            mean(a·d) is the component of a along d. None if the VJP removes nothing (``Norm.scale_detached``).
         rounding_correction: mean d² before ``direction`` was rounded to a narrower dtype, divided by mean d² after,
             [...]. None if ``direction`` was not rounded. It multiplies mean(a·d): rounding changes mean d², most where
             one feature dominates, and would otherwise leave a part of a along d.
@@ -64,7 +64,7 @@ class Factors:
     scale: Tensor
     weight: Tensor | None
     centred: bool
-    direction: Tensor
+    direction: Tensor | None
     rounding_correction: Tensor | None = None
 
     def through(self, rows: Tensor) -> Tensor:
@@ -102,15 +102,19 @@ class Norm:
         kind: ``rms`` or ``layer``, the formulas of the module docstring; or ``other``, differentiated by autograd.
         offset: What is added to the module's weight.
         eps: What is added to the mean square.
+        scale_detached: Whether the VJP holds the scale constant, so that nothing is removed along ``direction``.
     """
 
     module: nn.Module
     kind: Literal["rms", "layer", "other"]
     offset: float = 0.0
     eps: float = 0.0
+    scale_detached: bool = False
 
     def vjp_at(self, x: Tensor) -> NormVJP:
         """Return the norm's VJP at ``x`` [..., width], computed in float32 (float64 for a float64 x)."""
+        if self.scale_detached:
+            return self._linear_vjp_at(x)
         if self.kind == "other":
             return NormVJP(lambda grad: _vjp_by_autograd(self.module, x, grad))
         work = _working_dtype(x.dtype)
@@ -122,6 +126,7 @@ class Norm:
             return NormVJP(by_kernel, lambda: self._factors_at(x, weight, x.dtype))
         factors = self._factors_at(x, weight, work)
         direction, scale = factors.direction, factors.scale
+        assert direction is not None
 
         def vjp(grad: Tensor) -> Tensor:
             inner = factors.through(grad)
@@ -129,6 +134,13 @@ class Norm:
             return torch.addcmul(inner, direction, mean_dot, value=-1).mul_(scale).to(x.dtype)
 
         return NormVJP(vjp, lambda: factors)
+
+    def _linear_vjp_at(self, x: Tensor) -> NormVJP:
+        """Return the VJP with the scale held at that of ``x``: ∂ℓ/∂x = scale · through(∂ℓ/∂y)."""
+        work = _working_dtype(x.dtype)
+        _, scale = self._centre_and_scale(x.to(work))
+        factors = Factors(scale, self._weight(work), self.kind == "layer", None)
+        return NormVJP(lambda grad: factors.through(grad).mul(scale).to(x.dtype), lambda: factors)
 
     def scale_part(self, whole: Tensor, part: Tensor) -> Tensor:
         """Return what ``part`` contributes to norm(whole), with the scale held at that of ``whole``.

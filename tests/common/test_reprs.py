@@ -36,7 +36,7 @@ def shown(value: Any) -> dict[str, Any]:
     return {
         "Answer": ANSWERS.items[0], "AnswerSequence": rlcircuits.AnswerSequence(range(9000), range(9000)),
         "Answers": ANSWERS, "Checkpoint": value, "CheckpointSource": SOURCE, "Comparison": COMPARISON,
-        "HowScored": rlcircuits.HowScored("logit_diff", True), "EdgeGraph": SCORES.graph,
+        "HowScored": rlcircuits.HowScored("logit_diff", corrupted=True), "EdgeGraph": SCORES.graph,
         "EdgeScores": SCORES, "Effect": COMPARISON.effects["intensity"],
         "Finding": judge(COMPARISON).accuracy, "NoisedSource": rlcircuits.NoisedSource(SOURCE, SOURCE, 0),
         "Pair": PAIR, "AskedQuestions": PAIR.questions, "Pairing": PAIRING,
