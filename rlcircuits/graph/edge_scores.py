@@ -30,6 +30,17 @@ _METADATA = "rlcircuits"
 """The entry of a file's metadata that holds the names, the backend, and how the scores were made."""
 
 
+_UNREADABLE = (
+    OSError,
+    safetensors.SafetensorError,
+    json.JSONDecodeError,
+    TypeError,
+    AttributeError,
+    RLCircuitsError,
+)
+"""What a damaged file raises while it is read."""
+
+
 @dataclass(frozen=True, eq=False)
 class EdgeScores:
     """The score of every edge for every sequence, with the sequences' losses.
@@ -147,7 +158,14 @@ class EdgeScores:
             how = HowScored.of_changed(metadata.get("how", {}))
             measured = tensors["loss" if how.metric == CROSS_ENTROPY else "metric_values"]
             scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"], how, measured)
-        except (OSError, safetensors.SafetensorError, json.JSONDecodeError, TypeError) as error:
+        except (
+            OSError,
+            safetensors.SafetensorError,
+            json.JSONDecodeError,
+            TypeError,
+            AttributeError,
+            RLCircuitsError,
+        ) as error:
             raise RLCircuitsError(f"{path} cannot be read as edge scores: {error}") from error
         except KeyError as error:
             raise RLCircuitsError(f"{path} holds no edge scores: {error} is missing") from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from helpers.core_inputs import NAMES, batches, fixed_sequences, relative_error, tiny
 from helpers.oracle import edge_scores, float64_copy, logits
@@ -175,6 +177,17 @@ def test_scores_of_a_metric_survive_a_file(tmp_path: Path) -> None:
     assert torch.equal(loaded.metric_values, scores.metric_values)
     assert torch.equal(loaded.loss, scores.loss)
     assert "metric logit_diff" in repr(loaded)
+
+
+@pytest.mark.parametrize("how", [3, {"metric": 3}, {"unknown": 1}, ["metric"]])
+def test_a_file_whose_metric_is_damaged_is_named(tmp_path: Path, how: object) -> None:
+    attribute(tiny("llama"), fixed_sequences(), metric="logprob").save(file := tmp_path / "scores.safetensors")
+    with safetensors.safe_open(str(file), framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+        metadata = json.loads(opened.metadata()["rlcircuits"]) | {"how": how}
+    safetensors.torch.save_file(tensors, str(file), metadata={"rlcircuits": json.dumps(metadata)})
+    with pytest.raises(RLCircuitsError, match=r"scores\.safetensors cannot be read as edge scores"):
+        EdgeScores.load(file)
 
 
 def constant(logits: Tensor, batch: Any) -> Tensor:
