@@ -158,14 +158,7 @@ class EdgeScores:
             how = HowScored.of_changed(metadata.get("how", {}))
             measured = tensors["loss" if how.metric == CROSS_ENTROPY else "metric_values"]
             scores = cls(tensors["values"], tensors["loss"], graph, metadata["backend"], how, measured)
-        except (
-            OSError,
-            safetensors.SafetensorError,
-            json.JSONDecodeError,
-            TypeError,
-            AttributeError,
-            RLCircuitsError,
-        ) as error:
+        except _UNREADABLE as error:
             raise RLCircuitsError(f"{path} cannot be read as edge scores: {error}") from error
         except KeyError as error:
             raise RLCircuitsError(f"{path} holds no edge scores: {error} is missing") from error
