@@ -12,7 +12,7 @@ from helpers.core_inputs import NAMES, fixed_sequences, relative_error, sequence
 from helpers.oracle import float64_copy, path_scores
 from helpers.slow_cases import slow_unless
 from helpers.tiny_checkpoints import Unloadable, save_checkpoint
-from helpers.tiny_models import build
+from helpers.tiny_models import HYBRIDS, build, granularities, has_experts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,8 +29,15 @@ from rlcircuits.attribution.options import Estimator
 from rlcircuits.checkpoints.source import CheckpointSource
 
 TOLERANCE = 1e-4  # float32 against float64
-CASES = [(name, kind) for name in NAMES for kind in ("sublayer", "head") if (name, kind) != ("olmo2-gqa", "head")]
-ROUTED = {"mixtral", "qwen3-moe"}
+CASES = [
+    (name, kind)
+    for name in NAMES
+    for kind in ("sublayer", "head")
+    if kind in granularities(name) and (name, kind) != ("olmo2-gqa", "head")
+]
+ROUTED = {name for name in NAMES if has_experts(tiny(name))}
+STEEP = {"falcon-h1": 4}
+"""The models whose loss bends so much on the path that so many times the steps are needed."""
 METHODS: list[dict[str, Any]] = [
     {"method": "eap-ig", "steps": 3},
     {"method": "eap-ig", "steps": 4, "points": "left"},
@@ -99,8 +106,8 @@ def test_query_heads_sum_to_the_key_value_head_they_share(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "granularity"),
     slow_unless(
-        lambda name, granularity: granularity == "sublayer",
-        [(name, kind) for name in NAMES if name not in ROUTED for kind in ("sublayer", "head", "kv-head")],
+        lambda name, granularity: granularity == "sublayer" and name not in HYBRIDS,
+        [(name, kind) for name in NAMES if name not in ROUTED for kind in granularities(name)],
     ),
 )
 def test_the_embeddings_edges_sum_to_the_change_of_the_loss(name: str, granularity: str) -> None:
@@ -115,7 +122,8 @@ def test_the_embeddings_edges_sum_to_the_change_of_the_loss(name: str, granulari
     wanted = (attribute(model, corrupted).loss - attribute(model, clean).loss).double()
     errors = []
     for steps in (4, 16, 64):
-        scores = attribute(model, clean, granularity, corrupted=corrupted, method="eap-ig", steps=steps)
+        more = steps * STEEP.get(name, 1)
+        scores = attribute(model, clean, granularity, corrupted=corrupted, method="eap-ig", steps=more)
         errors.append(float((scores.values[:, 0].double().sum(1) - wanted).abs().max()))
     assert errors[-1] < 1e-2 * float(wanted.abs().max()), errors
     assert errors[-1] < errors[0] / 4, errors
