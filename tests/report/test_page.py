@@ -88,6 +88,32 @@ def test_several_pairs_have_a_table_that_leads_to_each(tmp_path: Path) -> None:
     assert not [each for each in read_page(to_html(comparisons[:1])).all("h2") if each.text.startswith("All ")]
 
 
+def test_the_table_of_pairs_counts_the_verdicts() -> None:
+    pairs = [made_up_comparison("one"), made_up_comparison("two"), made_up_comparison("three", rise=False)]
+    assert [judge(pair).outcome for pair in pairs] == ["holds", "holds", "does not hold"]
+    assert "Each judged by itself: 1 does not hold, 2 hold." in read_page(to_html(pairs)).text
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "words", "good"),
+    [
+        (("no alarm", "no alarm", "reported", "no room"), "raise an alarm: 2, none in trouble; 2 others", True),
+        (("no alarm",), "raise an alarm: 1, none in trouble.", True),
+        (("reported", "not measurable"), "No vital sign could raise an alarm", False),
+        (("trouble", "no alarm"), "in trouble: sign-0.", False),
+    ],
+)
+def test_only_signs_that_could_raise_an_alarm_are_a_reason_to_trust(
+    outcomes: tuple[str, ...], words: str, good: bool
+) -> None:
+    made = (replace(reported(f"sign-{n}", "study", "unit", "note"), outcome=each) for n, each in enumerate(outcomes))
+    comparison = made_up_comparison()
+    page = read_page(to_html([comparison], signs=[PairSigns(comparison.name, tuple(made), 0)]))
+    (reason,) = [each for each in page.all("li") if "ital sign" in each.text]
+    assert words in reason.text
+    assert ("careful" in reason.attributes.get("class", "")) is not good
+
+
 def test_every_section_is_there_and_every_link_leads_somewhere(stored_page: Element) -> None:
     ids = [each.attributes["id"] for each in stored_page.elements if "id" in each.attributes]
     assert len(ids) == len(set(ids))

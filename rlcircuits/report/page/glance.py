@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rlcircuits.comparison.comparison import LABELS
@@ -13,6 +13,7 @@ from rlcircuits.report.outcome_words import finding_words
 from rlcircuits.report.page.data import Missing, PairData
 from rlcircuits.report.page.marks import Mark, mark_of
 from rlcircuits.report.page.numbers import percent, points, range_of, share
+from rlcircuits.vital_signs.sign import Sign
 
 __all__ = ["Tile", "Trust", "make_tiles", "make_trust"]
 
@@ -92,9 +93,19 @@ def _reasons(pair: PairData) -> Iterator[Trust]:
     if comparison.supervised is not None:
         yield Trust(True, f"Effects count only beyond supervised training's ({comparison.supervised.checkpoint}).")
     if not isinstance(pair.signs, Missing):
-        trouble = [sign.name for sign in pair.signs.signs if sign.outcome == "trouble"]
-        all_well = f"None of {len(pair.signs.signs)} vital signs is in trouble."
-        yield Trust(not trouble, f"Vital signs in trouble: {', '.join(trouble)}." if trouble else all_well)
+        yield _signs(pair.signs.signs)
+
+
+def _signs(signs: Sequence[Sign]) -> Trust:
+    """Return what the vital signs say; one without a threshold, or without room to move, is no reason to trust."""
+    trouble = [sign.name for sign in signs if sign.outcome == "trouble"]
+    if trouble:
+        return Trust(False, f"Vital signs in trouble: {', '.join(trouble)}.")
+    calm = sum(sign.outcome == "no alarm" for sign in signs)
+    if not calm:
+        return Trust(False, "No vital sign could raise an alarm here: each is only reported, has no room or no number.")
+    rest = f"; {len(signs) - calm} others conclude nothing here" if calm < len(signs) else ""
+    return Trust(True, f"Vital signs that could raise an alarm: {calm}, none in trouble{rest}.")
 
 
 def _noise(pair: PairData) -> Iterator[Trust]:

@@ -107,7 +107,8 @@ def _sections(pair: PairData) -> list[Section]:
         Section(
             "edges",
             "The edges that changed most",
-            "Scores are means over the compared questions, in nats.",
+            "Scores are means over the compared questions, in nats. They are signed, and can cancel: intensity, the "
+            "mean |score|, may rise while few means change. Only an edge with a small q is told from chance.",
             make_changed_edges(pair.edges),
         ),
         Section(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,15 @@ from rlcircuits.report.page.marks import Mark, mark_of
 from rlcircuits.report.page.numbers import percent, points
 from rlcircuits.report.terminal import SCORED
 
-__all__ = ["PairRow", "Verdict", "make_rows", "make_verdict"]
+__all__ = ["PairRow", "Verdict", "count_verdicts", "make_rows", "make_verdict"]
+
+_COUNTED = {
+    "does not hold": "do not hold",
+    "inconclusive": "inconclusive",
+    "no verdict": "without a verdict",
+    "holds": "hold",
+}
+"""The words of a verdict, and those of several."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,12 @@ def make_verdict(headline: Headline) -> Verdict:
 def make_rows(pairs: Sequence[PairData], anchors: Sequence[str]) -> list[PairRow]:
     """Return the table's rows, in the order of the pairs."""
     return [_row(pair, anchor) for pair, anchor in zip(pairs, anchors, strict=True)]
+
+
+def count_verdicts(rows: Sequence[PairRow]) -> str:
+    """Return how many pairs have each verdict, those to look at first: "1 does not hold, 2 hold"."""
+    found = Counter(row.mark.words for row in rows)
+    return ", ".join(f"{found[one]} {one if found[one] == 1 else many}" for one, many in _COUNTED.items() if found[one])
 
 
 def _row(pair: PairData, anchor: str) -> PairRow:

@@ -19,7 +19,7 @@ from rlcircuits.report.headline import make_headline
 from rlcircuits.report.page.data import Missing, PairData, collect_pairs
 from rlcircuits.report.page.pair_page import make_pair_page
 from rlcircuits.report.page.provenance import written_by
-from rlcircuits.report.page.release import make_rows, make_verdict
+from rlcircuits.report.page.release import count_verdicts, make_rows, make_verdict
 from rlcircuits.report.page.signs import SignRow, make_sign_rows
 from rlcircuits.report.page.terms import TERMS
 from rlcircuits.report.variants import first_variants
@@ -73,9 +73,11 @@ def to_html(
     characters = _characters(pairs)
     style, script = _static("page.css"), "\n".join(map(_static, _SCRIPTS))
     html = _environment().get_template("page.html.jinja")
+    rows = make_rows(pairs, anchors)
     return html.render(
         verdict=make_verdict(make_headline(first_variants(comparisons), unfinished=unfinished)),
-        rows=make_rows(pairs, anchors),
+        rows=rows,
+        counts=count_verdicts(rows),
         pairs=[make_pair_page(pair, anchor, characters) for pair, anchor in zip(pairs, anchors, strict=True)],
         others=_others(comparisons, signs),
         terms=TERMS,
