@@ -120,18 +120,18 @@ def _notes(plan: Plan) -> list[str]:
     notes += _origins("Spread of the metrics", found, lambda each: each.known.spread_origin)
     if guessed := [name for name, each in found if each.known.rate.origin is None]:
         notes.append(
-            f"Assumed for want of before's answers to {ENOUGH_QUESTIONS} questions or all: a rate of"
+            f"Assumed without before's answers to {ENOUGH_QUESTIONS} questions or all: a rate of"
             f" {ASSUMED_RATE:g}{_of(guessed, len(found))}."
         )
     if guessed := [name for name, each in found if each.known.passing.origin is None]:
         notes.append(
-            f"Assumed for want of both models' answers: as many questions to compare as before answers"
+            f"Assumed without both models' answers: as many questions to compare as before answers"
             f" right{_of(guessed, len(found))}."
         )
     if guessed := [name for name, each in found if each.known.discordant.origin is None]:
         shares = sorted({f"{100 * each.known.discordant.value:.0f} %" for name, each in found if name in guessed})
         notes.append(
-            f"Assumed for want of both models' answers: {' or '.join(shares)} of the answers change from right to wrong"
+            f"Assumed without both models' answers: {' or '.join(shares)} of the answers change from right to wrong"
             f" or back{_of(guessed, len(found))}."
         )
     alike = [
@@ -141,12 +141,12 @@ def _notes(plan: Plan) -> list[str]:
     ]
     if alike:
         notes.append(
-            "Assumed for the claimed accuracy, for want of answers: the answers to one question are all right or all"
+            "Assumed for the claimed accuracy, without answers: the answers to one question are all right or all"
             f" wrong{_of(alike, len(found))}."
         )
     if guessed := [name for name, each in found if each.known.spread_origin is None]:
         notes.append(
-            "Assumed for want of an earlier comparison: a spread of the metrics as on the shipped pairs"
+            "Assumed without an earlier comparison: a spread of the metrics as on the shipped pairs"
             f"{_of(guessed, len(found))}."
         )
     return notes

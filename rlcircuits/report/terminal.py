@@ -102,7 +102,7 @@ def detail(comparison: Comparison) -> str:
         f"after:  {comparison.after} ({comparison.algorithm}, held against {comparison.profile})",
         f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}{_answers(comparison)}",
         f"  {show_funnel(comparison.funnel)}",
-        f"  dropped for want of: {_dropped(comparison)}",
+        f"  dropped, by stage: {_dropped(comparison)}",
     ]
     if comparison.unfinished is not None:
         longest = comparison.sampling.get("max_new_tokens", "not known")

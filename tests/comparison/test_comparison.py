@@ -376,5 +376,5 @@ def test_detail_says_why_questions_were_dropped() -> None:
     scores = random_scores(25, 0)
     result = compare(scores, scores, pair(before, after, k=25), before, after, name="x", algorithm="sft")
     assert result.dropped["right by both"] == tuple(f"q{i}" for i in range(33, 40))
-    assert "  dropped for want of: right by both 7, length near the mean 3\n" in detail(result)
-    assert "  dropped for want of: nothing\n" in detail(made_up_comparison())
+    assert "  dropped, by stage: right by both 7, length near the mean 3\n" in detail(result)
+    assert "  dropped, by stage: nothing\n" in detail(made_up_comparison())

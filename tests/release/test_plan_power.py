@@ -224,7 +224,7 @@ def test_a_plan_shows_it_before_and_after_a_run(tmp_path: Path, monkeypatch: pyt
 
     shown = show_plan(make_plan(file, settings, output))
     assert shown.count("40 questions at a rate near 0.86: ") == 2
-    assert "Assumed for want of before's answers to 100 questions or all: a rate of 0.86.\n" in shown
+    assert "Assumed without before's answers to 100 questions or all: a rate of 0.86.\n" in shown
     assert "13 % of the answers change from right to wrong or back.\n" in shown
     assert "a spread of the metrics as on the shipped pairs.\n" in shown
 
@@ -239,7 +239,7 @@ def test_a_plan_shows_it_before_and_after_a_run(tmp_path: Path, monkeypatch: pyt
     assert second.discordant.value == 0
     shown = show_plan(plan)
     assert "rate near 0.86" not in shown
-    assert "Assumed for want of before's answers" not in shown
+    assert "Assumed without before's answers" not in shown
     assert "Rate of right answers: from before's answers in the store.\n" in shown
     assert "Spread of the metrics: from an earlier comparison (of one).\n" in shown
     assert "a spread of the metrics as on the shipped pairs (of two).\n" in shown
