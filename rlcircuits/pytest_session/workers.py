@@ -28,6 +28,7 @@ class SharedFolder:
         self.results = folder / "results"
         """Answers, scores and comparisons, if the user named no output folder."""
         self._records = folder / "records"
+        self._records_of_signs = folder / "records-of-signs"  # of its own: a pair may be named `a.signs`
 
     def record_of(self, pair: str) -> Path:
         """Return the file that records how measuring the pair ended; its lock is held by the worker that measures."""
@@ -35,7 +36,7 @@ class SharedFolder:
 
     def signs_record_of(self, pair: str) -> Path:
         """Return the file that records why the pair's signs could not be measured or kept."""
-        return self._records / f"{pair}.signs.json"
+        return self._records_of_signs / f"{pair}.json"
 
     def is_done(self, pair: str) -> bool:
         """Return whether a worker has measured the pair, or failed to."""
@@ -62,6 +63,7 @@ class SharedFolder:
         """Record, before the pair is done, why its signs could not be measured or kept."""
         from rlcircuits.common.files import write_text_atomically
 
+        self._records_of_signs.mkdir(exist_ok=True)
         write_text_atomically(self.signs_record_of(pair), json.dumps(problems))
 
 

@@ -11,6 +11,7 @@ from helpers.plugin_runs import Run
 from helpers.tiny_pairs import grade_kindly, save_tiny_pair
 
 from rlcircuits.cli.main import main
+from rlcircuits.pytest_session.workers import SharedFolder
 from rlcircuits.release import measured_signs
 from rlcircuits.release.stored_signs import load_signs
 
@@ -68,6 +69,16 @@ def test_signs_that_cannot_be_measured(
     result = run(f"--pairs={declare(pytester.path, PASSING)}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(["signs: no gated sign fails (unfinished)", "signs of 'a': internal error*KeyError*"])
+
+
+def test_no_pairs_name_is_the_record_of_another_pairs_signs(tmp_path: Path) -> None:
+    shared = SharedFolder(tmp_path)
+    shared.record_signs("a", ["no signs"])
+    assert not shared.is_done("a.signs")
+    shared.record_of("a.signs").parent.mkdir()  # as the pair's lock does
+    shared.record("a.signs", None, 1.5)
+    assert (shared.read("a.signs"), shared.problems_of_signs("a")) == ((None, 1.5), ["no signs"])
+    assert shared.problems_of_signs("a.signs") == []
 
 
 def test_a_file_without_the_table_has_no_signs(kindly: None, run: Run, pytester: pytest.Pytester) -> None:
