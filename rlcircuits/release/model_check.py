@@ -51,6 +51,11 @@ _T = TypeVar("_T")
 _MOST_LAYERS = 10_000
 """Beyond all models; a damaged config may ask for more than can be counted."""
 
+_SIZES = (
+    "hidden_size", "vocab_size", "max_position_embeddings", "num_attention_heads", "num_key_value_heads", "head_dim",
+)  # fmt: skip
+"""Fields of a text model's config that are at least 1, where a family has them."""
+
 
 def check_model(
     source: CheckpointSource, *, config_only: bool = False, notify: Callable[[str], None] = lambda _line: None
@@ -139,13 +144,12 @@ class _Check:
         self.config = self._attempt(lambda: load_config(self._folder, trust_remote_code=self._source.trust_remote_code))
         if self.config is None:
             return
+        # Said of the headers already, unless no weights are read; they are not supported all the same.
+        self._attempt(lambda: quantisation_of(self._folder))
         text = self.config.get_text_config()
         layers = getattr(text, "num_hidden_layers", None)
-        if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
-            self._problem(
-                f"{self._folder / CONFIG}: field 'num_hidden_layers' is {truncated_repr(layers)}; a whole number from "
-                f"1 to {_MOST_LAYERS:,} is wanted"
-            )
+        if (wrong := _wrong_size(text)) is not None:
+            self._problem(f"{self._folder / CONFIG}: {wrong}")
             self.config = None
             return
         self._add(
@@ -276,6 +280,24 @@ class _Check:
 
     def _add(self, **found: Any) -> None:
         self.found = replace(self.found, **found)
+
+
+def _wrong_size(text: Any) -> str | None:
+    """Return which size of a text model's config no model can have; None if there is none."""
+    layers = getattr(text, "num_hidden_layers", None)
+    if not isinstance(layers, int) or not 0 < layers <= _MOST_LAYERS:
+        return (
+            f"field 'num_hidden_layers' is {truncated_repr(layers)}; a whole number from 1 to {_MOST_LAYERS:,} is "
+            f"wanted"
+        )
+    for name in _SIZES:
+        size = getattr(text, name, None)
+        if isinstance(size, int) and size < 1:
+            return f"field {name!r} is {size}; at least 1 is wanted"
+    heads, kv_heads = (getattr(text, name, None) for name in ("num_attention_heads", "num_key_value_heads"))
+    if isinstance(heads, int) and isinstance(kv_heads, int) and heads % kv_heads:
+        return f"field 'num_key_value_heads' is {kv_heads}; a divisor of the {heads} 'num_attention_heads' is wanted"
+    return None
 
 
 def _size(model: nn.Module) -> int:

@@ -118,6 +118,10 @@ def test_layers_without_attention_or_mlp_are_checked_whole_and_by_their_config(
         ({"model_type": "nonesuch"}, "`nonesuch`"),
         ({"is_encoder_decoder": True}, "'is_encoder_decoder'"),
         ({"num_hidden_layers": 9}, "'num_hidden_layers' is 9"),
+        ({"hidden_size": 0}, "'hidden_size' is 0; at least 1"),
+        ({"vocab_size": -1}, "'vocab_size' is -1; at least 1"),
+        ({"num_key_value_heads": 0}, "'num_key_value_heads' is 0; at least 1"),
+        ({"num_key_value_heads": 3}, "'num_key_value_heads' is 3; a divisor of the 4"),
     ],
 )
 def test_a_broken_config_is_one_problem(checked: Any, tmp_path: Path, fields: dict[str, Any], said: str) -> None:
@@ -308,6 +312,17 @@ def test_quantised_weights_are_said_to_be_dequantised(
     (problem,) = found["problems"]
     assert "give the unquantised checkpoint that it was made from" in problem
     assert found["checked"] == "a tiny random model of this architecture"
+
+
+@pytest.mark.parametrize("said", [{"quant_method": "awq", "bits": 4}, {}])
+def test_what_the_config_says_of_quantisation_counts_without_the_weights_too(
+    checked: Any, tmp_path: Path, said: dict[str, object]
+) -> None:
+    folder = save_checkpoint(tmp_path, "llama")
+    edit(folder / "config.json", quantization_config=said)
+    whole, by_config = (one(checked(folder, *more, code=1))["problems"] for more in ([], ["--config-only"]))
+    assert by_config == whole
+    assert "'quantization_config' says that the weights are quantised" in whole[0]
 
 
 def test_weights_of_another_dtype_than_the_model_runs_in(checked: Any, tmp_path: Path) -> None:
