@@ -10,6 +10,7 @@ compared. A run that may not comment, such as one of a fork, warns and does not 
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -46,17 +47,18 @@ def main(environment: Mapping[str, str]) -> None:
         else:
             api.send("PATCH", f"{issues}/comments/{found}", {"body": body})
             print("the comment is updated")
-    except urllib.error.URLError as error:
+    # urllib passes on a connection that ends before the answer as it is, and an answer may be no JSON.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         why = "the token may not write comments: does the job have `permissions: pull-requests: write`?"
         if not isinstance(error, urllib.error.HTTPError) or error.code not in (401, 403, 404):
-            why = str(error)
+            why = " ".join(str(error).split()) or type(error).__name__
         print(f"::warning title=rlcircuits::There is no comment on the pull request: {why}")
 
 
 def pull_request_number(environment: Mapping[str, str]) -> int | None:
     """Return the number of the pull request that the run is about; None if it is about none."""
     event = json.loads(Path(environment["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
-    number = event.get("pull_request", {}).get("number")
+    number = (event.get("pull_request") or {}).get("number")
     return None if number is None else int(number)
 
 
@@ -71,7 +73,8 @@ def make_body(marker: str, summary: str, links: str) -> str:
     if len(summary) > left:
         summary = f"{summary.partition(_FOLD)[0]}The table of every measure is in the job's summary.\n"
     if len(summary) > left:
-        summary = f"{summary[: summary.rindex(chr(10), 0, left)]}\n\nThe rest is in the job's summary.\n"
+        end = summary.rfind("\n", 0, left)
+        summary = f"{summary[: left if end < 0 else end]}\n\nThe rest is in the job's summary.\n"
     return f"{marker}\n{summary}\n{links}\n"
 
 
@@ -85,7 +88,8 @@ def make_links(environment: Mapping[str, str]) -> str:
 def find_comment(api: Api, url: str, marker: str, author: str) -> int | None:
     """Return the id of the author's first comment that begins with the marker; None if there is none."""
     for comment in api.pages(f"{url}?per_page=100"):
-        if comment["user"]["login"] == author and (comment["body"] or "").startswith(marker):
+        login = (comment["user"] or {}).get("login")  # null where the account is gone
+        if login == author and (comment["body"] or "").startswith(marker):
             return int(comment["id"])
     return None
 

@@ -151,3 +151,25 @@ def test_a_summary_that_is_too_long_is_cut(runner: Runner, github: GitHub, fold:
     rows = comment["body"].count("| a long row |\n")
     assert rows == 100 if fold else 4_300 < rows <= 65_000 // 15
     assert "yyy" not in comment["body"]
+
+
+def test_a_summary_of_one_line_is_cut_too(runner: Runner, github: GitHub) -> None:
+    Path(runner.outputs["gate"]["summary"]).write_text("y" * 70_000, encoding="utf-8")
+    assert runner.run(STEP).returncode == 0
+    (comment,) = github.comments
+    assert 60_000 < len(comment["body"]) < 65_536
+
+
+def test_a_comment_of_an_account_that_is_gone_is_no_ones(runner: Runner, github: GitHub) -> None:
+    github.comments.append({"id": 99, "user": None, "body": "hello"})
+    assert runner.run(STEP).stdout == "the comment is written\n"
+
+
+def test_a_connection_that_ends_before_the_answer_warns(
+    runner: Runner, github: GitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "do_POST", lambda self: self.close_connection)  # no status line is sent
+    monkeypatch.setattr(Handler, "protocol_version", "HTTP/1.0")
+    ran = runner.run(STEP)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("::warning title=rlcircuits::There is no comment on the pull request: ")
