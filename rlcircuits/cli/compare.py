@@ -111,8 +111,7 @@ def _compare(options: argparse.Namespace) -> int:
         if signs is not None:
             print(f"\n{signs.tables}")
     if options.summary is not None:
-        failing = signs.line if signs is not None and signs.failing else None
-        _write_summary(options.summary, headline, measured, failures, _pools(file, measured), failing)
+        _write_summary(options.summary, headline, measured, failures, _pools(file, measured), signs)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     for name, failure in failures.items():
         log_error(f"pair {name!r}: {failure.message}")
@@ -151,13 +150,13 @@ def _write_summary(
     measured: Sequence[tuple[Comparison, ...]],
     failures: Mapping[str, Failure],
     pools: Sequence[Pool],
-    failing_signs: str | None,
+    signs: GatedSigns | None,
 ) -> None:
     from rlcircuits.report.markdown import summary_markdown, write_summary
 
     comparisons = [variants[0] for variants in measured]
     messages = {name: failure.message for name, failure in failures.items()}
-    write_summary(summary_markdown(headline, comparisons, messages, pools, failing_signs), path)
+    write_summary(summary_markdown(headline, comparisons, messages, pools, signs), path)
 
 
 def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:

@@ -174,7 +174,8 @@ class Reports:
             shown, failures = self._judged() if self._pairs else ([], {})
             messages = {name: failure.message for name, failure in failures.items()}
             pools = make_pools(shown, self._session.file.pools) if shown else []
-            text = summary_markdown(self._headline() if shown else None, shown, messages, pools)
+            signs = self._signs() if shown else None
+            text = summary_markdown(self._headline() if shown else None, shown, messages, pools, signs)
         except Exception as error:  # the tests' results are reported all the same
             text = summary_markdown(None, [], {"summary": describe_failure(error, self._session.output).message})
         write_summary(text, path)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
@@ -27,6 +28,9 @@ from rlcircuits.report.headline import Headline
 from rlcircuits.report.outcome_words import verdict_words
 from rlcircuits.report.pools import Pool
 from rlcircuits.report.terminal import arrow, format_change, summary_table
+
+if TYPE_CHECKING:
+    from rlcircuits.report.gated_signs import GatedSigns
 
 __all__ = ["escape_markdown", "summary_markdown", "write_summary"]
 
@@ -46,7 +50,7 @@ def summary_markdown(
     comparisons: Sequence[Comparison],
     failures: Mapping[str, str] | None = None,
     pools: Sequence[Pool] = (),
-    failing_signs: str | None = None,
+    signs: GatedSigns | None = None,
 ) -> str:
     """Return the outcome of a release as Markdown.
 
@@ -55,16 +59,17 @@ def summary_markdown(
         comparisons: the pairs that were measured, of each its first variant.
         failures: why other pairs could not be measured, by the pair's name.
         pools: effects that are pooled over pairs.
-        failing_signs: which vital signs fail the release; None if none does.
+        signs: the pairs' vital signs; None if none is gated.
     """
     failures = failures or {}
     outcome = None if headline is None else headline.outcome
     blocks = [f"### {_MARKS[outcome]} rlcircuits: {outcome or 'no verdict'}"]
-    if failing_signs is not None:
-        blocks = [
-            f"### {_MARKS['does not hold']} rlcircuits: vital signs fail; outcome of the pairs: {outcome or 'none'}"
-        ]
-        blocks.append(f"**Signs:** {escape_markdown(failing_signs)}")
+    if signs is not None and (signs.failing or signs.problems):
+        words = "vital signs fail" if signs.failing else "vital signs not measured"
+        mark = _MARKS["does not hold" if signs.failing else None]
+        blocks = [f"### {mark} rlcircuits: {words}; outcome of the pairs: {outcome or 'none'}"]
+        said = [signs.line] if signs.failing else []
+        blocks += [f"**Signs:** {escape_markdown(line)}" for line in (*said, *signs.problems)]
     if headline is not None:
         blocks += [f"**Why:** {escape_markdown(headline.why)}", f"**Next:** {escape_markdown(headline.next_step)}"]
     elif not failures:

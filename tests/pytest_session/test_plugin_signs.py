@@ -52,7 +52,10 @@ def test_the_same_words_and_exit_code_as_compare(
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("signs: ")]
     assert "unfinished" in said[0]
     for output in (["--rlcircuits-output=two"], []):
-        result = run(f"--pairs={file}", *output)
+        result = run(f"--pairs={file}", *output, "--rlcircuits-summary=summary.md")
+        summary = (pytester.path / "summary.md").read_text(encoding="utf-8")
+        wanted = "❌ rlcircuits: vital signs fail; outcome of the pairs: holds" if code else "✅ rlcircuits: holds"
+        assert summary.startswith(f"### {wanted}\n")
         assert result.ret == code
         assert [line for line in result.outlines if line.startswith("signs: ")] == said
         assert "failed" not in result.parseoutcomes()  # all tests pass: the signs are the release's
@@ -66,8 +69,9 @@ def test_signs_that_cannot_be_measured(
         raise KeyError("oops")
 
     monkeypatch.setattr(measured_signs, "measure_pair_signs", fail)
-    result = run(f"--pairs={declare(pytester.path, PASSING)}")
+    result = run(f"--pairs={declare(pytester.path, PASSING)}", "--rlcircuits-summary=summary.md")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "vital signs not measured" in (pytester.path / "summary.md").read_text(encoding="utf-8").splitlines()[0]
     result.stdout.fnmatch_lines(["signs: no gated sign fails (unfinished)", "signs of 'a': internal error*KeyError*"])
 
 

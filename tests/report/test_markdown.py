@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from rlcircuits.report.gated_signs import GatedSigns
 from rlcircuits.report.headline import make_headline
 from rlcircuits.report.markdown import escape_markdown, summary_markdown, write_summary
 
@@ -67,8 +68,27 @@ def test_nothing_measured_has_no_verdict() -> None:
 
 def test_signs_that_fail_stand_above_a_verdict_that_holds() -> None:
     pair = made_up_comparison()
-    text = summary_markdown(make_headline([pair]), [pair], failing_signs="pass@k of made-up")
-    assert text.startswith("### ❌ rlcircuits: vital signs fail; outcome of the pairs: holds\n\n**Signs:** pass@")
+    signs = GatedSigns((), (("made-up", "pass@k"),), "signs: fails: pass@k of made-up", ())
+    text = summary_markdown(make_headline([pair]), [pair], signs=signs)
+    assert text.startswith("### ❌ rlcircuits: vital signs fail; outcome of the pairs: holds\n\n**Signs:** signs: ")
+
+
+def test_signs_that_were_not_measured_stand_above_a_verdict_that_holds() -> None:
+    pair = made_up_comparison()
+    signs = GatedSigns((), (), "signs: no gated sign fails (pass@k)", ("signs of 'made-up': out of memory",))
+    text = summary_markdown(make_headline([pair]), [pair], signs=signs)
+    first = "### ⚠️ rlcircuits: vital signs not measured; outcome of the pairs: holds\n\n**Signs:** signs of 'made-up': "
+    assert text.startswith(first)
+    both = replace(signs, failing=(("other", "pass@k"),), line="signs: fails: pass@k of other")
+    text = summary_markdown(make_headline([pair]), [pair], signs=both)
+    assert text.startswith("### ❌ rlcircuits: vital signs fail;")
+    assert text.index("pass@") < text.index("out of memory")
+
+
+def test_signs_in_which_nothing_fails_are_not_told() -> None:
+    pair = made_up_comparison()
+    signs = GatedSigns((), (), "signs: no gated sign fails (pass@k)", ())
+    assert summary_markdown(make_headline([pair]), [pair], signs=signs).startswith("### ✅ rlcircuits: holds\n")
 
 
 @given(st.text())
