@@ -44,8 +44,8 @@ class RolloutSummary:
     k: int
     """The fewest answers to a question."""
     pass_at_k: float | None
-    formats: float
-    """Effective number of formats, e to the entropy of their shares."""
+    formats: float | None
+    """Effective number of formats, e to the entropy of their shares; None where no answer has a text."""
     calls: float | None
     """Mean number of tools' results in an answer, of the answers whose line marks them; None without marks."""
     right_length: float | None
@@ -93,10 +93,10 @@ def _summary(step: int | None, rollouts: Sequence[Rollout], group: int | None, c
         signal=float(signal_left(counts).mean()) if several else None,
         k=fewest,
         pass_at_k=float(pass_at_k(counts, fewest).mean()) if several else None,
-        formats=float(np.exp(stats.entropy(shares))),
+        formats=float(np.exp(stats.entropy(shares))) if any(each.text for each in rollouts) else None,
         calls=_mean([each.calls for each in rollouts if each.calls is not None]),
-        right_length=_mean([each.length for each in rollouts if each.correct]),
-        wrong_length=_mean([each.length for each in rollouts if not each.correct]),
+        right_length=_mean([each.length for each in rollouts if each.correct and each.length is not None]),
+        wrong_length=_mean([each.length for each in rollouts if not each.correct and each.length is not None]),
     )
 
 

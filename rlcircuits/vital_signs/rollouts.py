@@ -43,10 +43,11 @@ class Rollout:
     question: str
     """Id of the question, or its prompt."""
     text: str
+    """Empty where the line has none."""
     reward: float
     correct: bool
-    length: int
-    """Tokens, or words where the file has no token ids."""
+    length: int | None
+    """Tokens, or words where the line has no token ids; None where it has no answer."""
     step: int | None
     """Training step; None where the file does not say."""
     calls: int | None = None
@@ -113,7 +114,11 @@ def _rollout(where: str, record: dict[str, Any], most: float) -> Rollout:
     if question is None:
         raise RLCircuitsError(f"{where}: no question; one of {', '.join(_QUESTION)} is wanted")
     reward = _reward(where, record)
-    ids = record.get("answer_ids")
+    ids, segments = record.get("answer_ids"), record.get("segments")
+    if ids is not None and not isinstance(ids, list):
+        raise RLCircuitsError(f"{where}: answer_ids is {truncated_repr(ids)}; a list of token ids is wanted")
+    if segments is not None and not _are_pairs(segments):
+        raise RLCircuitsError(f"{where}: segments are {truncated_repr(segments)}; a list of [start, stop] is wanted")
     step = _first(record, _STEP)
     if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
         raise RLCircuitsError(f"{where}: the step is {truncated_repr(step)}; a whole number is wanted")
@@ -123,9 +128,9 @@ def _rollout(where: str, record: dict[str, Any], most: float) -> Rollout:
         text=answer,
         reward=reward,
         correct=correct if isinstance(correct, bool) else reward > most / 2,
-        length=len(ids) if isinstance(ids, list) else len(answer.split()),
+        length=len(ids) if ids is not None else None if text is None else len(answer.split()),
         step=step,
-        calls=len(segments) if isinstance(segments := record.get("segments"), list) else None,
+        calls=None if segments is None else len(segments),
     )
 
 
@@ -144,6 +149,10 @@ def _reward(where: str, record: dict[str, Any]) -> float:
             "wanted"
         )
     return float(value)
+
+
+def _are_pairs(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, list) and len(each) == 2 for each in value)
 
 
 def _first(record: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -79,6 +79,16 @@ def test_tools_results_are_counted(tmp_path: Path) -> None:
     assert found.calls == 1.0
 
 
+def test_without_an_answer_there_is_no_length_and_no_format(tmp_path: Path) -> None:
+    """A trainer's file may have the answer under a name that is not read."""
+    lines = [{"id": "a", "reward": reward, "answer": "1 + 1 = 2"} for reward in (0, 1)]
+    (found,) = summarize_rollouts(load_rollouts(write(tmp_path / "r.jsonl", lines)))
+    assert (found.right_length, found.wrong_length, found.formats) == (None, None, None)
+    mixed = [{**lines[0], "text": "a b c"}, {**lines[0], "answer_ids": [1]}, lines[1]]
+    (found,) = summarize_rollouts(load_rollouts(write(tmp_path / "m.jsonl", mixed)))
+    assert (found.right_length, found.wrong_length) == (None, 2.0)
+
+
 @given(grades=st.lists(st.lists(st.booleans(), min_size=2, max_size=8), min_size=1, max_size=5))
 def test_small_advantages_are_those_of_silent_groups(tmp_path_factory: Any, grades: list[list[bool]]) -> None:
     """With binary rewards in groups of at most eight, only a silent group has advantages below 0.1."""
@@ -106,6 +116,9 @@ def test_small_advantages_are_those_of_silent_groups(tmp_path_factory: Any, grad
         ('{"question_id": "a", "reward": "1"}', "the reward is '1'; a finite number"),
         ('{"question_id": "a", "reward": true}', "the reward is True; a finite number"),
         ('{"question_id": "a", "reward": 1, "step": "x"}', "the step is 'x'; a whole number"),
+        ('{"id": "a", "reward": 1, "answer_ids": 5}', "rollouts.jsonl:1: answer_ids is 5; a list of token ids"),
+        ('{"id": "a", "reward": 1, "segments": 5}', "rollouts.jsonl:1: segments are 5; a list of"),
+        ('{"id": "a", "reward": 1, "segments": [{"role": "tool"}]}', "segments are .*'tool'.*; a list of"),
         ("", "it is empty"),
     ],
 )
