@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
-from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each
+from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, failure_code, measure_each
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
@@ -66,17 +66,18 @@ def _circuits(options: argparse.Namespace) -> int:
         check_number("batch_tokens", options.batch_tokens, "--batch-tokens")
     if options.save_circuits is not None:
         ensure_writable_folder(options.save_circuits, "--save-circuits")
-    found, problems = measure_each(options, "circuits", lambda pair: _measure(pair(), options), needs_ids=True)
+    found, failures = measure_each(options, "circuits", lambda pair: _measure(pair(), options), needs_ids=True)
     if options.json:
         print(circuits_json(found))
     elif found:
         print("\n\n".join(circuit_tables(one, options.edges) for one in found))
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
+    problems = [failure.message for failure in failures]
     if options.save_circuits is not None:
         problems += _save(found, Path(options.save_circuits))
     for problem in problems:
         log_error(problem)
-    return BAD_INPUT if problems else HOLDS
+    return failure_code(failures) or (BAD_INPUT if problems else HOLDS)
 
 
 def _save(found: Iterable[PairCircuits], folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rlcircuits.cli.command import add_only, add_options, settings_table
 from rlcircuits.cli.compare import pairs_of
+from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, HOLDS
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.failures import Failure, describe_failure
 from rlcircuits.release.options import OPTIONS
 
 if TYPE_CHECKING:
@@ -70,6 +72,11 @@ class PairFolder:
     settings: Settings | None = None
     """How it is measured; None if only its folder is known."""
 
+    @property
+    def name(self) -> str:
+        """The pair's name, or its folder's."""
+        return self.measure().name if self.pair is None else self.pair.name
+
     def __call__(self) -> Path:
         """Return the folder."""
         return self.measure()
@@ -77,7 +84,7 @@ class PairFolder:
 
 def measure_each(
     options: argparse.Namespace, command: str, measure: Callable[[PairFolder], _T], *, needs_ids: bool = False
-) -> tuple[list[_T], list[str]]:
+) -> tuple[list[_T], list[Failure]]:
     """Return what ``measure`` returns for each pair: of those in DIR, or of pairs that are measured first.
 
     Args:
@@ -87,16 +94,28 @@ def measure_each(
         needs_ids: whether the token ids that were scored are needed, which no file holds of gold answers.
 
     Returns:
-        What was measured, and a line for each pair that could not be.
+        What was measured, and why each other pair could not be.
     """
-    found, problems = [], []
+    found, failures = [], []
     with _pair_folders(options, command, needs_ids) as folders:
         for folder in folders:
             try:
                 found.append(measure(folder))
-            except RLCircuitsError as error:  # the other pairs are measured all the same
-                problems.append(str(error))
-    return found, problems
+            except BrokenPipeError:  # the reader of the messages has gone
+                raise
+            except Exception as error:  # the other pairs are measured all the same
+                failure = describe_failure(error, options.output)
+                if failure.is_fault:  # whose message names no pair, as those of bad input do
+                    failure = replace(failure, message=f"pair {folder.name!r}: {failure.message}")
+                failures.append(failure)
+    return found, failures
+
+
+def failure_code(failures: Collection[Failure]) -> int:
+    """Return the exit code of pairs that could not be measured, and 0 if there is none."""
+    if any(failure.is_fault for failure in failures):
+        return FAULT
+    return BAD_INPUT if failures else HOLDS
 
 
 @contextmanager

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
-from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each, measuring_options
+from rlcircuits.cli.measured_pairs import (
+    add_folder,
+    add_measuring_options,
+    failure_code,
+    measure_each,
+    measuring_options,
+)
 from rlcircuits.cli.path_signs import add_path_options, path_signs
 from rlcircuits.cli.rollout_signs import rollout_signs
 from rlcircuits.cli.streams import log, log_error
@@ -98,7 +104,7 @@ def _signs(options: argparse.Namespace) -> int:
     if options.rollouts is not None:
         return rollout_signs(options, rules, lambda without: _given(options, without))
     unwritten: list[str] = []
-    found, problems = measure_each(options, "signs", lambda pair: _measure(pair, options, rules, anew, unwritten))
+    found, failures = measure_each(options, "signs", lambda pair: _measure(pair, options, rules, anew, unwritten))
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
     if options.json:
         print(signs_json(found, failing))
@@ -107,9 +113,9 @@ def _signs(options: argparse.Namespace) -> int:
     if options.plot is not None:
         _plot(found, options.plot)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
-    for problem in (*problems, *unwritten):
+    for problem in (*(failure.message for failure in failures), *unwritten):
         log_error(problem)
-    return BAD_INPUT if problems or unwritten else DOES_NOT_HOLD if failing else HOLDS
+    return failure_code(failures) or (BAD_INPUT if unwritten else DOES_NOT_HOLD if failing else HOLDS)
 
 
 def _measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli_runs import compare_arguments
@@ -13,7 +14,8 @@ from helpers.measured_results import FULL, PLAIN, measured_results
 from rlcircuits.cli.main import main
 from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.comparison.storage import load_comparison
-from rlcircuits.release.stored_signs import SIGNS_FILE, load_signs
+from rlcircuits.release import measured_signs
+from rlcircuits.release.stored_signs import SIGNS_FILE, PairSigns, load_signs
 from rlcircuits.vital_signs.names import MEASURED_FROM
 
 
@@ -65,6 +67,25 @@ def test_a_pair_is_measured_first(all_right: None, tiny: Path, capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert "base-to-tuned: vital signs" in printed
     assert "no gated sign fails (accuracy)" in printed
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyError("oops"), 70), (OSError(28, "disk full"), 2)])
+def test_the_other_pairs_are_shown_beside_one_that_fails(
+    error: Exception, code: int, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed of one pair is not lost to a fault or a full disk at the next."""
+    measure = measured_signs.measure_pair_signs
+
+    def fail_at_one(folder: Path, **how: Any) -> PairSigns:
+        if folder.name == FULL:
+            raise error
+        return measure(folder, **how)
+
+    monkeypatch.setattr(measured_signs, "measure_pair_signs", fail_at_one)
+    assert main(["signs", str(results), "--gate", "none", "--no-models"]) == code
+    printed = capsys.readouterr()
+    assert f"{PLAIN}: vital signs" in printed.out
+    assert ("disk full" if code == 2 else f"pair '{FULL}': internal error, a fault of rlcircuits") in printed.err
 
 
 def test_rollouts_need_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
