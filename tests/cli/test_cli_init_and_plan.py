@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
 import pytest
 from helpers.plugin_runs import PLUGIN
+from helpers.tiny_checkpoints import save_checkpoint, touch_weight
 
 from rlcircuits.cli.main import main
 from rlcircuits.comparison.storage import to_json
@@ -106,3 +108,15 @@ def test_a_plan_says_what_cannot_be_found_out(tmp_path: Path, capsys: pytest.Cap
             f"rlcircuits: checkpoint {name}: is no folder here, and the hub does not say what it holds: "
         )
         assert error.endswith(f"; if a folder is meant, there is none at {tmp_path / name}")
+
+
+def test_a_plan_says_that_a_method_lacks_counterfactuals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tmp_path / "base")
+    shutil.copytree(tmp_path / "base", tmp_path / "tuned")
+    touch_weight(tmp_path / "tuned")
+    (tmp_path / "pairs.toml").write_text(
+        '[settings]\nmethod = "eap-ig"\nnoise_draws = 0\n[settings.sampling]\nmax_new_tokens = 4\n'
+        '[[pair]]\nname = "p"\nbefore = "base"\nafter = "tuned"\nalgorithm = "dpo"\nquestions = "arithmetic"\n'
+    )
+    assert main(["plan", str(tmp_path / "pairs.toml")]) == 2
+    assert "p: method is 'eap-ig', which needs a counterfactual of each question" in capsys.readouterr().err
