@@ -114,13 +114,14 @@ def _markdown(found: _Results) -> str:
 
 
 def _read(folder: str) -> _Results:
-    from rlcircuits.comparison.storage import find_comparisons, find_unfinished, load_comparison
+    from rlcircuits.comparison.storage import check_names, find_comparisons, find_unfinished, load_comparison
     from rlcircuits.release.stored_signs import find_signs
     from rlcircuits.report.headline import make_headline
     from rlcircuits.report.variants import first_variants
 
     paths = find_comparisons(folder)
     comparisons = [load_comparison(path) for path in paths]
+    check_names(comparisons, paths)
     unfinished = tuple(path.name for path in find_unfinished(folder))
     headline = make_headline(first_variants(comparisons), unfinished=unfinished)
     of_one_pair = paths[0].parent == Path(folder)

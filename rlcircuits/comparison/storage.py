@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,8 @@ from rlcircuits.comparison.verdict import Verdict, judge, reads_as_online_rl
 _FORMAT: Literal["rlcircuits-comparison"] = "rlcircuits-comparison"
 VERSION: Literal[5] = 5
 """Of the files that are written; 4 lacks `requested`, 3 all that has a default in Comparison."""
+
+_VERSIONS = (3, 4, 5)
 
 RULE_SINCE = 4
 """The first version whose verdict follows today's rule."""
@@ -174,6 +176,22 @@ def find_comparisons(folder: str | Path) -> tuple[Path, ...]:
     return found
 
 
+def check_names(comparisons: Sequence[Comparison], files: Sequence[Path]) -> None:
+    """Raise RLCircuitsError if two comparisons have one name, since a release has each pair once.
+
+    Args:
+        comparisons: the comparisons of a run.
+        files: the file of each, in their order.
+    """
+    seen: dict[str, Path] = {}
+    for comparison, file in zip(comparisons, files, strict=True):
+        if (first := seen.setdefault(comparison.name, file)) is not file:
+            raise RLCircuitsError(
+                f"{file}: field 'comparison.name' is {comparison.name!r}, as in {first}; a release has each pair once: "
+                "move one of the two folders out of the run's, or name a pair's own folder"
+            )
+
+
 def find_unfinished(folder: str | Path) -> tuple[Path, ...]:
     """Return the subfolders of pairs that were not finished, sorted by name; none in the folder of one pair."""
     folder = Path(folder)
@@ -192,7 +210,12 @@ def _load(path: str | Path) -> _Stored:
     path = path / FILE_NAME if path.is_dir() else path
     text = read_text(path, "a comparison")
     try:
-        for field, number in _numbers(parse_json_object(text)):
+        document = parse_json_object(text)
+    except RLCircuitsError as error:
+        raise RLCircuitsError(f"{path}: {error}{_ADVICE}") from None
+    _check_version(path, document)
+    try:
+        for field, number in _numbers(document):
             if not math.isfinite(number):
                 raise RLCircuitsError(f"field {field!r} is {number}; a finite number or null is wanted")
         stored = _ADAPTER.validate_json(text, strict=True)
@@ -205,6 +228,18 @@ def _load(path: str | Path) -> _Stored:
         raise RLCircuitsError(f"{path}: {error}{_ADVICE}") from None
     # Earlier versions stored names that profiles no longer have.
     return replace(stored, comparison=replace(stored.comparison, profile=current_name(stored.comparison.profile)))
+
+
+def _check_version(path: Path, document: Mapping[str, object]) -> None:
+    """Raise RLCircuitsError for a file of another release, which is not damaged."""
+    version = document.get("version")
+    if document.get("format") != _FORMAT or type(version) is not int or version in _VERSIONS:
+        return
+    advice = "update rlcircuits, or measure the pair again" if version > VERSION else "measure the pair again"
+    raise RLCircuitsError(
+        f"{path}: field 'version' is {version}; this release of rlcircuits reads {', '.join(map(str, _VERSIONS))}; "
+        f"{advice}"
+    )
 
 
 def _numbers(value: object, field: str = "") -> Iterator[tuple[str, float]]:

@@ -70,7 +70,9 @@ def load_signs(folder: Path) -> PairSigns:
     try:
         file = _ADAPTER.validate_json(text)
     except ValidationError as error:
-        raise RLCircuitsError(f"{path}: damaged: {describe_error(error)}; measure the signs again") from None
+        raise RLCircuitsError(
+            f"{path}: damaged{describe_error(error, before=': field')}; measure the signs again"
+        ) from None
     if (file.format, file.version) != (_FORMAT, _VERSION):
         raise RLCircuitsError(
             f"{path}: found {file.format!r}, version {file.version}; this version of rlcircuits reads {_FORMAT!r}, "

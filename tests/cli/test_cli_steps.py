@@ -117,6 +117,18 @@ def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "was not finished" not in out
 
 
+def test_report_counts_no_pair_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The copy of a pair's folder is no further evidence, and would replace the pair's plot."""
+    for folder in ("one", "one-old"):
+        save_comparison(made_up_comparison("one"), tmp_path / folder)
+    assert main(["report", str(tmp_path), "--plot", str(tmp_path / "plot.svg")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"one-old/comparison.json: field 'comparison.name' is 'one', as in {tmp_path}/one/" in printed.err
+    assert not list(tmp_path.glob("plot*"))
+    assert main(["report", str(tmp_path / "one-old")]) == 0
+
+
 def test_report_names_a_pair_that_was_not_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     half = tmp_path / "half"
     for folder in (half, tmp_path / "store"):

@@ -192,3 +192,17 @@ def test_a_group_control_lacks_no_metric(tmp_path: Path) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(RLCircuitsError, match=r"group_controls\.0\.shifts' is 'without kurtosis'"):
         load_comparison(path)
+
+
+@pytest.mark.parametrize(("version", "advice"), [(6, "update rlcircuits, or measure"), (2, "measure the pair again")])
+def test_a_file_of_another_release_is_not_called_damaged(version: int, advice: str, tmp_path: Path) -> None:
+    path = save_comparison(FULL, tmp_path)
+    document = {**json.loads(path.read_text(encoding="utf-8")), "version": version, "more": {}}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(RLCircuitsError) as error:
+        load_comparison(path)
+    assert str(error.value).startswith(
+        f"{path}: field 'version' is {version}; this release of rlcircuits reads 3, 4, 5"
+    )
+    assert advice in str(error.value)
+    assert "damaged" not in str(error.value)
