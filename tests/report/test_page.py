@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -233,6 +235,23 @@ def test_a_damaged_file_costs_its_own_sections_only(tmp_path: Path) -> None:
     page = read_page(to_html([load_comparison(folder)], folders=[folder]))
     assert "after.scores.safetensors" in page.by_id("pair-1-heat").all("p", class_="missing")[0].text
     assert not page.by_id("pair-1-samples").all("p", class_="missing")
+
+
+@pytest.mark.parametrize("damage", ["swapped", "nan"])
+def test_scores_that_are_not_those_of_the_comparison_are_not_drawn(damage: str, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(STORED / "grpo", tmp_path / "grpo"))
+    before, after = (folder / f"{side}.scores.safetensors" for side in ("before", "after"))
+    if damage == "swapped":
+        before.rename(tmp_path / "kept")
+        after.rename(before)
+        (tmp_path / "kept").rename(after)
+    else:
+        scores = EdgeScores.load(after)
+        scores.values[0, 0, 0] = math.nan
+        scores.save(after)
+    page = read_page(to_html([load_comparison(folder)], folders=[folder]))
+    (line,) = page.by_id("pair-1-heat").all("p", class_="missing")
+    assert ("comparison.json is of, by their intensity" if damage == "swapped" else "hold NaN or Inf") in line.text
 
 
 def test_a_pair_without_a_question_to_compare_has_a_page() -> None:
