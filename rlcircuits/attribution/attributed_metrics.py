@@ -88,7 +88,16 @@ class _Custom(AttributedMetric):
         return str(getattr(self.function, "__qualname__", type(self.function).__qualname__))
 
     def on_batch(self, batch: Batch) -> MetricFunction:
-        return self.function
+        def checked(logits: Tensor, of: Batch) -> Tensor:
+            try:
+                return self.function(logits, of)
+            except (TypeError, ValueError, AttributeError, LookupError) as error:
+                raise RLCircuitsError(
+                    f"metric {self.name} ended in {type(error).__name__}: {error}; a function of the logits "
+                    "[scored, vocabulary] and the batch is wanted, which returns one number a sequence"
+                ) from error
+
+        return checked
 
     def of_row(self, place: int) -> Hashable:
         return place  # the function may tell sequences apart by their places

@@ -14,6 +14,7 @@ from rlcircuits.capture.recording import forward_logits, select_scored
 from rlcircuits.capture.sequence_metrics import kl_divergence_from
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import AnswerSequence, Batch
 from rlcircuits.models.frozen import frozen
@@ -22,6 +23,7 @@ from rlcircuits.models.hooks import Hooks
 __all__ = ["kl_to"]
 
 
+@validate_arguments
 def kl_to(reference: Any) -> AttributedMetric:
     """Return the metric KL(model ‖ reference) per token, in nats, for ``attribute(..., metric=...)``.
 

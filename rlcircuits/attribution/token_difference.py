@@ -11,12 +11,14 @@ import torch
 from rlcircuits.attribution.attributed_metrics import AttributedMetric, MetricFunction, make_metric
 from rlcircuits.capture.sequence_metrics import first_places, first_token_difference
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.graph.sequences import AnswerSequence, Batch
 
 __all__ = ["logit_diff"]
 
 
+@validate_arguments
 def logit_diff(answer: int | Sequence[int] | None = None, foil: int | Sequence[int] | None = None) -> AttributedMetric:
     """Return the metric logit(answer) − logit(foil), for ``attribute(..., metric=...)``.
 

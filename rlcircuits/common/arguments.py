@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
-from types import NoneType, UnionType
+from types import NoneType, SimpleNamespace, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -43,8 +43,10 @@ def validate_arguments(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.cache
     def kinds() -> dict[str, Any]:
-        # Resolved at the first call, because some names are imported for type checkers only.
-        return get_type_hints(function, localns=_PublicNames())
+        # Resolved at the first call, because some names are imported for type checkers only; a return type may be of a
+        # library that is not installed.
+        of_arguments = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
+        return get_type_hints(SimpleNamespace(__annotations__=of_arguments), function.__globals__, _PublicNames())
 
     @functools.wraps(function)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:

@@ -85,9 +85,16 @@ class EdgeScores:
     def __len__(self) -> int:
         return len(self.values)
 
+    @validate_arguments
     def of_rows(self, rows: Sequence[int] | Tensor) -> EdgeScores:
-        """Return the scores of some sequences, in this order."""
+        """Return the scores of some sequences, in this order.
+
+        Raises:
+            RLCircuitsError: a row that is not there.
+        """
         rows = torch.as_tensor(rows, dtype=torch.int64)
+        if rows.dim() != 1 or (rows.numel() and not -len(self) <= int(rows.min()) <= int(rows.max()) < len(self)):
+            raise RLCircuitsError(f"rows are {truncated_repr(rows.tolist())}; numbers of {len(self)} rows are wanted")
         tensors = self.values[rows], self.loss[rows]
         return replace(self, values=tensors[0], loss=tensors[1], metric_values=self.metric_values[rows])
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from rlcircuits.common.arguments import validate_fields
+from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_changed_fields, short_repr
 
 __all__ = ["DEFAULT_SCORING", "HowScored"]
@@ -50,8 +51,16 @@ class HowScored:
         }
 
     @classmethod
+    @validate_arguments
     def of_changed(cls, changed: Mapping[str, Any]) -> HowScored:
-        """Return the inverse of :attr:`changed`."""
+        """Return the inverse of :attr:`changed`.
+
+        Raises:
+            RLCircuitsError: a name of no field, or a value of the wrong type.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in changed if name not in known]:
+            raise RLCircuitsError(f"scores are said to have {unknown[0]!r}; it must be of {', '.join(known)}")
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in changed.items()
         }

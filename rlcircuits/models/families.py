@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.common.sublayers import SUBLAYERS, Sublayer
 
 __all__ = ["FAMILIES", "REFUSED", "LatentNames", "ModuleNames", "is_added", "register_family"]
@@ -37,6 +38,9 @@ class LatentNames:
     def __post_init__(self) -> None:
         validate_fields(self)
         _check_paths(self)
+
+    def __repr__(self) -> str:
+        return short_repr(self, *format_changed_fields(self))
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,9 @@ class ModuleNames:
     attention_out_field: str | None = None
     mixer_out_field: str | None = None
     """The fields that multiply what attention and mixer write; None for 1."""
+
+    def __repr__(self) -> str:
+        return short_repr(self, *format_changed_fields(self))
 
     def __post_init__(self) -> None:
         validate_fields(self)

@@ -30,6 +30,7 @@ _PARTS = {
     "comparison.claims": "accuracy",
     "comparison.greedy": "accuracy",
     "comparison.effects": "metrics",
+    "comparison.scoring": "metrics",
     "comparison.by_reader_kind": "metrics",
     "comparison.by_layer_band": "metrics",
     "comparison.controls": "noise control",

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from rlcircuits.answers.answer_file import Answers
-from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.edge_tables import import_pandas
@@ -26,6 +26,7 @@ _ANSWER = (
 )  # fmt: skip
 
 
+@validate_arguments
 def to_pandas(
     data: Comparison | Sequence[Comparison] | EdgeScores | Answers, *, by_question: bool = False
 ) -> pd.DataFrame:
@@ -45,17 +46,11 @@ def to_pandas(
     Raises:
         RLCircuitsError: pandas is not installed, ``data`` is of another type, or ``by_question`` is no truth value.
     """
-    if not isinstance(by_question, bool):
-        raise RLCircuitsError(f"by_question is {truncated_repr(by_question)}; True or False is wanted")
     if isinstance(data, EdgeScores):
         return data.to_pandas(by_sequence=by_question)
     if isinstance(data, Answers):
         return _frame([_answer_row(data, place) for place in range(len(data))], _ANSWER)
     comparisons = [data] if isinstance(data, Comparison) else data
-    if not isinstance(comparisons, Sequence) or not all(isinstance(each, Comparison) for each in comparisons):
-        raise RLCircuitsError(
-            f"data is {truncated_repr(data)}; a Comparison, several of them, EdgeScores or Answers are wanted"
-        )
     if by_question:
         return _frame([row for comparison in comparisons for row in _question_rows(comparison)], _QUESTION)
     return _frame([tuple(asdict(row).values()) for each in comparisons for row in measure_rows(each)], _ROW)

@@ -127,9 +127,9 @@ def check_steps(path: Sequence[object], steps: Sequence[float]) -> None:
             f"linearity of {len(path)} checkpoints; at least {FEWEST_CHECKPOINTS} along one training are wanted"
         )
     if len(steps) != len(path):
-        raise RLCircuitsError(f"linearity has {len(path)} checkpoints and {len(steps)} steps; one step each is wanted")
+        raise RLCircuitsError(f"path steps: {len(path)} checkpoints and {len(steps)} steps; one step each is wanted")
     if not np.isfinite(steps).all() or any(later <= step for step, later in pairwise(steps)):
-        raise RLCircuitsError(f"linearity: steps are {list(steps)}; finite numbers that rise are wanted")
+        raise RLCircuitsError(f"path steps are {list(steps)}; finite numbers that rise are wanted")
 
 
 def _matrix_paths(sources: Sequence[Source]) -> Iterator[tuple[str, list[Tensor]]]:

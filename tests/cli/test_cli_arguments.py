@@ -72,7 +72,11 @@ def test_an_empty_value_is_refused(
         for other, each in TEXTS:
             if other == command and (each is action or each.required):
                 text = value if each is action else "x"
-                given += [f"{each.option_strings[0]}={text}"] if each.option_strings else [text]
+                more = ["x"] * (each.nargs - 1) if isinstance(each.nargs, int) else []
+                if more:
+                    given += [each.option_strings[0], text, *more]
+                else:
+                    given += [f"{each.option_strings[0]}={text}"] if each.option_strings else [text]
         if command == ("fixtures", "train"):
             given += ["--seed=7", *(["--algorithm=grpo"] if action.dest != "algorithm" else [])]
         if command == ("fixtures", "damage"):

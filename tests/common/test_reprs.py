@@ -36,6 +36,7 @@ def shown(value: Any) -> dict[str, Any]:
     return {
         "Answer": ANSWERS.items[0], "AnswerSequence": rlcircuits.AnswerSequence(range(9000), range(9000)),
         "Answers": ANSWERS, "Checkpoint": value, "CheckpointSource": SOURCE, "Comparison": COMPARISON,
+        "ModuleNames": rlcircuits.ModuleNames(layers="model.layers" * 99), "LatentNames": rlcircuits.LatentNames(),
         "HowScored": rlcircuits.HowScored("logit_diff", corrupted=True), "EdgeGraph": SCORES.graph,
         "EdgeScores": SCORES, "Effect": COMPARISON.effects["intensity"],
         "Finding": judge(COMPARISON).accuracy, "NoisedSource": rlcircuits.NoisedSource(SOURCE, SOURCE, 0),
