@@ -27,6 +27,7 @@ from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.report.outcome_words import verdict_words
 from rlcircuits.report.page.axis import axis_over
 from rlcircuits.report.page.payload import pack, unpack
+from rlcircuits.report.page.signs import make_sign_rows
 from rlcircuits.report.page.weight_map import make_weight_map
 from rlcircuits.report.page.write import to_html, write_page
 from rlcircuits.vital_signs.sign import reported
@@ -342,3 +343,26 @@ def test_the_map_of_weights_has_the_relative_update_of_each_module() -> None:
     ]
     assert [(module, cell.text) for module, cell in found.outside] == [("model.embed_tokens", "0")]
     assert found.blocks[1][1][1].strength == 1
+
+
+@given(
+    change=st.floats(-1e6, 1e6),
+    ends=st.none() | st.tuples(st.floats(-1e6, 0) | st.just(-math.inf), st.floats(0, 1e6) | st.just(math.inf)),
+    noise=st.lists(st.floats(-1e6, 1e6), max_size=3),
+)
+@settings(max_examples=25)
+def test_each_sign_has_a_picture_of_its_change(
+    change: float, ends: tuple[float, float] | None, noise: list[float]
+) -> None:
+    interval = None if ends is None else (change + ends[0], change + ends[1])
+    sign = reported("sign", "study", "unit", "note", change=change, interval=interval, noise=tuple(noise))
+    (row,) = make_sign_rows(PairSigns("pair", (sign,), 0))
+    picture = row.picture
+    assert picture is not None
+    places = [picture.zero, picture.at, *picture.noise, *((picture.low, picture.high) if ends else ())]
+    assert all(place is not None and 0 <= place <= 100 for place in places)
+    assert (change > 0) <= (picture.at >= picture.zero)
+    if ends:
+        assert picture.low <= picture.at <= picture.high
+    (empty,) = make_sign_rows(PairSigns("pair", (reported("sign", "study", "unit", "note"),), 0))
+    assert empty.picture is None

@@ -1,4 +1,4 @@
-"""The vital signs: the table, and the curves of pass@k with their band."""
+"""The vital signs: the table with a picture of each, and the curves of pass@k with their band."""
 
 from __future__ import annotations
 
@@ -8,16 +8,27 @@ from typing import Any
 
 from rlcircuits.comparison.significance import p_in_words
 from rlcircuits.release.stored_signs import PairSigns
-from rlcircuits.report.page.axis import Axis
+from rlcircuits.report.page.axis import Axis, axis_over
 from rlcircuits.report.page.data import Missing
 from rlcircuits.report.page.numbers import number, range_of, signed
 from rlcircuits.vital_signs.sign import Sign
 
-__all__ = ["Curves", "SignRow", "make_curves", "make_sign_rows"]
+__all__ = ["Curves", "SignPicture", "SignRow", "make_curves", "make_sign_rows"]
 
 _TONES = {"trouble": ("bad", "✗"), "no alarm": ("good", "✓"), "no room": ("open", "–"), "not measurable": ("open", "–")}
 
 LEFT, RIGHT, TOP, BOTTOM = 40, 312, 8, 222
+
+
+@dataclass(frozen=True)
+class SignPicture:
+    """A sign's change, interval and noise draws on an axis of its own that holds zero: percent of its length."""
+
+    zero: float
+    at: float
+    low: float | None
+    high: float | None
+    noise: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,8 @@ class SignRow:
     p: str
     note: str
     study: str
+    picture: SignPicture | None
+    """None where nothing changed by a number."""
     sort: tuple[str, str, float]
     """What name, outcome and change sort by."""
 
@@ -120,7 +133,23 @@ def _row(sign: Sign) -> SignRow:
         p="" if sign.p is None else p_in_words(sign.p),
         note=sign.note,
         study=sign.study,
+        picture=_picture(sign),
         sort=(sign.name, sign.outcome, math.nan if sign.change is None else sign.change),
+    )
+
+
+def _picture(sign: Sign) -> SignPicture | None:
+    if sign.change is None or not math.isfinite(sign.change):
+        return None
+    low, high = sign.interval or (math.nan, math.nan)
+    axis = axis_over([0.0, sign.change, low, high, *sign.noise])
+    known = not (math.isnan(low) or math.isnan(high))
+    return SignPicture(
+        zero=axis.percent(0.0),
+        at=axis.percent(sign.change),
+        low=axis.percent(low) if known else None,
+        high=axis.percent(high) if known else None,
+        noise=tuple(axis.percent(draw) for draw in sign.noise if math.isfinite(draw)),
     )
 
 
