@@ -206,7 +206,7 @@ def per_token(logits: Tensor, batch: Any) -> Tensor:
         (lambda: constant, "metric constant returned values without a gradient"),
         (lambda: per_token, r"metric per_token returned torch.float32 \[15\]; a tensor of numbers \[3\] is wanted"),
         (lambda: logit_diff(answer=3), "an answer and no foil"),
-        (lambda: logit_diff(3, "4"), "foil is '4'; token ids are wanted"),
+        (lambda: logit_diff(3, "4"), "foil is '4'"),
         (lambda: logit_diff(3, VOCABULARY), "foil is 61, outside the model's vocabulary of 61"),
         (lambda: logit_diff(3, 3), "answer and foil of sequence 0 are the same token 3"),
         (lambda: logit_diff([3, 4], 5), "answer has 2 tokens for 3 sequences"),
