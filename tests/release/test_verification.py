@@ -138,9 +138,20 @@ def check_that_it_is_noticed(file: Path, document: dict[str, Any], field: str) -
         return
     # Other checkpoints cannot be read.
     found = verify_pair(file.parent, models=field not in ("comparison.before", "comparison.after"))
-    noticed = {difference.field for check in found.checks for difference in check.differences}
+    # A value that is not allowed leaves nothing to compare with: the check differs, and its words name the value.
+    noticed = [check for check in found.checks if check.agreement == "differs" or check.differences]
     assert not found.verified or field in ASKED
     assert found.verified or noticed, [check.words for check in found.checks]
+
+
+def test_a_value_that_is_not_allowed_is_named(scratch: Path) -> None:
+    document = json.loads((measured_results() / FULL / "comparison.json").read_bytes())
+    set_at(document, "comparison.alpha", 0.0)
+    (scratch / FULL / "comparison.json").write_text(json.dumps(document))
+    found = verify_pair(scratch / FULL, models=False)
+    assert not found.verified
+    assert checks_of(found)["pairing"].agreement == "differs"
+    assert checks_of(found)["pairing"].words.startswith("alpha is 0.0; a number above 0 and at most 1 is wanted")
 
 
 @settings(max_examples=6)
