@@ -15,12 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import write_text_atomically
-from rlcircuits.common.input_files import read_text
-from rlcircuits.common.validation import describe_error
+from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.questions.question_set import Question
 from rlcircuits.release.measurement import Measurement
 
@@ -86,20 +84,8 @@ def load_run(folder: Path) -> RunRecord:
     Raises:
         RLCircuitsError: there is none, or it is damaged or of another version.
     """
-    path = folder / RUN_FILE
-    text = read_text(path, "the record of a run")
-    try:
-        file = _ADAPTER.validate_json(text)
-    except ValidationError as error:
-        raise RLCircuitsError(
-            f"{path}: damaged{describe_error(error, before=': field')}; measure the pair again"
-        ) from None
-    if (file.format, file.version) != (_FORMAT, _VERSION):
-        raise RLCircuitsError(
-            f"{path}: found {file.format!r}, version {file.version}; this version of rlcircuits reads {_FORMAT!r}, "
-            f"version {_VERSION}; measure the pair again"
-        )
-    return file.run
+    known, what = (_FORMAT, _VERSION), "the record of a run"
+    return read_versioned(folder / RUN_FILE, _ADAPTER, known, what, "measure the pair again").run
 
 
 def _version(package: str) -> str:

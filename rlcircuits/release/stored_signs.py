@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import content_hash, file_hash, write_text_atomically
-from rlcircuits.common.input_files import read_text
 from rlcircuits.common.json_files import without_nan
-from rlcircuits.common.validation import describe_error
+from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.release.result_files import answers_file
 from rlcircuits.vital_signs.sign import Sign
 
@@ -66,18 +65,7 @@ def load_signs(folder: Path) -> PairSigns:
             than those beside it.
     """
     path = folder / SIGNS_FILE
-    text = read_text(path, "signs")
-    try:
-        file = _ADAPTER.validate_json(text)
-    except ValidationError as error:
-        raise RLCircuitsError(
-            f"{path}: damaged{describe_error(error, before=': field')}; measure the signs again"
-        ) from None
-    if (file.format, file.version) != (_FORMAT, _VERSION):
-        raise RLCircuitsError(
-            f"{path}: found {file.format!r}, version {file.version}; this version of rlcircuits reads {_FORMAT!r}, "
-            f"version {_VERSION}; measure the signs again"
-        )
+    file = read_versioned(path, _ADAPTER, (_FORMAT, _VERSION), "signs", "measure the signs again")
     answers = _answers_hash(folder)
     if file.answers is not None and answers is not None and file.answers != answers:
         raise RLCircuitsError(
