@@ -93,21 +93,13 @@ def _documents(
     release = judge_comparisons([variants[0] for variants in measured])
     outcome = None if unmeasured else release.outcome
     of_all = (outcome, release.level, tuple(unmeasured), tuple(pools))
-    of_signs = {} if signs is None else _of_signs(signs)
+    failing = None if signs is None else tuple(FailingSign(*each) for each in signs.failing)
+    without = None if signs is None else tuple(signs.problems)
     of_pair = {} if signs is None else {one.name: {"signs": without_nan(asdict(one))} for one in signs.found}
     documents = []
     for pair, variants in zip(release.pairs, measured, strict=True):
-        stored = StoredRelease(*of_all, pair.pair.p_against, pair.p_corrected, pair.fails_release)
+        of_it = (pair.pair.p_against, pair.p_corrected, pair.fails_release)
+        stored = StoredRelease(*of_all, *of_it, failing, without)
         in_release = {key: value for key, value in asdict(stored).items() if value is not None or key == "outcome"}
-        documents += [
-            {**to_document(each), **of_pair.get(each.name, {}), "release": {**in_release, **of_signs}}
-            for each in variants
-        ]
+        documents += [{**to_document(each), **of_pair.get(each.name, {}), "release": in_release} for each in variants]
     return documents
-
-
-def _of_signs(signs: GatedSigns) -> dict[str, object]:
-    return {
-        "failing_signs": [{"pair": pair, "sign": sign} for pair, sign in signs.failing],
-        "without_signs": list(signs.problems),
-    }
