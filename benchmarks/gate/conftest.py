@@ -11,9 +11,11 @@ import re
 
 import pytest
 
+from fixtures.recipe.settings import ALGORITHMS, FAMILIES
+
 _SHIPPED = re.compile(
-    r"(?:llama-sums|qwen2-equations|neox-sums)-seed-\d+"
-    r"(?:-(?:grpo-kl0\.01|cf-grpo|grpo|rloo|ppo|dpo-onpolicy|dpo|f-isft|rft|nft|es|sft-more|sft-clean))?"
+    f"(?:{'|'.join(FAMILIES)})-seed-\\d+"
+    f"(?:-(?:{'|'.join(sorted(map(re.escape, ALGORITHMS), key=len, reverse=True))}))?"  # grpo-kl0.01 before grpo
 )
 _PAIRS = {
     "llama-sums-seed-7-grpo",
