@@ -5,45 +5,27 @@ It runs with ``--rlcircuits-thorough`` only, since no gate removes edges.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from measure import compare, equal_sequences
-from shapes import LARGE, SMALL, Shape
+from shapes import Shape
+from small_and_large import SMALL_AND_LARGE
 
 from rlcircuits import Checkpoint, ablated
 from rlcircuits.attribution.edge_attribution import graph_of
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
 # Time over the plain forward's.
 MOST_TIME = {"sublayer": 2.5, "head": 4.0}
 PROMPT, ANSWER, COUNT = 112, 16, 8
-SHAPES = [
-    pytest.param(SMALL, "cpu", torch.float32, id="cpu-small"),
-    pytest.param(
-        LARGE[0],
-        "cuda",
-        torch.bfloat16,
-        id=f"cuda-{LARGE[0].name}",
-        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    ),
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def all_cores() -> Iterator[None]:
-    """Every core, whatever the environment says."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.benchmark(group="ablated over plain forward")
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@pytest.mark.parametrize(("shape", "device", "dtype"), SHAPES)
+@pytest.mark.parametrize(("shape", "device", "dtype"), SMALL_AND_LARGE)
 def test_ablated_forward(
     benchmark: Any, shape: Shape, device: str, dtype: torch.dtype, granularity: str, thorough: bool
 ) -> None:

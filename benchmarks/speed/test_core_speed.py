@@ -7,7 +7,6 @@ kernel by itself. Every ratio is stored, also those without a bound.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +29,8 @@ from shapes import DEEP, LARGE, LARGER, SMALL, Shape
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.contraction.backends import BACKENDS
+
+pytestmark = pytest.mark.usefixtures("all_cores")
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -74,15 +75,6 @@ def _on_cuda(shape: Shape) -> Any:
 
 ON_CPU = pytest.param(Setting(SMALL, "cpu", torch.float32, 8, 112, 16), id="cpu-small")
 ALL = [ON_CPU, *map(_on_cuda, LARGE)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def all_cores() -> Iterator[None]:
-    """Every core, whatever the environment says: it may hold the tiny pairs beside this file to one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

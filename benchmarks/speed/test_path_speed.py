@@ -6,44 +6,26 @@ The ends of the path add two forwards, and the contraction is made once, whateve
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from measure import compare, equal_sequences, floor
-from shapes import LARGE, SMALL, Shape
+from shapes import Shape
+from small_and_large import SMALL_AND_LARGE
 
 from rlcircuits import AnswerSequence, Checkpoint, attribute
+
+pytestmark = pytest.mark.usefixtures("all_cores")
 
 # Time over that of as many plain forwards and backwards as there are points.
 MOST_TIME = {"sublayer": 1.5, "head": 1.8}
 STEPS, PROMPT, ANSWER, COUNT = 5, 112, 16, 8
-SHAPES = [
-    pytest.param(SMALL, "cpu", torch.float32, id="cpu-small"),
-    pytest.param(
-        LARGE[0],
-        "cuda",
-        torch.bfloat16,
-        id=f"cuda-{LARGE[0].name}",
-        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    ),
-]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def all_cores() -> Iterator[None]:
-    """Every core, whatever the environment says."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.benchmark(group="integrated gradients over floor")
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@pytest.mark.parametrize(("shape", "device", "dtype"), SHAPES)
+@pytest.mark.parametrize(("shape", "device", "dtype"), SMALL_AND_LARGE)
 def test_integrated_gradients(
     benchmark: Any, shape: Shape, device: str, dtype: torch.dtype, granularity: str, thorough: bool
 ) -> None:
