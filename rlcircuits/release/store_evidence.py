@@ -22,7 +22,8 @@ import torch
 
 from rlcircuits.answers.answer_file import Answers, Header
 from rlcircuits.answers.recorded import SIDES, Side
-from rlcircuits.attribution.cache import DamagedScores, StoredScores, read_store, sequences_hash
+from rlcircuits.attribution.run_files import sequences_hash
+from rlcircuits.attribution.stored_runs import DamagedScores, StoredScores, read_store
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError

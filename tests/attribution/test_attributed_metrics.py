@@ -21,7 +21,7 @@ from torch import Tensor
 
 from rlcircuits import AnswerSequence, EdgeScores, RLCircuitsError, attribute, attribute_stored, kl_to, logit_diff
 from rlcircuits.attribution.attributed_metrics import make_metric
-from rlcircuits.attribution.cache import stored_scores
+from rlcircuits.attribution.stored_runs import stored_scores
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.circuits import logit_difference
 

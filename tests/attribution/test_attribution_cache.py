@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, EdgeScores, attribute
 from rlcircuits.attribution import edge_attribution as attribution
-from rlcircuits.attribution.cache import attribute_stored, sequences_hash, stored_scores
+from rlcircuits.attribution.cache import attribute_stored
+from rlcircuits.attribution.run_files import sequences_hash
+from rlcircuits.attribution.stored_runs import stored_scores
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
-from rlcircuits.attribution.cache import sequences_hash, stored_scores
+from rlcircuits.attribution.run_files import sequences_hash
+from rlcircuits.attribution.stored_runs import stored_scores
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE
 from rlcircuits.comparison.comparison import Comparison
