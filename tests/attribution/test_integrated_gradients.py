@@ -51,6 +51,12 @@ def exact(name: str) -> Any:
     return float64_copy(tiny(name))
 
 
+@cache
+def scored(name: str) -> Any:
+    """The model in float32; in float64 with mixers, which norm what is little at first, so that rounding grows."""
+    return build(name, seed=3, dtype=torch.float64) if name in HYBRIDS else tiny(name)
+
+
 def alphas_of(options: dict[str, Any]) -> list[float]:
     """The points of the path, written out once more."""
     if options["method"] == "clean-corrupted":
@@ -77,13 +83,13 @@ def test_scores_are_the_definitions(
     name: str, granularity: str, pairs: list[tuple[AnswerSequence, AnswerSequence]], options: dict[str, Any]
 ) -> None:
     clean, corrupted = map(list, zip(*pairs, strict=True))
-    found = attribute(tiny(name), clean, granularity, corrupted=corrupted, **options)
+    found = attribute(scored(name), clean, granularity, corrupted=corrupted, **options)
     for place, pair in enumerate(pairs):
         wanted, _ = path_scores(exact(name), *pair, alphas_of(options), granularity)
         error = (found.values[place].double() - wanted).norm()
         # Where every difference lies outside what the answer depends on, both are zero up to rounding.
         assert error < TOLERANCE * max(float(wanted.norm()), 1e-2)
-    torch.testing.assert_close(found.loss, attribute(tiny(name), clean, granularity).loss)
+    torch.testing.assert_close(found.loss, attribute(scored(name), clean, granularity).loss)
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "gpt2", "mixtral"])
