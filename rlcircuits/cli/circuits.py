@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
-from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
-from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, failure_code, measure_each
+from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS, failure_code
+from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError

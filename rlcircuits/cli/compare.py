@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_only, add_options, settings_table
-from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS, INCONCLUSIVE
+from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, failure_code
 from rlcircuits.cli.gated_signs import check_signs_output, measure_gated_signs
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common import defaults
@@ -116,18 +116,16 @@ def _compare(options: argparse.Namespace) -> int:
     for name, failure in failures.items():
         log_error(f"pair {name!r}: {failure.message}")
     for problem in () if signs is None else signs.problems:
-        log_error(problem)
+        log_error(problem.message)
     if headline is None or headline.outcome is None:
-        return FAULT if any(failure.is_fault for failure in failures.values()) else BAD_INPUT
+        return failure_code(failures.values()) or BAD_INPUT
     code = _exit_code(headline, options.on_inconclusive or defaults.ON_INCONCLUSIVE)
     return code if signs is None else _with_signs(code, signs)
 
 
 def _with_signs(code: int, signs: GatedSigns) -> int:
     """Return the exit code of a release whose gated signs may fail it, or may not have been measured."""
-    if signs.problems:
-        return BAD_INPUT
-    return DOES_NOT_HOLD if signs.failing else code
+    return failure_code(signs.problems) or (DOES_NOT_HOLD if signs.failing else code)
 
 
 def _headline(file: PairsFile, measured: Sequence[tuple[Comparison, ...]], failures: Mapping[str, Failure]) -> Headline:

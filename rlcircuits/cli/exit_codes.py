@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlcircuits.common.failures import Failure
+
 HOLDS = 0
 """All is well; for ``compare``: the release holds."""
 
@@ -22,3 +28,10 @@ INTERRUPTED = 130
 
 OUTPUT_CLOSED = 141
 """The reader of the output has gone, as after ``| head``; shells use this number for SIGPIPE."""
+
+
+def failure_code(failures: Collection[Failure]) -> int:
+    """Return the exit code of what could not be measured, and 0 if there is none."""
+    if any(failure.is_fault for failure in failures):
+        return FAULT
+    return BAD_INPUT if failures else HOLDS

@@ -11,6 +11,7 @@ from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
+    from rlcircuits.common.failures import Failure
     from rlcircuits.release.pair import Pair
     from rlcircuits.release.pairs_file import PairsFile
     from rlcircuits.release.settings import Settings
@@ -48,7 +49,7 @@ def measure_gated_signs(
     rules = SignRules.model_validate(file.signs)
     how = {"rules": rules, "notify": log, "progress": sys.stderr.isatty()}
     found: list[PairSigns] = []
-    problems: list[str] = []
+    problems: list[Failure] = []
     for pair in pairs:
         try:
             folder = Path(output) / pair.name
@@ -56,5 +57,5 @@ def measure_gated_signs(
         except BrokenPipeError:  # the reader of the messages has gone
             raise
         except Exception as error:  # the pairs' verdicts, and the other pairs' signs, are told all the same
-            problems.append(f"signs of {pair.name!r}: {describe_failure(error, output).message}")
+            problems.append(describe_failure(error, output).of(f"signs of {pair.name!r}"))
     return judge_gated_signs(found, problems, rules)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rlcircuits.cli.command import add_only, add_options, settings_table
 from rlcircuits.cli.compare import pairs_of
-from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, HOLDS
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import Failure, describe_failure
@@ -106,16 +105,9 @@ def measure_each(
             except Exception as error:  # the other pairs are measured all the same
                 failure = describe_failure(error, options.output)
                 if failure.is_fault:  # whose message names no pair, as those of bad input do
-                    failure = replace(failure, message=f"pair {folder.name!r}: {failure.message}")
+                    failure = failure.of(f"pair {folder.name!r}")
                 failures.append(failure)
     return found, failures
-
-
-def failure_code(failures: Collection[Failure]) -> int:
-    """Return the exit code of pairs that could not be measured, and 0 if there is none."""
-    if any(failure.is_fault for failure in failures):
-        return FAULT
-    return BAD_INPUT if failures else HOLDS
 
 
 @contextmanager

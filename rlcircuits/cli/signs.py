@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
-from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
+from rlcircuits.cli.exit_codes import DOES_NOT_HOLD, HOLDS, failure_code
 from rlcircuits.cli.measured_pairs import (
     add_folder,
     add_measuring_options,
-    failure_code,
     measure_each,
     measuring_options,
 )
@@ -25,6 +24,7 @@ from rlcircuits.common.limits import check_number
 
 if TYPE_CHECKING:
     from rlcircuits.cli.measured_pairs import PairFolder
+    from rlcircuits.common.failures import Failure
     from rlcircuits.release.sign_rules import SignRules
     from rlcircuits.release.stored_signs import PairSigns
 
@@ -103,7 +103,7 @@ def _signs(options: argparse.Namespace) -> int:
     anew, rules = _answered_anew(options), _rules(options)
     if options.rollouts is not None:
         return rollout_signs(options, rules, lambda without: _given(options, without))
-    unwritten: list[str] = []
+    unwritten: list[Failure] = []
     found, failures = measure_each(options, "signs", lambda pair: _measure(pair, options, rules, anew, unwritten))
     failing = failing_signs({one.name: one.signs for one in found}, rules.gate)
     if options.json:
@@ -113,13 +113,13 @@ def _signs(options: argparse.Namespace) -> int:
     if options.plot is not None:
         _plot(found, options.plot)
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
-    for problem in (*(failure.message for failure in failures), *unwritten):
-        log_error(problem)
-    return failure_code(failures) or (BAD_INPUT if unwritten else DOES_NOT_HOLD if failing else HOLDS)
+    for problem in (*failures, *unwritten):
+        log_error(problem.message)
+    return failure_code([*failures, *unwritten]) or (DOES_NOT_HOLD if failing else HOLDS)
 
 
 def _measure(
-    pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...], unwritten: list[str]
+    pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...], unwritten: list[Failure]
 ) -> PairSigns:
     from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
 

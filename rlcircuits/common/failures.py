@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -28,6 +28,10 @@ class Failure:
     def is_fault(self) -> bool:
         """Whether rlcircuits is at fault, and not its input."""
         return self.traceback is not None
+
+    def of(self, subject: str) -> Failure:
+        """Return this failure with what failed at the start of its message."""
+        return replace(self, message=f"{subject}: {self.message}")
 
 
 def describe_failure(error: Exception, folder: str | Path | None = None) -> Failure:

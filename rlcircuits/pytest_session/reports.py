@@ -95,7 +95,8 @@ class Reports:
         found: list[int] = [code for reason, code in _EXIT_CODES.items() if reason in self._reasons] if failed else []
         if not found and self._pairs and (signs := self._signs()) is not None:
             if signs.problems:
-                found = [pytest.ExitCode.USAGE_ERROR]
+                of_fault = any(problem.is_fault for problem in signs.problems)
+                found = [_EXIT_CODES[_FAULT if of_fault else _BAD_INPUT]]
             elif signs.failing:
                 found = [pytest.ExitCode.TESTS_FAILED]
         if not found and failed and self._failed_for_want_of_evidence():
@@ -161,7 +162,7 @@ class Reports:
             if (signs := self._signs()) is not None:
                 first = [signs.line] if signs.failing else []
                 table = [*first, *table, "", *signs.tables.splitlines()]
-                messages += signs.problems
+                messages += [problem.message for problem in signs.problems]
         except Exception as error:
             table = [describe_failure(error, self._session.output).message]
         return [*table, *(f"{one.name}: {one.note}" for one in shown if one.note), *messages]

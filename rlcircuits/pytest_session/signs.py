@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlcircuits.common.failures import Failure
     from rlcircuits.pytest_session.workers import SharedFolder
     from rlcircuits.release.pair import Pair
     from rlcircuits.release.pairs_file import PairsFile
@@ -24,7 +25,7 @@ class SessionSigns:
 
     def __init__(self) -> None:
         self._found: dict[str, PairSigns] = {}
-        self._problems: dict[str, list[str]] = {}
+        self._problems: dict[str, list[Failure]] = {}
 
     def measure(
         self, pair: Pair, file: PairsFile, settings: Settings, output: Path, shared: SharedFolder | None, **how: Any
@@ -52,7 +53,7 @@ class SessionSigns:
                 output / pair.name, problems, rules=rules, **how_to_run(pair, settings), **how
             )
         except Exception as error:  # the pair's verdict, and the other pairs' signs, are told all the same
-            problems.append(f"signs of {pair.name!r}: {describe_failure(error, output).message}")
+            problems.append(describe_failure(error, output).of(f"signs of {pair.name!r}"))
         if shared is not None:
             shared.record_signs(pair.name, problems)
 
@@ -68,7 +69,7 @@ class SessionSigns:
             try:
                 self._found[pair.name] = load_signs(output / pair.name)
             except Exception as error:
-                problems.append(f"signs of {pair.name!r}: {describe_failure(error, output).message}")
+                problems.append(describe_failure(error, output).of(f"signs of {pair.name!r}"))
 
     def judge(self, file: PairsFile, names: Iterable[str]) -> GatedSigns | None:
         """Return what the signs of these pairs mean for the release; None if their file has no table ``[signs]``."""

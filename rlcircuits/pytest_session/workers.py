@@ -54,17 +54,18 @@ class SharedFolder:
         found = {"failure": asdict(failure) if failure else None, "seconds": seconds}
         write_text_atomically(self.record_of(pair), json.dumps(found))
 
-    def problems_of_signs(self, pair: str) -> list[str]:
+    def problems_of_signs(self, pair: str) -> list[Failure]:
         """Return why the signs of a pair that is done could not be measured or kept."""
         record = self.signs_record_of(pair)
-        return list(json.loads(record.read_text(encoding="utf-8"))) if record.is_file() else []
+        found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
+        return [Failure(**each) for each in found]
 
-    def record_signs(self, pair: str, problems: list[str]) -> None:
+    def record_signs(self, pair: str, problems: list[Failure]) -> None:
         """Record, before the pair is done, why its signs could not be measured or kept."""
         from rlcircuits.common.files import write_text_atomically
 
         self._records_of_signs.mkdir(exist_ok=True)
-        write_text_atomically(self.signs_record_of(pair), json.dumps(problems))
+        write_text_atomically(self.signs_record_of(pair), json.dumps([asdict(problem) for problem in problems]))
 
 
 def read_worker_input(config: pytest.Config) -> tuple[SharedFolder, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rlcircuits.common.failures import Failure
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.pair_signs import measure_pair_signs
 from rlcircuits.release.settings import Settings
@@ -19,12 +20,12 @@ def how_to_run(pair: Pair, settings: Settings) -> dict[str, Any]:
     return {"batch_tokens": settings.batch_tokens, "device": device, "device_map": pair.device_map}
 
 
-def measure_and_save_signs(folder: Path, problems: list[str], **how: Any) -> PairSigns:
+def measure_and_save_signs(folder: Path, problems: list[Failure], **how: Any) -> PairSigns:
     """Measure the signs of a pair, write them to its folder of results, and return them.
 
     Args:
         folder: the pair's folder of results.
-        problems: gets a line if they cannot be written; they are returned all the same.
+        problems: gets a failure if they cannot be written; they are returned all the same.
         how: further arguments of :func:`~rlcircuits.release.pair_signs.measure_pair_signs`.
 
     Raises:
@@ -34,5 +35,5 @@ def measure_and_save_signs(folder: Path, problems: list[str], **how: Any) -> Pai
     try:
         save_signs(found, folder)
     except OSError as error:
-        problems.append(f"{folder / SIGNS_FILE}: cannot be written: {error.strerror or error}")
+        problems.append(Failure(f"{folder / SIGNS_FILE}: cannot be written: {error.strerror or error}"))
     return found

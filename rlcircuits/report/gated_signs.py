@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlcircuits.common.failures import Failure
 from rlcircuits.release.sign_rules import SignRules
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.report.sign_tables import failures_line, signs_table
@@ -25,7 +26,7 @@ class GatedSigns:
     """The pair and the name of each sign that fails the release."""
     line: str
     """What fails, in one line."""
-    problems: tuple[str, ...]
+    problems: tuple[Failure, ...]
     """Why pairs have no signs."""
 
     @property
@@ -34,7 +35,7 @@ class GatedSigns:
         return "\n\n".join([*map(signs_table, self.found), self.line])
 
 
-def judge_gated_signs(found: Sequence[PairSigns], problems: Sequence[str], rules: SignRules) -> GatedSigns:
+def judge_gated_signs(found: Sequence[PairSigns], problems: Sequence[Failure], rules: SignRules) -> GatedSigns:
     """Return what the signs of a release's pairs mean for it.
 
     Args:

@@ -68,8 +68,8 @@ def summary_markdown(
         words = "vital signs fail" if signs.failing else "vital signs not measured"
         mark = _MARKS["does not hold" if signs.failing else None]
         blocks = [f"### {mark} rlcircuits: {words}; outcome of the pairs: {outcome or 'none'}"]
-        said = [signs.line] if signs.failing else []
-        blocks += [f"**Signs:** {escape_markdown(line)}" for line in (*said, *signs.problems)]
+        said = [*([signs.line] if signs.failing else []), *(problem.message for problem in signs.problems)]
+        blocks += [f"**Signs:** {escape_markdown(line)}" for line in said]
     if headline is not None:
         blocks += [f"**Why:** {escape_markdown(headline.why)}", f"**Next:** {escape_markdown(headline.next_step)}"]
     elif not failures:

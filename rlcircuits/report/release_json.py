@@ -94,7 +94,7 @@ def _documents(
     outcome = None if unmeasured else release.outcome
     of_all = (outcome, release.level, tuple(unmeasured), tuple(pools))
     failing = None if signs is None else tuple(FailingSign(*each) for each in signs.failing)
-    without = None if signs is None else tuple(signs.problems)
+    without = None if signs is None else tuple(problem.message for problem in signs.problems)
     of_pair = {} if signs is None else {one.name: {"signs": without_nan(asdict(one))} for one in signs.found}
     documents = []
     for pair, variants in zip(release.pairs, measured, strict=True):

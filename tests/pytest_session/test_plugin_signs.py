@@ -11,6 +11,8 @@ from helpers.plugin_runs import Run
 from helpers.tiny_pairs import grade_kindly, save_tiny_pair
 
 from rlcircuits.cli.main import main
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.failures import Failure
 from rlcircuits.pytest_session.workers import SharedFolder
 from rlcircuits.release import measured_signs
 from rlcircuits.release.stored_signs import load_signs
@@ -62,26 +64,39 @@ def test_the_same_words_and_exit_code_as_compare(
     assert load_signs(pytester.path / "two" / "a") == load_signs(pytester.path / "one" / "a")
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (RLCircuitsError("no log-probabilities"), pytest.ExitCode.USAGE_ERROR, "no log-probabilities"),
+        (KeyError("oops"), pytest.ExitCode.INTERNAL_ERROR, "internal error*KeyError*"),
+    ],
+)
 def test_signs_that_cannot_be_measured(
-    kindly: None, run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    code: pytest.ExitCode,
+    said: str,
+    kindly: None,
+    run: Run,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise KeyError("oops")
+        raise error
 
     monkeypatch.setattr(measured_signs, "measure_pair_signs", fail)
     result = run(f"--pairs={declare(pytester.path, PASSING)}", "--rlcircuits-summary=summary.md")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.ret == code
     assert "vital signs not measured" in (pytester.path / "summary.md").read_text(encoding="utf-8").splitlines()[0]
-    result.stdout.fnmatch_lines(["signs: no gated sign fails (unfinished)", "signs of 'a': internal error*KeyError*"])
+    result.stdout.fnmatch_lines(["signs: no gated sign fails (unfinished)", f"signs of 'a': {said}"])
 
 
 def test_no_pairs_name_is_the_record_of_another_pairs_signs(tmp_path: Path) -> None:
     shared = SharedFolder(tmp_path)
-    shared.record_signs("a", ["no signs"])
+    shared.record_signs("a", [Failure("no signs")])
     assert not shared.is_done("a.signs")
     shared.record_of("a.signs").parent.mkdir()  # as the pair's lock does
     shared.record("a.signs", None, 1.5)
-    assert (shared.read("a.signs"), shared.problems_of_signs("a")) == ((None, 1.5), ["no signs"])
+    assert (shared.read("a.signs"), shared.problems_of_signs("a")) == ((None, 1.5), [Failure("no signs")])
     assert shared.problems_of_signs("a.signs") == []
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from rlcircuits.common.failures import Failure
 from rlcircuits.report.gated_signs import GatedSigns
 from rlcircuits.report.headline import make_headline
 from rlcircuits.report.markdown import escape_markdown, summary_markdown, write_summary
@@ -75,7 +76,7 @@ def test_signs_that_fail_stand_above_a_verdict_that_holds() -> None:
 
 def test_signs_that_were_not_measured_stand_above_a_verdict_that_holds() -> None:
     pair = made_up_comparison()
-    signs = GatedSigns((), (), "signs: no gated sign fails (pass@k)", ("signs of 'made-up': out of memory",))
+    signs = GatedSigns((), (), "signs: no gated sign fails (pass@k)", (Failure("signs of 'made-up': out of memory"),))
     text = summary_markdown(make_headline([pair]), [pair], signs=signs)
     first = "### ⚠️ rlcircuits: vital signs not measured; outcome of the pairs: holds\n\n**Signs:** signs of 'made-up': "
     assert text.startswith(first)
