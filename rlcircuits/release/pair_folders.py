@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE
-from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.comparison.storage import check_names, load_comparison
 from rlcircuits.release.pair import STORE
 from rlcircuits.release.result_files import answers_file, scores_file
 from rlcircuits.release.supervised import FOLDER as CONTROL
@@ -29,10 +30,12 @@ def find_pair_folders(folder: str | Path) -> tuple[Path, ...]:
         folder: the output folder of a run, one pair's folder in it, or the ``comparison.json`` in that.
 
     Raises:
-        RLCircuitsError: there is no such folder, it cannot be read, or it holds no pair.
+        RLCircuitsError: there is no such folder, it cannot be read, it holds no pair, or it holds one pair twice.
     """
     folder = _existing(folder)
-    found = tuple(each for path in _candidates(folder) if _is_pair(path) for each in _with_control(path))
+    pairs = [path for path in _candidates(folder) if _is_pair(path)]
+    _check_once(pairs)
+    found = tuple(each for path in pairs for each in _with_control(path))
     if not found:
         raise RLCircuitsError(f"{folder}: holds no {COMPARISON_FILE}, neither do its subfolders; {_WANTED}")
     return found
@@ -136,6 +139,16 @@ def _candidates(folder: Path) -> tuple[Path, ...]:
         return tuple(sorted(path for path in folder.iterdir() if path.is_dir() and path.name != STORE))
     except OSError as error:
         raise RLCircuitsError(f"{folder}: cannot be read: {error.strerror or error}") from None
+
+
+def _check_once(folders: Sequence[Path]) -> None:
+    """Raise RLCircuitsError if two folders hold a pair of one name, such as a copy beside its original."""
+    comparisons, files = [], []
+    for folder in folders:
+        with suppress(RLCircuitsError):  # a file that is missing or damaged is told of when it is read for its results
+            comparisons.append(load_comparison(folder))
+            files.append(folder / COMPARISON_FILE)
+    check_names(comparisons, files)
 
 
 def _is_pair(folder: Path) -> bool:

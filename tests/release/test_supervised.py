@@ -79,6 +79,15 @@ def test_the_control_of_an_earlier_run_is_not_verified(
     assert find_pair_folders(folder) == find_pair_folders(tmp_path) == (folder,)
 
 
+def test_a_copy_beside_its_original_is_refused(measured: tuple[Comparison, Path, list[str]], tmp_path: Path) -> None:
+    for name in ("mine", "mine-copy"):
+        shutil.copytree(measured[1] / "mine", tmp_path / name)
+    with pytest.raises(RLCircuitsError, match=r"mine-copy/comparison\.json: field 'comparison.name' is .*, as in"):
+        find_pair_folders(tmp_path)
+    (tmp_path / "mine" / "comparison.json").write_text("{}")  # which is told when it is read for its results
+    assert tmp_path / "mine-copy" in find_pair_folders(tmp_path)
+
+
 def test_a_pair_that_was_not_finished_is_not_taken_for_its_control(
     measured: tuple[Comparison, Path, list[str]], tmp_path: Path
 ) -> None:
