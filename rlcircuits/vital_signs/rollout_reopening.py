@@ -50,7 +50,9 @@ def rollout_reopening(
     log = notify or (lambda _line: None)
     check_temperature(temperature)
     tokenizer = before.tokenizer()
-    rollouts = load_token_rollouts(path, tokenizer, temperature)
+    contexts = [getattr(source, "context_length", None) for source in (before, after)]
+    context = min((each for each in contexts if each is not None), default=None)
+    rollouts = load_token_rollouts(path, tokenizer, temperature, context)
     answers, segments = rollouts.answers, rollouts.segments
     if segments is None and boundary is None:
         raise RLCircuitsError(

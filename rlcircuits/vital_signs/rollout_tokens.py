@@ -43,17 +43,20 @@ class TokenRollouts:
     """Of each answer what is not the model's; None where no line says it."""
 
 
-def load_token_rollouts(path: str | Path, tokenizer: Any, temperature: float = 1.0) -> TokenRollouts:
+def load_token_rollouts(
+    path: str | Path, tokenizer: Any, temperature: float = 1.0, context: int | None = None
+) -> TokenRollouts:
     """Return the rollouts in a file as token ids.
 
     Args:
         path: JSON lines; see the module's docstring.
         tokenizer: makes token ids of prompts that are texts or chats.
         temperature: at which the answers were drawn.
+        context: most tokens that the models can read; None if that is not known.
 
     Raises:
-        RLCircuitsError: the file cannot be read, a line is no rollout, or lacks its prompt or token ids, or its marks
-            do not fit them; the message names the line.
+        RLCircuitsError: the file cannot be read, a line is no rollout, lacks its prompt or token ids, is longer than
+            the context, or has marks that do not fit its answer; the message names the line.
     """
     rollouts, records = load_rollouts(path), rollout_records(path)
     sequences, questions, right, segments, tokens = [], [], [], [], len(tokenizer)
@@ -68,7 +71,13 @@ def load_token_rollouts(path: str | Path, tokenizer: Any, temperature: float = 1
         prompt = _prompt(where, record, tokenizer)
         if (largest := max(*prompt, *ids)) >= tokens:
             raise RLCircuitsError(f"{where}: has token id {largest}; the tokenizer has {tokens:,} tokens, from 0 on")
-        sequences.append(AnswerSequence(prompt, ids))
+        sequence = AnswerSequence(prompt, ids)
+        if context is not None and sequence.input_length > context:
+            raise RLCircuitsError(
+                f"{where}: the models would read {sequence.input_length:,} tokens of prompt and answer, more than "
+                f"their context of {context:,}; leave the line out"
+            )
+        sequences.append(sequence)
         questions.append(rollout.question)
         right.append(rollout.correct)
         segments.append(read_segments(where, record, len(ids)))

@@ -71,6 +71,15 @@ def test_bad_lines(more: dict[str, Any], message: str, tmp_path: Path) -> None:
         load_token_rollouts(path, tiny_tokenizer())
 
 
+def test_a_line_longer_than_the_context_is_named(tmp_path: Path) -> None:
+    lines = [line("a", [6, 7]), line("b", [6, 7, 8, 9])]
+    path = write(tmp_path / "r.jsonl", lines)
+    fits = len(PROMPT) + 4 - 1  # the last token is scored, and never read
+    assert len(load_token_rollouts(path, tiny_tokenizer(), context=fits).answers.sequences) == 2
+    with pytest.raises(RLCircuitsError, match=rf"r.jsonl:2: the models would read {fits} tokens .* of {fits - 1}"):
+        load_token_rollouts(path, tiny_tokenizer(), context=fits - 1)
+
+
 def test_prompts_are_ids_or_texts(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     lines = [line("a", [6]), line("b", [6], prompt_ids=None, prompt="1+1?"), line("b", [], prompt_ids=None)]
