@@ -64,9 +64,7 @@ def path_signs(options: argparse.Namespace, unused: Sequence[str]) -> int:
     if options.extrapolate is not None:
         _check_extrapolation(steps[-1], *options.extrapolate)
     first, *path = [_source(each) for each in (before, *checkpoints)]
-    counted = options.path_steps is None and steps == list(range(1, len(steps) + 1))
-    numbers = "; their steps are 1, 2, 3, … without --path-steps and without numbers in their names" if counted else ""
-    log(f"the updates of {len(path)} checkpoints are read, matrix by matrix{numbers}")
+    log(f"the updates of {len(path)} checkpoints are read, matrix by matrix")
     sign = linearity(first, path, steps)
     print(path_json(sign, before, checkpoints, steps) if options.json else path_table(sign, before, checkpoints, steps))
     if options.plot is not None:
@@ -83,11 +81,23 @@ def _ordered(path: Sequence[str], listed: str | None) -> tuple[str, list[str], l
     before, *others = path
     if listed is not None:
         return before, others, [_number(text.strip(), "--path-steps") for text in listed.split(",")]
-    numbers = [_NUMBER.search(Path(each).name) for each in others]
-    if all(numbers) and len({int(found[1]) for found in numbers if found}) == len(others):
-        ordered = sorted(zip([float(found[1]) for found in numbers if found], others, strict=True))
-        return before, [each for _, each in ordered], [step for step, _ in ordered]
-    return before, others, [float(place) for place in range(1, len(others) + 1)]
+    numbered = {each: int(found[1]) for each in others if (found := _NUMBER.search(Path(each).name))}
+    if unnumbered := [each for each in others if each not in numbered]:
+        log(
+            f"{unnumbered[0]}: its name ends in no number, so the checkpoints' steps are 1, 2, 3, … as given; "
+            "--path-steps gives others"
+        )
+        return before, others, [float(place) for place in range(1, len(others) + 1)]
+    by_step: dict[int, str] = {}
+    for each in others:
+        step = numbered[each]
+        if step in by_step:
+            raise RLCircuitsError(
+                f"--path: the names of {by_step[step]} and {each} both end in {step}, so that their steps are not "
+                "known; give them with --path-steps, or each checkpoint once"
+            )
+        by_step[step] = each
+    return before, [by_step[step] for step in sorted(by_step)], [float(step) for step in sorted(by_step)]
 
 
 def _number(text: str, option: str) -> float:

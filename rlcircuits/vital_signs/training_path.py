@@ -133,15 +133,15 @@ def check_steps(path: Sequence[object], steps: Sequence[float]) -> None:
 
 
 def _matrix_paths(sources: Sequence[Source]) -> Iterator[tuple[str, list[Tensor]]]:
-    """Yield each matrix's name and its ΔW at each checkpoint after the first source."""
+    """Yield each matrix's name and its ΔW at each checkpoint after the first source. All weights must be finite."""
     with ExitStack() as opened:
         readers = open_readers(sources, opened)
         for weight in align_weights(readers):
             shape = next(shape for shape in weight.shapes if shape is not None)
             places = matrix_places(weight.key, shape, readers[0].config)
-            if not places:
-                continue
             if not weight.matches:
+                if not places:
+                    continue
                 unlike = next(i for i, found in enumerate(weight.shapes) if found is None or found != weight.shapes[0])
                 raise RLCircuitsError(
                     f"{sources[unlike].name} is on no training path of {sources[0].name}: weight {weight.key} is not "

@@ -137,6 +137,11 @@ def test_bad_paths(tmp_path: Path) -> None:
     for steps in ([1, 2, 3, 3, 4, 5], [1, 2, 3, 4, 5, float("nan")]):
         with pytest.raises(RLCircuitsError, match="finite numbers that rise"):
             linearity(before, path, steps)
+    nan = written(
+        tmp_path / "nan", {**random_weights(SHAPES, 0, torch.float64), "lm_head.weight": torch.full((9, 8), torch.nan)}
+    )
+    with pytest.raises(RLCircuitsError, match=r"nan.*lm_head\.weight"):
+        linearity(before, [*path[:5], nan], STEPS)
     other = written(tmp_path / "other", random_weights({**SHAPES, UP: (12, 9)}, 0, torch.float64))
     with pytest.raises(RLCircuitsError, match=r"other is on no training path of .*0: weight .*mlp"):
         linearity(before, [*path[:5], other], STEPS)
