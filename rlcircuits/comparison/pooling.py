@@ -214,13 +214,15 @@ def _fit(pairs: Sequence[_Contributions]) -> _Fit:
         means = np.array([pair.values.mean() for pair in pairs])  # without sampling error
         between = float(means.std(ddof=1)) if means.size > 1 else None
         return _Fit(float(_cluster_means(pairs).mean()), _mean_error(pairs), between, None)
-    # The optimisers' tolerances are absolute, so the model is fitted in units of the questions' spread.
-    result = _fit_mixed_model(pairs, values / unit)
+    # The optimisers' tolerances are absolute, so the model is fitted in units of the questions' spread. Where they stop
+    # depends on the sign too, so a fall is fitted as the rise that mirrors it.
+    sign = -1.0 if float(values.sum()) < 0 else 1.0
+    result = _fit_mixed_model(pairs, sign * values / unit)
     if result is None:
         note = "the mixed model did not converge: estimate and interval are those of the clusters' means"
         return _Fit(float(_cluster_means(pairs).mean()), _mean_error(pairs), None, note)
     between = unit * math.sqrt(max(_between_variance(result), 0.0))
-    estimate, error = unit * float(result.fe_params[0]), unit * float(result.bse_fe[0])
+    estimate, error = sign * unit * float(result.fe_params[0]), unit * float(result.bse_fe[0])
     if between < _NO_DIFFERENCE * unit:
         return _Fit(estimate, error, 0.0, "the pairs do not differ by more than their questions' sampling error")
     return _Fit(estimate, error, between, None)
