@@ -121,6 +121,17 @@ def _what_is_wrong(config: pytest.Config) -> str | None:
         return "--pairs and --before were both given; give one of them"
     if algorithm and not before:
         return "--algorithm is for --before and --after; a pairs file names each pair's own"
+    return _what_is_wrong_with_ray(config)
+
+
+def _what_is_wrong_with_ray(config: pytest.Config) -> str | None:
+    if option_value(config, "ray") is None:
+        of_ray = option_value(config, "ray_gpus") is not None
+        return "--rlcircuits-ray-gpus is of --rlcircuits-ray; give both, or leave it out" if of_ray else None
+    if option_value(config, "output") is None:
+        return "--rlcircuits-ray needs --rlcircuits-output=DIR: the folder through which its workers give their results"
+    if getattr(config.option, "dist", "no") != "no":  # of pytest-xdist
+        return "--rlcircuits-ray and -n were both given; Ray measures pairs side by side by itself, so leave out -n"
     return None
 
 

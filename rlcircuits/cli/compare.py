@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from rlcircuits.common.failures import Failure
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.release.pairs_file import PairsFile
+    from rlcircuits.release.settings import Settings
     from rlcircuits.report.gated_signs import GatedSigns
     from rlcircuits.report.headline import Headline
     from rlcircuits.report.pools import Pool
+    from rlcircuits.runners.ray_runner import RayRun
 
 _ALL = "all"
 """Value of ``--score-on`` that measures a pair once with each of the other values."""
@@ -45,7 +48,9 @@ def add_compare(commands: Any) -> None:
     )
     score_on = find_option("score_on", "settings")
     changes = {"score_on": {"help": f"{score_on.help}; {_ALL}: each of them, with one table of all"}}
-    add_options(compare, "files", "report", "pair", "comparison", "answers", "scoring", "model", changes=changes)
+    add_options(
+        compare, "files", "report", "pair", "comparison", "answers", "scoring", "model", "runner", changes=changes
+    )
     add_only(compare)
     compare.add_argument(
         "--circuits",
@@ -60,10 +65,7 @@ def add_compare(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from rlcircuits.common.failures import describe_failure
     from rlcircuits.common.files import ensure_output_folder, ensure_writable_file
-    from rlcircuits.comparison.verdict import judge
-    from rlcircuits.release.run import SAME_CHECKPOINT, run_pair, run_variants
     from rlcircuits.release.toy_notice import pair_notice
     from rlcircuits.report.release_json import release_json
 
@@ -80,20 +82,7 @@ def _compare(options: argparse.Namespace) -> int:
     for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
         if notice is not None:
             log(notice)
-    how = {"output": options.output, "notify": log, "progress": sys.stderr.isatty()}
-    measured: list[tuple[Comparison, ...]] = []
-    failures: dict[str, Failure] = {}
-    for pair in file.pairs:
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", SAME_CHECKPOINT)  # the log says it
-                variants = run_variants(pair, settings, **how) if all_variants else (run_pair(pair, settings, **how),)
-            judge(variants[0])
-            measured.append(variants)
-        except BrokenPipeError:  # the reader of the messages has gone
-            raise
-        except Exception as error:  # the other pairs are measured all the same
-            failures[pair.name] = describe_failure(error, options.output)
+    measured, failures = _measure(file, settings, options, all_variants)
     headline = _headline(file, measured, failures) if measured else None
     names = {variants[0].name for variants in measured}
     signs = measure_gated_signs(file, [pair for pair in file.pairs if pair.name in names], settings, options.output)
@@ -121,6 +110,54 @@ def _compare(options: argparse.Namespace) -> int:
         return failure_code(failures.values()) or BAD_INPUT
     code = _exit_code(headline, options.on_inconclusive or defaults.ON_INCONCLUSIVE)
     return code if signs is None else _with_signs(code, signs)
+
+
+def _measure(
+    file: PairsFile, settings: Settings, options: argparse.Namespace, all_variants: bool
+) -> tuple[list[tuple[Comparison, ...]], dict[str, Failure]]:
+    """Return each pair's comparison, or those of all variants, and by its name why another pair has none."""
+    from rlcircuits.common.failures import describe_failure
+    from rlcircuits.comparison.verdict import judge
+    from rlcircuits.release.run import SAME_CHECKPOINT, run_pair, run_variants
+
+    how = {"output": options.output, "notify": log, "progress": sys.stderr.isatty()}
+    measured: list[tuple[Comparison, ...]] = []
+    failures: dict[str, Failure] = {}
+    with _runner(file, settings, options, all_variants) as runner:
+        for pair in file.pairs:
+            try:
+                if runner is not None:
+                    runner.finish(pair)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", SAME_CHECKPOINT)  # the log says it
+                    if all_variants:
+                        variants = run_variants(pair, settings, **how)
+                    else:
+                        variants = (run_pair(pair, settings, **how),)
+                judge(variants[0])
+                measured.append(variants)
+            except BrokenPipeError:  # the reader of the messages has gone
+                raise
+            except Exception as error:  # the other pairs are measured all the same
+                failures[pair.name] = describe_failure(error, options.output)
+    return measured, failures
+
+
+def _runner(
+    file: PairsFile, settings: Settings, options: argparse.Namespace, all_variants: bool
+) -> AbstractContextManager[RayRun | None]:
+    """Return what does the stages of the pairs elsewhere; None where this process does them."""
+    if options.ray is None:
+        if options.ray_gpus is not None:
+            raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
+        return nullcontext()
+    if options.output is None:
+        raise RLCircuitsError("--ray needs --output DIR: the folder through which its workers give their results")
+    if all_variants:
+        raise RLCircuitsError("--ray measures one choice of --score-on, and 'all' was given; name one")
+    from rlcircuits.runners.ray_runner import RayRun
+
+    return RayRun(file.pairs, settings, Path(options.output), address=options.ray, gpus=options.ray_gpus, notify=log)
 
 
 def _with_signs(code: int, signs: GatedSigns) -> int:

@@ -34,6 +34,14 @@ class Failure:
         return replace(self, message=f"{subject}: {self.message}")
 
 
+class StageFailed(Exception):
+    """Raised in one process for a failure in another, which has described it already."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 def describe_failure(error: Exception, folder: str | Path | None = None) -> Failure:
     """Return the failure that an exception means; write a report file if it is a fault of rlcircuits.
 
@@ -42,6 +50,8 @@ def describe_failure(error: Exception, folder: str | Path | None = None) -> Fail
             rlcircuits; all others are.
         folder: where the report is written; by default, and if that fails, in the temporary folder.
     """
+    if isinstance(error, StageFailed):
+        return error.failure
     if isinstance(error, RLCircuitsError | OSError):
         return Failure(one_line(error))
     if type(error).__name__ == "SafetensorError" and "I/O error" in str(error):  # its OSError, as for a full disk

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rlcircuits.comparison.verdict import Verdict
     from rlcircuits.release.pair import Pair
     from rlcircuits.release.pairs_file import PairsFile
+    from rlcircuits.release.settings import Settings
+    from rlcircuits.runners.ray_runner import RayRun
 
 _NO_PAIRS = (
     "no pair of checkpoints was given: use --before=DIR --after=DIR --algorithm=NAME, or --pairs=FILE.toml, "
@@ -56,6 +58,7 @@ class Session:
         self._tracebacks_shown: set[str] = set()
         self._file: PairsFile | None = None
         self._temporary: TemporaryDirectory[str] | None = None
+        self._ray: RayRun | None = None
         self._shared: SharedFolder | None
         self._channel: Any
         self._shared, self._channel = read_worker_input(config) or (None, None)
@@ -228,10 +231,25 @@ class Session:
         settings = self.file.make_settings(settings_table(self.config))
         if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
             self.log(notice)
+        if (runner := self._runner(settings)) is not None:
+            runner.finish(pair)
         comparison = run_pair(pair, settings, output=output, store=store, notify=self.log, progress=bars)
         if output is not None:
             self.signs.measure(pair, self.file, settings, output, self._shared, notify=self.log, progress=bars)
         return comparison
+
+    def _runner(self, settings: Settings) -> RayRun | None:
+        """Return what does the stages of the selected pairs elsewhere; None where this process does them."""
+        address = option_value(self.config, "ray")
+        if address is None:
+            return None
+        if self._ray is None:
+            from rlcircuits.runners.ray_runner import RayRun
+
+            assert self.output is not None, "checked when the session began"
+            gpus = option_value(self.config, "ray_gpus")
+            self._ray = RayRun(self.selected, settings, self.output, address=address, gpus=gpus, notify=self.log)
+        return self._ray
 
     @property
     def _results(self) -> Path | None:
@@ -265,7 +283,9 @@ class Session:
         return Path(self._temporary.name)
 
     def close(self) -> None:
-        """Remove the temporary folder."""
+        """Remove the temporary folder, and leave Ray."""
+        if self._ray is not None:
+            self._ray.close()
         if self._temporary is not None:
             self._temporary.cleanup()
 

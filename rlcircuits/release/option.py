@@ -28,7 +28,7 @@ SECTIONS: Mapping[Section, str] = MappingProxyType(
 )
 """Each table of ``release.toml``, and what its keys are."""
 
-Group = Literal["files", "report", "pair", "comparison", "answers", "scoring", "model"]
+Group = Literal["files", "report", "pair", "comparison", "answers", "scoring", "model", "runner"]
 
 GROUPS: Mapping[Group, str] = MappingProxyType(
     {
@@ -39,6 +39,7 @@ GROUPS: Mapping[Group, str] = MappingProxyType(
         "answers": "questions and answers",
         "scoring": "edge scores",
         "model": "loading checkpoints",
+        "runner": "where the work is done",
     }
 )
 """Groups of command-line options, with the titles they have in help texts. A command takes some of the groups."""

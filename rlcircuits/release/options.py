@@ -78,6 +78,11 @@ OPTIONS: tuple[Option, ...] = (
              "it", unset="nothing is kept", metavar="DIR"),
     _session("summary", "Markdown file for the outcome and a table of the pairs, for a CI job's summary; it is "
              "replaced, or added to if it is $GITHUB_STEP_SUMMARY", group="report", unset="none", metavar="FILE.md"),
+    _session("ray", "run the stages of all pairs on Ray: local starts it on this machine, auto takes the cluster that "
+             "this machine is part of, else a cluster's address; needs --output, which all machines see",
+             group="runner", unset="in this process", metavar="ADDRESS"),
+    _session("ray_gpus", "with --ray: GPUs that a model needs", group="runner", kind=float,
+             unset="1 where the cluster has GPUs, else none", metavar="N"),
     _session("on_inconclusive", "what an inconclusive outcome does to the exit code: fail gives it its own, warn "
              "the one of success and a warning, pass the one of success", group="comparison",
              default=defaults.ON_INCONCLUSIVE, choices=ON_INCONCLUSIVE),

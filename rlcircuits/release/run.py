@@ -25,26 +25,22 @@ answers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import Side
 from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, ensure_writable_folder, write_lock
-from rlcircuits.comparison import pairing
-from rlcircuits.comparison.comparison import Comparison, SupervisedControl, Unfinished
+from rlcircuits.comparison.comparison import Comparison, SupervisedControl
 from rlcircuits.comparison.from_answers import compare_answers
 from rlcircuits.comparison.from_scores import compare
-from rlcircuits.comparison.funnel import show_funnel
-from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.storage import save_comparison
 from rlcircuits.comparison.supervised_control import beyond_supervised
 from rlcircuits.graph.edge_scores import EdgeScores
@@ -54,13 +50,14 @@ from rlcircuits.release.checkpoint_differences import compare_checkpoints
 from rlcircuits.release.claims import measure_claims
 from rlcircuits.release.controls import measure_control, measure_groups
 from rlcircuits.release.counterfactuals import check_counterfactuals
-from rlcircuits.release.early_stop import LONGEST_EVIDENCE, evidence
+from rlcircuits.release.early_stop import LONGEST_EVIDENCE
 from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.gate_circuits import check_circuits, measure_circuits, unmeasured_circuits
 from rlcircuits.release.greedy import answer_greedily, check_greedy, greedy_accuracy
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
 from rlcircuits.release.pair import STORE, Pair
+from rlcircuits.release.paired_answers import pair_answers
 from rlcircuits.release.result_files import scores_file
 from rlcircuits.release.run_record import save_run
 from rlcircuits.release.scoring import score
@@ -192,7 +189,7 @@ def measure(measurement: Measurement) -> Comparison:
     before_answers = answers.of_before()
     with LoadedOnce(after) as loaded:
         after_answers = answers.of_after(loaded)
-        paired = _pair_answers(measurement, before_answers, after_answers)
+        paired = pair_answers(measurement, before_answers, after_answers)
         greedy_after = answer_greedily(measurement, loaded, "after", after_answers)
         after_scores = _score_side(measurement, loaded, "after", paired.after) if paired.places else None
     claims = measure_claims(measurement, after_answers)
@@ -242,34 +239,6 @@ def measure(measurement: Measurement) -> Comparison:
     return replace(comparison, circuits=circuits, supervised=_measure_supervised(measurement, comparison))
 
 
-def _pair_answers(measurement: Measurement, before: Answers, after: Answers) -> Pairing:
-    """Pair the two models' answers, and log the funnel; with too few questions left, return a pairing of none."""
-    settings = measurement.settings
-    try:
-        paired = pairing.pair(
-            before,
-            after,
-            alpha=settings.alpha,
-            k=settings.k,
-            balance=settings.balance,
-            seed=settings.seed,
-            min_questions=settings.min_questions,
-            score_on=settings.score_on,
-            gold=_gold_ids(measurement) if settings.score_on == "gold" else None,
-        )
-    except pairing.TooFewQuestionsError as error:
-        found = evidence({"before": before, "after": after}, measurement.questions, measurement.folder)
-        measurement.log(f"{error}; the metrics are not measured; {found}")
-        return error.pairing
-    if settings.score_on != "own":
-        # Both models are scored on the same token ids, which must then mean the same to both.
-        used = {token for sequence in paired.before for token in sequence.answer_ids}
-        check_same_vocabulary(measurement.sources["before"], measurement.sources["after"], used)
-    funnel, unfinished = show_funnel(paired.funnel), Unfinished.of(before, after).words
-    measurement.log(f"{funnel}; unfinished {unfinished}; the first {paired.t_cut} tokens are scored")
-    return paired
-
-
 def _score_side(
     measurement: Measurement, source: LoadedOnce, side: Side, sequences: Sequence[AnswerSequence]
 ) -> EdgeScores:
@@ -297,10 +266,3 @@ def _measure_supervised(measurement: Measurement, comparison: Comparison) -> Sup
         return beyond_supervised(comparison, supervised, min_questions=settings.min_questions)
     except RLCircuitsError as error:
         raise RLCircuitsError(f"the supervised control {pair.control}: {error}", longest=LONGEST_EVIDENCE) from None
-
-
-def _gold_ids(measurement: Measurement) -> Mapping[str, list[int]]:
-    """Return the token ids of each question's gold answer."""
-    tokenizer = measurement.sources["before"].tokenizer()
-    questions = measurement.questions.questions
-    return {question.id: tokenizer(question.gold, add_special_tokens=False)["input_ids"] for question in questions}

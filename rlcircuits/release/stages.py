@@ -1,0 +1,181 @@
+"""The stages of a pair's measurement as work of its own, which other processes can do beforehand.
+
+A stage returns nothing: its results are in the store, under the key that :func:`~rlcircuits.release.run.run_pair` looks
+for them under. So whoever has done all stages of a pair, in whatever order and wherever, leaves ``run_pair`` nothing to
+do but to compare, and its comparison is that of a run in one process.
+
+====================== =============================================================== ===============================
+stage                  work                                                            waits for
+====================== =============================================================== ===============================
+answers                one model answers all questions: before, after or the reference nothing
+greedy answers         before or after answers at temperature 0                        nothing
+scores                 before or after is attributed                                   answers of before and after
+noise draw             before with noise answers, and is attributed                    answers of before and after
+noise on groups        before with noise on each group of tensors is attributed        answers of before and after
+pair                   everything else, by ``run_pair``                                all others
+====================== =============================================================== ===============================
+
+The supervised control of a pair is a pair of its own, so it has stages too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.recorded import SIDES
+from rlcircuits.checkpoints.compare_weights import compare_weights
+from rlcircuits.checkpoints.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
+from rlcircuits.common.files import Notify, content_hash
+from rlcircuits.comparison.pairing import Pairing
+from rlcircuits.release.answering import PairAnswers, generate
+from rlcircuits.release.controls import measure_control, measure_groups
+from rlcircuits.release.finished import measurement_key
+from rlcircuits.release.greedy import greedy_sampling
+from rlcircuits.release.loaded_once import LoadedOnce
+from rlcircuits.release.measurement import Measurement, prepare
+from rlcircuits.release.pair import STORE, Pair
+from rlcircuits.release.paired_answers import pair_answers
+from rlcircuits.release.run import run_pair
+from rlcircuits.release.scoring import score
+from rlcircuits.release.settings import Settings
+from rlcircuits.release.supervised import control_pair, control_settings
+
+__all__ = ["Stage", "plan_stages", "run_stage"]
+
+Kind = Literal["answers", "greedy answers", "scores", "noise draw", "noise on groups", "pair"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a pair's measurement."""
+
+    pair: Pair
+    settings: Settings
+    kind: Kind
+    of: str
+    """The model (``before``, ``after`` or ``reference``) or the number of the noise draw; empty for other kinds."""
+    key: str
+    """A hash of the work: stages of one key leave the same results, so that one of them is enough."""
+    waits_for: tuple[str, ...] = ()
+    """The keys of the stages that must be done before."""
+
+    @property
+    def words(self) -> str:
+        """What the stage does, for messages."""
+        if self.kind == "pair":
+            return f"{self.pair.name}: the comparison"
+        by_kind = {"answers": f"answers of {self.of}", "greedy answers": f"greedy answers of {self.of}"}
+        words = by_kind.get(self.kind, f"{self.kind} {self.of}".strip())
+        return f"{self.pair.name}: {f'scores of {self.of}' if self.kind == 'scores' else words}"
+
+
+def plan_stages(pair: Pair, settings: Settings) -> tuple[Stage, ...]:
+    """Return the stages of a pair, each after those that it waits for; the last one is the pair itself.
+
+    Args:
+        pair: the pair.
+        settings: how it is measured.
+
+    Raises:
+        RLCircuitsError: a checkpoint, the questions or an option is wrong.
+    """
+    stages = _stages_in_the_store(pair, settings)
+    if pair.control is not None:
+        stages += _stages_in_the_store(control_pair(pair), control_settings(settings))
+    done = tuple(stage.key for stage in stages)
+    return (*stages, Stage(pair, settings, "pair", "", content_hash(["pair", pair.name, *done]), done))
+
+
+def _stages_in_the_store(pair: Pair, settings: Settings) -> tuple[Stage, ...]:
+    """Return the stages whose results are all in the store."""
+    measurement = prepare(pair, settings, None, None, lambda _: None, False)
+    before, after = measurement.sources.values()
+    if isinstance(before, CheckpointSource) and isinstance(after, CheckpointSource):
+        check_same_architecture(before, after)
+    check_same_vocabulary(before, after)
+    whole = measurement_key(measurement)
+    generating = [side for side in SIDES if measurement.recorded[side] is None]
+    answers = [Stage(pair, settings, "answers", side, _answers_key(measurement, side)) for side in generating]
+    first = list(answers)
+    if pair.reference is not None:
+        first.append(Stage(pair, settings, "answers", "reference", _answers_key(measurement, "reference")))
+    if settings.greedy and settings.sampling.temperature != 0:
+        keys = {side: content_hash(["greedy", _answers_key(measurement, side)]) for side in generating}
+        first += [Stage(pair, settings, "greedy answers", side, key) for side, key in keys.items()]
+    waits_for = tuple(stage.key for stage in answers)
+    later: list[tuple[Kind, str]] = [("scores", side) for side in SIDES]
+    later += [("noise draw", str(draw)) for draw in range(settings.noise_draws)]
+    if settings.noise_draws and settings.noise_groups:
+        later.append(("noise on groups", ""))
+    keyed = [(kind, of, content_hash([kind, of, whole])) for kind, of in later]
+    return (*first, *(Stage(pair, settings, kind, of, key, waits_for) for kind, of, key in keyed))
+
+
+def _answers_key(measurement: Measurement, who: str) -> str:
+    """Return a hash of everything that a model's answers depend on."""
+    questions, settings = measurement.questions, measurement.settings
+    table = settings.key_table()
+    return content_hash(
+        [
+            _source(measurement, who).fingerprint(),
+            [questions.name, questions.split, questions.grader],
+            [question.key_table() for question in questions.questions],
+            [table[name] for name in ("sampling", "prompting", "engine", "batch_size")],
+        ]
+    )
+
+
+def _source(measurement: Measurement, who: str) -> Source:
+    """Return the source of ``before``, ``after`` or ``reference``."""
+    for side, source in measurement.sources.items():
+        if side == who:
+            return source
+    reference = measurement.pair.reference_source(*measurement.settings.loading)
+    assert reference is not None, "only a pair with a reference has a stage for it"
+    return reference
+
+
+def run_stage(stage: Stage, output: Path, notify: Notify) -> None:
+    """Do a stage, but for what is in the store of an output folder already.
+
+    Args:
+        stage: the stage; those that it waits for are done.
+        output: the output folder of the run.
+        notify: called with one line of text for each part of it.
+
+    Raises:
+        RLCircuitsError: as :func:`~rlcircuits.release.run.run_pair`.
+    """
+    if stage.kind == "pair":
+        run_pair(stage.pair, stage.settings, output=output, notify=notify)
+        return
+    measurement = prepare(stage.pair, stage.settings, None, output / STORE, notify, False)
+    if stage.kind in ("answers", "greedy answers"):
+        prompts = next((made for side, made in measurement.prompts.items() if side == stage.of), None)
+        sampling = measurement.settings.sampling
+        with LoadedOnce(_source(measurement, stage.of)) as loaded:
+            sampling = sampling if stage.kind == "answers" else greedy_sampling(sampling)
+            generate(measurement, loaded, stage.of, prompts, sampling=sampling)
+        return
+    paired, before = _pair(measurement)
+    if not paired.places:  # only accuracy is measured
+        return
+    if stage.kind == "scores":
+        with LoadedOnce(_source(measurement, stage.of)) as loaded:
+            score(measurement, loaded, stage.of, paired.before if stage.of == "before" else paired.after)
+    elif stage.kind == "noise draw":
+        measure_control(measurement, int(stage.of), paired, before)
+    else:
+        measure_groups(measurement, paired, compare_weights(*measurement.sources.values()))
+
+
+def _pair(measurement: Measurement) -> tuple[Pairing, Answers]:
+    """Return the pairing of answers that are in the store, and before's answers."""
+    quiet = replace(measurement, notify=lambda _: None)
+    answers = PairAnswers(quiet)
+    before = answers.of_before()
+    with LoadedOnce(quiet.sources["after"]) as loaded:
+        return pair_answers(quiet, before, answers.of_after(loaded)), before

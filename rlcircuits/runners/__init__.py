@@ -1,0 +1,1 @@
+"""Run the stages of a release elsewhere than in this process, so that this one only compares their results."""

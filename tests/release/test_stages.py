@@ -1,0 +1,139 @@
+"""A pair whose stages were done one by one, in any order, has the comparison of a run in one piece."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.tiny_pairs import save_tiny_pair
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rlcircuits.answers.types import Sampling
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.release.pair import STORE, Pair, make_pair
+from rlcircuits.release.run import run_pair
+from rlcircuits.release.settings import Settings
+from rlcircuits.release.stages import Stage, plan_stages, run_stage
+
+pytestmark = pytest.mark.usefixtures("kind_grader")
+
+SETTINGS = Settings(
+    question_count=40,
+    min_questions=4,
+    alpha=0.5,
+    balance=2.0,
+    noise_draws=2,
+    greedy=True,
+    sampling=Sampling(max_new_tokens=6),
+    device="cpu",
+)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    base, tuned = save_tiny_pair(tmp_path_factory.mktemp("models"))
+    _, other = save_tiny_pair(tmp_path_factory.mktemp("other"), update=0.05)
+    return {"before": str(base), "after": str(tuned), "control": str(other), "reference": str(other)}
+
+
+def pair_of(models: dict[str, str], **fields: Any) -> Pair:
+    return make_pair(**{"name": "mine", "algorithm": "grpo", **models, **fields})
+
+
+@pytest.fixture(scope="module")
+def alone(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run in one piece."""
+    output = tmp_path_factory.mktemp("alone")
+    run_pair(pair_of(models), SETTINGS, output=output)
+    return output
+
+
+def results(output: Path) -> dict[str, bytes]:
+    """Every file of results and of the store, but for what tells of the run itself."""
+    left_out = ("run.json", "pace.jsonl")
+    files = [path for path in output.rglob("*") if path.is_file() and path.name not in left_out]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files if path.suffix != ".lock"}
+
+
+def in_some_order(stages: tuple[Stage, ...], data: st.DataObject) -> list[Stage]:
+    """The stages in an order in which each follows those that it waits for."""
+    left, order = list(stages), list[Stage]()
+    while left:
+        done = {stage.key for stage in order}
+        free = [stage for stage in left if done.issuperset(stage.waits_for)]
+        order.append(data.draw(st.sampled_from(free)))
+        left.remove(order[-1])
+    return order
+
+
+@pytest.mark.slow
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_order_gives_the_same_files(
+    models: dict[str, str], alone: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    output = tmp_path_factory.mktemp("stages")
+    for stage in in_some_order(plan_stages(pair_of(models), SETTINGS), data):
+        run_stage(stage, output, lambda _: None)
+    assert results(output) == results(alone)
+
+
+def test_the_last_stage_finds_everything(
+    models: dict[str, str], alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *stages, whole = plan_stages(pair_of(models), SETTINGS)
+    assert [stage.kind for stage in stages].count("noise draw") == SETTINGS.noise_draws
+    assert whole.kind == "pair"
+    assert {stage.key for stage in stages} == set(whole.waits_for)
+    for stage in stages:
+        run_stage(stage, tmp_path, lambda _: None)
+    assert [path.name for path in tmp_path.iterdir()] == [STORE]
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(Checkpoint, "load", fail)
+    run_stage(whole, tmp_path, lambda _: None)
+    assert results(tmp_path) == results(alone)
+
+
+def test_stages_that_pairs_share_have_one_key(models: dict[str, str]) -> None:
+    one = plan_stages(pair_of(models), SETTINGS)
+    other = plan_stages(pair_of(models, name="other", after=models["control"], control=None), SETTINGS)
+    shared = {stage.key for stage in one} & {stage.key for stage in other}
+    # Before's answers, those of the reference, which is other's after, and before's greedy ones.
+    assert {(stage.kind, stage.of) for stage in one if stage.key in shared} == {
+        ("answers", "before"),
+        ("answers", "reference"),
+        ("greedy answers", "before"),
+        ("answers", "after"),  # of the control, which is other's after too
+    }
+
+
+@pytest.mark.parametrize(
+    "changed", [{"question_count": 41}, {"batch_size": 8}, {"sampling": Sampling(max_new_tokens=5)}]
+)
+def test_other_answers_have_another_key(models: dict[str, str], changed: dict[str, Any]) -> None:
+    pair = pair_of(models)
+    one, other = plan_stages(pair, SETTINGS), plan_stages(pair, replace(SETTINGS, **changed))
+    assert not {stage.key for stage in one} & {stage.key for stage in other}
+
+
+def test_too_few_questions_leave_accuracy(models: dict[str, str], tmp_path: Path) -> None:
+    pair, few = pair_of(models, control=None), replace(SETTINGS, min_questions=40)
+    for stage in plan_stages(pair, few):
+        run_stage(stage, tmp_path / "stages", lambda _: None)
+    run_pair(pair, few, output=tmp_path / "alone")
+    assert results(tmp_path / "stages") == results(tmp_path / "alone")
+
+
+def test_bad_checkpoints_are_refused_before_any_stage(models: dict[str, str], tmp_path: Path) -> None:
+    _, neox = save_tiny_pair(tmp_path, architecture="gpt-neox")
+    with pytest.raises(RLCircuitsError, match="architecture"):
+        plan_stages(pair_of(models, after=str(neox)), SETTINGS)
+    with pytest.raises(RLCircuitsError, match="is no folder"):
+        plan_stages(pair_of(models, after=str(tmp_path / "a" / "b" / "c")), SETTINGS)

@@ -1,0 +1,186 @@
+"""A release on Ray: the results of a run in one process, bit by bit, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from helpers.paths import FIXTURES, ROOT
+
+from rlcircuits.answers.types import Sampling
+from rlcircuits.cli.main import main
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.failures import StageFailed
+from rlcircuits.release.pair import STORE, Pair, make_pair
+from rlcircuits.release.run import run_pair
+from rlcircuits.release.settings import Settings
+from rlcircuits.release.stages import Stage
+from rlcircuits.runners import ray_runner
+from rlcircuits.runners.ray_runner import RayRun
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
+
+pytestmark = pytest.mark.slow
+
+SETTINGS = Settings(
+    question_count=80, min_questions=5, noise_draws=1, sampling=Sampling(n=2), batch_size=40, device="cpu"
+)
+SEED = FIXTURES / "llama-sums" / "seed-8"
+
+
+def pair_of(after: str, **fields: Any) -> Pair:
+    return make_pair(
+        **{"name": after, "before": str(SEED / "sft"), "after": str(SEED / after), "algorithm": "grpo", **fields}
+    )
+
+
+PAIRS = (pair_of("grpo"), pair_of("ppo"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A stage has as many threads as this process, so that two run at once on two cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Files that a run in this process writes."""
+    output = tmp_path_factory.mktemp("alone")
+    for pair in PAIRS:
+        run_pair(pair, SETTINGS, output=output)
+    return results(output)
+
+
+def results(output: Path) -> dict[str, bytes]:
+    """Every file of results and of the store, but for what tells of the run itself, and of what was cut off."""
+    files = [path for path in output.rglob("*") if path.is_file() and path.name not in ("run.json", "pace.jsonl")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files if not path.name.startswith(".")}
+
+
+def finish_all(output: Path, pairs: tuple[Pair, ...] = PAIRS, settings: Settings = SETTINGS) -> dict[str, str]:
+    """Run pairs on Ray, and return why some failed, by their names."""
+    output.mkdir(exist_ok=True)
+    failed = {}
+    with RayRun(pairs, settings, output, notify=lambda _: None) as run:
+        for pair in pairs:
+            try:
+                run.finish(pair)
+            except StageFailed as error:
+                failed[pair.name] = str(error)
+    return failed
+
+
+def workers() -> list[psutil.Process]:
+    """Ray's processes that do a stage."""
+    titles = tuple(f"ray::{pair.name}: " for pair in PAIRS)
+    return [p for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or ()).startswith(titles)]
+
+
+def test_the_results_are_those_of_one_process(tmp_path: Path, alone: dict[str, bytes]) -> None:
+    assert finish_all(tmp_path) == {}
+    assert results(tmp_path) == alone
+    assert "default_worker" not in (tmp_path / "grpo" / "run.json").read_text()
+
+
+def test_workers_that_are_killed_change_nothing(tmp_path: Path, alone: dict[str, bytes]) -> None:
+    """Each stage is tried again, and goes on from what the store has."""
+    killed = 0
+
+    def kill_some(line: str) -> None:
+        nonlocal killed
+        if "done in" in line and killed < 3:
+            for worker in workers()[:1]:
+                worker.send_signal(signal.SIGKILL)
+                killed += 1
+
+    with RayRun(PAIRS, SETTINGS, tmp_path, notify=kill_some) as run:
+        for pair in PAIRS:
+            run.finish(pair)
+    assert killed == 3
+    assert results(tmp_path) == alone
+
+
+def test_a_driver_that_is_killed_is_followed_by_another(tmp_path: Path, alone: dict[str, bytes]) -> None:
+    code = (
+        "import torch; torch.set_num_threads(1); import sys; sys.path.insert(0, 'tests/runners'); "
+        f"from pathlib import Path; import test_ray_runner as t; t.finish_all(Path({str(tmp_path)!r}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", os.environ.get("PYTHONPATH", "")])}
+    driver = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    try:
+        deadline = time.monotonic() + 240
+        while not any(path.is_dir() for path in (tmp_path / STORE).glob("*")):  # scores are being made
+            assert driver.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "the run did not begin"
+            time.sleep(0.01)
+    finally:
+        driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    assert finish_all(tmp_path) == {}
+    assert results(tmp_path) == alone
+
+
+def die_of_poison(stage: Stage, process: Any, *waited: Any) -> Any:
+    """Do a stage as any other, but end its worker if its pair is poisoned, as running out of memory does."""
+    if stage.pair.name == "poisoned":
+        os.kill(os.getpid(), signal.SIGKILL)
+    from rlcircuits.runners.ray_runner import _do
+
+    return _do(stage, process, *waited)
+
+
+def test_a_poisoned_pair_fails_alone(tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(ray_runner, "_do", die_of_poison)
+    # Of other questions, so that it shares no stage with the pair that lives.
+    poisoned = pair_of("ppo", name="poisoned", questions={"name": "arithmetic", "count": 60})
+    nowhere = pair_of("ppo", name="nowhere", before=str(tmp_path / "no" / "such" / "folder"))
+    failed = finish_all(tmp_path / "out", (poisoned, nowhere, PAIRS[0]))
+    assert list(failed) == ["poisoned", "nowhere"]
+    assert failed["poisoned"] == (
+        "poisoned: answers of before: its worker was lost 4 times, as when memory runs out (WorkerCrashedError); what "
+        "was computed is in the store"
+    )
+    assert "is no folder" in failed["nowhere"]
+    assert not any("\n" in message for message in failed.values())
+    found = {name: content for name, content in results(tmp_path / "out").items() if name.startswith("grpo/")}
+    assert found == {name: content for name, content in alone.items() if name.startswith("grpo/")}
+
+
+def test_too_many_threads_for_any_machine(tmp_path: Path) -> None:
+    torch.set_num_threads(1000)
+    try:
+        with pytest.raises(RLCircuitsError, match="a stage needs 1000 cores, as many as torch has threads here"):
+            finish_all(tmp_path)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_there_is_no_cluster(tmp_path: Path) -> None:
+    with pytest.raises(RLCircuitsError, match=r"Ray: no cluster at '127\.0\.0\.1:1'"):
+        RayRun(PAIRS, SETTINGS, tmp_path, address="127.0.0.1:1", notify=lambda _: None)
+
+
+def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "release.toml"
+    rows = [
+        f'[[pair]]\nname = "{p.name}"\nbefore = "{p.before}"\nafter = "{p.after}"\nalgorithm = "grpo"\n' for p in PAIRS
+    ]
+    table = '[settings]\nquestion_count = 80\nmin_questions = 5\nnoise_draws = 1\nbatch_size = 40\ndevice = "cpu"\n'
+    file.write_text(f"{table}[settings.sampling]\nn = 2\n\n{''.join(rows)}")
+    assert main(["compare", "--pairs", str(file), "--output", str(tmp_path / "out"), "--ray", "local"]) in (0, 1, 3)
+    assert "(13 of 13 stages)" in capsys.readouterr().err
+    assert results(tmp_path / "out") == alone
