@@ -39,7 +39,7 @@ from .graph.metrics import (
     top_share,
 )
 from .graph.sequences import AnswerSequence
-from .models.backward_rules import RELP
+from .models.backward_rules import GIM, RELP
 from .models.families import LatentNames, ModuleNames, register_family
 from .questions.loading import load_questions
 from .questions.question_set import Question, QuestionSet
@@ -54,6 +54,7 @@ from .report.plots import plot_comparison
 from .report.terminal import summary_table
 
 __all__ = [
+    "GIM",
     "PROFILES",
     "RELP",
     "Ablated",

@@ -66,7 +66,7 @@ def attribute_stored(
     method: Method = EAP,
     steps: int = defaults.STEPS,
     points: Points = "midpoint",
-    rules: Sequence[str] = (),
+    rules: str | Sequence[str] = (),
     corrupted: Sequence[AnswerSequence] | None = None,
     batch_tokens: int | None = None,
     backend: str | None = None,
@@ -109,7 +109,7 @@ def attribute_stored(
         RLCircuitsError: whatever ``attribute`` raises; a store together with a loaded checkpoint or with a metric that
             has no key; no sequences; damaged files in the store.
     """
-    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(tuple(rules)))
+    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(rules))
     metric = estimator.metric
     estimator.check_corrupted(corrupted is not None)
     if corrupted is not None:

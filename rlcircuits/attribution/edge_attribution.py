@@ -54,7 +54,7 @@ def attribute(
     method: Method = EAP,
     steps: int = defaults.STEPS,
     points: Points = "midpoint",
-    rules: Sequence[str] = (),
+    rules: str | Sequence[str] = (),
     corrupted: Sequence[AnswerSequence] | None = None,
     padding_side: PaddingSide = "right",
     recompute: bool = False,
@@ -91,8 +91,9 @@ def attribute(
         points: where on its step each point lies: ``midpoint``, whose error falls with the square of ``steps``;
             ``left``, as EAP-IG's own code, which takes the corrupted end and never the clean one; or ``right``, which
             with one step is ``eap``.
-        rules: rules that replace parts of the backward, so that a relevance passes through them whole: ``norm_scale``,
-            ``activation``, ``gate_half``, ``attention``; all four, ``rlcircuits.RELP``, are RelP (arXiv 2508.21258).
+        rules: rules that replace parts of the backward: ``relp`` (``rlcircuits.RELP``, arXiv 2508.21258), ``gim``
+            (``rlcircuits.GIM``, arXiv 2505.17630), or any of ``norm_scale``, ``activation``, ``gate_half``,
+            ``attention``, ``softmax_temperature`` and ``qkv_shares`` (``rlcircuits.models.backward_rules``).
         corrupted: for each sequence another one of the same prompt and answer lengths. Then o_u(clean) −
             o_u(corrupted) takes the place of o_u: activation patching instead of zero ablation.
         padding_side: ``right`` or ``left``. The scores do not depend on it, and ``right`` needs no attention mask.
@@ -117,7 +118,7 @@ def attribute(
     graph = graph_of(checkpoint, granularity)
     _check_padding_side(checkpoint, padding_side)
     budget = MemoryBudget(checkpoint, sequences, batch_tokens)
-    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(tuple(rules)))
+    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(rules))
     options = AttributionOptions(graph, backend, corrupted, padding_side, recompute, estimator)
     whole = empty_scores(len(sequences), options)
     with progress_bar(progress) as bar:

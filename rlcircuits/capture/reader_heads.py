@@ -15,9 +15,10 @@ The result is as large as the stream, for three readers a head. Two things keep 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ def hook_heads(
     copies: int,
     first: dict[str, int],
     on_reader_grads: OnReaderGrads,
-    constant_kinds: frozenset[str] = frozenset(),
+    kind_shares: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Make q, k and v of every head one reader each, as far as the projection computes them.
 
@@ -52,12 +53,13 @@ def hook_heads(
             must expect the copies: see ``one_kv_per_query_head``.
         first: kind → the graph's index of the first head's reader.
         on_reader_grads: Called in the backward with the pending gradients of one kind's readers.
-        constant_kinds: Kinds (q, k, v) that get a gradient of zero (``rlcircuits.models.backward_rules``).
+        kind_shares: What the gradients of a kind (q, k, v) are multiplied by, where it is not 1
+            (``rlcircuits.models.backward_rules``).
     """
     heads = HeadFeatures.of(projection, copies)
 
     def backward(grad: Tensor, norm: NormVJP) -> Tensor:
-        grad = without_kinds(grad, heads.place, constant_kinds)
+        grad = with_shares(grad, heads.place, kind_shares)
         for kind, source in heads.source.items():
             by_head = grad[..., as_index(heads.place[kind], grad.device)].unflatten(-1, source.shape)
             weight = projection.rows(source).unflatten(0, source.shape)
@@ -69,13 +71,13 @@ def hook_heads(
     hooks.replace_output(projection.module, lambda output: reader_input.join(heads.copy(output), backward))
 
 
-def without_kinds(grad: Tensor, features: dict[str, Tensor], kinds: frozenset[str]) -> Tensor:
-    """Return the gradient [..., features] with zeros at the features of some kinds."""
-    found = [features[kind] for kind in features if kind in kinds]
+def with_shares(grad: Tensor, features: dict[str, Tensor], shares: Mapping[str, float]) -> Tensor:
+    """Return the gradient [..., features] with the features of some kinds multiplied by their share."""
+    found = [(features[kind], share) for kind, share in shares.items() if kind in features]
     if found:
         grad = grad.clone()
-        for some in found:
-            grad[..., as_index(some, grad.device)] = 0
+        for some, share in found:
+            grad[..., as_index(some, grad.device)] *= share
     return grad
 
 

@@ -11,12 +11,12 @@ autograd graph computes the gradient. The readers are:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
 from rlcircuits.capture.reader_grads import OnReaderGrads, from_tensor
-from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head, without_kinds
+from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head, with_shares
 from rlcircuits.capture.reader_input import OnStream, ReaderBackward, ReaderInput
 from rlcircuits.capture.reader_latent import hook_latent
 from rlcircuits.graph.edge_graph import EdgeGraph
@@ -63,9 +63,9 @@ def hook_readers(
         for projection in block.projections:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in projection.features}
             if graph.granularity == "sublayer":
-                _hook_projection(hooks, mixing, projection, first, on_reader_grads, rules.constant_kinds)
+                _hook_projection(hooks, mixing, projection, first, on_reader_grads, rules.kind_shares)
             else:
-                hook_heads(hooks, mixing, projection, copies, first, on_reader_grads, rules.constant_kinds)
+                hook_heads(hooks, mixing, projection, copies, first, on_reader_grads, rules.kind_shares)
         if block.latent is not None:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in "kv"}
             hook_latent(hooks, mixing, block.latent, first, on_reader_grads)
@@ -125,7 +125,7 @@ def _hook_projection(
     projection: Projection,
     first: dict[str, int],
     on_reader_grads: OnReaderGrads,
-    constant_kinds: frozenset[str],
+    kind_shares: Mapping[str, float],
 ) -> None:
     """Make q, k and v of a sublayer one reader each, as far as the projection computes them.
 
@@ -133,7 +133,7 @@ def _hook_projection(
     """
 
     def backward(grad: Tensor, norm: NormVJP) -> Tensor:
-        grad = without_kinds(grad, projection.features, constant_kinds)
+        grad = with_shares(grad, projection.features, kind_shares)
         total: Tensor | None = None
         for kind, features in projection.features.items():
             reader_grad = norm.vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))

@@ -55,8 +55,17 @@ POINTS: tuple[Points, ...] = get_args(Points)
 """Where on each step of a path from the corrupted to the clean run a gradient is taken: in its middle, at its start, or
 at its end."""
 
-RULES = ("norm_scale", "activation", "gate_half", "attention")
-"""Rules that replace parts of the backward pass (:mod:`rlcircuits.models.backward_rules`); all of them are RelP."""
+RELP = ("norm_scale", "activation", "gate_half", "attention")
+"""The rules of RelP (arXiv 2508.21258)."""
+
+GIM = ("norm_scale", "gate_half", "softmax_temperature", "qkv_shares")
+"""The rules of GIM (arXiv 2505.17630)."""
+
+RULES = (*RELP, "softmax_temperature", "qkv_shares")
+"""Rules that replace parts of the backward pass (:mod:`rlcircuits.models.backward_rules`)."""
+
+RULE_SETS = {"relp": RELP, "gim": GIM}
+"""Names that stand for several rules."""
 
 Ablation = Literal["zero", "mean", "mean-positional", "resample"]
 

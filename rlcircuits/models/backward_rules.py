@@ -1,20 +1,26 @@
-"""Rules that replace parts of the backward pass, as in layer-wise relevance propagation; the forward stays as it is.
-
-Each makes one non-linear part of a block linear, by holding a factor of it constant, so that a relevance (a gradient
-times what it belongs to) passes through the part whole:
+"""Rules that replace parts of the backward pass, one by one; the forward stays as it is.
 
     norm_scale           the norm's 1/√(mean square) is constant                          LN-rule
     activation           f(x) = x · φ(x), and φ(x) is constant                            identity rule
     gate_half            of a product gate ⊙ up, each factor gets half of its gradient    half rule
     attention            the attention weights are constant: q and k get no gradient      AH-rule
+    softmax_temperature  the backward through the attention's softmax is at T = 2         TSG
+    qkv_shares           q and k get a quarter of their gradient, v gets half             gradient normalisation
 
-All four together are RelP (arXiv 2508.21258). Then the backward is that of a linear model: but for biases, what enters
-a node as relevance leaves it, and a metric that is linear in the logits is the relevance of the embedding.
+The first four together are RelP (arXiv 2508.21258). Each makes one non-linear part of a block linear, by holding a
+factor of it constant, so that a relevance (a gradient times what it belongs to) passes through the part whole. Then the
+backward is that of a linear model: but for biases, what enters a node as relevance leaves it, and a metric that is
+linear in the logits is the relevance of the embedding.
+
+``norm_scale``, ``gate_half``, ``softmax_temperature`` and ``qkv_shares`` are GIM (arXiv 2505.17630). The last two keep
+the gradient of q and k, which RelP leaves out, and correct it: where a softmax is saturated it nearly vanishes
+(:mod:`rlcircuits.models.heated_softmax`), and a product of n factors, each of which gets the whole gradient, counts one
+effect n times. The output of attention is softmax(q kᵀ) v: its two factors get half each, and q and k half of that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -22,18 +28,22 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rlcircuits.common.choices import RULES
+from rlcircuits.common.choices import GIM, RELP, RULE_SETS, RULES
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.families import is_added
+from rlcircuits.models.heated_softmax import heated
 from rlcircuits.models.hooks import Hooks, forward_replaced
-from rlcircuits.models.norms import Norm
+from rlcircuits.models.norms import Norm, epsilon_of, recognise
 from rlcircuits.models.parts import Block, ModelParts
 
-RELP = RULES
-"""The rules of RelP, for ``attribute(..., rules=RELP)``: all of them."""
+__all__ = ["GIM", "NO_RULES", "RELP", "VERSION", "BackwardRules", "check_rules", "hook_rules"]
 
-VERSION = 1
-"""To be raised whenever a rule gives other scores. Recorded with scores that were made by rules."""
+VERSION = 2
+"""To be raised whenever a rule gives other scores. Recorded with scores that were made by rules.
+
+1: the norms of queries and keys kept their own gradient under ``norm_scale``. RelP's scores are the same in both."""
+
+_NO_SHARES: Mapping[str, float] = {}
 
 _ACTIVATIONS = ("act_fn", "act", "activation_fn")
 """The names of an MLP's activation."""
@@ -53,18 +63,35 @@ class BackwardRules:
     activation: bool = False
     gate_half: bool = False
     attention: bool = False
+    softmax_temperature: bool = False
+    qkv_shares: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("softmax_temperature", "qkv_shares"):
+            if self.attention and getattr(self, name):
+                raise RLCircuitsError(
+                    f"rules holds attention and {name}: with attention, q and k get no gradient, which {name} is to "
+                    "correct; leave one of them out"
+                )
 
     @classmethod
-    def named(cls, names: tuple[str, ...]) -> BackwardRules:
-        """Return the rules of these names.
+    def named(cls, names: str | Sequence[str]) -> BackwardRules:
+        """Return the rules of these names, of which each may stand for several (``relp``, ``gim``).
+
+        Args:
+            names: the names, or one string with commas between them.
 
         Raises:
-            RLCircuitsError: an unknown name.
+            RLCircuitsError: an unknown name, or rules that exclude each other.
         """
+        found: list[str] = []
+        if isinstance(names, str):
+            names = [name.strip() for name in names.split(",")] if names.strip() else ()
         for name in names:
-            if name not in RULES:
-                raise RLCircuitsError(f"rules holds {name!r}; each must be one of {', '.join(RULES)}")
-        return cls(**dict.fromkeys(names, True))
+            if name not in RULES and name not in RULE_SETS:
+                raise RLCircuitsError(f"rules holds {name!r}; each must be one of {', '.join((*RULES, *RULE_SETS))}")
+            found += RULE_SETS.get(name, (name,))
+        return cls(**dict.fromkeys(found, True))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,9 +99,11 @@ class BackwardRules:
         return tuple(field.name for field in fields(self) if getattr(self, field.name))
 
     @property
-    def constant_kinds(self) -> frozenset[str]:
-        """The kinds of readers that get no gradient."""
-        return frozenset("qk") if self.attention else frozenset()
+    def kind_shares(self) -> Mapping[str, float]:
+        """What the gradients of the readers of a kind (q, k, v) are multiplied by; 1 for a kind that is not there."""
+        if self.attention:
+            return {"q": 0.0, "k": 0.0}
+        return {"q": 0.25, "k": 0.25, "v": 0.5} if self.qkv_shares else _NO_SHARES
 
     def of_norm(self, norm: Norm | None) -> Norm | None:
         """Return the norm whose VJP follows the rules."""
@@ -113,6 +142,7 @@ def check_rules(rules: BackwardRules, parts: ModelParts, config: Any) -> None:
             raise RLCircuitsError(f"{uncovered.format(layer=layer)}, for which no rule is defined; leave the rules out")
     norms = [norm for block in parts.blocks for norm in (block.attention_norm, block.mlp_norm)]
     norms += [norm for block in parts.blocks for norm in (block.attention_post_norm, block.mlp_post_norm)]
+    norms += [norm for block in parts.blocks for norm in _head_norms(block, rules)]
     for norm in (*norms, parts.final_norm):
         if rules.norm_scale and norm is not None and norm.kind == "other":
             raise RLCircuitsError(
@@ -149,8 +179,18 @@ def _is_plain(mlp: nn.Module | None) -> bool:
     return linear and (gated or (len(rest) == 2 and rest.isdisjoint(_GATED)))
 
 
+def _head_norms(block: Block, rules: BackwardRules) -> list[Norm]:
+    """Return the norms of queries and keys, if a gradient passes through them."""
+    if block.attention is None or rules.attention:
+        return []
+    found = [module for module in block.attention.children() if epsilon_of(module) is not None]
+    return [recognise(module, sum(parameter.numel() for parameter in module.parameters())) for module in found]
+
+
 def hook_rules(hooks: Hooks, parts: ModelParts, rules: BackwardRules) -> None:
-    """Replace the backward of post-norms and activations; readers see to their own norms, q, k and gates.
+    """Replace the backward of norms and activations that no reader has, and of softmaxes.
+
+    Readers see to their own norms, to gates, and to the shares of q, k and v.
 
     Args:
         hooks: Where the replacements end. They must stay until the backward has ended.
@@ -159,12 +199,15 @@ def hook_rules(hooks: Hooks, parts: ModelParts, rules: BackwardRules) -> None:
     """
     for block in parts.blocks:
         if rules.norm_scale:
-            for norm in (rules.of_norm(block.attention_post_norm), rules.of_norm(block.mlp_post_norm)):
+            for norm in (block.attention_post_norm, block.mlp_post_norm, *_head_norms(block, rules)):
                 if norm is not None:
-                    hooks.enter_context(forward_replaced(norm.module, _linear_norm(norm)))
+                    linear = _linear_norm(replace(norm, scale_detached=True))
+                    hooks.enter_context(forward_replaced(norm.module, linear))
         if rules.activation:
             for activation in _activations(block.mlp):
                 hooks.enter_context(forward_replaced(activation, _times_constant(activation.forward)))
+        if rules.softmax_temperature and block.attention is not None:
+            hooks.enter_context(forward_replaced(block.attention, heated(block.attention)))
 
 
 def _activations(mlp: nn.Module | None) -> list[nn.Module]:

@@ -171,7 +171,7 @@ def test_rules_are_recorded_and_stored_apart(tmp_path: Path) -> None:
         attribute_stored(source, fixed_sequences(), rules=rules, store=store) for rules in ((), ("attention",), RELP)
     ]
     assert [scores.how.rules for scores in made] == [(), ("attention",), RELP]
-    assert [scores.how.rules_version for scores in made] == [None, 1, 1]
+    assert [scores.how.rules_version for scores in made] == [None, 2, 2]
     for scores in made:
         again = attribute_stored(Unloadable(source), fixed_sequences(), rules=scores.how.rules, store=store)
         assert torch.equal(again.values, scores.values)
@@ -182,7 +182,7 @@ def test_rules_are_recorded_and_stored_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "rules", "message"),
     [
-        ("llama", ["relp"], "rules holds 'relp'; each must be one of norm_scale, activation, gate_half, attention"),
+        ("llama", ["lrp"], "rules holds 'lrp'; each must be one of norm_scale, activation, gate_half, attention"),
         ("mixtral", RELP, "is a mixture of experts"),
     ],
 )

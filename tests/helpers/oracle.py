@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from helpers import oracle_rules as rules
 from helpers.oracle_families import Block, Projection, Scale, parts_of
 from helpers.oracle_hybrids import layer_sublayers
 
@@ -283,8 +284,8 @@ def _attention(block: Block, *streams: Tensor) -> Tensor:
     """Each head's share [H, T, D] of the attention's output, less bias, from q, k, v streams [H, T, D]."""
     length = streams[0].shape[1]
     q, k, v = (
-        _project(block.attn_norm(x), projection)
-        for x, projection in zip(streams, (block.query, block.key, block.value), strict=True)
+        _project(rules.head_input(block.attn_norm(x), kind), projection)
+        for kind, x, projection in zip("qkv", streams, (block.query, block.key, block.value), strict=True)
     )
     q, k = _placed(q, block.query_norm, block), _placed(k, block.key_norm, block)
     if block.temperature is not None:
@@ -302,7 +303,7 @@ def _attention(block: Block, *streams: Tensor) -> Tensor:
     scores = scores.masked_fill(hidden, float("-inf"))
     if block.sinks is not None:
         scores = torch.cat([scores, block.sinks[:, None, None].expand(-1, length, 1)], -1)
-    mixed = scores.softmax(-1)[..., :length] @ v
+    mixed = rules.attention_weights(scores)[..., :length] @ v
     if block.gate is not None:
         mixed = mixed * _project(block.attn_norm(streams[0]), block.gate).sigmoid()
     return mixed @ block.output[0].transpose(1, 2)

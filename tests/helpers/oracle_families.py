@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from helpers import oracle_rules as rules
+
 Function = Callable[[Tensor], Tensor]
 
 
@@ -30,7 +32,7 @@ class Scale:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The factors [..., n] by which the norm multiplies x [..., n]."""
-        return self.weight * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * rules.scale_of_norm(torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
 
 
 Projection = tuple[Tensor, Tensor | None] | Function
@@ -104,7 +106,7 @@ def _rms(module: Any) -> Scale | None:
 
 def plain_norm(module: Any) -> Function:
     if isinstance(module, nn.LayerNorm):
-        return lambda x: F.layer_norm(x, module.normalized_shape, module.weight, module.bias, module.eps)
+        return lambda x: Scale(module.weight, module.eps)(c := x - x.mean(-1, keepdim=True)) * c + module.bias
     scale = _rms(module)
     return _identity if scale is None else lambda x: x * scale(x)
 
@@ -130,7 +132,8 @@ def _gpt2(model: Any) -> Parts:
         return Block(
             query, key, value,
             output=columns(attn.c_proj.weight.T, attn.c_proj.bias, width),
-            mlp=lambda x: mlp.act(x @ mlp.c_fc.weight + mlp.c_fc.bias) @ mlp.c_proj.weight + mlp.c_proj.bias,
+            mlp=lambda x: rules.activated(mlp.act, x @ mlp.c_fc.weight + mlp.c_fc.bias) @ mlp.c_proj.weight
+            + mlp.c_proj.bias,
             scaling=(width**-0.5 if config.scale_attn_weights else 1.0)
             / (i + 1 if config.scale_attn_by_inverse_layer_idx else 1),
             attn_norm=plain_norm(layer.ln_1),
@@ -158,7 +161,7 @@ def _gpt_neox(model: Any) -> Parts:
         return Block(
             query, key, value,
             output=columns(attn.dense.weight, attn.dense.bias, width),
-            mlp=lambda x: linear(mlp.dense_4h_to_h, mlp.act(linear(mlp.dense_h_to_4h, x))),
+            mlp=lambda x: linear(mlp.dense_4h_to_h, rules.activated(mlp.act, linear(mlp.dense_h_to_4h, x))),
             scaling=width**-0.5,
             attn_norm=plain_norm(layer.input_layernorm),
             mlp_norm=plain_norm(layer.post_attention_layernorm),
@@ -260,12 +263,15 @@ def gated_mlp(mlp: Any) -> Function:
         return lambda x: experts(mlp, x)
     if hasattr(mlp, "gate_up_proj"):  # Phi-3
         return lambda x: linear(mlp.down_proj, _gated(linear(mlp.gate_up_proj, x), mlp.activation_fn))
-    return lambda x: linear(mlp.down_proj, mlp.act_fn(linear(mlp.gate_proj, x)) * linear(mlp.up_proj, x))
+    return lambda x: linear(mlp.down_proj, _opened(linear(mlp.gate_proj, x), linear(mlp.up_proj, x), mlp.act_fn))
 
 
 def _gated(both: Tensor, activation: Function) -> Tensor:
-    gate, up = both.chunk(2, -1)
-    return activation(gate) * up
+    return _opened(*both.chunk(2, -1), activation)
+
+
+def _opened(gate: Tensor, up: Tensor, activation: Function) -> Tensor:
+    return rules.factor(rules.activated(activation, gate)) * rules.factor(up)
 
 
 def experts(mlp: Any, x: Tensor) -> Tensor:
