@@ -52,8 +52,8 @@ def attribute(
     *,
     metric: str | AttributedMetric | MetricFunction = CROSS_ENTROPY,
     method: Method = EAP,
-    steps: int = defaults.STEPS,
-    points: Points = "midpoint",
+    steps: int | None = None,
+    points: Points | None = None,
     rules: str | Sequence[str] = (),
     corrupted: Sequence[AnswerSequence] | None = None,
     padding_side: PaddingSide = "right",
@@ -87,10 +87,10 @@ def attribute(
         method: where gradients are taken. ``eap``: at the clean run. ``eap-ig``: averaged over ``steps`` points of the
             straight path from the corrupted embeddings to the clean ones (arXiv 2403.17806, EAP-IG inputs).
             ``clean-corrupted``: averaged over both runs. The last two need ``corrupted``.
-        steps: points of ``eap-ig``; each costs a forward and a backward.
-        points: where on its step each point lies: ``midpoint``, whose error falls with the square of ``steps``;
-            ``left``, as EAP-IG's own code, which takes the corrupted end and never the clean one; or ``right``, which
-            with one step is ``eap``.
+        steps: points of ``eap-ig``, by default 5; each costs a forward and a backward.
+        points: where on its step each point of ``eap-ig`` lies: ``midpoint``, the default, whose error falls with the
+            square of ``steps``; ``left``, as EAP-IG's own code, which takes the corrupted end and never the clean one;
+            or ``right``, which with one step is ``eap``.
         rules: rules that replace parts of the backward: ``relp`` (``rlcircuits.RELP``, arXiv 2508.21258), ``gim``
             (``rlcircuits.GIM``, arXiv 2505.17630), or any of ``norm_scale``, ``activation``, ``gate_half``,
             ``attention``, ``softmax_temperature`` and ``qkv_shares`` (``rlcircuits.models.backward_rules``).
@@ -108,9 +108,10 @@ def attribute(
         RLCircuitsError: a model that is not supported; an unknown granularity, padding side or backend, or a backend
             that cannot run on the model; a token budget below one; a sequence with an empty prompt or answer, a token
             id outside the vocabulary, or more tokens than the context; corrupted sequences whose number or lengths
-            differ; a method that is not known or needs corrupted sequences; a metric that is not known, does not fit
-            the sequences, or does not return one number a sequence that depends on the logits; a non-finite loss,
-            metric or score; a reader that no gradient reaches; too little memory for one sequence.
+            differ; a method that is not known or needs corrupted sequences; steps or points without ``eap-ig``; rules
+            that are not known, exclude each other, or are not defined for the model; a metric that is not known, does
+            not fit the sequences, or does not return one number a sequence that depends on the logits; a non-finite
+            loss, metric or score; a reader that no gradient reaches; too little memory for one sequence.
     """
     checkpoint = Checkpoint.of(model)
     sequences, corrupted = list(sequences), None if corrupted is None else list(corrupted)

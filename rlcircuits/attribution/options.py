@@ -7,13 +7,30 @@ from dataclasses import dataclass, field
 
 from rlcircuits.attribution.attributed_metrics import AttributedMetric, make_metric
 from rlcircuits.common import defaults
-from rlcircuits.common.choices import CROSS_ENTROPY, EAP, METHODS, POINTS, Method, Points
+from rlcircuits.common.choices import CROSS_ENTROPY, EAP, EAP_IG, METHODS, POINTS, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.how_scored import HowScored
 from rlcircuits.graph.sequences import AnswerSequence, PaddingSide
 from rlcircuits.models.backward_rules import NO_RULES, VERSION, BackwardRules
+
+_OFFSETS: dict[str, float] = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
+
+
+def check_path(method: str, steps: int | None, points: str | None) -> None:
+    """Raise RLCircuitsError for an unknown method or kind of points, or for steps or points without a path."""
+    for name, found, allowed in (("method", method, METHODS), ("points", points or defaults.POINTS, POINTS)):
+        if found not in allowed:
+            raise RLCircuitsError(f"{name} is {found!r}; it must be one of {', '.join(allowed)}")
+    for name, given in (("steps", steps), ("points", points)):
+        if given is not None and method != EAP_IG:
+            raise RLCircuitsError(
+                f"{name} is {given!r}, and the method is {method!r}, which takes no steps on a path; leave {name} out, "
+                f"or use the method {EAP_IG}"
+            )
+    if steps is not None:
+        check_number("steps", steps)
 
 
 @dataclass(frozen=True)
@@ -28,19 +45,15 @@ class Estimator:
     """What is differentiated."""
     method: Method = EAP
     """Where gradients are taken; see :data:`~rlcircuits.common.choices.METHODS`."""
-    steps: int = defaults.STEPS
-    """Steps of integrated gradients."""
-    points: Points = "midpoint"
-    """Where on each step the gradient is taken; see :data:`~rlcircuits.common.choices.POINTS`."""
-
+    steps: int | None = None
+    """Steps of integrated gradients; None for the default, and for the other methods."""
+    points: Points | None = None
+    """Where on each step the gradient is taken; see :data:`~rlcircuits.common.choices.POINTS`. None as for steps."""
     rules: BackwardRules = NO_RULES
     """What replaces parts of the backward."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("method", METHODS), ("points", POINTS)):
-            if (found := getattr(self, name)) not in allowed:
-                raise RLCircuitsError(f"{name} is {found!r}; it must be one of {', '.join(allowed)}")
-        check_number("steps", self.steps)
+        check_path(self.method, self.steps, self.points)
 
     def check_corrupted(self, given: bool) -> None:
         """Raise RLCircuitsError for a method that needs corrupted sequences where there are none."""
@@ -57,17 +70,17 @@ class Estimator:
             return (1.0,)
         if self.method == "clean-corrupted":
             return (0.0, 1.0)
-        offset = {"left": 0.0, "midpoint": 0.5, "right": 1.0}[self.points]
-        return tuple((step + offset) / self.steps for step in range(self.steps))
+        steps, offset = self.steps or defaults.STEPS, _OFFSETS[self.points or defaults.POINTS]
+        return tuple((step + offset) / steps for step in range(steps))
 
     def how(self, corrupted: bool) -> HowScored:
         """Return what is recorded with the scores, for sequences with or without corrupted ones."""
-        integrated = self.method == "eap-ig"
+        integrated = self.method == EAP_IG
         return HowScored(
             metric=self.metric.name,
             method=self.method,
-            steps=self.steps if integrated else None,
-            points=self.points if integrated else None,
+            steps=self.steps or defaults.STEPS if integrated else None,
+            points=self.points or defaults.POINTS if integrated else None,
             rules=self.rules.names,
             rules_version=VERSION if self.rules.names else None,
             corrupted=corrupted,

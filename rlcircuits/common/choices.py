@@ -49,6 +49,9 @@ corrupted run to the clean one (integrated gradients), or averaged over both run
 EAP: Method = "eap"
 """The method of :data:`METHODS` that is used by default."""
 
+EAP_IG: Method = "eap-ig"
+"""The method of :data:`METHODS` that takes steps on a path."""
+
 Points = Literal["midpoint", "left", "right"]
 
 POINTS: tuple[Points, ...] = get_args(Points)

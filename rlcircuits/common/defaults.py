@@ -93,6 +93,9 @@ COUNTERFACTUAL_FIELD: Final = "counterfactual"
 STEPS: Final = 5
 """Steps of integrated gradients."""
 
+POINTS: Final = "midpoint"
+"""Where on each step of integrated gradients the gradient is taken."""
+
 GRANULARITY: Final = "sublayer"
 """Granularity of the edge graph."""
 

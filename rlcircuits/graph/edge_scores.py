@@ -21,7 +21,7 @@ from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_tables import edge_table
-from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored
+from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored, changed_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ class EdgeScores:
     def __repr__(self) -> str:
         graph = f"{self.graph.granularity} graph of {format_count(self.graph.n_edges, 'edge')}"
         loss = f"mean loss {float(self.loss.mean()):.3g}" if len(self) else "no loss"
-        how = [f"{name} {value}" for name, value in self.how.changed.items()]
+        how = changed_in_words(self.how.changed)
         return short_repr(self, format_count(len(self), "sequence"), graph, loss, f"backend {self.backend}", *how)
 
     def __len__(self) -> int:

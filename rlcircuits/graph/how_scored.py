@@ -43,11 +43,12 @@ class HowScored:
 
     @property
     def changed(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, by name; empty for the default scores."""
+        """The fields that differ from their defaults, by name, as JSON has them; empty for the default scores."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            field.name: getattr(self, field.name)
+            field.name: list(value) if isinstance(value := found[field.name], tuple) else value
             for field in fields(self)
-            if getattr(self, field.name) != field.default
+            if found[field.name] != field.default
         }
 
     @classmethod
@@ -65,6 +66,12 @@ class HowScored:
             name: tuple(value) if isinstance(value, list) else value for name, value in changed.items()
         }
         return cls(**values)
+
+
+def changed_in_words(changed: Mapping[str, Any]) -> list[str]:
+    """Return each field of :attr:`HowScored.changed` with its value, as tables show them."""
+    values = {name: ", ".join(value) if isinstance(value, list) else value for name, value in changed.items()}
+    return [f"{name} {value}" for name, value in values.items()]
 
 
 DEFAULT_SCORING = HowScored()

@@ -21,9 +21,9 @@ def corrupted_sequences(
         RLCircuitsError: prompts that the questions do not give, as recorded ones may be; or a counterfactual prompt of
             another number of tokens.
     """
-    questions = measurement.questions.questions
-    if not questions or questions[0].counterfactual is None:
+    if not has_counterfactuals(measurement):
         return None
+    questions = measurement.questions.questions
     prompting, tokenizer = measurement.settings.prompting, source.tokenizer()
     prompts = prompting.prompts(tokenizer, [question.text for question in questions])
     question_of = {prompt: question.id for prompt, question in zip(prompts, questions, strict=True)}
@@ -38,6 +38,12 @@ def corrupted_sequences(
     by_id = {question.id: prompt for question, prompt in zip(questions, others, strict=True)}
     ids = [question_of[sequence.prompt_ids] for sequence in sequences]
     return counterfactual_sequences(sequences, ids, by_id, f"the question set {measurement.questions.name}")
+
+
+def has_counterfactuals(measurement: Measurement) -> bool:
+    """Return whether the questions have counterfactuals, so that edges are patched."""
+    questions = measurement.questions.questions
+    return bool(questions) and questions[0].counterfactual is not None
 
 
 def check_counterfactuals(measurement: Measurement) -> None:

@@ -29,6 +29,9 @@ from rlcircuits.common.choices import (
     METRICS,
     NOISE_ANSWERS,
     ON_INCONCLUSIVE,
+    POINTS,
+    RULE_SETS,
+    RULES,
     SCORE_ON,
 )
 from rlcircuits.comparison.profiles import ACCURACY_RULES, PROFILES, Profile
@@ -167,7 +170,13 @@ OPTIONS: tuple[Option, ...] = (
              choices=METRICS),
     _scoring("method", "where gradients are taken: at the clean run, averaged over a path from the corrupted run to "
              "it, or over both runs; all but eap need counterfactuals", default=defaults.METHOD, choices=METHODS),
-    _scoring("steps", "points of that path, with the method eap-ig", default=defaults.STEPS),
+    _scoring("steps", "points of that path, with the method eap-ig", unset=f"{defaults.STEPS} with eap-ig", kind=int,
+             example=defaults.STEPS),
+    _scoring("points", "where on each step of that path the gradient is taken, with the method eap-ig",
+             unset=f"{defaults.POINTS} with eap-ig", choices=POINTS, example=defaults.POINTS),
+    _scoring("rules", f"rules that replace parts of the backward: {' or '.join(RULE_SETS)}, or some of "
+             f"{', '.join(RULES)} with commas between them", unset="none, the plain gradient", metavar="RULES",
+             example="relp"),
     _scoring("batch_tokens", "token budget of an attribution batch", unset="from the memory available", kind=int,
              example=4096),
     _scoring("recompute", "recompute blocks in the backward pass: the same scores, less memory for long sequences",

@@ -79,6 +79,11 @@ def _notes(plan: Plan, total: Cost) -> list[str]:
             f"Each model gives {n} answers to each question. n = 1 would need 1/{n} of the sampled answers and of the "
             f"scores{beside}."
         )
+    for passes in sorted({work.passes for work in plan.left if work.scored} - {1}):
+        notes.append(
+            f"To score an answer takes {passes:g} forwards and backwards, by the metric, the method and the "
+            f"counterfactuals; the default takes one. Scored tokens count each of them."
+        )
     for part, name in (("noise draw", "Each noise draw"), ("noise on a group", "Noise on each group of tensors")):
         works = [work for work in plan.left if work.part == part]
         if works:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from rlcircuits.answers.answer_file import Header, parse_answers
 from rlcircuits.answers.cache import cached_headers
 from rlcircuits.answers.recorded import SIDES, Side, recorded_answers
 from rlcircuits.answers.types import Answer, Sampling
+from rlcircuits.attribution.options import Estimator
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison, Requested
 from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.graph.how_scored import HowScored
+from rlcircuits.models.backward_rules import BackwardRules
 from rlcircuits.release.answering import engine_names
 from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.measurement import Measurement
@@ -265,10 +267,13 @@ def _is_used(prompting: Mapping[str, object], used: Mapping[str, object]) -> boo
 
 
 def _metric_and_method(found: Comparison, settings: Settings | None) -> tuple[object, ...]:
-    """Return the metric, the method and the steps of the settings, or else of a comparison that was found."""
+    """Return how the settings, or else a comparison that was found, have edges scored."""
     if not found.is_measured:
         return ()
-    if settings is not None:
-        return settings.metric, settings.method, settings.steps if settings.method == "eap-ig" else None
     how = HowScored.of_changed(found.scoring or {})
-    return how.metric, how.method, how.steps
+    if settings is not None:
+        rules = BackwardRules.named(settings.rules or ())
+        path = Estimator(method=settings.method, steps=settings.steps, points=settings.points, rules=rules)
+        how = replace(path.how(corrupted=False), metric=settings.metric)
+    # Whether edges were patched depends on the questions, and its name does not tell a metric of one's own.
+    return how.metric, how.method, how.steps, how.points, how.rules, how.rules_version

@@ -10,9 +10,11 @@ from typing import Literal, get_args
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.answering import TRANSFORMERS
+from rlcircuits.release.counterfactuals import has_counterfactuals
 from rlcircuits.release.gate_circuits import ESTIMATED_EDGES, MOST_ESTIMATED, MOST_JUDGED
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.plan_store import KnownAnswers
+from rlcircuits.release.scoring_passes import passes
 
 Part = Literal[
     "before",
@@ -51,9 +53,12 @@ class ModelWork:
     scored: int
     """Most answers that it is scored on."""
     scored_tokens: int | None
-    """Most tokens that its scoring reads; None if the tokenizer cannot be loaded."""
+    """Most tokens that its scoring reads, each as often as there are forwards and backwards; None if the tokenizer
+    cannot be loaded."""
     stored: int = 0
     """Answers in the store."""
+    passes: float = 1
+    """Forwards and backwards that scoring one answer takes."""
 
     @property
     def tokens_left(self) -> int:
@@ -113,6 +118,8 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
         tokens_a_row = math.ceil(sum(prompts) / len(prompts)) + t_cut - 1
 
     def work(part: Part, model: str, *, each: int = n, scored: int = compared * a_question, of: str = "") -> ModelWork:
+        # A circuit is run, and its edges are found by plain gradients.
+        times = 1 if part == "circuits" else passes(settings, has_counterfactuals(measurement))
         return ModelWork(
             part=part,
             model=model,
@@ -122,7 +129,12 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
             prompt_tokens=(each * sum(prompts) if prompts else None) if each else 0,
             answer_tokens=len(questions) * each * longest,
             scored=scored,
-            scored_tokens=0 if not scored else None if tokens_a_row is None else scored * tokens_a_row,
+            passes=times,
+            scored_tokens=0
+            if not scored
+            else None
+            if tokens_a_row is None
+            else math.ceil(scored * tokens_a_row * times),
         )
 
     recorded = measurement.recorded

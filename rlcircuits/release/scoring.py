@@ -8,9 +8,10 @@ from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.attribution.divergence import kl_to
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
-from rlcircuits.release.counterfactuals import corrupted_sequences
+from rlcircuits.release.counterfactuals import corrupted_sequences, has_counterfactuals
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
 from rlcircuits.release.measurement import Measurement
+from rlcircuits.release.scoring_passes import passes
 
 
 def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Sequence[AnswerSequence]) -> EdgeScores:
@@ -33,6 +34,8 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
             metric=kl_to(other) if settings.metric == "kl" else settings.metric,
             method=settings.method,
             steps=settings.steps,
+            points=settings.points,
+            rules=settings.rules or (),
             corrupted=corrupted_sequences(measurement, source, sequences),
             batch_tokens=settings.batch_tokens,
             recompute=settings.recompute,
@@ -40,5 +43,6 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
             store=measurement.store,
             notify=measurement.log,
         )
-    measurement.note_throughput("scores", stopwatch, sum(sequence.input_length for sequence in sequences))
+    tokens = sum(sequence.input_length for sequence in sequences)
+    measurement.note_throughput("scores", stopwatch, round(tokens * passes(settings, has_counterfactuals(measurement))))
     return scores

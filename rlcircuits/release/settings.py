@@ -13,16 +13,18 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from rlcircuits.answers.engines.registry import check_engine
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
+from rlcircuits.attribution.options import check_path
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.choices import (
-    METHODS,
+    EAP_IG,
     METRICS,
     NOISE_ANSWERS,
     Granularity,
     Method,
     Metric,
     NoiseAnswers,
+    Points,
     ScoreOn,
 )
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -31,6 +33,8 @@ from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison import pairing
 from rlcircuits.graph.edge_graph import check_granularity
+from rlcircuits.models.backward_rules import VERSION as RULES_VERSION
+from rlcircuits.models.backward_rules import BackwardRules
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.release.option import Section
 from rlcircuits.release.options import known_keys
@@ -95,8 +99,14 @@ class Settings:
     :data:`rlcircuits.common.choices.METRICS`."""
     method: Method = defaults.METHOD
     """Where gradients are taken; see :data:`rlcircuits.common.choices.METHODS`."""
-    steps: int = defaults.STEPS
-    """Points of the path, with the method ``eap-ig``."""
+    steps: int | None = None
+    """Points of the path, with the method ``eap-ig`` alone; None for five."""
+    points: Points | None = None
+    """Where on each step of that path the gradient is taken; None for its middle. See
+    :data:`rlcircuits.common.choices.POINTS`."""
+    rules: str | None = None
+    """Rules that replace parts of the backward: ``relp``, ``gim``, or names of :data:`rlcircuits.common.choices.RULES`,
+    with commas between them; None for the plain gradient."""
     device: str | None = None
     """Torch device; None for the best available."""
     dtype: str | None = None
@@ -126,8 +136,14 @@ class Settings:
             del table["metric"]
         if self.method == defaults.METHOD:
             del table["method"]
-        if self.method != "eap-ig":
-            del table["steps"]
+        for name in ("steps", "points", "rules"):
+            del table[name]
+        if self.method == EAP_IG:
+            table["steps"] = self.steps or defaults.STEPS
+            if self.points not in (None, defaults.POINTS):
+                table["points"] = self.points
+        if names := BackwardRules.named(self.rules or ()).names:
+            table |= {"rules": list(names), "rules_version": RULES_VERSION}
         return table
 
     def __post_init__(self) -> None:
@@ -141,7 +157,9 @@ class Settings:
             value = getattr(self, setting.name)
             if isinstance(value, int | float) and not isinstance(value, bool):
                 check_number(setting.name, value)
-        choices = {"noise_answers": NOISE_ANSWERS, "metric": METRICS, "method": METHODS}
+        check_path(self.method, self.steps, self.points)
+        BackwardRules.named(self.rules or ())
+        choices = {"noise_answers": NOISE_ANSWERS, "metric": METRICS}
         for name, allowed in choices.items():
             if (found := getattr(self, name)) not in allowed:
                 raise RLCircuitsError(f"{name} is {found!r}; it must be one of {', '.join(allowed)}")

@@ -23,6 +23,7 @@ from rlcircuits.comparison.funnel import show_funnel
 from rlcircuits.comparison.profiles import ACCURACY, GATE_METRICS
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, format_p
 from rlcircuits.comparison.verdict import direction, judge, noise_reads_as_online_rl
+from rlcircuits.graph.how_scored import changed_in_words
 from rlcircuits.report.circuit_lines import circuit_lines
 from rlcircuits.report.measure_rows import noise_change
 from rlcircuits.report.outcome_words import finding_words, verdict_words
@@ -107,7 +108,7 @@ def detail(comparison: Comparison) -> str:
     if comparison.unfinished is not None:
         longest = comparison.sampling.get("max_new_tokens", "not known")
         lines.append(f"  unfinished: {comparison.unfinished.words} (no end token; max_new_tokens = {longest})")
-    how = "".join(f", {name} {value}" for name, value in (comparison.scoring or {}).items())
+    how = "".join(f", {each}" for each in changed_in_words(comparison.scoring or {}))
     lines.append(f"scored: {_scored(comparison)}, {comparison.granularity} graph{how}")
     if comparison.note:
         lines.append(f"note: {comparison.note}")

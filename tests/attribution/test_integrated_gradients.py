@@ -242,6 +242,9 @@ def test_methods_are_recorded_and_stored_apart(tmp_path: Path) -> None:
         ({"method": "ig"}, "method is 'ig'; it must be one of eap, eap-ig, clean-corrupted"),
         ({"method": "eap-ig", "points": "centre"}, "points is 'centre'; it must be one of midpoint, left, right"),
         ({"method": "eap-ig", "steps": 0}, "steps is 0; a whole number from 1 to 1,000 is wanted"),
+        ({"method": "eap", "steps": 5}, "steps is 5, and the method is 'eap', which takes no steps on a path; leave"),
+        ({"points": "midpoint"}, "points is 'midpoint', and the method is 'eap'"),
+        ({"method": "clean-corrupted", "steps": 2}, "steps is 2, and the method is 'clean-corrupted'"),
     ],
 )
 def test_bad_methods_are_refused(options: dict[str, Any], message: str) -> None:
@@ -254,5 +257,7 @@ def test_bad_methods_are_refused(options: dict[str, Any], message: str) -> None:
 
 def test_the_points_of_a_path() -> None:
     assert Estimator().alphas() == (1.0,)
+    assert Estimator(method="eap-ig").how(True) == Estimator(method="eap-ig", steps=5, points="midpoint").how(True)
+    assert Estimator(method="eap-ig").alphas() == pytest.approx((0.1, 0.3, 0.5, 0.7, 0.9))
     for options in METHODS:
         assert list(Estimator(**options).alphas()) == pytest.approx(alphas_of(options))

@@ -99,12 +99,33 @@ def test_attribute_with_a_metric_and_counterfactuals(
         (["--method", "eap-ig"], "needs corrupted sequences"),
         ([*patched[:-1], "0"], "--steps is 0; a whole number from 1 to 1,000 is wanted"),
         (["--counterfactuals", str(tmp_path / "none.jsonl")], "none.jsonl"),
+        (["--steps", "2"], "steps is 2, and the method is 'eap', which takes no steps on a path"),
+        (["--points", "left"], "points is 'left', and the method is 'eap'"),
+        (["--rules", "lrp"], "rules holds 'lrp'; each must be one of norm_scale, "),
+        (["--rules", "attention,qkv_shares"], "rules holds attention and qkv_shares"),
     ):
         assert main([*attribute, *options]) == 2
         assert message in capsys.readouterr().err, options
     file.write_text("".join(f"{json.dumps(line)}\n" for line in lines[1:]), encoding="utf-8")
     assert main([*attribute, "--counterfactuals", str(file)]) == 2
     assert "questions have no counterfactual" in capsys.readouterr().err
+
+
+def test_attribute_with_rules(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(tiny / "base")
+    answers, scores = str(tmp_path / "answers.jsonl"), str(tmp_path / "scores.safetensors")
+    assert main(["answer", model, "--count", "4", "--max-new-tokens", "4", "--out", answers]) == 0
+    attribute = ["attribute", model, "--answers", answers, "--out", scores, "--wrong-too", "--t-cut", "3"]
+    for given, rules in (("gim", rlcircuits.GIM), ("norm_scale, gate_half", ("norm_scale", "gate_half"))):
+        assert main([*attribute, "--rules", given]) == 0
+        found = EdgeScores.load(scores)
+        sequences = [
+            AnswerSequence(i.prompt_ids, i.answer_ids[:3]) for i in Answers.load(answers).items if i.answer_ids
+        ]
+        wanted = rlcircuits.attribute(Checkpoint.load(model, device="cpu"), sequences, rules=rules)
+        torch.testing.assert_close(found.values, wanted.values)
+        assert found.how == wanted.how
+    capsys.readouterr()
 
 
 def test_report_of_many_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,9 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.comparison.storage import to_document
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.pair import Pair, make_pair
-from rlcircuits.release.pairs_file import load_pairs_file
+from rlcircuits.release.pairs_file import PairsFile, load_pairs_file
+from rlcircuits.release.plan import make_plan
+from rlcircuits.release.plan_cost_table import show_cost
 from rlcircuits.release.stored_pair import StoredPair
 from rlcircuits.release.verification import verify_pair
 from rlcircuits.report.terminal import detail
@@ -105,6 +107,44 @@ def test_the_divergence_from_the_other_model_of_the_pair(models: tuple[Path, Pat
     assert {check.agreement for check in verified.checks} <= {"agrees", "rounding", "not checked"}, verified.checks
 
 
+def test_the_rules_of_a_pair(models: tuple[Path, Path], tmp_path: Path) -> None:
+    comparison = run_pair(pair_of(models, tmp_path, None), settings_of(rules="gim"), output=tmp_path / "out")
+    stored = StoredPair(tmp_path / "out" / "tiny")
+    wanted = attribute(Checkpoint.load(models[1], device="cpu"), stored.sequences("after"), rules="gim")
+    torch.testing.assert_close(stored.scores["after"].values, wanted.values)
+    assert comparison.scoring == {"rules": list(wanted.how.rules), "rules_version": 2}
+    assert ", rules norm_scale, gate_half, softmax_temperature, qkv_shares, rules_version 2" in detail(comparison)
+    assert load_comparison(tmp_path / "out" / "tiny") == comparison
+    verified = verify_pair(tmp_path / "out" / "tiny")
+    assert {check.agreement for check in verified.checks} <= {"agrees", "rounding", "not checked"}, verified.checks
+
+
+@pytest.mark.parametrize(
+    ("options", "counterfactual", "wanted"),
+    [
+        ({}, None, 1),
+        ({"rules": "relp"}, None, 1),
+        ({}, "other", 1.5),
+        ({"metric": "kl"}, None, 1.5),
+        ({"method": "clean-corrupted"}, "other", 2),
+        ({"method": "eap-ig"}, "other", 6),
+        ({"method": "eap-ig", "steps": 3, "points": "left"}, "other", 3.5),
+        ({"method": "eap-ig", "steps": 3, "points": "right"}, "other", 3.5),
+    ],
+)
+def test_a_plan_charges_what_scoring_takes(
+    options: dict[str, Any], counterfactual: str | None, wanted: float, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def planned(folder: Path, counterfactual: str | None, **options: Any) -> Any:
+        return make_plan(PairsFile((pair_of(models, folder, counterfactual),)), settings_of(**options))
+
+    plain, plan = planned(tmp_path, None), planned(tmp_path, counterfactual, **options)
+    assert plan.scored_tokens == wanted * plain.scored_tokens
+    noted = [line for line in show_cost(plan) if line.startswith("To score an answer takes")]
+    assert bool(noted) == (wanted != 1)
+    assert not noted or f" {wanted:g} forwards and backwards" in noted[0]
+
+
 def test_counterfactuals_of_another_length_are_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(RLCircuitsError, match=r"question set ours: .* for 1 \(4 \(\d and \d\)\) of \d+ questions"):
         run_pair(pair_of(models, tmp_path, spoilt=True), settings_of())
@@ -121,15 +161,30 @@ def test_a_method_without_counterfactuals_is_refused_before_a_model_runs(
 
 def test_default_settings_have_the_keys_of_earlier_versions() -> None:
     known = Settings().key_table()
-    assert not {"metric", "method", "steps"} & known.keys()
-    assert Settings(steps=9).key_table() == known
+    assert not {"metric", "method", "steps", "points", "rules", "rules_version"} & known.keys()
     assert Settings(metric="kl", method="eap-ig").key_table() == {
         **known,
         "metric": "kl",
         "method": "eap-ig",
         "steps": 5,
     }
-    for options, message in (({"metric": "nll"}, "metric is 'nll'"), ({"method": "ig"}, "method is 'ig'")):
+    path = {**known, "method": "eap-ig", "steps": 5}
+    assert Settings(method="eap-ig", steps=5, points="midpoint").key_table() == path
+    assert Settings(method="eap-ig", points="left").key_table() == {**path, "points": "left"}
+    ruled = {**known, "rules": ["norm_scale", "activation", "gate_half", "attention"], "rules_version": 2}
+    for rules in ("relp", "attention, gate_half,activation,norm_scale"):
+        assert Settings(rules=rules).key_table() == ruled
+    for options, message in (
+        ({"metric": "nll"}, "metric is 'nll'"),
+        ({"method": "ig"}, "method is 'ig'"),
+        ({"method": "eap-ig", "points": "middle"}, "points"),
+        ({"steps": 9}, "steps is 9, and the method is 'eap', which takes no steps on a path; leave steps out"),
+        ({"method": "clean-corrupted", "steps": 9}, "steps is 9, and the method is 'clean-corrupted'"),
+        ({"points": "left"}, "points is 'left', and the method is 'eap'"),
+        ({"method": "eap-ig", "steps": 0}, "steps is 0"),
+        ({"rules": "lrp"}, "rules holds 'lrp'"),
+        ({"rules": "relp,qkv_shares"}, "rules holds attention and qkv_shares"),
+    ):
         with pytest.raises(RLCircuitsError, match=message):
             Settings(**options)
 
@@ -142,6 +197,7 @@ def test_a_pairs_file_says_how_edges_are_scored(models: tuple[Path, Path], tmp_p
         [settings]
         metric = "logit_diff"
         method = "clean-corrupted"
+        rules = "gim"
         [[questions]]
         name = "ours"
         file = "ours.jsonl"
@@ -156,5 +212,5 @@ def test_a_pairs_file_says_how_edges_are_scored(models: tuple[Path, Path], tmp_p
     )
     found = load_pairs_file(tmp_path / "release.toml")
     settings = found.make_settings()
-    assert (settings.metric, settings.method) == ("logit_diff", "clean-corrupted")
+    assert (settings.metric, settings.method, settings.rules) == ("logit_diff", "clean-corrupted", "gim")
     assert found.pairs[0].questions.counterfactual == "other"
