@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.choices import GIM, RELP, RULE_SETS, RULES
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.models.families import is_added
 from rlcircuits.models.heated_softmax import heated
 from rlcircuits.models.hooks import Hooks, forward_replaced
@@ -89,7 +89,8 @@ class BackwardRules:
             names = [name.strip() for name in names.split(",")] if names.strip() else ()
         for name in names:
             if name not in RULES and name not in RULE_SETS:
-                raise RLCircuitsError(f"rules holds {name!r}; each must be one of {', '.join((*RULES, *RULE_SETS))}")
+                known = ", ".join((*RULES, *RULE_SETS))
+                raise RLCircuitsError(f"rules holds {truncated_repr(name)}; each must be one of {known}")
             found += RULE_SETS.get(name, (name,))
         return cls(**dict.fromkeys(found, True))
 
