@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from rlcircuits.common.errors import RLCircuitsError
@@ -14,7 +14,7 @@ from rlcircuits.release.options import OPTIONS, find_option, given_settings
 if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
 
-_POSITIONAL = ("model", "second", "checkpoint", "file", "folder", "comparisons")
+_POSITIONAL = ("checkpoints", "model", "second", "checkpoint", "file", "folder", "comparisons")
 """Arguments that are given without the name of an option."""
 
 
@@ -36,7 +36,10 @@ def add_command(
 
 
 def add_options(
-    parser: argparse.ArgumentParser, *groups: Group, changes: Mapping[str, Mapping[str, Any]] | None = None
+    parser: argparse.ArgumentParser,
+    *groups: Group,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+    without: Collection[str] = (),
 ) -> None:
     """Add the options of these groups from the table of options.
 
@@ -44,11 +47,12 @@ def add_options(
         parser: parser of the command.
         groups: groups of options that the command has.
         changes: by the option's name, arguments of ``add_argument`` that differ from the table's.
+        without: names of options of these groups that the command does not have.
     """
     for group in groups:
         titled = parser.add_argument_group(GROUPS[group])
         for option in OPTIONS:
-            if option.group == group:
+            if option.group == group and option.name not in without:
                 add_option(titled, option, **(changes or {}).get(option.name, {}))
 
 

@@ -31,6 +31,7 @@ from rlcircuits.cli.report import add_report
 from rlcircuits.cli.schema import add_schema
 from rlcircuits.cli.signs import add_signs
 from rlcircuits.cli.streams import checked_output, log_error, open_streams
+from rlcircuits.cli.track import add_track
 from rlcircuits.cli.verify import add_verify
 from rlcircuits.common.errors import RLCircuitsError, truncate
 from rlcircuits.common.failures import describe_failure
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         add_answer,
         add_attribute,
         add_report,
+        add_track,
         add_circuits,
         add_signs,
         add_verify,

@@ -9,6 +9,7 @@ __all__ = ["SCHEMAS", "read_schema"]
 SCHEMAS = {
     "comparison": "comparison.json, the result of one pair",
     "report": "what rlcircuits report --json and compare --json print",
+    "track": "what rlcircuits track --json prints",
     "release": "release.toml, a pairs file, as the tables that a TOML reader returns",
 }
 """Each schema's name, and what it describes."""

@@ -24,6 +24,7 @@ from rlcircuits.comparison.storage import Document
 from rlcircuits.release.pairs_schema import pairs_file_schema
 from rlcircuits.report.release_json import ReleaseDocument
 from rlcircuits.report.schema_files import SCHEMAS
+from rlcircuits.report.track_document import TRACK_VERSION, TrackDocument
 
 __all__ = ["make_schema", "schema_text"]
 
@@ -32,7 +33,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ROLE = re.compile(r":\w+:(?=`)")
 """What Sphinx reads before a name in a docstring."""
 
-_VERSIONS = {"comparison": storage.VERSION, "report": storage.VERSION, "release": 1}
+_VERSIONS = {"comparison": storage.VERSION, "report": storage.VERSION, "track": TRACK_VERSION, "release": 1}
 
 
 def make_schema(name: str) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def make_schema(name: str) -> dict[str, Any]:
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "comparison": lambda: TypeAdapter(Document).json_schema(),
         "report": lambda: TypeAdapter(ReleaseDocument | list[ReleaseDocument]).json_schema(),
+        "track": lambda: TypeAdapter(TrackDocument).json_schema(),
         "release": pairs_file_schema,
     }
     made = makers[name]()
