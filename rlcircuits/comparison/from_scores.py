@@ -22,7 +22,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import short_repr
 from rlcircuits.comparison.comparison import Comparison, ControlDraw, Group, GroupControl
 from rlcircuits.comparison.control_pairing import ControlPairing
-from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, control_effects, paired_effects
+from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, Effect, control_effects, paired_effects
 from rlcircuits.comparison.from_answers import compare_answers
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.comparison.profiles import Profile
@@ -146,6 +146,31 @@ def compare(
         by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
         by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
     )
+
+
+def effects_on_rows(
+    before: EdgeScores, other: EdgeScores, pairing: Pairing, paired: ControlPairing
+) -> dict[str, Effect]:
+    """Return the effects of another model against before, on those of the pairing's rows that it is compared on.
+
+    Args:
+        before: scores of before; row i is the pairing's row i.
+        other: scores of the other model; row i is compared with the pairing's row ``paired.rows[i]``.
+        pairing: the rows.
+        paired: which of them the other model is compared on.
+
+    Returns:
+        By metric of :data:`~rlcircuits.comparison.comparison.CONTROL_METRICS`.
+
+    Raises:
+        RLCircuitsError: the two graphs differ, or how they were scored.
+    """
+    check_same_graph(before, other)
+    check_scored_alike(before, other)
+    rows = paired.rows
+    ours = {metric: values[list(rows)] for metric, values in _control_metrics(before).items()}
+    theirs = _control_metrics(other)
+    return paired_effects(_by_question(ours, pairing, rows), _by_question(theirs, pairing, rows))
 
 
 def check_same_graph(before: EdgeScores, after: EdgeScores) -> None:

@@ -1,0 +1,3 @@
+from .trainer_callback import TrainerCallback
+
+__all__ = ["TrainerCallback"]
