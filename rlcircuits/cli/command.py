@@ -14,7 +14,7 @@ from rlcircuits.release.options import OPTIONS, find_option, given_settings
 if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
 
-_POSITIONAL = ("checkpoints", "model", "second", "checkpoint", "file", "folder", "comparisons")
+_POSITIONAL = ("checkpoints", "model", "second", "checkpoint", "file", "folder", "other", "comparisons")
 """Arguments that are given without the name of an option."""
 
 

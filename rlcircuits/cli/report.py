@@ -22,6 +22,9 @@ def add_report(commands: Any) -> None:
     """Add the command."""
     report = add_command(commands, "report", _report, "show stored comparisons again")
     report.add_argument("folder", metavar="DIR", help="output folder of a run, or one pair's folder in it")
+    report.add_argument(
+        "other", nargs="?", metavar="DIR2", help="another such folder: show how the two differ, on shared questions"
+    )
     form = report.add_mutually_exclusive_group()
     form.add_argument(
         "--json",
@@ -66,6 +69,10 @@ class _Results:
 
 
 def _report(options: argparse.Namespace) -> int:
+    if options.other is not None:
+        from rlcircuits.cli.two_runs import report_two_runs
+
+        return report_two_runs(options)
     if options.plot:
         from rlcircuits.report.figures import check_plot_file
 

@@ -9,6 +9,7 @@ __all__ = ["SCHEMAS", "read_schema"]
 SCHEMAS = {
     "comparison": "comparison.json, the result of one pair",
     "report": "what rlcircuits report --json and compare --json print",
+    "differences": "what rlcircuits report A B --json prints",
     "track": "what rlcircuits track --json prints",
     "release": "release.toml, a pairs file, as the tables that a TOML reader returns",
 }

@@ -25,6 +25,7 @@ from rlcircuits.release.pairs_schema import pairs_file_schema
 from rlcircuits.report.release_json import ReleaseDocument
 from rlcircuits.report.schema_files import SCHEMAS
 from rlcircuits.report.track_document import TRACK_VERSION, TrackDocument
+from rlcircuits.report.two_runs import DIFFERENCES_VERSION, RunDifference
 
 __all__ = ["make_schema", "schema_text"]
 
@@ -33,7 +34,13 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ROLE = re.compile(r":\w+:(?=`)")
 """What Sphinx reads before a name in a docstring."""
 
-_VERSIONS = {"comparison": storage.VERSION, "report": storage.VERSION, "track": TRACK_VERSION, "release": 1}
+_VERSIONS = {
+    "comparison": storage.VERSION,
+    "report": storage.VERSION,
+    "track": TRACK_VERSION,
+    "differences": DIFFERENCES_VERSION,
+    "release": 1,
+}
 
 
 def make_schema(name: str) -> dict[str, Any]:
@@ -41,6 +48,7 @@ def make_schema(name: str) -> dict[str, Any]:
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "comparison": lambda: TypeAdapter(Document).json_schema(),
         "report": lambda: TypeAdapter(ReleaseDocument | list[ReleaseDocument]).json_schema(),
+        "differences": lambda: TypeAdapter(RunDifference).json_schema(),
         "track": lambda: TypeAdapter(TrackDocument).json_schema(),
         "release": pairs_file_schema,
     }

@@ -22,7 +22,8 @@ __all__ = ["plot_track"]
 _COLUMNS = 3
 _PANEL_INCHES = (4.2, 2.9)
 _SIGNS = 6
-"""Most vital signs that have a panel: those in trouble first, then those that may fail a gate, then others judged."""
+"""Most vital signs that have a panel: judged ones that moved, those in trouble first, then those that may fail a gate.
+"""
 
 _MARKERS = {"holds": "o", "no alarm": "o", "does not hold": "X", "trouble": "X", "inconclusive": "s"}
 
@@ -46,7 +47,8 @@ def plot_track(track: Track, path: str | Path) -> Path:
     """
     path = Path(path)
     check_ending(path)
-    curves = [*measure_curves(track), *[curve for curve in sign_curves(track) if curve.is_judged][:_SIGNS]]
+    signs = [each for each in sign_curves(track) if each.is_judged and any(point.value for point in each.points)]
+    curves = [*measure_curves(track), *signs[:_SIGNS]]
     rows = math.ceil(len(curves) / _COLUMNS)
     figure = new_figure(_COLUMNS * _PANEL_INCHES[0], rows * _PANEL_INCHES[1] + 0.6)
     panels: Any = figure.subplots(rows, _COLUMNS, squeeze=False)
