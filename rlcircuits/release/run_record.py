@@ -44,6 +44,8 @@ class RunRecord:
     """By side, of the weights."""
     questions: tuple[Question, ...]
     """All that were asked."""
+    pool: str | None = None
+    """The pair's pool in the pairs file; None too for a record of an earlier version."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def save_run(measurement: Measurement, folder: Path, started: datetime) -> None:
         settings=measurement.settings.key_table(),
         fingerprints={side: source.fingerprint() for side, source in measurement.sources.items()},
         questions=measurement.questions.questions,
+        pool=measurement.pair.pool,
     )
     folder.mkdir(parents=True, exist_ok=True)
     text = _ADAPTER.dump_json(_File(_FORMAT, _VERSION, record), indent=1).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_it_says_how_the_pair_was_measured(name: str) -> None:
     asked = {item.question_id for item in Answers.load(answers_file(folder, "before")).items}
     assert {question.id for question in record.questions} == asked
     assert all(question.text and question.gold for question in record.questions)
+    assert record.pool is None
 
 
 def test_the_page_shows_it() -> None:
@@ -80,3 +82,12 @@ def test_a_damaged_record_is_named_with_what_to_do(content: bytes | str, says: s
     with pytest.raises(RLCircuitsError, match=says) as error:
         load_run(tmp_path)
     assert RUN_FILE in str(error.value)
+
+
+def test_a_pair_without_a_record_is_no_error(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(measured_results() / FULL, tmp_path / FULL))
+    (folder / RUN_FILE).unlink()
+    provenance = read_page(to_html([load_comparison(folder)], folders=[folder])).by_id("pair-1-provenance").text
+    assert "no number depends on them" in provenance
+    assert "earlier version" in provenance
+    assert "does not exist" not in provenance

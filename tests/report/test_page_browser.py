@@ -41,9 +41,42 @@ def opened(browser: Any, file: Path, width: int = 1280, theme: str = "light", **
     page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: errors.append(request.url) if not request.url.startswith("file:") else None)
-    page.goto(file.as_uri())
+    page.goto(f"{file.as_uri()}#pair-1")
     page.wait_for_selector("html[data-ready=yes]")
     return page, errors
+
+
+def test_a_pair_is_drawn_when_it_is_unfolded(browser: Any, file: Path) -> None:
+    page, errors = opened(browser, file)
+    other = page.locator("#pair-2")
+    assert other.get_attribute("data-drawn") is None
+    assert not other.locator(".tiles").is_visible()
+    page.locator("table.release a[href='#pair-2']").click()
+    page.wait_for_selector("#pair-2[data-drawn=yes]")
+    assert other.locator("svg.circuit path").count() == 20
+    assert other.locator("canvas.heat").first.bounding_box()["width"] > 100
+    button = page.locator("#fold")
+    for words, shown in (("Fold all pairs", True), ("Unfold all pairs", False)):
+        page.evaluate("document.querySelectorAll('details.pair-fold').forEach((each, place) => { each.open = !place; })"
+                      if shown else "0")  # fmt: skip
+        button.click()
+        assert button.text_content() == words
+        assert other.locator(".tiles").is_visible() == shown
+    page.locator("table.release a[href='#pair-2']").click()  # again, where the address does not change
+    page.wait_for_function("document.querySelector('#pair-2 details').open")
+    assert errors == []
+    page.close()
+
+
+@pytest.mark.parametrize("width", [360, 768])
+def test_on_a_phone_the_table_of_pairs_shows_every_number(browser: Any, file: Path, width: int) -> None:
+    page, _ = opened(browser, file, width)
+    for cell in page.locator("table.release tbody td.num").all():
+        box = cell.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+    page.close()
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -181,6 +214,6 @@ def test_the_page_prints_with_every_answer_open(browser: Any, file: Path, tmp_pa
     page, errors = opened(browser, file)
     page.pdf(path=str(tmp_path / "page.pdf"))
     assert (tmp_path / "page.pdf").stat().st_size > 50_000
-    assert page.locator("details:not([open])").count() == 0
+    assert page.locator("#pair-1 details:not([open])").count() == 0
     assert errors == []
     page.close()

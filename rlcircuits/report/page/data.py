@@ -22,7 +22,7 @@ from rlcircuits.common.files import COMPARISON_FILE
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.verdict import Verdict, judge
 from rlcircuits.release.pair_folders import store_of
-from rlcircuits.release.run_record import RunRecord, load_run
+from rlcircuits.release.run_record import RUN_FILE, RunRecord, load_run
 from rlcircuits.release.stored_pair import StoredPair
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.throughput import Throughput, read_throughput
@@ -84,7 +84,7 @@ def collect_pairs(
 
 def _collect(comparison: Comparison, signs: PairSigns | None, folder: Path | None) -> PairData:
     stored = _Stored(comparison, folder)
-    run = stored.read("The command, versions and questions are not stored here", lambda pair: load_run(pair.folder))
+    run = stored.read("The command, versions and questions are not stored here", _run)
     return PairData(
         comparison=comparison,
         verdict=judge(comparison),
@@ -96,6 +96,14 @@ def _collect(comparison: Comparison, signs: PairSigns | None, folder: Path | Non
         stages=stored.read("No times are stored here", lambda pair: _stages(pair.folder)),
         measured=_written(folder),
     )
+
+
+def _run(pair: StoredPair) -> RunRecord:
+    if not (pair.folder / RUN_FILE).exists():
+        raise RLCircuitsError(
+            f"no number depends on them; an earlier version measured the pair, or its {RUN_FILE} was not copied along"
+        )
+    return load_run(pair.folder)
 
 
 class _Stored:

@@ -14,7 +14,7 @@ from rlcircuits.report.terminal import SCORED
 
 __all__ = ["make_provenance", "written_by"]
 
-_NO_RECORD = "{how} Remove comparison.json and give the command again: the store has the rest."
+_NO_RECORD = "{how} To record them, remove comparison.json and give the command again: the store has the rest."
 
 
 def make_provenance(pair: PairData) -> list[tuple[str, str]]:

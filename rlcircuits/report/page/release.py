@@ -45,6 +45,8 @@ class PairRow:
     questions: str
     mark: Mark
     words: str
+    accuracies: str
+    """Accuracy before and after."""
     numbers: tuple[tuple[str, float], ...]
     """Accuracy in points and the metrics in percent, each with what it sorts by."""
 
@@ -77,6 +79,7 @@ def _row(pair: PairData, anchor: str) -> PairRow:
         questions=f"{comparison.questions}{scored}",
         mark=mark_of(pair.verdict.outcome),
         words=verdict_words(pair.verdict),
+        accuracies=f"{comparison.accuracy.before:.3f} → {comparison.accuracy.after:.3f}",
         numbers=((points(change), change), *((percent(each), _sortable(each)) for each in moved)),
     )
 

@@ -17,11 +17,14 @@ from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.report.headline import make_headline
 from rlcircuits.report.page.data import Missing, PairData, collect_pairs
+from rlcircuits.report.page.order import first_to_read, order_pairs
+from rlcircuits.report.page.overview import make_overview
 from rlcircuits.report.page.pair_page import make_pair_page
 from rlcircuits.report.page.provenance import written_by
 from rlcircuits.report.page.release import count_verdicts, make_rows, make_verdict
 from rlcircuits.report.page.signs import SignRow, make_sign_rows
 from rlcircuits.report.page.terms import TERMS
+from rlcircuits.report.pools import Pool, make_pools
 from rlcircuits.report.variants import first_variants
 
 __all__ = ["to_html", "write_page"]
@@ -45,7 +48,7 @@ def write_page(
     """Write the page, and replace an older file atomically.
 
     Args:
-        comparisons: what to show, in this order.
+        comparisons: what to show; pairs that do not hold come first, else the order is this one.
         path: the file to write; its folder is created if it does not exist.
         unfinished: names of the pairs that were not finished, which leave the release without an outcome.
         signs: the vital signs of pairs for which they were measured.
@@ -68,15 +71,18 @@ def to_html(
     folders: Sequence[Path] = (),
 ) -> str:
     """Return the page as HTML; see :func:`write_page`."""
-    pairs = collect_pairs(comparisons, signs, folders)
+    pairs = order_pairs(collect_pairs(comparisons, signs, folders))
     anchors = [f"pair-{place}" for place in range(1, len(pairs) + 1)]
     characters = _characters(pairs)
     style, script = _static("page.css"), "\n".join(map(_static, _SCRIPTS))
     html = _environment().get_template("page.html.jinja")
-    rows = make_rows(pairs, anchors)
+    rows, pools = make_rows(pairs, anchors), _pools(pairs)
     return html.render(
         verdict=make_verdict(make_headline(first_variants(comparisons), unfinished=unfinished)),
         rows=rows,
+        overview=make_overview(pairs, anchors, pools) if len(pairs) > 1 else [],
+        pools=pools,
+        unfolded=first_to_read(pairs, anchors),
         counts=count_verdicts(rows),
         pairs=[make_pair_page(pair, anchor, characters) for pair, anchor in zip(pairs, anchors, strict=True)],
         others=_others(comparisons, signs),
@@ -109,6 +115,15 @@ def _characters(pairs: Sequence[PairData]) -> int:
     """Return how many characters of each question and each answer the page has room for."""
     texts = 3 * sum(pair.comparison.k for pair in pairs)
     return max(_SHORTEST, min(_LONGEST, _CHARACTERS // max(1, texts)))
+
+
+def _pools(pairs: Sequence[PairData]) -> list[Pool]:
+    """Return the pooled effects of the pairs whose records name a pool, each pair by its first variant."""
+    names: dict[str, list[str]] = {}
+    for pair in pairs:
+        if not isinstance(pair.run, Missing) and pair.run.pool is not None:
+            names.setdefault(pair.run.pool, []).append(pair.comparison.name)
+    return make_pools(first_variants([pair.comparison for pair in pairs]), names)
 
 
 def _others(comparisons: Sequence[Comparison], signs: Sequence[PairSigns]) -> list[tuple[str, list[SignRow] | Missing]]:

@@ -67,6 +67,6 @@ rl.circuit = (pair, edges) => {
   slider.value = Math.min(20, edges.list.length);
   slider.addEventListener("input", draw);
   by.addEventListener("change", draw);
-  rl.redraw.push(draw);
+  rl.redraw.push(() => { if (section.clientWidth) draw(); });
   draw();
 };

@@ -104,6 +104,6 @@ rl.heat = (pair, edges) => {
     cell = Math.max(1, Math.min(40, button.dataset.zoom > 0 ? Math.ceil(cell * 1.4) : Math.floor(cell / 1.4)));
     draw();
   }));
-  rl.redraw.push(() => { draw(); });
+  rl.redraw.push(() => { if (section.clientWidth) draw(); });
   draw();
 };

@@ -20,6 +20,50 @@ const rl = {
   },
 };
 
+// Draws a pair when it is first unfolded: a release of 50 pairs opens as quickly as one of two.
+rl.show = async pair => {
+  if (pair.dataset.drawn) {
+    rl.redraw.forEach(draw => draw());
+    return;
+  }
+  pair.dataset.drawn = "begun";
+  const data = await rl.unpack(pair.querySelector(".payload").textContent);
+  rl.questions(pair, data);
+  if (data.edges) {
+    const edges = rl.edges(data.edges);
+    rl.heat(pair, edges);
+    rl.circuit(pair, edges);
+  }
+  pair.dataset.drawn = "yes";
+};
+
+// Unfolds what the address names, and goes there.
+rl.reveal = async () => {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1))), pair = target && target.closest("article.pair");
+  const fold = pair && pair.querySelector(":scope > details");
+  if (!fold || fold.open) return;
+  fold.open = true;
+  await rl.show(pair);
+  target.scrollIntoView();
+};
+
+(function folds() {
+  const button = document.getElementById("fold"), all = [...document.querySelectorAll("details.pair-fold")];
+  if (!button) return;
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const open = all.some(each => !each.open);
+    all.forEach(each => { each.open = open; });
+    button.textContent = open ? "Fold all pairs" : "Unfold all pairs";
+    button.setAttribute("aria-pressed", open);
+  });
+  // A second press on a link to a pair that was folded since: the address does not change.
+  addEventListener("click", event => {
+    const link = event.target.closest && event.target.closest("a[href^='#']");
+    if (link && link.getAttribute("href") === location.hash) rl.reveal();
+  });
+})();
+
 (function theme() {
   const button = document.getElementById("theme"), order = ["system", "light", "dark"];
   let chosen = "system";
@@ -48,7 +92,8 @@ const rl = {
   show();
 })();
 
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(each => { each.open = true; }));
+// Folded pairs stay folded on paper; what an open pair folds is printed.
+addEventListener("beforeprint", () => document.querySelectorAll("details:not(.pair-fold)").forEach(each => { each.open = true; }));
 
 addEventListener("DOMContentLoaded", async () => {
   if (typeof DecompressionStream === "undefined") {
@@ -57,13 +102,11 @@ addEventListener("DOMContentLoaded", async () => {
     return;
   }
   for (const pair of document.querySelectorAll("article.pair")) {
-    const data = await rl.unpack(pair.querySelector(".payload").textContent);
-    rl.questions(pair, data);
-    if (data.edges) {
-      const edges = rl.edges(data.edges);
-      rl.heat(pair, edges);
-      rl.circuit(pair, edges);
-    }
+    const fold = pair.querySelector(":scope > details");
+    if (fold) fold.addEventListener("toggle", () => { if (fold.open) rl.show(pair); });
+    if (!fold || fold.open) await rl.show(pair);
   }
+  addEventListener("hashchange", rl.reveal);
+  await rl.reveal();
   document.documentElement.dataset.ready = "yes";
 });
