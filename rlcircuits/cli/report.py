@@ -39,8 +39,9 @@ def add_report(commands: Any) -> None:
     report.add_argument(
         "--html",
         metavar="FILE.html",
-        help="write one page too: the verdict, every effect, the edges, the circuit, the weights and the answers",
+        help="write one page, and print where it is only: the verdict, every effect, edges, circuit, weights and answers",
     )
+    report.add_argument("-v", "--verbose", action="store_true", help="with --html, print the tables too")
     report.add_argument(
         "--log-to",
         action="append",
@@ -89,7 +90,7 @@ def _report(options: argparse.Namespace) -> int:
     found = _read(options.folder)
     if (text := _as_data(found, options)) is not None:
         print(text, end="")
-    else:
+    elif options.verbose or not options.html:
         _print_tables(found)
     say = print if text is None else log  # standard output is the data's alone
     if options.plot:

@@ -169,9 +169,10 @@ def _accuracy(comparison: Comparison, finding: Finding, of: str) -> str:
     effect = comparison.accuracy
     change = effect.after - effect.before
     interval = "" if effect.interval is None else f" {_points(effect.interval)}"
+    both = f"{effect.before:.3f} → {effect.after:.3f}"
     if finding.words == "fell":
-        return f"accuracy{of} fell by {-100 * change:.1f} points{interval}"
-    return f"accuracy{of}: {finding.words}, {100 * change:+.1f} points{interval}"
+        return f"accuracy{of} fell by {-100 * change:.1f} points{interval}, {both}"
+    return f"accuracy{of}: {finding.words}, {100 * change:+.1f} points{interval}, {both}"
 
 
 def _claim(comparison: Comparison, finding: Finding, of: str) -> str:

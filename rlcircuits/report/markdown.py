@@ -27,7 +27,7 @@ from rlcircuits.comparison.verdict import judge
 from rlcircuits.report.headline import Headline
 from rlcircuits.report.outcome_words import verdict_words
 from rlcircuits.report.pools import Pool
-from rlcircuits.report.terminal import arrow, format_change, summary_table
+from rlcircuits.report.terminal import arrow, format_change, format_points, summary_table
 
 if TYPE_CHECKING:
     from rlcircuits.report.gated_signs import GatedSigns
@@ -125,14 +125,20 @@ def _row(comparison: Comparison) -> list[str]:
     moved = [_moved(comparison.effects[metric]) for metric in GATE_METRICS]
     asked = f"{comparison.k} of {comparison.accuracy.asked}"
     words = f"{_MARKS[verdict.outcome]} {verdict_words(verdict)}"
-    return [comparison.name, words, _moved(comparison.accuracy, ".3f"), *moved, asked]
+    return [comparison.name, words, _accuracy(comparison.accuracy), *moved, asked]
 
 
-def _moved(effect: Effect | AccuracyEffect, style: str = "#.3g") -> str:
+def _accuracy(effect: AccuracyEffect) -> str:
+    both = arrow(effect.before, effect.after, ".3f")
+    change = format_points(effect.after - effect.before, "points")
+    return f"{both} ({change})" if change else both
+
+
+def _moved(effect: Effect) -> str:
     if math.isnan(effect.before):
         return "not measured"
     change = format_change(effect.before, effect.after)
-    return arrow(effect.before, effect.after, style) + (f" ({change})" if change else "")
+    return arrow(effect.before, effect.after) + (f" ({change})" if change else "")
 
 
 def _fold(comparisons: Sequence[Comparison], pools: Sequence[Pool]) -> str:

@@ -14,7 +14,7 @@ from rlcircuits.comparison.effects import ACCURACY_CONFIDENCE, AccuracyEffect
 from rlcircuits.comparison.profiles import ACCURACY
 from rlcircuits.comparison.verdict import judge
 
-__all__ = ["MeasureRow", "measure_rows", "noise_change", "rows_as_csv"]
+__all__ = ["MeasureRow", "measure_rows", "noise_change", "noise_points", "rows_as_csv"]
 
 _CONFIDENCE = 0.95
 """Confidence of the intervals of metrics and circuits."""
@@ -95,8 +95,16 @@ def noise_change(comparison: Comparison, measure: str) -> float:
     """Return the relative change of accuracy or of a metric under noise, the mean over its draws; NaN without any."""
     if measure != ACCURACY:
         return _mean([control.shifts[measure].change for control in comparison.controls if measure in control.shifts])
-    accuracy = _mean([control.accuracy for control in comparison.controls if control.accuracy is not None])
-    return _change(comparison.accuracy.before, accuracy)
+    return _change(comparison.accuracy.before, _noise_accuracy(comparison))
+
+
+def noise_points(comparison: Comparison) -> float:
+    """Return the change of accuracy under noise as a difference of shares, the mean over its draws; NaN without any."""
+    return _noise_accuracy(comparison) - comparison.accuracy.before
+
+
+def _noise_accuracy(comparison: Comparison) -> float:
+    return _mean([control.accuracy for control in comparison.controls if control.accuracy is not None])
 
 
 def _numbers(comparison: Comparison) -> dict[str, MeasureRow]:

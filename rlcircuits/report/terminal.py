@@ -20,12 +20,12 @@ from rlcircuits.comparison.comparison import (
 )
 from rlcircuits.comparison.effects import AccuracyEffect, Effect
 from rlcircuits.comparison.funnel import show_funnel
-from rlcircuits.comparison.profiles import ACCURACY, GATE_METRICS
+from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.significance import ACCURACY_LEVEL, format_p
 from rlcircuits.comparison.verdict import direction, judge, noise_reads_as_online_rl
 from rlcircuits.graph.how_scored import changed_in_words
 from rlcircuits.report.circuit_lines import circuit_lines
-from rlcircuits.report.measure_rows import noise_change
+from rlcircuits.report.measure_rows import noise_change, noise_points
 from rlcircuits.report.outcome_words import finding_words, verdict_words
 
 HEADERS = ("pair", "measure", "before → after", "change", "control", "rose on", "p", "verdict")
@@ -38,7 +38,8 @@ SHORT = {"intensity_over_loss": "int. / loss"}
 def summary_table(comparisons: Iterable[Comparison], tablefmt: str = "simple") -> str:
     """Return a table of every pair's accuracy, loss, metrics and verdict.
 
-    The column `control` is the change that noise which matches the update makes, on average over its draws. `rose on`
+    Changes of accuracy are in percentage points (``pts``), those of metrics in percent of before. The column `control`
+    is the change that noise which matches the update makes, on average over its draws. `rose on`
     is the share of questions on which the measure rose. The row `greedy acc.` is accuracy at temperature 0. The loss
     and intensity / loss are shown because raw intensity follows the loss. The row of a claim about accuracy, or of
     circuits, goes from what was asserted to what was found.
@@ -63,8 +64,8 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
         [
             "accuracy",
             arrow(accuracy.before, accuracy.after, ".3f"),
-            format_change(accuracy.before, accuracy.after),
-            format_share(noise_change(comparison, ACCURACY)),
+            format_points(accuracy.after - accuracy.before),
+            format_points(noise_points(comparison)),
             "",
             format_p(verdict.accuracy.p),
             finding_words(verdict, verdict.accuracy),
@@ -73,7 +74,7 @@ def summary_rows(comparison: Comparison) -> list[list[str]]:
     if comparison.greedy is not None:
         rows.append(_greedy_row(comparison.greedy))
     for claim, claimed in zip(comparison.claims, verdict.claims, strict=True):
-        cells = arrow(claim.wanted, claim.found, ".3f"), format_change(claim.wanted, claim.found)
+        cells = arrow(claim.wanted, claim.found, ".3f"), format_points(claim.found - claim.wanted)
         rows.append([claim.measure, *cells, "", "", format_p(claimed.p), finding_words(verdict, claimed)])
     asserted = () if comparison.circuits is None else comparison.circuits.assertions
     for each, judged in zip(asserted, verdict.circuits, strict=True):
@@ -248,7 +249,7 @@ def _greedy_row(found: AccuracyEffect) -> list[str]:
     rose = found.after > found.before
     p = found.p_rise if rose else found.p_fall
     went = "no clear change" if p >= ACCURACY_LEVEL else "rose" if rose else "fell"
-    cells = arrow(found.before, found.after, ".3f"), format_change(found.before, found.after)
+    cells = arrow(found.before, found.after, ".3f"), format_points(found.after - found.before)
     return ["greedy acc.", *cells, "", "", format_p(p), f"{went} (reported)"]
 
 
@@ -260,6 +261,11 @@ def _numbers(effect: Effect) -> list[str]:
 def format_share(share: float) -> str:
     """Return a relative change as ``+15.3 %``; empty if it is NaN."""
     return "" if math.isnan(share) else f"{share:+.1%}".replace("%", " %")
+
+
+def format_points(difference: float, unit: str = "pts") -> str:
+    """Return a difference of accuracies as percentage points, ``+8.3 pts``; empty if it is NaN."""
+    return "" if math.isnan(difference) else f"{100 * difference:+.1f} {unit}"
 
 
 def _bands(comparison: Comparison) -> list[tuple[str, Group]]:

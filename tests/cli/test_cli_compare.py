@@ -36,7 +36,7 @@ def test_compare_then_report(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert stored.accuracy.asked == 130
 
     plot, page = tmp_path / "pair.png", tmp_path / "page.html"
-    assert main(["report", str(tmp_path), "--plot", str(plot), "--html", str(page)]) == 0
+    assert main(["report", str(tmp_path), "--plot", str(plot), "--html", str(page), "-v"]) == 0
     shown = capsys.readouterr().out
     assert printed.out.splitlines()[0] in shown
     assert plot.exists()

@@ -90,7 +90,8 @@ def test_an_inconclusive_release_exits_as_the_user_wants(
     assert compare("good flat", "--on-inconclusive", policy, *(["--json"] if json_too else [])) == code
     shown = capsys.readouterr()
     warning = (
-        "rlcircuits: warning: inconclusive: accuracy of flat: no clear rise, +0.0 points [-6.3, +6.3]; about 5,100 "
+        "rlcircuits: warning: inconclusive: accuracy of flat: no clear rise, +0.0 points [-6.3, +6.3], 1.000 → 1.000; "
+        "about 5,100 "
     )
     if policy == "warn":
         (line,) = shown.err.splitlines()

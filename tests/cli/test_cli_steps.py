@@ -162,6 +162,8 @@ def test_report_names_a_pair_that_was_not_finished(tmp_path: Path, capsys: pytes
     save_comparison(made_up_comparison("one"), tmp_path / "one")
     page = tmp_path / "page.html"
     assert main(["report", str(tmp_path), "--html", str(page)]) == 0
+    assert capsys.readouterr().out == f"page: {page}\n"
+    assert main(["report", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "outcome: no verdict"
     assert lines[1].startswith("why:     half was not finished; what was measured holds: ")

@@ -39,7 +39,7 @@ def test_an_inconclusive_measure_fails_and_has_an_exit_code_of_its_own(run: Run,
         [
             "*AssertionError: base-to-tuned (grpo), accuracy: inconclusive: no clear rise",
             "outcome: inconclusive",
-            "why:     accuracy: no clear rise, +0.0 points [[]-6.3, +6.3[]]",
+            "why:     accuracy: no clear rise, +0.0 points [[]-6.3, +6.3[]], 1.000 → 1.000",
             "next:    about 5,100 asked questions would settle it: question_count = 5100",
             "pair *",
             "inconclusive: accuracy: no clear rise, *",

@@ -116,7 +116,7 @@ def test_a_missed_claim_fails_it_and_every_report_shows_it(
 ) -> None:
     comparison, output = measured
     assert judge(comparison).words == "does not hold: claimed-accuracy"
-    pages = ["--html", str(output / "page.html"), "--plot", str(output / "plot.png")]
+    pages = ["--html", str(output / "page.html"), "--plot", str(output / "plot.png"), "-v"]
     assert main(["report", str(output), *pages]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("outcome: does not hold\nwhy:     accuracy is below the claimed 1.000 by more than ")

@@ -54,7 +54,9 @@ def test_several_pairs_that_hold_are_counted() -> None:
 def test_accuracy_comes_first_and_a_finding_that_reads_well_is_not_told() -> None:
     headline = make_headline([pair("good"), pair("turned", rise=False, right_after=FELL)])
     assert headline.outcome == "does not hold"
-    assert headline.why.startswith("accuracy of turned fell by 25.0 points [-37.6, -15.6]; intensity of turned: down, ")
+    assert headline.why.startswith(
+        "accuracy of turned fell by 25.0 points [-37.6, -15.6], 1.000 → 0.750; intensity of turned: down, "
+    )
     assert headline.why.endswith("; 1 more (see the table)")
     assert headline.next_step.startswith("do not release; look at the questions that turned's after got wrong")
     assert "as expected" not in headline.line
@@ -89,7 +91,7 @@ def test_an_inconclusive_accuracy_says_how_many_questions_would_settle_it() -> N
     assert 5000 < settled < 5100
     headline = make_headline([pair("good"), flat])
     assert headline.outcome == "inconclusive"
-    assert headline.why == "accuracy of flat: no clear rise, +0.0 points [-6.3, +6.3]"
+    assert headline.why == "accuracy of flat: no clear rise, +0.0 points [-6.3, +6.3], 1.000 → 1.000"
     assert headline.next_step == "about 5,100 asked questions would settle it: question_count = 5100"
 
 

@@ -56,7 +56,7 @@ def test_outcome_why_and_next_come_first_and_each_pair_has_a_row() -> None:
     assert lines[1].startswith("**Why:** lost could not be measured; what was measured does not hold: accuracy of bad")
     assert lines[2].startswith("**Next:** mend what the errors name")
     (_, good, bad, lost) = cells(text)
-    assert good[:3] == ["good", "✅ holds: shows the study's pattern", "0.667 → 1.000 (+50.0 %)"]
+    assert good[:3] == ["good", "✅ holds: shows the study's pattern", "0.667 → 1.000 (+33.3 points)"]
     assert bad[:2] == ["bad", "❌ does not hold: accuracy"]
     assert lost[:2] == ["lost", "⚠️ could not be measured"]
     assert "- **lost**: there is no folder" in lines

@@ -59,7 +59,7 @@ def test_claims_have_rows() -> None:
     )
     comparison = replace(made_up_comparison(), claims=claims)
     rows = {row[1]: row for row in summary_rows(comparison)}
-    assert rows["claimed-accuracy"][2:4] == ["0.970 → 0.900", "-7.2 %"]
+    assert rows["claimed-accuracy"][2:4] == ["0.970 → 0.900", "-7.0 pts"]
     assert rows["claimed-accuracy"][6] == "1e-04"
     assert rows["reference-accuracy"][-1].endswith("(inconclusive)")
     assert rows["intensity"][-1] == "up as expected, but below claimed-accuracy"
