@@ -39,7 +39,7 @@ def add_report(commands: Any) -> None:
     report.add_argument(
         "--html",
         metavar="FILE.html",
-        help="write one page, and print where it is only: the verdict, every effect, edges, circuit, weights and answers",
+        help="write one page, and print where it is instead: verdict, effects, edges, circuit, weights and answers",
     )
     report.add_argument("-v", "--verbose", action="store_true", help="with --html, print the tables too")
     report.add_argument(
