@@ -15,8 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.progress import TextColumn
-
 from rlcircuits.answers.answer_file import FORMAT, VERSION, Answers, Header, assemble_answers
 from rlcircuits.answers.cache import AnswerLog, cache_key, open_cache
 from rlcircuits.answers.engines.engine import Engine
@@ -32,7 +30,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify
 from rlcircuits.common.limits import check_number
-from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.questions.question_set import QuestionSet
 
 __all__ = ["FIRST_ANSWERS", "answer_questions"]
@@ -154,10 +152,8 @@ def _generate_missing(
 ) -> None:
     """Generate the batches of `order` that the log lacks. Call `on_progress(answers before, now)` after each batch."""
     assert header.batch_size is not None, "answers are generated in batches"
-    rate = TextColumn("{task.fields[rate]}")
-    with progress_bar(progress, rate) as bar:
-        task = bar.add_task(questions.name, total=len(order), completed=len(log.lines), rate="")
-        tokens = 0
+    with progress_bar(progress) as bar:
+        task = bar.add_task(questions.name, total=len(order), completed=len(log.lines))
         for start in range(len(log.lines), len(order), header.batch_size):
             batch = order[start : start + header.batch_size]
             seed = _batch_seed(header.sampling.seed, start // header.batch_size)
@@ -168,9 +164,7 @@ def _generate_missing(
             ]
             log.append(grade_completions(questions, ungraded, tokenizer, within=bar))
             on_progress(start, len(log.lines))
-            tokens += sum(len(completion.ids) for completion in completions)
-            elapsed = bar.tasks[task].elapsed
-            bar.update(task, advance=len(batch), rate=f"{tokens / elapsed:,.0f} tokens/s" if elapsed else "")
+            advance(bar, task, len(batch), sum(len(completion.ids) for completion in completions))
 
 
 def _batch_seed(seed: int, batch: int) -> int:

@@ -43,7 +43,7 @@ def grade_completions(
             bar, or a line on stderr if there is no bar.
     """
     lines = []
-    with progress_when_slow("grading", len(ungraded), within, rate="") as advance:
+    with progress_when_slow("grading", len(ungraded), within) as advance:
         for one in ungraded:
             lines.append(_grade_completion(questions, one, tokenizer))
             advance()

@@ -46,7 +46,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, cache_path, content_hash, short_name, write_atomically, write_lock
-from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.contraction.backends import choose_backend
 from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
@@ -217,7 +217,7 @@ def _score_missing(
         for indices, scores in results:
             extra = {"indices": torch.tensor(indices)}
             write_atomically(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=extra))
-            bar.advance(task, len(indices))
+            advance(bar, task, len(indices), sum(budget.sequences[index].input_length for index in indices))
 
 
 def _remove_damaged(folder: Path) -> None:

@@ -30,7 +30,7 @@ from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.graph.edge_graph import EdgeGraph
@@ -126,7 +126,7 @@ def attribute(
         task = bar.add_task("attribution", total=len(sequences))
         for indices, scores in attribute_batches(checkpoint, budget, budget.plan(), options):
             fill_rows(whole, indices, scores)
-            bar.advance(task, len(indices))
+            advance(bar, task, len(indices), sum(sequences[index].input_length for index in indices))
     return whole
 
 

@@ -32,7 +32,7 @@ from rlcircuits.circuits.writer_differences import WriterDifferences
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
@@ -140,7 +140,7 @@ def exact_effects(
             # Some models (Nemotron-H) return float32 logits whatever their weights are.
             values[list(indices)], losses[list(indices)] = found.to("cpu", work), plain.loss.to("cpu", work)
             remaining.pop(0)
-            bar.advance(task, len(indices))
+            advance(bar, task, len(indices), sum(sequences[index].input_length for index in indices))
     return ExactEffects(tuple(edges), values, losses, graph)
 
 

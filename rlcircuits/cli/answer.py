@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from rlcircuits.cli.command import add_checkpoint, add_command, add_options, settings_table, source_of
 from rlcircuits.cli.exit_codes import HOLDS
-from rlcircuits.cli.streams import log
+from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common import defaults
 from rlcircuits.common.limits import check_number
 
@@ -53,7 +52,7 @@ def _answer(options: argparse.Namespace) -> int:
         questions,
         settings.sampling,
         settings.batch_size,
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
         engine=settings.engine,
         prompting=settings.prompting,
         store=options.store,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_checkpoint, add_command, add_option, add_options, source_of
 from rlcircuits.cli.exit_codes import HOLDS
-from rlcircuits.cli.streams import log
+from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
@@ -84,7 +83,7 @@ def _attribute(options: argparse.Namespace) -> int:
         corrupted=_corrupted(answers, chosen, sequences, options),
         batch_tokens=options.batch_tokens,
         recompute=bool(options.recompute),
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
         store=options.store,
         notify=log,
     )

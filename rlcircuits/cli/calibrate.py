@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_only
 from rlcircuits.cli.exit_codes import HOLDS
-from rlcircuits.cli.streams import log
+from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import ensure_writable_file
 
@@ -78,7 +77,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     if options.page is not None:
         ensure_writable_file(options.page, "--page")
     tasks = _tasks(options)
-    runs = make_runs(tasks, Path(options.output), jobs=options.jobs, notify=log, progress=sys.stderr.isatty())
+    runs = make_runs(tasks, Path(options.output), jobs=options.jobs, notify=log, progress=shows_progress())
     page = calibration_page(runs, _command(options))
     if options.page is None:
         print(page)

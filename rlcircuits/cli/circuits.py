@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS, failure_code
 from rlcircuits.cli.measured_pairs import add_folder, add_measuring_options, measure_each
-from rlcircuits.cli.streams import log, log_error
+from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
@@ -107,5 +107,5 @@ def _measure(folder: Path, options: argparse.Namespace) -> PairCircuits:
         device=options.device,
         device_map=options.device_map,
         notify=log,
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
     )

@@ -31,6 +31,9 @@ def add_command(
         resumes_from: the option that names the folder from which the command resumes after an interruption.
     """
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    said = parser.add_mutually_exclusive_group()
+    said.add_argument("-q", "--quiet", action="store_true", help="say nothing of the progress: results and errors only")
+    said.add_argument("-v", "--verbose", action="store_true", help="say more, with the time on each line")
     parser.set_defaults(run=run, resumes_from=resumes_from)
     return cast("argparse.ArgumentParser", parser)
 

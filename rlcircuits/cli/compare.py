@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command, add_only, add_options, settings_table
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, failure_code
 from rlcircuits.cli.gated_signs import check_signs_output, measure_gated_signs
-from rlcircuits.cli.streams import log, log_error
+from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
@@ -120,7 +120,7 @@ def _measure(
     from rlcircuits.comparison.verdict import judge
     from rlcircuits.release.run import SAME_CHECKPOINT, run_pair, run_variants
 
-    how = {"output": options.output, "notify": log, "progress": sys.stderr.isatty()}
+    how = {"output": options.output, "notify": log, "progress": shows_progress()}
     measured: list[tuple[Comparison, ...]] = []
     failures: dict[str, Failure] = {}
     with _runner(file, settings, options, all_variants) as runner:
@@ -199,7 +199,7 @@ def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:
     if headline.outcome != "inconclusive":
         return HOLDS if headline.outcome == "holds" else DOES_NOT_HOLD
     if on_inconclusive == "warn":
-        log(f"rlcircuits: warning: {headline.line}")
+        log_error(f"warning: {headline.line}")
     return INCONCLUSIVE if on_inconclusive == "fail" else HOLDS
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.damage import add_damage
 from rlcircuits.cli.exit_codes import DOES_NOT_HOLD, HOLDS
-from rlcircuits.cli.streams import log
+from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.packaged import PACKAGED, fetch_packaged
@@ -86,7 +86,7 @@ def _train(options: argparse.Namespace) -> int:
     common = {
         "seed": options.seed,
         "out": options.out or checkout / "fixtures",
-        "progress": sys.stderr.isatty(),
+        "progress": shows_progress(),
         "split": options.split,
         "notify": log,
     }
@@ -119,7 +119,7 @@ def _fetch(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     checkout = _checkout()
     root = options.root or checkout / "fixtures"
-    problems = _recipe(checkout).verify(root, accuracy=not options.no_accuracy, progress=sys.stderr.isatty())
+    problems = _recipe(checkout).verify(root, accuracy=not options.no_accuracy, progress=shows_progress())
     print("\n".join(problems) if problems else f"{root}: every checkpoint agrees with its provenance")
     return DOES_NOT_HOLD if problems else HOLDS
 
@@ -132,7 +132,7 @@ def _overview(options: argparse.Namespace) -> int:
 
 def _sensitivity(options: argparse.Namespace) -> int:
     checkout = _checkout()
-    print(_study(checkout).study_sensitivity(checkout / "fixtures", Path(options.work), sys.stderr.isatty()))
+    print(_study(checkout).study_sensitivity(checkout / "fixtures", Path(options.work), shows_progress()))
     return HOLDS
 
 
@@ -143,7 +143,7 @@ def _dynamics(options: argparse.Namespace) -> int:
         raise RLCircuitsError(f"unknown family {options.family!r}; known: {', '.join(_recipe(checkout).FAMILIES)}")
     seed = settings.seeds[0] if options.seed is None else options.seed
     picture = _study(checkout).study_dynamics(
-        checkout / "fixtures", options.family, seed, Path(options.work), sys.stderr.isatty()
+        checkout / "fixtures", options.family, seed, Path(options.work), shows_progress()
     )
     print(picture)
     return HOLDS

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlcircuits.cli.streams import log
+from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def measure_gated_signs(
     from rlcircuits.report.gated_signs import judge_gated_signs
 
     rules = SignRules.model_validate(file.signs)
-    how = {"rules": rules, "notify": log, "progress": sys.stderr.isatty()}
+    how = {"rules": rules, "notify": log, "progress": shows_progress()}
     found: list[PairSigns] = []
     problems: list[Failure] = []
     for pair in pairs:

@@ -30,7 +30,7 @@ from rlcircuits.cli.plan import add_plan
 from rlcircuits.cli.report import add_report
 from rlcircuits.cli.schema import add_schema
 from rlcircuits.cli.signs import add_signs
-from rlcircuits.cli.streams import checked_output, log_error, open_streams
+from rlcircuits.cli.streams import checked_output, log_error, open_streams, said_to_stderr
 from rlcircuits.cli.track import add_track
 from rlcircuits.cli.verify import add_verify
 from rlcircuits.common.errors import RLCircuitsError, truncate
@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _parser().parse_args(arguments)
             check_not_empty(options)
             folder = getattr(options, options.resumes_from, None) if options.resumes_from else None
-            return int(options.run(options))
+            with said_to_stderr(quiet=options.quiet, verbose=options.verbose):
+                return int(options.run(options))
     except KeyboardInterrupt:
         log_error(f"interrupted; the same command resumes from {folder}" if folder else "interrupted")
         return INTERRUPTED

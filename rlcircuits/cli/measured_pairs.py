@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rlcircuits.cli.command import add_only, add_options, settings_table
 from rlcircuits.cli.compare import pairs_of
-from rlcircuits.cli.streams import log
+from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import Failure, describe_failure
 from rlcircuits.release.options import OPTIONS
@@ -135,7 +134,7 @@ def _pair_folders(options: argparse.Namespace, command: str, needs_ids: bool) ->
         raise RLCircuitsError(f"score_on is 'gold', whose token ids no file holds; {command} need another one")
 
     def measured(pair: Pair, output: Path) -> Path:
-        run_pair(pair, settings, output=output, notify=log, progress=sys.stderr.isatty())
+        run_pair(pair, settings, output=output, notify=log, progress=shows_progress())
         return output / pair.name
 
     with TemporaryDirectory(prefix="rlcircuits-") as temporary:

@@ -39,9 +39,8 @@ def add_report(commands: Any) -> None:
     report.add_argument(
         "--html",
         metavar="FILE.html",
-        help="write one page, and print where it is instead: verdict, effects, edges, circuit, weights and answers",
+        help="write one page of verdict, effects, edges and answers, and print where it is (with -v the tables too)",
     )
-    report.add_argument("-v", "--verbose", action="store_true", help="with --html, print the tables too")
     report.add_argument(
         "--log-to",
         action="append",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlcircuits.cli.exit_codes import HOLDS
-from rlcircuits.cli.streams import log
+from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def _reopening(options: argparse.Namespace, boundary: str | None) -> Sign:
         temperature=1.0 if options.temperature is None else options.temperature,
         batch_tokens=options.batch_tokens,
         notify=log,
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
     )
 
 

@@ -17,7 +17,7 @@ from rlcircuits.cli.measured_pairs import (
 )
 from rlcircuits.cli.path_signs import add_path_options, path_signs
 from rlcircuits.cli.rollout_signs import rollout_signs
-from rlcircuits.cli.streams import log, log_error
+from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
@@ -132,7 +132,7 @@ def _measure(
         rules=rules,
         **how,
         notify=log,
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
         sibling=options.sibling,
         run_models=not options.no_models,
         answer_anew=anew,

@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TextIO, TypeVar
 
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["checked_output", "log", "log_error", "open_streams"]
+__all__ = ["checked_output", "log", "log_error", "open_streams", "said_to_stderr", "shows_progress"]
 
 _T = TypeVar("_T")
 
 
+@dataclass
+class _Said:
+    """How much a command says of its progress."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+_said = _Said()
+
+
+@contextmanager
+def said_to_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Print the lines of the library's logger within the context: none if ``quiet``, details too if ``verbose``."""
+    from rlcircuits.common.logs import logged_by
+
+    before = _said.quiet, _said.verbose
+    _said.quiet, _said.verbose = quiet, verbose
+    try:
+        with logged_by(log, logging.DEBUG if verbose else logging.INFO):
+            yield
+    finally:
+        _said.quiet, _said.verbose = before
+
+
+def shows_progress() -> bool:
+    """Return whether the command shows progress: a bar on a terminal, a line a minute elsewhere."""
+    return not _said.quiet
+
+
 def log(line: str) -> None:
-    """Print a line about the progress to standard error.
+    """Print a line about the progress to standard error, unless the command is quiet.
 
     Where standard error cannot be written, as in a log on a full disk, the command continues without it.
     """
+    if not _said.quiet:
+        _print_error(f"{datetime.now():%H:%M:%S} {line}" if _said.verbose else line)
+
+
+def _print_error(line: str) -> None:
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError as error:
@@ -30,7 +68,7 @@ def log(line: str) -> None:
 
 def log_error(message: str) -> None:
     """Print an error to standard error, in one line."""
-    log(f"rlcircuits: {message}")
+    _print_error(f"rlcircuits: {message}")
 
 
 def open_streams() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_option, add_options, settings_table
 from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, HOLDS
-from rlcircuits.cli.streams import log, log_error
+from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
 from rlcircuits.release.option import GROUPS
@@ -95,7 +95,7 @@ def _track(options: argparse.Namespace) -> int:
         run_models=not options.no_models,
         notify=log,
         **({"notify_stage": log} if options.verbose else {}),
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
     )
     track = None
     for track in track_run(base, steps, how, base_step=base_step):

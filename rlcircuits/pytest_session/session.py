@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,6 +60,7 @@ class Session:
         self._temporary: TemporaryDirectory[str] | None = None
         self._ray: RayRun | None = None
         self._shared: SharedFolder | None
+        self._writing = Lock()
         self._channel: Any
         self._shared, self._channel = read_worker_input(config) or (None, None)
 
@@ -221,21 +222,25 @@ class Session:
             return free
 
     def _run(self, pair: Pair) -> Comparison:
+        from rlcircuits.common.logs import logged_by
         from rlcircuits.release.run import run_pair
         from rlcircuits.release.toy_notice import pair_notice
 
         output, store = self._results, None
         if output is None:
             store = self.temporary  # one for the session, so that pairs with the same base share its answers
-        bars = self.config.getoption("capture", "no") == "no" and self._shared is None and sys.stderr.isatty()
         settings = self.file.make_settings(settings_table(self.config))
         if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
             self.log(notice)
-        if (runner := self._runner(settings)) is not None:
-            runner.finish(pair)
-        comparison = run_pair(pair, settings, output=output, store=store, notify=self.log, progress=bars)
-        if output is not None:
-            self.signs.measure(pair, self.file, settings, output, self._shared, notify=self.log, progress=bars)
+        # Lines, or a bar where pytest captures nothing: standard error is a terminal only then. None from a worker of
+        # pytest-xdist, which sends its messages from one thread.
+        how: Mapping[str, Any] = {"notify": self.log, "progress": self._shared is None}
+        with logged_by(self.log):
+            if (runner := self._runner(settings)) is not None:
+                runner.finish(pair)
+            comparison = run_pair(pair, settings, output=output, store=store, **how)
+            if output is not None:
+                self.signs.measure(pair, self.file, settings, output, self._shared, **how)
         return comparison
 
     def _runner(self, settings: Settings) -> RayRun | None:
@@ -318,7 +323,8 @@ class Session:
             return
         # A controller captures no test's output, and this may be the thread that receives its workers' messages.
         capture: Any = None if is_controller(self.config) else manager.get_plugin("capturemanager")
-        with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+        # Lines about the progress come from a thread of their own.
+        with self._writing, capture.global_and_fixture_disabled() if capture is not None else nullcontext():
             reporter.ensure_newline()
             reporter.write_line(line)
             reporter.flush()  # a log file, too, gets the line now and not with the next test's result

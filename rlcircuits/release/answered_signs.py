@@ -19,6 +19,7 @@ from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.choices import ANSWERED_ANEW
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify
+from rlcircuits.common.logs import log_stage
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.questions.source import QuestionSource
 from rlcircuits.release.asked_again import AskedAgain, NotAskableError, ask_again
@@ -73,7 +74,7 @@ def answered_signs(
     chosen = [name for name in ANSWERED_ANEW if name in which]
     if not chosen:
         return ()
-    log = notify or (lambda _line: None)
+    log = notify or log_stage
     try:
         pair = ask_again(stored, answers, sources, store, questions, log, progress)
     except NotAskableError as error:

@@ -10,6 +10,7 @@ from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_roo
 from rlcircuits.answers.recorded import Side
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.files import Notify
+from rlcircuits.common.logs import log_detail
 from rlcircuits.comparison.profiles import PROFILES, Profile
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asking import load_asked
@@ -62,6 +63,11 @@ class Measurement:
         """Record the throughput of a stage in the store, unless the stage only read its result from there."""
         if self.store is not None and stopwatch.source.loaded:
             note_throughput(self.store, work, tokens, stopwatch.seconds)
+        if stopwatch.source.loaded:
+            rate = tokens / max(stopwatch.seconds, 1e-9)
+            log_detail(
+                f"{self.pair.name}: {work}: {tokens:,} tokens in {stopwatch.seconds:.1f} s, {rate:,.0f} tokens/s"
+            )
 
 
 def prepare(

@@ -22,6 +22,7 @@ from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
+from rlcircuits.common.logs import log_stage
 from rlcircuits.common.sublayers import LayerReads
 from rlcircuits.graph.graph_sizes import graph_sizes
 from rlcircuits.models.find_family import module_names, ties_embeddings, why_not_mapped
@@ -58,7 +59,7 @@ _SIZES = (
 
 
 def check_model(
-    source: CheckpointSource, *, config_only: bool = False, notify: Callable[[str], None] = lambda _line: None
+    source: CheckpointSource, *, config_only: bool = False, notify: Callable[[str], None] = log_stage
 ) -> tuple[ModelFindings, Checkpoint | None]:
     """Return what is found in a checkpoint, and the checkpoint if it loads.
 

@@ -28,6 +28,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import ABLATIONS
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE, Notify
+from rlcircuits.common.logs import log_stage
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.circuit_scores import patching_scores, rows_of_half
@@ -124,7 +125,7 @@ def measure_pair_circuits(
     """
     if ablation not in ABLATIONS:
         raise RLCircuitsError(f"ablation is {ablation!r}; it must be one of {', '.join(ABLATIONS)}")
-    log = notify or (lambda _line: None)
+    log = notify or log_stage
     pair = _MeasuredPair(Path(folder), device, device_map)
     log(f"{pair.stored.name}: {len(pair.pairing.question_ids)} questions, {len(pair.noise)} noise draws")
     comparison = compare_circuits(

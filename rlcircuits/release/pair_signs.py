@@ -16,6 +16,7 @@ from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.files import Notify
+from rlcircuits.common.logs import log_stage
 from rlcircuits.questions.source import QuestionSource
 from rlcircuits.release.answered_signs import answered_signs
 from rlcircuits.release.pair_folders import pair_name, store_of
@@ -70,7 +71,7 @@ def measure_pair_signs(
         RLCircuitsError: a file is missing or damaged, or a checkpoint is not found or has other weights than those that
             were measured.
     """
-    log = notify or (lambda _line: None)
+    log = notify or log_stage
     pair = StoredPair(Path(folder))
     noise = [each.answers for each in pair.controls if each.answers is not None]
     log(f"{pair.stored.name}: signs of {len(pair.answers['before'].items)} answers, {len(noise)} noise draws")

@@ -17,6 +17,7 @@ from rlcircuits.answers.max_new_tokens import choose_max_new_tokens
 from rlcircuits.answers.recorded import Side
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.logs import log_stage
 from rlcircuits.common.reprs import format_count
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asking import load_asked
@@ -176,7 +177,7 @@ def make_plan(
             questions,
             folder=None if folder is None else folder / pair.name,
             store=store,
-            notify=notify or (lambda _line: None),
+            notify=notify or log_stage,
             progress=False,
         )
         lengths = list(map(len, prompts))

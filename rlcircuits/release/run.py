@@ -38,6 +38,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, ensure_writable_folder, write_lock
+from rlcircuits.common.logs import log_stage
 from rlcircuits.comparison.comparison import Comparison, SupervisedControl
 from rlcircuits.comparison.from_answers import compare_answers
 from rlcircuits.comparison.from_scores import compare
@@ -104,7 +105,7 @@ def run_pair(
     if store is None and output is not None:
         store = Path(output) / STORE
     store = None if store is None else Path(store)
-    measurement = prepare(pair, settings or Settings(), folder, store, notify or (lambda _line: None), progress)
+    measurement = prepare(pair, settings or Settings(), folder, store, notify or log_stage, progress)
     _warn_of_one_checkpoint(measurement)
     check_control(measurement)
     check_greedy(measurement)

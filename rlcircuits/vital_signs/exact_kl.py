@@ -29,7 +29,7 @@ from rlcircuits.capture.scored_logits import scored_logits
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence, check_sequences, make_batch
 from rlcircuits.models.frozen import frozen
@@ -100,7 +100,7 @@ def exact_kl(
     with frozen(first.model), frozen(second.model), progress_bar(progress) as bar:
         task = bar.add_task("KL divergence", total=len(sequences))
         for indices, _ in run_batches(budget, score):
-            bar.advance(task, len(indices))
+            advance(bar, task, len(indices), sum(sequences[index].input_length for index in indices))
     return found
 
 

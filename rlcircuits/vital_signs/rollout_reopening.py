@@ -8,6 +8,7 @@ from rlcircuits.checkpoints.source import Source, check_same_vocabulary
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify
+from rlcircuits.common.logs import log_stage
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
 from rlcircuits.vital_signs.reopening import delimiter_segments, reopening
 from rlcircuits.vital_signs.rollout_tokens import load_token_rollouts
@@ -47,7 +48,7 @@ def rollout_reopening(
         RLCircuitsError: the file cannot be read, or has neither marks nor is a boundary given, or both; the models'
             vocabularies differ; or a model cannot score a rollout.
     """
-    log = notify or (lambda _line: None)
+    log = notify or log_stage
     check_temperature(temperature)
     tokenizer = before.tokenizer()
     contexts = [getattr(source, "context_length", None) for source in (before, after)]

@@ -27,7 +27,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
-from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.graph.sequences import AnswerSequence, Batch, make_batch
 from rlcircuits.models.frozen import frozen
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs, sequences_key
@@ -99,7 +99,7 @@ def answer_log_probs(
     with frozen(checkpoint.model), progress_bar(progress) as bar:
         task = bar.add_task("log-probabilities", total=len(sequences))
         for indices, _ in run_batches(budget, score):
-            bar.advance(task, len(indices))
+            advance(bar, task, len(indices), sum(sequences[index].input_length for index in indices))
     return table.finish(checkpoint.name, sequences_key(sequences), float(temperature))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import rlcircuits.release.run  # noqa: F401 - pytester forgets modules that a run within a test imports first
 from helpers.synthetic_comparisons import made_up_comparison
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.pair import Pair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlcircuits.common import progress
+from rlcircuits.common.logs import logged_by
 from rlcircuits.questions.arithmetic import grade as grade_arithmetic
 from rlcircuits.questions.grading.exact_grader import grade_exact
 from rlcircuits.questions.grading.math_grader import grade_math
@@ -63,26 +65,29 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_slow_steps_say_how_far_they_are(slow_at_once: None, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
-
-    def is_said() -> bool:
-        seen.append(capsys.readouterr().err)
-        return "grading" in "".join(seen)
-
-    with progress.progress_when_slow("grading", 3) as advance:
+    with logged_by(seen.append), progress.progress_when_slow("grading", 3) as advance:
         advance()
-        wait_for(is_said)
+        wait_for(lambda: bool(seen))
         advance()
-    assert "".join(seen) == "grading: 1 of 3\n"
+    assert seen == ["grading: 1 of 3"]
+    assert capsys.readouterr() == ("", "")  # the library prints nothing
 
 
-def test_quick_steps_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress_when_slow("grading", 2) as advance:
+def test_quick_steps_say_nothing() -> None:
+    seen: list[str] = []
+    with logged_by(seen.append), progress.progress_when_slow("grading", 2) as advance:
         advance()
         advance()
-    assert capsys.readouterr().err == ""
+    assert seen == []
 
 
-def test_slow_steps_within_a_bar_are_a_task_of_it(slow_at_once: None) -> None:
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make standard error look like a terminal."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+
+
+def test_slow_steps_within_a_bar_are_a_task_of_it(slow_at_once: None, terminal: None) -> None:
     with progress.progress_bar(True) as bar:
         whole = bar.add_task("answers", total=9)
         with progress.progress_when_slow("grading", 3, within=bar) as advance:
@@ -92,7 +97,7 @@ def test_slow_steps_within_a_bar_are_a_task_of_it(slow_at_once: None) -> None:
         assert [task.id for task in bar.tasks] == [whole]
 
 
-def test_an_error_within_ends_the_steps(slow_at_once: None) -> None:
+def test_an_error_within_ends_the_steps(slow_at_once: None, terminal: None) -> None:
     bar = progress.progress_bar(True)
 
     def fail() -> None:
