@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m rlcircuits`` is the command line, for where its script is not on the path."""
 
 import sys

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The entry point of ``rlcircuits``: a command for a whole comparison, and one for each of its steps.
 
 Every error is one line on standard error; :mod:`rlcircuits.cli.exit_codes` lists the exit codes. If pairs fail in
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from rlcircuits.cli.answer import add_answer
@@ -50,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder: str | None = None
     try:
         with checked_output():
-            options = _parser().parse_args(arguments)
+            parser = _parser()
+            if "_ARGCOMPLETE" in os.environ:
+                _complete(parser)
+            options = parser.parse_args(arguments)
             check_not_empty(options)
             folder = getattr(options, options.resumes_from, None) if options.resumes_from else None
             with said_to_stderr(quiet=options.quiet, verbose=options.verbose):
@@ -102,6 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return parser
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks how the line goes on, and exit; nothing without the package argcomplete."""
+    with suppress(ImportError):
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
 
 
 def _version() -> str:

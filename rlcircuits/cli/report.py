@@ -46,7 +46,7 @@ def add_report(commands: Any) -> None:
         action="append",
         default=[],
         metavar="TRACKER:PLACE",
-        help="log each pair as a run of tensorboard:FOLDER or wandb:PROJECT too; give it once for each",
+        help="log each pair as a run of tensorboard:FOLDER, wandb:PROJECT or mlflow:EXPERIMENT too; repeatable",
     )
 
 

@@ -1,13 +1,17 @@
-"""Log results where a team keeps those of its runs: TensorBoard, or Weights & Biases. Each is an extra of the package.
+"""Log results where a team keeps those of its runs: TensorBoard, Weights & Biases, MLflow. Each is an extra.
 
 A pair becomes one run, with its numbers as scalars ``measure/column`` (the columns of ``rlcircuits report --csv``),
-what was compared as its configuration, and the summary in Markdown as a text. To add a tracker, write a function like
-`_log_to_tensorboard`, and name it in `TRACKERS`.
+what was compared as its configuration, and the summary in Markdown as a text. Logging the same results again leaves one
+run of them in TensorBoard and MLflow, and makes a second run in Weights & Biases. To add a tracker, write a function
+like `_log_to_tensorboard`, and name it in `TRACKERS`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +37,16 @@ class PairRun:
     summary: str
     """The release's outcome as Markdown."""
 
+    @property
+    def key(self) -> str:
+        """Return a hash of the content, which is the same when the same results are logged again."""
+        content = [self.name, dict(self.config), dict(self.numbers), self.summary]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+_OWN = ".rlcircuits"
+"""Ending of the event files of this module, of which TensorBoard would show each beside the others."""
+
 
 def _log_to_tensorboard(place: str, run: PairRun) -> None:
     try:
@@ -40,11 +54,14 @@ def _log_to_tensorboard(place: str, run: PairRun) -> None:
     except ImportError:
         raise _not_installed("tensorboard") from None
     folder = ensure_writable_folder(Path(place) / safe_file_name(run.name), "--log-to tensorboard")
-    with SummaryWriter(log_dir=str(folder)) as writer:
+    older = list(folder.glob(f"events.out.tfevents.*{_OWN}"))
+    with SummaryWriter(log_dir=str(folder), filename_suffix=_OWN) as writer:
         for name, value in run.numbers.items():
             writer.add_scalar(name, value, global_step=0)
         for name, text in {**run.config, "summary": run.summary}.items():
             writer.add_text(name, str(text), global_step=0)
+    for file in older:
+        file.unlink()
 
 
 def _log_to_wandb(place: str, run: PairRun) -> None:
@@ -61,9 +78,40 @@ def _log_to_wandb(place: str, run: PairRun) -> None:
         ) from None
 
 
+def _log_to_mlflow(place: str, run: PairRun) -> None:
+    try:
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise _not_installed("mlflow") from None
+    try:
+        client = MlflowClient()  # of MLFLOW_TRACKING_URI
+        known = client.get_experiment_by_name(place)
+        experiment = client.create_experiment(place) if known is None else known.experiment_id
+        # The key is of this module's own making, and holds no quote.
+        if client.search_runs([experiment], f"tags.`{_KEY}` = '{run.key}' and attributes.status = 'FINISHED'"):
+            return
+        kept = client.create_run(
+            experiment, run_name=run.name, tags={_KEY: run.key, "mlflow.note.content": run.summary}
+        )
+        now, number = int(1000 * time.time()), kept.info.run_id
+        metrics = [Metric(name, value, now, 0) for name, value in run.numbers.items()]
+        client.log_batch(number, metrics, [Param(name, str(value)) for name, value in run.config.items()])
+        client.set_terminated(number)
+    except MlflowException as error:
+        raise RLCircuitsError(
+            f"--log-to mlflow:{place}: {one_line(error)}; set MLFLOW_TRACKING_URI to a server or to sqlite:///FILE.db"
+        ) from None
+
+
+_KEY = "rlcircuits.key"
+"""The tag of MLflow by which a run is found again."""
+
 TRACKERS: Mapping[str, tuple[Callable[[str, PairRun], None], str]] = {
     "tensorboard": (_log_to_tensorboard, "a folder"),
     "wandb": (_log_to_wandb, "a project"),
+    "mlflow": (_log_to_mlflow, "an experiment"),
 }
 """By name, what logs one run, and what the place after the colon is."""
 
@@ -84,7 +132,8 @@ def parse_target(text: str) -> Target:
     """
     tracker, _, place = text.partition(":")
     if tracker not in TRACKERS or not place.strip():
-        known = " or ".join(f"{name}:{what.split()[-1].upper()}" for name, (_, what) in TRACKERS.items())
+        known = ", ".join(f"{name}:{what.split()[-1].upper()}" for name, (_, what) in TRACKERS.items())
+        known = " or ".join(known.rsplit(", ", 1))
         raise RLCircuitsError(f"--log-to is {truncated_repr(text)}; {known} is wanted")
     return Target(tracker, place)
 

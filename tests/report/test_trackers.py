@@ -39,6 +39,51 @@ def test_tensorboard_reads_every_number(tmp_path: Path) -> None:
         assert summary.tensor_proto.string_val[0] == b"### holds"
 
 
+def test_logging_again_replaces_the_event_file_and_no_other(tmp_path: Path) -> None:
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    other = tmp_path / "one" / "events.out.tfevents.1.of.training"
+    other.parent.mkdir()
+    other.touch()
+    for words in ("first", "second"):
+        log_results(Target("tensorboard", str(tmp_path)), PAIRS[:1], words)
+    assert len(list(other.parent.iterdir())) == 2
+    assert other.exists()
+    read = accumulators.EventAccumulator(str(other.parent))
+    read.Reload()
+    (summary,) = read.Tensors("summary/text_summary")
+    assert summary.tensor_proto.string_val[0] == b"second"
+
+
+def test_mlflow_reads_every_number_of_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (pip install 'rlcircuits[mlflow]')")
+    pytest.importorskip("sqlalchemy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'store.db'}")
+    for words in ("holds", "holds", "of another day"):
+        log_results(Target("mlflow", "gate"), PAIRS, words)
+    client = mlflow.MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("gate").experiment_id])
+    assert sorted(run.info.run_name for run in runs) == ["one", "one", "two", "two"]
+    for pair in PAIRS:
+        run = next(run for run in runs if run.info.run_name == pair.name)
+        rows = measure_rows(pair)
+        for row in rows:
+            for column in ("before", "after", "p"):
+                value, name = getattr(row, column), f"{row.measure}/{column}"
+                assert (name in run.data.metrics) == (value == value), name
+                if value == value:
+                    assert run.data.metrics[name] == pytest.approx(value)
+        assert run.data.params["algorithm"] == pair.algorithm
+        assert run.data.params["verdict"] == rows[0].verdict
+        assert run.info.status == "FINISHED"
+
+
+def test_a_store_that_mlflow_cannot_open_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://x")
+    with pytest.raises(RLCircuitsError, match=r"--log-to mlflow:gate: .*; set MLFLOW_TRACKING_URI to a server"):
+        log_results(Target("mlflow", "gate"), PAIRS, "")
+
+
 def records(path: Path) -> Iterator[bytes]:
     """The records of a file of Weights & Biases: LevelDB's log, blocks of 32 KiB, after a header of 7 bytes."""
     data, place, whole = path.read_bytes(), 7, b""
@@ -80,9 +125,9 @@ def test_wandb_keeps_every_number_offline(tmp_path: Path) -> None:
     assert (config["algorithm"], config["verdict"]) == ("grpo", "holds")
 
 
-@pytest.mark.parametrize("text", ["", "tensorboard", "tensorboard:", "tensorboard: ", "mlflow:here", ":x"])
+@pytest.mark.parametrize("text", ["", "tensorboard", "tensorboard:", "tensorboard: ", "mlflow:", "neptune:x", ":x"])
 def test_another_target_is_refused_before_anything_is_read(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RLCircuitsError, match="tensorboard:FOLDER or wandb:PROJECT is wanted"):
+    with pytest.raises(RLCircuitsError, match="tensorboard:FOLDER, wandb:PROJECT or mlflow:EXPERIMENT is wanted"):
         parse_target(text)
     assert main(["report", "gone", f"--log-to={text}"]) == 2
     assert "--log-to" in capsys.readouterr().err
@@ -92,7 +137,9 @@ def test_a_place_may_hold_a_colon() -> None:
     assert parse_target("tensorboard:C:/runs") == Target("tensorboard", "C:/runs")
 
 
-@pytest.mark.parametrize(("tracker", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+@pytest.mark.parametrize(
+    ("tracker", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb"), ("mlflow", "mlflow")]
+)
 def test_a_package_that_is_missing_is_named(
     tracker: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
