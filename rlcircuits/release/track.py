@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.failures import describe_failure
+from rlcircuits.common.failures import Failure, describe_failure
 from rlcircuits.common.files import COMPARISON_FILE, Notify, ensure_writable_folder, write_text_atomically
 from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.comparison.comparison import Comparison
@@ -193,7 +193,7 @@ def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[Tracked
     signs = _earlier_signs(folder, run_models=options.run_models)
     problem = None
     if signs is None:
-        unwritten: list[str] = []
+        unwritten: list[Failure] = []
         try:
             signs = measure_and_save_signs(
                 folder, unwritten, run_models=options.run_models, **how, **how_to_run(pair, options.settings)
@@ -201,7 +201,7 @@ def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[Tracked
         except RLCircuitsError as error:
             problem = UnmeasuredStep(checkpoint.step, f"its signs could not be measured: {error}")
         if unwritten:
-            problem = UnmeasuredStep(checkpoint.step, unwritten[0])
+            problem = UnmeasuredStep(checkpoint.step, unwritten[0].message)
     return TrackedStep(checkpoint.step, comparison, signs, folder), problem
 
 
