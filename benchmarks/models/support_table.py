@@ -1,6 +1,7 @@
 """Measure every mapped model family against the float64 oracle of the tests, and write the table of docs/models.md.
 
-    python benchmarks/models/support_table.py
+    python benchmarks/models/support_table.py            # every family
+    python benchmarks/models/support_table.py phi gpt-j  # only these tiny models; the other numbers stay
 
 Each family is its tiny models of ``tests/helpers/tiny_models.py``, with random weights. A number is the largest
 relative error over a family's models and three sequences, ‖W − W*‖ / ‖W*‖ of each, where W* is what the oracle says of
@@ -133,15 +134,25 @@ def write_page(text: str) -> None:
     PAGE.write_text(f"{head}{FIRST}\n{text}\n\n{LAST}{rest.split(LAST)[1]}", encoding="utf-8")
 
 
-def main(notify: Callable[[str], None] = print) -> None:
-    """Measure every family, and write the numbers and the table."""
-    numbers: dict[str, dict[str, dict[str, Cell]]] = {MODEL_TYPES[name]: {} for name in ARCHITECTURES}
-    for name in ARCHITECTURES:
-        numbers[MODEL_TYPES[name]][name] = measure(name)
+def main(names: Iterable[str] = (), notify: Callable[[str], None] = print) -> None:
+    """Measure some tiny models, or every one, and write the numbers and the table.
+
+    Args:
+        names: The tiny models; all if there are none.
+        notify: Called with each name once it is measured.
+    """
+    names = list(names)
+    known = json.loads(NUMBERS.read_text(encoding="utf-8")) if names else {}
+    numbers: dict[str, dict[str, dict[str, Cell]]] = {family: {} for family in MODEL_TYPES.values()}
+    for name, family in MODEL_TYPES.items():
+        if names and name not in names:
+            numbers[family][name] = known[family][name]
+            continue
+        numbers[family][name] = measure(name)
         notify(name)
     NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     write_page(table(numbers))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

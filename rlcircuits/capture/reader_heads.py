@@ -182,10 +182,11 @@ def one_kv_per_query_head(attention: nn.Module, parts: ModelParts) -> Iterator[N
             swap(attention, "num_key_value_heads", parts.n_heads)
         norm = getattr(attention, "k_norm", None)
         if norm is not None and norm.weight.numel() > parts.head_dim:
-            # A norm over all k features (OLMo 2): copies of whole groups have the same mean square.
-            heads = norm.weight.detach().unflatten(0, (parts.n_kv_heads, -1))
-            heads = heads.repeat_interleave(parts.n_heads // parts.n_kv_heads, dim=0)
-            swap(norm, "weight", nn.Parameter(heads.flatten(), requires_grad=False))
+            # A norm over all k features (OLMo 2): copies of whole groups have the same mean square. Or a norm of each
+            # head with a weight of its own, [heads, head_dim] (Cohere).
+            weight = norm.weight.detach()
+            heads = weight.view(parts.n_kv_heads, -1).repeat_interleave(parts.n_heads // parts.n_kv_heads, dim=0)
+            swap(norm, "weight", nn.Parameter(heads if weight.ndim == 2 else heads.flatten(), requires_grad=False))
         yield
     finally:
         for owner, name, value in saved:

@@ -53,10 +53,11 @@ def hook_readers(
         first_reader.setdefault((sublayer, kind), index)
     copies = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
     for layer, block in enumerate(parts.blocks):
-        nodes = len(block.projections) + (block.latent is not None) + (block.mixer is not None)
+        nodes = len(block.projections) + (block.latent is not None) + (block.mixer is not None) + block.shares_norm
         if nodes:
-            # Attention and mixer of one layer are behind one norm, and read one stream.
-            sublayers = [name for name, _ in first_reader if name in (f"attn.{layer}", f"mixer.{layer}")]
+            # Attention and mixer of one layer are behind one norm, and read one stream. So may the MLP.
+            behind = (f"attn.{layer}", f"mixer.{layer}", *([f"mlp.{layer}"] if block.shares_norm else []))
+            sublayers = [name for name, _ in first_reader if name in behind]
             mixing = ReaderInput(hooks, rules.of_norm(block.attention_norm), sublayers, on_stream, nodes)
         if copies > 1 and block.attention is not None:
             hooks.enter_context(one_kv_per_query_head(block.attention, parts))
@@ -72,7 +73,8 @@ def hook_readers(
         if block.mixer is not None:
             _hook_input(hooks, block.mixer, mixing, first_reader[f"mixer.{layer}", ""], on_reader_grads)
         if block.mlp is not None:
-            mlp = ReaderInput(hooks, rules.of_norm(block.mlp_norm), [f"mlp.{layer}"], on_stream)
+            own = None if block.shares_norm else rules.of_norm(block.mlp_norm)
+            mlp = mixing if block.shares_norm else ReaderInput(hooks, own, [f"mlp.{layer}"], on_stream)
             reader = first_reader[f"mlp.{layer}", ""]
             if block.mlp_beside is not None and block.mlp_norm is not None:
                 _hook_norm(hooks, block.mlp_norm, mlp, reader, on_reader_grads)

@@ -51,8 +51,10 @@ def hook_ablated_readers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, inpu
         mixing = dict(place.get(f"attn.{layer}", {}))
         if block.mixer is not None:
             mixing["mixer"] = place[f"mixer.{layer}"][""]
+        if block.shares_norm:
+            mixing["mlp"] = place[f"mlp.{layer}"][""]
         _hook_mixing(hooks, parts, block, graph, mixing, inputs)
-        if block.mlp is not None:
+        if block.mlp is not None and not block.shares_norm:
             _hook_whole(hooks, block.mlp_norm, block.mlp, place[f"mlp.{layer}"][""], inputs)
     _hook_whole(hooks, parts.final_norm, parts.unembedding, place["logits"][""], inputs)
 
@@ -82,7 +84,10 @@ def _hook_mixing(
     readers: dict[str, list[int]],
     inputs: ReadersOwnInputs,
 ) -> None:
-    """Replace what q, k and v of an attention and a mixer read, which are behind one norm, if one loses an edge."""
+    """Replace what q, k and v of an attention and a mixer read, which are behind one norm, if one loses an edge.
+
+    So does an MLP that shares their norm.
+    """
     if not inputs.is_ablated([index for indices in readers.values() for index in indices]):
         return
     by_head = graph.granularity != "sublayer"
@@ -90,8 +95,9 @@ def _hook_mixing(
     copies = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
     if copies > 1 and block.attention is not None:
         hooks.enter_context(one_kv_per_query_head(block.attention, parts))
-    if block.mixer is not None:
-        hooks.replace_input(block.mixer, partial(_first, normed, "mixer", 1.0))
+    for kind, module in (("mixer", block.mixer), ("mlp", block.mlp)):
+        if module is not None and kind in readers:
+            hooks.replace_input(module, partial(_first, normed, kind, 1.0))
     for projection in block.projections:
         if len(projection.features) == 1 and not by_head:
             (kind,) = projection.features
@@ -109,11 +115,11 @@ def _first(normed: _NormedInputs, kind: str, multiplier: float, hidden: Tensor) 
 
 
 class _NormedInputs:
-    """The streams of the readers behind one norm, of an attention and a mixer, after the norm.
+    """The streams of the readers behind one norm, of an attention and a mixer (and perhaps an MLP), after the norm.
 
     Args:
         hooks: Where the hook on the norm is registered.
-        norm: The norm before attention and mixer, or None.
+        norm: The norm before them, or None.
         readers: kind → the graph's indices of its readers.
         inputs: Computes what each reader reads.
         together: Whether the streams of all kinds are computed at once, which reads the writers once. Heads have so
@@ -142,7 +148,7 @@ class _NormedInputs:
         """Return what the readers of a kind give to their projection, [readers, batch, pos, width].
 
         Args:
-            kind: q, k, v or mixer.
+            kind: q, k, v, mixer, or mlp where it shares the norm.
             hidden: What the model gives to the projection, which is the stream itself if there is no norm.
         """
         if kind not in self._ready:

@@ -62,6 +62,7 @@ class ModuleNames:
     mlp: str = "mlp"
     attention_norm: str | None = "input_layernorm"
     mlp_norm: str | None = "post_attention_layernorm"
+    """The norm before the MLP. The attention's own name stands for one norm, behind which both read the same stream."""
     attention_post_norm: str | None = None
     mlp_post_norm: str | None = None
     # Names in the attention module.
@@ -94,7 +95,8 @@ class ModuleNames:
     """``layer_types`` of the config → the sublayers of such a layer; None if all have an attention and an MLP."""
     # Fields of the config.
     parallel_field: str | None = None
-    """The field that is true if attention and MLP of a block read the same stream; None if they never do."""
+    """The field that is true if attention and MLP of a block, each behind a norm of its own, read the same stream; None
+    if they never do."""
     gated_queries: bool = False
     """Whether the projection to q also computes a gate of the attention's output, after each head's q."""
     attention_in_field: str | None = None
@@ -182,6 +184,19 @@ _GPT_NEOX = ModuleNames(
     mlp_outputs=("dense_4h_to_h",),
     parallel_field="use_parallel_residual",
 )
+_COHERE = ModuleNames(mlp_norm="input_layernorm")
+_PHI = ModuleNames(
+    final_norm="model.final_layernorm", mlp_norm="input_layernorm", output="dense", mlp_outputs=("fc2",)
+)
+_GPT_J = ModuleNames(
+    layers="transformer.h",
+    final_norm="transformer.ln_f",
+    attention="attn",
+    attention_norm="ln_1",
+    mlp_norm="ln_1",
+    output="out_proj",
+    mlp_outputs=("fc_out",),
+)
 _ATTENTION_OR_MIXER: dict[str, tuple[Sublayer, ...]] = {
     "full_attention": ("attn", "mlp"),
     "linear_attention": ("mixer", "mlp"),
@@ -236,6 +251,10 @@ FAMILIES: dict[str, ModuleNames] = {
     "glm4": _GLM4,
     "gpt2": _GPT2,
     "gpt_neox": _GPT_NEOX,
+    # Attention and MLP share one norm.
+    **dict.fromkeys(("cohere", "cohere2"), _COHERE),
+    "phi": _PHI,
+    "gptj": _GPT_J,
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN3_NEXT),
     "granitemoehybrid": _GRANITE_HYBRID,
     "falcon_h1": _FALCON_H1,

@@ -99,6 +99,12 @@ class Block:
         return layer_reads(found, parallel=self.parallel)
 
     @property
+    def shares_norm(self) -> bool:
+        """Whether attention and MLP read the output of one norm."""
+        norms = (self.attention_norm, self.mlp_norm)
+        return all(norm is not None for norm in norms) and len({id(norm.module) for norm in norms if norm}) == 1
+
+    @property
     def mlp_modules(self) -> tuple[nn.Module, ...]:
         """The modules whose outputs add up to what the MLP writes."""
         return tuple(module for module in (self.mlp, self.mlp_beside) if module is not None)
@@ -275,6 +281,8 @@ def layers_by_config(config: Any) -> tuple[LayerReads, ...]:
 
 
 def _is_parallel(names: ModuleNames, config: Any) -> bool:
+    if names.mlp_norm is not None and names.mlp_norm == names.attention_norm:
+        return True
     return names.parallel_field is not None and bool(getattr(config, names.parallel_field))
 
 

@@ -28,6 +28,8 @@ EPS_NAMES = {
     "gpt-neox": "layer_norm_eps",
     "gpt-neox-sequential": "layer_norm_eps",
     "nemotron-h": "layer_norm_epsilon",
+    "gpt-j": "layer_norm_epsilon",
+    **dict.fromkeys(("cohere", "cohere2", "phi"), "layer_norm_eps"),
 }
 # OLMo 2, OLMo 3 and EXAONE 4 have no pre-norms. Their q and k have a norm of their own, and v is followed by the norm
 # after attention. But their MLP reads the stream without any norm, so that its scores need not sum to zero.

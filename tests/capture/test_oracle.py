@@ -15,6 +15,7 @@ from helpers.tiny_models import (
     ATTENTION_ONLY,
     HYBRIDS,
     NO_PRE_NORM,
+    PARALLEL,
     POST_NORMS,
     VOCABULARY,
     TinySequence,
@@ -31,7 +32,10 @@ CASES = [
     for name in NAMES
     for kind in (("sublayer",) if name in HYBRIDS or name == "olmo2-gqa" else ("sublayer", "head"))
 ]
-OUTPUT_BIAS = {"gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa", "smollm3", "gpt-oss", "deepseek-v3"}
+OUTPUT_BIAS = {
+    *("gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa", "smollm3", "gpt-oss", "deepseek-v3"),
+    *("cohere2", "phi"),
+}
 SEQUENCE = random_sequences(1, seed=5, prompt=(6, 6), answer=(5, 5))[0]
 OTHER = random_sequences(1, seed=6, prompt=(6, 6), answer=(5, 5))[0]
 built = cache(build)
@@ -47,8 +51,9 @@ def body_of(model: Any) -> Any:
 
 
 def tiny_epsilon(name: str, **overrides: Any) -> Any:
-    known = {"gpt2": "layer_norm_epsilon", "nemotron-h": "layer_norm_epsilon"}
-    field = known.get(name, "layer_norm_eps" if "neox" in name else "rms_norm_eps")
+    with_layer_norms = ("neox", "cohere", "phi")
+    known = dict.fromkeys(("gpt2", "gpt-j", "nemotron-h"), "layer_norm_epsilon") | {"phi3": "rms_norm_eps"}
+    field = known.get(name, "layer_norm_eps" if any(each in name for each in with_layer_norms) else "rms_norm_eps")
     return build(name, seed=1, dtype=torch.float64, **{field: 1e-14}, **overrides)
 
 
@@ -96,6 +101,10 @@ def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
         outputs = layer.attn.c_proj, layer.mlp.c_proj
     elif "neox" in name:
         outputs = layer.attention.dense, layer.mlp.dense_4h_to_h
+    elif name == "gpt-j":
+        outputs = layer.attn.out_proj, layer.mlp.fc_out
+    elif name == "phi":
+        outputs = layer.self_attn.dense, layer.mlp.fc2
     else:
         mlp = next(getattr(layer, name) for name in MLPS if hasattr(layer, name))
         writing = [parameter for path, parameter in mlp.named_parameters() if "down_proj" in path]
@@ -138,7 +147,7 @@ def test_a_writers_edges_sum_to_what_hugging_faces_backward_says_of_its_output(n
     expected = [-(written.grad * embedding).sum()]
     body = body_of(model)
     centre = 1.0 if "gemma" in name else 0.0  # Gemma keeps its norm weights less one
-    for layer in body.h if name == "gpt2" else body.layers:
+    for layer in body.h if hasattr(body, "h") else body.layers:
         for parameters in hybrid_writer_parameters(layer) if name in HYBRIDS else writer_parameters(name, layer):
             expected.append(-torch.stack([(p.grad * (p + centre)).sum() for p in parameters]).sum())
     values, _ = edge_scores(model, [SEQUENCE])
@@ -153,7 +162,7 @@ def test_a_heads_edges_sum_to_what_hugging_faces_backward_says_of_its_columns(na
     body = body_of(model)
     writers, _, _ = edge_names(model, "head")
     totals = dict(zip(writers, edge_scores(model, [SEQUENCE], "head")[0][0].sum(1), strict=True))
-    for i, layer in enumerate(body.h if name == "gpt2" else body.layers):
+    for i, layer in enumerate(body.h if hasattr(body, "h") else body.layers):
         weight = writer_parameters(name, layer)[0][0]
         product = -(weight.grad * weight).detach().sum(1 if name == "gpt2" else 0)  # Conv1D keeps [in, out]
         ours = torch.stack([totals[f"attn.{i}.h{h}"] for h in range(heads)])
@@ -282,7 +291,7 @@ def test_nothing_is_scored_against_itself_and_all_ablated_is_the_corrupted_run(n
 def test_the_number_of_edges(name: str) -> None:
     model = built(name)
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
-    parallel = name == "gpt-neox"
+    parallel = name in PARALLEL
     writers, readers, edges = edge_names(model)
     assert edges.shape == (len(writers), len(readers)) == (1 + 2 * layers, 4 * layers + 1)
     assert edges.sum() == 4 * layers**2 + 3 * layers + 1 - parallel * layers
@@ -292,12 +301,12 @@ def test_the_number_of_edges(name: str) -> None:
 
 
 def test_the_number_of_edges_of_thirty_two_layers() -> None:
-    config = SimpleNamespace(num_hidden_layers=32, num_attention_heads=32)
+    config = SimpleNamespace(model_type="llama", num_hidden_layers=32, num_attention_heads=32)
     assert edge_names(SimpleNamespace(config=config))[2].sum() == 4193  # type: ignore[arg-type]
 
 
 def test_the_names_and_their_order() -> None:
-    config = SimpleNamespace(num_hidden_layers=2, num_attention_heads=2)
+    config = SimpleNamespace(model_type="llama", num_hidden_layers=2, num_attention_heads=2)
     model: Any = SimpleNamespace(config=config)
     writers, readers, edges = edge_names(model)
     assert writers == ("embed", "attn.0", "mlp.0", "attn.1", "mlp.1")

@@ -35,6 +35,7 @@ from transformers import PreTrainedModel
 from helpers import oracle_rules as rules
 from helpers.oracle_families import Block, Projection, Scale, parts_of
 from helpers.oracle_hybrids import layer_sublayers
+from helpers.oracle_shared_norm import FORWARDS as SHARED_NORM
 
 
 class AnyAnswerSequence(Protocol):
@@ -57,7 +58,7 @@ def edge_names(
 
     Raises ValueError for a granularity other than "sublayer" and "head".
     """
-    parallel = bool(getattr(model.config, "use_parallel_residual", False))
+    parallel = getattr(model.config, "use_parallel_residual", False) or model.config.model_type in SHARED_NORM
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
     sublayers = layer_sublayers(model.config) or [("attn", "mlp")] * layers
     if granularity not in ("sublayer", "head"):

@@ -87,10 +87,11 @@ def parts_of(model: Any) -> Parts:
         return _llama_like(model)
     # Here, since both are built of what is in this module.
     from helpers.oracle_hybrids import hybrid_parts
-    from helpers.oracle_recent import FORWARDS
+    from helpers import oracle_recent, oracle_shared_norm
 
-    if family in FORWARDS:
-        return FORWARDS[family](model)
+    forwards = oracle_recent.FORWARDS | oracle_shared_norm.FORWARDS
+    if family in forwards:
+        return forwards[family](model)
     if (parts := hybrid_parts(model)) is not None:
         return parts
     raise NotImplementedError(f"the oracle has no forward for {family!r}")

@@ -63,6 +63,13 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                       "embd_pdrop": 0.0, "attn_pdrop": 0.0}),  # fused Conv1D qkv, learned positions, tied
     "gpt-neox": ("gpt_neox", {**_NEOX, "use_parallel_residual": True}),  # no edge attn -> mlp inside a layer
     "gpt-neox-sequential": ("gpt_neox", {**_NEOX, "use_parallel_residual": False}),
+    # One norm for attention and MLP, which read the same stream.
+    "cohere": ("cohere", {**_BASE, **_GQA, "use_qk_norm": True, "logit_scale": 0.5}),  # a norm's weight for each head
+    "cohere2": ("cohere2", {**_BASE, **_GQA, **_ONE_WINDOW, "tie_word_embeddings": True, "attention_bias": True,
+                            "logit_scale": 1.5}),  # no positions where all tokens are seen
+    "phi": ("phi", {**_BASE, **_GQA, "qk_layernorm": True, "rope_parameters": _PARTIAL_ROTARY}),  # biases everywhere
+    "gpt-j": ("gptj", {**_IDS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "rotary_dim": 4,
+                       "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "tie_word_embeddings": False}),
     "phi3": ("phi3", {**_BASE, **_GQA, "sliding_window": None,
                       "rope_parameters": _PARTIAL_ROTARY}),  # fused qkv and gate/up, half the width turned
     "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 2.0}),  # post-norms, scaled embedding, caps
@@ -154,6 +161,8 @@ POST_NORMS: dict[str, tuple[str, str]] = {
 """The norms between attention and stream, and between MLP and stream, of the models that have them."""
 NO_PRE_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "exaone4"})
 """The models whose attention and MLP read the stream itself."""
+PARALLEL = frozenset({"gpt-neox", "cohere", "cohere2", "phi", "gpt-j"})
+"""The models whose attention and MLP read the same stream."""
 JOINT_KEY_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "olmoe"})
 """The models with one norm over all heads' queries and one over all heads' keys."""
 
@@ -180,8 +189,9 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     """
     model_type, fields = _CONFIGS[name]
     fields = copy.deepcopy({**fields, **overrides})  # a config keeps the lists that it is given
-    # SDPA ignores the soft-cap, so that Gemma 2 would silently compute something else, and has no sinks for gpt-oss.
-    attention = fields.pop("attn_implementation", "eager" if model_type in ("gemma2", "gpt_oss") else "sdpa")
+    # SDPA ignores the soft-cap, so that Gemma 2 would silently compute something else; it has no sinks for gpt-oss; and
+    # GPT-J has none.
+    attention = fields.pop("attn_implementation", "eager" if model_type in ("gemma2", "gpt_oss", "gptj") else "sdpa")
     with torch.random.fork_rng(devices=[]):
         model = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(model_type, **fields), attn_implementation=attention, dtype=torch.float32
@@ -248,7 +258,7 @@ def _draw(model: PreTrainedModel, generator: torch.Generator) -> None:
             noise = torch.randn(parameter.shape, generator=generator)
             if isinstance(module, nn.Embedding):
                 parameter.copy_(noise * (0.5 if tied else 1.0))
-            elif parameter.ndim > 1:
+            elif parameter.ndim > 1 and not kind.endswith("Norm"):
                 fan_in = parameter.shape[0] if kind == "Conv1D" else parameter.shape[-1]
                 gain = 2.0 if "Router" in kind else 1.4
                 parameter.copy_(noise * gain * fan_in**-0.5)
