@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch  # noqa: E402
 from helpers import oracle  # noqa: E402
 from helpers.core_inputs import fixed_sequences, relative_error  # noqa: E402
-from helpers.tiny_models import ARCHITECTURES, MODEL_TYPES, build, granularities, padding_sides  # noqa: E402
+from helpers.tiny_models import MODEL_TYPES, build, granularities, padding_sides  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
 

@@ -185,9 +185,7 @@ _GPT_NEOX = ModuleNames(
     parallel_field="use_parallel_residual",
 )
 _COHERE = ModuleNames(mlp_norm="input_layernorm")
-_PHI = ModuleNames(
-    final_norm="model.final_layernorm", mlp_norm="input_layernorm", output="dense", mlp_outputs=("fc2",)
-)
+_PHI = ModuleNames(final_norm="model.final_layernorm", mlp_norm="input_layernorm", output="dense", mlp_outputs=("fc2",))
 _GPT_J = ModuleNames(
     layers="transformer.h",
     final_norm="transformer.ln_f",

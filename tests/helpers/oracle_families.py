@@ -86,8 +86,8 @@ def parts_of(model: Any) -> Parts:
     if family in _LLAMA_LIKE:
         return _llama_like(model)
     # Here, since both are built of what is in this module.
-    from helpers.oracle_hybrids import hybrid_parts
     from helpers import oracle_recent, oracle_shared_norm
+    from helpers.oracle_hybrids import hybrid_parts
 
     forwards = oracle_recent.FORWARDS | oracle_shared_norm.FORWARDS
     if family in forwards:
