@@ -12,6 +12,7 @@ from torch import nn
 from rlcircuits.capture.nonfinite import first_bad_weight
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.devices import usable_device
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.models.adapters import find_base, merge
@@ -137,7 +138,7 @@ class Checkpoint:
         adapter = folder if is_adapter(folder) else None
         whole = find_base(folder).folder if adapter else folder
         check_folder(whole)
-        place = None if device_map else _usable_device(device)
+        place = None if device_map else usable_device(device)
         model = load_model(whole, torch_dtype(dtype), device_map, trust_remote_code=trust_remote_code)
         if adapter:
             model = merge(model, adapter)
@@ -191,15 +192,3 @@ def _check_runs(model: Any, name: str) -> None:
         raise
     except Exception as error:
         raise RLCircuitsError(f"{name}: the model loads and does not run: {one_line(error)}") from error
-
-
-def _usable_device(device: str | torch.device | None) -> torch.device:
-    """Return the device, by default ``cuda`` if there is one. Raises RLCircuitsError if it cannot be used."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-        torch.empty(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise RLCircuitsError(f"device is {str(device)!r}, which cannot be used here: {one_line(error)}") from error
-    return place

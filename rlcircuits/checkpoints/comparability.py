@@ -169,9 +169,10 @@ def _quantised_warnings(before: CheckpointSource, after: CheckpointSource) -> It
 
 
 def _dtype_warnings(before: CheckpointSource, after: CheckpointSource) -> list[str]:
-    found = _difference(_stored_dtypes(before), _stored_dtypes(after))
-    if found:
-        return [f"the dtype of the stored weights (*.safetensors) is {found}"]
+    if before.reads_weights and after.reads_weights:
+        found = _difference(_stored_dtypes(before), _stored_dtypes(after))
+        if found:
+            return [f"the dtype of the stored weights (*.safetensors) is {found}"]
     if before.dtype is not None and after.dtype is not None:  # the config's dtype is not used
         return []
     found = _difference(_config_dtype(before), _config_dtype(after))

@@ -13,17 +13,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_changed_fields, short_repr
-from rlcircuits.models.adapters import find_base
+from rlcircuits.models.adapters import Base, find_base
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 
-__all__ = ["CheckpointSource", "Source", "check_same_architecture", "check_same_vocabulary", "on_cpu"]
+__all__ = [
+    "CheckpointSource",
+    "Source",
+    "SourceWithoutWeights",
+    "check_same_architecture",
+    "check_same_vocabulary",
+    "on_cpu",
+]
 
 _ARCHITECTURE = ("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
 """The fields of the config that must be equal for two checkpoints to have the same graph and width."""
@@ -64,6 +71,9 @@ class CheckpointSource:
     trust_remote_code: bool = False
     """Run Python code from the repository."""
 
+    reads_weights: ClassVar[bool] = True
+    """Whether the weights' files may be downloaded and read."""
+
     def __post_init__(self) -> None:
         if isinstance(self.path, os.PathLike):
             object.__setattr__(self, "path", os.fspath(self.path))
@@ -80,7 +90,7 @@ class CheckpointSource:
     @cached_property
     def folder(self) -> Path:
         """The folder of the files. A hub id's snapshot is looked up once, so that a branch cannot move meanwhile."""
-        return local_folder(self.path, self.revision, code=self.trust_remote_code)
+        return local_folder(self.path, self.revision, code=self.trust_remote_code, weights=self.reads_weights)
 
     def fingerprint(self) -> str:
         """Return the hex sha256 of the dtype and of all files that are loaded, with those of an adapter's base model.
@@ -93,7 +103,7 @@ class CheckpointSource:
         code = self.trust_remote_code
         parts: dict[str, Any] = {"dtype": str(torch_dtype(self.dtype)), "files": contents(self.folder, code=code)}
         if is_adapter(self.folder):
-            parts["base"] = contents(find_base(self.folder).folder, code=code)
+            parts["base"] = contents(self._base().folder, code=code)
         if code:
             parts["trust_remote_code"] = True
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -102,7 +112,7 @@ class CheckpointSource:
         """Return the tokenizer; for an adapter its own, or else its base model's."""
         folder = self.folder
         if is_adapter(folder) and not has_tokenizer(folder):
-            folder = find_base(folder).folder
+            folder = self._base().folder
         return load_tokenizer(folder, self.name, trust_remote_code=self.trust_remote_code)
 
     @property
@@ -129,7 +139,10 @@ class CheckpointSource:
     @property
     def model_folder(self) -> Path:
         """The folder of the model's config: an adapter's base model's, any other checkpoint's own."""
-        return find_base(self.folder).folder if is_adapter(self.folder) else self.folder
+        return self._base().folder if is_adapter(self.folder) else self.folder
+
+    def _base(self) -> Base:
+        return find_base(self.folder, weights=self.reads_weights)
 
     def _config(self) -> Any:
         return load_config(self.model_folder, trust_remote_code=self.trust_remote_code).get_text_config()
@@ -144,6 +157,17 @@ class CheckpointSource:
             trust_remote_code=self.trust_remote_code,
             name=self.name,
         )
+
+
+@dataclass(frozen=True, repr=False)
+class SourceWithoutWeights(CheckpointSource):
+    """A checkpoint of which only the configs and the tokenizer are downloaded and read, and an adapter's base's."""
+
+    reads_weights: ClassVar[bool] = False
+
+    def load(self) -> Checkpoint:
+        """Raise RLCircuitsError: there are no weights to load."""
+        raise RLCircuitsError(f"{self.name}: only its configs are read, so that it cannot be loaded")
 
 
 def on_cpu(source: Source) -> Source:

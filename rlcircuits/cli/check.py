@@ -58,6 +58,7 @@ def add_check(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from rlcircuits.common.devices import usable_device
     from rlcircuits.release.check_cost import plan_check, with_speed
     from rlcircuits.release.model_check import check_model, without_weights
     from rlcircuits.release.pair_differences import pair_differences
@@ -67,6 +68,8 @@ def _check(options: argparse.Namespace) -> int:
     sources = _sources(options)
     if options.config_only:
         sources = [without_weights(source) for source in sources]
+    elif options.device_map is None:
+        usable_device(options.device)  # a device that is not there says nothing of a checkpoint
     problems: list[str] = []
     settings = make_settings(settings_table(options))
     plan = None

@@ -1,4 +1,4 @@
-"""What a device can run, how much memory the contraction may use there, and copies that do not wait for it."""
+"""Whether a device can be used, what it can run, its memory for the contraction, and copies that do not wait for it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+from rlcircuits.common.errors import RLCircuitsError, one_line
+
 PENDING_GRADS_SHARE = 0.05
 """The share of an accelerator's memory for pending gradients: 4 of 80 GB."""
 
@@ -17,6 +19,18 @@ CONTRACTION_SHARE = 0.1
 
 KERNEL_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 """The dtypes that the Triton kernels support."""
+
+
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """Return the device, by default ``cuda`` if there is one. Raises RLCircuitsError if it cannot be used."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise RLCircuitsError(f"device is {str(device)!r}, which cannot be used here: {one_line(error)}") from error
+    return place
 
 
 @cache

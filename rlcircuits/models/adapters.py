@@ -73,10 +73,14 @@ class Base:
     name: str
 
 
-def find_base(adapter: Path) -> Base:
+def find_base(adapter: Path, *, weights: bool = True) -> Base:
     """Return the base that an adapter names in ``base_model_name_or_path``.
 
     A relative path is looked up from the working directory first, then from the adapter's folder.
+
+    Args:
+        adapter: The adapter's folder.
+        weights: Whether the adapter's weights must be there, and the base's are downloaded. Else only configs are read.
 
     Raises:
         RLCircuitsError: if the adapter's config cannot be read, its method is not LoRA, its weights are missing, its
@@ -97,6 +101,23 @@ def find_base(adapter: Path) -> Base:
             f"{file}: field 'layer_replication' repeats layers of the base; an adapter can be merged only into the "
             f"layers that there are: save the merged model as a checkpoint of its own"
         )
+    if weights:
+        _check_weights(adapter)
+    try:
+        beside = adapter / name
+        path = str(beside) if beside.is_dir() and not Path(name).is_dir() else name
+        base = Base(local_folder(path, config.revision, weights=weights), name)
+    except (RLCircuitsError, OSError, ValueError) as error:  # a name can be too long, or hold a null character
+        raise RLCircuitsError(f"{file}: the adapter's base was not found: {one_line(error)}") from error
+    if is_adapter(base.folder):
+        raise RLCircuitsError(
+            f"{file}: the adapter's base {name} is an adapter itself; merge that one and save it as a checkpoint first"
+        )
+    return base
+
+
+def _check_weights(adapter: Path) -> None:
+    """Raise RLCircuitsError if an adapter's weights are missing or damaged, or a whole checkpoint's are beside them."""
     if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise RLCircuitsError(f"{adapter} has no {ADAPTER_WEIGHTS}; other weight formats are not loaded")
     check_weights_file(adapter / ADAPTER_WEIGHTS)
@@ -105,17 +126,6 @@ def find_base(adapter: Path) -> Base:
             f"{adapter} holds an adapter and a whole checkpoint ({CONFIG} and weights); move one of them to "
             f"another folder"
         )
-    try:
-        beside = adapter / name
-        path = str(beside) if beside.is_dir() and not Path(name).is_dir() else name
-        base = Base(local_folder(path, config.revision), name)
-    except (RLCircuitsError, OSError, ValueError) as error:  # a name can be too long, or hold a null character
-        raise RLCircuitsError(f"{file}: the adapter's base was not found: {one_line(error)}") from error
-    if is_adapter(base.folder):
-        raise RLCircuitsError(
-            f"{file}: the adapter's base {name} is an adapter itself; merge that one and save it as a checkpoint first"
-        )
-    return base
 
 
 def merge(model: Any, adapter: Path) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from torch import nn
@@ -20,7 +20,7 @@ from rlcircuits.answers.engines.engine import end_token_ids
 from rlcircuits.capture.model_graph import granularities
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource, SourceWithoutWeights
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.logs import log_stage
 from rlcircuits.common.sublayers import LayerReads
@@ -33,7 +33,6 @@ from rlcircuits.models.folder import (
     check_generation_config,
     is_adapter,
     load_config,
-    local_folder,
     no_config,
 )
 from rlcircuits.models.parameter_count import count_parameters
@@ -92,9 +91,8 @@ def check_model(
 
 
 def without_weights(source: CheckpointSource) -> CheckpointSource:
-    """Return a source as a local folder, into which no weights are downloaded for a hub id."""
-    folder = local_folder(source.path, source.revision, code=source.trust_remote_code, weights=False)
-    return replace(source, path=str(folder), revision=None)
+    """Return a source of which only configs and the tokenizer are downloaded and read, an adapter's base's too."""
+    return SourceWithoutWeights(**{each.name: getattr(source, each.name) for each in fields(source)})
 
 
 class _Check:

@@ -28,7 +28,7 @@ def check_table(checks: Sequence[ModelFindings], differences: PairDifferences | 
         differences: How two checkpoints differ; None for one.
         plan: What measuring takes; None if no question set was given.
     """
-    blocks = ["\n".join(_model_lines(check)) for check in checks]
+    blocks = ["\n".join(_model_lines(check, checks[0] if number else None)) for number, check in enumerate(checks)]
     if differences is not None:
         blocks.append("\n".join(_difference_lines(differences)))
     if plan is not None:
@@ -53,7 +53,8 @@ def _graphs(check: ModelFindings) -> list[dict[str, Any]]:
     return [{**asdict(graph), "nodes": graph.nodes} for graph in check.graphs]
 
 
-def _model_lines(check: ModelFindings) -> Iterator[str]:
+def _model_lines(check: ModelFindings, first: ModelFindings | None) -> Iterator[str]:
+    """Yield the lines of a checkpoint. Tables that say the same as those of the ``first`` one are not repeated."""
     yield f"{check.name}: {'supported' if check.supported else 'not supported'}"
     for problem in check.problems:
         yield f"  problem: {problem}"
@@ -63,7 +64,11 @@ def _model_lines(check: ModelFindings) -> Iterator[str]:
     if facts:
         yield ""
         yield tabulate(facts, tablefmt="plain", disable_numparse=True)
-    if check.graphs:
+    same = first is not None and (check.graphs, check.parts) == (first.graphs, first.parts)
+    if first is not None and same and check.graphs:
+        yield ""
+        yield f"The graphs, and where each part is, are those of {first.name}."
+    elif check.graphs:
         sizes = [
             [each.granularity, *(f"{number:,}" for number in (each.nodes, each.writers, each.readers, each.edges))]
             for each in check.graphs
@@ -75,7 +80,7 @@ def _model_lines(check: ModelFindings) -> Iterator[str]:
             disable_numparse=True,
             colalign=("left", *["right"] * 4),
         )
-    if check.parts:
+    if check.parts and not same:
         yield ""
         yield tabulate(list(check.parts.items()), ("part", f"where it is in {check.checked}"), disable_numparse=True)
     if check.agreements:

@@ -145,14 +145,14 @@ def test_missing_weights_are_not_made_up(folder: Path) -> None:
 def test_an_unmapped_family_says_which_are_mapped(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
-        json.dumps(config | {"model_type": "gptj", "architectures": ["GPTJForCausalLM"]})
+        json.dumps(config | {"model_type": "ctrl", "architectures": ["GPTJForCausalLM"]})
     )
     with pytest.raises(RLCircuitsError):
         Checkpoint.load(folder, device="cpu")
     model = tiny("llama")
-    model.config.model_type, kept = "gptj", model.config.model_type
+    model.config.model_type, kept = "ctrl", model.config.model_type
     try:
-        with pytest.raises(RLCircuitsError, match=r"model_type 'gptj' is not mapped: .* deepseek_v3, .*, qwen3_moe, "):
+        with pytest.raises(RLCircuitsError, match=r"model_type 'ctrl' is not mapped: .* deepseek_v3, .*, qwen3_moe, "):
             locate_parts(model)
     finally:
         model.config.model_type = kept

@@ -224,6 +224,53 @@ def test_an_adapter_is_checked_merged_into_its_base(checked: Any, tmp_path: Path
     assert "the adapter's base was not found" in problem
 
 
+def test_config_only_reads_the_configs_of_an_adapter_and_its_base_alone(
+    checked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = save_checkpoint(tmp_path / "base", "llama")
+    adapter = lora(base, tmp_path / "lora")
+    (base / "model.safetensors").unlink()
+    (adapter / "adapter_model.safetensors").unlink()
+    found = one(checked(adapter, "--config-only", code=0))
+    assert (found["adapter_base"], found["notes"]) == (str(base), ["the weights were not read"])
+    asked: list[list[str]] = []
+
+    def download(name: str, *, allow_patterns: list[str], **_: Any) -> str:
+        assert name in ("team/lora", "team/base")
+        asked.append(allow_patterns)
+        return str(adapter if name == "team/lora" else base)
+
+    monkeypatch.setattr("rlcircuits.models.folder.huggingface_hub.snapshot_download", download)
+    edit(adapter / "adapter_config.json", base_model_name_or_path="team/base")
+    document = checked("team/lora", "team/base", "--config-only", code=0)
+    assert [model["name"] for model in document["models"]] == ["team/lora", "team/base"]
+    assert {"adapter_config.json"} < set(asked[0])
+    assert not any("safetensors" in pattern for patterns in asked for pattern in patterns)
+
+
+def test_a_device_that_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "llama")
+    assert main(["check", str(folder), "--device", "cuda:99"]) == 2
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert "device is 'cuda:99', which cannot be used here" in found.err
+    assert main(["check", str(folder), "--device", "cuda:99", "--config-only"]) == 0  # it is not used
+
+
+def test_of_two_alike_the_tables_of_graphs_and_parts_are_printed_once(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before, after = save_checkpoint(tmp_path / "sft"), save_checkpoint(tmp_path / "rl", seed=4)
+    assert main(["check", str(before), str(after), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("output projection") == out.count("sublayer") == 1
+    assert f"The graphs, and where each part is, are those of {before}." in out
+    assert out.count("relative error") == 2  # the numbers of each
+    build("llama", num_hidden_layers=1).save_pretrained(after)
+    assert main(["check", str(before), str(after), "--device", "cpu"]) == 1
+    assert capsys.readouterr().out.count("output projection") == 2
+
+
 def test_of_two_it_says_what_differs_beside_the_weights(checked: Any, tmp_path: Path) -> None:
     before, after = save_checkpoint(tmp_path / "sft"), save_checkpoint(tmp_path / "rl", seed=4)
     tiny_tokenizer(chat_template="{{ messages[0]['content'] }}").save_pretrained(after)
