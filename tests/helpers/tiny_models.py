@@ -204,6 +204,11 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
     return model.eval()
 
 
+def config_fields(name: str) -> dict[str, Any]:
+    """Return a copy of the config fields that a model of `ARCHITECTURES` is built from."""
+    return copy.deepcopy(_CONFIGS[name][1])
+
+
 def has_experts(model: nn.Module) -> bool:
     """Return whether a model is a mixture of experts."""
     return any(type(module).__name__.endswith("Experts") for module in model.modules())
