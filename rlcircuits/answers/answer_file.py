@@ -4,7 +4,8 @@ A file of answers is JSON lines: first a header that says which model answered w
 on each line, in the order of generation. The header holds the number of answers, so that a truncated file is noticed.
 An answer is stored as token ids, which are what attribution scores, and as text, which is what was graded.
 
-With one answer to each question, the fields `n` and `sample` are not written.
+With one answer to each question, the fields `n` and `sample` are not written. Of a prompt's images, the field `images`
+has the key; without images it is not written.
 """
 
 from __future__ import annotations
@@ -154,7 +155,8 @@ def format_header(header: Header) -> bytes:
 
 def format_answer(line: Line) -> bytes:
     """Return an answer as a line of JSON."""
-    return _LINE.dump_json(line, exclude={"sample"} if line.sample == 0 else None) + b"\n"
+    unset = {name for name, default in (("sample", 0), ("images", None)) if getattr(line, name) == default}
+    return _LINE.dump_json(line, exclude=unset or None) + b"\n"
 
 
 def assemble_answers(header: Header, lines: Iterable[Line]) -> Answers:

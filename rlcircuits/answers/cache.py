@@ -28,6 +28,7 @@ from rlcircuits.answers.answer_file import (
     parse_answers,
     parse_header,
 )
+from rlcircuits.answers.question_prompts import QuestionPrompts
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, cache_path, content_hash, fsync_folder, short_name, write_lock
@@ -36,14 +37,15 @@ from rlcircuits.questions.question_set import QuestionSet
 __all__ = ["AnswerLog", "cache_key", "cached_headers", "open_cache"]
 
 
-def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: Sequence[tuple[int, ...]]) -> str:
+def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: QuestionPrompts) -> str:
     """Return the hash of everything that cached answers depend on."""
+    asked = zip(questions.questions, prompts.ids, prompts.images, strict=True)
     return content_hash(
         {
             "format": [FORMAT, VERSION],
             "source": source.fingerprint(),
             "set": [questions.name, questions.split],
-            "asked": [[q.id, q.gold, prompt] for q, prompt in zip(questions.questions, prompts, strict=True)],
+            "asked": [[q.id, q.gold, ids, *([] if images is None else [images.key])] for q, ids, images in asked],
             "grader": questions.grader,
             "sampling": header.sampling.table(),
             "prompting": header.prompting.model_dump() if header.prompting else None,

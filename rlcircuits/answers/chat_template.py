@@ -9,13 +9,13 @@ from typing import Any
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.limited_process import LimitedProcessError, map_in_limited_process
 
-__all__ = ["render_chats"]
+__all__ = ["Chat", "render_chats"]
 
 LENGTH_LIMIT = 2**24
 """Most characters of one rendered chat."""
 
-Chat = list[dict[str, str]]
-"""Messages, each with "role" and "content"."""
+Chat = list[dict[str, Any]]
+"""Messages, each with "role" and "content": a text, or a list of parts that are texts and images."""
 
 
 def render_chats(tokenizer: Any, template: str, chats: Sequence[Chat]) -> list[str]:

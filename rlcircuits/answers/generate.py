@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlcircuits.answers.answer_file import FORMAT, VERSION, Answers, Header, assemble_answers
+from rlcircuits.answers.answer_file import FORMAT, VERSION, Answers, Header, Line, assemble_answers
 from rlcircuits.answers.cache import AnswerLog, cache_key, open_cache
 from rlcircuits.answers.engines.engine import Engine
 from rlcircuits.answers.engines.registry import check_engine, open_engine
 from rlcircuits.answers.grade_completions import UngradedAnswer, grade_completions
 from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_room
 from rlcircuits.answers.prompting import Prompting, prompts_without_question
+from rlcircuits.answers.question_prompts import QuestionPrompts, prompt_questions
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
@@ -31,6 +32,7 @@ from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.progress import advance, progress_bar
+from rlcircuits.questions.images import MARK
 from rlcircuits.questions.question_set import QuestionSet
 
 __all__ = ["FIRST_ANSWERS", "answer_questions"]
@@ -98,11 +100,9 @@ def answer_questions(
             "give a source, such as CheckpointSource(folder)"
         )
     tokenizer = model.tokenizer if isinstance(model, Checkpoint) else model.tokenizer()
-    texts = [question.text for question in questions.questions]
-    if prompts is None:
-        prompts = prompting.prompts(tokenizer, texts)
-    if len(prompts) != len(texts):
-        raise RLCircuitsError(f"found {len(prompts)} prompts for {len(texts)} questions; one each is wanted")
+    texts = [question.text.replace(MARK, "") if question.images else question.text for question in questions.questions]
+    asked = _asked(model, prompting, questions, prompts, engine)
+    prompts = asked.ids
     if sampling.max_new_tokens is None:
         sampling = choose_max_new_tokens(sampling, questions, [context_room(model, prompts)], notify)
     _check_tokenizer(tokenizer, prompts, texts, model.name, questions)
@@ -119,7 +119,7 @@ def answer_questions(
         batch_size=batch_size,
     )
     if source is not None and store is not None:
-        header = replace(header, key=cache_key(header, source, questions, prompts))
+        header = replace(header, key=cache_key(header, source, questions, asked))
 
     # Neighbours of one length waste no padding; with the longest first, a lack of memory shows at once.
     places = sorted(range(len(prompts)), key=lambda place: (-len(prompts[place]), place))
@@ -128,22 +128,60 @@ def answer_questions(
 
     def on_progress(before: int, now: int) -> None:
         if first_look is not None and before < first <= now and first < len(order):
-            first_look(assemble_answers(header, log.lines[:first]))
+            first_look(answers(log.lines[:first]))
+
+    def answers(lines: Sequence[Line]) -> Answers:
+        # A file has the images' keys only.
+        return assemble_answers(header, [_with_images(line, asked) for line in lines])
 
     with open_cache(None if store is None else Path(store), header, order, notify) as log:
         on_progress(0, len(log.lines))
         if len(log.lines) < len(order):
             writer = open_engine(engine, model)
             _check_prompts(writer, questions, prompts, sampling)
-            _generate_missing(writer, log, questions, prompts, order, header, tokenizer, progress, on_progress)
-        return assemble_answers(header, log.lines)
+            _generate_missing(writer, log, questions, asked, order, header, tokenizer, progress, on_progress)
+        return answers(log.lines)
+
+
+def _asked(
+    model: Source | Checkpoint,
+    prompting: Prompting,
+    questions: QuestionSet,
+    prompts: Sequence[tuple[int, ...]] | None,
+    engine: str,
+) -> QuestionPrompts:
+    """Return the prompts, of which the token ids may be given."""
+    if questions.has_images and engine != defaults.ENGINE:
+        raise RLCircuitsError(
+            f"engine {engine!r} is asked questions of text alone, and {questions.name!r} has images; engine "
+            f"{defaults.ENGINE!r} passes them on"
+        )
+    if prompts is None:
+        return prompt_questions(model, prompting, questions)
+    if len(prompts) != len(questions):
+        raise RLCircuitsError(f"found {len(prompts)} prompts for {len(questions)} questions; one each is wanted")
+    if not questions.has_images:
+        return QuestionPrompts(list(prompts), [None] * len(prompts))
+    asked = prompt_questions(model, prompting, questions)
+    if asked.ids != [tuple(prompt) for prompt in prompts]:
+        raise RLCircuitsError(
+            f"the prompts that were given are not those of {questions.name!r}, which has images; give no prompts"
+        )
+    return asked
+
+
+def _with_images(line: Line, asked: QuestionPrompts) -> Line:
+    """Return a line with the images of its prompt."""
+    if line.images is None or line.place is None:
+        return line
+    return replace(line, images=asked.images[line.place])
 
 
 def _generate_missing(
     engine: Engine,
     log: AnswerLog,
     questions: QuestionSet,
-    prompts: Sequence[tuple[int, ...]],
+    asked: QuestionPrompts,
     order: Sequence[tuple[int, int]],
     header: Header,
     tokenizer: Any,
@@ -157,12 +195,16 @@ def _generate_missing(
         for start in range(len(log.lines), len(order), header.batch_size):
             batch = order[start : start + header.batch_size]
             seed = _batch_seed(header.sampling.seed, start // header.batch_size)
-            completions = engine.complete([prompts[place] for place, _ in batch], header.sampling, seed)
+            prompts = [asked.ids[place] for place, _ in batch]
+            images = [asked.images[place] for place, _ in batch]
+            shown = {"images": images} if any(images) else {}
+            completions = engine.complete(prompts, header.sampling, seed, **shown)
             ungraded = [
-                UngradedAnswer(place, sample, prompts[place], completion)
+                UngradedAnswer(place, sample, asked.ids[place], completion)
                 for (place, sample), completion in zip(batch, completions, strict=True)
             ]
-            log.append(grade_completions(questions, ungraded, tokenizer, within=bar))
+            lines = grade_completions(questions, ungraded, tokenizer, within=bar)
+            log.append([replace(line, images=shown) for line, shown in zip(lines, images, strict=True)])
             on_progress(start, len(log.lines))
             advance(bar, task, len(batch), sum(len(completion.ids) for completion in completions))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from rlcircuits.answers.chat_template import render_chats
+from rlcircuits.answers.chat_template import Chat, render_chats
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
@@ -89,10 +89,35 @@ class Prompting(BaseModel):
         if template is None:
             before = "" if self.system is None else f"{self.system}\n\n"
             return [_encoded(tokenizer, before + text) for text in texts]
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        dated = _DATE.sub(lambda call: repr(_TODAY.strftime(call["format"])), template)
-        chats = [[*system, {"role": "user", "content": text}] for text in texts]
-        return [_tokenized(tokenizer, text, special=False) for text in render_chats(tokenizer, dated, chats)]
+        chats: list[Chat] = [[*self._system_message(), {"role": "user", "content": text}] for text in texts]
+        rendered = render_chats(tokenizer, _dated(template), chats)
+        return [_tokenized(tokenizer, text, special=False) for text in rendered]
+
+    def image_texts(self, tokenizer: Any, own_template: Any, questions: Sequence[Sequence[str]]) -> list[str]:
+        """Return the text of each question's prompt, with the chat template's own marker where an image stands.
+
+        Args:
+            tokenizer: a Hugging Face tokenizer.
+            own_template: the processor's chat template, for a tokenizer that has none.
+            questions: the text of each question, cut where its images stand: one segment more than images.
+
+        Raises:
+            RLCircuitsError: there is no chat template, which would say where images stand, or it fails.
+        """
+        template = self._chat_template(tokenizer) or (own_template if self.chat else None)
+        if not isinstance(template, str):
+            raise RLCircuitsError(
+                f"{_name(tokenizer)} has no chat template{'' if self.chat else ' in use (chat = false)'}, and "
+                "questions with images need one: it says where the images stand"
+            )
+        before, behind = self.template.split(_PLACE)
+        chats: list[Chat] = []
+        for segments in questions:
+            texts = [*segments]
+            texts[0] = (self.few_shot or "") + before + texts[0]
+            texts[-1] += behind
+            chats.append([*self._system_message(), {"role": "user", "content": _parts(texts)}])
+        return render_chats(tokenizer, _dated(template), chats)
 
     @validate_arguments
     def used(self, tokenizer: Any) -> PromptingUsed:
@@ -100,6 +125,9 @@ class Prompting(BaseModel):
         template = self._chat_template(tokenizer)
         digest = None if template is None else hashlib.sha256(template.encode()).hexdigest()
         return PromptingUsed(**self.model_dump(), chat_template_sha256=digest)
+
+    def _system_message(self) -> list[dict[str, Any]]:
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
 
     def _chat_template(self, tokenizer: Any) -> str | None:
         """Return the chat template to use; None for none."""
@@ -118,6 +146,20 @@ class Prompting(BaseModel):
                 f"{_name(tokenizer)} has a chat template that is no text ({truncated_repr(template)}); {instead}"
             )
         return template
+
+
+def _dated(template: str) -> str:
+    """Return a chat template with a fixed date in the place of today's."""
+    return _DATE.sub(lambda call: repr(_TODAY.strftime(call["format"])), template)
+
+
+def _parts(segments: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the content of a message: an image between each two segments of text, empty ones left out."""
+    parts: list[dict[str, Any]] = []
+    for number, segment in enumerate(segments):
+        parts += [{"type": "image"}] if number else []
+        parts += [{"type": "text", "text": segment}] if segment else []
+    return parts
 
 
 def _encoded(tokenizer: Any, text: str) -> tuple[int, ...]:

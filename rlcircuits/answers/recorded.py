@@ -37,6 +37,7 @@ from rlcircuits.answers.answer_file import NO_TOKEN, Answers
 from rlcircuits.answers.engines.engine import Completion
 from rlcircuits.answers.grade_completions import UngradedAnswer, grade_completions
 from rlcircuits.answers.prompting import normalized, prompts_without_question
+from rlcircuits.answers.question_prompts import check_text_alone
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
@@ -124,6 +125,7 @@ def recorded_answers(
     if not records:
         raise RLCircuitsError(f"{path}: none of its {number} lines answers a question of {questions.name!r}")
 
+    check_text_alone(questions, "recorded answers are read for questions of text alone")
     ordered = [records[place] for place in sorted(records)]
     _check_prompts(path, questions, ordered, tokenizer, model.name)
     left_out = [question.id for place, question in enumerate(questions.questions) if place not in records]

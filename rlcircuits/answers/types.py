@@ -9,6 +9,7 @@ from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
+from rlcircuits.graph.image_inputs import ImageInputs
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Answer:
     """Why the grader failed, if it did. The answer then counts as wrong."""
     sample: int = 0
     """Index among the answers to the same question."""
+    images: ImageInputs | None = None
+    """The images of the prompt; None for a prompt of text alone. A file of answers holds their key."""
 
     def __repr__(self) -> str:
         graded = "right" if self.correct else "wrong"

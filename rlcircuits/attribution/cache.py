@@ -195,7 +195,7 @@ def _scoring(estimator: Estimator, corrupted: Sequence[AnswerSequence] | None) -
     how = estimator.how(corrupted is not None).changed
     if not how:
         return {}
-    ids = None if corrupted is None else content_hash([[each.prompt_ids, each.answer_ids] for each in corrupted])
+    ids = None if corrupted is None else content_hash([each.key_parts for each in corrupted])
     return {"scoring": {"how": how, "metric": estimator.metric.key(), "corrupted": ids}}
 
 

@@ -38,6 +38,7 @@ from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence, Batch, PaddingSide, make_batch
 from rlcircuits.models.backward_rules import BackwardRules, check_rules
 from rlcircuits.models.frozen import differentiable, frozen
+from rlcircuits.models.images import check_reads_images
 
 __all__ = ["EdgeScores", "attribute", "attribute_batches", "empty_scores", "fill_rows", "graph_of", "plan_attribution"]
 
@@ -192,6 +193,8 @@ def attribute_batches(
     """
     if options.corrupted is not None:
         check_corrupted_sequences(checkpoint, budget.sequences, options.corrupted)
+    if any(sequence.images for sequence in budget.sequences):
+        check_reads_images(checkpoint.model.config, checkpoint.name)
     check_rules(options.estimator.rules, checkpoint.parts, checkpoint.model.config)
     options.metric.check(checkpoint, budget.sequences)
 

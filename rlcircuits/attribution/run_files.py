@@ -49,7 +49,7 @@ MANIFEST_ADAPTER: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 def sequences_hash(sequences: Sequence[AnswerSequence]) -> str:
     """Return the hex sha256 of the distinct sequences' token ids, in their order, as the cache records it."""
-    return content_hash([[sequence.prompt_ids, sequence.answer_ids] for sequence in dict.fromkeys(sequences)])
+    return content_hash([sequence.key_parts for sequence in dict.fromkeys(sequences)])
 
 
 def fits_its_key(manifest: Manifest) -> bool:

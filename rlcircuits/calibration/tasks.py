@@ -78,10 +78,11 @@ class Task:
         )
 
     def _pair_table(self) -> dict[str, Any]:
-        """Return the pair's fields; a question set's counterfactual field, which earlier versions lack, only if set."""
+        """Return the pair's fields; a question set's fields that earlier versions lack, only if set."""
         table = self.pair.model_dump(mode="json", exclude=_NOT_IN_KEY)
-        if table["questions"]["counterfactual"] is None:
-            del table["questions"]["counterfactual"]
+        for field in ("counterfactual", "images"):
+            if table["questions"][field] is None:
+                del table["questions"][field]
         return table
 
     def _files_that_may_change(self) -> list[object]:

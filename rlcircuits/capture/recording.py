@@ -31,6 +31,7 @@ from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
 from rlcircuits.models.backward_rules import NO_RULES, BackwardRules, hook_rules
 from rlcircuits.models.hooks import Hooks, forward_replaced
+from rlcircuits.models.images import image_positions
 from rlcircuits.models.mixers import mask_padding
 from rlcircuits.models.parts import ModelParts
 
@@ -132,11 +133,14 @@ def forward_logits(model: nn.Module, batch: Batch) -> Tensor:
 
     Padding is masked, and each sequence's positions count from its first token that is not padding.
     """
-    padding: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = dict(batch.images)
     if batch.attention_mask is not None:
         positions = (batch.attention_mask.cumsum(-1) - 1).clamp_(min=0)
-        padding = {"attention_mask": batch.attention_mask, "position_ids": positions}
-    return model(input_ids=batch.input_ids, use_cache=False, **padding).logits  # type: ignore[no-any-return]
+        inputs |= {"attention_mask": batch.attention_mask, "position_ids": positions}
+    if batch.images:
+        places = image_positions(model, batch.input_ids, batch.attention_mask, batch.images)
+        inputs |= {} if places is None else {"position_ids": places}
+    return model(input_ids=batch.input_ids, use_cache=False, **inputs).logits  # type: ignore[no-any-return]
 
 
 def sequence_losses(logits: Tensor, batch: Batch) -> Tensor:

@@ -19,6 +19,7 @@ from rlcircuits.models.adapters import find_base, merge
 from rlcircuits.models.dtypes import DTYPES, torch_dtype
 from rlcircuits.models.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.models.frozen import differentiable
+from rlcircuits.models.images import ImageProcessor
 from rlcircuits.models.loading import load_model
 from rlcircuits.models.parts import ModelParts, locate_parts
 from rlcircuits.models.transformer_lens import is_bridge, unbridge
@@ -56,6 +57,7 @@ class Checkpoint:
         self.parts: ModelParts = locate_parts(model)
         self._tokenizer = tokenizer
         self._no_tokenizer = f"{self.name} has no tokenizer: none was given with the model"
+        self._folder: Path | None = None
         function = (self.parts.names, *map(_function_of, model.modules()))
         if _verified.get(model) != function:
             with differentiable():
@@ -73,6 +75,14 @@ class Checkpoint:
         if self._tokenizer is None:
             raise RLCircuitsError(self._no_tokenizer)
         return self._tokenizer
+
+    def processor(self) -> ImageProcessor:
+        """Return the processor of images. Raises RLCircuitsError for a model without images or processor."""
+        if self._folder is None:
+            raise RLCircuitsError(
+                f"{self.name} has no processor of images: it was not loaded from a folder; use Checkpoint.load"
+            )
+        return ImageProcessor(self._folder, self.tokenizer, self.model.config, self.name)
 
     @property
     def device(self) -> torch.device:
@@ -149,6 +159,7 @@ class Checkpoint:
         model = (model if place is None else model.to(place)).eval()
         _check_runs(model, str(source))
         checkpoint = cls(model, name=name or str(source))
+        checkpoint._folder = whole
         try:
             own = adapter if adapter and has_tokenizer(adapter) else whole
             checkpoint._tokenizer = load_tokenizer(own, checkpoint.name, trust_remote_code=trust_remote_code)

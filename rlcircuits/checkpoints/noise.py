@@ -18,10 +18,11 @@ from typing import Any
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.matched_noise import RowUpdates, add_matched_noise, measure_updates
 from rlcircuits.checkpoints.readout import Readout, graft_readout, is_tied, readout_of, readout_parameters, untie
-from rlcircuits.checkpoints.source import Source, on_cpu
+from rlcircuits.checkpoints.source import Source, on_cpu, processor_of
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.files import short_name
 from rlcircuits.common.reprs import elided_repr, short_repr
+from rlcircuits.models.images import ImageProcessor
 from rlcircuits.models.tensor_groups import Group, group_of
 
 __all__ = ["NoisedSource"]
@@ -88,6 +89,10 @@ class NoisedSource:
     def tokenizer(self) -> Any:
         """Return the tokenizer of ``before``."""
         return self.before.tokenizer()
+
+    def processor(self) -> ImageProcessor:
+        """Return the processor of images of ``before``."""
+        return processor_of(self.before)
 
     def load(self) -> Checkpoint:
         """Load ``before``, and add the noise and the readout to it in place.

@@ -22,6 +22,7 @@ from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.models.adapters import Base, find_base
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
+from rlcircuits.models.images import ImageProcessor, check_reads_images
 
 __all__ = [
     "CheckpointSource",
@@ -30,6 +31,7 @@ __all__ = [
     "check_same_architecture",
     "check_same_vocabulary",
     "on_cpu",
+    "processor_of",
 ]
 
 _ARCHITECTURE = ("model_type", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
@@ -115,6 +117,17 @@ class CheckpointSource:
             folder = self._base().folder
         return load_tokenizer(folder, self.name, trust_remote_code=self.trust_remote_code)
 
+    def processor(self) -> ImageProcessor:
+        """Return the processor of images without loading the weights; for an adapter its base model's.
+
+        Raises:
+            RLCircuitsError: the model does not read images, or has no processor that loads.
+        """
+        folder = self.model_folder
+        config = load_config(folder, trust_remote_code=self.trust_remote_code)
+        check_reads_images(config, self.name)
+        return ImageProcessor(folder, self.tokenizer(), config, self.name)
+
     @property
     def context_length(self) -> int | None:
         """The most tokens that the model can read, by the (base) model's config; None if it has no limit."""
@@ -168,6 +181,21 @@ class SourceWithoutWeights(CheckpointSource):
     def load(self) -> Checkpoint:
         """Raise RLCircuitsError: there are no weights to load."""
         raise RLCircuitsError(f"{self.name}: only its configs are read, so that it cannot be loaded")
+
+
+def processor_of(model: Source | Checkpoint) -> ImageProcessor:
+    """Return what makes prompts with images into a model's inputs.
+
+    Raises:
+        RLCircuitsError: the model does not read images, has no processor that loads, or is a source without one.
+    """
+    found = getattr(model, "processor", None)
+    if found is None:
+        raise RLCircuitsError(
+            f"{model.name} is a source without a processor of images, and cannot be asked questions with images"
+        )
+    processor: ImageProcessor = found()
+    return processor
 
 
 def on_cpu(source: Source) -> Source:

@@ -51,10 +51,10 @@ def have_others(sequences: Sequence[AnswerSequence]) -> list[int]:
 
 def _by_lengths(sequences: Sequence[AnswerSequence]) -> dict[tuple[int, int], list[list[int]]]:
     """Return prompt and answer length → for each different sequence of these lengths, the places where it stands."""
-    places: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
+    places: dict[AnswerSequence, list[int]] = defaultdict(list)
     for place, sequence in enumerate(sequences):
-        places[tuple(sequence.prompt_ids), tuple(sequence.answer_ids)].append(place)
+        places[sequence].append(place)
     groups: dict[tuple[int, int], list[list[int]]] = defaultdict(list)
-    for (prompt, answer), equal in places.items():
-        groups[len(prompt), len(answer)].append(equal)
+    for sequence, equal in places.items():
+        groups[len(sequence.prompt_ids), len(sequence.answer_ids)].append(equal)
     return groups

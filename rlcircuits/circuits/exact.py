@@ -267,6 +267,7 @@ def _repeated(batch: Batch, count: int) -> Batch:
         batch.rows.repeat(count) + shift,
         batch.columns.repeat(count),
         batch.targets.repeat(count),
+        {name: tensor.repeat(count, *[1] * (tensor.ndim - 1)) for name, tensor in batch.images.items()},
     )
 
 

@@ -145,7 +145,7 @@ def _sequences(chosen: Sequence[Answer], options: argparse.Namespace) -> tuple[l
 
     mean = sum(len(item.answer_ids) for item in chosen) / len(chosen)
     t_cut = options.t_cut or max(math.floor(options.alpha * mean), 1)
-    return [AnswerSequence(item.prompt_ids, item.answer_ids[:t_cut]) for item in chosen], t_cut
+    return [AnswerSequence(item.prompt_ids, item.answer_ids[:t_cut], item.images) for item in chosen], t_cut
 
 
 def _check_tokenizer(chosen: Sequence[Answer], options: argparse.Namespace) -> None:

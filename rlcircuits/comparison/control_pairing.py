@@ -66,7 +66,7 @@ def pair_control(pairing: Pairing, before: Answers, control: Answers) -> Control
         chosen = [right[key] for key in keys if key in right and comparable(left[key], right[key])]
         if not chosen:
             continue
-        own = AnswerSequence(chosen[0].prompt_ids, chosen[0].answer_ids).truncated(pairing.t_cut)
+        own = AnswerSequence(chosen[0].prompt_ids, chosen[0].answer_ids, chosen[0].images).truncated(pairing.t_cut)
         rows.append(row)
         sequences.append(own if pairing.score_on == "own" else shared)
     return ControlPairing(tuple(rows), tuple(pairing.places[row] for row in rows), tuple(sequences))

@@ -265,7 +265,8 @@ def _rows(
         for group in groups:
             before, after = pairs[question, group[0]]
             ids = _scored_ids(question, before, after, score_on, gold)
-            both = (AnswerSequence(answer.prompt_ids, own) for answer, own in zip((before, after), ids, strict=True))
+            answers = zip((before, after), ids, strict=True)
+            both = (AnswerSequence(answer.prompt_ids, own, answer.images) for answer, own in answers)
             rows.append(_Row(place, group, *both))
     return rows
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, SupportsIndex
 
 import torch
@@ -14,6 +14,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.devices import to_device_async
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.reprs import format_fields, short_repr
+from rlcircuits.graph.image_inputs import ImageInputs, batched_images
 
 PaddingSide = Literal["left", "right"]
 
@@ -33,13 +34,20 @@ class AnswerSequence:
     """Token ids of the prompt, which is not scored."""
     answer_ids: tuple[int, ...]
     """Token ids of the answer."""
+    images: ImageInputs | None = None
+    """The images of the prompt, whose tokens are among ``prompt_ids``; None for a prompt of text alone."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt_ids", _token_ids("prompt_ids", self.prompt_ids))
         object.__setattr__(self, "answer_ids", _token_ids("answer_ids", self.answer_ids))
 
     def __repr__(self) -> str:
-        return short_repr(self, *format_fields(vars(self)))
+        return short_repr(self, *format_fields((n, v) for n, v in vars(self).items() if (n, v) != ("images", None)))
+
+    @property
+    def key_parts(self) -> tuple[object, ...]:
+        """What the sequence is in keys of stored results: its ids, and the key of its images if it has any."""
+        return (self.prompt_ids, self.answer_ids, *(() if self.images is None else (self.images.key,)))
 
     @property
     def input_length(self) -> int:
@@ -55,7 +63,7 @@ class AnswerSequence:
         """
         if t_cut < 1:
             raise RLCircuitsError(f"t_cut is {t_cut}; at least one answer token is scored")
-        return AnswerSequence(self.prompt_ids, self.answer_ids[:t_cut])
+        return replace(self, answer_ids=self.answer_ids[:t_cut])
 
 
 def _token_ids(name: str, ids: Iterable[SupportsIndex]) -> tuple[int, ...]:
@@ -84,12 +92,15 @@ class Batch:
     """int64 [scored], those positions."""
     targets: Tensor
     """int64 [scored], the next tokens."""
+    images: Mapping[str, Tensor] = field(default_factory=dict)
+    """The inputs of the sequences' images, by the names that the model has for them; empty for text."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the same batch with its tensors on ``device``."""
         mask = None if self.attention_mask is None else to_device_async(self.attention_mask, device)
-        tensors = (to_device_async(t, device) for t in (self.rows, self.columns, self.targets))
-        return Batch(self.indices, to_device_async(self.input_ids, device), mask, *tensors)
+        rows, columns, targets = (to_device_async(t, device) for t in (self.rows, self.columns, self.targets))
+        images = {name: to_device_async(tensor, device) for name, tensor in self.images.items()}
+        return Batch(self.indices, to_device_async(self.input_ids, device), mask, rows, columns, targets, images)
 
 
 def check_sequences(
@@ -172,11 +183,13 @@ def make_batch(
     rows: list[int] = []
     columns: list[int] = []
     targets: list[int] = []
+    starts: list[int] = []
     for row, sequence in enumerate(chosen):
         tokens = (*sequence.prompt_ids, *sequence.answer_ids[:-1])
         start = longest - len(tokens) if padding_side == "left" else 0
         input_ids[row, start : start + len(tokens)] = torch.tensor(tokens)
         attention_mask[row, start : start + len(tokens)] = 1
+        starts.append(start)
         first = start + len(sequence.prompt_ids) - 1
         rows += [row] * len(sequence.answer_ids)
         columns += range(first, first + len(sequence.answer_ids))
@@ -189,4 +202,5 @@ def make_batch(
         rows=torch.tensor(rows),
         columns=torch.tensor(columns),
         targets=torch.tensor(targets),
+        images=batched_images([sequence.images for sequence in chosen], starts, longest),
     )

@@ -30,6 +30,9 @@ _TOKENIZER_OBJECTS = ("tokenizer.json", TOKENIZER_CONFIG, "special_tokens_map.js
 _TEMPLATES = ("chat_template*", "additional_chat_templates/*", "processor_config.json")
 # generation_config.json is among them because it names the tokens that end an answer.
 _IDENTITY = (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG, *_TOKENIZER, *_TEMPLATES)
+# Downloaded, but no part of a checkpoint's identity: only the results of questions with images depend on it, and the
+# keys of these have its settings.
+_IMAGES = "preprocessor_config.json"
 _CODE = "**/*.py"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 # Copies of the weights in the formats of the models' publishers, which are not downloaded.
@@ -65,7 +68,7 @@ def local_folder(path: str, revision: str | None = None, *, code: bool = False, 
         )
     if folder.is_absolute() or path.startswith((".", "~")):
         raise RLCircuitsError(f"{path} is no folder; a checkpoint folder or a hub id is needed")
-    patterns = [*_IDENTITY, *(_WEIGHTS if weights else ()), *(["*.py"] if code else [])]
+    patterns = [*_IDENTITY, _IMAGES, *(_WEIGHTS if weights else ()), *(["*.py"] if code else [])]
     try:
         return Path(
             huggingface_hub.snapshot_download(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
+from rlcircuits.questions.images import QuestionImage
 
 __all__ = ["MAX_NEW_TOKENS", "Question", "QuestionSet"]
 
@@ -29,10 +30,18 @@ class Question:
     counterfactual: str | None = None
     """Another question of the same length in tokens, whose prompt takes the place of the question's in the corrupted
     run (activation patching); None if the set has none."""
+    images: tuple[QuestionImage, ...] = ()
+    """What is shown with the question, in order. Where the text has a mark ``<image>`` for each of them, they stand in
+    its places, otherwise before the text."""
 
-    def key_table(self) -> dict[str, str | int | None]:
-        """Return the fields by name, as keys of stored results take them: without a counterfactual that is None."""
-        return {name: value for name, value in vars(self).items() if (name, value) != ("counterfactual", None)}
+    def key_table(self) -> dict[str, str | int | list[str] | None]:
+        """Return the fields by name, as keys of stored results take them: images by their sha256.
+
+        A counterfactual that is None is left out, and so are images that there are none of.
+        """
+        table = {name: value for name, value in vars(self).items() if (name, value) != ("counterfactual", None)}
+        del table["images"]
+        return {**table, "images": [image.sha256 for image in self.images]} if self.images else table
 
     def __repr__(self) -> str:
         text, gold = elided_repr(self.text), elided_repr(self.gold)
@@ -59,6 +68,11 @@ class QuestionSet:
 
     def __repr__(self) -> str:
         return short_repr(self, elided_repr(self.name), self.split, format_count(len(self), "question"))
+
+    @property
+    def has_images(self) -> bool:
+        """Whether a question has images."""
+        return any(question.images for question in self.questions)
 
     @property
     def grader(self) -> str:

@@ -14,6 +14,7 @@ from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, trunca
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import json_type_name, parse_json_object
 from rlcircuits.questions.grading.reading.reference_answer import extract_reference_answer, solution_form
+from rlcircuits.questions.images import MARK, QuestionImage, read_images
 from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
@@ -34,8 +35,9 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
 
     Raises:
         RLCircuitsError: the file is missing, empty or not UTF-8; a line is no JSON object; a field is missing, empty or
-            no string; a field does not contain a reference answer; a question has an image; two questions have the same
-            id; or the hub dataset cannot be loaded. The message names file, line and field, or the dataset.
+            no string; a field does not contain a reference answer; a question has an image that the source does not
+            name, or an image is missing, damaged or too large; two questions have the same id; or the hub dataset
+            cannot be loaded. The message names file, line and field, or the dataset.
     """
     records = _hub_records(source, split) if source.file is None else _file_records(source.file)
     id_field = source.id
@@ -51,6 +53,7 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
             gold=_gold(record, source, place),
             row=number - 1,
             counterfactual=None if source.counterfactual is None else _text(record, source.counterfactual, place),
+            images=_images(record, source, place),
         )
         if question.id in places:
             raise RLCircuitsError(
@@ -148,11 +151,27 @@ def _check_text_only(record: Mapping[str, Any], source: QuestionSource, place: s
     for field, value in record.items():
         # Only these are asked whether they are empty: an array has no truth value.
         is_empty = value is None or (isinstance(value, str | list | dict | int | float) and not value)
-        if _MEDIA.fullmatch(field) and not is_empty and field not in (source.question, source.answer, source.id):
+        named = (source.question, source.answer, source.id, source.images)
+        if _MEDIA.fullmatch(field) and not is_empty and field not in named:
             raise RLCircuitsError(
                 f"{place}: field {field!r} holds an image, a video or sound, and questions are asked as text alone; "
-                f"leave such questions out, or remove the field if the text can be answered without it"
+                f"leave such questions out, or remove the field if the text can be answered without it; a field of "
+                f"images is named with images in the table [[questions]], for a vision-language model"
             )
+
+
+def _images(record: Mapping[str, Any], source: QuestionSource, place: str) -> tuple[QuestionImage, ...]:
+    """Return a question's images. Raises RLCircuitsError if the text marks the places of more or fewer images."""
+    if source.images is None:
+        return ()
+    images = read_images(record, source.images, place, None if source.file is None else source.file.parent)
+    marks = _text(record, source.question, place).count(MARK)
+    if marks and marks != len(images):
+        raise RLCircuitsError(
+            f"{place}: field {source.question!r} has {marks} times {MARK}, and field {source.images!r} has "
+            f"{len(images)} images; one mark for each image, or none, is wanted"
+        )
+    return images
 
 
 def _text(record: Mapping[str, Any], field: str, place: str) -> str:

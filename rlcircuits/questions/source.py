@@ -94,6 +94,9 @@ class QuestionSource(StrictModel):
     counterfactual: str | None = Field(default=None, min_length=1)
     """The field that holds each question's counterfactual: another question of the same length in tokens, for
     activation patching. None: the set has none."""
+    images: str | None = Field(default=None, min_length=1)
+    """The field that holds each question's images: a path relative to the file, a list of paths, or what the hub
+    dataset gives. None: the set has none, and a question with an image is refused."""
     gold: GoldForm = defaults.GOLD_FORM
     """How the reference answer is written in its field: after `####` (hash), in a box (boxed), or alone (plain)."""
     grader: str = defaults.GRADER
@@ -140,4 +143,9 @@ class QuestionSource(StrictModel):
             raise ValueError(f"question set {self.name!r} is built in and takes no {min(unused)}")
         if self.file is not None and self.revision is not None:
             raise ValueError("a file has no revision; give one of file and revision")
+        if self.images is not None and self.counterfactual is not None:
+            raise ValueError(
+                "images and counterfactual were both given; questions with images have no counterfactuals, since "
+                "another picture may have another number of tokens: give one of them"
+            )
         return self

@@ -157,6 +157,8 @@ def _load(stored: Comparison, answers: Answers, given: QuestionSource | None) ->
             found = load_questions(stored.questions, split=stored.split, count=len(asked))
     except RLCircuitsError as error:
         raise NotAskableError(f"{stored.questions} cannot be loaded again: {error}") from None
+    if found.has_images:
+        raise NotAskableError(f"{stored.questions} has images, and questions of text alone are asked again")
     known = {question.id: question for question in found.questions}
     if missing := [question for question in asked if question not in known]:
         raise NotAskableError(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.source import Source
+from rlcircuits.checkpoints.source import Source, processor_of
+from rlcircuits.models.images import ImageProcessor
 
 __all__ = ["LoadedOnce", "Stopwatch"]
 
@@ -38,6 +39,10 @@ class LoadedOnce:
     def tokenizer(self) -> Any:
         """Return the source's tokenizer."""
         return self.source.tokenizer()
+
+    def processor(self) -> ImageProcessor:
+        """Return the processor of images of the source."""
+        return processor_of(self.source)
 
     def load(self) -> Checkpoint:
         """Return the checkpoint, and load it if this is its first use."""

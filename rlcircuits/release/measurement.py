@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlcircuits.answers.max_new_tokens import choose_max_new_tokens, context_room
+from rlcircuits.answers.question_prompts import check_text_alone, prompt_questions
 from rlcircuits.answers.recorded import Side
-from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.checkpoints.source import CheckpointSource, Source, processor_of
 from rlcircuits.common.files import Notify
 from rlcircuits.common.logs import log_detail
 from rlcircuits.comparison.profiles import PROFILES, Profile
@@ -86,17 +87,21 @@ def prepare(
     questions = load_asked(pair.questions, settings)
     sources: dict[Side, Source] = {"before": before, "after": after}
     measurement = Measurement(pair, settings, sources, questions, folder, store, notify, progress)
+    if questions.has_images:
+        for side, source in sources.items():
+            processor_of(source)  # an error of after's comes before the answers of before
+            if measurement.recorded[side] is not None:
+                check_text_alone(questions, "recorded answers are read for questions of text alone")
     return measurement if settings.sampling.max_new_tokens is not None else _with_longest_answer(measurement)
 
 
 def _with_longest_answer(measurement: Measurement) -> Measurement:
     """Set the longest answer to the question set's limit, or to what both models' contexts leave if that is less."""
     settings, questions = measurement.settings, measurement.questions
-    texts = [question.text for question in questions.questions]
     prompts: dict[Side, Sequence[tuple[int, ...]]] = {}
     rooms = []
     for side, source in measurement.sources.items():
-        prompts[side] = settings.prompting.prompts(source.tokenizer(), texts)
+        prompts[side] = prompt_questions(source, settings.prompting, questions).ids
         rooms.append(context_room(source, prompts[side]))
     sampling = choose_max_new_tokens(settings.sampling, questions, rooms, measurement.log)
     return replace(measurement, settings=replace(settings, sampling=sampling), prompts=prompts)

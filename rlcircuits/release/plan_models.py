@@ -14,13 +14,15 @@ from transformers import AutoConfig, AutoTokenizer
 
 from rlcircuits.answers.max_new_tokens import ContextRoom
 from rlcircuits.answers.prompting import Prompting
+from rlcircuits.answers.question_prompts import prompt_questions
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.adapters import find_base
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.find_family import ties_embeddings
-from rlcircuits.models.folder import check_folder, is_adapter, load_config
+from rlcircuits.models.folder import check_folder, is_adapter, load_config, local_folder
+from rlcircuits.models.images import ImageProcessor
 from rlcircuits.models.parameter_count import count_parameters
 from rlcircuits.models.quantised import loaded_dtype, quantisation_of
 from rlcircuits.models.tensor_groups import GROUPS, Group, group_of
@@ -86,10 +88,10 @@ class PlannedModel:
     def prompts(self, prompting: Prompting, questions: QuestionSet) -> list[tuple[int, ...]]:
         """Return the questions' prompt token ids; an empty list if the tokenizer cannot be loaded."""
         try:
-            tokenizer = self.tokenizer()
+            self.tokenizer()
         except RLCircuitsError:
             return []
-        return prompting.prompts(tokenizer, [question.text for question in questions.questions])
+        return prompt_questions(self, prompting, questions).ids
 
     def room(self, prompts: list[tuple[int, ...]]) -> ContextRoom | None:
         """Return the context's room for answers to these prompts; None if it cannot be found out."""
@@ -126,6 +128,13 @@ class PlannedModel:
             )
         except Exception as error:  # the hub's client raises errors of many types, and a damaged file may raise any
             raise RLCircuitsError(f"{self.source.name} has no tokenizer that loads: {one_line(error)}") from error
+
+    def processor(self) -> ImageProcessor:
+        """Return the processor of images. Raises RLCircuitsError if the model reads none, or none loads."""
+        if self.local is not None:
+            return self.local.processor()
+        folder = local_folder(self.source.path, self.source.revision, weights=False)
+        return replace(self.source, path=str(folder), revision=None).processor()
 
     def groups(self) -> tuple[Group, ...]:
         """Return the groups of tensors that the model has, by the names in its files; all if these are not here."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rlcircuits.answers.prompting import Prompting
+from rlcircuits.answers.question_prompts import check_text_alone
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.questions.grading.graders import Grader, grade_answer
 from rlcircuits.questions.question_set import Question, QuestionSet
@@ -69,6 +70,7 @@ def ask_with_hints(
         max_new_tokens: most tokens of an answer.
         separator: what stands between a question and a text.
     """
+    check_text_alone(questions, "hints are given with questions of text alone")
     left_out: dict[str, int] = {}
     kept: list[tuple[Question, tuple[int, ...]]] = []
     for question in questions.questions:

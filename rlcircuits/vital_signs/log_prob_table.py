@@ -35,7 +35,7 @@ _OPTIONAL = ("features", "distributions")
 
 def sequences_key(sequences: Sequence[AnswerSequence]) -> str:
     """Return the hex sha256 of all token ids, which tells tables of different answers apart."""
-    return content_hash([(sequence.prompt_ids, sequence.answer_ids) for sequence in sequences])
+    return content_hash([sequence.key_parts for sequence in sequences])
 
 
 @dataclass(frozen=True, eq=False)

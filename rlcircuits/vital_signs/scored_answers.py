@@ -79,7 +79,7 @@ def scored_answers(answers: Answers) -> ScoredAnswers:
     return ScoredAnswers(
         model=answers.model,
         sampling=answers.sampling,
-        sequences=tuple(AnswerSequence(item.prompt_ids, item.answer_ids) for item in items),
+        sequences=tuple(AnswerSequence(item.prompt_ids, item.answer_ids, item.images) for item in items),
         questions=tuple(places),
         rows=np.array([places[item.question_id] for item in items], dtype=np.int64),
         right=np.array([item.correct for item in items], dtype=bool),

@@ -15,11 +15,12 @@ import torch
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.gaussian_noise import add_noise
 from rlcircuits.checkpoints.parameters import describe_first_unlike
-from rlcircuits.checkpoints.source import Source, on_cpu
+from rlcircuits.checkpoints.source import Source, on_cpu, processor_of
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import content_hash, short_name
 from rlcircuits.common.reprs import elided_repr, short_repr
+from rlcircuits.models.images import ImageProcessor
 
 __all__ = ["ShakenSource"]
 
@@ -64,6 +65,10 @@ class ShakenSource:
     def tokenizer(self) -> Any:
         """Return the tokenizer of the checkpoint."""
         return self.checkpoint.tokenizer()
+
+    def processor(self) -> ImageProcessor:
+        """Return the processor of images of the checkpoint."""
+        return processor_of(self.checkpoint)
 
     def load(self) -> Checkpoint:
         """Load the checkpoint and add the noise to it, in place.

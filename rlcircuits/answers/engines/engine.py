@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlcircuits.answers.types import Sampling
+from rlcircuits.graph.image_inputs import ImageInputs
 
 __all__ = ["Completion", "Engine", "cut_after_end", "end_token_ids"]
 
@@ -35,7 +36,13 @@ class Engine(Protocol):
     def vocabulary(self) -> int:
         """Number of token ids that the model knows."""
 
-    def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
+    def complete(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        sampling: Sampling,
+        seed: int,
+        images: Sequence[ImageInputs | None] | None = None,
+    ) -> list[Completion]:
         """Continue each prompt, up to and including its first end token.
 
         The result must not depend on other calls, and the global random state must not change.
@@ -44,6 +51,7 @@ class Engine(Protocol):
             prompts: token ids of each prompt.
             sampling: how tokens are drawn. A prompt is continued by at most `sampling.max_new_tokens`.
             seed: seed of this call, which replaces `sampling.seed`.
+            images: the images of each prompt, for an engine that passes them on; None if no prompt has any.
 
         Returns:
             One completion for each prompt, in the same order.

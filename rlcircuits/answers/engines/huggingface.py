@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_token_ids
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph.image_inputs import ImageInputs, batched_images
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.mixers import mask_padding
 
@@ -39,16 +40,28 @@ class HuggingFaceEngine:
         """Number of rows of the embedding matrix."""
         return int(self._model.get_input_embeddings().weight.shape[0])
 
-    def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
+    def complete(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        sampling: Sampling,
+        seed: int,
+        images: Sequence[ImageInputs | None] | None = None,
+    ) -> list[Completion]:
         """Continue each prompt; see :class:`~rlcircuits.answers.engines.engine.Engine`."""
         width = max(len(prompt) for prompt in prompts)
         ids = torch.tensor([[self._pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         device = self._model.device
+        starts = [width - len(prompt) for prompt in prompts]
+        shown = batched_images(images or [None] * len(prompts), starts, width)
         try:
             with self._own_settings(sampling), _seeded(seed), Hooks() as hooks:
                 mask_padding(hooks, self._parts)
-                output = self._model.generate(input_ids=ids.to(device), attention_mask=mask.to(device))
+                output = self._model.generate(
+                    input_ids=ids.to(device),
+                    attention_mask=mask.to(device),
+                    **{name: tensor.to(device) for name, tensor in shown.items()},
+                )
         except torch.OutOfMemoryError as error:
             raise RLCircuitsError(
                 f"out of memory answering {len(prompts)} prompts of up to {width} tokens at once; "

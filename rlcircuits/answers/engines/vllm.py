@@ -10,6 +10,7 @@ from transformers import GenerationConfig
 from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_token_ids
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph.image_inputs import ImageInputs
 from rlcircuits.models.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
 from rlcircuits.models.quantised import quantisation_of
 
@@ -52,8 +53,15 @@ class VLLMEngine:
             folder, dtype=model.dtype or "auto", generation_config="vllm", trust_remote_code=trusted
         )
 
-    def complete(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[Completion]:
-        """Continue each prompt; see :class:`~rlcircuits.answers.engines.engine.Engine`."""
+    def complete(
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        sampling: Sampling,
+        seed: int,
+        images: Sequence[ImageInputs | None] | None = None,
+    ) -> list[Completion]:
+        """Continue each prompt; see :class:`~rlcircuits.answers.engines.engine.Engine`. Images are not passed on."""
+        assert images is None, "questions with images are refused before"
         params = [
             self._params(
                 temperature=sampling.temperature,

@@ -23,13 +23,14 @@ from rlcircuits.checkpoints.damage.kinds import (
 from rlcircuits.checkpoints.damage.stored_dtypes import round_to, stored_dtypes
 from rlcircuits.checkpoints.damage.targets import EVERYTHING, normalise_target, two_layers
 from rlcircuits.checkpoints.parameters import describe_first_unlike
-from rlcircuits.checkpoints.source import Source, on_cpu
+from rlcircuits.checkpoints.source import Source, on_cpu, processor_of
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.choices import DAMAGE_KINDS, DamageKind
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import content_hash, short_name
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import elided_repr, short_repr
+from rlcircuits.models.images import ImageProcessor
 
 __all__ = ["DamagedSource"]
 
@@ -128,6 +129,10 @@ class DamagedSource:
     def tokenizer(self) -> Any:
         """Return the tokenizer of ``base``."""
         return self.base.tokenizer()
+
+    def processor(self) -> ImageProcessor:
+        """Return the processor of images of ``base``."""
+        return processor_of(self.base)
 
     def load(self) -> Checkpoint:
         """Load ``base`` and damage it in place.
