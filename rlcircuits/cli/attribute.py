@@ -79,7 +79,7 @@ def _attribute(options: argparse.Namespace) -> int:
         method=options.method or defaults.METHOD,
         steps=options.steps,
         points=options.points,
-        rules=options.rules or (),
+        rules=() if options.rules is None else options.rules,
         corrupted=_corrupted(answers, chosen, sequences, options),
         batch_tokens=options.batch_tokens,
         recompute=bool(options.recompute),

@@ -86,7 +86,7 @@ class BackwardRules:
         """
         found: list[str] = []
         if isinstance(names, str):
-            names = [name.strip() for name in names.split(",")] if names.strip() else ()
+            names = [name.strip() for name in names.split(",")]
         for name in names:
             if name not in RULES and name not in RULE_SETS:
                 known = ", ".join((*RULES, *RULE_SETS))

@@ -158,7 +158,7 @@ class Settings:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 check_number(setting.name, value)
         check_path(self.method, self.steps, self.points)
-        BackwardRules.named(self.rules or ())
+        BackwardRules.named(() if self.rules is None else self.rules)
         choices = {"noise_answers": NOISE_ANSWERS, "metric": METRICS}
         for name, allowed in choices.items():
             if (found := getattr(self, name)) not in allowed:

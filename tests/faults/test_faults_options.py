@@ -99,7 +99,16 @@ MODEL: Mapping[str, Mapping[str, str]] = {
     "--dtype": {**NO_WORDS, "of numbers": "int8", "a module's": "torch.float32"},
     "--device-map": {"unknown": "x", "blank": " "},
 }
-SCORING: Mapping[str, Mapping[str, str]] = {"--granularity": NO_WORDS, "--batch-tokens": POSITIVE, "--alpha": SHARE}
+SCORING: Mapping[str, Mapping[str, str]] = {
+    "--granularity": NO_WORDS,
+    "--metric": NO_WORDS,
+    "--method": NO_WORDS,
+    "--steps": POSITIVE,
+    "--points": NO_WORDS,
+    "--rules": NO_WORDS | {"a comma": ",", "rules that exclude each other": "relp,gim"},
+    "--batch-tokens": POSITIVE,
+    "--alpha": SHARE,
+}
 FOLDERS = {**NO_PLACES, "a folder": "empty"}
 
 OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
