@@ -126,7 +126,9 @@ class StoreEvidence:
         without_scores = []
         # Another run may have asked first, and have known the same folder by another path.
         ending = source.name.removeprefix(source.before.name)
-        for found in self._answers_of(lambda model: model.endswith(ending), answers["before"]):
+        known = self._answers_of(lambda model: model.endswith(ending), answers["before"])
+        # First those to the same prompts and pictures: a file of questions may have changed between two runs.
+        for found in sorted(known, key=lambda each: _asked(each) != _asked(answers["before"])):
             paired = pair_control(pairing, answers["before"], found)
             for run in self._on(paired.sequences, granularity, wanted, how):
                 return Control(stored.draw, found, paired, run.load(paired.sequences))
@@ -234,6 +236,11 @@ def _noised(
 
 def _task_of(asked: Answers | Header) -> tuple[object, ...]:
     return asked.question_set, asked.split, asked.sampling
+
+
+def _asked(answers: Answers) -> set[tuple[object, ...]]:
+    """Return each question with its prompt and images."""
+    return {(item.question_id, item.prompt_ids, item.images) for item in answers.items}
 
 
 def _first_difference(what: str, found: EdgeScores, stored: EdgeScores) -> Difference | None:

@@ -59,6 +59,7 @@ def pair_of(folder: Path, **fields: Any) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_a_pair_is_measured_once_for_its_pictures(folder: Path, tmp_path: Path) -> None:
     pair, lines = pair_of(folder), []
     first = run_pair(pair, SETTINGS, output=tmp_path, notify=lines.append)
