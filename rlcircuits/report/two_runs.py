@@ -6,7 +6,8 @@ Pairs are matched by name; two folders of one pair each are matched whatever the
 - a **metric** is its effect, after − before, over the questions that both runs compared: Wilcoxon's signed-rank test
   and the 95 % bootstrap interval of the difference of differences, in percent of the first run's mean before.
 
-All p-values of a report are corrected together by Holm's method; a measure changed if its corrected p is below .05.
+All p-values of a report are corrected together by Holm's method. A measure changed if its corrected p is below .05 and
+its interval lies on one side of zero: the test looks at ranks, the interval at the mean, and one alone may mislead.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class MeasureDifference:
     p_corrected: Number
     """The same after Holm's correction over all measures of the report."""
     changed: bool
-    """Whether the corrected p is below .05."""
+    """Whether the corrected p is below .05, and zero is not in the interval."""
     questions: int
     """Shared questions."""
     words: tuple[str, str]
@@ -329,6 +330,7 @@ def _corrected(pairs: Sequence[PairDifference]) -> list[PairDifference]:
         if math.isnan(measure.p):
             return measure
         p = next(corrected)
-        return replace(measure, p_corrected=p, changed=p < RELEASE_LEVEL)
+        one_side = measure.low > 0 or measure.high < 0
+        return replace(measure, p_corrected=p, changed=p < RELEASE_LEVEL and one_side)
 
     return [replace(pair, measures=tuple(map(with_correction, pair.measures))) for pair in pairs]

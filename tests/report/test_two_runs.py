@@ -88,6 +88,8 @@ def test_differences_are_those_of_the_definition(candidates: tuple[Path, Path]) 
         assert measure.p == signed_rank(differences, "two-sided")
     known = [measure.p for measure in pair.measures]
     assert [measure.p_corrected for measure in pair.measures] == corrected_by_holm(known)
+    for measure in pair.measures:
+        assert measure.changed == (measure.p_corrected < 0.05 and not measure.low <= 0 <= measure.high)
     assert any("requested k: not stated → 12" in each for each in pair.differs)
     assert any(each.startswith("weights or tokenizer of after: fingerprint ") for each in pair.differs)
     assert not any("of before" in each for each in pair.differs)

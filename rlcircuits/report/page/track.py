@@ -72,7 +72,7 @@ def _verdict(last: TrackedStep) -> Verdict:
 
 def _counts(track: Track) -> str:
     found = Counter(judge(each.comparison).outcome for each in track.steps)
-    return ", ".join(f"{count} {outcome}" for outcome, count in found.items())
+    return ", ".join(f"{count} × {outcome}" for outcome, count in found.items())
 
 
 def _sign_charts(track: Track, *, judged: bool) -> list[Chart]:
