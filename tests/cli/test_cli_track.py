@@ -176,6 +176,21 @@ def test_bad_arguments(arguments: list[str], message: str, tmp_path: Path, capsy
     assert "Traceback" not in printed.err
 
 
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"format": "rlcircuits-track-base", "version": 9, "base": "b", "fingerprint": "f"}', ""]
+)
+def test_a_damaged_record_of_the_base_is_named(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, run = save_run(tmp_path, steps=(10,))
+    (run / "rlcircuits").mkdir()
+    (run / "rlcircuits" / "track.json").write_text(content)
+    assert main(followed(run)) == 2
+    printed = capsys.readouterr().err
+    assert "track.json: " in printed
+    assert "give another --output, or remove it" in printed
+
+
 def test_an_algorithm_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, run = save_run(tmp_path, steps=(10,))
     assert main(["track", str(run), "--base", str(base)]) == 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments, set_seed
-from trl import SFTConfig, SFTTrainer
+from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
@@ -35,6 +37,7 @@ QUICK = Settings(
     sampling=Sampling(max_new_tokens=5, n=1),
 )  # fmt: skip
 STEPS = 4
+TIMINGS = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +87,8 @@ def traces(trainer: Trainer) -> tuple[dict[str, torch.Tensor], list[dict[str, fl
     tensors = {f"weight {name}": value.clone() for name, value in model.state_dict().items()}
     for number, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer {number} {name}": value for name, value in state.items()}
-    timings = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
     logs = [
-        {name: value for name, value in entry.items() if name not in timings}
+        {name: value for name, value in entry.items() if name not in TIMINGS}
         for entry in trainer.state.log_history
         if not any(name.startswith("rlcircuits/") for name in entry)
     ]
@@ -207,6 +209,41 @@ def test_the_base_may_be_a_checkpoint(tmp_path: Path) -> None:
     assert callback._stored.answers.model == str(base)
 
 
+def grpo_trainer(folder: Path) -> GRPOTrainer:
+    prompts = [{"prompt": f"{place}+{place}="} for place in range(8)]
+    args = GRPOConfig(
+        str(folder), max_steps=3, per_device_train_batch_size=4, num_generations=2, max_completion_length=4,
+        learning_rate=1e-2, logging_steps=2, report_to=[], use_cpu=True, bf16=False, save_strategy="no",
+        disable_tqdm=True, seed=1,
+    )  # fmt: skip
+    return GRPOTrainer(
+        tiny_model(),
+        reward_funcs=lambda completions, **_: [float(sum(map(ord, each)) % 5) for each in completions],
+        args=args,
+        train_dataset=Dataset.from_list(prompts),
+        processing_class=tiny_tokenizer(padding_side="left"),
+    )
+
+
+def test_reinforcement_learning_is_the_same_with_its_rewards_and_samples(tmp_path: Path) -> None:
+    plain = grpo_trainer(tmp_path)
+    plain.train()
+    expected = {name: value.clone() for name, value in plain.model.state_dict().items()}
+    followed = grpo_trainer(tmp_path)
+    train(followed, 1)
+    for name, value in followed.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    logs = [[entry for entry in each.state.log_history if "reward" in entry] for each in (plain, followed)]
+    assert len(logs[0]) == len(logs[1]) > 0
+    for one, other in zip(*logs, strict=True):
+        assert one.keys() == other.keys()
+        for name in one.keys() - {*TIMINGS, "step_time"}:
+            assert one[name] == other[name], name
+    assert any(entry.get("grad_norm") for entry in logs[0])
+    measured = [entry["step"] for entry in followed.state.log_history if "rlcircuits/accuracy" in entry]
+    assert measured == [1, 2, 3]
+
+
 def test_it_runs_in_a_trainer_of_trl(tmp_path: Path) -> None:
     texts = [{"text": f"{place}+{place}={2 * place}"} for place in range(16)]
     how = {"max_steps": 2, "per_device_train_batch_size": 2, "logging_steps": 1, "report_to": [], "use_cpu": True}
@@ -237,6 +274,11 @@ def test_what_is_refused(tmp_path: Path) -> None:
     trainer.args.fsdp = ["full_shard"]
     with pytest.raises(RLCircuitsError, match=r"shards the weights \(fsdp\).*rlcircuits track"):
         sharded.on_train_begin(trainer.args, trainer.state, trainer.control)
+
+
+def test_the_package_imports_no_library_before_a_name_is_used() -> None:
+    code = "import sys, rlcircuits.integrations as found; dir(found); assert 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @given(seed=st.integers(0, 2**32 - 1))
