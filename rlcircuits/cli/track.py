@@ -61,7 +61,7 @@ def add_track(commands: Any) -> None:
     )
     add("--no-signs", action="store_true", help="leave out the vital signs")
     add("--no-models", action="store_true", help="leave out the signs for which the models are run on the answers")
-    add("--verbose", action="store_true", help="log each stage of each step too")
+    add("--stages", action="store_true", help="log each stage of each step too, not its result alone")
     form = track.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as JSON (rlcircuits schema track)")
     form.add_argument("--csv", action="store_true", help="print a line of numbers for each step and measure instead")
@@ -94,7 +94,7 @@ def _track(options: argparse.Namespace) -> int:
         signs=not options.no_signs,
         run_models=not options.no_models,
         notify=log,
-        **({"notify_stage": log} if options.verbose else {}),
+        **({"notify_stage": log} if options.stages else {}),
         progress=shows_progress(),
     )
     track = None
