@@ -12,6 +12,7 @@ from random import Random
 from typing import TypeVar
 
 from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.layout import Layout
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.choices import DamageKind
 
@@ -31,7 +32,7 @@ class _Strengths:
     """What the strengths of one combination are drawn from."""
 
     outputs: tuple[float, ...]
-    """Factors of the outputs of MLPs and attentions."""
+    """Factors of the outputs of MLPs, attentions and mixers."""
     shared: tuple[float, ...]
     """Factors of what every token passes: embeddings, norms, unembedding."""
     powers: tuple[float, ...]
@@ -77,15 +78,12 @@ class Update:
     reference: Source
 
 
-def random_damage(
-    source: Source, layers: int, heads: int, update: Update, seed: int
-) -> Iterator[tuple[str, DamagedSource]]:
+def random_damage(source: Source, layout: Layout, update: Update, seed: int) -> Iterator[tuple[str, DamagedSource]]:
     """Yield a checkpoint with two or three damages of different kinds, without end and never the same twice.
 
     Args:
         source: the checkpoint to damage.
-        layers: its number of layers.
-        heads: its number of attention heads in a layer.
+        layout: the sublayers of its layers.
         update: the update that noise, permuted and redirected updates are made of.
         seed: decides what is drawn.
 
@@ -95,7 +93,7 @@ def random_damage(
     random = _Random(seed)
     yielded = set()
     while True:
-        kinds = _kinds(random, random.choose((_GENTLE, _HARSH)), layers, heads, update)
+        kinds = _kinds(random, random.choose((_GENTLE, _HARSH)), layout, update)
         count = random.choose((2, 2, 3))
         left, names, damaged = list(kinds), [], source
         for _ in range(count):
@@ -133,13 +131,14 @@ class _Random:
         return [options[place] for place in left]
 
 
-def _kinds(random: _Random, strengths: _Strengths, layers: int, heads: int, update: Update) -> Mapping[str, _Draw]:
+def _kinds(random: _Random, strengths: _Strengths, layout: Layout, update: Update) -> Mapping[str, _Draw]:
     """Return what draws each kind of damage, by name."""
-    every = range(layers)
+    heads = [f"attn.{layer}.h{head}" for layer in layout.layers_with("attn") for head in range(layout.heads)]
+    neighbours = layout.neighbours()
 
     def scaled(source: Source) -> tuple[str, DamagedSource]:
-        part = random.choose(("mlp", "attn"))
-        target = ",".join(f"{part}.{layer}" for layer in random.some(every, strengths.parts))
+        part = random.choose(layout.parts)
+        target = ",".join(f"{part}.{layer}" for layer in random.some(layout.layers_with(part), strengths.parts))
         return _scaled(source, target, random.choose(strengths.outputs))
 
     def rescaled(source: Source) -> tuple[str, DamagedSource]:
@@ -147,7 +146,7 @@ def _kinds(random: _Random, strengths: _Strengths, layers: int, heads: int, upda
         return _scaled(source, target, random.choose(strengths.shared))
 
     def zeroed(source: Source) -> tuple[str, DamagedSource]:
-        chosen = random.some([f"attn.{layer}.h{head}" for layer in every for head in range(heads)], strengths.parts)
+        chosen = random.some(heads, strengths.parts)
         return f"{','.join(chosen)}-zeroed", DamagedSource(source, "zero", target=",".join(chosen))
 
     def quantised(source: Source) -> tuple[str, DamagedSource]:
@@ -155,7 +154,7 @@ def _kinds(random: _Random, strengths: _Strengths, layers: int, heads: int, upda
         return f"int{bits}", DamagedSource(source, "quantise", bits)
 
     def sharpened(source: Source) -> tuple[str, DamagedSource]:
-        target, power = random.choose(("unembedding", "embeddings", "mlp", "attn")), random.choose(strengths.powers)
+        target, power = random.choose(("unembedding", "embeddings", *layout.parts)), random.choose(strengths.powers)
         return f"{target}-sharpened-{power:g}", DamagedSource(source, "sharpen", power, target)
 
     def noisy(source: Source) -> tuple[str, DamagedSource]:
@@ -169,19 +168,19 @@ def _kinds(random: _Random, strengths: _Strengths, layers: int, heads: int, upda
         return f"{kind}-update-{strength:g}x-{seed}", _from_update(source, kind, strength, update, seed)
 
     def swapped(source: Source) -> tuple[str, DamagedSource]:
-        first = random.below(layers - 1)
-        return f"layers-{first}-{first + 1}-swapped", DamagedSource(source, "swap", target=f"{first},{first + 1}")
+        first, second = random.choose(neighbours)
+        return f"layers-{first}-{second}-swapped", DamagedSource(source, "swap", target=f"{first},{second}")
 
     kinds: dict[str, _Draw] = {
         "scaled": scaled,
         "rescaled": rescaled,
-        "zeroed": zeroed,
+        **({"zeroed": zeroed} if heads else {}),
         "quantised": quantised,
         "sharpened": sharpened,
         "noisy": noisy,
         "disordered": disordered,
     }
-    return kinds | {"swapped": swapped} if layers > 1 and strengths is _HARSH else kinds
+    return kinds | {"swapped": swapped} if neighbours and strengths is _HARSH else kinds
 
 
 def _scaled(source: Source, target: str, factor: float) -> tuple[str, DamagedSource]:

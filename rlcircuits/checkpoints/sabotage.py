@@ -17,18 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal, get_args
 
 from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.layout import Layout, layout_of
 from rlcircuits.checkpoints.random_damage import NOISE_SEED, Update, random_damage
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import DamageKind
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
-from rlcircuits.models.families import FAMILIES
 
 __all__ = ["TAGS", "Tag", "Variant", "sabotage_variants"]
 
@@ -92,35 +92,23 @@ def sabotage_variants(
         seed: the seed of these draws.
 
     Raises:
-        RLCircuitsError: a config that cannot be read, or without numbers of layers and heads; a family whose layers
-            differ; or a negative number.
+        RLCircuitsError: a config that cannot be read, or without numbers of layers and heads; or a negative number.
     """
     check_number("seed", seed, "sabotage: seed")
     if composed < 0:
         raise RLCircuitsError(f"sabotage: composed is {composed}; a whole number from 0 is wanted")
-    sizes = base.architecture()
-    layers, heads = sizes["num_hidden_layers"], sizes["num_attention_heads"]
-    if not isinstance(layers, int) or not isinstance(heads, int):
-        raise RLCircuitsError(
-            f"{base.name}: its config names no numbers of layers and heads, so no part can be damaged"
-        )
-    family = FAMILIES.get(str(sizes["model_type"]))
-    if family is not None and family.layer_kinds is not None:
-        raise RLCircuitsError(
-            f"{base.name}: a {sizes['model_type']} model has layers without attention or without MLP, and the suite "
-            "damages both in every layer; calibrate on a model whose layers all have both"
-        )
+    layout = layout_of(base)
     return [
         *_noisy(base, trained),
-        *_without_parts(base, layers, heads),
+        *_without_parts(base, layout),
         *_rescaled(base),
-        *_sharpened(base),
-        *_sharper_answers(base, layers),
+        *_sharpened(base, layout),
+        *_sharper_answers(base, layout),
         *_unlearnt_updates(base, trained, others),
-        *_combined(base, trained, layers),
-        *_composed("untrained", base, trained, (layers, heads), composed, 2 * seed),
-        *_damaged(base, trained, layers, heads),
-        *_composed("damaged", base, trained, (layers, heads), composed, 2 * seed + 1),
+        *_combined(base, trained, layout),
+        *_composed("untrained", base, trained, layout, composed, 2 * seed),
+        *_damaged(base, trained, layout),
+        *_composed("damaged", base, trained, layout, composed, 2 * seed + 1),
         *_harmless(base, trained),
         *_supervised(base, supervised),
         *_along_update(base, trained),
@@ -136,22 +124,23 @@ def _noisy(base: Source, trained: Source) -> Iterator[Variant]:
         yield _untrained(f"int{bits}", "quantised", base, after, core=bits == 4)
 
 
-def _without_parts(base: Source, layers: int, heads: int) -> Iterator[Variant]:
-    last = layers - 1
-    for layer in range(layers):
-        for head in range(heads):
-            after = DamagedSource(base, "zero", target=f"attn.{layer}.h{head}")
+def _without_parts(base: Source, layout: Layout) -> Iterator[Variant]:
+    core_scaled = ((layout.last("mlp"), 0.9), (layout.first(layout.mixing), 0.5))
+    for layer, present in enumerate(layout.sublayers):
+        for head in range(layout.heads) if "attn" in present else ():
+            target = f"attn.{layer}.h{head}"
+            core = target == f"{layout.last('attn')}.h0"
             yield _untrained(
-                f"attn.{layer}.h{head}-zeroed", "head zeroed", base, after, core=(layer, head) == (last, 0)
+                f"{target}-zeroed", "head zeroed", base, DamagedSource(base, "zero", target=target), core=core
             )
-        for part in ("mlp", "attn"):
-            for factor in _FACTORS:
-                after = DamagedSource(base, "scale", factor, f"{part}.{layer}")
-                core = (part, layer, factor) in (("mlp", last, 0.9), ("attn", 0, 0.5))
-                yield _untrained(f"{part}.{layer}-x{factor:g}", f"one {part} scaled", base, after, core=core)
-    for one, other in combinations(range(layers), 2):
-        after = DamagedSource(base, "swap", target=f"{one},{other}")
-        yield _untrained(f"layers-{one}-{other}-swapped", "layers swapped", base, after, core=(one, other) == (0, last))
+        for part in layout.parts:
+            for factor in _FACTORS if part in present else ():
+                target = f"{part}.{layer}"
+                after, core = DamagedSource(base, "scale", factor, target), (target, factor) in core_scaled
+                yield _untrained(f"{target}-x{factor:g}", f"one {part} scaled", base, after, core=core)
+    for one, other in layout.alike():
+        after, core = DamagedSource(base, "swap", target=f"{one},{other}"), (one, other) == layout.farthest()
+        yield _untrained(f"layers-{one}-{other}-swapped", "layers swapped", base, after, core=core)
 
 
 def _rescaled(base: Source) -> Iterator[Variant]:
@@ -167,12 +156,11 @@ def _rescaled(base: Source) -> Iterator[Variant]:
             yield _untrained(f"{target}-x{factor:g}", f"{target} scaled", base, after, core=core)
 
 
-def _sharpened(base: Source) -> Iterator[Variant]:
+def _sharpened(base: Source, layout: Layout) -> Iterator[Variant]:
     for target, power in (
         ("unembedding", 1.3),
         ("embeddings", 1.3),
-        ("mlp", 1.2),
-        ("attn", 1.2),
+        *((part, 1.2) for part in layout.parts),
         ("*", 1.1),
         ("*", 0.9),
     ):
@@ -181,23 +169,24 @@ def _sharpened(base: Source) -> Iterator[Variant]:
         yield _untrained(f"{where}-sharpened-{power:g}", "singular values sharpened", base, after)
 
 
-def _sharper_answers(base: Source, layers: int) -> Iterator[Variant]:
+def _sharper_answers(base: Source, layout: Layout) -> Iterator[Variant]:
     """Yield what fools a gate whose noise does not sharpen: singular values and temperature together.
 
     They raise accuracy and move all three metrics as online RL does, by the readout alone or with the layers' help.
     """
-    last = layers - 1
+    mixing = layout.mixing
+    last_mlp, last_mixing = layout.last("mlp"), layout.last(mixing)
     damage: dict[str, tuple[tuple[_Damage, ...], bool]] = {
         "unembedding-sharpened-1.6-x1.35": (_READOUT, True),
-        "unembedding-sharpened-1.6-x1.35+last-mlp-x0.9": ((*_READOUT, ("scale", 0.9, f"mlp.{last}")), False),
-        "unembedding-sharpened-1.6-x1.35+last-attn-x0.8": ((*_READOUT, ("scale", 0.8, f"attn.{last}")), False),
+        "unembedding-sharpened-1.6-x1.35+last-mlp-x0.9": ((*_READOUT, ("scale", 0.9, last_mlp)), False),
+        f"unembedding-sharpened-1.6-x1.35+last-{mixing}-x0.8": ((*_READOUT, ("scale", 0.8, last_mixing)), False),
         "unembedding-sharpened-1.6-x1.35+mlps-sharpened-1.2": ((*_READOUT, ("sharpen", 1.2, "mlp")), False),
         "unembedding-sharpened-1.5+final-norm-x1.2": (
             (("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm")),
             False,
         ),
         "unembedding-sharpened-1.5+final-norm-x1.2+last-mlp-x1.1": (
-            (("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm"), ("scale", 1.1, f"mlp.{last}")),
+            (("sharpen", 1.5, "unembedding"), ("scale", 1.2, "final-norm"), ("scale", 1.1, last_mlp)),
             False,
         ),
         "mlps-sharpened-1.3+final-norm-x1.3": ((("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm")), True),
@@ -205,11 +194,11 @@ def _sharper_answers(base: Source, layers: int) -> Iterator[Variant]:
             (("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm"), ("quantise", 8, None)),
             False,
         ),
-        "mlps-sharpened-1.3+final-norm-x1.3+last-attn-x0.8": (
-            (("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm"), ("scale", 0.8, f"attn.{last}")),
+        f"mlps-sharpened-1.3+final-norm-x1.3+last-{mixing}-x0.8": (
+            (("sharpen", 1.3, "mlp"), ("scale", 1.3, "final-norm"), ("scale", 0.8, last_mixing)),
             False,
         ),
-        "attns-sharpened-1.2+final-norm-x1.3": ((("sharpen", 1.2, "attn"), ("scale", 1.3, "final-norm")), False),
+        f"{mixing}s-sharpened-1.2+final-norm-x1.3": ((("sharpen", 1.2, mixing), ("scale", 1.3, "final-norm")), False),
         "all-sharpened-1.1+final-norm-x1.25": ((("sharpen", 1.1, "*"), ("scale", 1.25, "final-norm")), False),
     }
     for name, (steps, core) in damage.items():
@@ -236,36 +225,37 @@ def _unlearnt_updates(
     yield _untrained("swapped-pair", "before and after swapped", trained, base, core=True)
 
 
-def _combined(base: Source, trained: Source, layers: int) -> Iterator[Variant]:
+def _combined(base: Source, trained: Source, layout: Layout) -> Iterator[Variant]:
     """Yield damage to the base that was chosen to look like training: small, and sharpened."""
-    last = layers - 1
+    mixing, heads = layout.mixing, "attn" in layout.parts
+    last_mlp, last_mixing = layout.last("mlp"), layout.last(mixing)
     sharp = DamagedSource(base, "scale", _SHARPER, "final-norm")
     combined = {
-        "sharp+last-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, f"mlp.{last}"), True),
-        "sharp+last-attn-x0.9": (DamagedSource(sharp, "scale", 0.9, f"attn.{last}"), False),
-        "sharp+first-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, "mlp.0"), False),
+        "sharp+last-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, last_mlp), True),
+        f"sharp+last-{mixing}-x0.9": (DamagedSource(sharp, "scale", 0.9, last_mixing), False),
+        "sharp+first-mlp-x0.9": (DamagedSource(sharp, "scale", 0.9, layout.first("mlp")), False),
         "sharp+noise-1x": (DamagedSource(sharp, "noise", 1.0, reference=trained, origin=base, seed=NOISE_SEED), False),
         "sharp+int4": (DamagedSource(sharp, "quantise", 4), False),
-        "sharp+head-zeroed": (DamagedSource(sharp, "zero", target=f"attn.{last}.h0"), False),
+        **({"sharp+head-zeroed": (DamagedSource(sharp, "zero", target=f"{last_mixing}.h0"), False)} if heads else {}),
         "sharp+all-mlps-x0.95": (DamagedSource(sharp, "scale", 0.95, "mlp"), False),
-        "sharp+all-attns-x0.95": (DamagedSource(sharp, "scale", 0.95, "attn"), False),
+        f"sharp+all-{mixing}s-x0.95": (DamagedSource(sharp, "scale", 0.95, mixing), False),
         "sharp+update-permuted": (DamagedSource(sharp, "permute", reference=trained, origin=base), False),
-        "unembedding-sharpened+last-attn-x0.8": (
-            DamagedSource(_sharp_unembedding(base), "scale", 0.8, f"attn.{last}"),
+        f"unembedding-sharpened+last-{mixing}-x0.8": (
+            DamagedSource(_sharp_unembedding(base), "scale", 0.8, last_mixing),
             True,
         ),
         "unembedding-sharpened+last-mlp-x0.9": (
-            DamagedSource(_sharp_unembedding(base), "scale", 0.9, f"mlp.{last}"),
+            DamagedSource(_sharp_unembedding(base), "scale", 0.9, last_mlp),
             False,
         ),
-        "last-mlp-and-attn-x0.9": (DamagedSource(base, "scale", 0.9, f"mlp.{last},attn.{last}"), False),
+        f"last-mlp-and-{mixing}-x0.9": (DamagedSource(base, "scale", 0.9, f"{last_mlp},{last_mixing}"), False),
         "noise-1x+last-mlp-x0.9": (
             DamagedSource(
-                DamagedSource(base, "noise", 1.0, reference=trained, seed=NOISE_SEED), "scale", 0.9, f"mlp.{last}"
+                DamagedSource(base, "noise", 1.0, reference=trained, seed=NOISE_SEED), "scale", 0.9, last_mlp
             ),
             False,
         ),
-        "int4+last-mlp-x0.9": (DamagedSource(DamagedSource(base, "quantise", 4), "scale", 0.9, f"mlp.{last}"), False),
+        "int4+last-mlp-x0.9": (DamagedSource(DamagedSource(base, "quantise", 4), "scale", 0.9, last_mlp), False),
     }
     for name, (after, core) in combined.items():
         yield _untrained(name, "combination", base, after, core=core)
@@ -275,7 +265,7 @@ def _sharp_unembedding(base: Source) -> DamagedSource:
     return DamagedSource(DamagedSource(base, "sharpen", 1.3, "unembedding"), "scale", 1.2, "unembedding")
 
 
-def _damaged(base: Source, trained: Source, layers: int, heads: int) -> Iterator[Variant]:
+def _damaged(base: Source, trained: Source, layout: Layout) -> Iterator[Variant]:
     def variant(name: str, kind: str, after: Source, core: bool = False) -> Variant:
         return Variant(f"trained+{name}", "damaged", f"trained, {kind}", base, after, core)
 
@@ -287,19 +277,21 @@ def _damaged(base: Source, trained: Source, layers: int, heads: int) -> Iterator
     for target, factors in (("final-norm", (0.8, 1.5)), ("unembedding", (0.8, 1.5)), ("embeddings", (0.5, 0.8))):
         for factor in factors:
             yield variant(f"{target}-x{factor:g}", f"{target} scaled", DamagedSource(trained, "scale", factor, target))
-    for layer in range(1, layers):
-        after = DamagedSource(trained, "swap", target=f"{layer - 1},{layer}")
-        yield variant(f"layers-{layer - 1}-{layer}-swapped", "layers swapped", after)
-    for layer in range(layers):
-        for part in ("mlp", "attn"):
-            for factor in (0.5, 0.8):
-                after = DamagedSource(trained, "scale", factor, f"{part}.{layer}")
-                core = (part, layer, factor) == ("mlp", layers - 1, 0.5)
-                yield variant(f"{part}.{layer}-x{factor:g}", f"one {part} scaled", after, core)
-        for head in range(heads):
-            after = DamagedSource(trained, "zero", target=f"attn.{layer}.h{head}")
-            core = (layer, head) == (layers - 1, 0)
-            yield variant(f"attn.{layer}.h{head}-zeroed", "head zeroed", after, core=core)
+    for one, other in layout.neighbours():
+        after = DamagedSource(trained, "swap", target=f"{one},{other}")
+        yield variant(f"layers-{one}-{other}-swapped", "layers swapped", after)
+    for layer, present in enumerate(layout.sublayers):
+        for part in layout.parts:
+            for factor in (0.5, 0.8) if part in present else ():
+                target = f"{part}.{layer}"
+                core = (target, factor) == (layout.last("mlp"), 0.5)
+                yield variant(
+                    f"{target}-x{factor:g}", f"one {part} scaled", DamagedSource(trained, "scale", factor, target), core
+                )
+        for head in range(layout.heads) if "attn" in present else ():
+            target = f"attn.{layer}.h{head}"
+            core = target == f"{layout.last('attn')}.h0"
+            yield variant(f"{target}-zeroed", "head zeroed", DamagedSource(trained, "zero", target=target), core=core)
 
 
 def _along_update(base: Source, trained: Source) -> Iterator[Variant]:
@@ -308,12 +300,10 @@ def _along_update(base: Source, trained: Source) -> Iterator[Variant]:
         yield Variant(f"update-x{factor:g}", "along-update", "along the update", base, after, core=factor == 2)
 
 
-def _composed(
-    tag: Tag, base: Source, trained: Source, sizes: tuple[int, int], count: int, seed: int
-) -> Iterator[Variant]:
+def _composed(tag: Tag, base: Source, trained: Source, layout: Layout, count: int, seed: int) -> Iterator[Variant]:
     """Yield combinations that are drawn, of the base (untrained) or of the trained checkpoint (damaged)."""
     source, prefix = (base, "composed") if tag == "untrained" else (trained, "trained+composed")
-    drawn = random_damage(source, *sizes, Update(base, trained), seed)
+    drawn = random_damage(source, layout, Update(base, trained), seed)
     for number, (name, after) in enumerate(islice(drawn, count)):
         kind = "combination drawn" if tag == "untrained" else "trained, combination drawn"
         yield Variant(f"{prefix}-{number}-{name}", tag, kind, base, after)

@@ -131,7 +131,7 @@ class CheckpointSource:
     @property
     def context_length(self) -> int | None:
         """The most tokens that the model can read, by the (base) model's config; None if it has no limit."""
-        return getattr(self._config(), "max_position_embeddings", None)
+        return getattr(self.text_config(), "max_position_embeddings", None)
 
     def architecture(self) -> dict[str, Any]:
         """Return the architecture by the config, or by that of an adapter's base model, without loading the weights.
@@ -143,7 +143,7 @@ class CheckpointSource:
         Raises:
             RLCircuitsError: the config is missing or cannot be read.
         """
-        config = self._config()
+        config = self.text_config()
         found = {name: getattr(config, name, None) for name in _ARCHITECTURE}
         if found["num_key_value_heads"] is None:
             found["num_key_value_heads"] = found["num_attention_heads"]
@@ -157,7 +157,8 @@ class CheckpointSource:
     def _base(self) -> Base:
         return find_base(self.folder, weights=self.reads_weights)
 
-    def _config(self) -> Any:
+    def text_config(self) -> Any:
+        """Return the text model's config; an adapter's base's. Raises RLCircuitsError if it cannot be read."""
         return load_config(self.model_folder, trust_remote_code=self.trust_remote_code).get_text_config()
 
     def load(self) -> Checkpoint:

@@ -17,8 +17,6 @@ from rlcircuits import AnswerSequence, Checkpoint, RLCircuitsError, attribute
 from rlcircuits.answers.engines.huggingface import HuggingFaceEngine
 from rlcircuits.answers.types import Sampling
 from rlcircuits.attribution.edge_attribution import graph_of
-from rlcircuits.checkpoints.sabotage import sabotage_variants
-from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.circuits import Circuit, ablated, find_circuit
 from rlcircuits.graph.metrics import activation_intensity, intensity_by_layer_band, intensity_by_reader_kind
 
@@ -126,9 +124,3 @@ def test_a_layer_that_the_config_calls_by_another_kind_is_noticed() -> None:
     model.config.layer_types[0] = "full_attention"
     with pytest.raises(RLCircuitsError, match=r"should have a module model\.layers\.0\.self_attn"):
         Checkpoint(model)
-
-
-def test_the_sabotage_suite_is_refused(tmp_path: Path) -> None:
-    source = CheckpointSource(str(save_checkpoint(tmp_path, "qwen3-5")), device="cpu")
-    with pytest.raises(RLCircuitsError, match="has layers without attention or without MLP"):
-        sabotage_variants(source, source)

@@ -11,10 +11,13 @@ import pytest
 import torch
 from helpers.paths import FIXTURES
 from helpers.tiny_checkpoints import save_checkpoint
+from helpers.tiny_models import HYBRIDS, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.damage.source import DamagedSource
+from rlcircuits.checkpoints.layout import uniform_layout
 from rlcircuits.checkpoints.random_damage import Update, random_damage
 from rlcircuits.checkpoints.sabotage import TAGS, Variant, sabotage_variants
 from rlcircuits.checkpoints.source import CheckpointSource, Source
@@ -127,7 +130,7 @@ def test_a_drawn_combination_is_of_two_kinds_at_least_and_in_layers_that_there_a
     layers: int, heads: int, seed: int
 ) -> None:
     base, trained = CheckpointSource("base"), CheckpointSource("trained")
-    found = list(islice(random_damage(base, layers, heads, Update(base, trained), seed), 20))
+    found = list(islice(random_damage(base, uniform_layout(layers, heads), Update(base, trained), seed), 20))
     assert len({name for name, _ in found}) == 20
     for name, damaged in found:
         chain = steps(damaged)
@@ -164,3 +167,38 @@ def test_variants_of_other_families_load(tmp_path: Path, name: str) -> None:
     for each in tried:
         checkpoint = each.after.load()
         assert checkpoint.name == each.after.name
+
+
+@pytest.mark.parametrize("name", sorted(HYBRIDS))
+def test_the_suite_damages_each_sublayer_that_a_model_with_mixers_has(tmp_path: Path, name: str) -> None:
+    base, tuned = (CheckpointSource(str(save_checkpoint(tmp_path / side, name)), device="cpu") for side in "ab")
+    suite = {each.name: each for each in sabotage_variants(base, tuned)}
+    assert len(suite) == len(sabotage_variants(base, tuned))
+    blocks = Checkpoint(build(name)).parts.blocks
+    has = {(part, layer) for layer, block in enumerate(blocks) for group in block.reads for part in group}
+    scaled = {re.fullmatch(r"(mlp|attn|mixer)\.(\d+)-x0\.5", each) for each in suite}
+    assert {(found[1], int(found[2])) for found in scaled if found} == has
+    zeroed = {re.fullmatch(r"attn\.(\d+)\.h0-zeroed", each) for each in suite}
+    assert {int(found[1]) for found in zeroed if found} == {layer for part, layer in has if part == "attn"}
+    assert Counter(each.tag for each in suite.values() if each.core).keys() >= {"untrained", "damaged", "harmless"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(HYBRIDS))
+def test_variants_of_a_model_with_mixers_load_and_differ(tmp_path: Path, name: str) -> None:
+    base, tuned = (
+        CheckpointSource(str(save_checkpoint(tmp_path / str(seed), name, seed=seed)), device="cpu") for seed in (0, 1)
+    )
+    one_of_each = {each.kind: each for each in reversed(sabotage_variants(base, tuned, composed=2))}
+    for each in one_of_each.values():
+        if isinstance(each.after, DamagedSource):
+            found, origin = (dict(source.load().model.named_parameters()) for source in (each.after, each.after.base))
+            assert any(not torch.equal(found[weight], origin[weight]) for weight in origin), each.name
+
+
+def test_a_model_without_attention_is_damaged_in_its_mixers(tmp_path: Path) -> None:
+    build("qwen3-5", layer_types=["linear_attention"] * 3).save_pretrained(tmp_path)
+    source = CheckpointSource(str(tmp_path), device="cpu")
+    names = {each.name for each in sabotage_variants(source, source)}
+    assert {"mixer.0-x0.5", "sharp+last-mixer-x0.9", "mixers-sharpened-1.2+final-norm-x1.3"} <= names
+    assert not any("attn" in name for name in names)
