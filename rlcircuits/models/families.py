@@ -236,7 +236,7 @@ _NEMOTRON_H = ModuleNames(
 
 FAMILIES: dict[str, ModuleNames] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "mixtral", "qwen3_moe", "granite"), _LLAMA),
-    **dict.fromkeys(("smollm3", "ministral", "hunyuan_v1_dense"), _LLAMA),
+    **dict.fromkeys(("smollm3", "ministral", "ministral3", "hunyuan_v1_dense"), _LLAMA),
     **dict.fromkeys(("glm4_moe", "olmoe"), _LLAMA),
     "deepseek_v3": ModuleNames(latent=LatentNames()),
     "granitemoe": ModuleNames(mlp="block_sparse_moe"),
@@ -258,7 +258,7 @@ FAMILIES: dict[str, ModuleNames] = {
     "falcon_h1": _FALCON_H1,
     "nemotron_h": _NEMOTRON_H,
     # The language models of the vision-language models below.
-    **dict.fromkeys(("qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text", "ministral3"), _LLAMA),
+    **dict.fromkeys(("qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"), _LLAMA),
 }
 """``model_type`` of a Hugging Face config → the names of its modules."""
 

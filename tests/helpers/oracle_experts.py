@@ -42,6 +42,13 @@ def _softmax_then_choose(mlp: Any, x: Tensor) -> Tensor:
     return weight / weight.sum(-1, keepdim=True) if mlp.gate.norm_topk_prob else weight
 
 
+def _softmax_then_choose_to_one(mlp: Any, x: Tensor) -> Tensor:
+    """As before, but the weights of the chosen experts always sum to one (Qwen3-VL's)."""
+    probability = F.linear(x, mlp.gate.weight).softmax(-1)
+    weight = probability * _chosen(probability, mlp.gate.top_k)
+    return weight / weight.sum(-1, keepdim=True)
+
+
 def _choose_then_softmax(mlp: Any, x: Tensor) -> Tensor:
     score = F.linear(x, mlp.router.weight, getattr(mlp.router, "bias", None))
     return score.masked_fill(_chosen(score, mlp.router.top_k) == 0, float("-inf")).softmax(-1)
@@ -66,6 +73,7 @@ def _sigmoid_in_groups(mlp: Any, x: Tensor) -> Tensor:
 
 _ROUTINGS: dict[str, Routing] = {
     "olmoe": _softmax_then_choose,
+    "qwen3_vl_moe_text": _softmax_then_choose_to_one,
     "granitemoe": _choose_then_softmax,
     "glm4_moe": _sigmoid_in_groups,
     "deepseek_v3": _sigmoid_in_groups,

@@ -69,6 +69,8 @@ _FAMILIES = {
     "exaone4": _Family(norms=_POST, rotary=_window_layers_only),
     "smollm3": _Family(rotary=_listed_layers),
     "ministral": _Family(),
+    "ministral3": _Family(),
+    "qwen3_vl_moe_text": _Family(sparse=True),  # on text, the three positions of a token are one
     "glm4": _Family(norms=_GLM4, rotate_pairs=True),
     "hunyuan_v1_dense": _Family(norm_after_rotary=True, query_norm="query_layernorm", key_norm="key_layernorm"),
     "olmoe": _Family(sparse=True),
@@ -82,6 +84,8 @@ _FAMILIES = {
 
 
 def _window(config: Any, layer: int) -> int | None:
+    if config.model_type == "ministral3":
+        return config.sliding_window  # in every layer, or None
     types = getattr(config, "layer_types", None)
     return config.sliding_window if types and types[layer] == "sliding_attention" else None
 
@@ -92,10 +96,14 @@ def _chunk(config: Any, layer: int) -> int | None:
 
 
 def _temperature(config: Any, layer: int) -> Tensor | None:
-    """Llama 4's factors of the queries in layers without positions, by the position of the query."""
+    """Factors of the queries, by the position of the query: Llama 4's in layers without positions, Ministral 3's."""
+    position = torch.arange(config.max_position_embeddings, dtype=torch.float64)
+    if config.model_type == "ministral3":
+        rope = config.rope_parameters
+        seen = torch.floor(position / rope["original_max_position_embeddings"])
+        return 1 + rope["llama_4_scaling_beta"] * torch.log1p(seen)
     if not getattr(config, "attn_temperature_tuning", False) or config.no_rope_layers[layer]:
         return None
-    position = torch.arange(config.max_position_embeddings, dtype=torch.float64)
     return 1 + config.attn_scale * torch.log1p(torch.floor((position + 1) / config.floor_scale))
 
 

@@ -79,6 +79,8 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     # NoPE beside rotated layers; windows shorter than any test sequence; another rotary base in windows (OLMo 3).
     "smollm3": ("smollm3", {**_BASE, **_GQA, "attention_bias": True, "no_rope_layers": [1, 0]}),
     "ministral": ("ministral", {**_BASE, **_GQA, **_ONE_WINDOW, "head_dim": 12}),
+    "ministral3": ("ministral3", {**_BASE, **_GQA, "head_dim": 12, "sliding_window": 6, "rope_parameters": {
+        **_YARN, "original_max_position_embeddings": 3, "llama_4_scaling_beta": 0.5}}),  # longer than any window
     "exaone4": ("exaone4", {**_BASE, **_GQA, **_ONE_WINDOW, "head_dim": 12}),
     "olmo3": ("olmo3", {**_BASE, **_ONE_WINDOW, "rope_parameters": {
         "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
@@ -196,7 +198,7 @@ def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **overri
         model = AutoModelForCausalLM.from_config(
             AutoConfig.for_model(model_type, **fields), attn_implementation=attention, dtype=torch.float32
         )
-    _draw(model, torch.Generator().manual_seed(seed))
+    draw(model, torch.Generator().manual_seed(seed))
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     if dtype == torch.float64 and has_experts(model):
@@ -248,7 +250,8 @@ def padding_sides(name: str) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def _draw(model: PreTrainedModel, generator: torch.Generator) -> None:
+def draw(model: PreTrainedModel, generator: torch.Generator) -> None:
+    """Draw all weights of a model anew, such that no part of it hides."""
     tied = bool(model.config.tie_word_embeddings)
     seen: set[int] = set()  # a tied matrix is drawn once, as the embedding, which comes first
     for module in model.modules():

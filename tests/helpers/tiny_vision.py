@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
-from helpers.tiny_models import build
+from helpers.tiny_models import VOCABULARY, build, draw
 
 _QWEN_VISION = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
                 "patch_size": 4, "spatial_merge_size": 2}  # fmt: skip
@@ -71,6 +72,33 @@ def vision_and_text(family: str, seed: int = 3) -> tuple[PreTrainedModel, PreTra
         whole.model.language_model.load_state_dict(text.model.state_dict())
         whole.lm_head.load_state_dict(text.lm_head.state_dict())
     return whole.eval(), text
+
+
+class LanguageModel(nn.Module):
+    """The language model within a whole as a causal LM, for the oracle, which takes its weights apart."""
+
+    def __init__(self, whole: Any) -> None:
+        super().__init__()
+        self.config = whole.config.get_text_config()
+        self.model, self.lm_head = whole.model.language_model, whole.lm_head
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the embedding of the tokens."""
+        return self.model.embed_tokens  # type: ignore[no-any-return]
+
+
+def qwen3_vl_moe(seed: int = 3) -> tuple[PreTrainedModel, LanguageModel]:
+    """Return a Qwen3-VL of experts with random weights, and its language model. No text model is one of its kind."""
+    text = {
+        "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "moe_intermediate_size": 24,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "num_experts": 4,
+        "num_experts_per_tok": 2, "mlp_only_layers": [1], "decoder_sparse_step": 1, "max_position_embeddings": 96,
+        "pad_token_id": 0, "rope_parameters": _MROPE,
+    }  # fmt: skip
+    vision = {**_QWEN_VISION, "deepstack_visual_indexes": [0], "num_position_embeddings": 16}
+    whole = _whole(AutoConfig.for_model("qwen3_vl_moe", text_config=text, vision_config=vision, **_IDS)).eval()
+    draw(whole, torch.Generator().manual_seed(seed))
+    return whole, LanguageModel(whole)
 
 
 def _shared(kind: _Kind) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import oracle
 from helpers.core_inputs import fixed_sequences, relative_error
 from helpers.tiny_checkpoints import tiny_tokenizer
-from helpers.tiny_vision import VISION_MODELS, vision_and_text
+from helpers.tiny_vision import VISION_MODELS, qwen3_vl_moe, vision_and_text
 from transformers import AutoConfig, PreTrainedModel
 
 from rlcircuits import Checkpoint, RLCircuitsError, attribute
@@ -46,6 +47,19 @@ def test_scores_on_text_are_those_of_the_text_model(family: str, side: Any) -> N
         found, wanted = (attribute(model, fixed_sequences(), granularity, padding_side=side) for model in (whole, text))
         assert found.graph.same_as(wanted.graph)
         assert relative_error(found.values, wanted.values) < 1e-6
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_scores_of_a_mixture_are_those_of_the_definition(side: Any) -> None:
+    whole, language_model = qwen3_vl_moe()
+    for granularity in ("sublayer", "head"):
+        wanted, _ = oracle.edge_scores(language_model, fixed_sequences(), granularity)  # type: ignore[arg-type]
+        found = attribute(whole, fixed_sequences(), granularity, padding_side=side)
+        assert relative_error(found.values, wanted) < 1e-4
+        sequence, shape = fixed_sequences()[0], found.graph.mask.shape
+        mask = torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.8
+        loss = oracle.loss_only(language_model, sequence, mask, granularity)  # type: ignore[arg-type]
+        assert ablated(whole, [sequence], mask).loss.item() == pytest.approx(loss, rel=1e-3)
 
 
 @pytest.mark.parametrize("family", VISION_MODELS)
