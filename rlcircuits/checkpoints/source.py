@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.arguments import validate_fields
@@ -73,7 +73,7 @@ class CheckpointSource:
     trust_remote_code: bool = False
     """Run Python code from the repository."""
 
-    reads_weights: ClassVar[bool] = True
+    reads_weights = True
     """Whether the weights' files may be downloaded and read."""
 
     def __post_init__(self) -> None:
@@ -177,7 +177,7 @@ class CheckpointSource:
 class SourceWithoutWeights(CheckpointSource):
     """A checkpoint of which only the configs and the tokenizer are downloaded and read, and an adapter's base's."""
 
-    reads_weights: ClassVar[bool] = False
+    reads_weights = False
 
     def load(self) -> Checkpoint:
         """Raise RLCircuitsError: there are no weights to load."""

@@ -124,3 +124,17 @@ def test_a_layer_that_the_config_calls_by_another_kind_is_noticed() -> None:
     model.config.layer_types[0] = "full_attention"
     with pytest.raises(RLCircuitsError, match=r"should have a module model\.layers\.0\.self_attn"):
         Checkpoint(model)
+
+
+def test_the_norm_of_what_a_delta_net_reads_is_what_makes_rounding_larger() -> None:
+    """With an epsilon that keeps small reads small, float16 errs as in models without such a norm."""
+    errors = []
+    for epsilon in (1e-3, 0.1):
+        model: Any = build("qwen3-5", seed=3, dtype=torch.float16)
+        for layer in model.model.layers:
+            if hasattr(layer, "linear_attn"):
+                layer.linear_attn.norm.variance_epsilon = epsilon
+        wanted, _ = edge_scores(model, fixed_sequences())
+        errors.append(relative_error(attribute(model, fixed_sequences()).values, wanted))
+    assert errors[1] < 0.01
+    assert errors[0] > 3 * errors[1]
