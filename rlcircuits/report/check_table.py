@@ -23,12 +23,14 @@ FORMAT = "rlcircuits-check"
 def check_table(checks: Sequence[ModelFindings], differences: PairDifferences | None, plan: Plan | None) -> str:
     """Return the text: what was found in each checkpoint, how two differ, and what measuring takes.
 
+    What the second checkpoint has in common with the first is named, and not told again.
+
     Args:
         checks: One or two checkpoints.
         differences: How two checkpoints differ; None for one.
         plan: What measuring takes; None if no question set was given.
     """
-    blocks = ["\n".join(_model_lines(check, checks[0] if number else None)) for number, check in enumerate(checks)]
+    blocks = ["\n".join(_model_lines(check, checks[0] if place else None)) for place, check in enumerate(checks)]
     if differences is not None:
         blocks.append("\n".join(_difference_lines(differences)))
     if plan is not None:
@@ -54,24 +56,30 @@ def _graphs(check: ModelFindings) -> list[dict[str, Any]]:
 
 
 def _model_lines(check: ModelFindings, first: ModelFindings | None) -> Iterator[str]:
-    """Yield the lines of a checkpoint. Tables that say the same as those of the ``first`` one are not repeated."""
+    """Yield the lines of a checkpoint; those that the first checkpoint has too are left out."""
     yield f"{check.name}: {'supported' if check.supported else 'not supported'}"
     for problem in check.problems:
         yield f"  problem: {problem}"
     for note in check.notes:
         yield f"  note: {note}"
+    told = set() if first is None else set(_facts(first))
     facts = [(name, value) for name, value in _facts(check) if value]
+    same = [name for name, value in facts if (name, value) in told]
+    facts = [fact for fact in facts if fact not in told]
+    graphs, parts = check.graphs, check.parts
+    if first is not None and graphs and graphs == first.graphs:
+        graphs, same = (), [*same, "graphs"]
+    if first is not None and parts and (parts, check.checked) == (first.parts, first.checked):
+        parts, same = {}, [*same, "parts"]
+    if first is not None and same:
+        yield f"  the same as in {first.name}: {', '.join(same)}"
     if facts:
         yield ""
         yield tabulate(facts, tablefmt="plain", disable_numparse=True)
-    same = first is not None and (check.graphs, check.parts) == (first.graphs, first.parts)
-    if first is not None and same and check.graphs:
-        yield ""
-        yield f"The graphs, and where each part is, are those of {first.name}."
-    elif check.graphs:
+    if graphs:
         sizes = [
             [each.granularity, *(f"{number:,}" for number in (each.nodes, each.writers, each.readers, each.edges))]
-            for each in check.graphs
+            for each in graphs
         ]
         yield ""
         yield tabulate(
@@ -80,9 +88,9 @@ def _model_lines(check: ModelFindings, first: ModelFindings | None) -> Iterator[
             disable_numparse=True,
             colalign=("left", *["right"] * 4),
         )
-    if check.parts and not same:
+    if parts:
         yield ""
-        yield tabulate(list(check.parts.items()), ("part", f"where it is in {check.checked}"), disable_numparse=True)
+        yield tabulate(list(parts.items()), ("part", f"where it is in {check.checked}"), disable_numparse=True)
     if check.agreements:
         rows = [[each.what, f"{each.error:.1e}", f"{each.allowed:.0e}"] for each in check.agreements]
         headers = (f"checked in {check.checked}", "relative error", "at most")

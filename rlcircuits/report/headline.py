@@ -19,6 +19,10 @@ from rlcircuits.report.outcome_words import shown_by
 
 _CIRCUITS = (CIRCUIT_OVERLAP, CIRCUIT_FAITHFULNESS)
 
+_MOST_QUESTIONS, _MOST_TIMES = 20_000, 20
+"""Questions beyond which, if they are so many times those asked too, a number is no advice: no common set has as many,
+and it extrapolates from this run's effect too far."""
+
 _FEW = 3
 """Most reasons that are given; the table has them all."""
 
@@ -236,7 +240,14 @@ def _to_settle(reasons: Sequence[_Reason], several: bool) -> str:
     if not known:
         return "no number of questions would settle it; read the table, and decide"
     asked = max(_ratio(reason) * reason.comparison.accuracy.asked for reason in known)
-    asked = max(asked, *(reason.comparison.accuracy.asked for reason in known), 0)
+    most = max(reason.comparison.accuracy.asked for reason in known)
+    asked = max(asked, most)
+    if asked > max(_MOST_QUESTIONS, _MOST_TIMES * most):
+        return (
+            f"this run cannot settle it: by its numbers it would take some {_one_digit(asked / most)} times as many "
+            f"questions; a wider minimum, bound or margin would, if a smaller effect is of no consequence to you, or "
+            f"questions on which the two models differ more"
+        )
     setting = f"question_count = {_two_digits(asked)}"
     open_ones = [each for each in reasons if each.finding.settled_by is None and each.finding.measure not in _CIRCUITS]
     rest = [f"{each.finding.measure}{f' of {each.comparison.name}' if several else ''}" for each in open_ones]
@@ -283,6 +294,12 @@ def _two_digits(number: float) -> int:
     """Round up to two digits, since the number is an estimate."""
     unit: int = 10 ** max(len(str(math.ceil(number))) - 2, 0)
     return math.ceil(number / unit) * unit
+
+
+def _one_digit(number: float) -> str:
+    """Round to one digit, since the number is a rough estimate."""
+    unit: int = 10 ** (len(str(math.ceil(number))) - 1)
+    return f"{round(number / unit) * unit:,}"
 
 
 def _points(interval: tuple[float, float]) -> str:

@@ -257,20 +257,6 @@ def test_a_device_that_is_not_there_is_bad_input(capsys: pytest.CaptureFixture[s
     assert main(["check", str(folder), "--device", "cuda:99", "--config-only"]) == 0  # it is not used
 
 
-def test_of_two_alike_the_tables_of_graphs_and_parts_are_printed_once(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    before, after = save_checkpoint(tmp_path / "sft"), save_checkpoint(tmp_path / "rl", seed=4)
-    assert main(["check", str(before), str(after), "--device", "cpu"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("output projection") == out.count("sublayer") == 1
-    assert f"The graphs, and where each part is, are those of {before}." in out
-    assert out.count("relative error") == 2  # the numbers of each
-    build("llama", num_hidden_layers=1).save_pretrained(after)
-    assert main(["check", str(before), str(after), "--device", "cpu"]) == 1
-    assert capsys.readouterr().out.count("output projection") == 2
-
-
 def test_of_two_it_says_what_differs_beside_the_weights(checked: Any, tmp_path: Path) -> None:
     before, after = save_checkpoint(tmp_path / "sft"), save_checkpoint(tmp_path / "rl", seed=4)
     tiny_tokenizer(chat_template="{{ messages[0]['content'] }}").save_pretrained(after)
@@ -279,6 +265,17 @@ def test_of_two_it_says_what_differs_beside_the_weights(checked: Any, tmp_path: 
     assert document["differences"]["problems"] == []
     (warning,) = document["differences"]["warnings"]
     assert warning.startswith("the chat template")
+
+
+def test_what_two_have_in_common_is_told_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    before, after = save_checkpoint(tmp_path / "sft"), save_checkpoint(tmp_path / "rl", seed=4)
+    assert main(["check", str(before), str(after)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("unembedding") == shown.count("projection to q") == shown.count("\nsublayer") == 1
+    assert f"the same as in {before}: family, size" in shown
+    other = save_checkpoint(tmp_path / "other", "gpt2")
+    main(["check", str(before), str(other)])
+    assert capsys.readouterr().out.count("\nfamily ") == 2
 
 
 def test_two_that_cannot_be_compared_are_not_supported_as_a_pair(checked: Any, tmp_path: Path) -> None:

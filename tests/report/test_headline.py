@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.synthetic_comparisons import answers_of, made_up_comparison
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.effects import AccuracyClaim, compare_accuracy, paired_effect
 from rlcircuits.comparison.verdict import judge
-from rlcircuits.report.headline import make_headline
+from rlcircuits.report.headline import _Reason, _to_settle, make_headline
 
 FLAT = [True] * 40
 """Answers of after that show neither a rise nor a fall in accuracy."""
@@ -93,6 +95,23 @@ def test_an_inconclusive_accuracy_says_how_many_questions_would_settle_it() -> N
     assert headline.outcome == "inconclusive"
     assert headline.why == "accuracy of flat: no clear rise, +0.0 points [-6.3, +6.3], 1.000 → 1.000"
     assert headline.next_step == "about 5,100 asked questions would settle it: question_count = 5100"
+
+
+@given(st.integers(1, 10_000_000), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_a_number_of_questions_that_nobody_asks_is_no_advice(settled: int, times: int) -> None:
+    flat = pair("flat", right_after=FLAT * times)
+    reason = _Reason(flat, replace(judge(flat).accuracy, settled_by=settled), None, known=False)  # type: ignore[arg-type]
+    asked = flat.accuracy.asked
+    step = _to_settle([reason], several=False)
+    if settled <= max(20_000, 20 * asked):
+        assert "question_count = " in step
+        assert int(step.rsplit("= ", 1)[1]) >= settled
+    else:
+        assert step.startswith("this run cannot settle it: by its numbers it would take some ")
+        assert "question_count" not in step
+        said = int(step.split("some ")[1].split(" times")[0].replace(",", ""))
+        assert said == pytest.approx(settled / asked, rel=0.5)
 
 
 def unclear(comparison: Comparison, p_up: float) -> Comparison:
