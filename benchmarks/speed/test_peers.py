@@ -20,10 +20,10 @@ from shapes import SMALL
 from tokenizers import Tokenizer, models
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor
-from transformer_lens_names import our_name
 from transformers import PreTrainedTokenizerFast
 
 from rlcircuits import AnswerSequence, Checkpoint, EdgeScores, attribute
+from rlcircuits.graph.node_names import from_transformer_lens_node
 
 CIRCUITKIT = find_spec("circuitkit") is not None
 if CIRCUITKIT:
@@ -124,7 +124,7 @@ def test_transformer_lens(benchmark: Any, checkpoint: Checkpoint, tmp_path: Path
         )
         found = torch.zeros(scores.graph.mask.shape)
         for (writer, reader), score in result.edge_scores.items():
-            found[rows[our_name(writer)], columns[our_name(reader)]] += score
+            found[rows[from_transformer_lens_node(writer)], columns[from_transformer_lens_node(reader)]] += score
         return found
 
     measure(benchmark, checkpoint, clean, corrupted, peer, matrix, 3, TRANSFORMER_LENS_TOLERANCE, thorough)

@@ -19,6 +19,7 @@ from rlcircuits.common.choices import CROSS_ENTROPY
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
+from rlcircuits.graph import eap_ig_scores
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_tables import edge_table
 from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored, changed_in_words
@@ -177,3 +178,44 @@ class EdgeScores:
                 f" {edges[0]} writers and {edges[1]} readers"
             )
         return scores
+
+    @validate_arguments
+    def to_eap_ig(
+        self,
+        path: str | Path,
+        *,
+        d_model: int = 1,
+        in_graph: Tensor | None = None,
+        higher_is_better: bool | None = None,
+    ) -> None:
+        """Write the mean over sequences as EAP-IG's JSON, which MIB's circuit track calls ``importances.json``.
+
+        EAP-IG's scores are of a loss. Those of a metric that is better where it is higher change their sign, so that
+        an edge that the answer needs is positive, and ``from_eap_ig`` changes it back.
+
+        Args:
+            path: the file, which is replaced if it exists.
+            d_model: the width of the model's residual stream. Scores do not know it. EAP-IG's loader allocates its
+                neurons' scores by it, and uses it for nothing that a file of edges has.
+            in_graph: bool [writers, readers], the edges of a circuit, such as ``Circuit.mask``; by default none.
+            higher_is_better: whether the metric is better where it is higher; needed for a function of your own only.
+
+        Raises:
+            RLCircuitsError: a graph of other granularity than ``head`` or with layers that EAP-IG does not have; no
+                sequences; a score that is not finite; a metric of unknown direction; a file that cannot be written.
+        """
+        eap_ig_scores.write(self, Path(path), d_model, in_graph, higher_is_better)
+
+    @classmethod
+    @validate_arguments
+    def from_eap_ig(cls, path: str | Path) -> EdgeScores:
+        """Read EAP-IG's JSON of a graph, or MIB's ``importances.json``, as the scores of one sequence.
+
+        A file of ``to_eap_ig`` gives the mean score with its metric, sign and mean loss. In a file of EAP-IG itself
+        scores are of an unnamed loss, by patching: ``how.metric`` is ``eap_ig_loss``, and ``loss`` is NaN.
+
+        Raises:
+            RLCircuitsError: the file is missing or damaged, is a pickle (``.pt``), lacks an edge, or has a score that
+                is no finite number.
+        """
+        return cls(*eap_ig_scores.read(Path(path)))

@@ -11,9 +11,9 @@ from helpers.tiny_models import VOCABULARY, build
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.speed.transformer_lens_names import our_name
 from rlcircuits import AnswerSequence, attribute
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.graph.node_names import from_transformer_lens_node, reader_hook, writer_hook
 
 transformer_lens = pytest.importorskip("transformer_lens", reason="transformer_lens is not installed")
 
@@ -87,6 +87,23 @@ def test_agrees_with_transformer_lens_edge_attribution(bridge: Any) -> None:
     scores = attribute(tiny("gpt2"), [CLEAN], "head", corrupted=[CORRUPTED])
     found = torch.zeros_like(scores.values[0])
     for (writer, reader), score in theirs.edge_scores.items():  # theirs is per position; ours sums over positions
-        found[scores.graph.writers.index(our_name(writer)), scores.graph.readers.index(our_name(reader))] += score
+        found[
+            scores.graph.writers.index(from_transformer_lens_node(writer)),
+            scores.graph.readers.index(from_transformer_lens_node(reader)),
+        ] += score
     assert (found != 0).sum() > 0.5 * scores.graph.n_edges
     assert (found - scores.values[0]).norm() < 1e-4 * scores.values[0].norm()
+
+
+def test_hooks_hold_what_nodes_write_and_read(bridge: Any) -> None:
+    """The hooks that a name stands for exist, and hold the outputs that our capture keeps."""
+    scores = attribute(tiny("gpt2"), [CLEAN], "head")
+    _, cache = bridge.run_with_cache(torch.tensor([CLEAN.prompt_ids]))
+    n_layers = tiny("gpt2").config.num_hidden_layers
+    sublayer = attribute(tiny("gpt2"), [CLEAN]).graph
+    for writer in sublayer.writers:
+        assert cache[writer_hook(writer).name].shape[-1] == tiny("gpt2").config.hidden_size
+    stream = cache[reader_hook("logits", n_layers).name]
+    written = sum(cache[writer_hook(name).name] for name in sublayer.writers) + cache["hook_pos_embed"]
+    torch.testing.assert_close(written, stream)
+    assert {writer_hook(name).head for name in scores.graph.writers if ".h" in name} == {0, 1, 2, 3}

@@ -6,7 +6,11 @@ import runpy
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.paths import ROOT
+
+from rlcircuits import EdgeScores
+from rlcircuits.graph.edge_graph import build_graph
 
 EXAMPLES = ROOT / "examples"
 PRINTED = {
@@ -43,5 +47,22 @@ def test_the_notebook_runs() -> None:
     assert "\nholds" in printed
 
 
+def test_a_mib_submission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folders that MIB asks for, whose files hold GPT-2 small's 32,491 edges; other scores are refused."""
+    graph = build_graph(12, 12, "head")
+    scores = EdgeScores(torch.randn(2, *graph.mask.shape) * graph.mask, torch.zeros(2), graph, "matmul")
+    scores.save(tmp_path / "ioi.safetensors")
+    main = runpy.run_path(str(EXAMPLES / "mib_submission.py"))["main"]
+    assert main([str(tmp_path / "made"), f"ioi_gpt2={tmp_path / 'ioi.safetensors'}"]) is None
+    assert "32,491 edges" in (printed := capsys.readouterr().out)
+    assert "at least two tasks and two models" in printed
+    again = EdgeScores.from_eap_ig(tmp_path / "made" / "ioi_gpt2" / "importances.json")
+    torch.testing.assert_close(again.values[0], scores.values.mean(0))
+    for column, words in (("ioi_llama3", "32 layers and 32 heads"), ("ioi_gpt3", "no column of MIB")):
+        assert words in main([str(tmp_path / "other"), f"{column}={tmp_path / 'ioi.safetensors'}"])
+    assert not (tmp_path / "other").exists()
+    assert "TASK_MODEL" in main([])
+
+
 def test_every_example_is_run() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.*")} == {*PRINTED, "first_look.ipynb"}
+    assert {path.name for path in EXAMPLES.glob("*.*")} == {*PRINTED, "first_look.ipynb", "mib_submission.py"}
