@@ -6,6 +6,7 @@ from .answers.types import Answer, Sampling
 from .attribution.cache import attribute_stored
 from .attribution.divergence import kl_to
 from .attribution.edge_attribution import attribute
+from .attribution.span_attribution import attribute_spans
 from .attribution.token_difference import logit_diff
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.noise import NoisedSource
@@ -23,8 +24,10 @@ from .comparison.effects import Effect
 from .comparison.from_scores import compare
 from .comparison.pairing import Pairing, pair
 from .comparison.profiles import PROFILES, profile_for
+from .comparison.span_changes import SpanChanges, span_changes, strengthened_edges
 from .comparison.storage import load_comparison, save_comparison
 from .comparison.verdict import Finding, Verdict, judge, reads_as_online_rl
+from .graph.answer_spans import AnswerSpans, answer_spans
 from .graph.edge_graph import EdgeGraph
 from .graph.edge_scores import EdgeScores
 from .graph.how_scored import HowScored
@@ -39,6 +42,7 @@ from .graph.metrics import (
     top_share,
 )
 from .graph.sequences import AnswerSequence
+from .graph.span_scores import SpanScores
 from .models.backward_rules import GIM, RELP
 from .models.families import LatentNames, ModuleNames, register_family
 from .questions.loading import load_questions
@@ -60,6 +64,7 @@ __all__ = [
     "Ablated",
     "Answer",
     "AnswerSequence",
+    "AnswerSpans",
     "Answers",
     "Checkpoint",
     "CheckpointSource",
@@ -86,12 +91,16 @@ __all__ = [
     "RLCircuitsError",
     "Sampling",
     "Settings",
+    "SpanChanges",
+    "SpanScores",
     "Verdict",
     "Verification",
     "ablated",
     "activation_intensity",
     "answer_questions",
+    "answer_spans",
     "attribute",
+    "attribute_spans",
     "attribute_stored",
     "compare",
     "compare_circuits",
@@ -121,6 +130,8 @@ __all__ = [
     "run_pair",
     "run_variants",
     "save_comparison",
+    "span_changes",
+    "strengthened_edges",
     "summary_table",
     "to_pandas",
     "top_share",

@@ -43,6 +43,15 @@ class BatchShape:
         """Yield slices in which ``nodes`` tensors take at most ``nbytes`` bytes, or one token where none do."""
         return batch_slices(self.batch, self.positions, nbytes // (nodes * self.width * self.itemsize))
 
+    @property
+    def rows(self) -> int:
+        """The number of score matrices: one a sequence."""
+        return self.batch
+
+    def rows_of(self, batch_slice: BatchSlice) -> slice:
+        """Return the score matrices that a slice's scores are added to."""
+        return batch_slice.sequences
+
 
 @dataclass(frozen=True)
 class _ReaderGroup:
@@ -108,7 +117,7 @@ class GroupedContraction:
             for group in groups:
                 grads = [readers.reader_grads(batch_slice) for readers in group.readers]
                 scores = self._backend.contract(outputs, grads, group.edges)
-                self._add(batch_slice.sequences, rows, group.columns, scores)
+                self._add(self._shape.rows_of(batch_slice), rows, group.columns, scores)
 
     def _writers_with_edges(self, readers: Sequence[PendingReaderGrads]) -> list[WriterOutputs]:
         """Return the writers that have an edge to one of the readers."""
@@ -129,13 +138,13 @@ class GroupedContraction:
         """Return what the readers of one sublayer share: its name, or ``logits``."""
         return self._graph.readers[readers.indices.start].split(".")[:2]
 
-    def _add(self, sequences: slice, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
-        """Add scores [sequences, rows, columns] to the score matrix, which is on the device of the first ones."""
+    def _add(self, matrices: slice, rows: Tensor, columns: Tensor, scores: Tensor) -> None:
+        """Add scores [matrices, rows, columns] to the score matrices, which are on the device of the first ones."""
         if self._values is None:
-            self._values = scores.new_zeros(self._shape.batch, *self._graph.mask.shape)
+            self._values = scores.new_zeros(self._shape.rows, *self._graph.mask.shape)
         device = self._values.device
         # Indexing with a slice first gives a view, which indexing with tensors then adds to.
-        self._values[sequences][:, rows.to(device), columns.to(device)] += scores.to(device)
+        self._values[matrices][:, rows.to(device), columns.to(device)] += scores.to(device)
 
 
 def _grouped(

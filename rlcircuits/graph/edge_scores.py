@@ -23,6 +23,7 @@ from rlcircuits.graph import eap_ig_scores
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_tables import edge_table
 from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored, changed_in_words
+from rlcircuits.graph.span_file import KIND as SPANS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,6 +163,8 @@ class EdgeScores:
                 metadata = json.loads((file.metadata() or {})[_METADATA])
                 # Copies, because the library maps the file into memory: its tensors would change with the file.
                 tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 (not a dict)
+            if metadata.get("kind") == SPANS:
+                raise RLCircuitsError("it holds scores of spans, which SpanScores.load reads")
             graph = EdgeGraph(tuple(metadata["writers"]), tuple(metadata["readers"]), tensors["mask"])
             how = HowScored.of_changed(metadata.get("how", {}))
             measured = tensors["loss" if how.metric == CROSS_ENTROPY else "metric_values"]
