@@ -29,7 +29,8 @@ def progress_bar(shown: bool) -> Progress:
     job or a pipe, a line a minute with the same goes to the logger (:mod:`rlcircuits.common.logs`). A task whose
     steps are tokens too counts them with :func:`advance`.
     """
-    if shown and not sys.stderr.isatty():
+    console = Console(stderr=True)
+    if shown and not console.is_terminal:
         return _LineProgress()
     return Progress(
         TextColumn("{task.description}"),
@@ -37,7 +38,7 @@ def progress_bar(shown: bool) -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         _TokenRate(),
-        console=Console(stderr=True),
+        console=console,
         disable=not shown,
         transient=True,
         speed_estimate_period=_SPEED_PERIOD,
