@@ -59,9 +59,9 @@ def attribute_spans(
     *,
     metric: str | AttributedMetric | MetricFunction = CROSS_ENTROPY,
     method: Method = EAP,
-    steps: int = defaults.STEPS,
-    points: Points = "midpoint",
-    rules: Sequence[str] = (),
+    steps: int | None = None,
+    points: Points | None = None,
+    rules: str | Sequence[str] = (),
     corrupted: Sequence[AnswerSequence] | None = None,
     recompute: bool = False,
     progress: bool = False,
@@ -103,7 +103,7 @@ def attribute_spans(
     graph = graph_of(checkpoint, granularity)
     budget = MemoryBudget(checkpoint, sequences, batch_tokens)
     check_spans(sequences, spans)
-    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(tuple(rules)))
+    estimator = Estimator(make_metric(metric), method, steps, points, BackwardRules.named(rules))
     options = AttributionOptions(graph, backend, corrupted, "right", recompute, estimator)
     if out is None:
         scores = _empty(spans, options)

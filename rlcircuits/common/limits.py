@@ -53,6 +53,7 @@ _SEED = Limits(0, 2**63 - 1)
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
         "k": _COUNT,
+        "ray_gpus": Limits(0, 1_000, whole=False, why="GPUs that a model needs"),
         "alpha": Limits(0, 1, whole=False, above=True, why="the share of the answers' length that is scored"),
         "balance": Limits(0, 1_000, whole=False, why="as a share of two answers' mean length"),
         "seed": _SEED,

@@ -26,6 +26,7 @@ import torch
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.failures import Failure, StageFailed, describe_failure
 from rlcircuits.common.files import Notify
+from rlcircuits.common.limits import check_number
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.stages import Stage, plan_stages, run_stage
@@ -64,6 +65,8 @@ class RayRun(AbstractContextManager["RayRun"]):
         gpus: float | None = None,
         notify: Notify,
     ) -> None:
+        if gpus is not None:
+            check_number("ray_gpus", gpus)
         self._ray = _connect(address)
         self._output, self._notify = output.resolve(), notify
         self._tasks: dict[str, Any] = {}
