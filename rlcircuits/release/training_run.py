@@ -64,7 +64,7 @@ def find_steps(paths: Sequence[str]) -> FoundRun:
         if not Path(path).is_dir():
             what = "it is a file" if Path(path).exists() else "there is no such folder"
             raise RLCircuitsError(f"{path}: {what}; the folder of a training run, or checkpoints of it, are wanted")
-    run = _in_folder(Path(paths[0])) if len(paths) == 1 and not _is_checkpoint(Path(paths[0])) else _listed(paths)
+    run = _listed(paths) if len(paths) > 1 else _in_folder(Path(paths[0]))
     _check_each_step_once(run.steps)
     return run
 
@@ -107,6 +107,11 @@ def _in_folder(folder: Path) -> FoundRun:
             left_out.append(f"{path}: no weights in it (yet)")
         elif _is_checkpoint(path):
             left_out.append(f"{path}: a checkpoint whose name has no step")
+    if not steps and _is_checkpoint(folder):
+        raise RLCircuitsError(
+            f"{folder}: it is one checkpoint; the folder of a run or two checkpoints of it are wanted at least (or "
+            "rlcircuits compare --before … --after …)"
+        )
     if not steps:
         why = f"; {'; '.join(left_out[:2])}" if left_out else ""
         raise RLCircuitsError(
@@ -120,15 +125,12 @@ def _in_folder(folder: Path) -> FoundRun:
             f"{folder}: the steps are ambiguous, because folders of several names end in a number, {shown}; give the "
             f"list of the checkpoints that are meant, such as {folder / prefixes[0]}*"
         )
+    if _is_checkpoint(folder):  # as trainers save the last one
+        left_out.append(f"{folder}: a checkpoint of its own, whose step is not known")
     return FoundRun(None, tuple(sorted((step for _, step in steps), key=_by_step)), tuple(left_out))
 
 
 def _listed(paths: Sequence[str]) -> FoundRun:
-    if len(paths) == 1:
-        raise RLCircuitsError(
-            f"{paths[0]}: it is one checkpoint; the folder of a run or two checkpoints of it are wanted at least (or "
-            "rlcircuits compare --before … --after …)"
-        )
     without, steps, left_out = [], [], []
     for path in paths:
         named = _STEP.fullmatch(Path(path).resolve().name)

@@ -61,6 +61,14 @@ def test_a_checkpoint_that_is_being_written_and_one_without_a_step_are_left_out(
     ]
 
 
+def test_the_final_model_in_the_runs_own_folder_is_no_step(tmp_path: Path) -> None:
+    run = checkpoint(tmp_path / "run")
+    checkpoint(run / "checkpoint-5")
+    found = find_steps([str(run)])
+    assert [each.step for each in found.steps] == [5]
+    assert found.left_out == (f"{run}: a checkpoint of its own, whose step is not known",)
+
+
 def test_the_one_checkpoint_of_a_list_without_a_number_is_the_start(tmp_path: Path) -> None:
     paths = [str(checkpoint(tmp_path / name)) for name in ("checkpoint-20", "sft", "checkpoint-10")]
     found = find_steps(paths)
