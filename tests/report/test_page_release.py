@@ -22,6 +22,7 @@ from rlcircuits.report.page import write
 from rlcircuits.report.page.data import collect_pairs
 from rlcircuits.report.page.numbers import percent, points
 from rlcircuits.report.page.order import first_to_read, order_pairs
+from rlcircuits.report.page.release import after_correction
 
 HOLDS = made_up_comparison()
 FAILS = made_up_comparison(rise=False)
@@ -129,3 +130,37 @@ def test_the_pools_are_those_that_the_records_of_the_pairs_name() -> None:
     (pool,) = write._pools(pairs[:1])
     assert (pool.name, pool.pairs) == ("rl", (stored.comparison.name,))
     assert write._pools(pairs[1:]) == []
+
+
+def test_the_page_counts_what_to_be_careful_about() -> None:
+    noisy = [replace(HOLDS, name=f"bare-{place}", controls=()) for place in range(7)]
+    changed = replace(HOLDS, name="changed", differences=("the chat template",))
+    page = read_page(write.to_html([*noisy, changed, replace(HOLDS, name="clean")]))
+    (section,) = [each for each in page.all("section") if each.attributes.get("aria-labelledby") == "cautions"]
+    lines = [" ".join(each.text.split()) for each in section.all("li")]
+    assert any("no noise control: 7 of 9 pairs" in line for line in lines)
+    assert any(line.endswith("differ in more than their weights: 1 of 9 pairs (changed)") for line in lines)
+    counts = [int(line.split(": ")[1].split(" of")[0]) for line in lines]
+    assert counts == sorted(counts, reverse=True)
+    by_pair = [article.all("li", class_="careful") for article in articles(page)]
+    assert sum(counts) == sum(map(len, by_pair))
+
+
+@pytest.mark.parametrize("kinds", ["fhh", "f" * 3, "hhh", "ho"])
+def test_the_page_says_what_the_correction_leaves(kinds: str) -> None:
+    comparisons = release(kinds)
+    judged = judge_comparisons(comparisons)
+    words = after_correction(collect_pairs(comparisons, (), ()))
+    found = sum(each.pair.outcome == "does not hold" for each in judged.pairs)
+    assert (words == "") == (found == len(judged.failing))
+    assert words in " ".join(read_page(write.to_html(comparisons)).text.split())
+
+
+def test_one_weak_failure_of_many_is_no_evidence() -> None:
+    weak = made_up_comparison("weak", "dpo", right_after=[True] * 35 + [False] * 5)
+    comparisons = [weak, *(replace(HOLDS, name=f"pair {place}") for place in range(9))]
+    judged = judge_comparisons(comparisons)
+    assert [each.pair.outcome for each in judged.pairs].count("does not hold") == 1
+    assert not judged.failing
+    words = "Among 10 pairs some fail by chance; corrected for that, the pair that does not hold is no evidence"
+    assert words in " ".join(read_page(write.to_html(comparisons)).text.split())

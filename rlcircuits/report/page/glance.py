@@ -38,6 +38,8 @@ class Trust:
 
     good: bool
     text: str
+    kind: str = ""
+    """What to be careful about, in words that are the same for every pair; empty for what speaks for the numbers."""
 
 
 def make_tiles(pair: PairData) -> list[Tile]:
@@ -79,17 +81,29 @@ def _reasons(pair: PairData) -> Iterator[Trust]:
     if comparison.is_measured:
         answers = "one answer" if comparison.n == 1 else f"{comparison.n} answers"
         text = f"{comparison.k:,} of {asked:,} questions were compared, with {answers} each from both models."
-        yield Trust(comparison.note is None, f"{text}{f' Note: {comparison.note}.' if comparison.note else ''}")
+        yield Trust(
+            comparison.note is None,
+            f"{text}{f' Note: {comparison.note}.' if comparison.note else ''}",
+            "a note on the questions",
+        )
     else:
-        yield Trust(False, f"No question was compared: {comparison.note or 'too few were left'}.")
+        yield Trust(
+            False, f"No question was compared: {comparison.note or 'too few were left'}.", "no question compared"
+        )
     yield from _noise(pair)
     if comparison.unfinished is not None:
         worst = max(comparison.unfinished.before, comparison.unfinished.after)
-        yield Trust(worst < _MANY_UNFINISHED, f"Answers that were cut off: {comparison.unfinished.words}.")
+        yield Trust(
+            worst < _MANY_UNFINISHED,
+            f"Answers that were cut off: {comparison.unfinished.words}.",
+            "many answers cut off",
+        )
     for difference in comparison.differences:
-        yield Trust(False, f"The checkpoints differ in more than their weights: {difference}.")
+        text = f"The checkpoints differ in more than their weights: {difference}."
+        yield Trust(False, text, "checkpoints that differ in more than their weights")
     if comparison.trust_remote_code:
-        yield Trust(False, "Python code from the checkpoints' own repositories was allowed to run.")
+        text = "Python code from the checkpoints' own repositories was allowed to run."
+        yield Trust(False, text, "code of the checkpoints' own")
     if comparison.supervised is not None:
         yield Trust(True, f"Effects count only beyond supervised training's ({comparison.supervised.checkpoint}).")
     if not isinstance(pair.signs, Missing):
@@ -100,10 +114,11 @@ def _signs(signs: Sequence[Sign]) -> Trust:
     """Return what the vital signs say; one without a threshold, or without room to move, is no reason to trust."""
     trouble = [sign.name for sign in signs if sign.outcome == "trouble"]
     if trouble:
-        return Trust(False, f"Vital signs in trouble: {', '.join(trouble)}.")
+        return Trust(False, f"Vital signs in trouble: {', '.join(trouble)}.", "vital signs in trouble")
     calm = sum(sign.outcome == "no alarm" for sign in signs)
     if not calm:
-        return Trust(False, "No vital sign could raise an alarm here: each is only reported, has no room or no number.")
+        text = "No vital sign could raise an alarm here: each is only reported, has no room or no number."
+        return Trust(False, text, "no vital sign that could raise an alarm")
     rest = f"; {len(signs) - calm} others conclude nothing here" if calm < len(signs) else ""
     return Trust(True, f"Vital signs that could raise an alarm: {calm}, none in trouble{rest}.")
 
@@ -113,7 +128,8 @@ def _noise(pair: PairData) -> Iterator[Trust]:
     if not comparison.is_measured:
         return
     if not comparison.controls:
-        yield Trust(False, "No noise control was measured: a random change of this size might move the metrics as far.")
+        text = "No noise control was measured: a random change of this size might move the metrics as far."
+        yield Trust(False, text, "no noise control")
         return
     moved = {metric: direction(comparison.effects[metric]) for metric in GATE_METRICS}
     beyond = [metric for metric, way in moved.items() if way and exceeds_control(comparison, metric, way)]
@@ -122,9 +138,12 @@ def _noise(pair: PairData) -> Iterator[Trust]:
     if beyond:
         yield Trust(True, f"Beyond what {draws} did: {', '.join(beyond)}.")
     if within:
-        yield Trust(False, f"Not beyond what {draws} did: {', '.join(within)}.")
+        yield Trust(
+            False, f"Not beyond what {draws} did: {', '.join(within)}.", "a metric moved no farther than noise moves it"
+        )
     if not beyond and not within:
         yield Trust(True, f"No metric moved clearly, beside {draws}.")
     alarms = [control.draw for control in comparison.controls if noise_reads_as_online_rl(comparison, control)]
     if alarms:
-        yield Trust(False, f"Noise alone shows the study's pattern in {len(alarms)} of {draws}.")
+        text = f"Noise alone shows the study's pattern in {len(alarms)} of {draws}."
+        yield Trust(False, text, "noise alone shows the study's pattern")

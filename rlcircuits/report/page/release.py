@@ -6,7 +6,9 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from rlcircuits.comparison.evidence import judge_comparisons
 from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.report.headline import Headline
 from rlcircuits.report.outcome_words import verdict_words
@@ -14,8 +16,21 @@ from rlcircuits.report.page.data import PairData
 from rlcircuits.report.page.marks import Mark, mark_of
 from rlcircuits.report.page.numbers import percent, points
 from rlcircuits.report.terminal import SCORED
+from rlcircuits.report.variants import first_variants
 
-__all__ = ["PairRow", "Verdict", "count_verdicts", "make_rows", "make_verdict"]
+if TYPE_CHECKING:
+    from rlcircuits.report.page.pair_page import PairPage
+
+__all__ = [
+    "Caution",
+    "PairRow",
+    "Verdict",
+    "after_correction",
+    "count_verdicts",
+    "make_cautions",
+    "make_rows",
+    "make_verdict",
+]
 
 _COUNTED = {
     "does not hold": "do not hold",
@@ -49,6 +64,39 @@ class PairRow:
     """Accuracy before and after."""
     numbers: tuple[tuple[str, float], ...]
     """Accuracy in points and the metrics in percent, each with what it sorts by."""
+
+
+@dataclass(frozen=True)
+class Caution:
+    """One thing to be careful about, with the pairs that it is about."""
+
+    kind: str
+    pairs: tuple[tuple[str, str], ...]
+    """Anchor and name of each."""
+
+
+def make_cautions(pages: Sequence[PairPage]) -> list[Caution]:
+    """Return what to be careful about over all pairs, what concerns most of them first."""
+    found: dict[str, dict[str, str]] = {}
+    for page in pages:
+        for reason in page.trust:
+            if not reason.good:
+                found.setdefault(reason.kind, {})[page.anchor] = page.name
+    cautions = [Caution(kind, tuple(pairs.items())) for kind, pairs in found.items()]
+    return sorted(cautions, key=lambda caution: -len(caution.pairs))
+
+
+def after_correction(pairs: Sequence[PairData]) -> str:
+    """Return how many pairs that do not hold fail the release by themselves; empty where all or none of them do."""
+    release = judge_comparisons(first_variants([pair.comparison for pair in pairs]))
+    failing, found = len(release.failing), sum(each.pair.outcome == "does not hold" for each in release.pairs)
+    if failing == found:
+        return ""
+    if found == 1:
+        which = "the pair that does not hold is no evidence"
+    else:
+        which = f"{failing or 'none'} of the {found} that do not hold {'are' if failing > 1 else 'is'} evidence"
+    return f"Among {len(release.pairs)} pairs some fail by chance; corrected for that, {which} against the release."
 
 
 def make_verdict(headline: Headline) -> Verdict:

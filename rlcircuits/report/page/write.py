@@ -21,7 +21,7 @@ from rlcircuits.report.page.order import first_to_read, order_pairs
 from rlcircuits.report.page.overview import make_overview
 from rlcircuits.report.page.pair_page import make_pair_page
 from rlcircuits.report.page.provenance import written_by
-from rlcircuits.report.page.release import count_verdicts, make_rows, make_verdict
+from rlcircuits.report.page.release import after_correction, count_verdicts, make_cautions, make_rows, make_verdict
 from rlcircuits.report.page.signs import SignRow, make_sign_rows
 from rlcircuits.report.page.terms import TERMS
 from rlcircuits.report.pools import Pool, make_pools
@@ -77,6 +77,7 @@ def to_html(
     style, script = _static("page.css"), "\n".join(map(_static, _SCRIPTS))
     html = _environment().get_template("page.html.jinja")
     rows, pools = make_rows(pairs, anchors), _pools(pairs)
+    pages = [make_pair_page(pair, anchor, characters) for pair, anchor in zip(pairs, anchors, strict=True)]
     return html.render(
         verdict=make_verdict(make_headline(first_variants(comparisons), unfinished=unfinished)),
         rows=rows,
@@ -84,7 +85,9 @@ def to_html(
         pools=pools,
         unfolded=first_to_read(pairs, anchors),
         counts=count_verdicts(rows),
-        pairs=[make_pair_page(pair, anchor, characters) for pair, anchor in zip(pairs, anchors, strict=True)],
+        corrected=after_correction(pairs) if pairs else "",
+        cautions=make_cautions(pages) if len(pages) > 1 else [],
+        pairs=pages,
         others=_others(comparisons, signs),
         terms=TERMS,
         style=style,
