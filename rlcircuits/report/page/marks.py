@@ -39,7 +39,7 @@ _MARKS: dict[Outcome | None, Mark] = {
         "open",
         "inconclusive",
         "Inconclusive",
-        "Nothing speaks against it, but too little is known to say that it holds.",
+        "Too little is known to say that it holds, and nothing speaks against it clearly enough.",
     ),
     None: Mark(
         "–", "open", "no verdict", "No verdict", "Not every pair was measured, so that the release cannot be judged."
