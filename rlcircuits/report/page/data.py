@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.attribution.run_files import sequences_hash
-from rlcircuits.attribution.stored_runs import stored_scores
+from rlcircuits.attribution.stored_runs import StoredScores, stored_scores
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE
 from rlcircuits.comparison.comparison import Comparison
@@ -31,6 +31,9 @@ from rlcircuits.report.page.edge_means import EdgeMeans, mean_edges
 __all__ = ["Missing", "PairData", "collect_pairs"]
 
 _T = TypeVar("_T")
+
+_ReadStore = Callable[[Path], Sequence[StoredScores]]
+"""Returns the runs in a folder of stored scores."""
 
 _IN_FOLDER = "rlcircuits report FOLDER --html FILE reads it from the output folder of rlcircuits compare --output"
 
@@ -76,13 +79,14 @@ def collect_pairs(
     """
     by_name = {one.name: one for one in signs}
     places: Sequence[Path | None] = folders or [None] * len(comparisons)
+    runs = cache(stored_scores)  # the pairs of a release share one store, which is read once
     return [
-        _collect(comparison, by_name.get(comparison.name), folder)
+        _collect(comparison, by_name.get(comparison.name), folder, runs)
         for comparison, folder in zip(comparisons, places, strict=True)
     ]
 
 
-def _collect(comparison: Comparison, signs: PairSigns | None, folder: Path | None) -> PairData:
+def _collect(comparison: Comparison, signs: PairSigns | None, folder: Path | None, runs: _ReadStore) -> PairData:
     stored = _Stored(comparison, folder)
     run = stored.read("The command, versions and questions are not stored here", _run)
     return PairData(
@@ -91,7 +95,7 @@ def _collect(comparison: Comparison, signs: PairSigns | None, folder: Path | Non
         signs=signs or Missing("No vital signs are stored. rlcircuits signs FOLDER measures them."),
         answers=stored.read("No answers are stored here", lambda pair: pair.answers),
         edges=_edges(stored),
-        fingerprints=_first_found(run, stored),
+        fingerprints=_first_found(run, stored, runs),
         run=run,
         stages=stored.read("No times are stored here", lambda pair: _stages(pair.folder)),
         measured=_written(folder),
@@ -134,16 +138,16 @@ def _edges(stored: _Stored) -> EdgeMeans | Missing:
     return stored.read("No edge scores are stored here", mean_edges)
 
 
-def _first_found(run: RunRecord | Missing, stored: _Stored) -> Mapping[Side, str] | Missing:
+def _first_found(run: RunRecord | Missing, stored: _Stored, runs: _ReadStore) -> Mapping[Side, str] | Missing:
     """Return the fingerprints of the record, else those in the store: a folder of an earlier version has no record."""
     if isinstance(run, RunRecord):
         return {side: run.fingerprints[side] for side in SIDES if side in run.fingerprints}
-    return stored.read("No fingerprints are stored here", _fingerprints)
+    return stored.read("No fingerprints are stored here", lambda pair: _fingerprints(pair, runs))
 
 
-def _fingerprints(pair: StoredPair) -> Mapping[Side, str]:
+def _fingerprints(pair: StoredPair, read_store: _ReadStore) -> Mapping[Side, str]:
     """Return the fingerprint of each side's weights, as the run's store names them beside the sequences' hash."""
-    runs = stored_scores(store_of(pair.folder)) if pair.stored.is_measured else ()
+    runs = read_store(store_of(pair.folder)) if pair.stored.is_measured else ()
     found: dict[Side, str] = {}
     for side in SIDES:
         wanted, model = sequences_hash(pair.sequences(side)), pair.answers[side].model

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rlcircuits.comparison.evidence import judge_comparisons
 from rlcircuits.comparison.profiles import GATE_METRICS
@@ -18,19 +17,7 @@ from rlcircuits.report.page.numbers import percent, points
 from rlcircuits.report.terminal import SCORED
 from rlcircuits.report.variants import first_variants
 
-if TYPE_CHECKING:
-    from rlcircuits.report.page.pair_page import PairPage
-
-__all__ = [
-    "Caution",
-    "PairRow",
-    "Verdict",
-    "after_correction",
-    "count_verdicts",
-    "make_cautions",
-    "make_rows",
-    "make_verdict",
-]
+__all__ = ["PairRow", "Verdict", "after_correction", "count_verdicts", "make_rows", "make_verdict"]
 
 _COUNTED = {
     "does not hold": "do not hold",
@@ -64,26 +51,6 @@ class PairRow:
     """Accuracy before and after."""
     numbers: tuple[tuple[str, float], ...]
     """Accuracy in points and the metrics in percent, each with what it sorts by."""
-
-
-@dataclass(frozen=True)
-class Caution:
-    """One thing to be careful about, with the pairs that it is about."""
-
-    kind: str
-    pairs: tuple[tuple[str, str], ...]
-    """Anchor and name of each."""
-
-
-def make_cautions(pages: Sequence[PairPage]) -> list[Caution]:
-    """Return what to be careful about over all pairs, what concerns most of them first."""
-    found: dict[str, dict[str, str]] = {}
-    for page in pages:
-        for reason in page.trust:
-            if not reason.good:
-                found.setdefault(reason.kind, {})[page.anchor] = page.name
-    cautions = [Caution(kind, tuple(pairs.items())) for kind, pairs in found.items()]
-    return sorted(cautions, key=lambda caution: -len(caution.pairs))
 
 
 def after_correction(pairs: Sequence[PairData]) -> str:

@@ -16,12 +16,13 @@ from rlcircuits.common.files import write_text_atomically
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.report.headline import make_headline
+from rlcircuits.report.page.cautions import make_cautions
 from rlcircuits.report.page.data import Missing, PairData, collect_pairs
 from rlcircuits.report.page.order import first_to_read, order_pairs
 from rlcircuits.report.page.overview import make_overview
 from rlcircuits.report.page.pair_page import make_pair_page
 from rlcircuits.report.page.provenance import written_by
-from rlcircuits.report.page.release import after_correction, count_verdicts, make_cautions, make_rows, make_verdict
+from rlcircuits.report.page.release import after_correction, count_verdicts, make_rows, make_verdict
 from rlcircuits.report.page.signs import SignRow, make_sign_rows
 from rlcircuits.report.page.terms import TERMS
 from rlcircuits.report.pools import Pool, make_pools
