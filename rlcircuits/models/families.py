@@ -274,8 +274,11 @@ LANGUAGE_MODELS: dict[str, str] = {
 REFUSED: dict[str, str] = {
     "gemma3n_text": "its AltUp mixes several residual streams with one another in each block, so that none is a "
     "sum of what attentions and MLPs wrote",
-    "gemma4_text": "each of its blocks multiplies the whole stream by a learned scalar, and its small models add "
-    "per-layer embeddings outside of attention and MLP, so that the stream is no sum of what attentions and MLPs wrote",
+    # The learned scalar of each block would be no hindrance: the sum holds once each writer's output is multiplied by
+    # the scalars of the blocks behind it. What follows has no place among the readers and writers yet.
+    "gemma4_text": "its large models compute k and v of some layers by one projection, in heads of another number and "
+    "size than in the other layers; its mixtures read the stream at three places, through two norms and through none; "
+    "and its small models add per-layer embeddings by a third sublayer and read k and v of another layer",
 }
 """``model_type`` → why its residual stream cannot be mapped."""
 

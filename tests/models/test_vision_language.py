@@ -138,7 +138,7 @@ def test_a_refused_language_model_is_refused_within_a_whole_too() -> None:
     config = AutoConfig.for_model("gemma4")
     assert module_names(config) is None
     why = why_not_mapped(config)
-    assert re.search(r"model_type 'gemma4' \(.*'gemma4_text'\) is not supported: .*learned scalar", why)
+    assert re.search(r"model_type 'gemma4' \(.*'gemma4_text'\) is not supported: .*per-layer embeddings", why)
 
 
 def test_a_registered_family_is_found_alone_and_within_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
