@@ -250,7 +250,7 @@ FAMILIES: dict[str, ModuleNames] = {
     "gpt2": _GPT2,
     "gpt_neox": _GPT_NEOX,
     # Attention and MLP share one norm.
-    **dict.fromkeys(("cohere", "cohere2"), _COHERE),
+    **dict.fromkeys(("cohere", "cohere2", "cohere2_moe"), _COHERE),
     "phi": _PHI,
     "gptj": _GPT_J,
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN3_NEXT),

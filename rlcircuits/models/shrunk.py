@@ -32,6 +32,7 @@ _MOST_KINDS = 8
 _INNER = (
     "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size",
     "n_inner", "intermediate_size_mlp", "moe_shared_expert_intermediate_size", "moe_latent_size",
+    "prefix_dense_intermediate_size",
 )  # fmt: skip
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk")

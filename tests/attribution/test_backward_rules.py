@@ -31,6 +31,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "gemma2": {"final_logit_softcapping": None},
     "gemma3": {"final_logit_softcapping": None},
     "granite": {},
+    "cohere": {"use_qk_norm": False},  # a LayerNorm for attention and MLP
     "olmo2": {},
 }
 # Of the tiny models, those with a part for which no rule is defined.
@@ -38,7 +39,8 @@ NO_RULES = {
     **dict.fromkeys(("deepseek-v3", "deepseek-v3-whole-q"), "through a latent"),
     **dict.fromkeys(HYBRIDS, "mixes tokens without attention"),
     **dict.fromkeys(
-        ("mixtral", "qwen3-moe", "gpt-oss", "glm4-moe", "olmoe", "granite-moe", "llama4"), "mixture of exp"
+        ("mixtral", "qwen3-moe", "gpt-oss", "glm4-moe", "olmoe", "granite-moe", "llama4", "cohere2-moe"),
+        "mixture of exp",
     ),
 }
 GRANULARITIES = ["sublayer", "head", "kv-head"]

@@ -52,7 +52,8 @@ def body_of(model: Any) -> Any:
 
 def tiny_epsilon(name: str, **overrides: Any) -> Any:
     with_layer_norms = ("neox", "cohere", "phi")
-    known = dict.fromkeys(("gpt2", "gpt-j", "nemotron-h"), "layer_norm_epsilon") | {"phi3": "rms_norm_eps"}
+    known = dict.fromkeys(("gpt2", "gpt-j", "nemotron-h"), "layer_norm_epsilon")
+    known |= dict.fromkeys(("phi3", "cohere2-moe"), "rms_norm_eps")
     field = known.get(name, "layer_norm_eps" if any(each in name for each in with_layer_norms) else "rms_norm_eps")
     return build(name, seed=1, dtype=torch.float64, **{field: 1e-14}, **overrides)
 

@@ -158,7 +158,9 @@ def test_an_unmapped_family_says_which_are_mapped(folder: Path) -> None:
         model.config.model_type = kept
 
 
-@pytest.mark.parametrize(("family", "why"), [("gemma3n_text", "AltUp mixes"), ("gemma4_text", "k and v of some layers by one")])
+@pytest.mark.parametrize(
+    ("family", "why"), [("gemma3n_text", "AltUp mixes"), ("gemma4_text", "k and v of some layers")]
+)
 def test_a_family_whose_stream_is_no_sum_is_refused_with_the_reason(family: str, why: str) -> None:
     model = SimpleNamespace(config=SimpleNamespace(model_type=family))
     with pytest.raises(RLCircuitsError, match=rf"model_type '{family}' is not supported: .*{why}"):

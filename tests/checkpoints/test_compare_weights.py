@@ -29,7 +29,7 @@ from rlcircuits.models.tensor_groups import group_of, layer_of
 
 MIXTURES = [
     "mixtral", "qwen3-moe", "glm4-moe", "olmoe", "granite-moe", "deepseek-v3", "deepseek-v3-whole-q", "qwen3-next",
-    "qwen3-5-moe", "granite-hybrid", "nemotron-h",
+    "qwen3-5-moe", "granite-hybrid", "nemotron-h", "cohere2-moe",
 ]  # fmt: skip
 """The families whose files hold experts apart that the model holds together."""
 

@@ -12,7 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers.oracle_families import Block, Function, Parts, Projection, columns, gated_mlp, linear, plain_norm, rows
+from helpers.oracle_families import (
+    Block,
+    Function,
+    Parts,
+    Projection,
+    Scale,
+    columns,
+    gated_mlp,
+    linear,
+    plain_norm,
+    rows,
+)
 
 
 def _layer_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -33,11 +44,43 @@ def _normed_heads(projection: Any, width: int, norm: Callable[[Tensor], Tensor])
     return project
 
 
+def _cohere_mixture(mlp: Any, config: Any) -> Function:
+    """Experts that the largest logits choose, weighted by these alone; and shared ones, averaged with them or added."""
+    experts = mlp.experts
+
+    def routed(x: Tensor) -> Tensor:
+        logits = x @ mlp.gate.weight.T
+        best = logits.topk(config.num_experts_per_tok)
+        if config.expert_selection_fn == "softmax":
+            weights = best.values.softmax(-1)
+        else:
+            weights = best.values.sigmoid()
+            weights = weights / weights.sum(-1, keepdim=True) if config.norm_topk_prob else weights
+        weight = torch.zeros_like(logits).scatter(-1, best.indices, weights)
+        outputs = []
+        for up, down in zip(experts.gate_up_proj, experts.down_proj, strict=True):
+            gate, value = (x @ up.T).chunk(2, -1)
+            outputs.append(experts.act_fn(gate) * value @ down.T)
+        mixed: Tensor = (torch.stack(outputs, -1) * weight[:, None]).sum(-1)
+        return mixed
+
+    def forward(x: Tensor) -> Tensor:
+        if not config.num_shared_experts:
+            return routed(x)
+        both: Tensor = routed(x) + gated_mlp(mlp.shared_experts)(x)
+        return both / 2 if config.shared_expert_combination_strategy == "average" else both
+
+    return forward
+
+
 def _cohere(model: Any) -> Parts:
     body, config = model.model, model.config
-    width = config.hidden_size // config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
     def whole_norm(module: Any) -> Function:
+        if getattr(config, "rms_norm_eps", None) is not None:  # of a mixture
+            scale = Scale(module.weight, config.rms_norm_eps)
+            return lambda x: x * scale(x)
         return lambda x: _layer_norm(x, module.weight, config.layer_norm_eps)
 
     def headed(projection: Any, norm: Any) -> Projection:
@@ -52,15 +95,17 @@ def _cohere(model: Any) -> Parts:
 
     def block(i: int, layer: Any) -> Block:
         attn, norm = layer.self_attn, whole_norm(layer.input_layernorm)
-        types = getattr(config, "layer_types", None) if config.model_type == "cohere2" else None
+        types = None if config.model_type == "cohere" else config.layer_types
         in_window = types is not None and types[i] == "sliding_attention"
-        rotated = types is None or in_window  # Cohere 2 has no positions where it sees all tokens
+        rotated = types is None or in_window  # Cohere 2 has no positions where it sees all tokens,
+        if config.model_type == "cohere2_moe" and config.prefix_dense_sliding_window_pattern == 1:
+            rotated = rotated or config.mlp_layer_types[i] == "dense"  # but in its first, dense layers
         return Block(
             query=headed(attn.q_proj, getattr(attn, "q_norm", None)),
             key=headed(attn.k_proj, getattr(attn, "k_norm", None)),
             value=rows(attn.v_proj.weight, attn.v_proj.bias, width),
             output=columns(attn.o_proj.weight, attn.o_proj.bias, width),
-            mlp=gated_mlp(layer.mlp),
+            mlp=_cohere_mixture(layer.mlp, config) if hasattr(layer.mlp, "experts") else gated_mlp(layer.mlp),
             scaling=width**-0.5,
             attn_norm=norm,
             mlp_norm=norm,
@@ -137,5 +182,9 @@ def _gpt_j(model: Any) -> Parts:
     )
 
 
-FORWARDS: dict[str, Callable[[Any], Parts]] = {"cohere": _cohere, "cohere2": _cohere, "phi": _phi, "gptj": _gpt_j}
+FORWARDS: dict[str, Callable[[Any], Parts]] = {
+    **dict.fromkeys(("cohere", "cohere2", "cohere2_moe"), _cohere),
+    "phi": _phi,
+    "gptj": _gpt_j,
+}
 """model_type → the parts of a model of it."""

@@ -67,6 +67,11 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("cohere", {**_BASE, **_GQA, "use_qk_norm": True, "logit_scale": 0.5}),  # a norm's weight for each head
     "cohere2": ("cohere2", {**_BASE, **_GQA, **_ONE_WINDOW, "tie_word_embeddings": True, "attention_bias": True,
                             "logit_scale": 1.5}),  # no positions where all tokens are seen
+    "cohere2-moe": ("cohere2_moe", {  # RMSNorm; a dense layer that is rotated though it sees all tokens
+        **_BASE, **_GQA, "head_dim": 12, "intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2,
+        "num_shared_experts": 2, "expert_selection_fn": "sigmoid", "rms_norm_eps": 1e-5, "logit_scale": 1.5,
+        "prefix_dense_intermediate_size": 48, "mlp_layer_types": ["dense", "sparse", "sparse"], "num_hidden_layers": 3,
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"], "sliding_window": 4}),
     "phi": ("phi", {**_BASE, **_GQA, "qk_layernorm": True, "rope_parameters": _PARTIAL_ROTARY}),  # biases everywhere
     "gpt-j": ("gptj", {**_IDS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "rotary_dim": 4,
                        "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "tie_word_embeddings": False}),
@@ -163,7 +168,7 @@ POST_NORMS: dict[str, tuple[str, str]] = {
 """The norms between attention and stream, and between MLP and stream, of the models that have them."""
 NO_PRE_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "exaone4"})
 """The models whose attention and MLP read the stream itself."""
-PARALLEL = frozenset({"gpt-neox", "cohere", "cohere2", "phi", "gpt-j"})
+PARALLEL = frozenset({"gpt-neox", "cohere", "cohere2", "cohere2-moe", "phi", "gpt-j"})
 """The models whose attention and MLP read the same stream."""
 JOINT_KEY_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "olmoe"})
 """The models with one norm over all heads' queries and one over all heads' keys."""
