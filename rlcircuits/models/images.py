@@ -6,6 +6,7 @@ The pictures' features take the places of the image tokens' embeddings before th
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,13 +21,25 @@ from rlcircuits.models.families import LANGUAGE_MODELS
 from rlcircuits.models.find_family import why_not_mapped
 from rlcircuits.models.quiet import quiet
 
-__all__ = ["IMAGE_FAMILIES", "WITHOUT_IMAGES", "ImageProcessor", "check_reads_images", "image_positions"]
+__all__ = [
+    "IMAGE_FAMILIES",
+    "WITHOUT_IMAGES",
+    "ImageProcessor",
+    "as_model_inputs",
+    "check_reads_images",
+    "image_positions",
+]
 
 IMAGE_FAMILIES: dict[str, frozenset[str]] = {
     "qwen2_5_vl": frozenset({"pixel_values", "image_grid_thw", "mm_token_type_ids"}),
     "gemma3": frozenset({"pixel_values", "token_type_ids"}),
+    "mistral3": frozenset({"pixel_values", "image_sizes"}),
+    "llama4": frozenset({"pixel_values"}),
 }
 """``model_type`` → what its processor makes of images and the model's forward takes, beside token ids and mask."""
+
+_WITH_TORCHVISION = frozenset({"mistral3", "llama4"})
+"""The families that transformers prepares images of with torchvision only."""
 
 _DEEPSTACK = (
     "its vision tower also adds to the stream behind early layers (DeepStack), which is no writer of the edge graph, "
@@ -35,10 +48,6 @@ _DEEPSTACK = (
 WITHOUT_IMAGES: dict[str, str] = {
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe"), _DEEPSTACK),
     **dict.fromkeys(("qwen3_5", "qwen3_5_moe"), "what its processor makes of them has not been checked against scores"),
-    **dict.fromkeys(
-        ("mistral3", "llama4"),
-        "its processor needs torchvision, and what it makes of them has not been checked against scores",
-    ),
 }
 """``model_type`` of vision-language models that are scored on text only → why."""
 
@@ -86,6 +95,11 @@ class ImageProcessor:
             RLCircuitsError: The model does not read images, or the folder has no processor that loads.
         """
         check_reads_images(config, name)
+        if config.model_type in _WITH_TORCHVISION and importlib.util.find_spec("torchvision") is None:
+            raise RLCircuitsError(
+                f"{name} (model_type {config.model_type!r}) has a processor of images that needs torchvision, which is "
+                "not installed; pip install torchvision, in the version that fits the installed torch"
+            )
         self.tokenizer = tokenizer
         self.name = name
         self._inputs = IMAGE_FAMILIES[config.model_type]
@@ -156,6 +170,12 @@ def _without_videos(model_type: str, tokenizer: Any) -> Any:
 
     Processor.__name__ = whole.__name__
     return Processor
+
+
+def as_model_inputs(model: nn.Module, images: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the inputs of images in the dtype of the model's weights: Llama 4's processor makes bfloat16 of any."""
+    dtype = next(model.parameters()).dtype
+    return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in images.items()}
 
 
 def image_positions(

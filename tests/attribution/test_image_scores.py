@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,15 @@ import pytest
 import torch
 from helpers import oracle
 from helpers.core_inputs import relative_error
-from helpers.tiny_images import IMAGE_FAMILIES, IMAGE_TOKEN, picture, question_file, save_with_processor
+from helpers.tiny_images import (
+    IMAGE_FAMILIES,
+    IMAGE_TOKEN,
+    image_tokenizer,
+    picture,
+    question_file,
+    save_with_processor,
+)
+from helpers.tiny_models import has_experts
 from helpers.tiny_vision import vision_and_text
 from torch import Tensor
 
@@ -47,15 +56,20 @@ def _plain_loss(model: Any, sequence: AnswerSequence) -> Tensor:
     ids = torch.tensor([[*sequence.prompt_ids, *sequence.answer_ids[:-1]]])
     inputs = {} if sequence.images is None else sequence.images.tensors()
     for name, tensor in inputs.items():
+        inputs[name] = tensor.to(model.dtype) if tensor.is_floating_point() else tensor
         if name.endswith("token_type_ids"):
             inputs[name] = torch.nn.functional.pad(tensor, (0, ids.shape[1] - tensor.shape[1]))
     logits = model(input_ids=ids, use_cache=False, **inputs).logits[0, -len(ANSWER) :]
     return torch.nn.functional.cross_entropy(logits, torch.tensor(ANSWER))
 
 
+def _body(model: Any) -> Any:
+    return model.language_model.model if hasattr(model, "language_model") else model.model.language_model
+
+
 def _readers(model: Any) -> Iterator[tuple[str, Any]]:
     """Each sublayer's norm, whose input is what it reads; q, k and v read the attention's together."""
-    body = model.model.language_model
+    body = _body(model)
     for number, layer in enumerate(body.layers):
         yield f"attn.{number}", layer.input_layernorm
         yield f"mlp.{number}", getattr(layer, "pre_feedforward_layernorm", layer.post_attention_layernorm)
@@ -64,14 +78,21 @@ def _readers(model: Any) -> Iterator[tuple[str, Any]]:
 
 def _writers(model: Any) -> Iterator[tuple[str, Any]]:
     """Each module whose output is added to the stream; the last norm where there is one behind the sublayer."""
-    for number, layer in enumerate(model.model.language_model.layers):
+    for number, layer in enumerate(_body(model).layers):
         post = hasattr(layer, "post_feedforward_layernorm")
         yield f"attn.{number}", layer.post_attention_layernorm if post else layer.self_attn
-        yield f"mlp.{number}", layer.post_feedforward_layernorm if post else layer.mlp
+        yield (
+            f"mlp.{number}",
+            layer.post_feedforward_layernorm if post else getattr(layer, "mlp", None) or layer.feed_forward,
+        )
 
 
 def _kept(name: str, found: dict[str, Tensor]) -> Callable[..., None]:
-    return lambda module, args, output: found.update({name: output[0] if isinstance(output, tuple) else output})
+    def keep(module: Any, args: tuple[Tensor, ...], output: Any) -> None:
+        tensor = output[0] if isinstance(output, tuple) else output
+        found[name] = tensor.view(1, -1, tensor.shape[-1])
+
+    return keep
 
 
 def _subtract(removed: Tensor, module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor]:
@@ -81,7 +102,7 @@ def _subtract(removed: Tensor, module: Any, args: tuple[Tensor, ...]) -> tuple[T
 def _written(model: Any, sequence: AnswerSequence) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     handles = [module.register_forward_hook(_kept(name, found)) for name, module in _writers(model)]
-    first = model.model.language_model.layers[0]
+    first = _body(model).layers[0]
     handles.append(first.register_forward_pre_hook(lambda module, args: found.update(embed=args[0])))
     _plain_loss(model, sequence)
     for handle in handles:
@@ -97,6 +118,8 @@ def test_each_edge_is_the_slope_of_the_loss_when_its_writer_is_taken_from_its_re
     scores = attribute(checkpoint, [sequence])
     values = dict(zip(scores.graph.writers, scores.values[0].tolist(), strict=True))
     model = checkpoint.model.double()
+    if has_experts(model):
+        model.set_experts_implementation("eager")  # the default supports no float64
     try:
         written = _written(model, sequence)
         norms = dict(_readers(model))
@@ -126,6 +149,8 @@ def test_each_edge_is_the_slope_of_the_loss_when_its_writer_is_taken_from_its_re
 def test_scores_do_not_depend_on_the_batch(
     checkpoint: Checkpoint, sequences: list[AnswerSequence], side: Any, granularity: str
 ) -> None:
+    if side == "left" and checkpoint.parts.counts_columns:
+        pytest.skip("left padding is refused")
     together = attribute(checkpoint, sequences, granularity, padding_side=side).values
     apart = torch.cat([attribute(checkpoint, [sequence], granularity).values for sequence in sequences])
     assert relative_error(together, apart) < 1e-5
@@ -175,7 +200,7 @@ def test_an_image_of_one_token_is_scored_as_a_text_model_with_its_features_as_a_
     assert relative_error(attribute(checkpoint, [sequence]).values, wanted) < 1e-5
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl", "mistral3", "llama4", "qwen3_5"])
+@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
 def test_a_family_whose_images_cannot_be_scored_is_refused(family: str) -> None:
     whole, _ = vision_and_text(family)
     sequence = AnswerSequence((1, 50), ANSWER, ImageInputs("k", lambda: {}))
@@ -188,6 +213,16 @@ def test_images_of_which_only_the_key_is_known_are_not_scored(
 ) -> None:
     with pytest.raises(RLCircuitsError, match="hold the images' sha256 only; measure the pair with its question file"):
         attribute(checkpoint, [AnswerSequence(sequences[1].prompt_ids, ANSWER, ImageInputs("k"))])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is there")
+@pytest.mark.parametrize("family", ["mistral3", "llama4"])
+def test_a_processor_that_needs_torchvision_says_so(family: str, tmp_path: Path) -> None:
+    whole, _ = vision_and_text(family)
+    whole.save_pretrained(tmp_path)
+    image_tokenizer(family).save_pretrained(tmp_path)
+    with pytest.raises(RLCircuitsError, match=r"needs torchvision, which is not installed; pip install torchvision"):
+        CheckpointSource(str(tmp_path)).processor()
 
 
 def test_a_model_without_vision_has_no_processor(tmp_path: Path) -> None:

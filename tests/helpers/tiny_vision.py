@@ -16,7 +16,13 @@ _QWEN_VISION = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "num_hea
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1], "mrope_interleaved": True}
 _SIGLIP = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
            "image_size": 16, "patch_size": 4}  # fmt: skip
-_LLAMA4_VISION = {**_SIGLIP, "vision_output_dim": 16, "projector_input_dim": 16, "projector_output_dim": 16}
+_LLAMA4_VISION = {
+    **_SIGLIP,
+    "intermediate_size": 64,
+    "vision_output_dim": 16,
+    "projector_input_dim": 16,
+    "projector_output_dim": 16,
+}
 _IDS = {"image_token_id": 50, "video_token_id": 51, "vision_start_token_id": 52, "vision_end_token_id": 53}
 
 

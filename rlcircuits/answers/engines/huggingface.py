@@ -13,6 +13,7 @@ from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_tok
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.image_inputs import ImageInputs, batched_images
 from rlcircuits.models.hooks import Hooks
+from rlcircuits.models.images import as_model_inputs
 from rlcircuits.models.mixers import mask_padding
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class HuggingFaceEngine:
         mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         device = self._model.device
         starts = [width - len(prompt) for prompt in prompts]
-        shown = batched_images(images or [None] * len(prompts), starts, width)
+        shown = as_model_inputs(self._model, batched_images(images or [None] * len(prompts), starts, width))
         try:
             with self._own_settings(sampling), _seeded(seed), Hooks() as hooks:
                 mask_padding(hooks, self._parts)
