@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.release.stored_signs import PairSigns
     from rlcircuits.report.headline import Headline
+    from rlcircuits.report.pools import Pool
 
 
 def add_report(commands: Any) -> None:
@@ -117,7 +118,13 @@ def _markdown(found: _Results) -> str:
     from rlcircuits.report.variants import first_variants
 
     unfinished = dict.fromkeys(found.unfinished, "was not finished")
-    return summary_markdown(found.headline, first_variants(found.comparisons), unfinished)
+    return summary_markdown(found.headline, first_variants(found.comparisons), unfinished, _pools(found))
+
+
+def _pools(found: _Results) -> list[Pool]:
+    from rlcircuits.report.pools import stored_pools
+
+    return stored_pools(found.comparisons, found.folders)
 
 
 def _read(folder: str) -> _Results:
@@ -142,7 +149,9 @@ def _as_data(found: _Results, options: argparse.Namespace) -> str | None:
         from rlcircuits.report.release_json import release_json
         from rlcircuits.report.variants import group_variants
 
-        return release_json(group_variants(found.comparisons), found.unfinished, (), as_list=not found.of_one_pair)
+        return release_json(
+            group_variants(found.comparisons), found.unfinished, _pools(found), as_list=not found.of_one_pair
+        )
     if options.csv:
         from rlcircuits.report.measure_rows import rows_as_csv
 
@@ -161,6 +170,8 @@ def _print_tables(found: _Results) -> None:
     for variants in group_variants(found.comparisons):
         if len(variants) > 1:
             print(f"\n{variants[0].name}, by whose answers are scored\n{variants_table(variants)}")
+    for pool in _pools(found):
+        print("", *pool.lines, sep="\n")
     for signs in found.signs:
         print(f"\n{signs_table(signs)}")
     print(f"\n{found.headline.line}")

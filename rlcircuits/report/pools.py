@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from tabulate import tabulate
 
@@ -12,6 +14,8 @@ from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.pooling import MIN_CLUSTERS, ClusterBy, PooledEffect, pool_effect
 from rlcircuits.comparison.profiles import GATE_METRICS
+from rlcircuits.release.run_record import load_run
+from rlcircuits.report.variants import first_variants
 
 _HEADERS = ("metric", "pooled change", "95 % interval", "by bootstrap", "pairs differ by")
 
@@ -87,6 +91,22 @@ def make_pools(comparisons: Sequence[Comparison], pools: Mapping[str, Sequence[s
                 problems[metric] = str(error)
         made.append(Pool(name, tuple(each.name for each in found), len(pairs) - len(found), effects, problems))
     return made
+
+
+def stored_pools(comparisons: Sequence[Comparison], folders: Sequence[Path]) -> list[Pool]:
+    """Pool the stored pairs whose records of the run name a pool, each pair by its first variant.
+
+    Args:
+        comparisons: what was measured.
+        folders: the folder of results of each, in their order. One without a record has no pool.
+    """
+    names: dict[str, list[str]] = {}
+    for comparison, folder in zip(comparisons, folders, strict=True):
+        with suppress(RLCircuitsError):
+            pool = load_run(folder).pool
+            if pool is not None:
+                names.setdefault(pool, []).append(comparison.name)
+    return make_pools(first_variants(comparisons), names)
 
 
 def _notes(effects: Sequence[PooledEffect]) -> list[str]:

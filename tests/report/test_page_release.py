@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from helpers.page_parts import Element, read_page
+from helpers.run_records import write_record
 from helpers.synthetic_comparisons import made_up_comparison
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +16,7 @@ from hypothesis import strategies as st
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.evidence import judge_comparisons
 from rlcircuits.comparison.pooling import pool_effect
-from rlcircuits.comparison.storage import find_comparisons, load_comparison
 from rlcircuits.comparison.verdict import judge
-from rlcircuits.release.run_record import RunRecord
 from rlcircuits.report.page import write
 from rlcircuits.report.page.data import collect_pairs
 from rlcircuits.report.page.numbers import percent, points
@@ -98,11 +97,10 @@ def test_the_table_has_both_accuracies_and_the_points() -> None:
 
 
 @pytest.mark.parametrize("pairs", [2, 3])
-def test_pooled_effects_stand_below_those_of_their_pairs(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pooled_effects_stand_below_those_of_their_pairs(pairs: int, tmp_path: Path) -> None:
     comparisons = [replace(each, before=f"base-{place}") for place, each in enumerate(release("h" * pairs))]
-    pools = write.make_pools(comparisons, {"rl": [each.name for each in comparisons]})
-    monkeypatch.setattr(write, "_pools", lambda _pairs: pools)
-    plots = read_page(write.to_html(comparisons)).all("div", class_="overview")
+    folders = [write_record(tmp_path / each.name, "rl") for each in comparisons]
+    plots = read_page(write.to_html(comparisons, folders=folders)).all("div", class_="overview")
     assert not plots[0].all("div", class_="overview-row pooled")  # accuracy is not pooled
     for plot, metric in zip(plots[1:], ("intensity", "complexity", "kurtosis"), strict=True):
         (row,) = plot.all("div", class_="overview-row pooled")
@@ -120,16 +118,6 @@ def test_a_pair_that_was_not_compared_is_left_out_of_the_metrics() -> None:
     empty = replace(HOLDS, name="empty", question_ids=(), effects=nothing, controls=(), note="too few")
     plots = read_page(write.to_html([HOLDS, empty])).all("div", class_="overview")
     assert [len(plot.all("a")) for plot in plots] == [2, 1, 1, 1]
-
-
-def test_the_pools_are_those_that_the_records_of_the_pairs_name() -> None:
-    (path,) = find_comparisons("tests/stored/grpo")
-    (stored,) = collect_pairs([load_comparison(path)], (), [path.parent])
-    run = RunRecord((), datetime.now(UTC), 1.0, {}, {}, {}, (), "rl")
-    pairs = [replace(stored, run=run), replace(stored, run=replace(run, pool=None))]
-    (pool,) = write._pools(pairs[:1])
-    assert (pool.name, pool.pairs) == ("rl", (stored.comparison.name,))
-    assert write._pools(pairs[1:]) == []
 
 
 def test_the_page_counts_what_to_be_careful_about() -> None:

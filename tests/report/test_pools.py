@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from helpers.run_records import write_record
 from helpers.synthetic_comparisons import made_up_comparison
 
+from rlcircuits.cli.main import main
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.pooling import pool_effect
 from rlcircuits.comparison.profiles import GATE_METRICS
-from rlcircuits.report.pools import make_pools
+from rlcircuits.comparison.storage import save_comparison
+from rlcircuits.report.pools import make_pools, stored_pools
 
 TEMPLATE = made_up_comparison(controls=())
 
@@ -75,3 +80,25 @@ def test_a_metric_that_cannot_be_pooled_leaves_the_others() -> None:
     (pool,) = make_pools([odd, pair("b"), pair("c")], {"grpo": ["a", "b", "c"]})
     assert list(pool.effects) == ["intensity", "complexity"]
     assert pool.lines[-1].startswith("kurtosis cannot be pooled: pool_effect: pair 'a' has a mean kurtosis before of 0")
+
+
+def test_the_pools_of_a_folder_are_those_that_its_records_name(tmp_path: Path) -> None:
+    folders = [write_record(tmp_path / each.name, pool) for each, pool in zip(THREE, ("rl", None, "rl"), strict=True)]
+    old = pair("old")
+    (tmp_path / "old").mkdir()  # a folder of an earlier version has no record
+    (pool,) = stored_pools([*THREE, old], [*folders, tmp_path / "old"])
+    assert (pool.name, pool.pairs) == ("rl", ("a", "c"))
+    assert pool.effects == make_pools(THREE, {"rl": ["a", "c"]})[0].effects
+    assert stored_pools([old], [tmp_path / "old"]) == []
+
+
+def test_the_report_of_a_folder_has_its_pools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for each in THREE:
+        save_comparison(each, write_record(tmp_path / each.name, "rl"))
+    (pool,) = make_pools(THREE, {"rl": ["a", "b", "c"]})
+    assert main(["report", str(tmp_path)]) == 0
+    assert "\n".join(pool.lines) in capsys.readouterr().out
+    assert main(["report", str(tmp_path), "--markdown"]) == 0
+    assert pool.lines[0] in capsys.readouterr().out
+    assert main(["report", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["release"]["pools"][0]["name"] == "rl"

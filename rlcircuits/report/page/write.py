@@ -25,7 +25,7 @@ from rlcircuits.report.page.provenance import written_by
 from rlcircuits.report.page.release import after_correction, count_verdicts, make_rows, make_verdict
 from rlcircuits.report.page.signs import SignRow, make_sign_rows
 from rlcircuits.report.page.terms import TERMS
-from rlcircuits.report.pools import Pool, make_pools
+from rlcircuits.report.pools import stored_pools
 from rlcircuits.report.variants import first_variants
 
 __all__ = ["to_html", "write_page"]
@@ -77,7 +77,8 @@ def to_html(
     characters = _characters(pairs)
     style, script = _static("page.css"), "\n".join(map(_static, _SCRIPTS))
     html = _environment().get_template("page.html.jinja")
-    rows, pools = make_rows(pairs, anchors), _pools(pairs)
+    rows = make_rows(pairs, anchors)
+    pools = stored_pools(comparisons, folders) if folders else []
     pages = [make_pair_page(pair, anchor, characters) for pair, anchor in zip(pairs, anchors, strict=True)]
     return html.render(
         verdict=make_verdict(make_headline(first_variants(comparisons), unfinished=unfinished)),
@@ -119,15 +120,6 @@ def _characters(pairs: Sequence[PairData]) -> int:
     """Return how many characters of each question and each answer the page has room for."""
     texts = 3 * sum(pair.comparison.k for pair in pairs)
     return max(_SHORTEST, min(_LONGEST, _CHARACTERS // max(1, texts)))
-
-
-def _pools(pairs: Sequence[PairData]) -> list[Pool]:
-    """Return the pooled effects of the pairs whose records name a pool, each pair by its first variant."""
-    names: dict[str, list[str]] = {}
-    for pair in pairs:
-        if not isinstance(pair.run, Missing) and pair.run.pool is not None:
-            names.setdefault(pair.run.pool, []).append(pair.comparison.name)
-    return make_pools(first_variants([pair.comparison for pair in pairs]), names)
 
 
 def _others(comparisons: Sequence[Comparison], signs: Sequence[PairSigns]) -> list[tuple[str, list[SignRow] | Missing]]:
