@@ -22,12 +22,12 @@ _SPEED_PERIOD = 600.0
 """Seconds over which the speed of a task is estimated: a batch may take a minute."""
 
 
-def progress_bar(shown: bool) -> Progress:
+def progress_bar(shown: bool, *columns: ProgressColumn) -> Progress:
     """Return the progress of tasks, as a context manager; nothing is shown if not ``shown``.
 
     A terminal gets a bar with description, count, tokens a second and the time left. For anything else, such as a CI
     job or a pipe, a line a minute with the same goes to the logger (:mod:`rlcircuits.common.logs`). A task whose
-    steps are tokens too counts them with :func:`advance`.
+    steps are tokens too counts them with :func:`advance`. Further ``columns`` are for a terminal only.
     """
     console = Console(stderr=True)
     if shown and not console.is_terminal:
@@ -38,6 +38,7 @@ def progress_bar(shown: bool) -> Progress:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
         _TokenRate(),
+        *columns,
         console=console,
         disable=not shown,
         transient=True,

@@ -65,8 +65,13 @@ def test_every_family(name: str, tmp_path: Path) -> None:
         return
     before, after = ({key: each.detach().double() for key, each in stored_weights(model).items()} for model in models)
     head = next(key for key in before if before[key] is not None and key.startswith(("lm_head", "embed_out")))
-    assert sign.change == pytest.approx(definition({key: after[key] - before[key] for key in before}, head))
-    size = before[head].numel() / sum(each.numel() for each in before.values())
+    # A bias of the head is one more column of it, whose mean changes no probability either.
+    bias = head.removesuffix("weight") + "bias"
+    of_head = [key for key in (head, bias) if key in before]
+    update = {key: after[key] - before[key] for key in before if key not in of_head}
+    update[head] = torch.cat([(after[key] - before[key]).reshape(len(before[head]), -1) for key in of_head], 1)
+    assert sign.change == pytest.approx(definition(update, head))
+    size = sum(before[key].numel() for key in of_head) / sum(each.numel() for each in before.values())
     assert sign.details["share_of_parameters"] == pytest.approx(size)
 
 

@@ -51,7 +51,7 @@ def test_one_checkpoint_is_trained_from_a_folder_within_the_checkout(checkout: P
         "('notify', '<function log ",
         "('temperature', '1.3')",
         "('out', 'elsewhere')",
-        "('progress', 'False')",
+        "('progress', 'True')",  # lines, where there is no terminal
     ):
         assert part in out
 
