@@ -132,8 +132,8 @@ def check_spans(sequences: Sequence[AnswerSequence], spans: Sequence[AnswerSpans
         wanted = len(sequence.prompt_ids), len(sequence.answer_ids)
         if (each.prompt, sum(each.steps)) != wanted:
             raise RLCircuitsError(
-                f"the spans of sequence {place} have {each.prompt} tokens of prompt and {sum(each.steps)} of answer; it "
-                f"has {wanted[0]} and {wanted[1]}"
+                f"the spans of sequence {place} have {each.prompt} tokens of prompt and {sum(each.steps)} of answer; "
+                f"it has {wanted[0]} and {wanted[1]}"
             )
 
 

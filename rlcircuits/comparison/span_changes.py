@@ -62,13 +62,12 @@ class SpanChanges:
     """How many edges the means are over."""
 
     def __str__(self) -> str:
-        whole = self.rows[-1].change
         table = [
             [row.name, row.sequences, f"{row.before:.4g}", f"{row.after:.4g}", f"{row.change:+.3g}",
-             f"[{row.low:+.3g}, {row.high:+.3g}]", f"{row.change / whole:.0%}" if whole else "–"]
+             f"[{row.low:+.3g}, {row.high:+.3g}]"]
             for row in self.rows
         ]  # fmt: skip
-        headers = ["span", "sequences", "before", "after", "change", "95 %", "share of the change"]
+        headers = ["span", "sequences", "before", "after", "change", "95 %"]
         return tabulate(table, headers, disable_numparse=True, stralign="right")
 
 
@@ -92,7 +91,8 @@ def span_changes(before: SpanScores, after: SpanScores, edges: Tensor | None = N
     chosen = graph.mask if edges is None else edges
     if chosen.dtype != torch.bool or chosen.shape != graph.mask.shape or not bool((chosen & graph.mask).any()):
         raise RLCircuitsError(
-            f"edges is {chosen.dtype} {list(chosen.shape)}; bool {list(graph.mask.shape)} with at least one edge is wanted"
+            f"edges is {chosen.dtype} {list(chosen.shape)}; bool {list(graph.mask.shape)} with at least one edge is "
+            "wanted"
         )
     chosen = chosen & graph.mask
     table = [_by_span(scores, chosen) for scores in (before, after)]

@@ -62,8 +62,8 @@ def test_spans_add_up_to_the_whole(
 def oracle(model: Any, sequence: AnswerSequence, spans: AnswerSpans) -> Tensor:
     """Scores [spans, writers, readers] of a sublayer graph, in float64, by autograd alone.
 
-    The model's own forward, with hooks that add a leaf of zeros to each reader's input. The gradient at the leaf is that at
-    the reader; q, k and v are told apart by one forward for each, in which the others read a copy without the leaf.
+    The model's own forward, with hooks that add a leaf of zeros to each reader's input. The gradient at the leaf is
+    that at the reader. Each of q, k and v has a forward of its own, in which the others read without the leaf.
     """
     exact = float64_copy(model)
     writers, readers, mask = edge_names(exact)

@@ -15,6 +15,7 @@ from rlcircuits.graph.edge_graph import build_graph
 EXAMPLES = ROOT / "examples"
 PRINTED = {
     "attribute_model.py": ("77 edges; loss ", "strongest edges\n"),
+    "changed_steps.py": ("strengthened most, on ", "step 2", "all 77 edges"),
     "compare_checkpoints.py": ("grpo, K = 200, n = 8", "verdict: holds\n", "intensity: up as expected\n"),
     "find_circuit.py": ("after's circuit: ", "loss with the circuit", "f_after(C_before)", "edges that changed most"),
     "plot_changed_edges.py": ("answers are right", "figure: "),
