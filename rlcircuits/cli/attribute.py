@@ -49,6 +49,16 @@ def add_attribute(commands: Any) -> None:
         help="file with the fields id and counterfactual: another question "
         "of the same length in tokens for each that is scored; edges are then patched, not removed",
     )
+    add(
+        "--by-span",
+        action="store_true",
+        help="keep the scores of the prompt and of each step of the answer apart; written to --out while they are made",
+    )
+    add(
+        "--step-end",
+        metavar="REGEX",
+        help=r"what the text of a step's last token matches, with --by-span (default: \n, the end of a line)",
+    )
     add("--reference", metavar="MODEL", help="checkpoint that the metric kl measures the divergence from")
     add_options(attribute, "scoring", "model", changes={"metric": {"help": _METRIC_HELP}})
 
@@ -68,9 +78,12 @@ def _attribute(options: argparse.Namespace) -> int:
     if (options.metric == "kl") != (options.reference is not None):
         needs = "needs" if options.reference is None else "alone needs"
         raise RLCircuitsError(f"--metric kl {needs} --reference, the checkpoint that it measures the divergence from")
+    _check_spans(options)
     answers = Answers.load(options.answers)
     chosen = _chosen(answers, options)
     sequences, t_cut = _sequences(chosen, options)
+    if options.by_span:
+        return _attribute_spans(answers, chosen, sequences, options)
     scores = attribute_stored(
         source_of(options),
         sequences,
@@ -97,6 +110,48 @@ def _attribute(options: argparse.Namespace) -> int:
         "distribution kurtosis": metrics.distribution_kurtosis(scores),
     }.items():
         print(f"{name}: mean {float(values.mean()):.4g}")
+    return HOLDS
+
+
+def _check_spans(options: argparse.Namespace) -> None:
+    """Raise RLCircuitsError for options that do not go together."""
+    if options.step_end is not None and not options.by_span:
+        raise RLCircuitsError("--step-end says where a step ends, which only --by-span asks for")
+    if options.by_span and options.store is not None:
+        raise RLCircuitsError("--store keeps scores of whole answers; scores by span go to --out only: leave it out")
+
+
+def _attribute_spans(
+    answers: Answers, chosen: Sequence[Answer], sequences: list[AnswerSequence], options: argparse.Namespace
+) -> int:
+    """Write the scores by span, and print the intensity of each span."""
+    import numpy as np
+
+    from rlcircuits.attribution.span_attribution import attribute_spans
+    from rlcircuits.comparison.span_changes import span_intensities
+    from rlcircuits.graph.answer_spans import STEP_END, answer_spans, span_name
+
+    source = source_of(options)
+    spans = answer_spans(sequences, source.tokenizer(), options.step_end or STEP_END)
+    scores = attribute_spans(
+        source.load(),
+        sequences,
+        spans,
+        options.granularity or defaults.GRANULARITY,
+        options.batch_tokens,
+        metric=_metric(options),
+        method=options.method or defaults.METHOD,
+        steps=options.steps or defaults.STEPS,
+        corrupted=_corrupted(answers, chosen, sequences, options),
+        recompute=bool(options.recompute),
+        progress=sys.stderr.isatty(),
+        out=options.out,
+    )
+    print(f"{len(scores)} answers, {len(scores.span)} spans, {scores.graph.n_edges} edges, in {options.out}")
+    intensities, of_row = span_intensities(scores), scores.span.numpy()
+    for span in np.unique(of_row).tolist():
+        here = intensities[of_row == span]
+        print(f"{span_name(span)}: {len(here)} answers, mean share of the activation intensity {here.mean():.4g}")
     return HOLDS
 
 

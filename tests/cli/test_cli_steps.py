@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.core_inputs import relative_error
 from helpers.synthetic_comparisons import made_up_comparison
 from helpers.tiny_checkpoints import CHARACTERS, save_checkpoint, tiny_tokenizer
 
 import rlcircuits
-from rlcircuits import AnswerSequence, Checkpoint, CheckpointSource
+from rlcircuits import AnswerSequence, Checkpoint, CheckpointSource, SpanScores
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.cli.main import main
 from rlcircuits.comparison.storage import save_comparison
@@ -59,6 +60,29 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert f"6 answers, first 4 tokens, {loaded.graph.n_edges} edges" in out
     assert f"activation intensity: mean {metrics.activation_intensity(loaded).mean():.4g}" in out
+
+
+def test_attribute_by_span(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers, out = str(tmp_path / "answers.jsonl"), str(tmp_path / "spans.safetensors")
+    assert main(["answer", str(tiny / "base"), "--count", "5", "--max-new-tokens", "9", "--out", answers]) == 0
+    attribute = ["attribute", str(tiny / "base"), "--answers", answers, "--wrong-too", "--t-cut", "6", "--out", out]
+    assert main(attribute) == 0
+    whole = EdgeScores.load(out)
+    capsys.readouterr()
+    assert main([*attribute, "--by-span", "--step-end", "[0-9]"]) == 0
+    scores = SpanScores.load(out)
+    assert relative_error(scores.whole().values, whole.values) < 1e-5
+    assert scores.n_steps > 1
+    printed = capsys.readouterr().out
+    assert f"5 answers, {len(scores.span)} spans, {whole.graph.n_edges} edges" in printed
+    assert "prompt: 5 answers, mean share" in printed
+    for options, words in (
+        (["--step-end", "x"], "which only --by-span asks for"),
+        (["--by-span", "--store", str(tmp_path / "store")], "scores by span go to --out only"),
+        (["--by-span", "--step-end", "("], "is no regular expression"),
+    ):
+        assert main([*attribute, *options]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_attribute_with_a_metric_and_counterfactuals(
