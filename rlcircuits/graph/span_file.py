@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -102,8 +104,17 @@ def _write_header(path: Path, shapes: dict[str, tuple[torch.dtype, tuple[int, ..
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + start)  # zeros, which take no room on the disk until they are written
+        _reserve(file, 8 + len(text) + start)
     return 8 + len(text)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Make a file ``size`` bytes long, on the disk: a full disk must be an error here, not a crash in mapped memory."""
+    file.flush()
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
 
 
 def _nbytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:

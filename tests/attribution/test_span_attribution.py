@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 import torch
 from helpers.core_inputs import fixed_sequences, relative_error, sequences, tiny
+from helpers.full_disk import largest_file
 from helpers.oracle import edge_names, float64_copy
 from helpers.tiny_models import build
 from hypothesis import given, settings
@@ -207,3 +208,10 @@ def test_a_loss_that_is_not_finite_names_its_sequence() -> None:
     items = [AnswerSequence((5, 6), (8, 9)), AnswerSequence((5, 7), (8, 9))]
     with pytest.raises(RLCircuitsError, match="sequence 1 has a non-finite loss"):
         attribute_spans(model, items, [AnswerSpans(2, (1, 1))] * 2)
+
+
+def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
+    """Room is taken before the work: writing into mapped memory without room would end the process."""
+    with largest_file(1000), pytest.raises(RLCircuitsError, match=r"spans\.safetensors cannot be written"):
+        attribute_spans(tiny("llama"), SEQUENCES, SPANS, out=tmp_path / "spans.safetensors")
+    assert not list(tmp_path.iterdir())
