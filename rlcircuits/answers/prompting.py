@@ -93,6 +93,7 @@ class Prompting(BaseModel):
         rendered = render_chats(tokenizer, _dated(template), chats)
         return [_tokenized(tokenizer, text, special=False) for text in rendered]
 
+    @validate_arguments
     def image_texts(self, tokenizer: Any, own_template: Any, questions: Sequence[Sequence[str]]) -> list[str]:
         """Return the text of each question's prompt, with the chat template's own marker where an image stands.
 

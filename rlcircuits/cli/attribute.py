@@ -141,10 +141,12 @@ def _attribute_spans(
         options.batch_tokens,
         metric=_metric(options),
         method=options.method or defaults.METHOD,
-        steps=options.steps or defaults.STEPS,
+        steps=options.steps,
+        points=options.points,
+        rules=() if options.rules is None else options.rules,
         corrupted=_corrupted(answers, chosen, sequences, options),
         recompute=bool(options.recompute),
-        progress=sys.stderr.isatty(),
+        progress=shows_progress(),
         out=options.out,
     )
     print(f"{len(scores)} answers, {len(scores.span)} spans, {scores.graph.n_edges} edges, in {options.out}")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.reprs import format_count, short_repr
 from rlcircuits.graph.answer_spans import span_name
 from rlcircuits.graph.span_scores import SpanScores
 
@@ -60,6 +61,9 @@ class SpanChanges:
     rows: tuple[SpanChange, ...]
     edges: int
     """How many edges the means are over."""
+
+    def __repr__(self) -> str:
+        return short_repr(self, format_count(len(self.rows) - 1, "span"), format_count(self.edges, "edge"))
 
     def __str__(self) -> str:
         table = [

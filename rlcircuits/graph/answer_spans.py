@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
-from rlcircuits.common.errors import RLCircuitsError, truncated_repr
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.graph.sequences import AnswerSequence
 
 __all__ = ["STEP_END", "AnswerSpans", "answer_spans", "span_name"]
@@ -35,6 +36,9 @@ class AnswerSpans:
         for number in (self.prompt, *self.steps):
             if number < 1:
                 raise RLCircuitsError(f"AnswerSpans: a span has {number} tokens; at least one is wanted")
+
+    def __repr__(self) -> str:
+        return short_repr(self, format_count(self.prompt, "prompt token"), f"steps of {elided_repr(self.steps)} tokens")
 
     def __len__(self) -> int:
         return 1 + len(self.steps)
@@ -84,6 +88,16 @@ def answer_spans(sequences: Sequence[AnswerSequence], tokenizer: Any, step_end: 
     return [_spans(sequence, tokenizer, ends, texts) for sequence in sequences]
 
 
+def _decoded(tokenizer: Any, token: int) -> str:
+    try:
+        return str(tokenizer.decode([token]))
+    except Exception as error:  # of a tokenizer that may be anything
+        raise RLCircuitsError(
+            f"tokenizer is {type(tokenizer).__name__}, which cannot decode token id {token}: {one_line(error)}; a "
+            "Hugging Face tokenizer is wanted"
+        ) from None
+
+
 def span_name(span: int) -> str:
     """Return the name of a span: ``prompt`` for 0, else ``step 1``, ``step 2``, …."""
     return f"step {span}" if span else "prompt"
@@ -94,7 +108,7 @@ def _spans(sequence: AnswerSequence, tokenizer: Any, ends: re.Pattern[str], text
     length, blank = 0, True
     for token in sequence.answer_ids:
         if token not in texts:
-            texts[token] = str(tokenizer.decode([token]))
+            texts[token] = _decoded(tokenizer, token)
         length, blank = length + 1, blank and not texts[token].strip()
         if ends.search(texts[token]) and not (blank and not steps):
             if blank:

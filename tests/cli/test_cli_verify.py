@@ -124,7 +124,8 @@ def test_a_control_that_an_earlier_run_left_is_told(
 
 
 def test_a_damaged_file_of_the_store_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(folder / FULL, folder / "twin")
+    twin = Path(shutil.copytree(folder / FULL, folder / "twin"))
+    save_comparison(replace(load_comparison(twin), name="twin"), twin)
     (file,) = (folder / "store").glob("models-base-+-noise-0-on-norms-of-*/manifest.json")
     file.write_text("{")
     assert main(["verify", str(folder)]) == 2

@@ -48,6 +48,7 @@ OWN_RIGHT: dict[str, dict[str, Any]] = {
     "run_variants": {"pair": rlcircuits.Pair(name="a", before="./gone", after="./gone", algorithm="grpo")},
     "NoisedSource": {"before": rlcircuits.CheckpointSource("a"), "after": rlcircuits.CheckpointSource("b")},
     "Prompting.prompts": {"questions": ["1+1?"]},
+    "Prompting.image_texts": {"questions": [["1+1?", ""]]},
     "Pair": {"name": "a", "before": "a", "after": "b"},
     "QuestionSource": {"name": "gsm8k"},
     "load_questions": {"source": "equations", "count": 2},  # the smaller set, since count may be None

@@ -64,7 +64,12 @@ def circuits(checkpoint: rlcircuits.Checkpoint) -> dict[str, Any]:
     scores = rlcircuits.attribute(checkpoint, sequences)
     circuit = rlcircuits.find_circuit(scores, 0.5)
     cross = rlcircuits.cross_faithfulness(checkpoint, sequences, scores, scores, sizes=(0.5, 1.0))
+    spans = rlcircuits.answer_spans(sequences, checkpoint.tokenizer)
+    by_span = rlcircuits.attribute_spans(checkpoint, sequences, spans)
     return {
+        "AnswerSpans": rlcircuits.AnswerSpans(9000, (1,) * 9000),
+        "SpanScores": by_span,
+        "SpanChanges": rlcircuits.span_changes(by_span, by_span),
         "Circuit": circuit,
         "Ablated": rlcircuits.ablated(checkpoint, sequences, circuit),
         "CircuitComparison": rlcircuits.compare_circuits(scores, scores, resamples=5),
