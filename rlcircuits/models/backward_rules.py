@@ -185,7 +185,9 @@ def _head_norms(block: Block, rules: BackwardRules) -> list[Norm]:
     if block.attention is None or rules.attention:
         return []
     found = [module for module in block.attention.children() if epsilon_of(module) is not None]
-    return [recognise(module, sum(parameter.numel() for parameter in module.parameters())) for module in found]
+    weights = [getattr(module, "weight", None) for module in found]
+    widths = [0 if weight is None else weight.shape[-1] for weight in weights]
+    return [recognise(module, width) for module, width in zip(found, widths, strict=True)]
 
 
 def hook_rules(hooks: Hooks, parts: ModelParts, rules: BackwardRules) -> None:

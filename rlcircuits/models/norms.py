@@ -204,11 +204,12 @@ def recognise(module: nn.Module, width: int) -> Norm:
     """
     parameter = getattr(module, "weight", None)
     eps = epsilon_of(module)
-    if eps is None or (parameter is not None and parameter.shape != (width,)):
+    if eps is None or (parameter is not None and parameter.shape[-1:] != (width,)):
         return Norm(module, "other")
     like = parameter if parameter is not None else torch.empty(0)
     generator = torch.Generator().manual_seed(0)
-    probe = (torch.randn(4, width, generator=generator) + 0.5).to(device=like.device, dtype=like.dtype)
+    shape = (width,) if parameter is None else parameter.shape  # a norm of heads may have a weight for each
+    probe = (torch.randn(4, *shape, generator=generator) + 0.5).to(device=like.device, dtype=like.dtype)
     with torch.no_grad():
         wanted = module(probe).double()
         bias = getattr(module, "bias", None)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from helpers import oracle_rules as rules
 from helpers.oracle_families import (
     Block,
     Function,
@@ -29,7 +30,7 @@ from helpers.oracle_families import (
 def _layer_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x less its mean, by its standard deviation, over the last dimension; without a bias."""
     centred = x - x.mean(-1, keepdim=True)
-    return weight * centred * torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * centred * rules.scale_of_norm(torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + eps))
 
 
 def _normed_heads(projection: Any, width: int, norm: Callable[[Tensor], Tensor]) -> Function:
@@ -137,7 +138,7 @@ def _phi(model: Any) -> Parts:
         return Block(
             query, key, value,
             output=columns(attn.dense.weight, attn.dense.bias, width),
-            mlp=lambda x: linear(mlp.fc2, mlp.activation_fn(linear(mlp.fc1, x))),
+            mlp=lambda x: linear(mlp.fc2, rules.activated(mlp.activation_fn, linear(mlp.fc1, x))),
             scaling=width**-0.5,
             attn_norm=norm,
             mlp_norm=norm,
@@ -165,7 +166,7 @@ def _gpt_j(model: Any) -> Parts:
         return Block(
             query, key, value,
             output=columns(attn.out_proj.weight, None, width),
-            mlp=lambda x: linear(mlp.fc_out, mlp.act(linear(mlp.fc_in, x))),
+            mlp=lambda x: linear(mlp.fc_out, rules.activated(mlp.act, linear(mlp.fc_in, x))),
             scaling=width**-0.5,
             attn_norm=norm,
             mlp_norm=norm,
