@@ -59,12 +59,12 @@ def path_signs(options: argparse.Namespace, unused: Sequence[str]) -> int:
 
     if unused:
         raise RLCircuitsError(f"{', '.join(unused)}: given with --path, which needs the weights alone; leave it out")
-    before, checkpoints, steps = _ordered(options.path, options.path_steps)
+    before, checkpoints, steps, note = _ordered(options.path, options.path_steps)
     check_steps(checkpoints, steps)
     if options.extrapolate is not None:
         _check_extrapolation(steps[-1], *options.extrapolate)
     first, *path = [_source(each) for each in (before, *checkpoints)]
-    log(f"the updates of {len(path)} checkpoints are read, matrix by matrix")
+    log(f"the updates of {len(path)} checkpoints are read, matrix by matrix{note}")
     sign = linearity(first, path, steps)
     print(path_json(sign, before, checkpoints, steps) if options.json else path_table(sign, before, checkpoints, steps))
     if options.plot is not None:
@@ -76,18 +76,18 @@ def path_signs(options: argparse.Namespace, unused: Sequence[str]) -> int:
     return HOLDS
 
 
-def _ordered(path: Sequence[str], listed: str | None) -> tuple[str, list[str], list[float]]:
-    """Return the checkpoint before, the others in the order of their steps, and these steps."""
+def _ordered(path: Sequence[str], listed: str | None) -> tuple[str, list[str], list[float], str]:
+    """Return the checkpoint before, the others in the order of their steps, these steps, and a note about them."""
     before, *others = path
     if listed is not None:
-        return before, others, [_number(text.strip(), "--path-steps") for text in listed.split(",")]
+        return before, others, [_number(text.strip(), "--path-steps") for text in listed.split(",")], ""
     numbered = {each: int(found[1]) for each in others if (found := _NUMBER.search(Path(each).name))}
     if unnumbered := [each for each in others if each not in numbered]:
-        log(
-            f"{unnumbered[0]}: its name ends in no number, so the checkpoints' steps are 1, 2, 3, … as given; "
-            "--path-steps gives others"
+        note = (
+            f"; their steps are 1, 2, 3, … as given, since the name of {unnumbered[0]} ends in no number; --path-steps "
+            "gives others"
         )
-        return before, others, [float(place) for place in range(1, len(others) + 1)]
+        return before, others, [float(place) for place in range(1, len(others) + 1)], note
     by_step: dict[int, str] = {}
     for each in others:
         step = numbered[each]
@@ -97,7 +97,7 @@ def _ordered(path: Sequence[str], listed: str | None) -> tuple[str, list[str], l
                 "known; give them with --path-steps, or each checkpoint once"
             )
         by_step[step] = each
-    return before, [by_step[step] for step in sorted(by_step)], [float(step) for step in sorted(by_step)]
+    return before, [by_step[step] for step in sorted(by_step)], [float(step) for step in sorted(by_step)], ""
 
 
 def _number(text: str, option: str) -> float:

@@ -60,6 +60,17 @@ def test_a_straight_path(straight: Path, capsys: pytest.CaptureFixture[str], tmp
     assert "random walks" in printed
 
 
+def test_a_name_without_a_number_is_told(straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, *path, last = path_of(straight)
+    (tmp_path / "final").symlink_to(last)
+    assert main(["signs", "--path", before, *path, str(tmp_path / "final")]) == 0
+    printed = capsys.readouterr()
+    assert (
+        f"their steps are 1, 2, 3, … as given, since the name of {tmp_path / 'final'} ends in no number" in printed.err
+    )
+    assert "from step 1 to 5" in printed.out
+
+
 def test_an_extrapolated_checkpoint_is_that_of_the_straight_path_and_can_be_gated(
     straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,7 +91,7 @@ def test_an_extrapolated_checkpoint_is_that_of_the_straight_path_and_can_be_gate
 @settings(max_examples=30)
 def test_steps_are_those_of_the_names_in_any_order(steps: list[int], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(steps))
-    before, path, found = _ordered(["base", *(f"runs/step{step}" for step in shuffled)], None)
+    before, path, found, _ = _ordered(["base", *(f"runs/step{step}" for step in shuffled)], None)
     assert (before, found) == ("base", sorted(map(float, steps)))
     assert path == [f"runs/step{step}" for step in sorted(steps)]
     assert _ordered(["base", *(f"runs/{step}-final" for step in shuffled)], None)[2] == list(
@@ -100,7 +111,6 @@ def test_steps_are_those_of_the_names_in_any_order(steps: list[int], data: st.Da
         (["PATH", "nowhere/b/c"], "--path: there is no folder"),
         (["--path", "base", "a/step-5", "b/step-5"], "the names of a/step-5 and b/step-5 both end in 5"),
         (["--path", "base", "a/step-5", "a/step-5"], "the names of a/step-5 and a/step-5 both end in 5"),
-        (["--path", "base", "a/step-5", "a/final"], "a/final: its name ends in no number, so the checkpoints' steps"),
         (["--path", str(SEED_7 / "sft"), str(SEED_7 / "grpo")], "linearity of 1 checkpoints; at least 5"),
         (["--path-steps", "1"], "--path-steps is of the checkpoints of --path"),
         (["--extrapolate", "1", "new"], "--extrapolate is of the checkpoints of --path"),
