@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -15,7 +16,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.graph.sequences import AnswerSequence, Batch
 
-__all__ = ["logit_diff"]
+__all__ = ["first_token", "logit_diff"]
 
 
 @validate_arguments
@@ -37,6 +38,23 @@ def logit_diff(answer: int | Sequence[int] | None = None, foil: int | Sequence[i
             raise RLCircuitsError("logit_diff was given an answer and no foil; give the token that it is compared with")
         return make_metric("logit_diff")
     return _LogitDiff(None if answer is None else _tokens("answer", answer), _tokens("foil", foil))
+
+
+def first_token(tokenizer: Any, text: str, what: str) -> int:
+    """Return the first token id of a text that follows a prompt.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        text: the text, with the space that a tokenizer may take for a part of its first token.
+        what: the text's name, for messages.
+
+    Raises:
+        RLCircuitsError: the text has no token.
+    """
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise RLCircuitsError(f"{what} is {truncated_repr(text)}, of which the tokenizer makes no token; give a text")
+    return int(ids[0])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from rlcircuits.cli.command import add_checkpoint, add_command, add_option, add_
 from rlcircuits.cli.exit_codes import HOLDS
 from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common import defaults
+from rlcircuits.common.choices import LOGIT_DIFF
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.limits import check_number
 from rlcircuits.release.options import find_option
@@ -19,6 +20,7 @@ from rlcircuits.release.options import find_option
 if TYPE_CHECKING:
     from rlcircuits.answers.answer_file import Answers
     from rlcircuits.answers.types import Answer
+    from rlcircuits.attribution.attributed_metrics import AttributedMetric
     from rlcircuits.graph.sequences import AnswerSequence
 
 
@@ -48,6 +50,12 @@ def add_attribute(commands: Any) -> None:
         metavar="FILE.jsonl",
         help="file with the fields id and counterfactual: another question "
         "of the same length in tokens for each that is scored; edges are then patched, not removed",
+    )
+    add(
+        "--foils",
+        metavar="FILE.jsonl",
+        help="file with the fields id and foil: a wrong answer to each question that is scored, whose first token "
+        "--metric logit_diff compares with the answer's (default: the margin over all answer tokens)",
     )
     add(
         "--by-span",
@@ -88,7 +96,7 @@ def _attribute(options: argparse.Namespace) -> int:
         source_of(options),
         sequences,
         options.granularity or defaults.GRANULARITY,
-        metric=_metric(options),
+        metric=_metric(options, chosen),
         method=options.method or defaults.METHOD,
         steps=options.steps,
         points=options.points,
@@ -139,7 +147,7 @@ def _attribute_spans(
         spans,
         options.granularity or defaults.GRANULARITY,
         options.batch_tokens,
-        metric=_metric(options),
+        metric=_metric(options, chosen),
         method=options.method or defaults.METHOD,
         steps=options.steps,
         points=options.points,
@@ -157,13 +165,31 @@ def _attribute_spans(
     return HOLDS
 
 
-def _metric(options: argparse.Namespace) -> Any:
+def _metric(options: argparse.Namespace, chosen: Sequence[Answer]) -> Any:
+    if options.foils is not None:
+        return _compared_with_foils(options, chosen)
     if options.reference is None:
         return options.metric or defaults.METRIC
     from rlcircuits.attribution.divergence import kl_to
 
     like_model = {**vars(options), "model": options.reference, "revision": None}
     return kl_to(source_of(argparse.Namespace(**like_model)))
+
+
+def _compared_with_foils(options: argparse.Namespace, chosen: Sequence[Answer]) -> AttributedMetric:
+    from rlcircuits.attribution.token_difference import first_token, logit_diff
+    from rlcircuits.questions.records import read_by_id
+
+    if options.metric != LOGIT_DIFF:
+        raise RLCircuitsError(f"--foils is of --metric {LOGIT_DIFF}; give both, or leave it out")
+    foils, tokenizer = read_by_id(Path(options.foils), defaults.FOIL_FIELD), source_of(options).tokenizer()
+    if missing := [item.question_id for item in chosen if item.question_id not in foils]:
+        raise RLCircuitsError(
+            f"{options.foils}: no foil of question {missing[0]!r}, whose answer is scored; one of each is wanted"
+        )
+    what = f"{options.foils}: the foil of question"
+    tokens = [first_token(tokenizer, foils[item.question_id], f"{what} {item.question_id!r}") for item in chosen]
+    return logit_diff(foil=tokens)
 
 
 def _corrupted(
@@ -173,9 +199,9 @@ def _corrupted(
     if options.counterfactuals is None:
         return None
     from rlcircuits.attribution.counterfactuals import counterfactual_sequences
-    from rlcircuits.questions.records import read_counterfactuals
+    from rlcircuits.questions.records import read_by_id
 
-    texts = read_counterfactuals(Path(options.counterfactuals))
+    texts = read_by_id(Path(options.counterfactuals), defaults.COUNTERFACTUAL_FIELD)
     if answers.prompting is None:
         raise RLCircuitsError(
             f"{options.answers}: does not say how questions became prompts, so that counterfactual prompts cannot be "

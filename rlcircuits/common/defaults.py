@@ -87,6 +87,8 @@ METRIC: Final = "cross_entropy"
 METHOD: Final = "eap"
 """Where attribution takes gradients."""
 
+FOIL_FIELD: Final = "foil"
+"""Field of a JSON line that holds the foil, in a file that is read for these."""
 COUNTERFACTUAL_FIELD: Final = "counterfactual"
 """Field of a JSON line that holds the counterfactual question, in a file that is read for these."""
 

@@ -30,6 +30,8 @@ class Question:
     counterfactual: str | None = None
     """Another question of the same length in tokens, whose prompt takes the place of the question's in the corrupted
     run (activation patching); None if the set has none."""
+    foil: str | None = None
+    """A wrong answer, whose first token the metric ``logit_diff`` compares with the answer's; None if there is none."""
     images: tuple[QuestionImage, ...] = ()
     """What is shown with the question, in order. Where the text has a mark ``<image>`` for each of them, they stand in
     its places, otherwise before the text."""
@@ -37,9 +39,10 @@ class Question:
     def key_table(self) -> dict[str, str | int | list[str] | None]:
         """Return the fields by name, as keys of stored results take them: images by their sha256.
 
-        A counterfactual that is None is left out, and so are images that there are none of.
+        A counterfactual and a foil that are None are left out, and so are images that there are none of.
         """
-        table = {name: value for name, value in vars(self).items() if (name, value) != ("counterfactual", None)}
+        optional = {"counterfactual", "foil"}
+        table = {name: value for name, value in vars(self).items() if name not in optional or value is not None}
         del table["images"]
         return {**table, "images": [image.sha256 for image in self.images]} if self.images else table
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, truncated_repr
 from rlcircuits.common.input_files import read_lines
 from rlcircuits.common.json_files import json_type_name, parse_json_object
@@ -18,7 +17,7 @@ from rlcircuits.questions.images import MARK, QuestionImage, read_images
 from rlcircuits.questions.question_set import Question
 from rlcircuits.questions.source import PUBLISHED, QuestionSource
 
-__all__ = ["draw", "read_counterfactuals", "read_questions"]
+__all__ = ["draw", "read_by_id", "read_questions"]
 
 _T = TypeVar("_T")
 _MEDIA = re.compile(r"(?:decoded_|question_)?(?:images?|videos?|audios?|pixel_values)(?:_?\d+)?", re.IGNORECASE)
@@ -53,6 +52,7 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
             gold=_gold(record, source, place),
             row=number - 1,
             counterfactual=None if source.counterfactual is None else _text(record, source.counterfactual, place),
+            foil=None if source.foil is None else _text(record, source.foil, place),
             images=_images(record, source, place),
         )
         if question.id in places:
@@ -66,8 +66,8 @@ def read_questions(source: QuestionSource, split: str) -> tuple[Question, ...]:
     return tuple(questions)
 
 
-def read_counterfactuals(file: Path, field: str = defaults.COUNTERFACTUAL_FIELD) -> dict[str, str]:
-    """Return question id → counterfactual question, of a JSON lines file with these two fields in every line.
+def read_by_id(file: Path, field: str) -> dict[str, str]:
+    """Return question id → text, of a JSON lines file with an id and this field in every line.
 
     Raises:
         RLCircuitsError: the file is missing, empty or not UTF-8; a line is no JSON object; a field is missing, empty or

@@ -94,6 +94,9 @@ class QuestionSource(StrictModel):
     counterfactual: str | None = Field(default=None, min_length=1)
     """The field that holds each question's counterfactual: another question of the same length in tokens, for
     activation patching. None: the set has none."""
+    foil: str | None = Field(default=None, min_length=1)
+    """The field that holds each question's foil: a wrong answer, for the metric ``logit_diff``. None: the set has
+    none."""
     images: str | None = Field(default=None, min_length=1)
     """The field that holds each question's images: a path relative to the file, a list of paths, or what the hub
     dataset gives. None: the set has none, and a question with an image is refused."""

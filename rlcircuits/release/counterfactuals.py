@@ -9,6 +9,7 @@ from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.choices import EAP
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.release.asked_prompts import question_ids
 from rlcircuits.release.measurement import Measurement
 
 
@@ -24,19 +25,10 @@ def corrupted_sequences(
     if not has_counterfactuals(measurement):
         return None
     questions = measurement.questions.questions
-    prompting, tokenizer = measurement.settings.prompting, source.tokenizer()
-    prompts = prompting.prompts(tokenizer, [question.text for question in questions])
-    question_of = {prompt: question.id for prompt, question in zip(prompts, questions, strict=True)}
-    strange = sum(sequence.prompt_ids not in question_of for sequence in sequences)
-    if strange:
-        raise RLCircuitsError(
-            f"{measurement.questions.name}: {strange} of {len(sequences)} answers have prompts that the questions do "
-            "not give, so that counterfactual prompts cannot be made in the same way; give the prompting that the "
-            "answers were recorded with, or leave counterfactual out"
-        )
-    others = prompting.prompts(tokenizer, [question.counterfactual or "" for question in questions])
+    texts = [question.counterfactual or "" for question in questions]
+    others = measurement.settings.prompting.prompts(source.tokenizer(), texts)
     by_id = {question.id: prompt for question, prompt in zip(questions, others, strict=True)}
-    ids = [question_of[sequence.prompt_ids] for sequence in sequences]
+    ids = question_ids(measurement, source, sequences, "counterfactuals")
     return counterfactual_sequences(sequences, ids, by_id, f"the question set {measurement.questions.name}")
 
 

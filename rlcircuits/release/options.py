@@ -222,6 +222,8 @@ OPTIONS: tuple[Option, ...] = (
     _questions("counterfactual", "field that holds another question of the same length in tokens, whose prompt takes "
                "the question's place in the corrupted run: edges are then patched, not removed",
                unset="edges are removed", example="counterfactual"),
+    _questions("foil", "field that holds a wrong answer, whose first token the metric logit_diff compares with the "
+               "answer's first token", unset="logit_diff is the margin over all answer tokens", example="foil"),
     _questions("images", "field that holds the images shown with the question: a path relative to the file, or a list",
                unset="text alone", example="images"),
     _questions("gold", "form of the right answer in that field: #### 42 (hash), \\boxed{42} (boxed), or alone (plain)",

@@ -22,6 +22,7 @@ from rlcircuits.common.reprs import format_count
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asking import load_asked
 from rlcircuits.release.counterfactuals import check_counterfactuals
+from rlcircuits.release.foils import check_foils
 from rlcircuits.release.gate_circuits import check_circuits
 from rlcircuits.release.greedy import check_greedy, greedy_sampling
 from rlcircuits.release.measurement import Measurement
@@ -244,7 +245,7 @@ def _pair(
             "before and after are one checkpoint, so there is no update to measure; name another checkpoint, or "
             "measure it all the same with measure_unchanged = true"
         )
-    for check in (check_greedy, check_counterfactuals, check_circuits):
+    for check in (check_greedy, check_counterfactuals, check_foils, check_circuits):
         try:
             check(measurement)
         except RLCircuitsError as error:

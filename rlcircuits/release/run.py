@@ -53,6 +53,7 @@ from rlcircuits.release.controls import measure_control, measure_groups
 from rlcircuits.release.counterfactuals import check_counterfactuals
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE
 from rlcircuits.release.finished import finished_comparison, measurement_key
+from rlcircuits.release.foils import check_foils
 from rlcircuits.release.gate_circuits import check_circuits, measure_circuits, unmeasured_circuits
 from rlcircuits.release.greedy import answer_greedily, check_greedy, greedy_accuracy
 from rlcircuits.release.loaded_once import LoadedOnce
@@ -110,6 +111,7 @@ def run_pair(
     check_control(measurement)
     check_greedy(measurement)
     check_counterfactuals(measurement)
+    check_foils(measurement)
     check_circuits(measurement)
     if folder is None:
         if pair.control is None or store is not None:

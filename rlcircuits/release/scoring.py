@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlcircuits.attribution.cache import attribute_stored
-from rlcircuits.attribution.divergence import kl_to
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.counterfactuals import corrupted_sequences, has_counterfactuals
+from rlcircuits.release.foils import metric_of
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.scoring_passes import passes
@@ -31,7 +31,7 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
             source,
             sequences,
             settings.granularity,
-            metric=kl_to(other) if settings.metric == "kl" else settings.metric,
+            metric=metric_of(measurement, source, other, sequences),
             method=settings.method,
             steps=settings.steps,
             points=settings.points,

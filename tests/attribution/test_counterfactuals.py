@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, QuestionSource, RLCircuitsError, load_questions
 from rlcircuits.attribution.counterfactuals import counterfactual_sequences
-from rlcircuits.questions.records import read_counterfactuals
+from rlcircuits.questions.records import read_by_id
 
 tokens = st.integers(0, 60)
 
@@ -65,8 +65,8 @@ def test_a_question_file_may_hold_counterfactuals(tmp_path: Path) -> None:
 
 def test_a_file_of_counterfactuals_alone(tmp_path: Path) -> None:
     file = write(tmp_path / "with-ids.jsonl", {"id": 7, "counterfactual": "a"}, {"id": "b", "counterfactual": "c"})
-    assert read_counterfactuals(file) == {"7": "a", "b": "c"}
-    assert read_counterfactuals(write(tmp_path / "by-line.jsonl", {"counterfactual": "a"})) == {"1": "a"}
+    assert read_by_id(file, "counterfactual") == {"7": "a", "b": "c"}
+    assert read_by_id(write(tmp_path / "by-line.jsonl", {"counterfactual": "a"}), "counterfactual") == {"1": "a"}
     for line, message in (
         ({"id": 7, "counterfactual": "d"}, "line|:3: field 'id': '7' stands on an earlier line"),
         ({"id": 8}, "field 'counterfactual' is missing"),
@@ -76,5 +76,5 @@ def test_a_file_of_counterfactuals_alone(tmp_path: Path) -> None:
             before = file.read_text(encoding="utf-8")
             opened.write(json.dumps(line) + "\n")
         with pytest.raises(RLCircuitsError, match=message):
-            read_counterfactuals(file)
+            read_by_id(file, "counterfactual")
         file.write_text(before, encoding="utf-8")

@@ -104,6 +104,7 @@ def test_attribute_with_a_metric_and_counterfactuals(
     found = EdgeScores.load(scores)
     sequences = [AnswerSequence(item.prompt_ids, item.answer_ids[:3]) for item in items]
     tokenizer = CheckpointSource(model).tokenizer()
+    plus = int(tokenizer("+")["input_ids"][0])
     prompts = [tuple(tokenizer(line["counterfactual"])["input_ids"]) for line in lines]
     corrupted = [AnswerSequence(p, s.answer_ids) for p, s in zip(prompts, sequences, strict=True)]
     wanted = rlcircuits.attribute(
@@ -117,7 +118,18 @@ def test_attribute_with_a_metric_and_counterfactuals(
     torch.testing.assert_close(found.values, wanted.values)
     assert found.how == wanted.how
 
+    foils = tmp_path / "foils.jsonl"
+    wrong = [{"id": item.question_id, "foil": "+" if item.answer_ids[0] != plus else "-"} for item in items]
+    foils.write_text("".join(f"{json.dumps(line)}\n" for line in wrong), encoding="utf-8")
+    assert main([*attribute, "--metric", "logit_diff", "--foils", str(foils)]) == 0
+    tokens = [int(tokenizer(line["foil"])["input_ids"][0]) for line in wrong]
+    metric = rlcircuits.logit_diff(foil=tokens)
+    wanted = rlcircuits.attribute(Checkpoint.load(model, device="cpu"), sequences, metric=metric)
+    torch.testing.assert_close(EdgeScores.load(scores).values, wanted.values)
+
     for options, message in (
+        (["--foils", str(foils)], "--foils is of --metric logit_diff"),
+        (["--metric", "logit_diff", "--foils", str(file)], "field 'foil' is missing"),
         (["--metric", "kl"], "--metric kl needs --reference"),
         (["--reference", other], "--metric kl alone needs --reference"),
         (["--method", "eap-ig"], "needs corrupted sequences"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.tiny_pairs import save_tiny_pair
 
-from rlcircuits import EdgeScores, RLCircuitsError, Settings, attribute, kl_to, load_comparison, run_pair
+from rlcircuits import EdgeScores, RLCircuitsError, Settings, attribute, kl_to, load_comparison, logit_diff, run_pair
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.comparison.storage import to_document
 from rlcircuits.graph.sequences import AnswerSequence
@@ -31,10 +31,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def pair_of(
-    models: tuple[Path, Path], folder: Path, counterfactual: str | None = "other", spoilt: bool = False
+    models: tuple[Path, Path],
+    folder: Path,
+    counterfactual: str | None = "other",
+    spoilt: bool = False,
+    foil: str | None = None,
 ) -> Pair:
     """A pair with questions of one's own; the tokenizer has a token a character."""
-    lines = [{"question": f"{n}+{n + 1}?", "answer": "1", "other": f"{n + 1}+{n}?"} for n in range(20, 20 + COUNT)]
+    lines = [
+        {"question": f"{n}+{n + 1}?", "answer": "1", "other": f"{n + 1}+{n}?", "wrong": "7"}
+        for n in range(20, 20 + COUNT)
+    ]
     if spoilt:
         lines[3]["other"] += "?"
     file = folder / "ours.jsonl"
@@ -42,6 +49,8 @@ def pair_of(
     questions = {"name": "ours", "file": str(file), "grader": "helpers.tiny_pairs:is_kindly_right"}
     if counterfactual:
         questions["counterfactual"] = counterfactual
+    if foil:
+        questions["foil"] = foil
     before, after = map(str, models)
     return make_pair(name="tiny", before=before, after=after, algorithm="grpo", questions=questions)
 
@@ -214,3 +223,19 @@ def test_a_pairs_file_says_how_edges_are_scored(models: tuple[Path, Path], tmp_p
     settings = found.make_settings()
     assert (settings.metric, settings.method, settings.rules) == ("logit_diff", "clean-corrupted", "gim")
     assert found.pairs[0].questions.counterfactual == "other"
+
+
+def test_the_foils_of_a_pairs_questions(models: tuple[Path, Path], tmp_path: Path) -> None:
+    """The answer's first token is compared with the foil's, here of reference answers."""
+    settings = settings_of(metric="logit_diff", score_on="gold", alpha=1.0)
+    pair = pair_of(models, tmp_path, counterfactual=None, foil="wrong")
+    comparison = run_pair(pair, settings, output=tmp_path / "out")
+    checkpoint = Checkpoint.load(models[1], device="cpu")
+    one, seven = (tuple(checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in "17")
+    questions = [f"{int(line) + 19}+{int(line) + 20}?" for line in comparison.question_ids]  # ids are line numbers
+    prompts = settings.prompting.prompts(checkpoint.tokenizer, questions)
+    metric = logit_diff(foil=seven[0])
+    wanted = attribute(checkpoint, [AnswerSequence(prompt, one) for prompt in prompts], metric=metric)
+    torch.testing.assert_close(StoredPair(tmp_path / "out" / "tiny").scores["after"].values, wanted.values)
+    with pytest.raises(RLCircuitsError, match="names foils, and metric is 'cross_entropy', which takes none"):
+        run_pair(pair, settings_of(), output=tmp_path / "other")
