@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,24 +90,21 @@ def _attribute(options: argparse.Namespace) -> int:
     answers = Answers.load(options.answers)
     chosen = _chosen(answers, options)
     sequences, t_cut = _sequences(chosen, options)
+    how = {
+        "granularity": options.granularity or defaults.GRANULARITY,
+        "metric": _metric(options, chosen),
+        "method": options.method or defaults.METHOD,
+        "steps": options.steps,
+        "points": options.points,
+        "rules": () if options.rules is None else options.rules,
+        "corrupted": _corrupted(answers, chosen, sequences, options),
+        "batch_tokens": options.batch_tokens,
+        "recompute": bool(options.recompute),
+        "progress": shows_progress(),
+    }
     if options.by_span:
-        return _attribute_spans(answers, chosen, sequences, options)
-    scores = attribute_stored(
-        source_of(options),
-        sequences,
-        options.granularity or defaults.GRANULARITY,
-        metric=_metric(options, chosen),
-        method=options.method or defaults.METHOD,
-        steps=options.steps,
-        points=options.points,
-        rules=() if options.rules is None else options.rules,
-        corrupted=_corrupted(answers, chosen, sequences, options),
-        batch_tokens=options.batch_tokens,
-        recompute=bool(options.recompute),
-        progress=shows_progress(),
-        store=options.store,
-        notify=log,
-    )
+        return _attribute_spans(sequences, options, how)
+    scores = attribute_stored(source_of(options), sequences, store=options.store, notify=log, **how)
     write_atomically(Path(options.out), scores.save)
     print(f"{len(sequences)} answers, first {t_cut} tokens, {scores.graph.n_edges} edges, in {options.out}")
     for name, values in {
@@ -129,9 +126,7 @@ def _check_spans(options: argparse.Namespace) -> None:
         raise RLCircuitsError("--store keeps scores of whole answers; scores by span go to --out only: leave it out")
 
 
-def _attribute_spans(
-    answers: Answers, chosen: Sequence[Answer], sequences: list[AnswerSequence], options: argparse.Namespace
-) -> int:
+def _attribute_spans(sequences: list[AnswerSequence], options: argparse.Namespace, how: Mapping[str, Any]) -> int:
     """Write the scores by span, and print the intensity of each span."""
     import numpy as np
 
@@ -141,22 +136,7 @@ def _attribute_spans(
 
     source = source_of(options)
     spans = answer_spans(sequences, source.tokenizer(), options.step_end or STEP_END)
-    scores = attribute_spans(
-        source.load(),
-        sequences,
-        spans,
-        options.granularity or defaults.GRANULARITY,
-        options.batch_tokens,
-        metric=_metric(options, chosen),
-        method=options.method or defaults.METHOD,
-        steps=options.steps,
-        points=options.points,
-        rules=() if options.rules is None else options.rules,
-        corrupted=_corrupted(answers, chosen, sequences, options),
-        recompute=bool(options.recompute),
-        progress=shows_progress(),
-        out=options.out,
-    )
+    scores = attribute_spans(source.load(), sequences, spans, out=options.out, **how)
     print(f"{len(scores)} answers, {len(scores.span)} spans, {scores.graph.n_edges} edges, in {options.out}")
     intensities, of_row = span_intensities(scores), scores.span.numpy()
     for span in np.unique(of_row).tolist():
