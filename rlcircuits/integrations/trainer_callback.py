@@ -20,9 +20,10 @@ from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.files import ensure_writable_folder
 from rlcircuits.comparison.effects import AccuracyEffect, Effect
 from rlcircuits.integrations.untouched import random_state_kept, untouched
+from rlcircuits.integrations.weights import check_finite, weights_hash
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asking import load_asked
-from rlcircuits.release.live import LiveBase, LiveEffects, load_base, measure_base, measure_live, save_base
+from rlcircuits.release.live import LiveBase, LiveEffects, check_live, load_base, measure_base, measure_live, save_base
 from rlcircuits.release.pair import asked_questions
 from rlcircuits.release.settings import Settings, make_settings
 
@@ -70,9 +71,10 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]
             budget: largest share of the training's wall time that measuring may take, above 0 and at most 1. A
                 measurement that would exceed it is skipped, and ``rlcircuits/skipped`` counts them.
             settings: how answers are drawn and scored; by default ``Settings()`` with 100 questions. Noise draws are
-                not measured.
+                not measured, and each model is scored on its own answers.
             base: folder or hub id of the base; by default the model as it is when training begins.
-            output: folder that keeps the base's answers and scores, so that a resumed training goes on with them.
+            output: folder that keeps the base's answers and scores, so that a resumed training goes on with them. A
+                training that begins anew finds them only if its model has the base's weights.
 
         Raises:
             RLCircuitsError: an argument is wrong, or the questions cannot be loaded.
@@ -83,6 +85,7 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]
             raise RLCircuitsError(f"budget is {budget:g}; a share of the wall time is wanted, above 0 and at most 1")
         self.trainer, self.every, self.budget, self.base = trainer, every, budget, base
         self.settings = settings or make_settings({"question_count": _QUESTIONS})
+        check_live(self.settings)
         self.output = None if output is None else ensure_writable_folder(output, "output")
         self.questions: QuestionSet = load_asked(asked_questions(questions), self.settings)
         self.skipped = 0
@@ -119,6 +122,7 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]
             return
         try:
             with self._timed(), untouched(self.trainer.model) as model:
+                check_finite(model)
                 checkpoint = Checkpoint(model, self._tokenizer(), f"step {state.global_step}")
                 found = measure_live(checkpoint, self._stored, self.questions, self.settings)
         except (RLCircuitsError, torch.OutOfMemoryError) as error:  # a long training must not end for want of a number
@@ -127,24 +131,35 @@ class TrainerCallback(transformers.TrainerCallback):  # type: ignore[misc]
         self._log_numbers(control, {**_numbers(found), "seconds": self._last})
 
     def _measure_base(self, step: int) -> LiveBase:
-        if self.output is not None and (stored := load_base(self.output, self.questions, self.settings)) is not None:
-            return stored
-        if self.base is not None:
-            device = str(next(self.trainer.model.parameters()).device)
-            source = CheckpointSource(self.base, None, self.settings.dtype, device)
-            with random_state_kept():
-                measured = measure_base(source.load(), self.questions, self.settings)
-        elif step:
+        model, source, weights = self.trainer.model, self._base_source(), None
+        if source is not None:
+            weights = source.fingerprint()
+        elif step == 0:
+            weights = weights_hash(model)
+        if self.output is not None:
+            stored = load_base(self.output, self.questions, self.settings, weights)
+            if stored is not None:
+                return stored
+        if weights is None:
             raise RLCircuitsError(
                 f"the training is resumed at step {step}, so that the model is not the base any more; give base=, the "
                 "checkpoint that it started from, or output=, the folder that the first run kept the base's scores in"
             )
+        if source is not None:
+            with random_state_kept():
+                measured = measure_base(source.load(), self.questions, self.settings)
         else:
-            with untouched(self.trainer.model) as model:
-                measured = measure_base(Checkpoint(model, self._tokenizer(), "base"), self.questions, self.settings)
+            with untouched(model) as base:
+                measured = measure_base(Checkpoint(base, self._tokenizer(), "base"), self.questions, self.settings)
         if self.output is not None:
-            save_base(measured, self.output)
+            save_base(measured, self.output, self.questions, self.settings, weights)
         return measured
+
+    def _base_source(self) -> CheckpointSource | None:
+        if self.base is None:
+            return None
+        device = str(next(self.trainer.model.parameters()).device)
+        return CheckpointSource(self.base, None, self.settings.dtype, device)
 
     def _tokenizer(self) -> Any:
         processing = self.trainer.processing_class

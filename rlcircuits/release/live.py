@@ -10,14 +10,20 @@ both, and a question is compared if both models answer it right at similar lengt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common import defaults
+from rlcircuits.common.choices import EAP, METRICS
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import content_hash, write_text_atomically
+from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.comparison.control_pairing import pair_control
 from rlcircuits.comparison.effects import AccuracyEffect, Effect, compare_accuracy
 from rlcircuits.comparison.from_scores import effects_on_rows
@@ -28,7 +34,24 @@ from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.result_files import answers_file, scores_file
 from rlcircuits.release.settings import Settings
 
-__all__ = ["LiveBase", "LiveEffects", "load_base", "measure_base", "measure_live", "save_base"]
+__all__ = ["LiveBase", "LiveEffects", "check_live", "load_base", "measure_base", "measure_live", "save_base"]
+
+_POSSIBLE: Mapping[str, tuple[str, ...]] = {
+    "engine": (defaults.ENGINE,),
+    "score_on": (defaults.SCORE_ON,),
+    "method": (EAP,),
+    "metric": tuple(metric for metric in METRICS if metric != "kl"),
+}
+"""The values of settings that need no more than the model in memory and the base's stored scores."""
+
+_USED = (
+    "k", "alpha", "balance", "seed", "min_questions", "sampling", "prompting", "batch_size", "granularity", "metric",
+    "rules", "rules_version",
+)  # fmt: skip
+"""The settings that a base's answers and scores depend on."""
+
+_FILE = "base.json"
+_FORMAT, _VERSION = "rlcircuits-live-base", 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +76,43 @@ class LiveEffects:
     """Questions that the metrics are compared on."""
 
 
+@dataclass(frozen=True)
+class _File:
+    format: str
+    version: int
+    key: str
+    """A hash of the questions and settings."""
+    weights: str
+    """A hash of the base's weights."""
+
+
+_ADAPTER: TypeAdapter[_File] = TypeAdapter(_File)
+
+
+def check_live(settings: Settings) -> None:
+    """Raise RLCircuitsError for a setting that needs more than the model in memory and the base's stored scores."""
+    for name, possible in _POSSIBLE.items():
+        if (found := getattr(settings, name)) not in possible:
+            raise RLCircuitsError(
+                f"{name} is {found!r}, and a model in training is measured with {' or '.join(possible)} only; choose that, "
+                "or follow the saved checkpoints: rlcircuits track RUN_DIR"
+            )
+
+
 def measure_base(model: Checkpoint, questions: QuestionSet, settings: Settings) -> LiveBase:
     """Answer and attribute a base.
 
     Args:
         model: the base.
         questions: what it is asked.
-        settings: how; what is said there of noise, of whose answers are scored and of stopping early is not used.
+        settings: how; what is said there of noise and of stopping early is not used. Edges are removed, also if the
+            questions have counterfactuals.
 
     Raises:
-        RLCircuitsError: as :func:`~rlcircuits.answers.generate.answer_questions`, or fewer answers are right than
-            ``min_questions``.
+        RLCircuitsError: as :func:`check_live` and :func:`~rlcircuits.answers.generate.answer_questions`, or fewer
+            answers are right than ``min_questions``.
     """
+    check_live(settings)
     answers = _answer(model, questions, settings)
     pairing = _pair(answers, settings)
     return LiveBase(answers, pairing, _attribute(model, pairing.before, settings))
@@ -92,40 +140,59 @@ def measure_live(model: Checkpoint, base: LiveBase, questions: QuestionSet, sett
     return LiveEffects(accuracy, effects_on_rows(base.scores, scores, base.pairing, matched), matched.k)
 
 
-def save_base(base: LiveBase, folder: Path) -> None:
-    """Write a base's answers and scores, from which a training that is resumed goes on."""
+def save_base(base: LiveBase, folder: Path, questions: QuestionSet, settings: Settings, weights: str) -> None:
+    """Write a base's answers and scores, from which a training that is resumed goes on.
+
+    Args:
+        base: the base.
+        folder: where; older files are replaced.
+        questions: what it was asked.
+        settings: how it was measured.
+        weights: a hash of its weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     base.answers.save(answers_file(folder, "before"))
     base.scores.save(scores_file(folder, "before"))
+    file = _File(_FORMAT, _VERSION, _key(questions, settings), weights)
+    write_text_atomically(folder / _FILE, _ADAPTER.dump_json(file, indent=1).decode() + "\n")
 
 
-def load_base(folder: Path, questions: QuestionSet, settings: Settings) -> LiveBase | None:
+def load_base(folder: Path, questions: QuestionSet, settings: Settings, weights: str | None) -> LiveBase | None:
     """Return the base that :func:`save_base` wrote; None if there is none.
 
+    Args:
+        folder: where it was written.
+        questions: what it was asked.
+        settings: how it was measured.
+        weights: a hash of the base's weights; None if these are not at hand, as in a training that is resumed.
+
     Raises:
-        RLCircuitsError: a file is damaged, or the base was asked or scored in another way.
+        RLCircuitsError: a file is damaged, or the base is another one, or was asked or scored in another way.
     """
-    files = answers_file(folder, "before"), scores_file(folder, "before")
-    if not all(file.is_file() for file in files):
+    path = folder / _FILE
+    if not path.is_file():
         return None
-    answers, scores = Answers.load(files[0]), EdgeScores.load(files[1])
-    pairing = _pair(answers, settings)
-    asked = {question.id for question in questions.questions}
-    wanted = replace(settings.sampling, max_new_tokens=answers.sampling.max_new_tokens)
-    alike = (
-        answers.question_set == questions.name
-        and {item.question_id for item in answers.items} == asked
-        and answers.sampling == wanted
-        and settings.sampling.max_new_tokens in (None, answers.sampling.max_new_tokens)
-        and scores.graph.granularity == settings.granularity
-        and len(scores.values) == len(pairing.places)
-    )
-    if not alike:
+    file = read_versioned(path, _ADAPTER, (_FORMAT, _VERSION), "a base", "give another folder")
+    if file.key != _key(questions, settings):
         raise RLCircuitsError(
             f"{folder}: holds a base that was measured with other questions or settings; give the same ones, or "
             "another folder"
         )
-    return LiveBase(answers, pairing, scores)
+    if weights not in (None, file.weights):
+        raise RLCircuitsError(
+            f"{folder}: holds a base with other weights than that of this training; give another folder, or remove "
+            "this one"
+        )
+    answers = Answers.load(answers_file(folder, "before"))
+    return LiveBase(answers, _pair(answers, settings), EdgeScores.load(scores_file(folder, "before")))
+
+
+def _key(questions: QuestionSet, settings: Settings) -> str:
+    table = settings.key_table()
+    asked = [question.key_table() for question in questions.questions]
+    return content_hash(
+        [questions.name, questions.split, questions.grader, asked, {name: table.get(name) for name in _USED}]
+    )
 
 
 def _answer(model: Checkpoint, questions: QuestionSet, settings: Settings) -> Answers:
@@ -145,4 +212,12 @@ def _pair(answers: Answers, settings: Settings) -> Pairing:
 
 
 def _attribute(model: Checkpoint, sequences: tuple[AnswerSequence, ...], settings: Settings) -> EdgeScores:
-    return attribute(model, sequences, settings.granularity, settings.batch_tokens, recompute=settings.recompute)
+    return attribute(
+        model,
+        sequences,
+        settings.granularity,
+        settings.batch_tokens,
+        metric=settings.metric,
+        rules=settings.rules or (),
+        recompute=settings.recompute,
+    )

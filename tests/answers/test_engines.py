@@ -100,6 +100,14 @@ def test_no_memory_for_a_batch(source: CheckpointSource, monkeypatch: pytest.Mon
         open_engine("transformers", checkpoint).complete(PROMPTS, GREEDY, seed=1)
 
 
+def test_probabilities_that_are_not_finite(source: CheckpointSource) -> None:
+    checkpoint = source.load()
+    with torch.no_grad():
+        next(checkpoint.model.parameters()).fill_(float("nan"))
+    with pytest.raises(RLCircuitsError, match="no token can be drawn: the model's probabilities are not finite"):
+        open_engine("transformers", checkpoint).complete(PROMPTS, SAMPLED, seed=1)
+
+
 def test_an_unknown_engine(source: CheckpointSource) -> None:
     message = "engine is 'steam'; it must be one of transformers, vllm"
     with pytest.raises(RLCircuitsError, match=message):

@@ -7,12 +7,14 @@ import logging
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from datasets import Dataset
 from helpers.tiny_checkpoints import save_checkpoint, tiny_tokenizer
 from helpers.tiny_models import build
@@ -23,11 +25,13 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments, set_seed
 from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
+from rlcircuits import attribute
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.integrations import TrainerCallback
 from rlcircuits.integrations.untouched import untouched
+from rlcircuits.integrations.weights import weights_hash
 from rlcircuits.questions import load_questions
 from rlcircuits.release.live import measure_base, measure_live
 from rlcircuits.release.settings import Settings
@@ -193,11 +197,53 @@ def test_a_resumed_training_goes_on_with_the_base_that_was_kept(tmp_path: Path) 
     assert "rlcircuits/accuracy" in {
         name for entry in resumed.state.log_history for name in entry if entry["step"] == 4
     }
-    other = TrainerCallback(
-        resumed, questions="arithmetic", settings=Settings(**{**vars(QUICK), "granularity": "head"}), output=kept
-    )
-    with pytest.raises(RLCircuitsError, match="was measured with other questions or settings"):
-        other._measure_base(0)
+    for change in ({"granularity": "head"}, {"rules": "gim"}, {"metric": "logprob"}, {"seed": 5}):
+        other = TrainerCallback(resumed, questions="arithmetic", settings=replace(QUICK, **change), output=kept)
+        with pytest.raises(RLCircuitsError, match="was measured with other questions or settings"):
+            other._measure_base(2)
+
+
+def test_a_training_that_begins_anew_finds_only_its_own_base(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_steps=1)
+    train(trainer, 1, output=tmp_path / "kept")
+    same = make_trainer(tmp_path, max_steps=1)
+    callback = train(same, 1, output=tmp_path / "kept")
+    assert callback is not None
+    assert callback._stored is not None
+    with pytest.raises(RLCircuitsError, match="holds a base with other weights"):
+        train(trainer, 1, output=tmp_path / "kept")  # which has been trained
+
+
+@given(seeds=st.tuples(st.integers(0, 3), st.integers(0, 3)), dtype=st.sampled_from([torch.float32, torch.bfloat16]))
+@settings(max_examples=8)
+def test_a_hash_of_weights_tells_them_apart(seeds: tuple[int, int], dtype: torch.dtype) -> None:
+    first, second = (weights_hash(build("llama-gqa", seed=seed, dtype=dtype)) for seed in seeds)
+    assert (first == second) == (seeds[0] == seeds[1])
+
+
+def test_rules_and_metric_are_those_of_the_settings() -> None:
+    questions = load_questions("arithmetic", count=10)
+    checkpoint = Checkpoint(tiny_model(), tiny_tokenizer())
+    base = measure_base(checkpoint, questions, replace(QUICK, rules="relp", metric="logprob"))
+    expected = attribute(checkpoint, base.pairing.before, metric="logprob", rules="relp")
+    assert base.scores.how == expected.how
+    torch.testing.assert_close(base.scores.values, expected.values)
+
+
+def test_a_training_that_diverges_is_not_ended_by_the_callback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = make_trainer(tmp_path, max_steps=2, learning_rate=0.0)
+
+    class Spoil(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_more: Any) -> None:
+            with torch.no_grad():
+                next(trainer.model.parameters()).fill_(float("nan"))
+
+    trainer.add_callback(Spoil())
+    train(trainer, 1)
+    assert trainer.state.global_step == 2
+    assert "step 1: not measured: the weights of model.embed_tokens.weight are not all finite" in caplog.text
 
 
 def test_the_base_may_be_a_checkpoint(tmp_path: Path) -> None:
@@ -264,6 +310,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
         TrainerCallback(trainer, questions="arithmetic", every=0)
     with pytest.raises(RLCircuitsError, match="budget is 2"):
         TrainerCallback(trainer, questions="arithmetic", budget=2.0)
+    for change in ({"method": "eap-ig"}, {"metric": "kl"}, {"score_on": "after"}):
+        with pytest.raises(RLCircuitsError, match=f"{next(iter(change))} is .* is measured with .* only"):
+            TrainerCallback(trainer, questions="arithmetic", settings=replace(QUICK, **change))
     with pytest.raises(RLCircuitsError, match="nowhere"):
         TrainerCallback(trainer, questions="nowhere.jsonl")
     trainer.processing_class = None

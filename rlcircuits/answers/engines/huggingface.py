@@ -68,6 +68,12 @@ class HuggingFaceEngine:
                 f"out of memory answering {len(prompts)} prompts of up to {width} tokens at once; "
                 "a smaller batch_size is needed"
             ) from error
+        except RuntimeError as error:
+            if _NO_PROBABILITIES not in str(error):
+                raise
+            raise RLCircuitsError(
+                "no token can be drawn: the model's probabilities are not finite, as after a training that diverged"
+            ) from error
         return [cut_after_end(row, self._ends) for row in output[:, width:].tolist()]
 
     @contextmanager
@@ -93,6 +99,10 @@ class HuggingFaceEngine:
         finally:
             model.generation_config = before
             model.train(training)
+
+
+_NO_PROBABILITIES = "probability tensor contains"
+"""How torch begins its error for probabilities that are not finite."""
 
 
 @contextmanager
