@@ -94,8 +94,8 @@ def check_live(settings: Settings) -> None:
     for name, possible in _POSSIBLE.items():
         if (found := getattr(settings, name)) not in possible:
             raise RLCircuitsError(
-                f"{name} is {found!r}, and a model in training is measured with {' or '.join(possible)} only; choose that, "
-                "or follow the saved checkpoints: rlcircuits track RUN_DIR"
+                f"{name} is {found!r}, and a model in training is measured with {' or '.join(possible)} only; "
+                "choose that, or follow the saved checkpoints: rlcircuits track RUN_DIR"
             )
 
 
