@@ -40,7 +40,16 @@ from rlcircuits.models.backward_rules import BackwardRules, check_rules
 from rlcircuits.models.frozen import differentiable, frozen
 from rlcircuits.models.images import check_reads_images
 
-__all__ = ["EdgeScores", "attribute", "attribute_batches", "empty_scores", "fill_rows", "graph_of", "plan_attribution"]
+__all__ = [
+    "EdgeScores",
+    "attribute",
+    "attribute_batches",
+    "check_fit",
+    "empty_scores",
+    "fill_rows",
+    "graph_of",
+    "plan_attribution",
+]
 
 
 @validate_arguments
@@ -191,12 +200,7 @@ def attribute_batches(
     Raises:
         RLCircuitsError: as :func:`attribute` does.
     """
-    if options.corrupted is not None:
-        check_corrupted_sequences(checkpoint, budget.sequences, options.corrupted)
-    if any(sequence.images for sequence in budget.sequences):
-        check_reads_images(checkpoint.model.config, checkpoint.name)
-    check_rules(options.estimator.rules, checkpoint.parts, checkpoint.model.config)
-    options.metric.check(checkpoint, budget.sequences)
+    check_fit(checkpoint, budget.sequences, options)
 
     def score(indices: BatchIndices) -> EdgeScores:
         with differentiable():
@@ -204,6 +208,16 @@ def attribute_batches(
 
     with frozen(checkpoint.model):
         yield from run_batches(budget, score, batches)
+
+
+def check_fit(checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], options: AttributionOptions) -> None:
+    """Raise RLCircuitsError if corrupted sequences, images, rules or the metric do not fit model and sequences."""
+    if options.corrupted is not None:
+        check_corrupted_sequences(checkpoint, sequences, options.corrupted)
+    if any(sequence.images for sequence in sequences):
+        check_reads_images(checkpoint.model.config, checkpoint.name)
+    check_rules(options.estimator.rules, checkpoint.parts, checkpoint.model.config)
+    options.metric.check(checkpoint, sequences)
 
 
 def _attribute_batch(

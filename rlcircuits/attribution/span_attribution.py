@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.attribution.attributed_metrics import AttributedMetric, MetricFunction, make_metric
-from rlcircuits.attribution.corrupted import check_corrupted_sequences
-from rlcircuits.attribution.edge_attribution import graph_of
+from rlcircuits.attribution.edge_attribution import check_fit, graph_of
 from rlcircuits.attribution.gradient_runs import BatchRuns, contract_gradients
 from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, itemsize, run_batches
 from rlcircuits.attribution.options import AttributionOptions, Estimator
@@ -30,7 +29,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import ensure_writable_file, write_atomically
-from rlcircuits.common.progress import progress_bar
+from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
 from rlcircuits.contraction.grouped import GroupedContraction
 from rlcircuits.contraction.span_shape import Run, SpanShape
@@ -39,7 +38,7 @@ from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import AnswerSequence, make_batch
 from rlcircuits.graph.span_file import SpanFile
 from rlcircuits.graph.span_scores import SpanScores, span_rows
-from rlcircuits.models.backward_rules import BackwardRules, check_rules
+from rlcircuits.models.backward_rules import BackwardRules
 from rlcircuits.models.frozen import differentiable, frozen
 
 __all__ = ["attribute_spans"]
@@ -155,10 +154,7 @@ def _fill(
     progress: bool,
 ) -> None:
     """Score one batch after another, and put what each gives into its rows."""
-    if options.corrupted is not None:
-        check_corrupted_sequences(checkpoint, budget.sequences, options.corrupted)
-    check_rules(options.estimator.rules, checkpoint.parts, checkpoint.model.config)
-    options.metric.check(checkpoint, budget.sequences)
+    check_fit(checkpoint, budget.sequences, options)
 
     def score(indices: BatchIndices) -> tuple[Tensor, Tensor, Tensor]:
         with differentiable():
@@ -175,7 +171,7 @@ def _fill(
             ]
             scores.values[places] = values
             scores.loss[list(indices)], scores.metric_values[list(indices)] = losses, measured
-            bar.advance(task, len(indices))
+            advance(bar, task, len(indices), sum(budget.sequences[index].input_length for index in indices))
 
 
 def _score_batch(

@@ -31,7 +31,7 @@ from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
 from rlcircuits.models.backward_rules import NO_RULES, BackwardRules, hook_rules
 from rlcircuits.models.hooks import Hooks, forward_replaced
-from rlcircuits.models.images import as_model_inputs, image_positions
+from rlcircuits.models.images import as_model_inputs, check_reads_images, image_positions
 from rlcircuits.models.mixers import mask_padding
 from rlcircuits.models.parts import ModelParts
 
@@ -133,6 +133,8 @@ def forward_logits(model: nn.Module, batch: Batch) -> Tensor:
 
     Padding is masked, and each sequence's positions count from its first token that is not padding.
     """
+    if batch.images:  # a model without a vision tower would pass over them
+        check_reads_images(model.config, type(model).__name__)
     inputs = as_model_inputs(model, batch.images)
     if batch.attention_mask is not None:
         positions = (batch.attention_mask.cumsum(-1) - 1).clamp_(min=0)

@@ -18,7 +18,10 @@ from torch import Tensor
 
 from rlcircuits import AnswerSequence, AnswerSpans, EdgeScores, RLCircuitsError, SpanScores, attribute, attribute_spans
 from rlcircuits.attribution import span_attribution
+from rlcircuits.capture.recording import forward_logits
 from rlcircuits.contraction import grouped
+from rlcircuits.graph.image_inputs import ImageInputs
+from rlcircuits.graph.sequences import make_batch
 
 CASES = [("llama", "sublayer"), ("llama", "head"), ("gpt2", "head"), ("gemma2", "head"), ("llama", "kv-head")]
 
@@ -36,6 +39,16 @@ def spanned(draw: Any) -> tuple[AnswerSequence, AnswerSpans]:
 def halved(sequence: AnswerSequence) -> AnswerSpans:
     half = len(sequence.answer_ids) // 2
     return AnswerSpans(len(sequence.prompt_ids), (half, len(sequence.answer_ids) - half))
+
+
+def test_images_of_a_model_without_a_vision_tower_are_refused() -> None:
+    images = ImageInputs("key", lambda: {"pixel_values": torch.zeros(1, 3)})
+    sequence = AnswerSequence((1, 2, 3), (4, 5), images)
+    model = build("llama-gqa", seed=3)
+    with pytest.raises(RLCircuitsError, match="has no vision tower"):
+        attribute_spans(model, [sequence], [halved(sequence)])
+    with pytest.raises(RLCircuitsError, match="has no vision tower"):
+        forward_logits(model, make_batch([sequence], [0]))
 
 
 SEQUENCES = fixed_sequences()
