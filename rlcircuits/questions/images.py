@@ -46,7 +46,7 @@ class QuestionImage:
     data: bytes | None = field(default=None, compare=False, repr=False)
 
     def open(self) -> Any:
-        """Return the image, decoded, in RGB, as ``PIL.Image.Image``.
+        """Return the image, decoded, turned as its EXIF says, in RGB, as ``PIL.Image.Image``.
 
         Raises:
             RLCircuitsError: the file is gone or has changed since the questions were read, or cannot be decoded.
@@ -59,7 +59,8 @@ class QuestionImage:
                 raise RLCircuitsError(f"{self.place}: {self.file} has changed since the questions were read")
         try:
             with _pillow(self.place).open(io.BytesIO(data), formats=FORMATS) as opened:
-                return opened.convert("RGB")
+                # Cameras store a picture as the sensor saw it, and beside it how it is to be turned.
+                return importlib.import_module("PIL.ImageOps").exif_transpose(opened).convert("RGB")
         except Exception as error:  # Pillow raises errors of many classes for a damaged file
             name = self.file or "the image"
             raise RLCircuitsError(f"{self.place}: {name} cannot be decoded: {one_line(error)}") from error

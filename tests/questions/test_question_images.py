@@ -48,6 +48,17 @@ def test_a_dataset_gives_bytes_or_decoded_pictures(form: str) -> None:
     assert first.open().mode == "RGB"
 
 
+def test_a_photo_is_turned_as_its_exif_says() -> None:
+    wide = picture(1).resize((20, 10))
+    exif = wide.getexif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    buffer = io.BytesIO()
+    wide.save(buffer, "PNG", exif=exif)
+    (found,) = read_images({"images": {"bytes": buffer.getvalue()}}, "images", "row 1", None)
+    assert found.open().size == (10, 20)
+    assert found.open().tobytes() == wide.rotate(-90, expand=True).convert("RGB").tobytes()
+
+
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.lists(st.integers(0, 5), min_size=1, max_size=4))
 def test_questions_are_the_same_to_keys_if_their_pictures_are(one: list[int], other: list[int]) -> None:
     keys = [
