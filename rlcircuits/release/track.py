@@ -161,8 +161,8 @@ def track_run(
     for other in earlier:
         if not _is_comparable(other, measured):
             options.notify(
-                f"step {other.step}: left out; its checkpoint is not there any more, and {other.folder} was measured "
-                "with other settings"
+                f"step {other.step}: left out; its checkpoint is not among those of this call, and {other.folder} was "
+                "measured with other settings"
             )
 
 

@@ -167,7 +167,11 @@ def _checkpoints_in(folder: Path, depth: int = _DEEPEST) -> Iterator[Path]:
     if _is_checkpoint(folder):
         yield folder
     elif depth:
-        for below in sorted(path for path in folder.iterdir() if path.is_dir()):
+        try:
+            folders = sorted(path for path in folder.iterdir() if path.is_dir())
+        except OSError:  # the trainer has just deleted it
+            return
+        for below in folders:
             yield from _checkpoints_in(below, depth - 1)
 
 

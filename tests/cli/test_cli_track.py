@@ -151,7 +151,7 @@ def test_an_output_folder_has_one_base_and_one_way_of_measuring(
     shutil.rmtree(run / "checkpoint-10")
     assert main([*followed(run, *common), "--alpha", "0.6"]) == 0
     printed = capsys.readouterr()
-    assert "step 10: left out; its checkpoint is not there any more" in printed.err
+    assert "step 10: left out; its checkpoint is not among those of this call" in printed.err
     assert "    10 " not in printed.out
 
 

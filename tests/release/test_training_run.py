@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -80,6 +80,22 @@ def two_names(run: Path) -> list[str]:
     checkpoint(run / "checkpoint-1")
     checkpoint(run / "step_2")
     return [str(run)]
+
+
+def test_a_checkpoint_that_is_deleted_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (1, 2):
+        checkpoint(tmp_path / f"checkpoint-{step}" / "actor")
+    iterdir = Path.iterdir
+
+    def deleting(folder: Path) -> Iterator[Path]:
+        if folder.name == "checkpoint-1":
+            shutil.rmtree(folder)
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", deleting)
+    found = find_steps([str(tmp_path)])
+    assert [each.step for each in found.steps] == [2]
+    assert found.left_out == (f"{tmp_path / 'checkpoint-1'}: no weights in it (yet)",)
 
 
 def one_step_twice(run: Path) -> list[str]:
