@@ -15,7 +15,6 @@ is a pickle, which can run code when it is opened, and is not read.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,9 @@ from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.validation import StrictModel, describe_error
 from rlcircuits.graph.edge_graph import EdgeGraph, build_graph
 from rlcircuits.graph.node_names import eap_ig_name
+
+_LARGEST = torch.finfo(torch.float32).max
+"""The largest score: scores are float32."""
 
 OURS = "rlcircuits"
 """The key under which we keep what EAP-IG has no place for."""
@@ -148,9 +150,9 @@ def _edge(path: Path, edges: dict[str, Any], name: str) -> tuple[float, bool]:
         raise RLCircuitsError(f"{path} has no edge {name!r}, which the graph that its 'cfg' describes has")
     edge = edges[name]
     score = edge.get("score") if isinstance(edge, dict) else None
-    if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
+    if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= _LARGEST:
         raise RLCircuitsError(
-            f"{path}: edge {name!r} has the score {truncated_repr(score)}; a finite number is wanted (a file of a "
+            f"{path}: edge {name!r} has the score {truncated_repr(score)}; a finite float32 is wanted (a file of a "
             "circuit without scores holds none)"
         )
     kept = edge.get("in_graph", False)

@@ -175,6 +175,8 @@ def damaged(change: str) -> dict[str, Any]:
         edges["m0->logits"]["score"] = float("nan")
     elif change == "too large":
         edges["m0->logits"]["score"] = 10**400
+    elif change == "too large for float32":
+        edges["m0->logits"]["score"] = 1e39
     elif change == "in_graph":
         edges["m0->logits"]["in_graph"] = "yes"  # type: ignore[assignment]
     elif change == "our part":
@@ -190,9 +192,10 @@ def damaged(change: str) -> dict[str, Any]:
     ("no heads", "cfg 'n_heads': must be at least 1, not 0"),
     ("an edge missing", "has 7 edges; 1 layers of 1 heads have 8"),
     ("an edge renamed", "has no edge 'm0->logits'"),
-    ("no score", "'m0->logits' has the score None; a finite number"),
+    ("no score", "'m0->logits' has the score None; a finite float32"),
     ("not finite", "'m0->logits' has the score nan"),
     ("too large", "'m0->logits' has the score 1000"),
+    ("too large for float32", "'m0->logits' has the score 1e+39"),
     ("in_graph", "has in_graph 'yes'; true or false"),
     ("our part", "sign is 2; 1 or -1"),
     ("our keys", "has no 'how'"),
