@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TextIO, TypeVar
@@ -37,7 +37,7 @@ def said_to_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
     before = _said.quiet, _said.verbose
     _said.quiet, _said.verbose = quiet, verbose
     try:
-        with logged_by(log, logging.DEBUG if verbose else logging.INFO):
+        with nullcontext() if quiet else logged_by(log, logging.DEBUG if verbose else logging.INFO):
             yield
     finally:
         _said.quiet, _said.verbose = before

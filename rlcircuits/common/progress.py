@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from rlcircuits.common.logs import log_stage
+from rlcircuits.common.logs import LOGGER, log_stage
 
 SLOW = 5.0
 """Seconds after which a step that is usually quick shows its progress."""
@@ -109,7 +110,8 @@ def _duration(seconds: float) -> str:
 def progress_when_slow(what: str, total: int, within: Progress | None = None) -> Iterator[Callable[[], None]]:
     """Yield a function to call after each of ``total`` steps; after ``SLOW`` seconds show how many are done.
 
-    A terminal shows a bar; for anything else a line goes to the logger then, and one each minute.
+    A terminal shows a bar; for anything else a line goes to the logger then, and one each minute. Without ``within``
+    nothing is shown where nobody listens to the logger, as after ``--quiet``.
 
     Args:
         what: the description, such as ``grading``.
@@ -155,7 +157,7 @@ class _SlowSteps:
 
     def _show(self) -> None:
         with self._lock:
-            if self._ended:
+            if self._ended or (self._within is None and not LOGGER.isEnabledFor(logging.INFO)):
                 return
             if self._within is None and not sys.stderr.isatty():
                 log_stage(f"{self._what}: {self._done} of {self._total}")

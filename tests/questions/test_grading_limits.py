@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlcircuits.cli.streams import said_to_stderr
 from rlcircuits.common import progress
 from rlcircuits.common.logs import logged_by
 from rlcircuits.questions.arithmetic import grade as grade_arithmetic
@@ -95,6 +96,15 @@ def test_slow_steps_within_a_bar_are_a_task_of_it(slow_at_once: None, terminal: 
             advance()
             assert [(task.description, task.completed) for task in bar.tasks] == [("answers", 0), ("grading", 1)]
         assert [task.id for task in bar.tasks] == [whole]
+
+
+def test_a_quiet_command_shows_no_bar_of_slow_steps(
+    slow_at_once: None, terminal: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with said_to_stderr(quiet=True, verbose=False), progress.progress_when_slow("grading", 3) as advance:
+        advance()
+        time.sleep(0.2)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_an_error_within_ends_the_steps(slow_at_once: None, terminal: None) -> None:
