@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from rlcircuits.common.files import write_text_atomically
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.report.headline import make_headline
@@ -21,10 +13,9 @@ from rlcircuits.report.page.data import Missing, PairData, collect_pairs
 from rlcircuits.report.page.order import first_to_read, order_pairs
 from rlcircuits.report.page.overview import make_overview
 from rlcircuits.report.page.pair_page import make_pair_page
-from rlcircuits.report.page.provenance import written_by
 from rlcircuits.report.page.release import after_correction, count_verdicts, make_rows, make_verdict
 from rlcircuits.report.page.signs import SignRow, make_sign_rows
-from rlcircuits.report.page.terms import TERMS
+from rlcircuits.report.page.whole_page import fill_page, save_page
 from rlcircuits.report.pools import stored_pools
 from rlcircuits.report.variants import first_variants
 
@@ -59,10 +50,7 @@ def write_page(
     Returns:
         The file's path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, to_html(comparisons, unfinished, signs, folders))
-    return path
+    return save_page(to_html(comparisons, unfinished, signs, folders), path)
 
 
 def to_html(
@@ -75,12 +63,12 @@ def to_html(
     pairs = order_pairs(collect_pairs(comparisons, signs, folders))
     anchors = [f"pair-{place}" for place in range(1, len(pairs) + 1)]
     characters = _characters(pairs)
-    style, script = _static("page.css"), "\n".join(map(_static, _SCRIPTS))
-    html = _environment().get_template("page.html.jinja")
     rows = make_rows(pairs, anchors)
     pools = stored_pools(comparisons, folders) if folders else []
     pages = [make_pair_page(pair, anchor, characters) for pair, anchor in zip(pairs, anchors, strict=True)]
-    return html.render(
+    return fill_page(
+        "page.html.jinja",
+        _SCRIPTS,
         verdict=make_verdict(make_headline(first_variants(comparisons), unfinished=unfinished)),
         rows=rows,
         overview=make_overview(pairs, anchors, pools) if len(pairs) > 1 else [],
@@ -91,29 +79,7 @@ def to_html(
         cautions=make_cautions(pages) if len(pages) > 1 else [],
         pairs=pages,
         others=_others(comparisons, signs),
-        terms=TERMS,
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        written_by=written_by(),
-        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-
-
-@cache
-def _environment() -> Environment:
-    """Return the templates' environment, which escapes every value that is not marked as safe."""
-    return Environment(
-        loader=PackageLoader("rlcircuits.report.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _static(name: str) -> str:
-    return (files("rlcircuits.report.page") / "static" / name).read_text(encoding="utf-8")
 
 
 def _characters(pairs: Sequence[PairData]) -> int:
