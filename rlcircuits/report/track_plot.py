@@ -63,11 +63,12 @@ def plot_track(track: Track, path: str | Path) -> Path:
 
 
 def _draw(axes: Axes, curve: Curve, base_step: int) -> None:
-    steps = [base_step, *(point.step for point in curve.points)]
+    start = [base_step] if curve.from_base else []
+    steps = [*start, *(point.step for point in curve.points)]
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
     _band(axes, steps, [point.noise for point in curve.points], "noise", color="0.5")
     _band(axes, steps, [point.interval for point in curve.points], "interval", color="tab:blue")
-    axes.plot(steps, [0.0, *(point.value for point in curve.points)], color="tab:blue", linewidth=1.4)
+    axes.plot(steps, [*(0.0 for _ in start), *(point.value for point in curve.points)], color="tab:blue", linewidth=1.4)
     for point in curve.points:
         style = _MARKERS.get(point.outcome or "", ".")
         colour = "tab:orange" if style == "X" else "tab:blue"
@@ -78,7 +79,8 @@ def _draw(axes: Axes, curve: Curve, base_step: int) -> None:
 
 
 def _band(axes: Axes, steps: Sequence[int], ends: Sequence[tuple[float, float] | None], label: str, color: str) -> None:
-    """Fill between the ends, from the base on, where nothing changed; a step without ends has none."""
-    low = [0.0, *(math.nan if each is None else each[0] for each in ends)]
-    high = [0.0, *(math.nan if each is None else each[1] for each in ends)]
+    """Fill between the ends; a step without ends has none, and a first step before them is the base, without change."""
+    start = [0.0] * (len(steps) - len(ends))
+    low = [*start, *(math.nan if each is None else each[0] for each in ends)]
+    high = [*start, *(math.nan if each is None else each[1] for each in ends)]
     axes.fill_between(steps, low, high, alpha=0.18, color=color, linewidth=0, label=label)
