@@ -50,7 +50,7 @@ def prompt_questions(model: Source | Checkpoint, prompting: Prompting, questions
     processor = processor_of(model)
     written = prompting.image_texts(tokenizer, processor.chat_template, [_segments(question) for question in asked])
     settings = processor.settings
-    plain = dict(enumerate(prompting.prompts(tokenizer, [q.text for q in asked if not q.images])))
+    plain = iter(prompting.prompts(tokenizer, [q.text for q in asked if not q.images]))
     found = QuestionPrompts([], [])
     for question, text in zip(asked, written, strict=True):
         if question.images:
@@ -58,7 +58,7 @@ def prompt_questions(model: Source | Checkpoint, prompting: Prompting, questions
             found.ids.append(_prepared(processor, question, text)[0])
             found.images.append(ImageInputs(key, partial(_inputs, processor, question, text)))
         else:
-            found.ids.append(plain[sum(one is None for one in found.images)])
+            found.ids.append(next(plain))
             found.images.append(None)
     return found
 

@@ -27,7 +27,7 @@ def report_two_runs(options: argparse.Namespace) -> int:
     from rlcircuits.report.two_runs_text import differences_json, differences_markdown, differences_text
 
     if unused := [f"--{name.replace('_', '-')}" for name in _OF_ONE_RUN if getattr(options, name)]:
-        raise RLCircuitsError(f"{', '.join(unused)}: given with two folders, of which there is none; leave it out")
+        raise RLCircuitsError(f"{', '.join(unused)}: of one folder only, and two were given; leave it out")
     if options.html:
         from rlcircuits.common.files import ensure_writable_file
 

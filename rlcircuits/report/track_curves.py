@@ -11,17 +11,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rlcircuits.comparison.comparison import LABELS, Comparison
-from rlcircuits.comparison.profiles import ACCURACY, GATE_METRICS
+from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison
+from rlcircuits.comparison.profiles import ACCURACY
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.release.track import Track, TrackedStep
 from rlcircuits.vital_signs.gate import GATED
 from rlcircuits.vital_signs.sign import Sign
 
 __all__ = ["Curve", "Point", "measure_curves", "sign_curves"]
-
-METRICS = (*GATE_METRICS, "loss", "intensity_over_loss")
-"""The metrics that are drawn, in this order, after accuracy."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def measure_curves(track: Track) -> list[Curve]:
     """Return the curves of accuracy and of the metrics; those without a point are left out."""
     accuracy = tuple(_accuracy(each) for each in track.steps)
     curves = [Curve(ACCURACY, "accuracy", "percentage points", accuracy)]
-    for metric in METRICS:
+    for metric in CONTROL_METRICS:
         points = tuple(point for each in track.steps if (point := _metric(each, metric)) is not None)
         curves.append(Curve(metric, LABELS[metric], "% of the base", points))
     return [curve for curve in curves if curve.points]

@@ -89,6 +89,5 @@ def _metric(comparison: Comparison, metric: str) -> str:
 def _names(names: Sequence[str], step: TrackedStep) -> str:
     if step.signs is None:
         return "not measured"
-    return (
-        ", ".join(names) if len(names) <= 2 else f"{', '.join(names[:2])} and {format_count(len(names) - 2, 'other')}"
-    )
+    shown, left = ", ".join(names[:_NAMED]), len(names) - _NAMED
+    return shown if left <= 0 else f"{shown} and {format_count(left, 'other')}"

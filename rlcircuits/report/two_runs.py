@@ -24,13 +24,13 @@ import numpy as np
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import LABELS, Comparison, Requested
+from rlcircuits.comparison.comparison import CONTROL_METRICS, LABELS, Comparison, Requested
 from rlcircuits.comparison.effect_differences import effect_differences, shared_questions
 from rlcircuits.comparison.effects import ACCURACY_CONFIDENCE, Number, compare_accuracy
 from rlcircuits.comparison.multiplicity import RELEASE_LEVEL, corrected_by_holm
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.paired_statistics import CONFIDENCE
-from rlcircuits.comparison.profiles import ACCURACY, GATE_METRICS
+from rlcircuits.comparison.profiles import ACCURACY
 from rlcircuits.comparison.storage import check_names, find_comparisons, load_comparison, to_document
 from rlcircuits.comparison.verdict import Verdict, judge
 from rlcircuits.release.pair_folders import read_result
@@ -44,8 +44,6 @@ from rlcircuits.report.variants import first_variants
 __all__ = ["DIFFERENCES_VERSION", "MeasureDifference", "PairDifference", "RunDifference", "compare_runs"]
 
 DIFFERENCES_VERSION: Literal[1] = 1
-
-_METRICS = (*GATE_METRICS, "loss", "intensity_over_loss")
 
 _SHOWN = (
     "after", "before", "algorithm", "profile", "questions", "split", "engine", "granularity", "scoring", "score_on",
@@ -253,8 +251,8 @@ def _metrics(one: _Pair, other: _Pair, verdicts: tuple[Verdict, Verdict]) -> Ite
         why = f"the two were scored with another {', '.join(differing)}"
     if why is None and not shared_questions(first, second):
         why = "the two have no compared question in common"
-    effects = {} if why else effect_differences(first, second, _METRICS)
-    for metric in _METRICS:
+    effects = {} if why else effect_differences(first, second, CONTROL_METRICS)
+    for metric in CONTROL_METRICS:
         words = tuple(
             finding_words(verdict, verdict.findings[metric]) if metric in verdict.findings else "reported"
             for verdict in verdicts

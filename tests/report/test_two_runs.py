@@ -197,9 +197,9 @@ def test_other_questions_are_refused(candidates: tuple[Path, Path], tmp_path: Pa
         (["RESULTS", "STORED"], "have no pair in common"),
         (["RESULTS", "nowhere"], "nowhere: holds no comparison.json"),
         (["RESULTS", ""], "OTHER is empty"),
-        (["RESULTS", "RESULTS", "--csv"], "--csv: given with two folders"),
-        (["RESULTS", "RESULTS", "--plot", "x.png"], "--plot: given with two folders"),
-        (["RESULTS", "RESULTS", "--log-to", "tensorboard:x"], "--log-to: given with two folders"),
+        (["RESULTS", "RESULTS", "--csv"], "--csv: of one folder only, and two were given"),
+        (["RESULTS", "RESULTS", "--plot", "x.png"], "--plot: of one folder only, and two were given"),
+        (["RESULTS", "RESULTS", "--log-to", "tensorboard:x"], "--log-to: of one folder only, and two were given"),
     ],
 )
 def test_bad_arguments(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
