@@ -32,7 +32,7 @@ from rlcircuits.common.files import Notify, content_hash
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.release.answering import PairAnswers, generate
 from rlcircuits.release.controls import measure_control, measure_groups
-from rlcircuits.release.finished import measurement_key
+from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.greedy import greedy_sampling
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
@@ -72,21 +72,30 @@ class Stage:
         return f"{self.pair.name}: {f'scores of {self.of}' if self.kind == 'scores' else words}"
 
 
-def plan_stages(pair: Pair, settings: Settings) -> tuple[Stage, ...]:
+def plan_stages(pair: Pair, settings: Settings, output: Path | None = None) -> tuple[Stage, ...]:
     """Return the stages of a pair, each after those that it waits for; the last one is the pair itself.
 
     Args:
         pair: the pair.
         settings: how it is measured.
+        output: the run's output folder. A pair that is finished there has no stages.
 
     Raises:
         RLCircuitsError: a checkpoint, the questions or an option is wrong.
     """
+    if output is not None and _is_finished(pair, settings, output):
+        return ()
     stages = _stages_in_the_store(pair, settings)
     if pair.control is not None:
         stages += _stages_in_the_store(control_pair(pair), control_settings(settings))
     done = tuple(stage.key for stage in stages)
     return (*stages, Stage(pair, settings, "pair", "", content_hash(["pair", pair.name, *done]), done))
+
+
+def _is_finished(pair: Pair, settings: Settings, output: Path) -> bool:
+    measurement = prepare(pair, settings, output / pair.name, output / STORE, lambda _: None, False)
+    key = measurement_key(measurement)
+    return finished_comparison(measurement, output / pair.name, key, quiet=True) is not None
 
 
 def _stages_in_the_store(pair: Pair, settings: Settings) -> tuple[Stage, ...]:

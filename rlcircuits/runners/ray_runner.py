@@ -135,7 +135,7 @@ class RayRun(AbstractContextManager["RayRun"]):
 
     def _submit(self, pair: Pair, settings: Settings, process: _Process, remote: Any) -> None:
         try:
-            stages = plan_stages(pair, settings)
+            stages = plan_stages(pair, settings, self._output)
         except Exception as error:  # the other pairs are measured all the same
             self._failures[pair.name] = describe_failure(error, self._output)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,14 @@ def test_the_last_stage_finds_everything(
     monkeypatch.setattr(Checkpoint, "load", fail)
     run_stage(whole, tmp_path, lambda _: None)
     assert results(tmp_path) == results(alone)
+
+
+def test_a_finished_pair_has_no_stages(models: dict[str, str], alone: Path, tmp_path: Path) -> None:
+    """Even without the store, which a finished comparison does not need."""
+    assert plan_stages(pair_of(models), SETTINGS, alone) == ()
+    shutil.copytree(alone / "mine", tmp_path / "mine")
+    assert plan_stages(pair_of(models), SETTINGS, tmp_path) == ()
+    assert plan_stages(pair_of(models), replace(SETTINGS, alpha=0.4), tmp_path) != ()
 
 
 def test_stages_that_pairs_share_have_one_key(models: dict[str, str]) -> None:
