@@ -29,9 +29,9 @@ How often the gate is wrong: false alarms, repeatability, power and sabotage, me
 {command}
 ```
 
-The command goes on where it stopped. Each run samples with a seed of its own, from 1000 on. Runs of one pair with
-other sampling seeds are not other pairs, and the pairs of one base share it, so an interval over runs is narrower
-than one over trainings would be.
+The command takes hours, goes on where it stopped, and replaces the file that `--page` names. Each run samples with a
+seed of its own, from 1000 on. Runs of one pair with other sampling seeds are not other pairs, and the pairs of one
+base share it, so an interval over runs is narrower than one over trainings would be.
 """
 
 _NULLS = """\
