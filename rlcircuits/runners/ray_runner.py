@@ -222,7 +222,7 @@ def _connect(address: str) -> Any:
     """Return the module ray, connected to the cluster at an address.
 
     Raises:
-        RLCircuitsError: Ray is not installed, or there is no cluster.
+        RLCircuitsError: Ray is not installed, does not start on this machine, or there is no cluster.
     """
     try:
         import ray
@@ -236,10 +236,16 @@ def _connect(address: str) -> Any:
     try:
         _check_reachable(address)
         ray.init(**quiet, **how)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # Ray raises a bare Exception where it does not start in time
+        reason = one_line(error)
+        if address == LOCAL:
+            raise RLCircuitsError(
+                f"Ray: it did not start on this machine: {reason}; try again when the machine is less busy, or leave "
+                "--ray out"
+            ) from None
         raise RLCircuitsError(
-            f"Ray: no cluster at {address!r}: {one_line(error)}; 'local' starts one on this machine, 'auto' takes that "
-            "which `ray start` began"
+            f"Ray: no cluster at {address!r}: {reason}; 'local' starts one on this machine, 'auto' takes that which "
+            "`ray start` began"
         ) from None
     return ray
 

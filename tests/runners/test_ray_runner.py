@@ -174,6 +174,15 @@ def test_there_is_no_cluster(tmp_path: Path) -> None:
         RayRun(PAIRS, SETTINGS, tmp_path, address="127.0.0.1:1", notify=lambda _: None)
 
 
+def test_ray_that_does_not_start_in_time_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray raises it, of no narrower class
+
+    monkeypatch.setattr(ray, "init", late)
+    with pytest.raises(RLCircuitsError, match=r"it did not start on this machine: .* timed out .* leave --ray out"):
+        RayRun(PAIRS, SETTINGS, tmp_path, notify=print)
+
+
 def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "release.toml"
     rows = [
