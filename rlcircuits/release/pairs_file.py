@@ -55,7 +55,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -67,6 +67,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.input_files import read_text
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.release.circuit_rules import CircuitRules
+from rlcircuits.release.option import toml_value
 from rlcircuits.release.pair import AskedQuestions, Pair, validate_table
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def load_pairs_file(path: str | Path) -> PairsFile:
                 raise RLCircuitsError(f"{where}, key 'name': {pair.name!r} is the name of an earlier pair too")
             pairs[pair.name] = _resolve(pair, known, path.parent, where)
             _check_pool(pairs[pair.name], pairs.values(), where)
+    _check_asked(known, pairs.values(), path)
     file = PairsFile(tuple(pairs.values()), tables.settings, path, tables.signs)
     if file.settings:
         file.make_settings()
@@ -272,6 +274,17 @@ def _question_sets(tables: _Tables, path: Path) -> dict[str, AskedQuestions]:
             raise RLCircuitsError(f"{where}, key 'name': {asked.name!r} is the name of an earlier question set too")
         known[asked.name] = asked
     return known
+
+
+def _check_asked(known: Mapping[str, AskedQuestions], pairs: Iterable[Pair], path: Path) -> None:
+    """Raise RLCircuitsError for a question set that no pair asks: the pairs then ask other questions than was meant."""
+    asked = {pair.questions.name for pair in pairs}
+    if unasked := [name for name in known if name not in asked]:
+        name, place = unasked[0], 1 + list(known).index(unasked[0])
+        raise RLCircuitsError(
+            f"{path}: questions {place}, key 'name': no pair asks {name!r}; pairs ask {', '.join(sorted(asked))}: name "
+            f"it in a pair with questions = {toml_value(name)}, or take the table away"
+        )
 
 
 def _with_circuits(table: _Table, common: _Table | None) -> _Table:

@@ -186,6 +186,10 @@ POOLED = PAIRS.replace("[[pair]]", "[[pair]]\npool = 'x'")
     [
         ("[[pair]\n", "cannot be read as TOML: .*line 1"),
         ("", "key 'pair' must be one or more"),
+        (
+            PAIRS + "[[questions]]\nname = 'equations'\n",
+            "questions 1, key 'name': no pair asks 'equations'; pairs ask .*: name it in a pair with questions = ",
+        ),
         ("pair = 3", "key 'pair' must be one or more"),
         ("colour = 1\n" + PAIRS, "unknown key 'colour'; the file may hold"),
         (PAIRS.replace("name = ", "nome = "), "pair 1, key 'nome': unknown; known keys are name, before, "),
