@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rlcircuits.checkpoints.comparability import comparability_warnings
 from rlcircuits.checkpoints.compare_weights import compare_weights
-from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.checkpoints.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
 from rlcircuits.checkpoints.weight_change_lines import change_count_line
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
@@ -32,6 +32,14 @@ def compare_checkpoints(measurement: Measurement) -> tuple[WeightChanges, tuple[
             f"another checkpoint, or measure them all the same with measure_unchanged = true (--measure-unchanged)"
         )
     return weights, differences
+
+
+def check_alike(measurement: Measurement) -> None:
+    """Raise RLCircuitsError, by configs and tokenizers alone, for two checkpoints that are not of one kind."""
+    before, after = measurement.sources.values()
+    if isinstance(before, CheckpointSource) and isinstance(after, CheckpointSource):
+        check_same_architecture(before, after)
+    check_same_vocabulary(before, after)
 
 
 def _check_heads(source: Source, granularity: str) -> None:

@@ -33,7 +33,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlcircuits.answers.recorded import Side
-from rlcircuits.checkpoints.source import CheckpointSource, check_same_architecture, check_same_vocabulary
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
@@ -47,7 +46,7 @@ from rlcircuits.comparison.supervised_control import beyond_supervised
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.answering import PairAnswers, engine_names
-from rlcircuits.release.checkpoint_differences import compare_checkpoints
+from rlcircuits.release.checkpoint_differences import check_alike, compare_checkpoints
 from rlcircuits.release.claims import measure_claims
 from rlcircuits.release.controls import measure_control, measure_groups
 from rlcircuits.release.counterfactuals import check_counterfactuals
@@ -184,9 +183,7 @@ def measure(measurement: Measurement) -> Comparison:
         RLCircuitsError: as :func:`run_pair`.
     """
     before, after = measurement.sources.values()
-    if isinstance(before, CheckpointSource) and isinstance(after, CheckpointSource):
-        check_same_architecture(before, after)
-    check_same_vocabulary(before, after)
+    check_alike(measurement)
     weights, differences = compare_checkpoints(measurement)
     answers = PairAnswers(measurement)
     before_answers = answers.of_before()

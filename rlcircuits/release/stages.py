@@ -27,10 +27,11 @@ from typing import Literal
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.checkpoints.compare_weights import compare_weights
-from rlcircuits.checkpoints.source import CheckpointSource, Source, check_same_architecture, check_same_vocabulary
+from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.files import Notify, content_hash
 from rlcircuits.comparison.pairing import Pairing
 from rlcircuits.release.answering import PairAnswers, generate
+from rlcircuits.release.checkpoint_differences import check_alike
 from rlcircuits.release.controls import measure_control, measure_groups
 from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.greedy import greedy_sampling
@@ -83,29 +84,27 @@ def plan_stages(pair: Pair, settings: Settings, output: Path | None = None) -> t
     Raises:
         RLCircuitsError: a checkpoint, the questions or an option is wrong.
     """
-    if output is not None and _is_finished(pair, settings, output):
+    measurement = _prepared(pair, settings)
+    key = measurement_key(measurement)
+    if output is not None and finished_comparison(measurement, output / pair.name, key, quiet=True) is not None:
         return ()
-    stages = _stages_in_the_store(pair, settings)
+    stages = _stages_in_the_store(pair, settings, measurement, key)
     if pair.control is not None:
-        stages += _stages_in_the_store(control_pair(pair), control_settings(settings))
+        how = control_pair(pair), control_settings(settings)
+        of_control = _prepared(*how)
+        stages += _stages_in_the_store(*how, of_control, measurement_key(of_control))
     done = tuple(stage.key for stage in stages)
     return (*stages, Stage(pair, settings, "pair", "", content_hash(["pair", pair.name, *done]), done))
 
 
-def _is_finished(pair: Pair, settings: Settings, output: Path) -> bool:
-    measurement = prepare(pair, settings, output / pair.name, output / STORE, lambda _: None, False)
-    key = measurement_key(measurement)
-    return finished_comparison(measurement, output / pair.name, key, quiet=True) is not None
-
-
-def _stages_in_the_store(pair: Pair, settings: Settings) -> tuple[Stage, ...]:
-    """Return the stages whose results are all in the store."""
+def _prepared(pair: Pair, settings: Settings) -> Measurement:
     measurement = prepare(pair, settings, None, None, lambda _: None, False)
-    before, after = measurement.sources.values()
-    if isinstance(before, CheckpointSource) and isinstance(after, CheckpointSource):
-        check_same_architecture(before, after)
-    check_same_vocabulary(before, after)
-    whole = measurement_key(measurement)
+    check_alike(measurement)
+    return measurement
+
+
+def _stages_in_the_store(pair: Pair, settings: Settings, measurement: Measurement, whole: str) -> tuple[Stage, ...]:
+    """Return the stages whose results are all in the store; ``whole`` is the measurement's key."""
     generating = [side for side in SIDES if measurement.recorded[side] is None]
     answers = [Stage(pair, settings, "answers", side, _answers_key(measurement, side)) for side in generating]
     first = list(answers)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.output_files import result_bytes
 from helpers.tiny_pairs import save_tiny_pair
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -53,13 +54,6 @@ def alone(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> P
     return output
 
 
-def results(output: Path) -> dict[str, bytes]:
-    """Every file of results and of the store, but for what tells of the run itself."""
-    left_out = ("run.json", "pace.jsonl")
-    files = [path for path in output.rglob("*") if path.is_file() and path.name not in left_out]
-    return {str(path.relative_to(output)): path.read_bytes() for path in files if path.suffix != ".lock"}
-
-
 def in_some_order(stages: tuple[Stage, ...], data: st.DataObject) -> list[Stage]:
     """The stages in an order in which each follows those that it waits for."""
     left, order = list(stages), list[Stage]()
@@ -80,7 +74,7 @@ def test_any_order_gives_the_same_files(
     output = tmp_path_factory.mktemp("stages")
     for stage in in_some_order(plan_stages(pair_of(models), SETTINGS), data):
         run_stage(stage, output, lambda _: None)
-    assert results(output) == results(alone)
+    assert result_bytes(output) == result_bytes(alone)
 
 
 def test_the_last_stage_finds_everything(
@@ -99,7 +93,7 @@ def test_the_last_stage_finds_everything(
 
     monkeypatch.setattr(Checkpoint, "load", fail)
     run_stage(whole, tmp_path, lambda _: None)
-    assert results(tmp_path) == results(alone)
+    assert result_bytes(tmp_path) == result_bytes(alone)
 
 
 def test_a_finished_pair_has_no_stages(models: dict[str, str], alone: Path, tmp_path: Path) -> None:
@@ -137,7 +131,7 @@ def test_too_few_questions_leave_accuracy(models: dict[str, str], tmp_path: Path
     for stage in plan_stages(pair, few):
         run_stage(stage, tmp_path / "stages", lambda _: None)
     run_pair(pair, few, output=tmp_path / "alone")
-    assert results(tmp_path / "stages") == results(tmp_path / "alone")
+    assert result_bytes(tmp_path / "stages") == result_bytes(tmp_path / "alone")
 
 
 def test_bad_checkpoints_are_refused_before_any_stage(models: dict[str, str], tmp_path: Path) -> None:

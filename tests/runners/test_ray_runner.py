@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from helpers.output_files import result_bytes
 from helpers.paths import FIXTURES, ROOT
 
 from rlcircuits.answers.types import Sampling
@@ -61,13 +62,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     output = tmp_path_factory.mktemp("alone")
     for pair in PAIRS:
         run_pair(pair, SETTINGS, output=output)
-    return results(output)
-
-
-def results(output: Path) -> dict[str, bytes]:
-    """Every file of results and of the store, but for what tells of the run itself, and of what was cut off."""
-    files = [path for path in output.rglob("*") if path.is_file() and path.name not in ("run.json", "pace.jsonl")]
-    return {str(path.relative_to(output)): path.read_bytes() for path in files if not path.name.startswith(".")}
+    return result_bytes(output)
 
 
 def finish_all(output: Path, pairs: tuple[Pair, ...] = PAIRS, settings: Settings = SETTINGS) -> dict[str, str]:
@@ -91,7 +86,7 @@ def workers() -> list[psutil.Process]:
 
 def test_the_results_are_those_of_one_process(tmp_path: Path, alone: dict[str, bytes]) -> None:
     assert finish_all(tmp_path) == {}
-    assert results(tmp_path) == alone
+    assert result_bytes(tmp_path) == alone
     assert "default_worker" not in (tmp_path / "grpo" / "run.json").read_text()
 
 
@@ -110,7 +105,7 @@ def test_workers_that_are_killed_change_nothing(tmp_path: Path, alone: dict[str,
         for pair in PAIRS:
             run.finish(pair)
     assert killed == 3
-    assert results(tmp_path) == alone
+    assert result_bytes(tmp_path, after_kills=True) == alone
 
 
 def test_a_driver_that_is_killed_is_followed_by_another(tmp_path: Path, alone: dict[str, bytes]) -> None:
@@ -130,7 +125,7 @@ def test_a_driver_that_is_killed_is_followed_by_another(tmp_path: Path, alone: d
         driver.kill()
     assert driver.wait() == -signal.SIGKILL
     assert finish_all(tmp_path) == {}
-    assert results(tmp_path) == alone
+    assert result_bytes(tmp_path, after_kills=True) == alone
 
 
 def die_of_poison(stage: Stage, process: Any, *waited: Any) -> Any:
@@ -156,7 +151,11 @@ def test_a_poisoned_pair_fails_alone(tmp_path: Path, alone: dict[str, bytes], mo
     )
     assert "is no folder" in failed["nowhere"]
     assert not any("\n" in message for message in failed.values())
-    found = {name: content for name, content in results(tmp_path / "out").items() if name.startswith("grpo/")}
+    found = {
+        name: content
+        for name, content in result_bytes(tmp_path / "out", after_kills=True).items()
+        if name.startswith("grpo/")
+    }
     assert found == {name: content for name, content in alone.items() if name.startswith("grpo/")}
 
 
@@ -192,4 +191,4 @@ def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: 
     file.write_text(f"{table}[settings.sampling]\nn = 2\n\n{''.join(rows)}")
     assert main(["compare", "--pairs", str(file), "--output", str(tmp_path / "out"), "--ray", "local"]) in (0, 1, 3)
     assert "(13 of 13 stages)" in capsys.readouterr().err
-    assert results(tmp_path / "out") == alone
+    assert result_bytes(tmp_path / "out") == alone
