@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_option, add_options, settings_table
-from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, HOLDS
+from rlcircuits.cli.exit_codes import failure_code
 from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
@@ -120,10 +120,8 @@ def _show(track: Track, options: argparse.Namespace) -> int:
             say(f"page: {write_track_page(track, options.html)}")
     sys.stdout.flush()  # errors follow, and stand below the table if both streams go to one file
     for each in track.unmeasured:
-        log_error(f"step {each.step}: {each.why}")
-    if any(each.is_fault for each in track.unmeasured):
-        return FAULT
-    return BAD_INPUT if track.unmeasured else HOLDS
+        log_error(f"step {each.step}: {each.failure.message}")
+    return failure_code([each.failure for each in track.unmeasured])
 
 
 def _text(track: Track, options: argparse.Namespace) -> str:

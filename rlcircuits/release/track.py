@@ -59,9 +59,7 @@ class UnmeasuredStep:
     """A step that could not be measured, or not all of it."""
 
     step: int
-    why: str
-    is_fault: bool = False
-    """Whether rlcircuits is at fault."""
+    failure: Failure
 
 
 @dataclass(frozen=True)
@@ -147,8 +145,7 @@ def track_run(
         except BrokenPipeError:  # the reader of the messages has gone
             raise
         except Exception as error:
-            failure = describe_failure(error, str(options.output))
-            problems.append(UnmeasuredStep(each.step, failure.message, failure.is_fault))
+            problems.append(UnmeasuredStep(each.step, describe_failure(error, str(options.output))))
         else:
             measured.append(found)
             problems += [] if problem is None else [problem]
@@ -199,9 +196,9 @@ def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[Tracked
                 folder, unwritten, run_models=options.run_models, **how, **how_to_run(pair, options.settings)
             )
         except RLCircuitsError as error:
-            problem = UnmeasuredStep(checkpoint.step, f"its signs could not be measured: {error}")
+            problem = UnmeasuredStep(checkpoint.step, Failure(f"its signs could not be measured: {error}"))
         if unwritten:
-            problem = UnmeasuredStep(checkpoint.step, unwritten[0].message)
+            problem = UnmeasuredStep(checkpoint.step, unwritten[0])
     return TrackedStep(checkpoint.step, comparison, signs, folder), problem
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from rlcircuits.comparison.effects import ACCURACY_CONFIDENCE, AccuracyEffect
 from rlcircuits.comparison.profiles import ACCURACY
 from rlcircuits.comparison.verdict import judge
 
-__all__ = ["MeasureRow", "measure_rows", "noise_change", "noise_points", "rows_as_csv"]
+__all__ = ["MeasureRow", "as_csv", "measure_rows", "noise_change", "noise_points", "rows_as_csv"]
 
 _CONFIDENCE = 0.95
 """Confidence of the intervals of metrics and circuits."""
@@ -81,13 +81,16 @@ def measure_rows(comparison: Comparison) -> list[MeasureRow]:
 
 def rows_as_csv(comparisons: Iterable[Comparison]) -> str:
     """Return the rows of several comparisons as CSV text with a line of names; an unknown value is empty."""
-    text = io.StringIO()
     names = [field.name for field in fields(MeasureRow)]
+    return as_csv(names, (asdict(row) for comparison in comparisons for row in measure_rows(comparison)))
+
+
+def as_csv(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Return rows as CSV text with a line of names; None and NaN are empty."""
+    text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    for comparison in comparisons:
-        for row in measure_rows(comparison):
-            writer.writerow({name: _cell(value) for name, value in asdict(row).items()})
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +12,7 @@ from rlcircuits.comparison.effects import Number
 from rlcircuits.comparison.outcome import Outcome
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.release.track import Track, TrackedStep, UnmeasuredStep
-from rlcircuits.report.measure_rows import MeasureRow, measure_rows
+from rlcircuits.report.measure_rows import MeasureRow, as_csv, measure_rows
 from rlcircuits.report.outcome_words import verdict_words
 from rlcircuits.vital_signs.sign import Sign
 
@@ -104,15 +102,13 @@ def track_json(track: Track) -> str:
 
 def track_csv(track: Track) -> str:
     """Return a run as CSV text with a line of names; an unknown value is empty."""
-    text = io.StringIO()
-    names = [each.name for each in fields(StepMeasure)]
-    writer = csv.DictWriter(text, ["step", "checkpoint", *names, "verdict"], lineterminator="\n")
-    writer.writeheader()
-    for step in _document(track).steps:
-        for measure in step.measures:
-            cells = {name: _cell(value) for name, value in asdict(measure).items()}
-            writer.writerow({"step": step.step, "checkpoint": step.checkpoint, **cells, "verdict": step.outcome})
-    return text.getvalue()
+    names = ["step", "checkpoint", *(each.name for each in fields(StepMeasure)), "verdict"]
+    rows = (
+        {"step": step.step, "checkpoint": step.checkpoint, **without_nan(asdict(measure)), "verdict": step.outcome}
+        for step in _document(track).steps
+        for measure in step.measures
+    )
+    return as_csv(names, rows)
 
 
 def _document(track: Track) -> TrackDocument:
@@ -148,7 +144,7 @@ def _step(step: TrackedStep) -> TrackStep:
 
 
 def _not_measured(step: UnmeasuredStep) -> NotMeasured:
-    return NotMeasured(step.step, step.why)
+    return NotMeasured(step.step, step.failure.message)
 
 
 def _measure(row: MeasureRow) -> StepMeasure:
@@ -184,7 +180,3 @@ def _sign(sign: Sign) -> StepMeasure:
 
 def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
-
-
-def _cell(value: object) -> object:
-    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

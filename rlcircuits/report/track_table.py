@@ -37,7 +37,7 @@ def track_table(track: Track) -> str:
         colalign=("right",) * (len(_HEADERS) - 2) + ("left", "left"),
     )
     lines = [f"base: {track.base}", table]
-    lines += [f"step {each.step}: {each.why}" for each in track.unmeasured]
+    lines += [f"step {each.step}: {each.failure.message}" for each in track.unmeasured]
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import pytest
 from helpers.browser import axe_script, open_browser
 from helpers.synthetic_comparisons import made_up_comparison
 
+from rlcircuits.common.failures import Failure
 from rlcircuits.comparison.storage import load_comparison, save_comparison
 from rlcircuits.release.stored_signs import PairSigns
 from rlcircuits.release.track import Track, TrackedStep, UnmeasuredStep
@@ -39,7 +40,7 @@ def tracked_page(folder: Path) -> Path:
         sign = Sign("pass@k", "a study", "share", outcome, HOSTILE, 0.9, 0.8, -0.1, (-0.2, 0.0), 0.001, (0.01,), 60)
         whole = Sign("stable_rank", "a study", "rank", "reported", "", change=float(step))
         steps.append(TrackedStep(step, comparison, PairSigns(comparison.name, (sign, whole), 1), folder))
-    track = Track(HOSTILE, 0, tuple(steps), (UnmeasuredStep(400, HOSTILE),))
+    track = Track(HOSTILE, 0, tuple(steps), (UnmeasuredStep(400, Failure(HOSTILE)),))
     return write_track_page(track, folder / "track.html")
 
 
