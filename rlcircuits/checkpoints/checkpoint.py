@@ -15,7 +15,6 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.devices import usable_device
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
-from rlcircuits.models.adapters import find_base, merge
 from rlcircuits.models.dtypes import DTYPES, torch_dtype
 from rlcircuits.models.folder import check_folder, has_tokenizer, is_adapter, load_tokenizer, local_folder
 from rlcircuits.models.frozen import differentiable
@@ -146,6 +145,9 @@ class Checkpoint:
             raise RLCircuitsError(f"device {str(device)!r} and device_map {device_map!r} were both asked for")
         folder = local_folder(str(source), revision, code=trust_remote_code)
         adapter = folder if is_adapter(folder) else None
+        if adapter:
+            # Here, since it needs pydantic, without which the core runs.
+            from rlcircuits.models.adapters import find_base, merge
         whole = find_base(folder).folder if adapter else folder
         check_folder(whole)
         place = None if device_map else usable_device(device)

@@ -19,7 +19,6 @@ from rlcircuits.common.choices import CROSS_ENTROPY
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.input_files import check_readable
 from rlcircuits.common.reprs import format_count, short_repr
-from rlcircuits.graph import eap_ig_scores
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.edge_tables import edge_table
 from rlcircuits.graph.how_scored import DEFAULT_SCORING, HowScored, changed_in_words
@@ -207,6 +206,8 @@ class EdgeScores:
             RLCircuitsError: a graph of other granularity than ``head`` or with layers that EAP-IG does not have; no
                 sequences; a score that is not finite; a metric of unknown direction; a file that cannot be written.
         """
+        from rlcircuits.graph import eap_ig_scores  # here, since it needs pydantic, without which the core runs
+
         eap_ig_scores.write(self, Path(path), d_model, in_graph, higher_is_better)
 
     @classmethod
@@ -221,4 +222,6 @@ class EdgeScores:
             RLCircuitsError: the file is missing or damaged, is a pickle (``.pt``), lacks an edge, or has a score that
                 is no finite number.
         """
+        from rlcircuits.graph import eap_ig_scores  # here, since it needs pydantic, without which the core runs
+
         return cls(*eap_ig_scores.read(Path(path)))

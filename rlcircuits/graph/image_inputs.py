@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic_core import core_schema
 from torch import Tensor
 
 from rlcircuits.common.errors import RLCircuitsError
+
+if TYPE_CHECKING:
+    from pydantic_core import core_schema
 
 __all__ = ["ImageInputs", "batched_images"]
 
@@ -64,6 +66,9 @@ class ImageInputs:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
         """Store the key alone."""
+        # Pydantic calls this, so it is there. The core, which this module belongs to, runs without it.
+        from pydantic_core import core_schema
+
         from_key = core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
         return core_schema.json_or_python_schema(
             json_schema=from_key,
