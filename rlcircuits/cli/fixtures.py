@@ -78,6 +78,7 @@ def _add_train(actions: Any) -> None:
         metavar="T",
         help="sampling temperature of online RL instead of the recipe's; needs --out",
     )
+    train.add_argument("--device", metavar="D", help="device that trains an adapter, such as cuda (default: cpu)")
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -89,6 +90,7 @@ def _train(options: argparse.Namespace) -> int:
         "progress": shows_progress(),
         "split": options.split,
         "notify": log,
+        "device": options.device,
     }
     if options.all:
         single = {"--force": options.force, "--snapshots": options.snapshots, "--temperature": options.temperature}
