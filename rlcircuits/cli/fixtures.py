@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,14 @@ def _module(checkout: Path, name: str, what: str, extras: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("fixtures"):
+        # transformers raises an error without a name of its own for what its modules need.
+        missing = next((each.name for each in _causes(error) if each.name), None)
+        if missing is None or missing.startswith("fixtures"):
             raise
-        raise RLCircuitsError(f"{what} needs {error.name}: pip install 'rlcircuits[{extras}]'") from None
+        raise RLCircuitsError(f"{what} needs {missing}: pip install 'rlcircuits[{extras}]'") from None
+
+
+def _causes(error: BaseException | None) -> Iterator[ModuleNotFoundError]:
+    while isinstance(error, ModuleNotFoundError):
+        yield error
+        error = error.__cause__
