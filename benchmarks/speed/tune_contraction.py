@@ -18,7 +18,7 @@ from shapes import LARGE
 from tabulate import tabulate
 from triton.runtime.errors import OutOfResources
 
-from rlcircuits.contraction.triton_kernel import Tiles, contract_triton
+from rlcircuits.contraction.triton_kernel import Tiles, contract_triton, shared_memory
 
 REPEATS = 5
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _table(inputs: Inputs, copy: float, matmul: float, device: torch.device) -> str:
-    usual = Tiles.fitting(inputs.edges.shape[0], inputs.edges.shape[1], inputs.writers[0].dtype)
+    usual = Tiles.fitting(*inputs.edges.shape, inputs.writers[0].dtype, shared_memory(device))
     choices = {usual}
     for stages, warps in product((2, 3, 4), (4, 8)):
         choices.add(replace(usual, stages=stages, warps=warps))

@@ -12,7 +12,7 @@ The phases, in order:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from rlcircuits.attribution.attributed_metrics import AttributedMetric, MetricFunction, make_metric
 from rlcircuits.attribution.corrupted import check_corrupted_sequences
 from rlcircuits.attribution.gradient_runs import BatchRuns, contract_gradients
-from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, itemsize, run_batches
+from rlcircuits.attribution.memory_budget import BatchIndices, MemoryBudget, itemsize, one_behind, run_batches
 from rlcircuits.attribution.options import AttributionOptions, Estimator
 from rlcircuits.capture.model_graph import model_graph
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
@@ -29,6 +29,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
+from rlcircuits.common.devices import CopiesOnCPU
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
@@ -202,12 +203,16 @@ def attribute_batches(
     """
     check_fit(checkpoint, budget.sequences, options)
 
-    def score(indices: BatchIndices) -> EdgeScores:
+    def score(indices: BatchIndices) -> Callable[[], EdgeScores]:
         with differentiable():
             return _attribute_batch(checkpoint, budget.sequences, indices, options)
 
     with frozen(checkpoint.model):
-        yield from run_batches(budget, score, batches)
+        begun = run_batches(budget, score, batches)
+        if checkpoint.device.type == "cuda":
+            begun = one_behind(begun)
+        for indices, finish in begun:
+            yield indices, finish()
 
 
 def check_fit(checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], options: AttributionOptions) -> None:
@@ -222,8 +227,8 @@ def check_fit(checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], optio
 
 def _attribute_batch(
     checkpoint: Checkpoint, sequences: Sequence[AnswerSequence], indices: BatchIndices, options: AttributionOptions
-) -> EdgeScores:
-    """Return the scores of the sequences at ``indices``."""
+) -> Callable[[], EdgeScores]:
+    """Return what waits for the scores of the sequences at ``indices`` and returns them."""
     model, graph = checkpoint.model, options.graph
     batch = make_batch(sequences, indices, options.padding_side).to(checkpoint.device)
     corrupted = None
@@ -235,15 +240,19 @@ def _attribute_batch(
     contraction = GroupedContraction(graph, BACKENDS[options.backend](), shape)
     measured, losses = contract_gradients(runs, contraction)
     same = measured is losses
-    # Read last, because reading a tensor of an accelerator waits for all work queued there.
-    scores, losses = contraction.finish().div(runs.loss_scale).float().cpu(), losses.float().cpu()
-    measured = losses if same else measured.float().cpu()
-    _check_finite(model, batch, scores, losses, measured)
-    return EdgeScores(scores, losses, graph, options.backend, options.how, measured)
+    scores = contraction.finish().div(runs.loss_scale).float()
+    copies = CopiesOnCPU(scores, losses.float(), measured.float(), scores.sum((1, 2)))
+
+    def finish() -> EdgeScores:
+        values, losses, measured, sums = copies.wait()
+        _check_finite(model, batch, losses, losses if same else measured, sums)
+        return EdgeScores(values, losses, graph, options.backend, options.how, losses if same else measured)
+
+    return finish
 
 
-def _check_finite(model: torch.nn.Module, batch: Batch, scores: Tensor, losses: Tensor, measured: Tensor) -> None:
+def _check_finite(model: torch.nn.Module, batch: Batch, losses: Tensor, measured: Tensor, sums: Tensor) -> None:
     """Raise RLCircuitsError, naming the sequence and the cause, for a loss, metric or score that is not finite."""
-    for what, per_sequence in (("loss", losses), ("metric", measured), ("score", scores.sum((1, 2)))):
+    for what, per_sequence in (("loss", losses), ("metric", measured), ("score", sums)):
         if bad := first_non_finite(batch, per_sequence):
             raise explain_non_finite(model, batch, f"{bad} has a non-finite {what}")

@@ -111,6 +111,16 @@ def run_batches(
         yield indices, result
 
 
+def one_behind(results: Iterable[_T]) -> Iterator[_T]:
+    """Yield each result once the next one is there, so that an accelerator works on that one in the meantime."""
+    waiting: list[_T] = []
+    for result in results:
+        waiting.append(result)
+        if len(waiting) == 2:
+            yield waiting.pop(0)
+    yield from waiting
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an allocation failed; the CPU's allocator has no exception class of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

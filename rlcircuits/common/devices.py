@@ -78,6 +78,32 @@ def to_device_async(table: Tensor, device: torch.device) -> Tensor:
     return table.pin_memory().to(device, non_blocking=True)
 
 
+class CopiesOnCPU:
+    """Copies of tensors on the CPU; those of an accelerator are made once the work that is queued there is done.
+
+    They are copied into pinned memory, which PyTorch keeps for the next copies. Fresh memory would take longer to get
+    than all of its bytes to copy.
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        """Queue the copies, without waiting for them."""
+        self._copies, self._events = [], []
+        for tensor in tensors:
+            if tensor.device.type != "cuda":
+                self._copies.append(tensor.cpu())
+                continue
+            copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            with torch.cuda.device(tensor.device):
+                self._copies.append(copy.copy_(tensor, non_blocking=True))
+                self._events.append(torch.cuda.current_stream().record_event())
+
+    def wait(self) -> list[Tensor]:
+        """Return the copies, once they are made."""
+        for event in self._events:
+            event.synchronize()
+        return self._copies
+
+
 def on_device(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which Triton launches kernels on ``device``; it ignores where the tensors are."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

@@ -16,7 +16,7 @@ The phases, in order:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -51,18 +51,36 @@ class Tiles:
     """Loads in flight (pipeline stages)."""
 
     @classmethod
-    def fitting(cls, n_writers: int, n_readers: int, dtype: torch.dtype) -> Tiles:
-        """Return tiles as large as the score matrix, up to 128 × 128, so that little is read twice.
+    def fitting(cls, n_writers: int, n_readers: int, dtype: torch.dtype, shared_memory: int) -> Tiles:
+        """Return tiles as large as the score matrix, up to 128 × 256, so that little is read twice.
 
         Float32 products run outside the tensor cores and need more registers, so their tiles end at 128 × 32. Many
-        tiles already fill the device, so they take longer splits, of which fewer have to be added.
+        tiles already fill the device, so they take longer splits, of which fewer have to be added. A single tile is
+        bound by memory, and takes wider steps, so that more is on its way. A device with less shared memory gets
+        smaller tiles.
+
+        Args:
+            n_writers: rows of the score matrix.
+            n_readers: its columns.
+            dtype: of the writers and gradients.
+            shared_memory: bytes that a program can have on the device, for the tiles in flight.
         """
         writers = min(128, max(16, triton.next_power_of_2(n_writers)))
-        readers = min(32 if dtype == torch.float32 else 128, max(16, triton.next_power_of_2(n_readers)))
-        width = 128 // dtype.itemsize
+        readers = min(32 if dtype == torch.float32 else 256, max(16, triton.next_power_of_2(n_readers)))
+        single = n_writers <= writers and n_readers <= readers <= 128
+        width = (256 if single else 128) // dtype.itemsize
         many = triton.cdiv(n_writers, writers) * triton.cdiv(n_readers, readers) >= 16
-        steps = (32768 if many else 8192) // width
-        return cls(writers, readers, width, steps, warps=8 if writers * readers >= 4096 else 4, stages=3)
+        steps = (32768 if many else 16384 if single else 8192) // width
+        tiles = cls(writers, readers, width, steps, warps=8 if writers * readers >= 4096 else 4, stages=3)
+        smaller: tuple[dict[str, int], ...] = (
+            {"width": width // 2, "steps": 2 * steps},
+            {"readers": readers // 2},
+            {"stages": 2},
+        )
+        for change in smaller:
+            if tiles.stages * (tiles.writers + tiles.readers) * tiles.width * dtype.itemsize > shared_memory:
+                tiles = replace(tiles, **change)
+        return tiles
 
 
 def contract_triton(
@@ -127,7 +145,9 @@ class Triton:
         device = grads[0].device
         with on_device(device):
             if id(edges) not in self._edge_tiles:
-                tiles = self._tiles or Tiles.fitting(edges.shape[0], edges.shape[1], grads[0].dtype)
+                tiles = self._tiles or Tiles.fitting(
+                    edges.shape[0], edges.shape[1], grads[0].dtype, shared_memory(device)
+                )
                 self._edge_tiles[id(edges)] = edges, EdgeTiles.of(edges, tiles, device)
             return self._launch(writes, grads, self._edge_tiles[id(edges)][1])
 
@@ -278,6 +298,13 @@ class NodeAddresses:
             unit = 1
         table[:, :3] //= unit
         return cls(base, to_device_async(table, base.device), unit, flat)
+
+
+def shared_memory(device: torch.device) -> int:
+    """Return the bytes of shared memory that a program can have."""
+    if device.type != "cuda":  # Triton's interpreter, which has no limit
+        return 2**30
+    return int(triton.runtime.driver.active.utils.get_device_properties(device.index or 0)["max_shared_mem"])
 
 
 def _live_tiles(edges: Tensor, tiles: Tiles) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from helpers.contraction_cases import error, make_case
@@ -85,9 +87,13 @@ def test_the_contraction_at_a_large_models_size(backend: str, direction: int) ->
 @pytest.mark.parametrize("granularity", ["sublayer", "head", "kv-head"])
 def test_a_calls_memory_is_given_back(granularity: str, recompute: bool) -> None:
     model = build("llama-gqa", seed=3).to("cuda")
-    attribute(model, fixed_sequences(), granularity)
-    before = torch.cuda.memory_allocated()
-    for side in ("right", "left"):
-        attribute(model, fixed_sequences(), granularity, padding_side=side, recompute=recompute)
-    attribute(model, fixed_sequences(), granularity, corrupted=fixed_sequences(), recompute=recompute)
-    assert torch.cuda.memory_allocated() == before
+
+    def score() -> int:
+        for side in ("right", "left"):
+            attribute(model, fixed_sequences(), granularity, padding_side=side, recompute=recompute)
+        attribute(model, fixed_sequences(), granularity, corrupted=fixed_sequences(), recompute=recompute)
+        gc.collect()
+        return int(torch.cuda.memory_allocated())
+
+    before = score()  # cuBLAS gets a workspace in each thread that calls it first
+    assert score() == before

@@ -30,7 +30,7 @@ def show(kernel, pointers, constants, others, aligned, **options):
 COMPILE_CONTRACTION = """
 from rlcircuits.contraction.triton_kernel import Tiles, _partial_scores
 
-tiles = Tiles.fitting(65, 16, torch.bfloat16)
+tiles = Tiles.fitting(65, 16, torch.bfloat16, shared_memory=227 * 1024)
 constants = dict(
     LEFT_UNIT=8, RIGHT_UNIT=8, LEFT_FLAT=True, RIGHT_FLAT=True, PRECISION="ieee", WIDEN=False,
     WRITERS=tiles.writers, READERS=tiles.readers, WIDTH=tiles.width, STEPS=tiles.steps,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -260,6 +262,18 @@ def test_what_is_along_the_direction_goes_though_one_feature_dominates_it() -> N
 
 
 # What may go wrong in a kernel, as a change of its source that the checks above must not survive.
+@given(
+    st.integers(1, 3000),
+    st.integers(1, 3000),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    st.integers(64 * 1024, 2**20),
+)
+def test_tiles_fit_the_shared_memory(writers: int, readers: int, dtype: torch.dtype, shared: int) -> None:
+    tiles = Tiles.fitting(writers, readers, dtype, shared)
+    assert tiles.stages * (tiles.writers + tiles.readers) * tiles.width * dtype.itemsize <= shared
+    assert min(tiles.writers, tiles.readers, tiles.width) >= 16
+
+
 MUTANTS = {
     "sign": ("-total", "total"),
     "mask off by one row": ("edges + rows[:, None]", "edges + (rows[:, None] + 1)"),
@@ -323,7 +337,8 @@ def test_the_kernel_passes_the_check_that_its_mutants_fail() -> None:
 def test_a_mutated_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
     module = mutated(triton_kernel, *MUTANTS[mutant], tmp_path, monkeypatch)
     monkeypatch.setattr(sys.modules[__name__], "contract_triton", module.contract_triton)
-    assert any(error(contract(case, SMALL), case) > TOLERANCE[torch.float32] for case in CHECKED)
+    with unwritten_is_nan():
+        assert not all(error(contract(case, SMALL), case) <= TOLERANCE[torch.float32] for case in CHECKED)
 
 
 @needs_kernel
@@ -331,7 +346,8 @@ def test_a_mutated_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: An
 def test_a_mutated_heads_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
     assert heads_error(triton_heads.reader_grads_by_head, (2, 3, 2, 35), 130) <= TOLERANCE[torch.float32]
     module = mutated(triton_heads, *HEADS_MUTANTS[mutant], tmp_path, monkeypatch)
-    assert heads_error(module.reader_grads_by_head, (2, 3, 2, 35), 130) > TOLERANCE[torch.float32]
+    with unwritten_is_nan():
+        assert not heads_error(module.reader_grads_by_head, (2, 3, 2, 35), 130) <= TOLERANCE[torch.float32]
 
 
 @needs_kernel
@@ -339,7 +355,19 @@ def test_a_mutated_heads_kernel_is_caught(mutant: str, tmp_path: Path, monkeypat
 def test_a_mutated_norms_kernel_is_caught(mutant: str, tmp_path: Path, monkeypatch: Any) -> None:
     assert norm_error(triton_norm.norm_vjp, (2, 3, 35)) <= TOLERANCE[torch.float32]
     module = mutated(triton_norm, *NORM_MUTANTS[mutant], tmp_path, monkeypatch)
-    assert norm_error(module.norm_vjp, (2, 3, 35)) > TOLERANCE[torch.float32]
+    with unwritten_is_nan():
+        assert not norm_error(module.norm_vjp, (2, 3, 35)) <= TOLERANCE[torch.float32]
+
+
+@contextmanager
+def unwritten_is_nan() -> Iterator[None]:
+    """Fill new memory with NaN. On a GPU it may hold what the right kernel has just written there."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def mutated(original: Any, old: str, new: str, folder: Path, monkeypatch: Any) -> Any:
