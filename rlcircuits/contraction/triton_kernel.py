@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 
 import torch
 import triton
@@ -300,6 +300,7 @@ class NodeAddresses:
         return cls(base, to_device_async(table, base.device), unit, flat)
 
 
+@cache
 def shared_memory(device: torch.device) -> int:
     """Return the bytes of shared memory that a program can have."""
     if device.type != "cuda":  # Triton's interpreter, which has no limit
