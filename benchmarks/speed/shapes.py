@@ -27,7 +27,7 @@ class Shape:
     kv_heads: int
     vocabulary: int
     tied: bool = False
-    together: dict[str, int] = field(default_factory=lambda: {"sublayer": 32, "head": 32})
+    together: dict[str, int] = field(default_factory=lambda: {"sublayer": 32, "head": 8})
 
     def build(self, device: str, dtype: torch.dtype) -> Any:
         """A causal LM of this shape with random weights, made on the device."""

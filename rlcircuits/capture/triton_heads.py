@@ -4,8 +4,7 @@ These gradients are the largest tensors of an attribution: each is as large as t
 every head. Plain tensor operations would write g, read g for its mean dot product with d, and read and write g again.
 
 1. ``_lengths`` computes mean(g·d) without g, since ⟨features · W, d⟩ = ⟨features, W d⟩.
-2. ``_reader_grads_by_head`` computes a tile of g for one head after another, subtracts its part along d, and writes
-   the tile once.
+2. ``_reader_grads_by_head`` computes a tile of g, subtracts its part along d, and writes the tile once.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ from rlcircuits.common.devices import on_device
 from rlcircuits.common.triton_options import product_options
 
 _TOKENS, _FEATURES = 128, 128
-_HEADS = 8
-"""Heads of a program, which share what it loads of the direction. One is loaded while another is computed."""
 
 
 def reader_grads_by_head(
@@ -69,7 +66,7 @@ def reader_grads_by_head(
         )
         if rounding_correction is not None:
             lengths *= rounding_correction.reshape(tokens, 1)
-        _reader_grads_by_head[(triton.cdiv(tokens, _TOKENS) * triton.cdiv(heads, _HEADS), blocks)](
+        _reader_grads_by_head[(triton.cdiv(tokens, _TOKENS) * heads, blocks)](
             features,
             weight,
             direction,
@@ -82,7 +79,6 @@ def reader_grads_by_head(
             **products,
             TOKENS=_TOKENS,
             FEATURES=_FEATURES,
-            HEADS=_HEADS,
             STEP=min(step, padded),
             num_warps=8,
         )
@@ -148,36 +144,35 @@ def _reader_grads_by_head(  # type: ignore[no-untyped-def]
     WIDEN: tl.constexpr,
     TOKENS: tl.constexpr,
     FEATURES: tl.constexpr,
-    HEADS: tl.constexpr,
     STEP: tl.constexpr,
 ):
-    """Compute the gradients of HEADS heads at TOKENS tokens and FEATURES features of the stream.
+    """Compute the gradients of one head at TOKENS tokens and FEATURES features of the stream.
 
     features: [tokens, heads, SIZE]. weight: [heads, SIZE, width]. direction: [tokens, width]. lengths: float32
     [tokens, heads]. result: [heads, tokens, width].
     """
-    n_tiles = tl.cdiv(tokens, TOKENS)
-    rows = tl.program_id(0) % n_tiles * TOKENS + tl.arange(0, TOKENS)
-    first_head = tl.program_id(0) // n_tiles * HEADS
+    # Programs that run at one time have one head's rows of the weight in common.
+    tiles = tl.cdiv(tokens, TOKENS)
+    head = tl.program_id(0) // tiles
+    rows = tl.program_id(0) % tiles * TOKENS + tl.arange(0, TOKENS)
     columns = tl.program_id(1) * FEATURES + tl.arange(0, FEATURES)
     is_row = rows < tokens
     is_column = columns < width
     inside = is_row[:, None] & is_column[None, :]
     rows = rows.to(tl.int64)
-    tile = tl.load(direction + rows[:, None] * width + columns[None, :], mask=inside, other=0.0)
-    for head in range(first_head, tl.minimum(first_head + HEADS, heads)):
-        grad = tl.zeros((TOKENS, FEATURES), dtype=tl.float32)
-        for first in tl.static_range(0, SIZE, STEP):  # unrolled, so that the loop over heads has its loads in flight
-            inner = first + tl.arange(0, STEP)
-            is_inner = inner < SIZE
-            feature_at = (rows * heads + head)[:, None] * SIZE + inner[None, :]
-            feature = tl.load(features + feature_at, mask=is_row[:, None] & is_inner[None, :], other=0.0)
-            weight_at = (head * SIZE + inner)[:, None].to(tl.int64) * width + columns[None, :]
-            row = tl.load(weight + weight_at, mask=is_inner[:, None] & is_column[None, :], other=0.0)
-            if WIDEN:
-                feature = feature.to(tl.float32)
-                row = row.to(tl.float32)
-            grad = tl.dot(feature, row, grad, input_precision=PRECISION)
-        length = tl.load(lengths + rows * heads + head, mask=is_row, other=0.0)
-        result_at = (head * tokens + rows)[:, None] * width + columns[None, :]
-        tl.store(result + result_at, grad - length[:, None] * tile.to(tl.float32), mask=inside)
+    grad = tl.zeros((TOKENS, FEATURES), dtype=tl.float32)
+    for first in range(0, SIZE, STEP):
+        inner = first + tl.arange(0, STEP)
+        is_inner = inner < SIZE
+        feature_at = (rows * heads + head)[:, None] * SIZE + inner[None, :]
+        feature = tl.load(features + feature_at, mask=is_row[:, None] & is_inner[None, :], other=0.0)
+        weight_at = (head * SIZE + inner)[:, None].to(tl.int64) * width + columns[None, :]
+        row = tl.load(weight + weight_at, mask=is_inner[:, None] & is_column[None, :], other=0.0)
+        if WIDEN:
+            feature = feature.to(tl.float32)
+            row = row.to(tl.float32)
+        grad = tl.dot(feature, row, grad, input_precision=PRECISION)
+    tile = tl.load(direction + rows[:, None] * width + columns[None, :], mask=inside, other=0.0).to(tl.float32)
+    length = tl.load(lengths + rows * heads + head, mask=is_row, other=0.0)
+    result_at = (head.to(tl.int64) * tokens + rows)[:, None] * width + columns[None, :]
+    tl.store(result + result_at, grad - length[:, None] * tile, mask=inside)

@@ -43,7 +43,7 @@ COMPILE_HEADS = """
 from rlcircuits.capture.triton_heads import _reader_grads_by_head
 
 pointers = dict(features="*bf16", weight="*bf16", direction="*bf16", lengths="*fp32", result="*bf16")
-constants = dict(SIZE=128, PRECISION="ieee", WIDEN=False, TOKENS=128, FEATURES=128, HEADS=8, STEP=64)
+constants = dict(SIZE=128, PRECISION="ieee", WIDEN=False, TOKENS=128, FEATURES=128, STEP=64)
 show(_reader_grads_by_head, pointers, constants, {}, ["width"], num_warps=8)
 """
 COMPILE_LENGTHS = """
