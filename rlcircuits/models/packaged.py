@@ -136,6 +136,8 @@ def _convert(file: Path, folder: Path) -> None:
         with quiet(), redirect_stderr(io.StringIO()):
             model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+            # transformers 5.17 finds no padding token in the file, later versions take the end token.
+            tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
             # What is saved is a plain checkpoint, which is not quantised and was loaded from nowhere.
             del model.config.quantization_config
             model.hf_quantizer = None
