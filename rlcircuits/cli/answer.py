@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_checkpoint, add_command, add_options, settings_table, source_of
 from rlcircuits.cli.exit_codes import HOLDS
 from rlcircuits.cli.streams import log, shows_progress
 from rlcircuits.common import defaults
+from rlcircuits.common.choices import OPENAI
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
+
+if TYPE_CHECKING:
+    from rlcircuits.answers.engines.served import Served
 
 
 def add_answer(commands: Any) -> None:
@@ -24,6 +29,11 @@ def add_answer(commands: Any) -> None:
         help="number of questions asked (default: %(default)s)",
     )
     answer.add_argument("--out", required=True, metavar="FILE.jsonl", help="file that the answers are written to")
+    answer.add_argument(
+        "--server",
+        metavar="URL",
+        help="with --engine openai: address of a server that has the checkpoint loaded, such as http://host:8000/v1",
+    )
     changes = {"n": {"help": f"number of answers to every question (default: {defaults.ANSWERS_PER_QUESTION})"}}
     add_options(answer, "answers", "model", changes=changes)
 
@@ -48,7 +58,7 @@ def _answer(options: argparse.Namespace) -> int:
         asked_questions(options.questions or defaults.QUESTIONS), split=settings.split, count=options.count
     )
     answers = answer_questions(
-        source_of(options),
+        source_of(options) if options.server is None else _served(options, settings.engine),
         questions,
         settings.sampling,
         settings.batch_size,
@@ -63,3 +73,11 @@ def _answer(options: argparse.Namespace) -> int:
     longest = answers.sampling.max_new_tokens
     print(f"unfinished: {100 * answers.unfinished:.1f} % (no end token; max_new_tokens = {longest})")
     return HOLDS
+
+
+def _served(options: argparse.Namespace, engine: str) -> Served:
+    from rlcircuits.answers.engines.served import Served
+
+    if engine != OPENAI:
+        raise RLCircuitsError(f"--server is of engine {OPENAI!r}, and the engine is {engine!r}; give both, or neither")
+    return Served(source_of(options), options.server)

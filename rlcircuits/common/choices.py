@@ -79,8 +79,12 @@ ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 """What replaces what a removed edge carries: nothing, its writer's mean output, that at each position, or its output on
 another sequence of the same lengths."""
 
-ENGINE_NAMES = ("transformers", "vllm")
-"""Libraries that can generate answers; :data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""
+OPENAI = "openai"
+"""Name of the engine that asks servers."""
+
+ENGINE_NAMES = ("transformers", "vllm", OPENAI)
+"""What can generate answers: two libraries, and a server with OpenAI's interface;
+:data:`rlcircuits.answers.engines.registry.ENGINES` says how each is opened."""
 
 DamageKind = Literal["scale", "zero", "noise", "quantise", "sharpen", "swap", "permute", "redirect", "delta"]
 

@@ -16,10 +16,12 @@ from contextlib import suppress
 from functools import partial
 
 from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.engines.served import Served
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.recorded import SIDES, Side, recorded_answers
 from rlcircuits.answers.types import Sampling
-from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
@@ -125,26 +127,41 @@ def generate(
     sampling = sampling or settings.sampling
     times = "" if sampling.n == 1 else f", {sampling.n} times each"
     measurement.log(f"{who} answers {len(questions)} questions of {questions.name}{times}")
-    # Other engines load a folder by themselves, and no folder holds the base with noise.
-    loads_itself = settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
+    model, engine = _asked(measurement, source)
     stopwatch = Stopwatch(source)
     answers = answer_questions(
-        source.source if loads_itself else source,
+        model,
         questions,
         sampling,
         settings.batch_size,
         measurement.progress,
-        engine=settings.engine if loads_itself else TRANSFORMERS,
+        engine=engine,
         prompting=settings.prompting,
         store=measurement.store,
         notify=measurement.log,
         prompts=prompts,
         first_look=first_look,
     )
-    if loads_itself:
+    if engine != TRANSFORMERS:
         gc.collect()  # frees the engine's memory before the next model is loaded
     measurement.note_throughput("answers", stopwatch, sum(len(item.answer_ids) for item in answers.items))
     return answers
+
+
+def _asked(measurement: Measurement, source: LoadedOnce) -> tuple[Source, str]:
+    """Return the source to ask, and the engine that asks it.
+
+    An engine that loads a folder by itself, or has a server, has no model that is made in memory, such as before with
+    noise: ``transformers`` answers with those. A server is stated for before and after alone.
+    """
+    engine = measurement.settings.engine
+    if engine == OPENAI:
+        served = (side for side, other in measurement.sources.items() if other == source.source)
+        address = next((measurement.servers[side] for side in served), None)
+        return (source, TRANSFORMERS) if address is None else (Served(source, address), engine)
+    if engine == TRANSFORMERS or not isinstance(source.source, CheckpointSource):
+        return source, TRANSFORMERS
+    return source.source, engine
 
 
 def engine_names(measurement: Measurement) -> str:

@@ -20,6 +20,7 @@ from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common import defaults
+from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify
 from rlcircuits.comparison.comparison import Comparison
@@ -119,6 +120,8 @@ def ask_again(
     before = answers["before"]
     if RECORDED in stored.engine:
         raise NotAskableError("its answers were recorded, so that it is not known how the models would answer again")
+    if OPENAI in stored.engine:
+        raise NotAskableError("its answers came from servers, which are asked by compare alone")
     if before.prompting is None or answers["after"].sampling != before.sampling:
         raise NotAskableError("its folder does not say how both models were asked; measure the pair again")
     prompting = Prompting(**before.prompting.model_dump(exclude={"chat_template_sha256"}))

@@ -17,6 +17,7 @@ from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asking import load_asked
 from rlcircuits.release.loaded_once import Stopwatch
 from rlcircuits.release.pair import Pair
+from rlcircuits.release.servers import check_servers
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.throughput import Work, note_throughput
 
@@ -44,6 +45,11 @@ class Measurement:
     def recorded(self) -> Mapping[Side, Path | None]:
         """Return the file of recorded answers by side; None for a model that generates its answers."""
         return {"before": self.pair.recorded_before, "after": self.pair.recorded_after}
+
+    @property
+    def servers(self) -> Mapping[Side, str | None]:
+        """Return the address of the server by side; None for a model that none is stated for."""
+        return {"before": self.pair.server_before, "after": self.pair.server_after}
 
     @property
     def control(self) -> CheckpointSource | None:
@@ -81,6 +87,7 @@ def prepare(
             what its profile does not assert.
     """
     pair.check_assertions()
+    check_servers(pair, settings)
     if pair.prompting is not None:
         settings = replace(settings, prompting=pair.prompting)
     before, after = pair.sources(*settings.loading)

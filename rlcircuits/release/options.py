@@ -124,6 +124,9 @@ OPTIONS: tuple[Option, ...] = (
           unset="before is asked", metavar="FILE.jsonl", example="before.jsonl"),
     _pair("recorded_after", "answers that after has given already; may be the same file, if it holds both",
           unset="after is asked", metavar="FILE.jsonl", example="after.jsonl"),
+    _pair("server_before", "with the engine openai: address of a server that has before loaded, with #name behind it "
+          "if it has several models or adapters", unset="none", metavar="URL", example="http://localhost:8000/v1#sft"),
+    _pair("server_after", "the same of after", unset="none", metavar="URL", example="http://localhost:8000/v1#grpo"),
     _pair("dtype", "dtype of this pair's weights", group=None, unset="that of the settings", example="bfloat16"),
     _pair("device_map", "how a model is split over several devices, such as auto", group="model", unset="one device",
           metavar="MAP", example="auto"),
@@ -160,7 +163,7 @@ OPTIONS: tuple[Option, ...] = (
                 default=defaults.STOP_EARLY),
     _answers("split", "split of the question set, unless the set has one of its own", in_pytest=False,
              default=defaults.SPLIT, metavar="SPLIT"),
-    _answers("engine", f"library that generates the answers: {' or '.join(ENGINE_NAMES)}", default=defaults.ENGINE,
+    _answers("engine", f"what generates the answers: {', '.join(ENGINE_NAMES)}", default=defaults.ENGINE,
              metavar="ENGINE"),
     _answers("batch_size", "number of answers generated at once", default=defaults.BATCH_SIZE),
     _scoring("granularity", "nodes of the graph: one a sublayer, one an attention head, or one a head with keys and "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from rlcircuits.answers.engines.served_address import check_address
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
@@ -105,6 +106,10 @@ class Pair(StrictModel):
     """File of answers recorded from before (see :mod:`rlcircuits.answers.recorded`), which then generates none."""
     recorded_after: Path | None = None
     """File of answers recorded from after; the same file if it holds both models' answers."""
+    server_before: str | None = None
+    """Address of a server that has before loaded, for the engine ``openai``; ``#name`` behind it names its model."""
+    server_after: str | None = None
+    """The same of after."""
     circuits: CircuitRules | None = None
     """What is measured and asserted of the pair's circuits; true: measured with the defaults; None: nothing."""
     does_not_hold: dict[Measure, str] = Field(default_factory=dict)
@@ -167,6 +172,22 @@ class Pair(StrictModel):
             raise ValueError("missing; say how the pair was trained, or name a profile to hold it against")
         profile_for(algorithm)
         return algorithm.lower()
+
+    @field_validator("server_before", "server_after")
+    @classmethod
+    def _an_address(cls, server: str | None, info: ValidationInfo) -> str | None:
+        if server is not None:
+            check_address(server, str(info.field_name))
+        return server
+
+    @model_validator(mode="after")
+    def _served_apart(self) -> Pair:
+        if self.server_before is not None and self.server_before == self.server_after and self.before != self.after:
+            raise RLCircuitsError(
+                f"server_before and server_after are both {self.server_before!r}, and one model is served there; name "
+                "another server, or another model of it behind #"
+            )
+        return self
 
     @model_validator(mode="after")
     def _recorded_apart(self) -> Pair:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from rlcircuits.checkpoints.noise import NoisedSource
+from rlcircuits.common.choices import OPENAI
 from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.answering import TRANSFORMERS
 from rlcircuits.release.counterfactuals import has_counterfactuals
@@ -120,11 +121,12 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
     def work(part: Part, model: str, *, each: int = n, scored: int = compared * a_question, of: str = "") -> ModelWork:
         # A circuit is run, and its edges are found by plain gradients.
         times = 1 if part == "circuits" else passes(settings, has_counterfactuals(measurement))
+        in_memory = part == "noise draw" or (part == "reference" and settings.engine == OPENAI)
         return ModelWork(
             part=part,
             model=model,
             key=(model, of, *asked),
-            engine=TRANSFORMERS if part == "noise draw" else settings.engine,
+            engine=TRANSFORMERS if in_memory else settings.engine,
             answers=len(questions) * each,
             prompt_tokens=(each * sum(prompts) if prompts else None) if each else 0,
             answer_tokens=len(questions) * each * longest,

@@ -89,7 +89,7 @@ class Settings:
     prompting: Prompting = field(default_factory=Prompting)
     """How a question becomes a prompt."""
     engine: str = defaults.ENGINE
-    """Library that generates the answers: ``transformers`` or ``vllm``."""
+    """What generates the answers; see :data:`rlcircuits.common.choices.ENGINE_NAMES`."""
     batch_size: int = defaults.BATCH_SIZE
     """Number of answers generated at once."""
     granularity: Granularity = defaults.GRANULARITY

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from helpers.completions_server import CompletionsServer
 from helpers.tiny_checkpoints import save_checkpoint
 from helpers.tiny_models import VOCABULARY
 
 from rlcircuits.answers.engines.engine import Engine, end_token_ids
 from rlcircuits.answers.engines.registry import ENGINES, open_engine
+from rlcircuits.answers.engines.served import Served
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
@@ -32,10 +36,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> CheckpointSource:
 
 
 @pytest.fixture(scope="module", params=sorted(ENGINES))
-def engine(request: pytest.FixtureRequest, source: CheckpointSource) -> Engine:
+def engine(request: pytest.FixtureRequest, source: CheckpointSource) -> Iterator[Engine]:
     if request.param == "vllm" and not (importlib.util.find_spec("vllm") and torch.cuda.is_available()):
         pytest.skip("vLLM needs a CUDA device and is not a dependency")
-    return open_engine(request.param, source)
+    if request.param != "openai":
+        yield open_engine(request.param, source)
+        return
+    with CompletionsServer(source.load().model.cpu()).running() as server:
+        yield open_engine("openai", Served(source, server.address))
 
 
 def test_contract_limits_are_the_models(engine: Engine) -> None:
@@ -62,6 +70,26 @@ def test_contract_the_seed_fixes_a_calls_draws(engine: Engine) -> None:
     assert engine.complete(PROMPTS, replace(SAMPLED, seed=7), seed=1) == first
     assert engine.complete(PROMPTS, SAMPLED, seed=2) != first
     assert len(set(engine.complete([PROMPTS[0]] * 4, SAMPLED, seed=1))) > 1
+
+
+def test_contract_greedy_draws_nothing(engine: Engine) -> None:
+    assert engine.complete(PROMPTS, GREEDY, seed=1) == engine.complete(PROMPTS, GREEDY, seed=2)
+
+
+def test_contract_first_tokens_are_drawn_from_the_models_distribution(engine: Engine, source: CheckpointSource) -> None:
+    model = source.load().model.cpu()
+    draws, prompt = 512, PROMPTS[1]
+    completions = engine.complete([prompt] * draws, Sampling(temperature=1.0, max_new_tokens=1), seed=4)
+    with torch.no_grad():
+        probabilities = model(torch.tensor([prompt])).logits[0, -1].double().softmax(-1).numpy()
+    # Eight classes of tokens of about the same mass, so that each has many draws.
+    order = np.argsort(-probabilities)
+    classes = np.empty(len(order), int)
+    classes[order] = np.minimum((8 * (probabilities[order].cumsum() - probabilities[order] / 2)).astype(int), 7)
+    expected = draws * np.bincount(classes, probabilities, minlength=8)
+    found = np.bincount([classes[completion.ids[0]] for completion in completions], minlength=8)
+    kept = expected > 0
+    assert ((found - expected)[kept] ** 2 / expected[kept]).sum() < 30, "chi-squared of 7 degrees, p below 0.0001"
 
 
 def test_contract_an_answer_ends_at_its_end_token_or_its_length(engine: Engine) -> None:
@@ -109,7 +137,7 @@ def test_probabilities_that_are_not_finite(source: CheckpointSource) -> None:
 
 
 def test_an_unknown_engine(source: CheckpointSource) -> None:
-    message = "engine is 'steam'; it must be one of transformers, vllm"
+    message = "engine is 'steam'; it must be one of transformers, vllm, openai"
     with pytest.raises(RLCircuitsError, match=message):
         open_engine("steam", source)
     with pytest.raises(RLCircuitsError, match=message):

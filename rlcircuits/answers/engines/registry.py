@@ -25,8 +25,18 @@ def _open_vllm(model: Source | Checkpoint) -> Engine:
     return VLLMEngine(model)
 
 
+def _open_openai(model: Source | Checkpoint) -> Engine:
+    from rlcircuits.answers.engines.openai import OpenAIEngine
+
+    return OpenAIEngine(model)
+
+
 # Each function imports its engine's library only when called: the library may be large, or not installed.
-ENGINES: dict[str, Callable[[Any], Engine]] = {"transformers": _open_transformers, "vllm": _open_vllm}
+ENGINES: dict[str, Callable[[Any], Engine]] = {
+    "transformers": _open_transformers,
+    "vllm": _open_vllm,
+    "openai": _open_openai,
+}
 """The function that opens each engine, by the engine's name."""
 
 

@@ -1,0 +1,222 @@
+"""Test the engine that asks a server, with a server that runs a tiny model: what it believes, retries and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.completions_server import CompletionsServer, Flavour
+from helpers.tiny_checkpoints import save_checkpoint
+
+from rlcircuits.answers.engines.engine import Completion
+from rlcircuits.answers.engines.openai import OpenAIEngine
+from rlcircuits.answers.engines.openai_server import KEY_VARIABLE, Patience
+from rlcircuits.answers.engines.registry import open_engine
+from rlcircuits.answers.engines.served import Served
+from rlcircuits.answers.generate import answer_questions
+from rlcircuits.answers.types import Sampling
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.questions import load_questions
+
+PROMPTS = [(1, 5), (1, 9, 8, 7, 11, 30), (1, 40, 41)]
+GREEDY = Sampling(temperature=0.0, max_new_tokens=6)
+HOT = Sampling(temperature=50.0, max_new_tokens=40)
+QUICK = Patience(connect=2.0, answer=5.0, tries=3, pause=0.01)
+
+pytestmark = pytest.mark.filterwarnings("error::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> CheckpointSource:
+    return CheckpointSource(str(save_checkpoint(tmp_path_factory.mktemp("model"))), dtype="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(source: CheckpointSource) -> Checkpoint:
+    return source.load()
+
+
+@pytest.fixture
+def server(checkpoint: Checkpoint) -> Iterator[CompletionsServer]:
+    with CompletionsServer(checkpoint.model).running() as running:
+        yield running
+
+
+def ask(checkpoint: Checkpoint, server: CompletionsServer, sampling: Sampling = GREEDY) -> list[Completion]:
+    return OpenAIEngine(Served(checkpoint, server.address), QUICK).complete(PROMPTS, sampling, seed=1)
+
+
+@pytest.mark.parametrize("flavour", ["vllm", "old vllm", "llama.cpp"])
+def test_token_ids_wherever_a_server_puts_them(
+    checkpoint: Checkpoint, server: CompletionsServer, flavour: Flavour
+) -> None:
+    server.flavour = flavour
+    assert ask(checkpoint, server) == open_engine("transformers", checkpoint).complete(PROMPTS, GREEDY, seed=1)
+    hot = ask(checkpoint, server, HOT)
+    assert any(completion.finished for completion in hot), "no answer has an end token, so none is tested"
+    for completion in hot:
+        assert completion.finished == (completion.ids[-1] == 2)
+
+
+def test_a_request_leaves_nothing_to_the_servers_own_settings(
+    checkpoint: Checkpoint, server: CompletionsServer
+) -> None:
+    ask(checkpoint, server, replace(HOT, max_new_tokens=2))
+    request = server.requests[-1]
+    assert (request["temperature"], request["top_p"], request["max_tokens"]) == (50.0, 1.0, 2)
+    assert (request["top_k"], request["min_p"], request["repetition_penalty"]) == (-1, 0.0, 1.0)
+    assert request["stop_token_ids"] == [2]
+    assert len({tuple(each["prompt"]) for each in server.requests}) == len(PROMPTS)
+
+
+def test_requests_are_sent_side_by_side(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    OpenAIEngine(Served(checkpoint, server.address), QUICK).complete(PROMPTS * 30, GREEDY, seed=1)
+    assert 1 < server.at_once <= 64
+
+
+@pytest.mark.parametrize(
+    ("noise", "dtype"), [(0.02, torch.float32), (0.0, torch.bfloat16)], ids=["other weights", "bfloat16"]
+)
+def test_another_model_is_refused_before_an_answer_is_kept(
+    checkpoint: Checkpoint, source: CheckpointSource, server: CompletionsServer, noise: float, dtype: torch.dtype
+) -> None:
+    other = source.load().model.to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight += noise * weight.norm() * torch.randn(weight.shape, generator=generator) / weight.numel() ** 0.5
+    server.model = other
+    message = (
+        r"does not have .*: over \d+ tokens their mean log-probability is -\d\.\d{4} by the server and -\d\.\d{4} by "
+        r"the checkpoint in float32, and a token's differs by 0\.\d{4} on average, where 0\.001 is allowed"
+    )
+    with pytest.raises(RLCircuitsError, match=message):
+        ask(checkpoint, server)
+
+
+def changed(**fields: object) -> Callable[[dict[str, Any]], object]:
+    """Return what sets fields of a reply's choice."""
+
+    def change(reply: dict[str, Any]) -> object:
+        reply["choices"][0] |= fields
+        return reply
+
+    return change
+
+
+WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
+    (lambda reply: {**reply, "choices": []}, "one choice was asked for, and 'choices' is"),
+    (lambda reply: {**reply, "usage": {"prompt_tokens": 99}}, "it read a prompt of 99 tokens, and one of"),
+    (lambda reply: [reply], "/completions gave no JSON object but"),
+    (lambda reply: "<html>", "/completions gave no JSON object but '<html>'"),
+    (lambda reply: {"error": {"message": "out of memory"}}, "'out of memory'"),
+    (changed(prompt_token_ids=[1, 2, 3]), r"it read the prompt .*\[1, 2, 3\].*was sent"),
+    (changed(token_ids=[5, 10**6]), "it gave token id 1000000, outside the checkpoint's vocabulary"),
+    (changed(token_ids=["a"]), "it gave token id 'a', outside"),
+    (changed(token_ids="a"), "it gave token id 'a', outside"),
+    (changed(token_ids=[5] * 100), "it gave 100 tokens, and 6 is the most that was allowed"),
+    (changed(token_ids=[5], finish_reason="stop", stop_reason="\n\n"), "an answer stopped .* without one of"),
+    (changed(logprobs=None), "gives no log-probabilities of its tokens"),
+    (changed(logprobs={"token_logprobs": [-1.0] * 50}), "gives no log-probabilities of its tokens"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG)
+def test_what_a_server_can_do_wrong(
+    checkpoint: Checkpoint, server: CompletionsServer, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    server.change = change
+    with pytest.raises(RLCircuitsError, match=message):
+        ask(checkpoint, server)
+
+
+def test_text_without_token_ids_is_no_answer(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    server.flavour = "text"
+    with pytest.raises(RLCircuitsError, match="its answer has no token ids, which text cannot replace"):
+        ask(checkpoint, server)
+
+
+def test_a_failure_that_passes_is_tried_again(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    plain = ask(checkpoint, server)
+    server.failures = [(503, {"error": {"message": "loading"}}), (429, "busy")]
+    assert ask(checkpoint, server) == plain
+    server.failures = [(503, {"error": {"message": "loading"}})] * 100
+    with pytest.raises(
+        RLCircuitsError, match="HTTP 503: 'loading', in 3 tries; start the server or correct its address"
+    ):
+        ask(checkpoint, server)
+
+
+def test_a_failure_that_stays_is_not_tried_again(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    server.failures = [(400, {"error": {"message": "prompt is too long"}})] * 100
+    with pytest.raises(RLCircuitsError, match="HTTP 400: 'prompt is too long'"):
+        ask(checkpoint, server)
+    assert len(server.requests) <= len(PROMPTS)
+
+
+def test_which_model_of_a_server(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    server.names = ("base", "grpo")
+    with pytest.raises(RLCircuitsError, match=r"it has 2 models \(base, grpo\); write the one that is meant behind"):
+        ask(checkpoint, server)
+    OpenAIEngine(Served(checkpoint, f"{server.address}#grpo"), QUICK).complete(PROMPTS, GREEDY, seed=1)
+    assert {request["model"] for request in server.requests} == {"grpo"}
+    with pytest.raises(RLCircuitsError, match="it has no model 'ppo'; it has base, grpo"):
+        OpenAIEngine(Served(checkpoint, f"{server.address}#ppo"), QUICK)
+
+
+def test_the_servers_context_counts(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    server.longest = 50
+    assert OpenAIEngine(Served(checkpoint, server.address), QUICK).context == 50
+
+
+def test_no_server_there(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    with pytest.raises(RLCircuitsError, match=r"HTTP 404: it has no /models; the address ends in /v1"):
+        OpenAIEngine(Served(checkpoint, server.address + "/v2"), QUICK)
+    with pytest.raises(RLCircuitsError, match=r"http://127.0.0.1:9: cannot be reached .*, in 3 tries"):
+        OpenAIEngine(Served(checkpoint, "http://127.0.0.1:9/"), QUICK)
+
+
+def test_a_slow_server(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    engine = OpenAIEngine(Served(checkpoint, server.address), replace(QUICK, answer=0.05, tries=2))
+    with server._lock, pytest.raises(RLCircuitsError, match=r"no reply within 0\.05 s, in 2 tries"):
+        engine.complete(PROMPTS, GREEDY, seed=1)
+
+
+def test_a_server_with_a_key(
+    checkpoint: Checkpoint, server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.key = "open sesame"
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with pytest.raises(RLCircuitsError, match="HTTP 401: it wants a key; set OPENAI_API_KEY"):
+        ask(checkpoint, server)
+    monkeypatch.setenv(KEY_VARIABLE, "open sesame")
+    assert len(ask(checkpoint, server)) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("address", ["localhost:8000/v1", "http://", "ftp://a/v1", "http://me:word@host/v1", ""])
+def test_what_is_no_address(checkpoint: Checkpoint, address: str) -> None:
+    with pytest.raises(RLCircuitsError, match="an address such as http://host:8000/v1 is wanted"):
+        Served(checkpoint, address)
+
+
+def test_a_checkpoint_without_a_server(source: CheckpointSource) -> None:
+    with pytest.raises(RLCircuitsError, match=r"engine 'openai' needs to know which server has .*: state server_bef"):
+        open_engine("openai", source)
+
+
+def test_answers_resume_from_the_store_without_the_server(
+    source: CheckpointSource, server: CompletionsServer, tmp_path: Path
+) -> None:
+    questions = load_questions("arithmetic", count=5)
+    sampling = Sampling(max_new_tokens=4, n=2)
+    how: dict[str, Any] = {"sampling": sampling, "batch_size": 4, "engine": "openai", "store": tmp_path}
+    first = answer_questions(Served(source, server.address), questions, **how)
+    asked = len(server.requests)
+    assert answer_questions(Served(source, "http://127.0.0.1:9/v1"), questions, **how) == first
+    assert len(server.requests) == asked
