@@ -12,6 +12,7 @@ from rlcircuits.answers.answer_file import Line
 from rlcircuits.answers.engines.engine import Completion
 from rlcircuits.answers.types import Answer
 from rlcircuits.common.progress import progress_when_slow
+from rlcircuits.common.stage_times import stage
 from rlcircuits.questions.grading.graders import grade_answer
 from rlcircuits.questions.question_set import QuestionSet
 
@@ -30,6 +31,7 @@ class UngradedAnswer:
     completion: Completion
 
 
+@stage("grade")
 def grade_completions(
     questions: QuestionSet, ungraded: Sequence[UngradedAnswer], tokenizer: Any, within: Progress | None = None
 ) -> list[Line]:

@@ -18,6 +18,7 @@ from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
+from rlcircuits.common.stage_times import record_stages, stage
 from rlcircuits.release.options import find_option, options_in
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def add_compare(commands: Any) -> None:
         help="measure and report the circuits of both checkpoints too, as an empty table [circuits] of a pairs file",
     )
     compare.add_argument(
+        "--stage-times",
+        action="store_true",
+        help="print where the time went at the end, by stage (with --json on stderr); each pair's run.json has it too",
+    )
+    compare.add_argument(
         "--json",
         action="store_true",
         help="print one pair's comparison, verdict and release outcome as JSON, or a list of those of several",
@@ -65,9 +71,20 @@ def add_compare(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from rlcircuits.report.stage_table import stage_table
+
+    if options.stage_times and options.ray is not None:
+        raise RLCircuitsError("--stage-times is of this process, and with --ray others do the work; leave one out")
+    with record_stages(options.stage_times) as times:
+        code = _compare_pairs(options)
+    if times is not None:
+        print(f"\n{stage_table(times.table())}", file=sys.stderr if options.json else sys.stdout)
+    return code
+
+
+def _compare_pairs(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ensure_output_folder, ensure_writable_file
     from rlcircuits.release.toy_notice import pair_notice
-    from rlcircuits.report.release_json import release_json
 
     all_variants = options.score_on == _ALL
     if all_variants:
@@ -83,9 +100,27 @@ def _compare(options: argparse.Namespace) -> int:
         if notice is not None:
             log(notice)
     measured, failures = _measure(file, settings, options, all_variants)
-    headline = _headline(file, measured, failures) if measured else None
+    with stage("statistics"):
+        headline = _headline(file, measured, failures) if measured else None
+    with stage("report"):
+        return _report(file, settings, options, measured, failures, headline, all_variants)
+
+
+def _report(
+    file: PairsFile,
+    settings: Settings,
+    options: argparse.Namespace,
+    measured: Sequence[tuple[Comparison, ...]],
+    failures: Mapping[str, Failure],
+    headline: Headline | None,
+    all_variants: bool,
+) -> int:
+    """Print what was measured. Return the exit code."""
+    from rlcircuits.report.release_json import release_json
+
     names = {variants[0].name for variants in measured}
-    signs = measure_gated_signs(file, [pair for pair in file.pairs if pair.name in names], settings, options.output)
+    with stage("signs"):
+        signs = measure_gated_signs(file, [pair for pair in file.pairs if pair.name in names], settings, options.output)
     # The arguments decide whether JSON is a list, so that a pair that fails does not change the form of the output.
     if options.json:
         pools = _pools(file, measured)
@@ -134,7 +169,8 @@ def _measure(
                         variants = run_variants(pair, settings, **how)
                     else:
                         variants = (run_pair(pair, settings, **how),)
-                judge(variants[0])
+                with stage("statistics"):
+                    judge(variants[0])
                 measured.append(variants)
             except BrokenPipeError:  # the reader of the messages has gone
                 raise

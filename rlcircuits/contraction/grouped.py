@@ -26,6 +26,7 @@ from rlcircuits.capture.reader_grads import PendingReaderGrads
 from rlcircuits.capture.writers import WriterOutputs
 from rlcircuits.common.devices import contraction_bytes, pending_grads_bytes, readers_per_contraction, to_device_async
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.stage_times import stage
 from rlcircuits.contraction.backends import Backend
 from rlcircuits.graph.edge_graph import EdgeGraph
 
@@ -104,6 +105,7 @@ class GroupedContraction:
             raise RLCircuitsError(f"no gradient reached reader {missing[0]}: the model's output does not depend on it")
         return self._values
 
+    @stage("contract")
     def _contract_pending(self) -> None:
         """Phases 2 to 6 of the module's docstring."""
         pending, self._pending = self._pending, []

@@ -23,6 +23,7 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.stage_times import stage
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
 from rlcircuits.release.measurement import Measurement
@@ -105,6 +106,7 @@ class PairAnswers:
             )
 
 
+@stage("answer")
 def generate(
     measurement: Measurement,
     source: LoadedOnce,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.weight_changes import WeightChanges
+from rlcircuits.common.stage_times import stage
 from rlcircuits.comparison.control_pairing import pair_control, pair_with_itself
 from rlcircuits.comparison.from_scores import Control, NoisedGroup
 from rlcircuits.comparison.pairing import Pairing
@@ -14,6 +15,7 @@ from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.scoring import score
 
 
+@stage("control")
 def measure_control(measurement: Measurement, draw: int, paired: Pairing, before_answers: Answers) -> Control:
     """Measure one draw of the noise control.
 
@@ -33,6 +35,7 @@ def measure_control(measurement: Measurement, draw: int, paired: Pairing, before
     return Control(draw, answers, comparable, scores)
 
 
+@stage("control")
 def measure_groups(measurement: Measurement, paired: Pairing, weights: WeightChanges) -> list[NoisedGroup]:
     """Measure noise on each group of tensors that the training changed, one at a time, on before's answers.
 

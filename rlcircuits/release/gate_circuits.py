@@ -21,6 +21,7 @@ from rlcircuits.circuits.corruptions import other_sequences
 from rlcircuits.circuits.estimates import estimate_quality
 from rlcircuits.circuits.evaluate import HowAblated
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.stage_times import stage
 from rlcircuits.comparison.circuit_checks import Agreement, CircuitChecks
 from rlcircuits.comparison.from_scores import Control
 from rlcircuits.comparison.pairing import Pairing
@@ -59,6 +60,7 @@ def unmeasured_circuits(rules: CircuitRules | None) -> CircuitChecks | None:
     return None if rules is None else CircuitChecks(**rules.model_dump())
 
 
+@stage("circuits")
 def measure_circuits(
     measurement: Measurement, paired: Pairing, scores: Mapping[Side, EdgeScores], controls: Sequence[Control]
 ) -> CircuitChecks | None:

@@ -9,6 +9,7 @@ import torch
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source, processor_of
+from rlcircuits.common.stage_times import stage
 from rlcircuits.models.images import ImageProcessor
 
 __all__ = ["LoadedOnce", "Stopwatch"]
@@ -48,7 +49,8 @@ class LoadedOnce:
         """Return the checkpoint, and load it if this is its first use."""
         if self._checkpoint is None:
             start = time.perf_counter()
-            self._checkpoint = self.source.load()
+            with stage("load"):
+                self._checkpoint = self.source.load()
             self.load_seconds = time.perf_counter() - start
         return self._checkpoint
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.checkpoints.source import check_same_vocabulary
+from rlcircuits.common.stage_times import stage
 from rlcircuits.comparison import pairing
 from rlcircuits.comparison.comparison import Unfinished
 from rlcircuits.comparison.funnel import show_funnel
@@ -16,6 +17,7 @@ from rlcircuits.release.measurement import Measurement
 __all__ = ["pair_answers"]
 
 
+@stage("pair")
 def pair_answers(measurement: Measurement, before: Answers, after: Answers) -> Pairing:
     """Pair the two models' answers, and log the funnel; with too few questions left, return a pairing of none."""
     settings = measurement.settings

@@ -38,6 +38,7 @@ from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, ensure_writable_folder, write_lock
 from rlcircuits.common.logs import log_stage
+from rlcircuits.common.stage_times import current_times, stage
 from rlcircuits.comparison.comparison import Comparison, SupervisedControl
 from rlcircuits.comparison.from_answers import compare_answers
 from rlcircuits.comparison.from_scores import compare
@@ -126,8 +127,10 @@ def run_pair(
         if (finished := finished_comparison(measurement, folder, key)) is not None:
             return finished
         started = datetime.now(UTC)
+        times = current_times()
+        earlier = times.snapshot() if times is not None else None
         comparison = measure(measurement)
-        save_run(measurement, folder, started)
+        save_run(measurement, folder, started, times.table(earlier) if times is not None else ())
         save_comparison(comparison, folder, key)
         return comparison
 
@@ -224,17 +227,18 @@ def measure(measurement: Measurement) -> Comparison:
     with LoadedOnce(before) as loaded:
         greedy = greedy_accuracy(answer_greedily(measurement, loaded, "before", before_answers), greedy_after)
         before_scores = _score_side(measurement, loaded, "before", paired.before)
-    comparison = compare(
-        before_scores,
-        after_scores,
-        paired,
-        before_answers,
-        after_answers,
-        groups=groups,
-        controls=controls,
-        greedy=greedy,
-        **how,
-    )
+    with stage("statistics"):
+        comparison = compare(
+            before_scores,
+            after_scores,
+            paired,
+            before_answers,
+            after_answers,
+            groups=groups,
+            controls=controls,
+            greedy=greedy,
+            **how,
+        )
     circuits = measure_circuits(measurement, paired, {"before": before_scores, "after": after_scores}, controls)
     return replace(comparison, circuits=circuits, supervised=_measure_supervised(measurement, comparison))
 

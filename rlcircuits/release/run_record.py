@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from rlcircuits.common.files import write_text_atomically
+from rlcircuits.common.stage_times import StageTime
 from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.questions.question_set import Question
 from rlcircuits.release.measurement import Measurement
@@ -46,6 +47,8 @@ class RunRecord:
     """All that were asked."""
     pool: str | None = None
     """The pair's pool in the pairs file; None too for a record of an earlier version."""
+    stages: tuple[StageTime, ...] = ()
+    """Where the time went, if ``--stage-times`` was given, up to when this file was written."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,14 @@ class _File:
 _ADAPTER: TypeAdapter[_File] = TypeAdapter(_File)
 
 
-def save_run(measurement: Measurement, folder: Path, started: datetime) -> None:
+def save_run(measurement: Measurement, folder: Path, started: datetime, stages: tuple[StageTime, ...] = ()) -> None:
     """Write the record of a run that ends now; an older file is replaced atomically.
 
     Args:
         measurement: the pair.
         folder: its folder of results.
         started: when its first stage began.
+        stages: the time of each stage, if it was recorded.
     """
     record = RunRecord(
         command=tuple(sys.argv),
@@ -75,6 +79,7 @@ def save_run(measurement: Measurement, folder: Path, started: datetime) -> None:
         fingerprints={side: source.fingerprint() for side, source in measurement.sources.items()},
         questions=measurement.questions.questions,
         pool=measurement.pair.pool,
+        stages=stages,
     )
     folder.mkdir(parents=True, exist_ok=True)
     text = _ADAPTER.dump_json(_File(_FORMAT, _VERSION, record), indent=1).decode()

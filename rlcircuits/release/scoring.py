@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlcircuits.attribution.cache import attribute_stored
+from rlcircuits.common.stage_times import stage
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.counterfactuals import corrupted_sequences, has_counterfactuals
@@ -14,6 +15,7 @@ from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.scoring_passes import passes
 
 
+@stage("attribute")
 def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Sequence[AnswerSequence]) -> EdgeScores:
     """Return a model's edge scores of these sequences, from the store if they are there.
 

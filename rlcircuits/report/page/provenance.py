@@ -10,6 +10,7 @@ from rlcircuits.answers.recorded import SIDES
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.run_record import RunRecord
 from rlcircuits.report.page.data import Missing, PairData
+from rlcircuits.report.stage_table import stage_rows
 from rlcircuits.report.terminal import SCORED
 
 __all__ = ["make_provenance", "written_by"]
@@ -67,6 +68,9 @@ def _of_run(run: RunRecord | Missing) -> Iterator[tuple[str, str]]:
         return
     yield "command", shlex.join(run.command)
     yield "started, took", f"{run.started:%Y-%m-%d %H:%M} UTC, {run.seconds:,.0f} s"
+    if run.stages:
+        shares = [f"{name} {share}" for name, _, share, _ in stage_rows(run.stages)[:-1]]
+        yield "where the time went", ", ".join(shares)
     yield "versions", ", ".join(f"{name} {number}" for name, number in run.versions.items())
     nested = ("prompting", "sampling")  # shown above
     yield "settings", _settings({name: value for name, value in run.settings.items() if name not in nested})
