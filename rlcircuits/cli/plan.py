@@ -9,6 +9,7 @@ from typing import Any
 from rlcircuits.cli.command import add_command, add_only
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
 from rlcircuits.cli.streams import log, log_error
+from rlcircuits.common.limits import check_number
 
 
 def add_plan(commands: Any) -> None:
@@ -18,6 +19,12 @@ def add_plan(commands: Any) -> None:
     plan.add_argument("file", metavar="FILE.toml", help="pairs file")
     add_only(plan)
     plan.add_argument("--output", metavar="DIR", help="output folder of the run; what it holds need not run again")
+    plan.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="say too what N workers take: their hours together, and until the last is done",
+    )
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -25,9 +32,11 @@ def _plan(options: argparse.Namespace) -> int:
     from rlcircuits.release.plan import make_plan
     from rlcircuits.release.plan_table import show_plan
 
+    if options.workers is not None:
+        check_number("workers", options.workers, "--workers")
     file = load_pairs_file(options.file).only(options.only)
     plan = make_plan(file, file.make_settings(), options.output, notify=log)
-    print(show_plan(plan))
+    print(show_plan(plan, options.workers))
     sys.stdout.flush()  # errors follow, and stand below the tables if both streams go to one file
     missing = [model for model in plan.models if not model.available]
     for model in missing:

@@ -54,6 +54,7 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
         "k": _COUNT,
         "ray_gpus": Limits(0, 1_000, whole=False, why="GPUs that a model needs"),
+        "workers": Limits(1, 100_000, why="stages that run at once"),
         "alpha": Limits(0, 1, whole=False, above=True, why="the share of the answers' length that is scored"),
         "balance": Limits(0, 1_000, whole=False, why="as a share of two answers' mean length"),
         "seed": _SEED,

@@ -5,13 +5,19 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from rlcircuits.release.plan import PairPlan, Plan
+from rlcircuits.release.plan_bill_lines import show_bill
 from rlcircuits.release.plan_cost_table import show_cost, show_duration
 from rlcircuits.release.plan_power_table import show_detectable
 from rlcircuits.release.plan_signs_table import show_sign_costs
 
 
-def show_plan(plan: Plan) -> str:
-    """Return a plan as text: tables of the pairs, the models, the cost of what is left, and what can be detected."""
+def show_plan(plan: Plan, workers: int | None = None) -> str:
+    """Return a plan as text: tables of the pairs, the models, the cost of what is left, and what can be detected.
+
+    Args:
+        plan: the plan.
+        workers: what is left is told for so many workers too; None for one process alone.
+    """
     pairs = [
         [
             pair.name,
@@ -60,6 +66,7 @@ def show_plan(plan: Plan) -> str:
         "",
         *show_cost(plan),
         "",
+        *([] if workers is None else [*show_bill(plan, workers), ""]),
         *show_sign_costs(plan),
         "",
         *show_detectable(plan),
