@@ -29,6 +29,7 @@ from torch import Tensor  # noqa: E402
 
 from rlcircuits import attribute  # noqa: E402
 from rlcircuits.circuits.ablated_forward import ablated  # noqa: E402
+from rlcircuits.models.config_layers import kv_heads_by_config  # noqa: E402
 
 NUMBERS = Path(__file__).with_name("support.json")
 PAGE = ROOT / "docs" / "models.md"
@@ -84,13 +85,14 @@ def measure(name: str) -> dict[str, Cell]:
 def _kv_head_error(model: Any, sequences: list[Any], by_head: Tensor) -> float:
     """The error where each key/value head has one reader, whose score is the sum of its query heads' in the oracle."""
     found = attribute(model, sequences, "kv-head")
-    heads = model.config.num_attention_heads
-    group = heads // getattr(model.config, "num_key_value_heads", heads)
+    heads, kv_heads = model.config.num_attention_heads, kv_heads_by_config(model.config)
     wanted = torch.zeros(found.values.shape, dtype=torch.float64)
     for column, reader in enumerate(oracle.edge_names(model, "head")[1]):
         sublayer, _, rest = reader.partition(".h")
         head, _, kind = rest.partition(".")
-        place = f"{sublayer}.kv{int(head) // group}.{kind}" if kind in ("k", "v") else reader
+        place = reader
+        if kind in ("k", "v"):
+            place = f"{sublayer}.kv{int(head) * kv_heads[int(sublayer.split('.')[1])] // heads}.{kind}"
         wanted[:, :, found.graph.readers.index(place)] += by_head[:, :, column]
     return relative_error(found.values, wanted)
 

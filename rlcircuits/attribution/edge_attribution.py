@@ -240,7 +240,7 @@ def _attribute_batch(
     contraction = GroupedContraction(graph, BACKENDS[options.backend](), shape)
     measured, losses = contract_gradients(runs, contraction)
     same = measured is losses
-    scores = contraction.finish().div(runs.loss_scale).float()
+    scores = runs.finish(contraction)
     copies = CopiesOnCPU(scores, losses.float(), measured.float(), scores.sum((1, 2)))
 
     def finish() -> EdgeScores:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from rlcircuits.attribution.attributed_metrics import MetricFunction
 from rlcircuits.attribution.options import AttributionOptions
+from rlcircuits.capture.edge_scales import edge_scales
 from rlcircuits.capture.reader_grads import OnReaderGrads
 from rlcircuits.capture.recording import recorded, sequence_losses
 from rlcircuits.capture.writers import WriterOutputs
@@ -65,6 +66,12 @@ class BatchRuns:
         """What the scores must be divided by."""
         return HALF_SCALE if next(self.checkpoint.model.parameters()).dtype == torch.float16 else 1
 
+    def finish(self, contraction: GroupedContraction) -> Tensor:
+        """Return the scores that were contracted, float32 [matrices, writers, readers], on the model's device."""
+        scores = contraction.finish().div(self.loss_scale).float()
+        scales = edge_scales(self.checkpoint.parts, self.options.graph)
+        return scores if scales is None else scores * scales.to(scores)
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -77,7 +84,7 @@ class _Run:
 
 
 def contract_gradients(runs: BatchRuns, contraction: GroupedContraction) -> tuple[Tensor, Tensor]:
-    """Run a batch and contract its gradients. ``contraction.finish()`` then returns the scores times ``loss_scale``.
+    """Run a batch and contract its gradients. ``runs.finish(contraction)`` then returns the scores.
 
     Returns:
         The metric's values and the losses of the clean run, [batch] each, on the model's device.

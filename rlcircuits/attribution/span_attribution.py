@@ -192,7 +192,7 @@ def _score_batch(
     shape = SpanShape(count, positions, checkpoint.parts.width, itemsize(checkpoint), parts)
     contraction = GroupedContraction(options.graph, BACKENDS[options.backend](), shape)
     measured, losses = contract_gradients(runs, contraction)
-    scores = contraction.finish().div(runs.loss_scale).float().cpu()
+    scores = runs.finish(contraction).cpu()
     losses, measured = losses.float().cpu(), measured.float().cpu()
     by_sequence = torch.zeros(len(indices)).index_add(
         0, torch.tensor([run.sequence for run in parts]), scores.sum((1, 2))

@@ -22,7 +22,7 @@ def model_graph(parts: ModelParts, granularity: str) -> EdgeGraph:
             f"granularity is {granularity!r}, which {type(parts.body).__name__} cannot have: {parts.no_heads}; "
             "use 'sublayer'"
         )
-    return build_layered_graph(parts.layers, parts.n_heads, granularity, n_kv_heads=parts.n_kv_heads)
+    return build_layered_graph(parts.layers, parts.n_heads, granularity, n_kv_heads=parts.kv_heads)
 
 
 def granularities(parts: ModelParts) -> tuple[Granularity, ...]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rlcircuits.capture.reader_heads import replace_projected
 from rlcircuits.capture.recording import forward_logits
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import Batch
@@ -63,7 +64,7 @@ def _heads(
     with Hooks() as hooks:
         if projection is not None:
             features = projection.features[kind].flatten()
-            hooks.replace_output(projection.module, lambda output: _with_noise(output, features))
+            replace_projected(hooks, projection, lambda output: _with_noise(output, features))
         hooks.observe_input(block.output, seen.append)  # type: ignore[arg-type]  # a block with attention
         forward_logits(model, batch)
     z: Tensor = seen[0].double()

@@ -15,7 +15,7 @@ The result is as large as the stream, for three readers a head. Two things keep 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -31,7 +31,7 @@ from rlcircuits.common.devices import can_use_triton, to_device_async
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import NormVJP
-from rlcircuits.models.parts import ModelParts, Projection
+from rlcircuits.models.parts import Block, Projection
 
 
 def hook_heads(
@@ -68,7 +68,23 @@ def hook_heads(
         return norm.vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
 
     hooks.replace_input(projection.module, reader_input.detached)
-    hooks.replace_output(projection.module, lambda output: reader_input.join(heads.copy(output), backward))
+    replace_projected(hooks, projection, lambda output: reader_input.join(heads.copy(output), backward))
+
+
+def replace_projected(hooks: Hooks, projection: Projection, replace: Callable[[Tensor], Tensor]) -> None:
+    """Replace what a projection gives to the attention, [batch, pos, features].
+
+    That is its output; or where k and v are one output, what the norm of one of them reads, head by head.
+    """
+    if projection.split_at is None:
+        hooks.replace_output(projection.module, replace)
+        return
+
+    def by_head(heads: Tensor) -> Tensor:
+        given: Tensor = replace(heads.flatten(-2)).unflatten(-1, (-1, heads.shape[-1]))
+        return given
+
+    hooks.replace_input(projection.split_at, by_head)
 
 
 def with_shares(grad: Tensor, features: dict[str, Tensor], shares: Mapping[str, float]) -> Tensor:
@@ -168,8 +184,10 @@ def _pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJ
 
 
 @contextmanager
-def one_kv_per_query_head(attention: nn.Module, parts: ModelParts) -> Iterator[None]:
+def one_kv_per_query_head(block: Block, n_heads: int) -> Iterator[None]:
     """Make a grouped-query attention take one k and one v head for each query head, as ``hook_heads`` gives it."""
+    attention = block.attention
+    assert attention is not None, "a block without attention has no heads"
     saved: list[tuple[nn.Module, str, object]] = []
 
     def swap(owner: nn.Module, name: str, value: object) -> None:
@@ -179,13 +197,13 @@ def one_kv_per_query_head(attention: nn.Module, parts: ModelParts) -> Iterator[N
     try:
         swap(attention, "num_key_value_groups", 1)
         if hasattr(attention, "num_key_value_heads"):
-            swap(attention, "num_key_value_heads", parts.n_heads)
+            swap(attention, "num_key_value_heads", n_heads)
         norm = getattr(attention, "k_norm", None)
-        if norm is not None and norm.weight.numel() > parts.head_dim:
+        if norm is not None and norm.weight.numel() > block.head_dim:
             # A norm over all k features (OLMo 2): copies of whole groups have the same mean square. Or a norm of each
             # head with a weight of its own, [heads, head_dim] (Cohere).
             weight = norm.weight.detach()
-            heads = weight.view(parts.n_kv_heads, -1).repeat_interleave(parts.n_heads // parts.n_kv_heads, dim=0)
+            heads = weight.view(block.n_kv_heads, -1).repeat_interleave(n_heads // block.n_kv_heads, dim=0)
             swap(norm, "weight", nn.Parameter(heads if weight.ndim == 2 else heads.flatten(), requires_grad=False))
         yield
     finally:

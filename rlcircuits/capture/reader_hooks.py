@@ -6,7 +6,8 @@ autograd graph computes the gradient. The readers are:
 - the MLP, the mixer and the unembedding, which read the norm's whole output (``_hook_input``);
 - q, k and v of a sublayer, each of which reads through some output features of a projection (``_hook_projection``);
 - k and v that are projected through one latent (``rlcircuits.capture.reader_latent``);
-- q, k and v of every head (``rlcircuits.capture.reader_heads``).
+- q, k and v of every head (``rlcircuits.capture.reader_heads``);
+- an MLP that reads the stream at several places (``rlcircuits.capture.joint_reader``).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from rlcircuits.capture.joint_reader import hook_joint_reader
 from rlcircuits.capture.reader_grads import OnReaderGrads, from_tensor
-from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head, with_shares
+from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head, replace_projected, with_shares
 from rlcircuits.capture.reader_input import OnStream, ReaderBackward, ReaderInput
 from rlcircuits.capture.reader_latent import hook_latent
 from rlcircuits.graph.edge_graph import EdgeGraph
@@ -51,8 +53,8 @@ def hook_readers(
     first_reader: dict[tuple[str, str], int] = {}  # (sublayer, kind) → index in the graph; heads follow one another
     for index, (sublayer, kind) in enumerate(map(_sublayer_and_kind, graph.readers)):
         first_reader.setdefault((sublayer, kind), index)
-    copies = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
     for layer, block in enumerate(parts.blocks):
+        copies = parts.n_heads // block.n_kv_heads if graph.granularity == "head" else 1
         nodes = len(block.projections) + (block.latent is not None) + (block.mixer is not None) + block.shares_norm
         if nodes:
             # Attention and mixer of one layer are behind one norm, and read one stream. So may the MLP.
@@ -60,7 +62,7 @@ def hook_readers(
             sublayers = [name for name, _ in first_reader if name in behind]
             mixing = ReaderInput(hooks, rules.of_norm(block.attention_norm), sublayers, on_stream, nodes)
         if copies > 1 and block.attention is not None:
-            hooks.enter_context(one_kv_per_query_head(block.attention, parts))
+            hooks.enter_context(one_kv_per_query_head(block, parts.n_heads))
         for projection in block.projections:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in projection.features}
             if graph.granularity == "sublayer":
@@ -73,9 +75,13 @@ def hook_readers(
         if block.mixer is not None:
             _hook_input(hooks, block.mixer, mixing, first_reader[f"mixer.{layer}", ""], on_reader_grads)
         if block.mlp is not None:
+            reader = first_reader[f"mlp.{layer}", ""]
+            if block.mlp_also_reads and block.mlp_norm is not None:
+                read_by = (block.mlp_norm.module, *block.mlp_also_reads)
+                hook_joint_reader(hooks, read_by, f"mlp.{layer}", reader, on_reader_grads, on_stream)
+                continue
             own = None if block.shares_norm else rules.of_norm(block.mlp_norm)
             mlp = mixing if block.shares_norm else ReaderInput(hooks, own, [f"mlp.{layer}"], on_stream)
-            reader = first_reader[f"mlp.{layer}", ""]
             if block.mlp_beside is not None and block.mlp_norm is not None:
                 _hook_norm(hooks, block.mlp_norm, mlp, reader, on_reader_grads)
             else:
@@ -145,7 +151,7 @@ def _hook_projection(
         return total
 
     hooks.replace_input(projection.module, reader_input.detached)
-    hooks.replace_output(projection.module, lambda output: reader_input.join(output, backward))
+    replace_projected(hooks, projection, lambda output: reader_input.join(output, backward))
 
 
 def _sublayer_and_kind(reader: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.capture.batch_slices import WHOLE_BATCH
+from rlcircuits.capture.edge_scales import edge_scales
 from rlcircuits.capture.model_graph import model_graph
 from rlcircuits.capture.nonfinite import explain_non_finite, first_non_finite
 from rlcircuits.capture.projection_check import verify_projections
@@ -83,7 +84,7 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
                 model, batch, f"{type(model).__name__} has a non-finite loss on {_PROBE_TOKENS} tokens"
             )
         outputs = {w.indices.start: w.outputs(WHOLE_BATCH)[0].double() for w in recording.writers}
-        streams = _verify_streams(model, graph, recording.streams, outputs, tolerance)
+        streams = _verify_streams(model, parts, graph, recording.streams, outputs, tolerance)
         (ours,) = torch.autograd.grad(losses.sum(), recording.entry)
     with frozen(model):
         heads = _verify_heads(model, parts, graph, batch, outputs, tolerance)
@@ -103,7 +104,12 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
 
 
 def _verify_streams(
-    model: nn.Module, graph: EdgeGraph, streams: dict[str, Tensor], outputs: dict[int, Tensor], tolerance: float
+    model: nn.Module,
+    parts: ModelParts,
+    graph: EdgeGraph,
+    streams: dict[str, Tensor],
+    outputs: dict[int, Tensor],
+    tolerance: float,
 ) -> float:
     """Check that each sublayer's stream is the sum of its writers' ``outputs``, keyed by the graph's index.
 
@@ -111,6 +117,7 @@ def _verify_streams(
         The largest relative difference.
     """
     largest = 0.0
+    scales = edge_scales(parts, graph)
     for reader, name in enumerate(graph.readers):
         sublayer = name.removesuffix(".q")  # q, k and v read one stream
         if sublayer.endswith((".k", ".v")):
@@ -120,7 +127,8 @@ def _verify_streams(
                 f"{type(model).__name__} did not run the norm before {sublayer}, which attribution needs"
             )
         stream = streams[sublayer].double()
-        total = sum(tensor.to(stream.device) for u, tensor in outputs.items() if graph.mask[u, reader])
+        before = [u for u in outputs if graph.mask[u, reader]]
+        total = sum(outputs[u].to(stream.device) * (1 if scales is None else float(scales[u, reader])) for u in before)
         largest = max(largest, _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum"))
     return largest
 

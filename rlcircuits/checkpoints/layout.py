@@ -8,8 +8,8 @@ from itertools import combinations
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.sublayers import Sublayer
+from rlcircuits.models.config_layers import layer_sublayers
 from rlcircuits.models.find_family import module_names
-from rlcircuits.models.parts import layer_sublayers
 
 __all__ = ["Layout", "layout_of", "uniform_layout"]
 

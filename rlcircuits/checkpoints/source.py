@@ -20,6 +20,7 @@ from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.models.adapters import Base, find_base
+from rlcircuits.models.config_layers import of_layer
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.folder import contents, has_tokenizer, is_adapter, load_config, load_tokenizer, local_folder
 from rlcircuits.models.images import ImageProcessor, check_reads_images
@@ -143,7 +144,7 @@ class CheckpointSource:
         Raises:
             RLCircuitsError: the config is missing or cannot be read.
         """
-        config = self.text_config()
+        config = of_layer(self.text_config(), 0)
         found = {name: getattr(config, name, None) for name in _ARCHITECTURE}
         if found["num_key_value_heads"] is None:
             found["num_key_value_heads"] = found["num_attention_heads"]

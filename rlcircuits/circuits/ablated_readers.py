@@ -18,7 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from rlcircuits.capture.reader_heads import HeadFeatures, one_kv_per_query_head
+from rlcircuits.capture.reader_heads import HeadFeatures, one_kv_per_query_head, replace_projected
 from rlcircuits.circuits.ablated_latent import hook_ablated_latent
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.feature_index import as_index
@@ -55,7 +55,7 @@ def hook_ablated_readers(hooks: Hooks, parts: ModelParts, graph: EdgeGraph, inpu
             mixing["mlp"] = place[f"mlp.{layer}"][""]
         _hook_mixing(hooks, parts, block, graph, mixing, inputs)
         if block.mlp is not None and not block.shares_norm:
-            _hook_whole(hooks, block.mlp_norm, block.mlp, place[f"mlp.{layer}"][""], inputs)
+            _hook_whole(hooks, block.mlp_norm, block.mlp, place[f"mlp.{layer}"][""], inputs, block.mlp_also_reads)
     _hook_whole(hooks, parts.final_norm, parts.unembedding, place["logits"][""], inputs)
 
 
@@ -69,11 +69,26 @@ def _readers_by_sublayer(graph: EdgeGraph) -> dict[str, dict[str, list[int]]]:
 
 
 def _hook_whole(
-    hooks: Hooks, norm: Norm | None, module: nn.Module, reader: list[int], inputs: ReadersOwnInputs
+    hooks: Hooks,
+    norm: Norm | None,
+    module: nn.Module,
+    reader: list[int],
+    inputs: ReadersOwnInputs,
+    also_read_by: Sequence[nn.Module] = (),
 ) -> None:
-    """Replace the stream that one reader reads as a whole."""
-    if inputs.is_ablated(reader):
-        hooks.replace_input(module if norm is None else norm.module, lambda stream: inputs.of(reader, stream)[0])
+    """Replace the stream that one reader reads as a whole, and give it to others that read it after ``norm`` has."""
+    if not inputs.is_ablated(reader):
+        return
+    read: list[Tensor] = []
+
+    def first(stream: Tensor) -> Tensor:
+        own = inputs.of(reader, stream)[0]
+        read[:] = [own] if also_read_by else []
+        return own
+
+    hooks.replace_input(module if norm is None else norm.module, first)
+    for other in also_read_by:
+        hooks.replace_input(other, lambda hidden: read[0].view_as(hidden))
 
 
 def _hook_mixing(
@@ -92,14 +107,17 @@ def _hook_mixing(
         return
     by_head = graph.granularity != "sublayer"
     normed = _NormedInputs(hooks, block.attention_norm, readers, inputs, together=not by_head)
-    copies = parts.n_heads // parts.n_kv_heads if graph.granularity == "head" else 1
+    copies = parts.n_heads // max(block.n_kv_heads, 1) if graph.granularity == "head" else 1
     if copies > 1 and block.attention is not None:
-        hooks.enter_context(one_kv_per_query_head(block.attention, parts))
+        hooks.enter_context(one_kv_per_query_head(block, parts.n_heads))
     for kind, module in (("mixer", block.mixer), ("mlp", block.mlp)):
         if module is not None and kind in readers:
             hooks.replace_input(module, partial(_first, normed, kind, 1.0))
     for projection in block.projections:
-        if len(projection.features) == 1 and not by_head:
+        if projection.split_at is not None:
+            project = _ProjectByReader(projection, copies, by_head, normed)
+            replace_projected(hooks, projection, project)
+        elif len(projection.features) == 1 and not by_head:
             (kind,) = projection.features
             hooks.replace_input(projection.module, partial(_first, normed, kind, projection.multiplier))
         else:
@@ -180,7 +198,10 @@ class _ProjectByReader:
         )
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """Return the projection's output [batch, pos, features]; ``hidden`` is the input the model gives it."""
+        """Return the projection's output [batch, pos, features].
+
+        ``hidden`` is the input that the model gives it. Only its batch, positions and device are used behind a norm.
+        """
         output = hidden.new_empty(*hidden.shape[:-1], self._n_places)
         bias: Tensor | None = getattr(self._projection.module, "bias", None)
         for kind, source in self._source.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -144,9 +145,10 @@ def _is_parallel(graph: EdgeGraph) -> bool:
 def _rebuilt(stored: _Stored, path: str | Path) -> EdgeGraph:
     """Return the graph whose nodes a file names. Raises RLCircuitsError if no graph has exactly these nodes."""
     heads = sum(bool(re.fullmatch(r"attn\.0\.h\d+", name)) for name in stored.writers)
-    kv_heads = sum(bool(re.fullmatch(r"attn\.0\.kv\d+\.k", name)) for name in stored.readers)
     layers = _layers_of(stored)
-    graph = build_layered_graph(layers, heads or 1, stored.granularity, n_kv_heads=kv_heads or heads or 1)
+    shared = Counter(match[1] for name in stored.readers if (match := re.fullmatch(r"attn\.(\d+)\.kv\d+\.k", name)))
+    kv_heads = [shared[str(layer)] or heads or 1 for layer in range(len(layers))]
+    graph = build_layered_graph(layers, heads or 1, stored.granularity, n_kv_heads=kv_heads)
     if (list(graph.writers), list(graph.readers)) != (stored.writers, stored.readers):
         raise RLCircuitsError(
             f"{path}: writers and readers are not those of a {stored.granularity} graph of {len(layers)} layers"

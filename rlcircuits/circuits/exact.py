@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from rlcircuits.attribution.edge_attribution import graph_of
 from rlcircuits.attribution.memory_budget import is_out_of_memory
+from rlcircuits.capture.edge_scales import edge_scales
 from rlcircuits.capture.recording import forward_logits, select_scored, sequence_losses
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.ablated_forward import check_finite
@@ -222,6 +223,8 @@ class _OneEdgeEach:
     def __init__(self, parts: ModelParts, graph: EdgeGraph, differences: WriterDifferences, places: Tensor) -> None:
         self._readers = places[1]
         self._lost = torch.stack([_lost(parts, graph, differences, u) for u in places[0].tolist()])
+        if (scales := edge_scales(parts, graph)) is not None:
+            self._lost *= scales[places[0], places[1]].to(self._lost).view(-1, *[1] * (self._lost.ndim - 1))
 
     def is_ablated(self, readers: Sequence[int]) -> bool:
         return bool(torch.isin(self._readers, torch.tensor(readers)).any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 
 import torch
@@ -19,13 +20,13 @@ def readers_of_writers(graph: EdgeGraph) -> Tensor:
     """
     belongs = torch.zeros_like(graph.mask)
     heads = sum(name.startswith("attn.0.h") for name in graph.writers)
-    kv_heads = sum(name.startswith("attn.0.kv") and name.endswith(".k") for name in graph.readers)
+    kv_heads = Counter(name.split(".kv")[0] for name in graph.readers if ".kv" in name and name.endswith(".k"))
     writers: dict[str, list[int]] = {}
     for index, name in enumerate(graph.writers):
         writers.setdefault(name, []).append(index)
         if ".h" in name and kv_heads:
             block, head = name.rsplit(".h", 1)
-            writers.setdefault(f"{block}.kv{int(head) * kv_heads // heads}", []).append(index)
+            writers.setdefault(f"{block}.kv{int(head) * kv_heads[block] // heads}", []).append(index)
     for index, name in enumerate(graph.readers):
         node = name.rsplit(".", 1)[0] if name[-2:] in (".q", ".k", ".v") else name
         belongs[writers.get(node, []), index] = True

@@ -2,7 +2,10 @@
 
 With c the share of an edge that is removed, and the sum over the writers u before reader v,
 
-    x_v = x − Σ_u c[u, v] (o_u − õ_u).
+    x_v = x − Σ_u c[u, v] (o_u − õ_u),
+
+where o_u − õ_u is multiplied by the scalars of the blocks between u and v, if they have any
+(``rlcircuits.capture.edge_scales``).
 
 Behind a post-norm N, what the heads h of an attention add to the stream is not a sum over heads. Each reader then gets
 the post-norm of its own sum: the attention's term in x, m N(y), becomes
@@ -17,6 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rlcircuits.capture.edge_scales import edge_scales
 from rlcircuits.circuits.edge_mask import EdgeMask
 from rlcircuits.circuits.writer_differences import WriterDifferences
 from rlcircuits.models.parts import ModelParts
@@ -39,11 +43,15 @@ class ReaderInputs:
         self._parts = parts
         self._differences = differences
         self._removed = mask.removed.transpose(1, 2)  # [1 or batch, readers, writers]
+        self._scales = edge_scales(parts, mask.graph)
         self._is_removed = (mask.removed != 0).any(0)  # bool [writers, readers]
         self._normed_heads = _heads_behind_post_norms(parts, mask)
         self._linear = torch.ones(len(mask.graph.writers), dtype=torch.bool)
         for heads in self._normed_heads.values():
             self._linear[heads] = False
+        if self._scales is not None:  # those of heads behind a post-norm apply behind it
+            linear = torch.where(self._linear[:, None], self._scales, 1)
+            self._removed = self._removed * linear.T.to(self._removed.dtype)
 
     def is_ablated(self, readers: Sequence[int]) -> bool:
         """Return whether an edge into any of these readers is removed."""
@@ -59,7 +67,11 @@ class ReaderInputs:
             behind = removed_from & ~self._linear
             behind[: heads.start] = behind[heads.stop :] = False
             if bool(behind.any()):
-                result = result - self._through_post_norm(layer, self._sum(readers, behind)).to(stream.device)
+                lost = self._through_post_norm(layer, self._sum(readers, behind)).to(stream.device)
+                if self._scales is not None:
+                    scales = self._scales[heads.start, list(readers)].to(lost)
+                    lost = lost * scales.view(-1, *[1] * (lost.ndim - 1))
+                result = result - lost
         return result
 
     def _sum(self, readers: Sequence[int], writers: Tensor) -> Tensor:

@@ -82,7 +82,11 @@ def build_graph(
 
 
 def build_layered_graph(
-    layers: Sequence[LayerReads], n_heads: int, granularity: str, *, n_kv_heads: int | None = None
+    layers: Sequence[LayerReads],
+    n_heads: int,
+    granularity: str,
+    *,
+    n_kv_heads: int | Sequence[int] | None = None,
 ) -> EdgeGraph:
     """Build the graph of a decoder whose layers may differ in their sublayers.
 
@@ -90,19 +94,20 @@ def build_layered_graph(
         layers: the sublayers of each block, in groups that read the same stream. There is no edge within a group.
         n_heads: number of query heads of an attention.
         granularity: see :func:`build_graph`. Only attentions have heads: a mixer or an MLP is one node.
-        n_kv_heads: number of key/value heads of an attention, by default ``n_heads``.
+        n_kv_heads: number of key/value heads of an attention, or one number for each block; by default ``n_heads``.
 
     Raises:
         RLCircuitsError: an unknown granularity.
     """
     check_granularity(granularity)
     heads = [""] if granularity == "sublayer" else [f".h{h}" for h in range(n_heads)]
-    kv_heads = [f".kv{h}" for h in range(n_kv_heads or n_heads)] if granularity == "kv-head" else heads
+    by_layer = kv_heads_by_layer(n_kv_heads, n_heads, len(layers))
     # Each node has a time step: a writer of step s has an edge to every reader of a step > s.
     writers: list[tuple[str, int]] = [("embed", -1)]
     readers: list[tuple[str, int]] = []
     step = 0
     for layer, groups in enumerate(layers):
+        kv_heads = [f".kv{h}" for h in range(by_layer[layer])] if granularity == "kv-head" else heads
         for group in groups:
             for sublayer in group:
                 if sublayer == "attn":
@@ -121,6 +126,13 @@ def build_layered_graph(
         readers=tuple(name for name, _ in readers),
         mask=write_steps[:, None] < read_steps[None, :],
     )
+
+
+def kv_heads_by_layer(n_kv_heads: int | Sequence[int] | None, n_heads: int, n_layers: int) -> Sequence[int]:
+    """Return the number of key/value heads of each block: that of all blocks, ``n_heads`` for None, or each its own."""
+    if n_kv_heads is None or isinstance(n_kv_heads, int):
+        return [n_kv_heads or n_heads] * n_layers
+    return n_kv_heads
 
 
 def check_granularity(granularity: str) -> None:

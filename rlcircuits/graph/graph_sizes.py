@@ -9,7 +9,7 @@ import torch
 
 from rlcircuits.common.choices import GRANULARITIES, Granularity
 from rlcircuits.common.sublayers import LayerReads
-from rlcircuits.graph.edge_graph import build_layered_graph
+from rlcircuits.graph.edge_graph import build_layered_graph, kv_heads_by_layer
 
 __all__ = ["GraphSize", "graph_sizes"]
 
@@ -33,7 +33,7 @@ def graph_sizes(
     layers: Sequence[LayerReads],
     n_heads: int,
     *,
-    n_kv_heads: int | None = None,
+    n_kv_heads: int | Sequence[int] | None = None,
     granularities: Sequence[Granularity] = GRANULARITIES,
 ) -> tuple[GraphSize, ...]:
     """Return the size of a decoder's graph at each granularity.
@@ -44,17 +44,24 @@ def graph_sizes(
     Args:
         layers: the sublayers of each block, in groups that read the same stream.
         n_heads: number of query heads of an attention.
-        n_kv_heads: number of key/value heads of an attention, by default ``n_heads``.
+        n_kv_heads: number of key/value heads of an attention, or one number for each block; by default ``n_heads``.
         granularities: those that the model's graph can have.
     """
     graph = build_layered_graph(layers, n_heads, "sublayer")
     found = []
     for granularity in granularities:
         heads = 1 if granularity == "sublayer" else n_heads
-        shared = n_kv_heads or n_heads if granularity == "kv-head" else heads
+        shared = kv_heads_by_layer(n_kv_heads if granularity == "kv-head" else heads, heads, len(layers))
         writers = torch.tensor([heads if name.startswith("attn.") else 1 for name in graph.writers])
-        readers = torch.tensor([{"q": heads, "k": shared, "v": shared}.get(name[-1], 1) if name.startswith("attn.")
-                                else 1 for name in graph.readers])  # fmt: skip
+        readers = torch.tensor([_readers_of(name, heads, shared) for name in graph.readers])
         edges = int(writers @ graph.mask.to(torch.int64) @ readers)
         found.append(GraphSize(granularity, int(writers.sum()), int(readers.sum()), edges))
     return tuple(found)
+
+
+def _readers_of(reader: str, heads: int, kv_heads: Sequence[int]) -> int:
+    """Return how many readers there are for one of the sublayer graph."""
+    if not reader.startswith("attn."):
+        return 1
+    _, layer, kind = reader.split(".")
+    return heads if kind == "q" else kv_heads[int(layer)]

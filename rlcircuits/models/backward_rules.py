@@ -30,7 +30,7 @@ from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.choices import GIM, RELP, RULE_SETS, RULES
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
-from rlcircuits.models.families import is_added
+from rlcircuits.models.families import ModuleNames, is_added
 from rlcircuits.models.heated_softmax import heated
 from rlcircuits.models.hooks import Hooks, forward_replaced
 from rlcircuits.models.norms import Norm, epsilon_of, recognise
@@ -143,7 +143,7 @@ def check_rules(rules: BackwardRules, parts: ModelParts, config: Any) -> None:
             raise RLCircuitsError(f"{uncovered.format(layer=layer)}, for which no rule is defined; leave the rules out")
     norms = [norm for block in parts.blocks for norm in (block.attention_norm, block.mlp_norm)]
     norms += [norm for block in parts.blocks for norm in (block.attention_post_norm, block.mlp_post_norm)]
-    norms += [norm for block in parts.blocks for norm in _head_norms(block, rules)]
+    norms += [norm for block in parts.blocks for norm in _head_norms(block, parts.names, rules)]
     for norm in (*norms, parts.final_norm):
         if rules.norm_scale and norm is not None and norm.kind == "other":
             raise RLCircuitsError(
@@ -159,7 +159,7 @@ def _uncovered(block: Block, parts: ModelParts) -> str | None:
         return "attn.{layer} reads k and v through a latent with a norm of its own"
     if parts.names.gated_queries:
         return "attn.{layer} multiplies its output by a gate that is computed with q"
-    if hasattr(block.mlp, "experts") or block.mlp_beside is not None:
+    if hasattr(block.mlp, "experts") or block.mlp_beside is not None or block.mlp_also_reads:
         return f"mlp.{{layer}} is a mixture of experts ({type(block.mlp).__name__}) with a router"
     if not _is_plain(block.mlp):
         return f"mlp.{{layer}} ({type(block.mlp).__name__}) is neither two layers nor a gate and an activation"
@@ -180,13 +180,18 @@ def _is_plain(mlp: nn.Module | None) -> bool:
     return linear and (gated or (len(rest) == 2 and rest.isdisjoint(_GATED)))
 
 
-def _head_norms(block: Block, rules: BackwardRules) -> list[Norm]:
-    """Return the norms of queries and keys, if a gradient passes through them."""
-    if block.attention is None or rules.attention:
+def _head_norms(block: Block, names: ModuleNames, rules: BackwardRules) -> list[Norm]:
+    """Return the norms of queries, keys and values through which a gradient passes."""
+    if block.attention is None:
         return []
-    found = [module for module in block.attention.children() if epsilon_of(module) is not None]
+    of_values = None if names.split_at is None else getattr(block.attention, names.split_at[1])
+    found = [
+        module
+        for module in block.attention.children()
+        if epsilon_of(module) is not None and (module is of_values or not rules.attention)
+    ]
     weights = [getattr(module, "weight", None) for module in found]
-    widths = [0 if weight is None else weight.shape[-1] for weight in weights]
+    widths = [block.head_dim if weight is None else weight.shape[-1] for weight in weights]
     return [recognise(module, width) for module, width in zip(found, widths, strict=True)]
 
 
@@ -202,7 +207,7 @@ def hook_rules(hooks: Hooks, parts: ModelParts, rules: BackwardRules) -> None:
     """
     for block in parts.blocks:
         if rules.norm_scale:
-            for norm in (block.attention_post_norm, block.mlp_post_norm, *_head_norms(block, rules)):
+            for norm in (block.attention_post_norm, block.mlp_post_norm, *_head_norms(block, parts.names, rules)):
                 if norm is not None:
                     linear = _linear_norm(replace(norm, scale_detached=True))
                     hooks.enter_context(forward_replaced(norm.module, linear))

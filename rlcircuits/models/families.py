@@ -8,7 +8,7 @@ To support another family, add a line to ``FAMILIES``, or call :func:`register_f
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from rlcircuits.common.arguments import validate_arguments, validate_fields
@@ -88,6 +88,14 @@ class ModuleNames:
     the second; or in alternating columns."""
     mlp_beside: str | None = None
     """A module that reads what the MLP reads, and whose output is added to the MLP's (Granite's experts)."""
+    mlp_also_reads: tuple[str, ...] = ()
+    """Modules in the block, where it has them, that read the stream as the norm before the MLP does, for the same
+    output: Gemma 4's router and the norm before its experts."""
+    stream_scalar: str | None = None
+    """A tensor of one number in the block, by which the block multiplies the whole stream at its end."""
+    split_at: tuple[str, str] | None = None
+    """The norms of k and v in the attention. In a layer without a projection to v, the projection to k computes what
+    both norms read."""
     # Names of layers that mix tokens without attention: linear attention, gated delta nets, Mamba.
     mixer: str | None = None
     mixer_output: str = "out_proj"
@@ -156,6 +164,12 @@ _GEMMA = ModuleNames(
     mlp_norm="pre_feedforward_layernorm",
     attention_post_norm="post_attention_layernorm",
     mlp_post_norm="post_feedforward_layernorm",
+)
+_GEMMA4 = replace(
+    _GEMMA,
+    mlp_also_reads=("router", "pre_feedforward_layernorm_2"),
+    stream_scalar="layer_scalar",
+    split_at=("k_norm", "v_norm"),
 )
 _OLMO2 = ModuleNames(
     attention_norm=None,
@@ -245,6 +259,7 @@ FAMILIES: dict[str, ModuleNames] = {
     "phi3": ModuleNames(projections=("qkv_proj",)),
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,
+    "gemma4_text": _GEMMA4,
     **dict.fromkeys(("olmo2", "olmo3", "exaone4"), _OLMO2),
     "glm4": _GLM4,
     "gpt2": _GPT2,
@@ -274,13 +289,18 @@ LANGUAGE_MODELS: dict[str, str] = {
 REFUSED: dict[str, str] = {
     "gemma3n_text": "its AltUp mixes several residual streams with one another in each block, so that none is a "
     "sum of what attentions and MLPs wrote",
-    # The learned scalar of each block would be no hindrance: the sum holds once each writer's output is multiplied by
-    # the scalars of the blocks behind it. What follows has no place among the readers and writers yet.
-    "gemma4_text": "its large models compute k and v of some layers by one projection, in heads of another number and "
-    "size than in the other layers; its mixtures read the stream at three places, through two norms and through none; "
-    "and its small models add per-layer embeddings by a third sublayer and read k and v of another layer",
 }
 """``model_type`` → why its residual stream cannot be mapped."""
+
+REFUSED_FIELDS: dict[str, dict[str, str]] = {
+    "gemma4_text": {
+        "hidden_size_per_layer_input": "a third sublayer of each block adds per-layer embeddings, which read the token "
+        "embedding beside the stream",
+        "num_kv_shared_layers": "some layers have no k and v of their own, but read those of another layer",
+        "use_bidirectional_attention": "its tokens see later ones",
+    },
+}
+"""``model_type`` → field of the config → why a model is not supported in which the field is set and not zero."""
 
 _BUILT_IN = dict(FAMILIES)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from rlcircuits.models.families import FAMILIES, LANGUAGE_MODELS, REFUSED, ModuleNames
+from rlcircuits.models.families import FAMILIES, LANGUAGE_MODELS, REFUSED, REFUSED_FIELDS, ModuleNames, is_added
 
 __all__ = ["auto_class", "module_names", "ties_embeddings", "why_not_mapped"]
 
@@ -22,6 +22,8 @@ def module_names(config: Any) -> ModuleNames | None:
     Args:
         config: The model's Hugging Face config. A vision-language model's has the language model's config in it.
     """
+    if _refused_field(config) is not None:
+        return None
     if config.model_type in FAMILIES:
         return FAMILIES[config.model_type]
     names = FAMILIES.get(_text_family(config))
@@ -44,6 +46,8 @@ def why_not_mapped(config: Any) -> str:
     refused = next((REFUSED[each] for each in (family, text_family) if each in REFUSED and each not in FAMILIES), None)
     if refused is not None:
         return f"model_type {family!r}{within} is not supported: {refused}"
+    if (field := _refused_field(config)) is not None:
+        return f"model_type {family!r}{within} with {field} is not supported: {REFUSED_FIELDS[text_family][field]}"
     return (
         f"model_type {family!r}{within} is not mapped: it is not known which of its modules write to the residual "
         f"stream and read from it; mapped are {', '.join(sorted(FAMILIES))}, and with one of these as their language "
@@ -77,6 +81,15 @@ def _text_family(config: Any) -> str:
     """Return the model_type of the language model. Code of others may bring a config that is only its fields."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     return str(text.model_type)
+
+
+def _refused_field(config: Any) -> str | None:
+    """Return the field of the language model's config for which it is refused, unless a user added the family."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    fields = REFUSED_FIELDS.get(_text_family(config), {})
+    if not fields or is_added(config):
+        return None
+    return next((field for field in fields if getattr(text, field, None)), None)
 
 
 def _within(place: str, path: str) -> str:

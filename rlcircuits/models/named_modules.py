@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from torch import nn
+from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.errors import RLCircuitsError
@@ -38,6 +38,13 @@ class NamedModule:
         """Return the module of this name, or None."""
         module = None if name is None else getattr(self.module, name, None)
         return module if isinstance(module, nn.Module) else None
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the parameter or buffer of this name. Raises RLCircuitsError if it is no tensor of one number."""
+        found = getattr(self.module, name, None)
+        if not isinstance(found, Tensor) or found.numel() != 1:
+            raise RLCircuitsError(f"a {self.family} model should have a tensor {self.path}.{name} of one number")
+        return found
 
     def items(self) -> Iterator[NamedModule]:
         """Yield the items of this module, which is a list of modules."""

@@ -211,7 +211,7 @@ def recognise(module: nn.Module, width: int) -> Norm:
     shape = (width,) if parameter is None else parameter.shape  # a norm of heads may have a weight for each
     probe = (torch.randn(4, *shape, generator=generator) + 0.5).to(device=like.device, dtype=like.dtype)
     with torch.no_grad():
-        wanted = module(probe).double()
+        wanted = module.forward(probe).double()  # rather than a call, which would run the capture's hooks
         bias = getattr(module, "bias", None)
         if bias is not None:
             wanted = wanted - bias.double()

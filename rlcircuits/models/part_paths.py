@@ -62,6 +62,8 @@ def _parts_of(block: Block) -> Iterator[tuple[str, Norm | nn.Module]]:
             for one in part:
                 if isinstance(one, Projection):
                     yield f"projection to {', '.join(one.features)}", one.module
+                elif isinstance(one, nn.Module):
+                    yield f"beside the MLP's norm: {type(one).__name__}", one
 
 
 def _describe(norm: Norm) -> str:

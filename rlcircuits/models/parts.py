@@ -19,17 +19,20 @@ from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, Sublayer, layer_reads
+from rlcircuits.models.config_layers import (
+    HeadCounts,
+    fused_features,
+    head_counts,
+    is_parallel,
+    layer_sublayers,
+    why_no_heads,
+)
 from rlcircuits.models.families import LatentNames, ModuleNames
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.find_family import module_names, why_not_mapped
-from rlcircuits.models.latent import SHARED_KEY, LatentKV, locate_latent
+from rlcircuits.models.latent import LatentKV, locate_latent
 from rlcircuits.models.named_modules import NamedModule, Norms
 from rlcircuits.models.norms import Norm
-
-NO_ATTENTION = (
-    "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
-)
-"""Why the heads of a model with a mixer cannot be nodes of an edge graph."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,14 @@ class Projection:
             output features of each head. With grouped queries there are fewer k and v heads than query heads: query
             head h uses k and v head h // (query heads a k and v head). Where q has a gate, it is among its features.
         multiplier: What the norm's output is multiplied by before the layer reads it.
+        split_at: Where k and v are one layer's output, the norm that reads it as the kind in ``features``, head by
+            head: [batch, pos, heads, head_dim].
     """
 
     module: nn.Module
     features: dict[str, Tensor]
     multiplier: float = 1.0
+    split_at: nn.Module | None = None
 
     def rows(self, features: Tensor) -> Tensor:
         """Return the rows that compute these output features (any shape) from the norm's output: [features, width]."""
@@ -72,6 +78,10 @@ class Block:
             the model's residual multiplier.
         mixer_multiplier: The same of the mixer's output.
         parallel: Whether attention and MLP read the same stream.
+        mlp_also_reads: Modules that read the stream beside the norm before the MLP, for the MLP's output.
+        stream_scalar: A tensor of one number by which the block multiplies the whole stream at its end.
+        n_kv_heads: Key and value heads of the attention.
+        head_dim: Features of a head; of a head's output where k and v differ.
     """
 
     module: nn.Module
@@ -90,6 +100,10 @@ class Block:
     attention_multiplier: float = 1.0
     mixer_multiplier: float = 1.0
     parallel: bool = False
+    mlp_also_reads: tuple[nn.Module, ...] = ()
+    stream_scalar: Tensor | None = None
+    n_kv_heads: int = 0
+    head_dim: int = 0
 
     @property
     def reads(self) -> LayerReads:
@@ -129,8 +143,8 @@ class ModelParts:
         final_norm: The norm before the unembedding.
         unembedding: The linear layer from the stream to the logits.
         n_heads: Query heads of an attention.
-        n_kv_heads: Key and value heads of an attention.
-        head_dim: Features of a head.
+        n_kv_heads: Key and value heads of an attention, the first layer's where layers differ.
+        head_dim: Features of a head, the first layer's where layers differ.
         width: Features of the residual stream.
         vocabulary: Number of token ids.
         context: Most tokens that the model can read; None if it sets no limit.
@@ -163,6 +177,11 @@ class ModelParts:
         """The sublayers of each block, in groups that read the same stream."""
         return tuple(block.reads for block in self.blocks)
 
+    @property
+    def kv_heads(self) -> tuple[int, ...]:
+        """The key and value heads of each block's attention."""
+        return tuple(block.n_kv_heads for block in self.blocks)
+
 
 def locate_parts(model: nn.Module) -> ModelParts:
     """Return the parts of a Hugging Face causal LM.
@@ -173,16 +192,14 @@ def locate_parts(model: nn.Module) -> ModelParts:
     """
     names = _module_names(model)
     config: Any = model.config.get_text_config()  # type: ignore[union-attr, operator]
-    heads = head_counts(config)
-    if names.latent is not None:  # the heads' sizes of q, k and v differ, and v's is that of their output
-        heads = replace(heads, size=config.v_head_dim)
     root = NamedModule(model, "", model.config.model_type)  # type: ignore[union-attr, arg-type]
     norms = Norms()
     named = list(root.child(names.layers).items())
     layers = layer_sublayers(names, config, len(named))
+    by_layer = [_heads_of(names, config, layer) for layer in range(len(named))]
     blocks = tuple(
         _locate_block(block, names, heads, norms, config, sublayers)
-        for block, sublayers in zip(named, layers, strict=True)
+        for block, heads, sublayers in zip(named, by_layer, layers, strict=True)
     )
     if not blocks:
         raise RLCircuitsError(f"{type(model).__name__} has no layers; at least one is needed")
@@ -195,26 +212,17 @@ def locate_parts(model: nn.Module) -> ModelParts:
         blocks=blocks,
         final_norm=norms.of(root.child(names.final_norm), config.hidden_size),
         unembedding=unembedding,
-        n_heads=heads.q,
-        n_kv_heads=heads.kv,
-        head_dim=heads.size,
+        n_heads=by_layer[0].q,
+        n_kv_heads=by_layer[0].kv,
+        head_dim=by_layer[0].size,
         width=config.hidden_size,
         vocabulary=model.get_input_embeddings().weight.shape[0],  # type: ignore[operator]
         context=getattr(config, "max_position_embeddings", None),
         residual_multiplier=float(getattr(config, "residual_multiplier", 1.0)),
         rotary_switch=_rotary_switch(config),
         counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
-        no_heads=_no_heads(names, layers),
+        no_heads=why_no_heads(names, layers),
     )
-
-
-@dataclass(frozen=True)
-class HeadCounts:
-    """Numbers of query heads and of key and value heads, and the features of each head."""
-
-    q: int
-    kv: int
-    size: int
 
 
 def _module_names(model: nn.Module) -> ModuleNames:
@@ -230,81 +238,11 @@ def _module_names(model: nn.Module) -> ModuleNames:
     return names
 
 
-def head_counts(config: Any) -> HeadCounts:
-    """Return the numbers of heads, and their size, by a Hugging Face config."""
-    n_heads = config.num_attention_heads
-    return HeadCounts(
-        q=n_heads,
-        kv=getattr(config, "num_key_value_heads", None) or n_heads,
-        size=getattr(config, "head_dim", None) or config.hidden_size // n_heads,
-    )
-
-
-def layer_sublayers(names: ModuleNames, config: Any, count: int) -> list[tuple[Sublayer, ...]]:
-    """Return the sublayers of each layer of a model, by its config.
-
-    Args:
-        names: The family's module names.
-        config: The Hugging Face config of the (text) model.
-        count: The number of the model's layers.
-
-    Raises:
-        RLCircuitsError: the config names another number of layers, or a kind of layer that is not mapped.
-    """
-    if names.layer_kinds is None:
-        return [("attn", "mlp")] * count
-    kinds = list(getattr(config, "layer_types", None) or ())
-    if len(kinds) != count:
-        raise RLCircuitsError(f"config: layer_types names {len(kinds)} layers, but the model has {count}")
-    for layer, kind in enumerate(kinds):
-        if kind not in names.layer_kinds:
-            raise RLCircuitsError(
-                f"config: layers.{layer} is a layer of the kind {kind!r}, which is not mapped for {config.model_type}; "
-                f"mapped are {', '.join(sorted(names.layer_kinds))}"
-            )
-    return [names.layer_kinds[kind] for kind in kinds]
-
-
-def layers_by_config(config: Any) -> tuple[LayerReads, ...]:
-    """Return the sublayers of each layer of a mapped family, as ``ModelParts.layers`` has them, by a config alone.
-
-    Args:
-        config: The model's Hugging Face config.
-
-    Raises:
-        RLCircuitsError: as :func:`layer_sublayers` does.
-    """
-    names, text = module_names(config), config.get_text_config()
-    assert names is not None, "a mapped family"
-    layers = layer_sublayers(names, text, text.num_hidden_layers)
-    return tuple(layer_reads(sublayers, parallel=_is_parallel(names, text)) for sublayers in layers)
-
-
-def _is_parallel(names: ModuleNames, config: Any) -> bool:
-    if names.mlp_norm is not None and names.mlp_norm == names.attention_norm:
-        return True
-    return names.parallel_field is not None and bool(getattr(config, names.parallel_field))
-
-
-def no_heads_by_config(config: Any) -> str | None:
-    """Return why heads cannot be nodes of the graph, as ``ModelParts.no_heads`` says it, by a config alone.
-
-    Args:
-        config: The model's Hugging Face config.
-
-    Raises:
-        RLCircuitsError: as :func:`layer_sublayers` does.
-    """
-    names, text = module_names(config), config.get_text_config()
-    return None if names is None else _no_heads(names, layer_sublayers(names, text, text.num_hidden_layers))
-
-
-def _no_heads(names: ModuleNames, layers: list[tuple[Sublayer, ...]]) -> str | None:
-    """Return why heads cannot be nodes of the graph of these layers, or None if they can."""
-    if names.latent is not None:
-        return SHARED_KEY
-    mixer = next((layer for layer, sublayers in enumerate(layers) if "mixer" in sublayers), None)
-    return None if mixer is None else f"mixer.{mixer} {NO_ATTENTION}"
+def _heads_of(names: ModuleNames, config: Any, layer: int) -> HeadCounts:
+    heads = head_counts(config, layer)
+    if names.latent is not None:  # the heads' sizes of q, k and v differ, and v's is that of their output
+        heads = replace(heads, size=config.v_head_dim)
+    return heads
 
 
 def _locate_block(
@@ -342,8 +280,18 @@ def _locate_block(
         mixer_output=mixer.child(names.mixer_output).module if mixer else None,
         attention_multiplier=field(names.attention_out_field),
         mixer_multiplier=field(names.mixer_out_field),
-        parallel=_is_parallel(names, config),
+        parallel=is_parallel(names, config),
+        mlp_also_reads=_located(block, names.mlp_also_reads) if has_mlp else (),
+        stream_scalar=None if names.stream_scalar is None else block.tensor(names.stream_scalar),
+        n_kv_heads=heads.kv,
+        head_dim=heads.size,
     )
+
+
+def _located(block: NamedModule, names: tuple[str, ...]) -> tuple[nn.Module, ...]:
+    """Return the modules of these names that the block has."""
+    found = (block.child_if_there(name) for name in names)
+    return tuple(module for module in found if module is not None)
 
 
 def _locate_projections(
@@ -356,6 +304,12 @@ def _locate_projections(
     if len(names.projections) == 3:
         q = torch.arange(n_q * (2 if names.gated_queries else 1)).view(heads.q, -1)
         kv = torch.arange(n_kv).view(heads.kv, heads.size)
+        if names.split_at is not None and attention.child_if_there(names.projections[2]) is None:
+            to_q = Projection(attention.linear(names.projections[0], width, q.numel()), {"q": q}, multiplier)
+            to_kv = attention.linear(names.projections[1], width, n_kv)
+            k, v = (Projection(to_kv, {kind: kv}, multiplier, attention.child(norm).module)
+                    for kind, norm in zip("kv", names.split_at, strict=True))  # fmt: skip
+            return to_q, k, v
         return tuple(
             Projection(attention.linear(name, width, features.numel()), {kind: features}, multiplier)
             for kind, name, features in zip("qkv", names.projections, (q, kv, kv), strict=True)
@@ -376,24 +330,6 @@ def _locate_latent_q(attention: NamedModule, whole: str, names: LatentNames, con
     if size is None:
         size = config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
     return Projection(attention.linear(name, config.hidden_size, size), {"q": torch.arange(size)[None]})
-
-
-def fused_features(names: ModuleNames, heads: HeadCounts) -> dict[str, Tensor]:
-    """Return which output features of a fused projection are q, k and v.
-
-    Args:
-        names: The family's module names; its ``fused`` says in which order the features are.
-        heads: The numbers of heads.
-
-    Returns:
-        ``q``, ``k``, ``v`` → int64 [heads of that kind, head_dim].
-    """
-    n_q, n_kv = heads.q * heads.size, heads.kv * heads.size
-    if names.fused == "stacked":
-        kv = torch.arange(n_kv).view(heads.kv, heads.size)
-        return {"q": torch.arange(n_q).view(heads.q, heads.size), "k": kv + n_q, "v": kv + n_q + n_kv}
-    by_head = torch.arange(3 * n_q).view(heads.q, 3, heads.size)
-    return {kind: by_head[:, i] for i, kind in enumerate("qkv")}
 
 
 def _rotary_switch(config: Any) -> int | None:

@@ -106,13 +106,23 @@ def _shrink_layers(text: Any) -> None:
     }
     wanted = max(_FEWEST_LAYERS, *(_prefix_with_all(value) for value in lists.values()), 0)
     kept = min(total, _MOST_LAYERS, max(wanted, getattr(text, "decoder_sparse_step", None) or 0))
+    varied = _varied(text)
     text.num_hidden_layers = kept
+    if varied:
+        text.per_layer_config = dict(enumerate(varied[:kept]))
     for name, value in lists.items():
         setattr(text, name, value[:kept])
     if (dense := getattr(text, "first_k_dense_replace", None)) is not None:
         text.first_k_dense_replace = min(dense, 1)
     if getattr(text, "mlp_only_layers", None):
         text.mlp_only_layers = [layer for layer in text.mlp_only_layers if layer < kept]
+
+
+def _varied(text: Any) -> list[dict[str, Any]]:
+    """Return the fields of each layer that layers may have of their own (Gemma 4's heads); none if there are none."""
+    if not getattr(text, "is_heterogeneous", False):
+        return []
+    return [{name: getattr(layer, name) for name in text.per_layer_attributes} for layer in text.per_layer_config]
 
 
 def _prefix_with_all(values: list[Any] | tuple[Any, ...]) -> int:
@@ -124,11 +134,18 @@ def _prefix_with_all(values: list[Any] | tuple[Any, ...]) -> int:
 def _shrink_heads(text: Any) -> None:
     """Keep two key/value heads and the query heads that share them; the size of a head stays."""
     heads, width = text.num_attention_heads, text.hidden_size
-    kv_heads = getattr(text, "num_key_value_heads", None)
+    varied = _varied(text)
+    by_layer = [layer["num_key_value_heads"] for layer in varied if "num_key_value_heads" in layer]
+    kv_heads = min(by_layer) if by_layer else getattr(text, "num_key_value_heads", None)
     kept_kv = min(kv_heads or heads, _KV_HEADS)
     kept = heads // (kv_heads or heads) * kept_kv
     text.num_attention_heads = kept
-    if kv_heads is not None:
+    if by_layer:  # as many query heads share one as before
+        kept_by_layer = (
+            {**layer, "num_key_value_heads": layer["num_key_value_heads"] * kept // heads} for layer in varied
+        )
+        text.per_layer_config = dict(enumerate(kept_by_layer))
+    elif kv_heads is not None:
         text.num_key_value_heads = kept_kv
     text.hidden_size = width * kept // heads
 

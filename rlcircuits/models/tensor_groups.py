@@ -22,7 +22,8 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 _TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "embeddings"})
 _POSITION_EMBEDDINGS = frozenset({"wpe"})
 _UNEMBEDDINGS = frozenset({"lm_head", "embed_out"})
-_MLPS_IN_FILES = frozenset({"block_sparse_moe"})
+# Granite's mixtures in files; those of Gemma 4, beside its MLP.
+_MIXTURES = frozenset({"block_sparse_moe", "experts", "router"})
 # Nemotron-H calls every sublayer a mixer; what is in it tells which kind it is.
 _ANY_SUBLAYER = "mixer"
 _MIXER_PARTS = frozenset({"in_proj", "conv1d", "dt_bias", "A_log", "D", "out_proj"})
@@ -30,7 +31,7 @@ _ATTENTION_PARTS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj"})
 # What a vision-language model has beside its language model.
 _VISION = frozenset({"visual", "vision_tower", "vision_model", "multi_modal_projector", "vision_encoder"})
 # input_layernorm, q_norm, final_layer_norm, norm_f, ln_1, ln_f, …
-_NORM = re.compile(r".*norm|norm_f|ln_\w+")
+_NORM = re.compile(r".*norm(_\d)?|norm_f|ln_\w+")
 
 
 def group_of(name: str) -> Group:
@@ -38,7 +39,8 @@ def group_of(name: str) -> Group:
 
     Layers that mix tokens without attention (Mamba, linear attention) are in the group ``mixer``. A bias is in the
     group of its module, an expert and its router are in that of the MLP, and the norms of queries and keys are among
-    the norms. A weight that embeds and unembeds (tied embeddings) has the name of the embedding.
+    the norms. So is a scalar that multiplies the whole stream. A weight that embeds and unembeds (tied embeddings) has
+    the name of the embedding.
 
     Args:
         name: the weight's dotted name in the model or in its files, such as ``model.layers.0.mlp.up_proj.weight``.
@@ -50,7 +52,8 @@ def group_of(name: str) -> Group:
     if not _VISION.isdisjoint(parts):
         return "other"
     # First, because a norm may be within an attention.
-    if any(_NORM.fullmatch(part) for part in parts):
+    scalars = {names.stream_scalar for names in FAMILIES.values()}
+    if any(_NORM.fullmatch(part) or part in scalars for part in parts):
         return "norms"
     if _ANY_SUBLAYER in parts:
         inner = parts[parts.index(_ANY_SUBLAYER) + 1 :][:1]
@@ -60,7 +63,7 @@ def group_of(name: str) -> Group:
         return "attention"
     if any(names.mixer in parts for names in FAMILIES.values()):
         return "mixer"
-    if not _MLPS_IN_FILES.isdisjoint(parts) or any(names.mlp in parts for names in FAMILIES.values()):
+    if not _MIXTURES.isdisjoint(parts) or any(names.mlp in parts for names in FAMILIES.values()):
         return "MLP"
     if not _UNEMBEDDINGS.isdisjoint(parts):
         return "unembedding"

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.config_layers import fused_features, head_counts
 from rlcircuits.models.find_family import module_names, why_not_mapped
 from rlcircuits.models.latent import latent_features
-from rlcircuits.models.parts import fused_features, head_counts
 from rlcircuits.models.tensor_groups import group_of
 
 __all__ = ["MatrixPlace", "matrix_places"]

@@ -8,8 +8,8 @@ from rlcircuits.checkpoints.source import CheckpointSource, Source, check_same_a
 from rlcircuits.checkpoints.weight_change_lines import change_count_line
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.config_layers import no_heads_by_config
 from rlcircuits.models.folder import load_config
-from rlcircuits.models.parts import no_heads_by_config
 from rlcircuits.release.measurement import Measurement
 
 

@@ -25,6 +25,7 @@ from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.logs import log_stage
 from rlcircuits.common.sublayers import LayerReads
 from rlcircuits.graph.graph_sizes import graph_sizes
+from rlcircuits.models.config_layers import HeadCounts, head_counts, kv_heads_by_config, layers_by_config, of_layer
 from rlcircuits.models.find_family import module_names, ties_embeddings, why_not_mapped
 from rlcircuits.models.folder import (
     CONFIG,
@@ -37,7 +38,6 @@ from rlcircuits.models.folder import (
 )
 from rlcircuits.models.parameter_count import count_parameters
 from rlcircuits.models.part_paths import part_paths
-from rlcircuits.models.parts import head_counts, layers_by_config
 from rlcircuits.models.quantised import quantisation_of
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.shrunk import tiny_model
@@ -202,7 +202,8 @@ class _Check:
             dtype=_dtype_name(next(model.parameters()).dtype),
             tied_embeddings=model.get_input_embeddings().weight is model.get_output_embeddings().weight,
         )
-        self._check_stream(checkpoint, WHOLE, parts.layers, parts.n_heads, parts.n_kv_heads, parts.head_dim)
+        heads = HeadCounts(parts.n_heads, parts.n_kv_heads, parts.head_dim)
+        self._check_stream(checkpoint, WHOLE, parts.layers, heads, parts.kv_heads)
         return checkpoint
 
     def build_tiny(self, config_only: bool) -> None:
@@ -214,8 +215,7 @@ class _Check:
         def build() -> None:
             tiny = Checkpoint(tiny_model(config, trust_remote_code=trusted), name=TINY)
             text = config.get_text_config()
-            counts = head_counts(text)
-            self._check_stream(tiny, TINY, layers_by_config(config), counts.q, counts.kv, counts.size)
+            self._check_stream(tiny, TINY, layers_by_config(config), head_counts(text), kv_heads_by_config(text))
 
         self._attempt(build)
         if config_only:
@@ -228,18 +228,17 @@ class _Check:
         checkpoint: Checkpoint,
         whose: str,
         layers: tuple[LayerReads, ...],
-        heads: int,
-        kv_heads: int,
-        head_dim: int,
+        heads: HeadCounts,
+        kv_heads: tuple[int, ...],
     ) -> None:
         parts, model = checkpoint.parts, checkpoint.model
         self._add(
             model_class=type(model).__name__,
             layers=len(layers),
-            heads=heads,
-            kv_heads=kv_heads,
-            head_dim=head_dim,
-            graphs=graph_sizes(layers, heads, n_kv_heads=kv_heads, granularities=granularities(parts)),
+            heads=heads.q,
+            kv_heads=heads.kv,
+            head_dim=heads.size,
+            graphs=graph_sizes(layers, heads.q, n_kv_heads=kv_heads, granularities=granularities(parts)),
             parts=part_paths(model, parts),
             checked=whose,
             agreements=self._attempt(lambda: verify_stream(model, parts)) or (),
@@ -289,6 +288,7 @@ def _wrong_size(text: Any) -> str | None:
             f"field 'num_hidden_layers' is {truncated_repr(layers)}; a whole number from 1 to {_MOST_LAYERS:,} is "
             f"wanted"
         )
+    text = of_layer(text, 0)
     for name in _SIZES:
         size = getattr(text, name, None)
         if isinstance(size, int) and size < 1:

@@ -19,6 +19,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.adapters import find_base
+from rlcircuits.models.config_layers import head_counts
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.find_family import ties_embeddings
 from rlcircuits.models.folder import check_folder, is_adapter, load_config, local_folder
@@ -217,6 +218,5 @@ def _parameters(source: CheckpointSource) -> dict[str, int]:
 
 def _cache_numbers(config: Any) -> int:
     """Return how many numbers the key-value cache holds for one token."""
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return 2 * int(config.num_hidden_layers) * int(getattr(config, "num_key_value_heads", None) or heads) * int(width)
+    layers = (head_counts(config, layer) for layer in range(int(config.num_hidden_layers)))
+    return sum(2 * int(heads.kv) * int(heads.size) for heads in layers)

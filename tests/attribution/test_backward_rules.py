@@ -39,7 +39,7 @@ NO_RULES = {
     **dict.fromkeys(("deepseek-v3", "deepseek-v3-whole-q"), "through a latent"),
     **dict.fromkeys(HYBRIDS, "mixes tokens without attention"),
     **dict.fromkeys(
-        ("mixtral", "qwen3-moe", "gpt-oss", "glm4-moe", "olmoe", "granite-moe", "llama4", "cohere2-moe"),
+        ("mixtral", "qwen3-moe", "gpt-oss", "glm4-moe", "olmoe", "granite-moe", "llama4", "cohere2-moe", "gemma4-moe"),
         "mixture of exp",
     ),
 }
@@ -74,7 +74,7 @@ def check_conservation(scores: EdgeScores) -> None:
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_relevance_is_conserved_or_the_rules_are_refused(name: str) -> None:
     """In every tiny model, without biases, a soft-cap of the logits, and what no rule is defined for."""
-    capped = {"final_logit_softcapping": None} if name in ("gemma2", "gemma3") else {}
+    capped = {"final_logit_softcapping": None} if name in ("gemma2", "gemma3", "gemma4") else {}
     model = build(name, seed=3, dtype=torch.float64, **capped)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():

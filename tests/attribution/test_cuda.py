@@ -23,6 +23,8 @@ NAMES = [
     "gpt-neox",
     "phi3",
     "gemma2",
+    "gemma4",
+    "gemma4-moe",
     "olmo2",
     "granite",
     "qwen3-moe",

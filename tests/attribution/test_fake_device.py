@@ -39,7 +39,7 @@ def test_on_another_device_in_a_process_of_its_own() -> None:
     check_tests_of(__file__, **{OWN_PROCESS: "1", "TRITON_INTERPRET": "1"})
 
 
-NAMES = ["llama", "qwen2", "qwen3", "gpt2", "gpt-neox", "phi3", "gemma2", "olmo2", "granite", "llama4"]
+NAMES = ["llama", "qwen2", "qwen3", "gpt2", "gpt-neox", "phi3", "gemma2", "gemma4", "olmo2", "granite", "llama4"]
 
 
 class _Unwrapped:

@@ -23,8 +23,9 @@ from rlcircuits.models.backward_rules import BackwardRules
 
 METRIC = logit_diff(5, 9)
 REFUSED = {
-    "cohere2-moe", "deepseek-v3", "deepseek-v3-whole-q", "falcon-h1", "glm4-moe", "gpt-oss", "granite-hybrid",
-    "granite-moe", "llama4", "mixtral", "nemotron-h", "olmoe", "qwen3-5", "qwen3-5-moe", "qwen3-moe", "qwen3-next",
+    "cohere2-moe", "deepseek-v3", "deepseek-v3-whole-q", "falcon-h1", "gemma4-moe", "glm4-moe", "gpt-oss",
+    "granite-hybrid", "granite-moe", "llama4", "mixtral", "nemotron-h", "olmoe", "qwen3-5", "qwen3-5-moe", "qwen3-moe",
+    "qwen3-next",
 }  # fmt: skip
 COVERED = [name for name in NAMES if name not in REFUSED]
 CASES = [

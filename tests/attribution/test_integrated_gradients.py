@@ -36,7 +36,7 @@ CASES = [
     if kind in granularities(name) and (name, kind) != ("olmo2-gqa", "head")
 ]
 ROUTED = {name for name in NAMES if has_experts(tiny(name))}
-STEEP = {"falcon-h1": 4, "qwen3-5": 4}
+STEEP = {"falcon-h1": 4, "gemma4": 2, "qwen3-5": 4}
 """The models whose loss bends so much on the path that so many times the steps are needed."""
 METHODS: list[dict[str, Any]] = [
     {"method": "eap-ig", "steps": 3},

@@ -75,13 +75,13 @@ def test_2_heads_sum_to_the_sublayer(name: str, batch: list[AnswerSequence]) -> 
 def test_2_query_heads_sum_to_the_key_value_head_they_share(name: str, batch: list[AnswerSequence]) -> None:
     heads, shared = attribute(tiny(name), batch, "head"), attribute(tiny(name), batch, "kv-head")
     parts = locate_parts(tiny(name))
-    group = parts.n_heads // parts.n_kv_heads
     assert shared.graph.writers == heads.graph.writers
-    assert len(shared.graph.readers) == len(parts.blocks) * (parts.n_heads + 2 * parts.n_kv_heads + 1) + 1
+    assert len(shared.graph.readers) == len(parts.blocks) * (parts.n_heads + 1) + 2 * sum(parts.kv_heads) + 1
     summed = torch.zeros_like(shared.values)
     for column, reader in enumerate(heads.graph.readers):
         if reader[-1] in "kv":
             sublayer, head, kind = re.fullmatch(r"(.*)\.h(\d+)\.(k|v)", reader).groups()
+            group = parts.n_heads // parts.kv_heads[int(sublayer.split(".")[1])]
             reader = f"{sublayer}.kv{int(head) // group}.{kind}"
         summed[:, :, shared.graph.readers.index(reader)] += heads.values[:, :, column]
     assert relative_error(summed, shared.values) < TOLERANCE

@@ -158,13 +158,25 @@ def test_an_unmapped_family_says_which_are_mapped(folder: Path) -> None:
         model.config.model_type = kept
 
 
-@pytest.mark.parametrize(
-    ("family", "why"), [("gemma3n_text", "AltUp mixes"), ("gemma4_text", "k and v of some layers")]
-)
-def test_a_family_whose_stream_is_no_sum_is_refused_with_the_reason(family: str, why: str) -> None:
-    model = SimpleNamespace(config=SimpleNamespace(model_type=family))
-    with pytest.raises(RLCircuitsError, match=rf"model_type '{family}' is not supported: .*{why}"):
+def test_a_family_whose_stream_is_no_sum_is_refused_with_the_reason() -> None:
+    model = SimpleNamespace(config=SimpleNamespace(model_type="gemma3n_text"))
+    with pytest.raises(RLCircuitsError, match=r"model_type 'gemma3n_text' is not supported: .*AltUp mixes"):
         locate_parts(model)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("hidden_size_per_layer_input", 8, "third sublayer"),
+        ("num_kv_shared_layers", 1, "those of another layer"),
+        ("use_bidirectional_attention", "all", "see later ones"),
+    ],
+)
+def test_a_model_with_a_part_that_is_not_mapped_is_refused_by_the_field_of_its_config(
+    field: str, value: object, why: str
+) -> None:
+    with pytest.raises(RLCircuitsError, match=rf"'gemma4_text' with {field} is not supported: .*{why}"):
+        locate_parts(build("gemma4-moe", **{field: value}))
 
 
 def test_a_missing_part_is_named() -> None:

@@ -24,6 +24,7 @@ norm's scale.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -225,6 +226,12 @@ def _forward(
     by_head = granularity == "head"
     normed: list[tuple[int, range, Tensor, Any]] = []  # (layer, writers, bias, the norm's factors) if own_post_norm
 
+    def carried(name: str, v: int) -> float:
+        """What the layers multiply the stream by from a writer's own layer up to a reader's."""
+        first = 0 if name == "embed" else int(name.split(".")[1])
+        last = len(parts.blocks) if readers[v] == "logits" else int(readers[v].split(".")[1])
+        return math.prod(block.carries for block in parts.blocks[first:last])
+
     def masked(u: int, v: int) -> Tensor:
         if removed is not None:
             return wrote[u] + (mask[u, v] - 1) * removed[u]
@@ -234,15 +241,15 @@ def _forward(
 
     def read(name: str, layer: int) -> Tensor:
         v = readers.index(name)
-        x = sum((bias for i, bias in unowned if i < layer), torch.zeros_like(wrote[0]))
+        x = sum((bias * carried(f"attn.{i}", v) for i, bias in unowned if i < layer), torch.zeros_like(wrote[0]))
         for written, heads, bias, factors in normed:
             if written < layer:
                 whole = bias + sum(masked(u, v) for u in heads)
-                x = x + whole * factors(whole)
+                x = x + whole * factors(whole) * carried(f"attn.{written}", v)
         apart = {u for _, heads, *_ in normed for u in heads}
         for u in edges[:, v].nonzero().flatten().tolist():
             if u not in apart:
-                x = x + masked(u, v)
+                x = x + masked(u, v) * carried(writers[u], v)
         return x
 
     def attend(i: int, block: Block) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.oracle_families import Function, _gated, linear
+from helpers.oracle_families import Function, _gated, linear, plain_norm
 
 Routing = Callable[[Any, Tensor], Tensor]
 """From a mixture and its input [T, D] to the weights [T, E]."""
@@ -125,5 +125,30 @@ def _llama4(mlp: Any, family: str) -> Function:
             for e in range(weight.shape[1])
         ]
         return _dense(mlp.shared_expert, x) + torch.stack(outputs).sum(0)
+
+    return forward
+
+
+def gemma4_mixture(layer: Any) -> Function:
+    """Gemma 4's: a dense MLP and experts, each behind a norm and before one, and a router that norms for itself."""
+    router, experts = layer.router, layer.experts
+
+    def weights(x: Tensor) -> Tensor:
+        unit = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + router.norm.eps)
+        probability = F.linear(unit * router.scale * x.shape[-1] ** -0.5, router.proj.weight).softmax(-1)
+        weight = probability * _chosen(probability, router.config.top_k_experts)
+        return weight / weight.sum(-1, keepdim=True) * router.per_expert_scale
+
+    def forward(x: Tensor) -> Tensor:
+        dense = plain_norm(layer.post_feedforward_layernorm_1)(
+            _dense(layer.mlp, plain_norm(layer.pre_feedforward_layernorm)(x))
+        )
+        normed = plain_norm(layer.pre_feedforward_layernorm_2)(x)
+        outputs = [
+            _gated(normed @ up.T, experts.act_fn) @ down.T
+            for up, down in zip(experts.gate_up_proj, experts.down_proj, strict=True)
+        ]
+        mixed: Tensor = (torch.stack(outputs, -1) * weights(x)[:, None]).sum(-1)
+        return dense + plain_norm(layer.post_feedforward_layernorm_2)(mixed)
 
     return forward

@@ -6,6 +6,7 @@ arithmetic is here and in `oracle`, so that it runs in the dtype of the weights 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,7 @@ class Block:
     sinks: Tensor | None = None  # [H], the score of a key that each head always sees, and that has no value
     softcap: float | None = None
     gate: Projection | None = None  # [H, d, D], [H, d], of each head's output, read with its q
+    carries: float = 1.0  # what the whole stream is multiplied by at the layer's end
     mixer: Function | None = None  # [T, D] -> [T, D], behind attn_norm: mixes tokens without attention
 
 
@@ -100,7 +102,8 @@ def parts_of(model: Any) -> Parts:
 def _rms(module: Any) -> Scale | None:
     if module is None:
         return None
-    centred = type(module).__name__.startswith("Gemma")  # Gemma keeps its norm weights less one
+    # Gemma keeps its norm weights less one, but for Gemma 4, whose norm of values has no weight at all.
+    centred = re.match(r"Gemma(?!4)", type(module).__name__) is not None
     eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
     return Scale(module.weight + 1 if centred else module.weight, eps)
 

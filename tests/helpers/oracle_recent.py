@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers.oracle_experts import mixture
+from helpers.oracle_experts import gemma4_mixture, mixture
 from helpers.oracle_families import (
     _POST,
     _PRE,
@@ -211,5 +211,55 @@ def _latent_decoder(model: Any) -> Parts:
     )
 
 
-FORWARDS: dict[str, Callable[[Any], Parts]] = {**dict.fromkeys(_FAMILIES, _decoder), "deepseek_v3": _latent_decoder}
+def _gemma4(model: Any) -> Parts:
+    """Gemma 4: the stream is multiplied by a number after each layer; values are normed; heads differ by layer type."""
+    body, config = model.model, model.config
+    cap = config.final_logit_softcapping
+
+    def block(i: int, layer: Any) -> Block:
+        attn, kind = layer.self_attn, config.layer_types[i]
+        width = config.per_layer_config[i].head_dim
+        query, key = (rows(each.weight, each.bias, width) for each in (attn.q_proj, attn.k_proj))
+        of_values = key if attn.v_proj is None else rows(attn.v_proj.weight, attn.v_proj.bias, width)
+        whole = Scale(torch.ones(width, dtype=torch.float64), attn.v_norm.eps)
+
+        def value(x: Tensor) -> Tensor:
+            plain = x @ of_values[0].repeat_interleave(len(x) // len(of_values[0]), 0).transpose(1, 2)
+            return plain * whole(plain)
+
+        sparse = config.enable_moe_block
+        return Block(
+            query, key, value,
+            output=columns(attn.o_proj.weight, attn.o_proj.bias, width),
+            mlp=gemma4_mixture(layer) if sparse else gated_mlp(layer.mlp),
+            scaling=1.0,
+            attn_norm=plain_norm(layer.input_layernorm),
+            mlp_norm=(lambda x: x) if sparse else plain_norm(layer.pre_feedforward_layernorm),
+            attn_post=_rms(layer.post_attention_layernorm),
+            mlp_post=_rms(layer.post_feedforward_layernorm),
+            query_norm=_rms(attn.q_norm),
+            key_norm=_rms(attn.k_norm),
+            inv_freq=getattr(body.rotary_emb, f"{kind}_inv_freq"),
+            rotary_gain=getattr(body.rotary_emb, f"{kind}_attention_scaling"),
+            window=config.sliding_window if kind == "sliding_attention" else None,
+            carries=float(layer.layer_scalar),
+        )  # fmt: skip
+
+    def unembed(x: Tensor) -> Tensor:
+        raw: Tensor = x @ model.lm_head.weight.T
+        return raw if cap is None else torch.tanh(raw / cap) * cap
+
+    return Parts(
+        embed=lambda ids: body.embed_tokens.weight[ids] * body.embed_tokens.embed_scale,
+        blocks=[block(i, layer) for i, layer in enumerate(body.layers)],
+        final_norm=plain_norm(body.norm),
+        unembed=unembed,
+    )
+
+
+FORWARDS: dict[str, Callable[[Any], Parts]] = {
+    **dict.fromkeys(_FAMILIES, _decoder),
+    "deepseek_v3": _latent_decoder,
+    "gemma4_text": _gemma4,
+}
 """model_type → the parts of a model of it."""

@@ -35,6 +35,11 @@ _GEMMA = {
     "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5,
     "final_logit_softcapping": 4.0,
 }  # fmt: skip
+_GEMMA4 = {
+    **_BASE, **_GQA, "num_hidden_layers": 3, "tie_word_embeddings": True, "head_dim": 12, "global_head_dim": 16,
+    "layer_types": ["full_attention", "sliding_attention", "full_attention"], "sliding_window": 4,
+    "hidden_size_per_layer_input": 0, "final_logit_softcapping": 8.0,
+}  # fmt: skip
 _ONE_WINDOW = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}
 _PARTIAL_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 24}
@@ -79,6 +84,10 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
                       "rope_parameters": _PARTIAL_ROTARY}),  # fused qkv and gate/up, half the width turned
     "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 2.0}),  # post-norms, scaled embedding, caps
     "gemma3": ("gemma3_text", _GEMMA),  # and q/k norms, a rotary base for each kind of layer
+    "gemma4": ("gemma4_text", {  # k and v of one projection, other heads in layers that see all tokens, scaled stream
+        **_GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 1}),
+    "gemma4-moe": ("gemma4_text", {  # experts beside a dense MLP, which read the stream at three places
+        **_GEMMA4, "enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 24}),
     "granite": ("granite", {**_BASE, **_GQA, "residual_multiplier": 0.4, "embedding_multiplier": 3.0,
                             "attention_multiplier": 0.5, "logits_scaling": 1.5}),  # all four away from one
     # NoPE beside rotated layers; windows shorter than any test sequence; another rotary base in windows (OLMo 3).
@@ -162,7 +171,9 @@ ATTENTION_ONLY = sorted(_CONFIGS.keys() - HYBRIDS)
 
 _AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
 POST_NORMS: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("gemma2", "gemma3", "olmo2", "olmo2-gqa", "olmo3", "exaone4"), _AFTER_BOTH),
+    **dict.fromkeys(
+        ("gemma2", "gemma3", "gemma4", "gemma4-moe", "olmo2", "olmo2-gqa", "olmo3", "exaone4"), _AFTER_BOTH
+    ),
     "glm4": ("post_self_attn_layernorm", "post_mlp_layernorm"),
 }
 """The norms between attention and stream, and between MLP and stream, of the models that have them."""
@@ -284,9 +295,11 @@ def draw(model: PreTrainedModel, generator: torch.Generator) -> None:
         for name, buffer in module.named_buffers(recurse=False):
             if name == "e_score_correction_bias":  # a part of the checkpoint, beside the router's weight
                 buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.3)
+            elif name == "layer_scalar":  # Gemma 4's, one number a layer
+                buffer.copy_(1.0 + torch.randn(buffer.shape, generator=generator) * 0.3)
 
 
-_LESS_ONE = re.compile(r"(Gemma\w*|Qwen3(Next|_5|_5Moe))RMSNorm")
+_LESS_ONE = re.compile(r"(Gemma[23]?|Qwen3(Next|_5|_5Moe))RMSNorm")
 """The classes of norms that store their weights less one."""
 
 ARCHITECTURES: dict[str, Callable[..., PreTrainedModel]] = {name: partial(build, name) for name in _CONFIGS}

@@ -32,7 +32,8 @@ def holders(model: nn.Module) -> dict[int, tuple[str, int | None]]:
         if isinstance(module, nn.Embedding):
             put(module, "embeddings")
     for layer, block in enumerate(parts.blocks):
-        groups = {"attention": (block.attention,), "mixer": (block.mixer,), "MLP": block.mlp_modules}
+        experts = [getattr(block.module, name, None) for name in ("router", "experts")]  # beside the MLP (Gemma 4)
+        groups = {"attention": (block.attention,), "mixer": (block.mixer,), "MLP": (*block.mlp_modules, *experts)}
         for group, modules in groups.items():
             for module in filter(None, modules):
                 put(module, group, layer)

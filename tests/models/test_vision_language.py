@@ -24,9 +24,9 @@ from rlcircuits.checkpoints.damage.targets import output_pieces, tensor_names
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.circuits import ablated
 from rlcircuits.models import families
+from rlcircuits.models.config_layers import layers_by_config
 from rlcircuits.models.families import FAMILIES, ModuleNames
 from rlcircuits.models.find_family import module_names, why_not_mapped
-from rlcircuits.models.parts import layers_by_config
 from rlcircuits.models.shrunk import tiny_model
 from rlcircuits.models.tensor_groups import group_of, layer_of
 from rlcircuits.vital_signs import token_log_probs
@@ -138,7 +138,9 @@ def test_a_refused_language_model_is_refused_within_a_whole_too() -> None:
     config = AutoConfig.for_model("gemma4")
     assert module_names(config) is None
     why = why_not_mapped(config)
-    assert re.search(r"model_type 'gemma4' \(.*'gemma4_text'\) is not supported: .*per-layer embeddings", why)
+    assert re.search(
+        r"'gemma4' \(.*'gemma4_text'\) with hidden_size_per_layer_input is not supported: .*per-layer", why
+    )
 
 
 def test_a_registered_family_is_found_alone_and_within_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
