@@ -279,7 +279,7 @@ FAMILIES: dict[str, ModuleNames] = {
 
 LANGUAGE_MODELS: dict[str, str] = {
     **dict.fromkeys(
-        ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "gemma3", "mistral3"),
+        ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "gemma3", "gemma4", "mistral3"),
         "model.language_model",
     ),
     "llama4": "language_model.model",
@@ -292,15 +292,40 @@ REFUSED: dict[str, str] = {
 }
 """``model_type`` → why its residual stream cannot be mapped."""
 
-REFUSED_FIELDS: dict[str, dict[str, str]] = {
-    "gemma4_text": {
-        "hidden_size_per_layer_input": "a third sublayer of each block adds per-layer embeddings, which read the token "
-        "embedding beside the stream",
-        "num_kv_shared_layers": "some layers have no k and v of their own, but read those of another layer",
-        "use_bidirectional_attention": "its tokens see later ones",
-    },
+
+@dataclass(frozen=True)
+class RefusedField:
+    """A field of the config for which a model of a mapped family is refused.
+
+    Args:
+        name: The field.
+        why: Why such a model is not supported.
+        value: The value for which it is refused; None for any that is set and not zero.
+    """
+
+    name: str
+    why: str
+    value: str | None = None
+
+    def is_set(self, config: Any) -> bool:
+        """Return whether a (text) model's config has the field, with the value for which the model is refused."""
+        found = getattr(config, self.name, None)
+        return bool(found) if self.value is None else found == self.value
+
+
+REFUSED_FIELDS: dict[str, tuple[RefusedField, ...]] = {
+    "gemma4_text": (
+        RefusedField(
+            "hidden_size_per_layer_input",
+            "a third sublayer of each block adds per-layer embeddings, which read the token embedding beside the stream",
+        ),
+        RefusedField(
+            "num_kv_shared_layers", "some layers have no k and v of their own, but read those of another layer"
+        ),
+        RefusedField("use_bidirectional_attention", "its tokens see later ones", "all"),
+    ),
 }
-"""``model_type`` → field of the config → why a model is not supported in which the field is set and not zero."""
+"""``model_type`` → the fields of the config for which a model is not supported."""
 
 _BUILT_IN = dict(FAMILIES)
 

@@ -11,7 +11,15 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from rlcircuits.models.families import FAMILIES, LANGUAGE_MODELS, REFUSED, REFUSED_FIELDS, ModuleNames, is_added
+from rlcircuits.models.families import (
+    FAMILIES,
+    LANGUAGE_MODELS,
+    REFUSED,
+    REFUSED_FIELDS,
+    ModuleNames,
+    RefusedField,
+    is_added,
+)
 
 __all__ = ["auto_class", "module_names", "ties_embeddings", "why_not_mapped"]
 
@@ -47,7 +55,7 @@ def why_not_mapped(config: Any) -> str:
     if refused is not None:
         return f"model_type {family!r}{within} is not supported: {refused}"
     if (field := _refused_field(config)) is not None:
-        return f"model_type {family!r}{within} with {field} is not supported: {REFUSED_FIELDS[text_family][field]}"
+        return f"model_type {family!r}{within} with {field.name} is not supported: {field.why}"
     return (
         f"model_type {family!r}{within} is not mapped: it is not known which of its modules write to the residual "
         f"stream and read from it; mapped are {', '.join(sorted(FAMILIES))}, and with one of these as their language "
@@ -83,13 +91,13 @@ def _text_family(config: Any) -> str:
     return str(text.model_type)
 
 
-def _refused_field(config: Any) -> str | None:
+def _refused_field(config: Any) -> RefusedField | None:
     """Return the field of the language model's config for which it is refused, unless a user added the family."""
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    fields = REFUSED_FIELDS.get(_text_family(config), {})
+    fields = REFUSED_FIELDS.get(_text_family(config), ())
     if not fields or is_added(config):
         return None
-    return next((field for field in fields if getattr(text, field, None)), None)
+    return next((field for field in fields if field.is_set(text)), None)
 
 
 def _within(place: str, path: str) -> str:

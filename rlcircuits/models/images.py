@@ -45,9 +45,11 @@ _DEEPSTACK = (
     "its vision tower also adds to the stream behind early layers (DeepStack), which is no writer of the edge graph, "
     "so that the stream would not be the sum of the writers"
 )
+_NOT_CHECKED = "what its processor makes of them has not been checked against scores"
 WITHOUT_IMAGES: dict[str, str] = {
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe"), _DEEPSTACK),
-    **dict.fromkeys(("qwen3_5", "qwen3_5_moe"), "what its processor makes of them has not been checked against scores"),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_moe"), _NOT_CHECKED),
+    "gemma4": _NOT_CHECKED,
 }
 """``model_type`` of vision-language models that are scored on text only → why."""
 

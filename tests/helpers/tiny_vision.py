@@ -53,6 +53,9 @@ _KINDS = {
     "qwen3_5": _Kind("qwen3-5", "qwen3_5_text", {**_QWEN_VISION, "num_position_embeddings": 16}, _IDS, {}),
     "gemma3": _Kind("gemma3", "gemma3_text", _SIGLIP, {"image_token_index": 50, "mm_tokens_per_image": 4},
                     {"final_logit_softcapping": None}),
+    "gemma4": _Kind("gemma4", "gemma4_text", {**_SIGLIP, "num_key_value_heads": 2, "head_dim": 8,
+                                              "position_embedding_size": 16}, {"audio_config": None},
+                    {"use_bidirectional_attention": "vision"}),  # it concerns the tokens of images alone
     # Its attention temperature counts padding on the left as positions.
     "llama4": _Kind("llama4", "llama4_text", _LLAMA4_VISION, {"image_token_index": 50},
                     {"attn_temperature_tuning": False}),
