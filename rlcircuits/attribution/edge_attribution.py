@@ -88,7 +88,7 @@ def attribute(
         granularity: ``sublayer``; ``head`` for every attention head as its own writer and its own q, k and v reader
             (with grouped queries, each query head reads its own copy of k and v); or ``kv-head``, the same with one k
             and one v reader for each key/value head. A model with layers that mix tokens without attention (Mamba,
-            linear attention), or with a latent attention (DeepSeek-V3), has ``sublayer`` only.
+            linear attention) has ``sublayer`` only.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the free memory.
         backend: ``triton``, ``matmul`` or ``reference`` (float64); by default the fastest that the model can use.
         metric: what is differentiated: ``cross_entropy``; ``logprob``, its negative; ``logit_diff``, the margin of the

@@ -63,7 +63,7 @@ def hook_heads(
         for kind, source in heads.source.items():
             by_head = grad[..., as_index(heads.place[kind], grad.device)].unflatten(-1, source.shape)
             weight = projection.rows(source).unflatten(0, source.shape)
-            on_reader_grads(_pending_reader_grads(first[kind], by_head, weight, norm))
+            on_reader_grads(pending_reader_grads(first[kind], by_head, weight, norm))
         grad = heads.sum_copies(grad)
         return norm.vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
 
@@ -146,7 +146,7 @@ class HeadFeatures:
         return summed.index_add_(-1, to_device_async(self.feature_at, grad.device), grad)
 
 
-def _pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJP) -> PendingReaderGrads:
+def pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJP) -> PendingReaderGrads:
     """Return the gradients of one kind's readers, computed when the contraction asks for them.
 
     The norm's VJP is a − mean(a·d) d with a = scale · through(g W) (``rlcircuits.models.norms.Factors``). The scale is
@@ -156,14 +156,14 @@ def _pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJ
     Args:
         first: The graph's index of the first head's reader.
         grad: ∂ℓ/∂(each head's features), [batch, pos, heads, head_dim].
-        weight: The projection's rows, [heads, head_dim, width].
+        weight: The projection's rows, [heads, head_dim, width]; or [1, head_dim, width], the same for all heads.
         norm: The VJP of the norm.
     """
-    factors = norm.factors
+    factors, heads = norm.factors, grad.shape[-2]
     if factors is None:
-        return from_tensor(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight)))
+        return from_tensor(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight.expand(heads, -1, -1))))
     scaled = (grad.to(factors.scale.dtype) * factors.scale[..., None]).to(grad.dtype).flatten(-2)
-    weight = factors.through(weight).to(grad.dtype)
+    weight = factors.through(weight).to(grad.dtype).expand(heads, -1, -1)
     indices = range(first, first + len(weight))
 
     def reader_grads(batch_slice: BatchSlice) -> ReaderGrads:

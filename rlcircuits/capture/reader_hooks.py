@@ -20,7 +20,7 @@ from rlcircuits.capture.joint_reader import hook_joint_reader
 from rlcircuits.capture.reader_grads import OnReaderGrads, from_tensor
 from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head, replace_projected, with_shares
 from rlcircuits.capture.reader_input import OnStream, ReaderBackward, ReaderInput
-from rlcircuits.capture.reader_latent import hook_latent
+from rlcircuits.capture.reader_latent import hook_latent, hook_latent_heads
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.backward_rules import NO_RULES, BackwardRules
 from rlcircuits.models.feature_index import as_index
@@ -65,13 +65,18 @@ def hook_readers(
             hooks.enter_context(one_kv_per_query_head(block, parts.n_heads))
         for projection in block.projections:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in projection.features}
-            if graph.granularity == "sublayer":
+            if graph.granularity != "sublayer" and block.latent_q is not None and block.attention is not None:
+                hook_latent_heads(hooks, mixing, block.attention, block.latent_q, first, on_reader_grads)
+            elif graph.granularity == "sublayer":
                 _hook_projection(hooks, mixing, projection, first, on_reader_grads, rules.kind_shares)
             else:
                 hook_heads(hooks, mixing, projection, copies, first, on_reader_grads, rules.kind_shares)
         if block.latent is not None:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in "kv"}
-            hook_latent(hooks, mixing, block.latent, first, on_reader_grads)
+            if graph.granularity == "sublayer" or block.attention is None:
+                hook_latent(hooks, mixing, block.latent, first, on_reader_grads)
+            else:
+                hook_latent_heads(hooks, mixing, block.attention, block.latent, first, on_reader_grads)
         if block.mixer is not None:
             _hook_input(hooks, block.mixer, mixing, first_reader[f"mixer.{layer}", ""], on_reader_grads)
         if block.mlp is not None:

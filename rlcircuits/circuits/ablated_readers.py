@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from rlcircuits.capture.reader_heads import HeadFeatures, one_kv_per_query_head, replace_projected
-from rlcircuits.circuits.ablated_latent import hook_ablated_latent
+from rlcircuits.circuits.ablated_latent import hook_ablated_latent, hook_ablated_latent_heads
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks, forward_replaced
@@ -113,7 +113,14 @@ def _hook_mixing(
     for kind, module in (("mixer", block.mixer), ("mlp", block.mlp)):
         if module is not None and kind in readers:
             hooks.replace_input(module, partial(_first, normed, kind, 1.0))
+    if by_head and block.latent is not None and block.attention is not None:
+        for latent in filter(None, (block.latent, block.latent_q)):
+            hook_ablated_latent_heads(hooks, block.attention, latent, normed.of)
+    elif block.latent is not None:
+        hook_ablated_latent(hooks, block.latent, lambda kind, hidden: normed.of(kind, hidden)[0])
     for projection in block.projections:
+        if by_head and block.latent_q is not None:
+            continue
         if projection.split_at is not None:
             project = _ProjectByReader(projection, copies, by_head, normed)
             replace_projected(hooks, projection, project)
@@ -123,8 +130,6 @@ def _hook_mixing(
         else:
             project = _ProjectByReader(projection, copies, by_head, normed)
             hooks.enter_context(forward_replaced(projection.module, project))
-    if block.latent is not None:
-        hook_ablated_latent(hooks, block.latent, lambda kind, hidden: normed.of(kind, hidden)[0])
 
 
 def _first(normed: _NormedInputs, kind: str, multiplier: float, hidden: Tensor) -> Tensor:

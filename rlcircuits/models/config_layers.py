@@ -12,7 +12,6 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.sublayers import LayerReads, Sublayer, layer_reads
 from rlcircuits.models.families import ModuleNames
 from rlcircuits.models.find_family import module_names
-from rlcircuits.models.latent import SHARED_KEY
 
 NO_ATTENTION = (
     "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
@@ -121,8 +120,6 @@ def no_heads_by_config(config: Any) -> str | None:
 
 def why_no_heads(names: ModuleNames, layers: list[tuple[Sublayer, ...]]) -> str | None:
     """Return why heads cannot be nodes of the graph of these layers, or None if they can."""
-    if names.latent is not None:
-        return SHARED_KEY
     mixer = next((layer for layer, sublayers in enumerate(layers) if "mixer" in sublayers), None)
     return None if mixer is None else f"mixer.{mixer} {NO_ATTENTION}"
 

@@ -29,6 +29,9 @@ class LatentNames:
     q_down: str = "q_a_proj"
     """From the norm's output to q's latent. Where the config has no ``q_lora_rank``, the family's first projection
     computes q instead."""
+    q_norm: str = "q_a_layernorm"
+    q_up: str = "q_b_proj"
+    """From q's normed latent to q, head by head."""
     kv_down: str = "kv_a_proj_with_mqa"
     """From the norm's output to the latent of k and v, followed by the rotated part of k, which all heads share."""
     kv_norm: str = "kv_a_layernorm"
@@ -317,7 +320,7 @@ REFUSED_FIELDS: dict[str, tuple[RefusedField, ...]] = {
     "gemma4_text": (
         RefusedField(
             "hidden_size_per_layer_input",
-            "a third sublayer of each block adds per-layer embeddings, which read the token embedding beside the stream",
+            "a third sublayer of each block adds per-layer embeddings, and reads the token embedding beside the stream",
         ),
         RefusedField(
             "num_kv_shared_layers", "some layers have no k and v of their own, but read those of another layer"

@@ -87,6 +87,19 @@ class NormVJP:
     vjp: Vjp
     make_factors: Callable[[], Factors] | None = None
 
+    def of_several(self, grads: Tensor) -> Tensor:
+        """Return ∂ℓ/∂x of several gradients at this x: [..., *x.shape] → the same shape and dtype."""
+        factors = self.factors
+        if factors is None:
+            return self.vjp(grads)
+        inner = factors.through(grads)
+        if factors.direction is not None:
+            along = (inner * factors.direction).mean(-1, keepdim=True)
+            if factors.rounding_correction is not None:
+                along = along * factors.rounding_correction[..., None]
+            inner = inner - along * factors.direction
+        return (inner * factors.scale).to(grads.dtype)
+
     @cached_property
     def factors(self) -> Factors | None:
         """The factors of the VJP, computed at the first access. None if the norm's formula is not known."""

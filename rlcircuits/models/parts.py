@@ -30,7 +30,7 @@ from rlcircuits.models.config_layers import (
 from rlcircuits.models.families import LatentNames, ModuleNames
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.find_family import module_names, why_not_mapped
-from rlcircuits.models.latent import LatentKV, locate_latent
+from rlcircuits.models.latent import NO_HEAD_KEYS, Latent, can_part_keys, locate_latent, locate_latent_q
 from rlcircuits.models.named_modules import NamedModule, Norms
 from rlcircuits.models.norms import Norm
 
@@ -73,6 +73,7 @@ class Block:
         projections: The projections of the attention; none without one.
         output: The output projection of the attention.
         latent: From the norm's output to k and v, of which ``projections`` then has none.
+        latent_q: From the norm's output to q, where q has a latent; ``projections`` then has its first layer.
         mixer_output: The output projection of the mixer.
         attention_multiplier: What the attention's output is multiplied by before it is added to the stream, besides
             the model's residual multiplier.
@@ -93,7 +94,8 @@ class Block:
     mlp_post_norm: Norm | None
     projections: tuple[Projection, ...]
     output: nn.Module | None
-    latent: LatentKV | None = None
+    latent: Latent | None = None
+    latent_q: Latent | None = None
     mlp_beside: nn.Module | None = None
     mixer: nn.Module | None = None
     mixer_output: nn.Module | None = None
@@ -221,7 +223,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
         residual_multiplier=float(getattr(config, "residual_multiplier", 1.0)),
         rotary_switch=_rotary_switch(config),
         counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
-        no_heads=why_no_heads(names, layers),
+        no_heads=why_no_heads(names, layers) or _no_head_keys(blocks),
     )
 
 
@@ -236,6 +238,12 @@ def _module_names(model: nn.Module) -> ModuleNames:
     if names is None:
         raise RLCircuitsError(f"{type(model).__name__}: {why_not_mapped(config)}", longest=2000)
     return names
+
+
+def _no_head_keys(blocks: tuple[Block, ...]) -> str | None:
+    """Return why heads cannot be nodes of latent attentions, or None if they can."""
+    latent = (block.attention for block in blocks if block.attention is not None and block.latent is not None)
+    return None if all(can_part_keys(attention) for attention in latent) else NO_HEAD_KEYS
 
 
 def _heads_of(names: ModuleNames, config: Any, layer: int) -> HeadCounts:
@@ -275,6 +283,7 @@ def _locate_block(
         projections=_locate_projections(attention, names, heads, config) if attention else (),
         output=attention.linear(names.output, heads.q * heads.size, width) if attention else None,
         latent=_locate_latent(attention, names.latent, norms, config) if attention and names.latent else None,
+        latent_q=_locate_latent_q(attention, names.latent, norms, config) if attention and names.latent else None,
         mlp_beside=block.child_if_there(names.mlp_beside) if has_mlp else None,
         mixer=mixer.module if mixer else None,
         mixer_output=mixer.child(names.mixer_output).module if mixer else None,
@@ -298,7 +307,7 @@ def _locate_projections(
     attention: NamedModule, names: ModuleNames, heads: HeadCounts, config: Any
 ) -> tuple[Projection, ...]:
     if names.latent is not None:
-        return (_locate_latent_q(attention, names.projections[0], names.latent, config),)
+        return (_first_to_q(attention, names.projections[0], names.latent, config),)
     width, n_q, n_kv = config.hidden_size, heads.q * heads.size, heads.kv * heads.size
     multiplier = 1.0 if names.attention_in_field is None else float(getattr(config, names.attention_in_field))
     if len(names.projections) == 3:
@@ -318,18 +327,26 @@ def _locate_projections(
     return (Projection(module, fused_features(names, heads), multiplier),)
 
 
-def _locate_latent(attention: NamedModule, names: LatentNames, norms: Norms, config: Any) -> LatentKV:
+def _locate_latent(attention: NamedModule, names: LatentNames, norms: Norms, config: Any) -> Latent:
     norm = norms.of(attention.child(names.kv_norm), config.kv_lora_rank)
     return locate_latent(attention.linear, norm, names, config)
 
 
-def _locate_latent_q(attention: NamedModule, whole: str, names: LatentNames, config: Any) -> Projection:
+def _locate_latent_q(attention: NamedModule, names: LatentNames, norms: Norms, config: Any) -> Latent | None:
+    """Return the way to q through its latent; None if q has no latent."""
+    if config.q_lora_rank is None:
+        return None
+    norm = norms.of(attention.child(names.q_norm), config.q_lora_rank)
+    return locate_latent_q(attention.linear, norm, names, config)
+
+
+def _first_to_q(attention: NamedModule, whole: str, names: LatentNames, config: Any) -> Projection:
     """Return the first layer on the way to q: that to q's latent, or that to q itself if q has no latent."""
-    size = config.q_lora_rank
-    name = whole if size is None else names.q_down
-    if size is None:
-        size = config.num_attention_heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
-    return Projection(attention.linear(name, config.hidden_size, size), {"q": torch.arange(size)[None]})
+    size, heads = config.q_lora_rank, config.num_attention_heads
+    if size is not None:
+        return Projection(attention.linear(names.q_down, config.hidden_size, size), {"q": torch.arange(size)[None]})
+    size = heads * (config.qk_nope_head_dim + config.qk_rope_head_dim)
+    return Projection(attention.linear(whole, config.hidden_size, size), {"q": torch.arange(size).view(heads, -1)})
 
 
 def _rotary_switch(config: Any) -> int | None:

@@ -9,8 +9,9 @@ import torch
 from helpers.core_inputs import fixed_sequences, relative_error, tiny
 from helpers.oracle import edge_scores
 from helpers.tiny_models import build
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention
 
-from rlcircuits import AnswerSequence, attribute
+from rlcircuits import AnswerSequence, Checkpoint, attribute
 from rlcircuits.common.errors import RLCircuitsError
 
 
@@ -88,9 +89,34 @@ def test_an_output_that_is_not_the_sum_of_its_heads_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("granularity", ["head", "kv-head"])
-def test_heads_that_share_a_part_of_k_are_refused(granularity: str) -> None:
-    with pytest.raises(RLCircuitsError, match=rf"'{granularity}'.*DeepseekV3.* share one rotated .*use 'sublayer'"):
-        attribute(tiny("deepseek-v3"), fixed_sequences(), granularity)
+def test_heads_that_share_a_part_of_k_in_another_way_are_refused(
+    granularity: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(DeepseekV3Attention, "expand_kv")
+    model = Checkpoint(tiny("deepseek-v3"))
+    with pytest.raises(
+        RLCircuitsError, match=rf"'{granularity}'.*DeepseekV3.* heads share, in another way .*'sublayer'"
+    ):
+        attribute(model, fixed_sequences(), granularity)
+
+
+def test_the_norm_of_a_latent_may_be_one_that_is_not_recognised() -> None:
+    wanted = attribute(tiny("deepseek-v3"), fixed_sequences(), "head").values
+    model = build("deepseek-v3", seed=3)
+    for layer in model.model.layers:
+        layer.self_attn.kv_a_layernorm = Wrapped(layer.self_attn.kv_a_layernorm)
+        layer.self_attn.q_a_layernorm = Wrapped(layer.self_attn.q_a_layernorm)
+    assert relative_error(attribute(model, fixed_sequences(), "head").values, wanted) < 1e-5
+
+
+def test_a_latent_attention_is_as_it_was_after_its_heads_were_parted() -> None:
+    model = tiny("deepseek-v3")
+    before = [dict(vars(layer.self_attn)) for layer in model.model.layers]
+    attribute(model, fixed_sequences(), "head")
+    with pytest.raises(RLCircuitsError, match=r"non-finite|no finite|metric"):
+        attribute(model, fixed_sequences(), "head", metric=lambda logits, batch: logits.sum() * float("nan"))
+    assert [vars(layer.self_attn).keys() for layer in model.model.layers] == [each.keys() for each in before]
+    assert all(not layer.self_attn._forward_pre_hooks for layer in model.model.layers)
 
 
 def test_left_padding_that_a_model_counts_is_refused() -> None:

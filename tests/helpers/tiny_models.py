@@ -255,9 +255,8 @@ def random_sequences(
 
 
 def granularities(name: str) -> tuple[str, ...]:
-    """Return the granularities of a model's graph; heads beside mixers, or of a latent attention, cannot be nodes."""
-    no_heads = name in HYBRIDS or name.startswith("deepseek")
-    return ("sublayer",) if no_heads else ("sublayer", "head", "kv-head")
+    """Return the granularities of a model's graph; heads beside mixers cannot be nodes."""
+    return ("sublayer",) if name in HYBRIDS else ("sublayer", "head", "kv-head")
 
 
 def padding_sides(name: str) -> tuple[str, ...]:
@@ -272,9 +271,6 @@ def draw(model: PreTrainedModel, generator: torch.Generator) -> None:
     seen: set[int] = set()  # a tied matrix is drawn once, as the embedding, which comes first
     for module in model.modules():
         kind = type(module).__name__
-        if "e_score_correction_bias" in module._buffers:  # what a router adds to its scores, which is no parameter
-            bias = module.get_buffer("e_score_correction_bias")
-            bias.copy_(torch.randn(bias.shape, generator=generator) * 0.1)
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in seen:
                 continue

@@ -69,11 +69,8 @@ def test_other_architectures_are_refused_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize("granularity", ["head", "kv-head"])
-@pytest.mark.parametrize(("name", "why"), [("qwen3-5", r"mixer\.0 is a layer"), ("deepseek-v3", "its heads share")])
-def test_heads_that_a_graph_cannot_have_are_refused_before_anything_is_loaded(
-    name: str, why: str, granularity: str, tmp_path: Path
-) -> None:
-    before, after = (save_checkpoint(tmp_path / str(seed), name, seed=seed) for seed in (1, 2))
+def test_heads_that_a_graph_cannot_have_are_refused_before_anything_is_loaded(granularity: str, tmp_path: Path) -> None:
+    before, after = (save_checkpoint(tmp_path / str(seed), "qwen3-5", seed=seed) for seed in (1, 2))
     pair = make_pair(name="mixers", before=str(before), after=str(after), algorithm="grpo")
-    with pytest.raises(RLCircuitsError, match=rf"which .*/1 cannot have: {why} .*; use 'sublayer'"):
+    with pytest.raises(RLCircuitsError, match=r"which .*/1 cannot have: mixer\.0 is a layer .*; use 'sublayer'"):
         run_pair(pair, Settings(device="cpu", granularity=granularity))
