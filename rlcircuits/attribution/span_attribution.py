@@ -75,7 +75,7 @@ def attribute_spans(
         model: as of :func:`rlcircuits.attribute`, and so are all arguments that are not named here.
         sequences: what to score.
         spans: the spans of each sequence, such as :func:`rlcircuits.answer_spans` finds.
-        granularity: ``sublayer``, ``head`` or ``kv-head``.
+        granularity: ``sublayer``, ``head``, ``kv-head`` or ``expert``.
         batch_tokens: most tokens, padding included, in a batch.
         backend: the backend of the contraction.
         metric: what is differentiated.

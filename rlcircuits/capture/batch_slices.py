@@ -19,6 +19,14 @@ class BatchSlice:
         """Return the slice of a tensor [..., batch, pos, features], as a view."""
         return tensor[..., self.sequences, self.positions, :]
 
+    def within(self, outer: BatchSlice) -> BatchSlice:
+        """Return this slice of what ``outer`` cut out, as a slice of the batch."""
+        return BatchSlice(_within(self.sequences, outer.sequences), _within(self.positions, outer.positions))
+
+
+def _within(inner: slice, outer: slice) -> slice:
+    return slice(outer.start + inner.start, outer.start + inner.stop)
+
 
 WHOLE_BATCH = BatchSlice(slice(None), slice(None))
 """The slice that is the whole batch."""

@@ -63,7 +63,7 @@ def hook_readers(
             hooks.enter_context(one_kv_per_query_head(block.attention, parts))
         for projection in block.projections:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in projection.features}
-            if graph.granularity == "sublayer":
+            if not graph.has_heads:
                 _hook_projection(hooks, mixing, projection, first, on_reader_grads, rules.kind_shares)
             else:
                 hook_heads(hooks, mixing, projection, copies, first, on_reader_grads, rules.kind_shares)

@@ -9,7 +9,7 @@ from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.sublayers import Sublayer
 from rlcircuits.models.find_family import module_names
-from rlcircuits.models.parts import layer_sublayers
+from rlcircuits.models.layer_kinds import layer_sublayers
 
 __all__ = ["Layout", "layout_of", "uniform_layout"]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Granularity = Literal["sublayer", "head", "kv-head"]
+Granularity = Literal["sublayer", "head", "kv-head", "expert"]
 
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
-"""Granularities of the edge graph: one node per sublayer, one per attention head, or one per head with the key and
-value readers shared as grouped-query attention shares them."""
+"""Granularities of the edge graph: one node per sublayer, one per attention head, one per head with the key and value
+readers shared as grouped-query attention shares them, or one writer per expert of a mixture."""
 
 ScoreOn = Literal["own", "before", "after", "gold"]
 

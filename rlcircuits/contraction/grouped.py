@@ -10,6 +10,8 @@ Neither all gradients nor all heads' outputs of a batch fit the memory at once. 
 4. Cut the batch into slices of sequences and positions, such that writers and one group fit ``contraction_bytes``.
 5. Contract: for each slice compute the writers' outputs once, then for each group the gradients and their scores.
 6. Add each group's scores to its rows and columns of the score matrix (``finish`` returns it).
+
+The experts of a mixture are contracted apart, one mixture after another (``rlcircuits.contraction.routed``).
 """
 
 from __future__ import annotations
@@ -22,11 +24,19 @@ import torch
 from torch import Tensor
 
 from rlcircuits.capture.batch_slices import BatchSlice, batch_slices
+from rlcircuits.capture.expert_outputs import ExpertOutputs
 from rlcircuits.capture.reader_grads import PendingReaderGrads
-from rlcircuits.capture.writers import WriterOutputs
-from rlcircuits.common.devices import contraction_bytes, pending_grads_bytes, readers_per_contraction, to_device_async
+from rlcircuits.capture.writers import AnyOutputs, WriterOutputs
+from rlcircuits.common.devices import (
+    contraction_bytes,
+    expert_grads_bytes,
+    pending_grads_bytes,
+    readers_per_contraction,
+    to_device_async,
+)
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction.backends import Backend
+from rlcircuits.contraction.routed import contract_in_pieces
 from rlcircuits.graph.edge_graph import EdgeGraph
 
 
@@ -74,22 +84,31 @@ class GroupedContraction:
         self._shape = shape
         self._writers: list[WriterOutputs] = []
         self._pending: list[PendingReaderGrads] = []
+        self._experts: list[ExpertOutputs] = []
+        self._pending_experts: list[PendingReaderGrads] = []
         self._received: set[int] = set()
         self._values: Tensor | None = None
 
-    def set_writers(self, writers: list[WriterOutputs]) -> None:
+    def set_writers(self, writers: Sequence[AnyOutputs]) -> None:
         """Set the outputs of all writers; call it before the backward."""
-        self._writers = sorted(writers, key=lambda w: w.indices.start)
+        everywhere = [each for each in writers if isinstance(each, WriterOutputs)]
+        self._writers = sorted(everywhere, key=lambda w: w.indices.start)
+        self._experts = [each for each in writers if isinstance(each, ExpertOutputs)]
 
     def on_reader_grads(self, readers: PendingReaderGrads) -> None:
         """Take some readers' gradients; contract all that are pending once they take their share of memory."""
         # A model split over devices: the gradients of one contraction are on one device, and the writers move there.
         if self._pending and self._pending[-1].device != readers.device:
             self._contract_pending()
+            self._contract_experts()
         self._pending.append(readers)
         self._received.update(readers.indices)
-        if sum(pending.nbytes for pending in self._pending) >= pending_grads_bytes(readers.device):
+        if _nbytes(self._pending) >= pending_grads_bytes(readers.device):
             self._contract_pending()
+        if self._experts:
+            self._pending_experts.append(readers)
+            if _nbytes(self._pending_experts) >= expert_grads_bytes(readers.device):
+                self._contract_experts()
 
     def finish(self) -> Tensor:
         """Contract what is still pending and return the scores [batch, writers, readers], 0 where there is no edge.
@@ -99,6 +118,7 @@ class GroupedContraction:
         """
         if self._pending:
             self._contract_pending()
+        self._contract_experts()
         missing = [name for i, name in enumerate(self._graph.readers) if i not in self._received]
         if missing or self._values is None:
             raise RLCircuitsError(f"no gradient reached reader {missing[0]}: the model's output does not depend on it")
@@ -118,6 +138,28 @@ class GroupedContraction:
                 grads = [readers.reader_grads(batch_slice) for readers in group.readers]
                 scores = self._backend.contract(outputs, grads, group.edges)
                 self._add(self._shape.rows_of(batch_slice), rows, group.columns, scores)
+
+    def _contract_experts(self) -> None:
+        """Contract one mixture after another, so that the outputs of one are there at a time."""
+        pending, self._pending_experts = self._pending_experts, []
+        for experts in self._experts if pending else ():
+            device, first = pending[0].device, experts.indices.start
+            readers = [each for each in pending if bool(self._graph.mask[first, each.indices.start])]
+            rows = to_device_async(torch.tensor(list(experts.indices))[:, None], device)
+            for batch_slice in self._shape.batch_slices(2 * experts.choices, pending_grads_bytes(device)):
+                outputs, chosen = experts.outputs(batch_slice).to(device), experts.chosen_in(batch_slice).to(device)
+                for group in _grouped(readers, readers_per_contraction(device), self._sublayer):
+                    columns = to_device_async(torch.tensor(_indices(group)), device)
+                    scores = contract_in_pieces(
+                        self._backend,
+                        outputs,
+                        chosen,
+                        len(experts.indices),
+                        group,
+                        batch_slice,
+                        contraction_bytes(device),
+                    )
+                    self._add(self._shape.rows_of(batch_slice), rows, columns, scores)
 
     def _writers_with_edges(self, readers: Sequence[PendingReaderGrads]) -> list[WriterOutputs]:
         """Return the writers that have an edge to one of the readers."""
@@ -161,6 +203,10 @@ def _grouped(
             groups.append([])
         groups[-1] += members
     return groups
+
+
+def _nbytes(readers: Sequence[PendingReaderGrads]) -> int:
+    return sum(pending.nbytes for pending in readers)
 
 
 def _indices(nodes: Sequence[WriterOutputs] | Sequence[PendingReaderGrads]) -> list[int]:

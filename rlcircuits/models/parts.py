@@ -18,18 +18,15 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, Sublayer, layer_reads
+from rlcircuits.common.sublayers import SUBLAYERS, LayerExperts, LayerReads, Sublayer, layer_reads
 from rlcircuits.models.families import LatentNames, ModuleNames
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.find_family import module_names, why_not_mapped
-from rlcircuits.models.latent import SHARED_KEY, LatentKV, locate_latent
+from rlcircuits.models.latent import LatentKV, locate_latent
+from rlcircuits.models.layer_kinds import NO_MIXTURE, is_parallel, layer_sublayers, why_no_heads
+from rlcircuits.models.mixtures import Mixture, find_mixture
 from rlcircuits.models.named_modules import NamedModule, Norms
 from rlcircuits.models.norms import Norm
-
-NO_ATTENTION = (
-    "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
-)
-"""Why the heads of a model with a mixer cannot be nodes of an edge graph."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,7 @@ class Block:
 
     Args:
         mlp_beside: A module that reads what the MLP reads, and whose output is added to the MLP's.
+        mixture: The experts of the MLP.
         mixer: The module that mixes tokens without attention. It is behind the same norm as the attention.
         attention_norm: The norm before attention and mixer.
         projections: The projections of the attention; none without one.
@@ -85,6 +83,7 @@ class Block:
     output: nn.Module | None
     latent: LatentKV | None = None
     mlp_beside: nn.Module | None = None
+    mixture: Mixture | None = None
     mixer: nn.Module | None = None
     mixer_output: nn.Module | None = None
     attention_multiplier: float = 1.0
@@ -140,6 +139,7 @@ class ModelParts:
         counts_columns: Whether the model counts positions from the first column of a batch, padding included, so that
             padding on the left changes what it computes (Llama 4's attention temperature).
         no_heads: Why heads cannot be nodes of the graph; None if they can.
+        no_experts: The same of the experts of a mixture.
     """
 
     names: ModuleNames
@@ -157,11 +157,17 @@ class ModelParts:
     rotary_switch: int | None
     counts_columns: bool
     no_heads: str | None
+    no_experts: str | None
 
     @property
     def layers(self) -> tuple[LayerReads, ...]:
         """The sublayers of each block, in groups that read the same stream."""
         return tuple(block.reads for block in self.blocks)
+
+    @property
+    def experts(self) -> LayerExperts:
+        """The experts of each block's MLP, or None for an MLP that is no mixture."""
+        return tuple(None if block.mixture is None else block.mixture.size for block in self.blocks)
 
 
 def locate_parts(model: nn.Module) -> ModelParts:
@@ -204,7 +210,8 @@ def locate_parts(model: nn.Module) -> ModelParts:
         residual_multiplier=float(getattr(config, "residual_multiplier", 1.0)),
         rotary_switch=_rotary_switch(config),
         counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
-        no_heads=_no_heads(names, layers),
+        no_heads=why_no_heads(names, layers),
+        no_experts=_why_no_experts(blocks),
     )
 
 
@@ -240,71 +247,15 @@ def head_counts(config: Any) -> HeadCounts:
     )
 
 
-def layer_sublayers(names: ModuleNames, config: Any, count: int) -> list[tuple[Sublayer, ...]]:
-    """Return the sublayers of each layer of a model, by its config.
-
-    Args:
-        names: The family's module names.
-        config: The Hugging Face config of the (text) model.
-        count: The number of the model's layers.
-
-    Raises:
-        RLCircuitsError: the config names another number of layers, or a kind of layer that is not mapped.
-    """
-    if names.layer_kinds is None:
-        return [("attn", "mlp")] * count
-    kinds = list(getattr(config, "layer_types", None) or ())
-    if len(kinds) != count:
-        raise RLCircuitsError(f"config: layer_types names {len(kinds)} layers, but the model has {count}")
-    for layer, kind in enumerate(kinds):
-        if kind not in names.layer_kinds:
-            raise RLCircuitsError(
-                f"config: layers.{layer} is a layer of the kind {kind!r}, which is not mapped for {config.model_type}; "
-                f"mapped are {', '.join(sorted(names.layer_kinds))}"
-            )
-    return [names.layer_kinds[kind] for kind in kinds]
-
-
-def layers_by_config(config: Any) -> tuple[LayerReads, ...]:
-    """Return the sublayers of each layer of a mapped family, as ``ModelParts.layers`` has them, by a config alone.
-
-    Args:
-        config: The model's Hugging Face config.
-
-    Raises:
-        RLCircuitsError: as :func:`layer_sublayers` does.
-    """
-    names, text = module_names(config), config.get_text_config()
-    assert names is not None, "a mapped family"
-    layers = layer_sublayers(names, text, text.num_hidden_layers)
-    return tuple(layer_reads(sublayers, parallel=_is_parallel(names, text)) for sublayers in layers)
-
-
-def _is_parallel(names: ModuleNames, config: Any) -> bool:
-    if names.mlp_norm is not None and names.mlp_norm == names.attention_norm:
-        return True
-    return names.parallel_field is not None and bool(getattr(config, names.parallel_field))
-
-
-def no_heads_by_config(config: Any) -> str | None:
-    """Return why heads cannot be nodes of the graph, as ``ModelParts.no_heads`` says it, by a config alone.
-
-    Args:
-        config: The model's Hugging Face config.
-
-    Raises:
-        RLCircuitsError: as :func:`layer_sublayers` does.
-    """
-    names, text = module_names(config), config.get_text_config()
-    return None if names is None else _no_heads(names, layer_sublayers(names, text, text.num_hidden_layers))
-
-
-def _no_heads(names: ModuleNames, layers: list[tuple[Sublayer, ...]]) -> str | None:
-    """Return why heads cannot be nodes of the graph of these layers, or None if they can."""
-    if names.latent is not None:
-        return SHARED_KEY
-    mixer = next((layer for layer, sublayers in enumerate(layers) if "mixer" in sublayers), None)
-    return None if mixer is None else f"mixer.{mixer} {NO_ATTENTION}"
+def _why_no_experts(blocks: tuple[Block, ...]) -> str | None:
+    """Return why experts cannot be nodes of the graph, or None if they can."""
+    mixtures = [(i, block, block.mixture) for i, block in enumerate(blocks) if block.mixture is not None]
+    for layer, block, mixture in mixtures:
+        if block.mlp_post_norm is not None:
+            return f"a norm of their sum stands between the experts of mlp.{layer} and the stream"
+        if mixture.unknown is not None:
+            return f"mlp.{layer}: {mixture.unknown}"
+    return None if mixtures else NO_MIXTURE
 
 
 def _locate_block(
@@ -326,10 +277,12 @@ def _locate_block(
 
     attention = block.child(names.attention) if has_attention else None
     mixer = block.child(names.mixer) if has_mixer and names.mixer is not None else None
+    mlp = block.child(names.mlp).module if has_mlp else None
+    beside = block.child_if_there(names.mlp_beside) if has_mlp else None
     return Block(
         module=block.module,
         attention=attention.module if attention else None,
-        mlp=block.child(names.mlp).module if has_mlp else None,
+        mlp=mlp,
         attention_norm=norm(names.attention_norm, has_attention or has_mixer),
         mlp_norm=norm(names.mlp_norm, has_mlp),
         attention_post_norm=norm(names.attention_post_norm, has_attention),
@@ -337,12 +290,13 @@ def _locate_block(
         projections=_locate_projections(attention, names, heads, config) if attention else (),
         output=attention.linear(names.output, heads.q * heads.size, width) if attention else None,
         latent=_locate_latent(attention, names.latent, norms, config) if attention and names.latent else None,
-        mlp_beside=block.child_if_there(names.mlp_beside) if has_mlp else None,
+        mlp_beside=beside,
+        mixture=None if mlp is None else find_mixture(mlp, beside, names, config),
         mixer=mixer.module if mixer else None,
         mixer_output=mixer.child(names.mixer_output).module if mixer else None,
         attention_multiplier=field(names.attention_out_field),
         mixer_multiplier=field(names.mixer_out_field),
-        parallel=_is_parallel(names, config),
+        parallel=is_parallel(names, config),
     )
 
 

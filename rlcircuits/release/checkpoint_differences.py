@@ -9,7 +9,7 @@ from rlcircuits.checkpoints.weight_change_lines import change_count_line
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.folder import load_config
-from rlcircuits.models.parts import no_heads_by_config
+from rlcircuits.models.layer_kinds import no_heads_by_config, why_no_experts
 from rlcircuits.release.measurement import Measurement
 
 
@@ -18,10 +18,10 @@ def compare_checkpoints(measurement: Measurement) -> tuple[WeightChanges, tuple[
 
     Raises:
         RLCircuitsError: no weight differs, and the settings do not ask to measure such a pair; the supervised control
-            is no checkpoint of the same base; or the settings ask for heads that the model's graph does not have.
+            is no checkpoint of the same base; or the settings ask for nodes that the model's graph does not have.
     """
     before, after = measurement.sources.values()
-    _check_heads(before, measurement.settings.granularity)
+    _check_nodes(before, measurement.settings.granularity)
     weights = compare_weights(before, after, measurement.control)
     differences = comparability_warnings(before, after)
     for line in (change_count_line(weights), *differences):
@@ -42,11 +42,12 @@ def check_alike(measurement: Measurement) -> None:
     check_same_vocabulary(before, after)
 
 
-def _check_heads(source: Source, granularity: str) -> None:
-    """Raise RLCircuitsError, before any answer is made, for heads of a family whose graph has none."""
+def _check_nodes(source: Source, granularity: str) -> None:
+    """Raise RLCircuitsError, before any answer is made, for heads or experts of a model whose graph has none."""
     if granularity == "sublayer" or not isinstance(source, CheckpointSource):
         return
-    reason = no_heads_by_config(load_config(source.model_folder, trust_remote_code=source.trust_remote_code))
+    config = load_config(source.model_folder, trust_remote_code=source.trust_remote_code)
+    reason = why_no_experts(config) if granularity == "expert" else no_heads_by_config(config)
     if reason is not None:
         raise RLCircuitsError(
             f"granularity is {granularity!r}, which {source.name} cannot have: {reason}; use 'sublayer'"

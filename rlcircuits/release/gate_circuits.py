@@ -18,6 +18,7 @@ from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.circuits.carried import Carried, carried_at_size
 from rlcircuits.circuits.circuit_comparison import overlap_at_size
 from rlcircuits.circuits.corruptions import other_sequences
+from rlcircuits.circuits.edge_mask import check_can_ablate
 from rlcircuits.circuits.estimates import estimate_quality
 from rlcircuits.circuits.evaluate import HowAblated
 from rlcircuits.common.errors import RLCircuitsError
@@ -45,8 +46,10 @@ _NAN = float("nan")
 
 
 def check_circuits(measurement: Measurement) -> None:
-    """Raise RLCircuitsError if the noise that the overlap is compared with will not be measured."""
+    """Raise RLCircuitsError if edges cannot be removed, or the noise that the overlap needs will not be measured."""
     rules = measurement.pair.circuits
+    if rules is not None:
+        check_can_ablate(measurement.settings.granularity)
     if rules is not None and rules.minimum_overlap is not None and not measurement.settings.noise_draws:
         raise RLCircuitsError(
             "circuits.minimum_overlap is a share of the overlap that noise leaves, and noise_draws is 0; measure noise "

@@ -17,8 +17,9 @@ from transformers import GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rlcircuits.answers.engines.engine import end_token_ids
-from rlcircuits.capture.model_graph import granularities
-from rlcircuits.capture.stream_check import verify_stream
+from rlcircuits.capture.expert_check import verify_experts
+from rlcircuits.capture.model_graph import granularities, model_graph
+from rlcircuits.capture.stream_check import Agreement, verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource, SourceWithoutWeights
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
@@ -35,9 +36,10 @@ from rlcircuits.models.folder import (
     load_config,
     no_config,
 )
+from rlcircuits.models.layer_kinds import NO_MIXTURE, layers_by_config
 from rlcircuits.models.parameter_count import count_parameters
 from rlcircuits.models.part_paths import part_paths
-from rlcircuits.models.parts import head_counts, layers_by_config
+from rlcircuits.models.parts import head_counts
 from rlcircuits.models.quantised import quantisation_of
 from rlcircuits.models.quiet import quiet
 from rlcircuits.models.shrunk import tiny_model
@@ -233,17 +235,39 @@ class _Check:
         head_dim: int,
     ) -> None:
         parts, model = checkpoint.parts, checkpoint.model
+        agreements = self._attempt(lambda: verify_stream(model, parts)) or ()
+        by_expert = self._check_experts(checkpoint) if agreements else ()
+        # Which layers are mixtures is known of a whole model only.
+        experts = parts.experts if by_expert and whose == WHOLE else ()
         self._add(
             model_class=type(model).__name__,
             layers=len(layers),
             heads=heads,
             kv_heads=kv_heads,
             head_dim=head_dim,
-            graphs=graph_sizes(layers, heads, n_kv_heads=kv_heads, granularities=granularities(parts)),
+            graphs=graph_sizes(
+                layers,
+                heads,
+                n_kv_heads=kv_heads,
+                granularities=[each for each in granularities(parts) if each != "expert" or experts],
+                experts=experts,
+            ),
             parts=part_paths(model, parts),
             checked=whose,
-            agreements=self._attempt(lambda: verify_stream(model, parts)) or (),
+            agreements=(*agreements, *by_expert),
         )
+
+    def _check_experts(self, checkpoint: Checkpoint) -> tuple[Agreement, ...]:
+        """Return how well the experts of mixtures add up to what these write; note why they cannot be told apart."""
+        parts = checkpoint.parts
+        if parts.no_experts == NO_MIXTURE:
+            return ()
+        try:
+            model_graph(parts, "expert")
+            return (verify_experts(checkpoint.model, parts),)
+        except RLCircuitsError as error:
+            self._note(str(error))
+            return ()
 
     def _generation_config(self) -> Any:
         """Return the generation config; without its file transformers takes the tokens of config.json."""

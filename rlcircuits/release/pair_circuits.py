@@ -21,6 +21,7 @@ from rlcircuits.circuits.circuit import Circuit
 from rlcircuits.circuits.circuit_comparison import CircuitComparison, compare_circuits
 from rlcircuits.circuits.corruptions import other_sequences
 from rlcircuits.circuits.cross_model import CrossFaithfulness, cross_faithfulness
+from rlcircuits.circuits.edge_mask import check_can_ablate
 from rlcircuits.circuits.estimates import EstimateQuality, estimate_quality
 from rlcircuits.circuits.faithfulness_curve import MIB_SIZES
 from rlcircuits.circuits.select import find_circuit
@@ -179,6 +180,7 @@ class _MeasuredPair(StoredPair):
                 f"{counts}; copy the files from one run, or measure the pair again"
             )
         self._check_graphs()
+        check_can_ablate(self.stored.granularity)
         self.noise = [(each.scores, each.paired.places) for each in self.controls if each.scores is not None]
 
     def load(self, side: Side) -> Checkpoint:

@@ -12,8 +12,9 @@ from transformers import AutoConfig, PretrainedConfig
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.layer_kinds import layers_by_config
 from rlcircuits.models.part_paths import part_paths
-from rlcircuits.models.parts import layers_by_config, locate_parts
+from rlcircuits.models.parts import locate_parts
 from rlcircuits.models.shrunk import shrink, tiny_model
 
 _QWEN3 = {

@@ -26,7 +26,7 @@ from rlcircuits.circuits import ablated
 from rlcircuits.models import families
 from rlcircuits.models.families import FAMILIES, ModuleNames
 from rlcircuits.models.find_family import module_names, why_not_mapped
-from rlcircuits.models.parts import layers_by_config
+from rlcircuits.models.layer_kinds import layers_by_config
 from rlcircuits.models.shrunk import tiny_model
 from rlcircuits.models.tensor_groups import group_of, layer_of
 from rlcircuits.vital_signs import token_log_probs

@@ -1,0 +1,98 @@
+"""The sublayers of each layer of a mapped family, and which nodes its graph cannot have, by a config alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.sublayers import LayerReads, Sublayer, layer_reads
+from rlcircuits.models.families import ModuleNames
+from rlcircuits.models.find_family import module_names
+from rlcircuits.models.latent import SHARED_KEY
+
+NO_ATTENTION = (
+    "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
+)
+"""Why the heads of a model with a mixer cannot be nodes of an edge graph."""
+
+NO_MIXTURE = "it has no mixture of experts"
+"""Why a model whose MLPs are all dense has no experts."""
+
+
+def layer_sublayers(names: ModuleNames, config: Any, count: int) -> list[tuple[Sublayer, ...]]:
+    """Return the sublayers of each layer of a model, by its config.
+
+    Args:
+        names: The family's module names.
+        config: The Hugging Face config of the (text) model.
+        count: The number of the model's layers.
+
+    Raises:
+        RLCircuitsError: the config names another number of layers, or a kind of layer that is not mapped.
+    """
+    if names.layer_kinds is None:
+        return [("attn", "mlp")] * count
+    kinds = list(getattr(config, "layer_types", None) or ())
+    if len(kinds) != count:
+        raise RLCircuitsError(f"config: layer_types names {len(kinds)} layers, but the model has {count}")
+    for layer, kind in enumerate(kinds):
+        if kind not in names.layer_kinds:
+            raise RLCircuitsError(
+                f"config: layers.{layer} is a layer of the kind {kind!r}, which is not mapped for {config.model_type}; "
+                f"mapped are {', '.join(sorted(names.layer_kinds))}"
+            )
+    return [names.layer_kinds[kind] for kind in kinds]
+
+
+def layers_by_config(config: Any) -> tuple[LayerReads, ...]:
+    """Return the sublayers of each layer of a mapped family, as ``ModelParts.layers`` has them, by a config alone.
+
+    Args:
+        config: The model's Hugging Face config.
+
+    Raises:
+        RLCircuitsError: as :func:`layer_sublayers` does.
+    """
+    names, text = module_names(config), config.get_text_config()
+    assert names is not None, "a mapped family"
+    layers = layer_sublayers(names, text, text.num_hidden_layers)
+    return tuple(layer_reads(sublayers, parallel=is_parallel(names, text)) for sublayers in layers)
+
+
+def is_parallel(names: ModuleNames, config: Any) -> bool:
+    """Return whether attention and MLP of a block read the same stream, by the config of the (text) model."""
+    if names.mlp_norm is not None and names.mlp_norm == names.attention_norm:
+        return True
+    return names.parallel_field is not None and bool(getattr(config, names.parallel_field))
+
+
+def no_heads_by_config(config: Any) -> str | None:
+    """Return why heads cannot be nodes of the graph, as ``ModelParts.no_heads`` says it, by a config alone.
+
+    Args:
+        config: The model's Hugging Face config.
+
+    Raises:
+        RLCircuitsError: as :func:`layer_sublayers` does.
+    """
+    names, text = module_names(config), config.get_text_config()
+    return None if names is None else why_no_heads(names, layer_sublayers(names, text, text.num_hidden_layers))
+
+
+def why_no_heads(names: ModuleNames, layers: list[tuple[Sublayer, ...]]) -> str | None:
+    """Return why heads cannot be nodes of the graph of these layers, or None if they can."""
+    if names.latent is not None:
+        return SHARED_KEY
+    mixer = next((layer for layer, sublayers in enumerate(layers) if "mixer" in sublayers), None)
+    return None if mixer is None else f"mixer.{mixer} {NO_ATTENTION}"
+
+
+def why_no_experts(config: Any) -> str | None:
+    """Return why experts cannot be nodes of a model's graph as far as its config says, or None if they may.
+
+    Args:
+        config: The model's Hugging Face config.
+    """
+    text = config.get_text_config()
+    counts = (getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    return None if any(counts) else NO_MIXTURE
