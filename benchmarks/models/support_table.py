@@ -23,7 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch  # noqa: E402
 from helpers import oracle  # noqa: E402
 from helpers.core_inputs import fixed_sequences, relative_error  # noqa: E402
-from helpers.tiny_models import MODEL_TYPES, build, granularities, padding_sides  # noqa: E402
+from helpers.tiny_models import MIXTURES, MODEL_TYPES, build, granularities, padding_sides  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
 
@@ -33,9 +33,9 @@ from rlcircuits.circuits.ablated_forward import ablated  # noqa: E402
 NUMBERS = Path(__file__).with_name("support.json")
 PAGE = ROOT / "docs" / "models.md"
 FIRST, LAST = "<!-- support -->\n", "<!-- /support -->\n"
-REFUSED, NOT_DEFINED = "refused", "no oracle"
+REFUSED, NOT_DEFINED, DENSE = "refused", "no oracle", "dense"
 COLUMNS = (
-    "sublayer", "head", "kv-head", "patching", "recompute", "left padding", "bfloat16", "float16", "ablated",
+    "sublayer", "head", "kv-head", "expert", "patching", "recompute", "left padding", "bfloat16", "float16", "ablated",
 )  # fmt: skip
 MASKS = 3
 
@@ -54,6 +54,9 @@ def measure(name: str) -> dict[str, Cell]:
             wanted["head"] = oracle.edge_scores(exact, sequences, "head")[0]
         except NotImplementedError:  # grouped keys under one norm of all heads
             heads = False
+    removable = tuple(wanted)  # edges of experts are not removed
+    if name in MIXTURES:
+        wanted["expert"] = oracle.edge_scores(exact, sequences, "expert")[0]
 
     def error(other: Any, granularity: str = "sublayer", scores: Tensor | None = None, **options: Any) -> float:
         scores = wanted[granularity] if scores is None else scores
@@ -68,6 +71,7 @@ def measure(name: str) -> dict[str, Cell]:
         "sublayer": error(model),
         "head": error(model, "head") if heads else why,
         "kv-head": _kv_head_error(model, sequences, wanted["head"]) if heads else why,
+        "expert": error(model, "expert") if "expert" in wanted else DENSE,
         "patching": error(model, scores=patched, corrupted=corrupted),
         "recompute": max(error(model, each, recompute=True) for each in wanted),
         "left padding": (
@@ -77,7 +81,7 @@ def measure(name: str) -> dict[str, Cell]:
         ),
         "bfloat16": rounded(torch.bfloat16),
         "float16": rounded(torch.float16),
-        "ablated": max(_ablated_error(name, each) for each in wanted),
+        "ablated": max(_ablated_error(name, each) for each in removable),
     }
 
 

@@ -267,9 +267,6 @@ def draw(model: PreTrainedModel, generator: torch.Generator) -> None:
     seen: set[int] = set()  # a tied matrix is drawn once, as the embedding, which comes first
     for module in model.modules():
         kind = type(module).__name__
-        if "e_score_correction_bias" in module._buffers:  # what a router adds to its scores, which is no parameter
-            bias = module.get_buffer("e_score_correction_bias")
-            bias.copy_(torch.randn(bias.shape, generator=generator) * 0.1)
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) in seen:
                 continue
