@@ -96,3 +96,18 @@ def why_no_experts(config: Any) -> str | None:
     text = config.get_text_config()
     counts = (getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
     return None if any(counts) else NO_MIXTURE
+
+
+def check_nodes(name: str, config: Any, granularity: str) -> None:
+    """Raise RLCircuitsError, by a config alone, for heads or experts that a model's graph cannot have.
+
+    Args:
+        name: The model's, for the message.
+        config: Its Hugging Face config.
+        granularity: The nodes that are wanted.
+    """
+    if granularity == "sublayer":
+        return
+    reason = why_no_experts(config) if granularity == "expert" else no_heads_by_config(config)
+    if reason is not None:
+        raise RLCircuitsError(f"granularity is {granularity!r}, which {name} cannot have: {reason}; use 'sublayer'")

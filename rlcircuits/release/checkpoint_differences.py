@@ -9,7 +9,7 @@ from rlcircuits.checkpoints.weight_change_lines import change_count_line
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.folder import load_config
-from rlcircuits.models.layer_kinds import no_heads_by_config, why_no_experts
+from rlcircuits.models.layer_kinds import check_nodes
 from rlcircuits.release.measurement import Measurement
 
 
@@ -47,8 +47,4 @@ def _check_nodes(source: Source, granularity: str) -> None:
     if granularity == "sublayer" or not isinstance(source, CheckpointSource):
         return
     config = load_config(source.model_folder, trust_remote_code=source.trust_remote_code)
-    reason = why_no_experts(config) if granularity == "expert" else no_heads_by_config(config)
-    if reason is not None:
-        raise RLCircuitsError(
-            f"granularity is {granularity!r}, which {source.name} cannot have: {reason}; use 'sublayer'"
-        )
+    check_nodes(source.name, config, granularity)
