@@ -37,6 +37,12 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 """What attribution can differentiate by name: the cross-entropy of the answer, its log-probability, the margin of its
 tokens' logits, or the divergence from another model (:mod:`rlcircuits.attribution.attributed_metrics`)."""
 
+LOGPROB: Metric = "logprob"
+"""The metric of :data:`METRICS` that is the negative of the default."""
+
+KL: Metric = "kl"
+"""The metric of :data:`METRICS` that takes another model."""
+
 LOGIT_DIFF: Metric = "logit_diff"
 """The metric of :data:`METRICS` that may compare each answer with a foil."""
 

@@ -31,6 +31,7 @@ from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.circuit_scores import patching_scores, rows_of_half
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement
+from rlcircuits.release.scoring import estimator_options
 from rlcircuits.release.split_questions import FIND, JUDGE, first_rows, scores_to_find_on
 
 MOST_JUDGED = 200
@@ -142,7 +143,11 @@ class _Stage:
         if self._rules.ablation != "resample":
             return scores_to_find_on(self._scores, self._places)
         self._log(f"attributed on {len(rows)} answers, with others in their place")
-        return patching_scores(self._loaded.load(), self._of(rows), self._scores.graph.granularity, **self._how)
+        found_on = self._of(rows)
+        with LoadedOnce(self._measurement.sources["after" if self._side == "before" else "before"]) as other:
+            estimator = estimator_options(self._measurement, self._loaded, other, found_on)
+            granularity = self._scores.graph.granularity
+            return patching_scores(self._loaded.load(), found_on, granularity, **self._how, **estimator)
 
     def carried(self, found_by: Mapping[Side, EdgeScores]) -> tuple[Carried, int]:
         """Return how faithful both sides' circuits are in this model, and on how many sequences that was judged."""
