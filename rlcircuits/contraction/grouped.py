@@ -36,7 +36,6 @@ from rlcircuits.common.devices import (
 )
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction.backends import Backend
-from rlcircuits.contraction.routed import contract_in_pieces
 from rlcircuits.graph.edge_graph import EdgeGraph
 
 
@@ -145,21 +144,37 @@ class GroupedContraction:
         for experts in self._experts if pending else ():
             device, first = pending[0].device, experts.indices.start
             readers = [each for each in pending if bool(self._graph.mask[first, each.indices.start])]
-            rows = to_device_async(torch.tensor(list(experts.indices))[:, None], device)
-            for batch_slice in self._shape.batch_slices(2 * experts.choices, pending_grads_bytes(device)):
-                outputs, chosen = experts.outputs(batch_slice).to(device), experts.chosen_in(batch_slice).to(device)
+            for outer in self._large_slices(2 * experts.choices, pending_grads_bytes(device)):
+                outputs, chosen = experts.outputs(outer).to(device), experts.chosen_in(outer).to(device)
                 for group in _grouped(readers, readers_per_contraction(device), self._sublayer):
-                    columns = to_device_async(torch.tensor(_indices(group)), device)
-                    scores = contract_in_pieces(
-                        self._backend,
-                        outputs,
-                        chosen,
-                        len(experts.indices),
-                        group,
-                        batch_slice,
-                        contraction_bytes(device),
-                    )
-                    self._add(self._shape.rows_of(batch_slice), rows, columns, scores)
+                    self._contract_routed(outputs, chosen, experts, group, outer)
+
+    def _contract_routed(
+        self,
+        outputs: Tensor,
+        chosen: Tensor,
+        experts: ExpertOutputs,
+        readers: Sequence[PendingReaderGrads],
+        outer: BatchSlice,
+    ) -> None:
+        """Contract the outputs of experts in the slice ``outer`` with some readers, in small pieces."""
+        device = outputs.device
+        rows = to_device_async(torch.tensor(list(experts.indices))[:, None], device)
+        columns = to_device_async(torch.tensor(_indices(readers)), device)
+        for piece in self._shape.batch_slices(len(columns) + len(outputs), contraction_bytes(device)):
+            if (overlap := piece.overlap(outer)) is None:
+                continue
+            inner = overlap.relative_to(outer)
+            grads = [each.reader_grads(overlap) for each in readers]
+            scores = self._backend.contract_routed(
+                inner.of(outputs), inner.of(chosen[..., None])[..., 0], len(experts.indices), grads
+            )
+            self._add(self._shape.rows_of(overlap), rows, columns, scores)
+
+    def _large_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
+        """Yield slices that are not cut along spans: each takes another forward of the experts."""
+        shape = self._shape
+        return batch_slices(shape.batch, shape.positions, nbytes // (nodes * shape.width * shape.itemsize))
 
     def _writers_with_edges(self, readers: Sequence[PendingReaderGrads]) -> list[WriterOutputs]:
         """Return the writers that have an edge to one of the readers."""

@@ -13,58 +13,13 @@ chose gets exactly zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from rlcircuits.capture.batch_slices import BatchSlice, batch_slices
-from rlcircuits.capture.reader_grads import PendingReaderGrads, ReaderGrads
+from rlcircuits.capture.reader_grads import ReaderGrads
 
-__all__ = ["contract_in_pieces", "contract_routed"]
-
-
-class RoutedContraction(Protocol):
-    """What contracts experts: a backend."""
-
-    def contract_routed(self, outputs: Tensor, chosen: Tensor, experts: int, readers: Sequence[ReaderGrads]) -> Tensor:
-        """Return the scores of experts, [batch, experts, R]; see :func:`contract_routed`."""
-
-
-def contract_in_pieces(
-    backend: RoutedContraction,
-    outputs: Tensor,
-    chosen: Tensor,
-    experts: int,
-    readers: Sequence[PendingReaderGrads],
-    batch_slice: BatchSlice,
-    nbytes: int,
-) -> Tensor:
-    """Return the scores of experts in one slice, [batch, experts, R], piece by piece.
-
-    The outputs of a slice take another forward of the experts, so slices are large. Readers' gradients are put into
-    one tensor, so pieces are small.
-
-    Args:
-        backend: What contracts a piece.
-        outputs: As in :func:`contract_routed`, of the slice.
-        chosen: As there.
-        experts: The number of experts.
-        readers: The readers, whose gradients are those of the whole batch.
-        batch_slice: The slice of the batch that ``outputs`` are of.
-        nbytes: Most bytes of the gradients and outputs of a piece, in float32.
-    """
-    choices, batch, pos, width = outputs.shape
-    columns = sum(len(each.indices) for each in readers)
-    total: Tensor | None = None
-    for piece in batch_slices(batch, pos, nbytes // ((columns + choices) * width * 4)):
-        grads = [each.reader_grads(piece.within(batch_slice)) for each in readers]
-        found = backend.contract_routed(piece.of(outputs), piece.of(chosen[..., None])[..., 0], experts, grads)
-        if total is None:
-            total = found.new_zeros(batch, experts, columns)
-        total[piece.sequences] += found
-    assert total is not None, "a slice has tokens"
-    return total
+__all__ = ["contract_routed"]
 
 
 def contract_routed(outputs: Tensor, chosen: Tensor, experts: int, readers: Sequence[ReaderGrads]) -> Tensor:

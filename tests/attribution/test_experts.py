@@ -113,12 +113,26 @@ def test_scores_do_not_depend_on_the_batch_or_on_padding(name: str, data: Any) -
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_spans_and_recomputation_leave_the_sum_as_it_is(name: str) -> None:
+def test_recomputation_leaves_scores_as_they_are(name: str) -> None:
     batch = fixed_sequences()
     wanted = attribute(tiny(name), batch, "expert").values
     assert relative_error(attribute(tiny(name), batch, "expert", recompute=True).values, wanted) < 1e-5
+
+
+@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("nbytes", [1, 3000, 2**28])
+def test_spans_add_up_however_the_batch_is_cut(name: str, nbytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = [*fixed_sequences(), *fixed_sequences(seed=12)]
+    wanted = attribute(tiny(name), batch, "expert").values
     spans = [AnswerSpans(len(each.prompt_ids), (1, len(each.answer_ids) - 1)) for each in batch]
-    assert relative_error(attribute_spans(tiny(name), batch, spans, "expert").whole().values, wanted) < 1e-5
+    for bound in ("pending_grads_bytes", "contraction_bytes"):
+        monkeypatch.setattr(grouped, bound, lambda device: nbytes)
+    found = attribute_spans(tiny(name), batch, spans, "expert")
+    assert relative_error(found.whole().values, wanted) < 1e-5
+    sublayers = attribute_spans(tiny(name), batch, spans)
+    summed = by_sublayer(found.values, found.graph, sublayers.graph)
+    scale = sublayers.values.abs().max()
+    torch.testing.assert_close(summed, sublayers.values, rtol=1e-4, atol=float(1e-6 * scale))
 
 
 @pytest.mark.parametrize("name", QUICK)

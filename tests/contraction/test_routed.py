@@ -15,7 +15,7 @@ from rlcircuits.capture.batch_slices import BatchSlice
 from rlcircuits.capture.expert_outputs import ExpertOutputs
 from rlcircuits.capture.reader_grads import PendingReaderGrads, ReaderGrads, from_tensor
 from rlcircuits.contraction.backends import BACKENDS
-from rlcircuits.contraction.routed import contract_in_pieces, contract_routed
+from rlcircuits.contraction.routed import contract_routed
 
 WIDTH = 4
 
@@ -67,12 +67,18 @@ def test_experts_are_contracted_where_they_were_chosen(name: str, routing: Any) 
         assert (found[sequence, idle] == 0).all()
 
 
-@given(routing=routings(), nbytes=st.integers(1, 2000))
-def test_pieces_add_up_to_the_whole(routing: Any, nbytes: int) -> None:
-    outputs, chosen, experts, readers = routing
-    found = contract_in_pieces(BACKENDS["matmul"](), outputs, chosen, experts, readers, whole(outputs), nbytes)
-    wanted = by_hand(outputs, chosen, experts, grads(readers, outputs))
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+spans_of = st.tuples(st.integers(0, 5), st.integers(1, 5)).map(lambda pair: slice(pair[0], pair[0] + pair[1]))
+
+
+@given(one=st.tuples(spans_of, spans_of), other=st.tuples(spans_of, spans_of))
+def test_the_overlap_of_two_slices_is_what_both_cut_out(one: Any, other: Any) -> None:
+    cells = torch.arange(100).view(10, 10, 1)
+    first, second = BatchSlice(*one), BatchSlice(*other)
+    wanted = set(first.of(cells).flatten().tolist()) & set(second.of(cells).flatten().tolist())
+    found = first.overlap(second)
+    assert (set() if found is None else set(found.of(cells).flatten().tolist())) == wanted
+    if found is not None:
+        assert torch.equal(found.relative_to(second).of(second.of(cells)), found.of(cells))
 
 
 @given(routing=routings(), other=st.integers(0, 999))
