@@ -7,6 +7,7 @@ from .attribution.cache import attribute_stored
 from .attribution.divergence import kl_to
 from .attribution.edge_attribution import attribute
 from .attribution.span_attribution import attribute_spans
+from .attribution.stored_spans import attribute_spans_stored
 from .attribution.token_difference import logit_diff
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.noise import NoisedSource
@@ -101,6 +102,7 @@ __all__ = [
     "answer_spans",
     "attribute",
     "attribute_spans",
+    "attribute_spans_stored",
     "attribute_stored",
     "compare",
     "compare_circuits",

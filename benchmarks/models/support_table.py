@@ -23,20 +23,20 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch  # noqa: E402
 from helpers import oracle  # noqa: E402
 from helpers.core_inputs import fixed_sequences, relative_error  # noqa: E402
-from helpers.tiny_models import MODEL_TYPES, build, granularities, padding_sides  # noqa: E402
+from helpers.tiny_models import MIXTURES, MODEL_TYPES, build, granularities, padding_sides  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from rlcircuits import attribute  # noqa: E402
+from rlcircuits import Checkpoint, attribute  # noqa: E402
 from rlcircuits.circuits.ablated_forward import ablated  # noqa: E402
-from rlcircuits.models.config_layers import kv_heads_by_config  # noqa: E402
+from rlcircuits.models.config_layers import NO_MIXTURE, kv_heads_by_config  # noqa: E402
 
 NUMBERS = Path(__file__).with_name("support.json")
 PAGE = ROOT / "docs" / "models.md"
 FIRST, LAST = "<!-- support -->\n", "<!-- /support -->\n"
-REFUSED, NOT_DEFINED = "refused", "no oracle"
+REFUSED, NOT_DEFINED, DENSE = "refused", "no oracle", "dense"
 COLUMNS = (
-    "sublayer", "head", "kv-head", "patching", "recompute", "left padding", "bfloat16", "float16", "ablated",
+    "sublayer", "head", "kv-head", "expert", "patching", "recompute", "left padding", "bfloat16", "float16", "ablated",
 )  # fmt: skip
 MASKS = 3
 
@@ -55,6 +55,10 @@ def measure(name: str) -> dict[str, Cell]:
             wanted["head"] = oracle.edge_scores(exact, sequences, "head")[0]
         except NotImplementedError:  # grouped keys under one norm of all heads
             heads = False
+    removable = tuple(wanted)  # edges of experts are not removed
+    no_experts = DENSE if Checkpoint(model).parts.no_experts == NO_MIXTURE else REFUSED
+    if name in MIXTURES:
+        wanted["expert"] = oracle.edge_scores(exact, sequences, "expert")[0]
 
     def error(other: Any, granularity: str = "sublayer", scores: Tensor | None = None, **options: Any) -> float:
         scores = wanted[granularity] if scores is None else scores
@@ -69,6 +73,7 @@ def measure(name: str) -> dict[str, Cell]:
         "sublayer": error(model),
         "head": error(model, "head") if heads else why,
         "kv-head": _kv_head_error(model, sequences, wanted["head"]) if heads else why,
+        "expert": error(model, "expert") if "expert" in wanted else no_experts,
         "patching": error(model, scores=patched, corrupted=corrupted),
         "recompute": max(error(model, each, recompute=True) for each in wanted),
         "left padding": (
@@ -78,7 +83,7 @@ def measure(name: str) -> dict[str, Cell]:
         ),
         "bfloat16": rounded(torch.bfloat16),
         "float16": rounded(torch.float16),
-        "ablated": max(_ablated_error(name, each) for each in wanted),
+        "ablated": max(_ablated_error(name, each) for each in removable),
     }
 
 
@@ -127,7 +132,9 @@ def table(numbers: dict[str, dict[str, dict[str, Cell]]]) -> str:
 def _cell(values: Iterable[Cell]) -> str:
     values = list(values)
     errors = [value for value in values if not isinstance(value, str)]
-    return f"{max(errors):.0e}".replace("e-0", "e-") if errors else str(values[0])
+    if errors:
+        return f"{max(errors):.0e}".replace("e-0", "e-")
+    return REFUSED if REFUSED in values else str(values[0])
 
 
 def write_page(text: str) -> None:

@@ -53,7 +53,7 @@ from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.models.backward_rules import BackwardRules
 
-__all__ = ["attribute_stored"]
+__all__ = ["attribute_stored", "keyed_source", "scoring_fields"]
 
 
 @validate_arguments
@@ -143,11 +143,7 @@ def attribute_stored(
     if store is None:
         checkpoint = model if isinstance(model, Checkpoint) else model.load()
         return attribute(checkpoint, sequences, granularity, metric=metric, corrupted=corrupted, **how)
-    if isinstance(model, Checkpoint):
-        raise RLCircuitsError(
-            f"a store finds scores by their source's fingerprint, and {model.name} is a loaded checkpoint; "
-            "give a source, such as CheckpointSource(folder)"
-        )
+    model = keyed_source(model)
     check_granularity(granularity)
     if not sequences:
         raise RLCircuitsError("there are no sequences to score")
@@ -158,7 +154,7 @@ def attribute_stored(
         "sequences": sequences_hash(sequences),
         "granularity": granularity,
         "batch_tokens": batch_tokens,
-        **_scoring(estimator, corrupted),
+        **scoring_fields(estimator, corrupted),
     }
     key = content_hash(wanted | {"backend": backend})
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
@@ -186,7 +182,17 @@ def attribute_stored(
     return assembled(folder, len(sequences))
 
 
-def _scoring(estimator: Estimator, corrupted: Sequence[AnswerSequence] | None) -> dict[str, Any]:
+def keyed_source(model: Source | Checkpoint) -> Source:
+    """Return the model, whose scores a store keys by its fingerprint. Raises RLCircuitsError for a loaded one."""
+    if isinstance(model, Checkpoint):
+        raise RLCircuitsError(
+            f"a store finds scores by their source's fingerprint, and {model.name} is a loaded checkpoint; "
+            "give a source, such as CheckpointSource(folder)"
+        )
+    return model
+
+
+def scoring_fields(estimator: Estimator, corrupted: Sequence[AnswerSequence] | None) -> dict[str, Any]:
     """Return the manifest's field ``scoring``; nothing for the default scores, whose keys and files stay as they were.
 
     Raises:

@@ -86,9 +86,10 @@ def attribute(
         model: a Hugging Face causal LM, a ``Checkpoint``, or a TransformerLens ``TransformerBridge``.
         sequences: what to score; all answer tokens count.
         granularity: ``sublayer``; ``head`` for every attention head as its own writer and its own q, k and v reader
-            (with grouped queries, each query head reads its own copy of k and v); or ``kv-head``, the same with one k
-            and one v reader for each key/value head. A model with layers that mix tokens without attention (Mamba,
-            linear attention) has ``sublayer`` only.
+            (with grouped queries, each query head reads its own copy of k and v); ``kv-head``, the same with one k
+            and one v reader for each key/value head; or ``expert``, the sublayer graph with a writer for each expert of
+            a mixture. A model with layers that mix tokens without attention (Mamba, linear attention) has
+            no heads.
         batch_tokens: most tokens, padding included, in a batch; by default as many as fit the free memory.
         backend: ``triton``, ``matmul`` or ``reference`` (float64); by default the fastest that the model can use.
         metric: what is differentiated: ``cross_entropy``; ``logprob``, its negative; ``logit_diff``, the margin of the
@@ -159,9 +160,12 @@ def graph_of(checkpoint: Checkpoint, granularity: str) -> EdgeGraph:
     """Return the edge graph of a checkpoint.
 
     Raises:
-        RLCircuitsError: an unknown granularity, or one of heads that the model's heads do not allow.
+        RLCircuitsError: an unknown granularity, or one of heads or experts that the model does not allow.
     """
-    return model_graph(checkpoint.parts, granularity)
+    graph = model_graph(checkpoint.parts, granularity)
+    if granularity == "expert":
+        checkpoint.verify_experts()
+    return graph
 
 
 def _check_padding_side(checkpoint: Checkpoint, padding_side: str) -> None:

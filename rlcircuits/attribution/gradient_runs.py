@@ -28,7 +28,7 @@ from rlcircuits.attribution.options import AttributionOptions
 from rlcircuits.capture.edge_scales import edge_scales
 from rlcircuits.capture.reader_grads import OnReaderGrads
 from rlcircuits.capture.recording import recorded, sequence_losses
-from rlcircuits.capture.writers import WriterOutputs
+from rlcircuits.capture.writers import AnyOutputs
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.choices import EAP
 from rlcircuits.common.errors import RLCircuitsError
@@ -77,7 +77,7 @@ class BatchRuns:
 class _Run:
     """What one run left: its writers, what its first block read, the metric's values and the losses, [batch] each."""
 
-    writers: list[WriterOutputs]
+    writers: list[AnyOutputs]
     entry: Tensor
     measured: Tensor
     losses: Tensor
@@ -159,9 +159,10 @@ def _run(
         return _Run(recording.writers, recording.entry.detach(), measured, losses)
 
 
-def _differences(clean: _Run, corrupted: _Run) -> list[WriterOutputs]:
+def _differences(clean: _Run, corrupted: _Run) -> list[AnyOutputs]:
     theirs = {writers.indices: writers for writers in corrupted.writers}
-    return [writers.minus(theirs[writers.indices]) for writers in clean.writers]
+    # Both runs have the same writers, of the same kind.
+    return [writers.minus(theirs[writers.indices]) for writers in clean.writers]  # type: ignore[arg-type]
 
 
 def _metric_values(measure: MetricFunction, logits: Tensor, batch: Batch, name: str) -> Tensor:

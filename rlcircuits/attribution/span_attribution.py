@@ -75,7 +75,7 @@ def attribute_spans(
         model: as of :func:`rlcircuits.attribute`, and so are all arguments that are not named here.
         sequences: what to score.
         spans: the spans of each sequence, such as :func:`rlcircuits.answer_spans` finds.
-        granularity: ``sublayer``, ``head`` or ``kv-head``.
+        granularity: ``sublayer``, ``head``, ``kv-head`` or ``expert``.
         batch_tokens: most tokens, padding included, in a batch.
         backend: the backend of the contraction.
         metric: what is differentiated.
@@ -109,17 +109,26 @@ def attribute_spans(
         _fill(scores, checkpoint, budget, spans, options, progress=progress)
         return scores
 
+    of_scoring: list[OSError] = []
+
     def write(partial: Path) -> None:
         file = SpanFile(partial, *span_rows(spans), len(spans), graph, backend, options.how)
         tensors = (file.values, *span_rows(spans), file.loss, file.metric_values)
-        _fill(SpanScores(*tensors, graph, backend, options.how), checkpoint, budget, spans, options, progress=progress)
+        scores = SpanScores(*tensors, graph, backend, options.how)
+        try:
+            _fill(scores, checkpoint, budget, spans, options, progress=progress)
+        except OSError as error:  # a file that the model or the metric reads
+            of_scoring.append(error)
+            raise
         file.close()
 
     path = ensure_writable_file(out, "out")
     try:
         write_atomically(path, write)
     except OSError as error:
-        raise RLCircuitsError(f"{out} cannot be written: {error}") from error
+        if error in of_scoring:
+            raise
+        raise RLCircuitsError(f"{out} cannot be written: {error.strerror or error}") from error
     return SpanScores.load(path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rlcircuits.calibration.run_record import Part
 from rlcircuits.checkpoints.sabotage import sabotage_variants
 from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.common.choices import KL
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import content_hash, file_hash
 from rlcircuits.comparison.profiles import ONLINE_RL_PROFILE
@@ -107,7 +108,16 @@ def repeated(pairs: Sequence[Pair], settings: Settings, seeds: int, part: Part =
 
 
 def nulls(pairs: Sequence[Pair], settings: Settings, seeds: int, each: int) -> Iterator[Task]:
-    """Yield each checkpoint of the pairs against itself with other sampling seeds, up to so many times."""
+    """Yield each checkpoint of the pairs against itself with other sampling seeds, up to so many times.
+
+    Raises:
+        RLCircuitsError: the metric is the divergence from another model, which is zero from the checkpoint itself.
+    """
+    if settings.metric == KL:
+        raise RLCircuitsError(
+            "metric is 'kl', the divergence from the other model of a pair, and a null compares a checkpoint with "
+            "itself, from which it does not diverge; leave the part nulls out, or use another metric"
+        )
     sampling = replace(settings.sampling, n=min(settings.sampling.n, NULL_ANSWERS))
     settings = replace(settings, noise_draws=0, noise_groups=False, measure_unchanged=True, sampling=sampling)
     sides = {

@@ -14,17 +14,20 @@ def model_graph(parts: ModelParts, granularity: str) -> EdgeGraph:
     """Return the edge graph of a model.
 
     Raises:
-        RLCircuitsError: an unknown granularity, or one of heads that the model's layers do not allow.
+        RLCircuitsError: an unknown granularity, or one of heads or experts that the model's layers do not allow.
     """
     check_granularity(granularity)
     if granularity not in granularities(parts):
+        reason = parts.no_experts if granularity == "expert" else parts.no_heads
         raise RLCircuitsError(
-            f"granularity is {granularity!r}, which {type(parts.body).__name__} cannot have: {parts.no_heads}; "
-            "use 'sublayer'"
+            f"granularity is {granularity!r}, which {type(parts.body).__name__} cannot have: {reason}; use 'sublayer'"
         )
-    return build_layered_graph(parts.layers, parts.n_heads, granularity, n_kv_heads=parts.kv_heads)
+    return build_layered_graph(
+        parts.layers, parts.n_heads, granularity, n_kv_heads=parts.kv_heads, experts=parts.experts
+    )
 
 
 def granularities(parts: ModelParts) -> tuple[Granularity, ...]:
     """Return the granularities that the graph of a model can have."""
-    return GRANULARITIES if parts.no_heads is None else ("sublayer",)
+    refused = {"head": parts.no_heads, "kv-head": parts.no_heads, "expert": parts.no_experts}
+    return tuple(each for each in GRANULARITIES if refused.get(each) is None)

@@ -65,15 +65,15 @@ def hook_readers(
             hooks.enter_context(one_kv_per_query_head(block, parts.n_heads))
         for projection in block.projections:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in projection.features}
-            if graph.granularity != "sublayer" and block.latent_q is not None and block.attention is not None:
+            if graph.has_heads and block.latent_q is not None and block.attention is not None:
                 hook_latent_heads(hooks, mixing, block.attention, block.latent_q, first, on_reader_grads)
-            elif graph.granularity == "sublayer":
+            elif not graph.has_heads:
                 _hook_projection(hooks, mixing, projection, first, on_reader_grads, rules.kind_shares)
             else:
                 hook_heads(hooks, mixing, projection, copies, first, on_reader_grads, rules.kind_shares)
         if block.latent is not None:
             first = {kind: first_reader[f"attn.{layer}", kind] for kind in "kv"}
-            if graph.granularity == "sublayer" or block.attention is None:
+            if not graph.has_heads or block.attention is None:
                 hook_latent(hooks, mixing, block.latent, first, on_reader_grads)
             else:
                 hook_latent_heads(hooks, mixing, block.attention, block.latent, first, on_reader_grads)

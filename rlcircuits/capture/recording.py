@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from rlcircuits.capture.reader_grads import OnReaderGrads
 from rlcircuits.capture.reader_hooks import hook_readers
 from rlcircuits.capture.reader_input import OnStream
-from rlcircuits.capture.writers import WriterOutputs, hook_writers, one_writer
+from rlcircuits.capture.writers import AnyOutputs, hook_writers, one_writer
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.graph.sequences import Batch
 from rlcircuits.models.backward_rules import NO_RULES, BackwardRules, hook_rules
@@ -48,7 +48,7 @@ class Recording:
     """
 
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    writers: list[WriterOutputs] = field(default_factory=list)
+    writers: list[AnyOutputs] = field(default_factory=list)
     entry: Tensor = field(default_factory=lambda: torch.empty(0))
     streams: dict[str, Tensor] = field(default_factory=dict)
 

@@ -69,11 +69,7 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
         RLCircuitsError: if two of these do not agree, naming the first sublayer; or if the loss is not finite.
     """
     graph = model_graph(parts, "sublayer")
-    tokens = torch.randint(parts.vocabulary, (_PROBE_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
-    batch = make_batch([AnswerSequence(tuple(tokens[:-2]), tuple(tokens[-2:]))], [0])
-    weight = next(iter(model.parameters()))
-    batch = batch.to(model.get_input_embeddings().weight.device)  # type: ignore[operator]
-    tolerance = _STREAM_TOLERANCE.get(weight.dtype, 5e-2)
+    batch, tolerance = probe_batch(model, parts), stream_tolerance(model)
     with (
         frozen(model),
         recorded(model, parts, graph, batch, on_reader_grads=lambda readers: None, keep_streams=True) as recording,
@@ -91,7 +87,7 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
         plain = plain_gradient(model, parts, batch)
         if is_added(model.config):
             verify_projections(model, parts, batch, tolerance)
-    readers = _agree(
+    readers = agree(
         ours.double(), plain.double(), 2 * tolerance, "the gradient through the readers found", "the model's own"
     )
     agreements = (
@@ -101,6 +97,18 @@ def verify_stream(model: nn.Module, parts: ModelParts) -> tuple[Agreement, ...]:
     )
     has_attention = any(block.attention is not None for block in parts.blocks)
     return agreements if has_attention else (agreements[0], agreements[2])
+
+
+def probe_batch(model: nn.Module, parts: ModelParts) -> Batch:
+    """Return a batch of one sequence of a few tokens, on the model's device."""
+    tokens = torch.randint(parts.vocabulary, (_PROBE_TOKENS,), generator=torch.Generator().manual_seed(0)).tolist()
+    batch = make_batch([AnswerSequence(tuple(tokens[:-2]), tuple(tokens[-2:]))], [0])
+    return batch.to(model.get_input_embeddings().weight.device)  # type: ignore[operator]
+
+
+def stream_tolerance(model: nn.Module) -> float:
+    """Return how far two equal streams may be apart in the model's dtype, relative to their norm."""
+    return _STREAM_TOLERANCE.get(next(iter(model.parameters())).dtype, 5e-2)
 
 
 def _verify_streams(
@@ -129,7 +137,7 @@ def _verify_streams(
         stream = streams[sublayer].double()
         before = [u for u in outputs if graph.mask[u, reader]]
         total = sum(outputs[u].to(stream.device) * (1 if scales is None else float(scales[u, reader])) for u in before)
-        largest = max(largest, _agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum"))
+        largest = max(largest, agree(stream, total, tolerance, f"the stream {sublayer} reads", "its writers' sum"))
     return largest
 
 
@@ -155,7 +163,7 @@ def _verify_heads(
                 total = total + bias.detach().double() * parts.residual_multiplier * block.attention_multiplier
             whole = outputs[graph.writers.index(f"attn.{layer}")]
             what = f"the sum of the heads of attn.{layer}"
-            largest = max(largest, _agree(total, whole.to(total.device), tolerance, what, "what it writes"))
+            largest = max(largest, agree(total, whole.to(total.device), tolerance, what, "what it writes"))
     return largest
 
 
@@ -177,7 +185,7 @@ def plain_gradient(model: nn.Module, parts: ModelParts, batch: Batch) -> Tensor:
     return gradient
 
 
-def _agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, other: str) -> float:
+def agree(found: Tensor, wanted: Tensor | int, tolerance: float, what: str, other: str) -> float:
     """Return ‖found − wanted‖ / ‖wanted‖. Raises RLCircuitsError unless it is at most ``tolerance``."""
     wanted = torch.as_tensor(wanted, device=found.device)
     size = float(wanted.norm())

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.capture.batch_slices import BatchSlice
+from rlcircuits.capture.expert_outputs import ExpertOutputs, KeptExperts
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.parts import Block, ModelParts
@@ -38,7 +39,9 @@ class WriterOutputs:
         return WriterOutputs(self.indices, lambda batch_slice: self.outputs(batch_slice) - other.outputs(batch_slice))
 
 
-OnWriterOutputs = Callable[[WriterOutputs], None]
+AnyOutputs = WriterOutputs | ExpertOutputs
+
+OnWriterOutputs = Callable[[AnyOutputs], None]
 """Takes what some writers add to the stream, while the model runs."""
 
 
@@ -62,7 +65,7 @@ def hook_writers(
     """
     index = {name: i for i, name in enumerate(graph.writers)}
     for layer, block in enumerate(parts.blocks):
-        if block.attention is not None and graph.granularity == "sublayer":
+        if block.attention is not None and not graph.has_heads:
             last = block.attention if block.attention_post_norm is None else block.attention_post_norm.module
             multiplier = parts.residual_multiplier * block.attention_multiplier
             hooks.observe_output(last, _on_output(on_outputs, index[f"attn.{layer}"], multiplier))
@@ -72,7 +75,10 @@ def hook_writers(
         if block.mixer is not None:
             multiplier = parts.residual_multiplier * block.mixer_multiplier
             hooks.observe_output(block.mixer, _on_output(on_outputs, index[f"mixer.{layer}"], multiplier))
-        if block.mlp is not None:
+        if block.mixture is not None and graph.granularity == "expert":
+            shared = index.get(f"mlp.{layer}.shared")
+            _hook_experts(hooks, block, index[f"mlp.{layer}.e0"], shared, on_outputs, parts.residual_multiplier)
+        elif block.mlp is not None:
             _hook_mlp(hooks, block, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
@@ -114,6 +120,31 @@ def _hook_mlp(hooks: Hooks, block: Block, on_output: Callable[[Tensor], None]) -
     for module in modules:
         hooks.observe_input(module, lambda hidden: shapes.append(hidden.shape))
         hooks.observe_output(module, take)
+
+
+def _hook_experts(
+    hooks: Hooks, block: Block, first: int, shared: int | None, on_outputs: OnWriterOutputs, multiplier: float
+) -> None:
+    """Make each expert of a mixture one writer, and what none of them writes another, if there is any.
+
+    Args:
+        hooks: Where the hooks are registered.
+        block: A block whose MLP is a mixture.
+        first: The graph's index of the first expert.
+        shared: That of what no expert writes; None if there is nothing.
+        on_outputs: Called with the outputs.
+        multiplier: What the MLP's output is multiplied by before it is added to the stream.
+    """
+    assert block.mixture is not None, "only a mixture has experts"
+    kept = KeptExperts(hooks, block.mixture)
+
+    def take(whole: Tensor) -> None:
+        experts, total = kept.take(first, whole.shape, multiplier)
+        on_outputs(experts)
+        if shared is not None:
+            on_outputs(one_writer(shared, whole - total.to(whole.dtype), multiplier))
+
+    _hook_mlp(hooks, block, take)
 
 
 def _hook_heads(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rlcircuits.capture.expert_check import verify_experts
 from rlcircuits.capture.nonfinite import first_bad_weight
 from rlcircuits.capture.stream_check import verify_stream
 from rlcircuits.common.arguments import validate_arguments
@@ -25,6 +26,8 @@ from rlcircuits.models.transformer_lens import is_bridge, unbridge
 
 # The modules and hooks of each verified model, so that a model is verified again only after one has changed.
 _verified: weakref.WeakKeyDictionary[nn.Module, tuple[object, ...]] = weakref.WeakKeyDictionary()
+# The same of each model whose experts are verified.
+_verified_experts: weakref.WeakKeyDictionary[nn.Module, tuple[object, ...]] = weakref.WeakKeyDictionary()
 
 
 class Checkpoint:
@@ -57,7 +60,7 @@ class Checkpoint:
         self._tokenizer = tokenizer
         self._no_tokenizer = f"{self.name} has no tokenizer: none was given with the model"
         self._folder: Path | None = None
-        function = (self.parts.names, *map(_function_of, model.modules()))
+        function = self._function()
         if _verified.get(model) != function:
             with differentiable():
                 verify_stream(model, self.parts)
@@ -67,6 +70,22 @@ class Checkpoint:
         layers = format_count(len(self.parts.blocks), "layer")
         dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
         return short_repr(self, elided_repr(self.name), type(self.model).__name__, layers, dtype, str(self.device))
+
+    def _function(self) -> tuple[object, ...]:
+        """Return what changes when the model computes something else, or its parts are found by other names."""
+        return self.parts.names, *map(_function_of, self.model.modules())
+
+    def verify_experts(self) -> None:
+        """Verify that each mixture writes the sum of its experts, unless that was done and nothing has changed.
+
+        Raises:
+            RLCircuitsError: a mixture writes something that is neither an expert's nor shared.
+        """
+        function = self._function()
+        if _verified_experts.get(self.model) != function:
+            with differentiable():
+                verify_experts(self.model, self.parts)
+            _verified_experts[self.model] = function
 
     @property
     def tokenizer(self) -> Any:

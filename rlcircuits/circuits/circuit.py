@@ -20,7 +20,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import write_text_atomically
 from rlcircuits.common.json_files import read_json_object
 from rlcircuits.common.reprs import format_count, short_repr
-from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, layer_reads
+from rlcircuits.common.sublayers import SUBLAYERS, Experts, LayerExperts, LayerReads, layer_reads
 from rlcircuits.common.validation import StrictModel, describe_error
 from rlcircuits.graph.edge_graph import EdgeGraph, build_layered_graph
 from rlcircuits.graph.edge_tables import edge_table
@@ -148,7 +148,10 @@ def _rebuilt(stored: _Stored, path: str | Path) -> EdgeGraph:
     layers = _layers_of(stored)
     shared = Counter(match[1] for name in stored.readers if (match := re.fullmatch(r"attn\.(\d+)\.kv\d+\.k", name)))
     kv_heads = [shared[str(layer)] or heads or 1 for layer in range(len(layers))]
-    graph = build_layered_graph(layers, heads or 1, stored.granularity, n_kv_heads=kv_heads)
+    experts = _experts_of(stored, len(layers))
+    if stored.granularity == "expert" and not any(experts):
+        raise RLCircuitsError(f"{path}: granularity is 'expert', but writers has no expert such as mlp.0.e0")
+    graph = build_layered_graph(layers, heads or 1, stored.granularity, n_kv_heads=kv_heads, experts=experts)
     if (list(graph.writers), list(graph.readers)) != (stored.writers, stored.readers):
         raise RLCircuitsError(
             f"{path}: writers and readers are not those of a {stored.granularity} graph of {len(layers)} layers"
@@ -160,7 +163,7 @@ def _layers_of(stored: _Stored) -> list[LayerReads]:
     """Return the sublayers of each layer, by the names of the writers."""
     found: dict[int, set[str]] = {}
     for name in stored.writers:
-        if match := re.fullmatch(r"(attn|mixer|mlp)\.(\d{1,9})(\.h\d+)?", name):
+        if match := re.fullmatch(r"(attn|mixer|mlp)\.(\d{1,9})(\.h\d+|\.e\d+|\.shared)?", name):
             found.setdefault(int(match[2]), set()).add(match[1])
     # A number that is left out makes the graph another one than the file's.
     in_order = (present for _, present in sorted(found.items()))
@@ -168,3 +171,11 @@ def _layers_of(stored: _Stored) -> list[LayerReads]:
         layer_reads(tuple(sublayer for sublayer in SUBLAYERS if sublayer in present), parallel=stored.parallel)
         for present in in_order
     ]
+
+
+def _experts_of(stored: _Stored, layers: int) -> LayerExperts:
+    """Return the experts of each layer, by the names of the writers."""
+    counts = [sum(bool(re.fullmatch(rf"mlp\.{i}\.e\d+", name)) for name in stored.writers) for i in range(layers)]
+    return tuple(
+        Experts(count, f"mlp.{i}.shared" in stored.writers) if count else None for i, count in enumerate(counts)
+    )

@@ -45,7 +45,7 @@ def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int) -> EdgeMask:
 
     Raises:
         RLCircuitsError: a shape that fits no granularity of the checkpoint's graph, a number of masks other than one
-            or ``count``, a share outside 0 to 1, or a circuit of another graph.
+            or ``count``, a share outside 0 to 1, or a circuit of another graph or of experts.
     """
     graph = getattr(graph_mask, "graph", None)
     keep = _as_tensor(getattr(graph_mask, "mask", graph_mask))
@@ -56,7 +56,10 @@ def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int) -> EdgeMask:
         raise RLCircuitsError(
             f"{found}; [writers, readers] or [sequences, writers, readers] with {count} sequences is wanted"
         )
-    graphs = [graph_of(checkpoint, granularity) for granularity in granularities(checkpoint.parts)]
+    if graph is not None:
+        check_can_ablate(graph.granularity)
+    can = [each for each in granularities(checkpoint.parts) if each != "expert"]
+    graphs = [graph_of(checkpoint, granularity) for granularity in can]
     fitting = [each for each in graphs if each.mask.shape == keep.shape[1:]]
     if not fitting:
         allowed = ", ".join(f"{g.granularity} {list(g.mask.shape)}" for g in graphs)
@@ -69,8 +72,18 @@ def edge_mask(checkpoint: Checkpoint, graph_mask: Any, count: int) -> EdgeMask:
     return EdgeMask(graph, (1 - keep) * graph.mask)
 
 
+def check_can_ablate(granularity: str) -> None:
+    """Raise RLCircuitsError for experts, whose edges no ablated forward removes."""
+    if granularity == "expert":
+        raise RLCircuitsError(
+            "granularity is 'expert', whose edges cannot be removed from a forward: a token runs through the few "
+            "experts that its router chose, and what replaces the others is not defined; use 'sublayer'"
+        )
+
+
 def check_graph(checkpoint: Checkpoint, graph: EdgeGraph) -> None:
-    """Raise RLCircuitsError for a graph that is not the checkpoint's, although its shape may be."""
+    """Raise RLCircuitsError for a graph of experts, or one that is not the checkpoint's, although its shape may be."""
+    check_can_ablate(graph.granularity)
     if not graph.same_as(graph_of(checkpoint, graph.granularity)):
         raise RLCircuitsError(f"the scores' graph is not that of {checkpoint.name}: its nodes or edges differ")
 

@@ -27,6 +27,7 @@ from rlcircuits.capture.recording import forward_logits, select_scored, sequence
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.ablated_forward import check_finite
 from rlcircuits.circuits.ablated_readers import hook_ablated_readers
+from rlcircuits.circuits.edge_mask import check_can_ablate
 from rlcircuits.circuits.memory import ablation_budget
 from rlcircuits.circuits.replacements import Replacement, make_replacement
 from rlcircuits.circuits.writer_differences import WriterDifferences
@@ -101,6 +102,7 @@ def exact_effects(
     """
     checkpoint = Checkpoint.of(checkpoint)
     sequences = list(sequences)
+    check_can_ablate(granularity)
     graph = graph_of(checkpoint, granularity)
     if edges is None:
         edges = [(graph.writers[u], graph.readers[v]) for u, v in graph.mask.nonzero().tolist()]

@@ -16,7 +16,8 @@ def readers_of_writers(graph: EdgeGraph) -> Tensor:
     """Return bool [writers, readers], true where the reader is an input of the writer's own node.
 
     A node is a sublayer or a head: ``attn.0.h3`` writes what ``attn.0.h3.q``, ``.k`` and ``.v`` read. A key/value
-    head's readers are inputs of every query head that shares it. The embedding has no reader, and ``logits`` no writer.
+    head's readers are inputs of every query head that shares it, and an MLP's reader is one of each of its experts. The
+    embedding has no reader, and ``logits`` no writer.
     """
     belongs = torch.zeros_like(graph.mask)
     heads = sum(name.startswith("attn.0.h") for name in graph.writers)
@@ -24,6 +25,8 @@ def readers_of_writers(graph: EdgeGraph) -> Tensor:
     writers: dict[str, list[int]] = {}
     for index, name in enumerate(graph.writers):
         writers.setdefault(name, []).append(index)
+        if name.startswith("mlp.") and name.count(".") == 2:  # an expert writes what its MLP reads
+            writers.setdefault(name.rsplit(".", 1)[0], []).append(index)
         if ".h" in name and kv_heads:
             block, head = name.rsplit(".h", 1)
             writers.setdefault(f"{block}.kv{int(head) * kv_heads[block] // heads}", []).append(index)

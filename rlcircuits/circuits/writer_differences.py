@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlcircuits.capture.batch_slices import WHOLE_BATCH
-from rlcircuits.capture.writers import WriterOutputs, hook_writers, one_writer
+from rlcircuits.capture.writers import AnyOutputs, WriterOutputs, hook_writers, one_writer
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.parts import ModelParts
@@ -53,7 +53,8 @@ class WriterDifferences:
         self.values = entry.new_empty(len(self.graph.writers), *entry.shape)
         self._set(one_writer(0, entry))
 
-    def _set(self, writers: WriterOutputs) -> None:
+    def _set(self, writers: AnyOutputs) -> None:
+        assert isinstance(writers, WriterOutputs), "edges of experts are not removed"
         slots = slice(writers.indices.start, writers.indices.stop)
         place = self.values[slots]
         place.copy_(writers.outputs(WHOLE_BATCH))

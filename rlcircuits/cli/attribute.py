@@ -60,7 +60,8 @@ def add_attribute(commands: Any) -> None:
     add(
         "--by-span",
         action="store_true",
-        help="keep the scores of the prompt and of each step of the answer apart; written to --out while they are made",
+        help="keep the scores of the prompt and of each step of the answer apart; they are written to --out while they "
+        "are made, or with --store to a file there",
     )
     add(
         "--step-end",
@@ -119,11 +120,9 @@ def _attribute(options: argparse.Namespace) -> int:
 
 
 def _check_spans(options: argparse.Namespace) -> None:
-    """Raise RLCircuitsError for options that do not go together."""
+    """Raise RLCircuitsError for a pattern of steps without scores by span."""
     if options.step_end is not None and not options.by_span:
         raise RLCircuitsError("--step-end says where a step ends, which only --by-span asks for")
-    if options.by_span and options.store is not None:
-        raise RLCircuitsError("--store keeps scores of whole answers; scores by span go to --out only: leave it out")
 
 
 def _attribute_spans(sequences: list[AnswerSequence], options: argparse.Namespace, how: Mapping[str, Any]) -> int:
@@ -131,12 +130,17 @@ def _attribute_spans(sequences: list[AnswerSequence], options: argparse.Namespac
     import numpy as np
 
     from rlcircuits.attribution.span_attribution import attribute_spans
+    from rlcircuits.attribution.stored_spans import attribute_spans_stored
     from rlcircuits.comparison.span_changes import span_intensities
     from rlcircuits.graph.answer_spans import STEP_END, answer_spans, span_name
 
     source = source_of(options)
     spans = answer_spans(sequences, source.tokenizer(), options.step_end or STEP_END)
-    scores = attribute_spans(source.load(), sequences, spans, out=options.out, **how)
+    if options.store is None:
+        scores = attribute_spans(source.load(), sequences, spans, out=options.out, **how)
+    else:
+        scores = attribute_spans_stored(source, sequences, spans, store=options.store, notify=log, **how)
+        scores.save(options.out)
     print(f"{len(scores)} answers, {len(scores.span)} spans, {scores.graph.n_edges} edges, in {options.out}")
     intensities, of_row = span_intensities(scores), scores.span.numpy()
     for span in np.unique(of_row).tolist():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlcircuits.cli.streams import log, shows_progress
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from rlcircuits.release.pair import Pair
     from rlcircuits.release.pairs_file import PairsFile
     from rlcircuits.release.settings import Settings
-    from rlcircuits.release.stored_signs import PairSigns
     from rlcircuits.report.gated_signs import GatedSigns
 
 
@@ -40,21 +38,12 @@ def measure_gated_signs(
     """
     if file.signs is None or output is None:
         return None
-    from rlcircuits.common.failures import describe_failure
-    from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
+    from rlcircuits.release.measured_signs import try_to_measure_signs
     from rlcircuits.release.sign_rules import SignRules
     from rlcircuits.report.gated_signs import judge_gated_signs
 
     rules = SignRules.model_validate(file.signs)
-    how = {"rules": rules, "notify": log, "progress": shows_progress()}
-    found: list[PairSigns] = []
     problems: list[Failure] = []
-    for pair in pairs:
-        try:
-            folder = Path(output) / pair.name
-            found.append(measure_and_save_signs(folder, problems, **how, **how_to_run(pair, settings)))
-        except BrokenPipeError:  # the reader of the messages has gone
-            raise
-        except Exception as error:  # the pairs' verdicts, and the other pairs' signs, are told all the same
-            problems.append(describe_failure(error, output).of(f"signs of {pair.name!r}"))
-    return judge_gated_signs(found, problems, rules)
+    how = {"rules": rules, "notify": log, "progress": shows_progress()}
+    measured = [try_to_measure_signs(pair, settings, output, problems, **how) for pair in pairs]
+    return judge_gated_signs([signs for signs in measured if signs is not None], problems, rules)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Granularity = Literal["sublayer", "head", "kv-head"]
+Granularity = Literal["sublayer", "head", "kv-head", "expert"]
 
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
-"""Granularities of the edge graph: one node per sublayer, one per attention head, or one per head with the key and
-value readers shared as grouped-query attention shares them."""
+"""Granularities of the edge graph: one node per sublayer, one per attention head, one per head with the key and value
+readers shared as grouped-query attention shares them, or one writer per expert of a mixture."""
 
 ScoreOn = Literal["own", "before", "after", "gold"]
 
@@ -36,6 +36,12 @@ Metric = Literal["cross_entropy", "logprob", "logit_diff", "kl"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 """What attribution can differentiate by name: the cross-entropy of the answer, its log-probability, the margin of its
 tokens' logits, or the divergence from another model (:mod:`rlcircuits.attribution.attributed_metrics`)."""
+
+LOGPROB: Metric = "logprob"
+"""The metric of :data:`METRICS` that is the negative of the default."""
+
+KL: Metric = "kl"
+"""The metric of :data:`METRICS` that takes another model."""
 
 LOGIT_DIFF: Metric = "logit_diff"
 """The metric of :data:`METRICS` that may compare each answer with a foil."""

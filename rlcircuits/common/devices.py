@@ -14,6 +14,9 @@ from rlcircuits.common.errors import RLCircuitsError, one_line
 PENDING_GRADS_SHARE = 0.05
 """The share of an accelerator's memory for pending gradients: 4 of 80 GB."""
 
+EXPERT_GRADS_SHARE = 0.1
+"""The share of an accelerator's memory for gradients that wait for experts: 8 of 80 GB."""
+
 CONTRACTION_SHARE = 0.1
 """The share of an accelerator's memory for one contraction: 8 of 80 GB, which the backward has freed by then."""
 
@@ -47,6 +50,15 @@ def can_use_triton(tensor: Tensor) -> bool:
 def pending_grads_bytes(device: torch.device) -> int:
     """Return how many bytes of reader gradients may wait on ``device`` for their contraction."""
     return 2**28 if device.type != "cuda" else _bytes_of_memory(device, PENDING_GRADS_SHARE)
+
+
+def expert_grads_bytes(device: torch.device) -> int:
+    """Return how many bytes of reader gradients may wait on ``device`` for their contraction with experts.
+
+    Each contraction computes what the experts wrote anew, as another forward of theirs. So these gradients wait longer
+    than others.
+    """
+    return 2**31 if device.type != "cuda" else _bytes_of_memory(device, EXPERT_GRADS_SHARE)
 
 
 def contraction_bytes(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 Sublayer = Literal["attn", "mixer", "mlp"]
@@ -13,6 +14,20 @@ SUBLAYERS: tuple[Sublayer, ...] = get_args(Sublayer)
 
 LayerReads = tuple[tuple[Sublayer, ...], ...]
 """The sublayers of one decoder block, in groups that read the same stream: ``(("attn",), ("mlp",))``."""
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The writers that a mixture of experts is, where each expert is one."""
+
+    count: int
+    """The number of experts that tokens are routed to."""
+    shared: bool
+    """Whether the mixture also writes what no routed expert does: shared experts, or a bias."""
+
+
+LayerExperts = tuple[Experts | None, ...]
+"""For each decoder block the experts of its MLP, or None for an MLP that is no mixture."""
 
 
 def layer_reads(sublayers: tuple[Sublayer, ...], *, parallel: bool) -> LayerReads:

@@ -6,7 +6,8 @@ at the readers' inputs, and the edges between them (bool [W, R]), and returns
     scores[batch, w, r] = − Σ_pos,width outputs[w, batch] · grads[r, batch]       where edges[w, r], else 0
 
 in float32 or float64. ``reference`` is the definition in float64, ``matmul`` batched matrix products on any device,
-``triton`` a fused kernel for CUDA that reads every tensor where it is stored.
+``triton`` a fused kernel for CUDA that reads every tensor where it is stored. Experts of a mixture are contracted at
+the tokens that chose them only (``rlcircuits.contraction.routed``); the definition does so at every token.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class Backend(Protocol):
 
     def contract(self, writers: Sequence[Tensor], readers: Sequence[ReaderGrads], edges: Tensor) -> Tensor:
         """Return the scores [batch, W, R] that the module's docstring defines."""
+
+    def contract_routed(self, outputs: Tensor, chosen: Tensor, experts: int, readers: Sequence[ReaderGrads]) -> Tensor:
+        """Return the scores of experts, [batch, experts, R]; see :mod:`rlcircuits.contraction.routed`."""
 
 
 def _open_triton() -> Backend:

@@ -10,6 +10,8 @@ Neither all gradients nor all heads' outputs of a batch fit the memory at once. 
 4. Cut the batch into slices of sequences and positions, such that writers and one group fit ``contraction_bytes``.
 5. Contract: for each slice compute the writers' outputs once, then for each group the gradients and their scores.
 6. Add each group's scores to its rows and columns of the score matrix (``finish`` returns it).
+
+The experts of a mixture are contracted apart, one mixture after another (``rlcircuits.contraction.routed``).
 """
 
 from __future__ import annotations
@@ -22,9 +24,16 @@ import torch
 from torch import Tensor
 
 from rlcircuits.capture.batch_slices import BatchSlice, batch_slices
+from rlcircuits.capture.expert_outputs import ExpertOutputs
 from rlcircuits.capture.reader_grads import PendingReaderGrads
-from rlcircuits.capture.writers import WriterOutputs
-from rlcircuits.common.devices import contraction_bytes, pending_grads_bytes, readers_per_contraction, to_device_async
+from rlcircuits.capture.writers import AnyOutputs, WriterOutputs
+from rlcircuits.common.devices import (
+    contraction_bytes,
+    expert_grads_bytes,
+    pending_grads_bytes,
+    readers_per_contraction,
+    to_device_async,
+)
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.stage_times import stage
 from rlcircuits.contraction.backends import Backend
@@ -75,22 +84,31 @@ class GroupedContraction:
         self._shape = shape
         self._writers: list[WriterOutputs] = []
         self._pending: list[PendingReaderGrads] = []
+        self._experts: list[ExpertOutputs] = []
+        self._pending_experts: list[PendingReaderGrads] = []
         self._received: set[int] = set()
         self._values: Tensor | None = None
 
-    def set_writers(self, writers: list[WriterOutputs]) -> None:
+    def set_writers(self, writers: Sequence[AnyOutputs]) -> None:
         """Set the outputs of all writers; call it before the backward."""
-        self._writers = sorted(writers, key=lambda w: w.indices.start)
+        everywhere = [each for each in writers if isinstance(each, WriterOutputs)]
+        self._writers = sorted(everywhere, key=lambda w: w.indices.start)
+        self._experts = [each for each in writers if isinstance(each, ExpertOutputs)]
 
     def on_reader_grads(self, readers: PendingReaderGrads) -> None:
         """Take some readers' gradients; contract all that are pending once they take their share of memory."""
         # A model split over devices: the gradients of one contraction are on one device, and the writers move there.
         if self._pending and self._pending[-1].device != readers.device:
             self._contract_pending()
+            self._contract_experts()
         self._pending.append(readers)
         self._received.update(readers.indices)
-        if sum(pending.nbytes for pending in self._pending) >= pending_grads_bytes(readers.device):
+        if _nbytes(self._pending) >= pending_grads_bytes(readers.device):
             self._contract_pending()
+        if self._experts:
+            self._pending_experts.append(readers)
+            if _nbytes(self._pending_experts) >= expert_grads_bytes(readers.device):
+                self._contract_experts()
 
     def finish(self) -> Tensor:
         """Contract what is still pending and return the scores [batch, writers, readers], 0 where there is no edge.
@@ -100,6 +118,7 @@ class GroupedContraction:
         """
         if self._pending:
             self._contract_pending()
+        self._contract_experts()
         missing = [name for i, name in enumerate(self._graph.readers) if i not in self._received]
         if missing or self._values is None:
             raise RLCircuitsError(f"no gradient reached reader {missing[0]}: the model's output does not depend on it")
@@ -120,6 +139,44 @@ class GroupedContraction:
                 grads = [readers.reader_grads(batch_slice) for readers in group.readers]
                 scores = self._backend.contract(outputs, grads, group.edges)
                 self._add(self._shape.rows_of(batch_slice), rows, group.columns, scores)
+
+    def _contract_experts(self) -> None:
+        """Contract one mixture after another, so that the outputs of one are there at a time."""
+        pending, self._pending_experts = self._pending_experts, []
+        for experts in self._experts if pending else ():
+            device, first = pending[0].device, experts.indices.start
+            readers = [each for each in pending if bool(self._graph.mask[first, each.indices.start])]
+            for outer in self._large_slices(2 * experts.choices, pending_grads_bytes(device)):
+                outputs, chosen = experts.outputs(outer).to(device), experts.chosen_in(outer).to(device)
+                for group in _grouped(readers, readers_per_contraction(device), self._sublayer):
+                    self._contract_routed(outputs, chosen, experts, group, outer)
+
+    def _contract_routed(
+        self,
+        outputs: Tensor,
+        chosen: Tensor,
+        experts: ExpertOutputs,
+        readers: Sequence[PendingReaderGrads],
+        outer: BatchSlice,
+    ) -> None:
+        """Contract the outputs of experts in the slice ``outer`` with some readers, in small pieces."""
+        device = outputs.device
+        rows = to_device_async(torch.tensor(list(experts.indices))[:, None], device)
+        columns = to_device_async(torch.tensor(_indices(readers)), device)
+        for piece in self._shape.batch_slices(len(columns) + len(outputs), contraction_bytes(device)):
+            if (overlap := piece.overlap(outer)) is None:
+                continue
+            inner = overlap.relative_to(outer)
+            grads = [each.reader_grads(overlap) for each in readers]
+            scores = self._backend.contract_routed(
+                inner.of(outputs), inner.of(chosen[..., None])[..., 0], len(experts.indices), grads
+            )
+            self._add(self._shape.rows_of(overlap), rows, columns, scores)
+
+    def _large_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
+        """Yield slices that are not cut along spans: each takes another forward of the experts."""
+        shape = self._shape
+        return batch_slices(shape.batch, shape.positions, nbytes // (nodes * shape.width * shape.itemsize))
 
     def _writers_with_edges(self, readers: Sequence[PendingReaderGrads]) -> list[WriterOutputs]:
         """Return the writers that have an edge to one of the readers."""
@@ -163,6 +220,10 @@ def _grouped(
             groups.append([])
         groups[-1] += members
     return groups
+
+
+def _nbytes(readers: Sequence[PendingReaderGrads]) -> int:
+    return sum(pending.nbytes for pending in readers)
 
 
 def _indices(nodes: Sequence[WriterOutputs] | Sequence[PendingReaderGrads]) -> list[int]:

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from rlcircuits.capture.reader_grads import ReaderGrads, mean_dot
 from rlcircuits.common.devices import to_device_async
+from rlcircuits.contraction.routed import contract_routed
 
 _INNER = 8192
 """About how many numbers of each node one product takes: beside that many, to add up the products costs nothing."""
@@ -63,6 +64,10 @@ class Matmul:
         for rows, columns in _bands(edges):
             scores[:, rows, columns] = _products(outputs[rows], grads[columns])
         return scores.neg_().mul_(to_device_async(edges, scores.device))
+
+    def contract_routed(self, outputs: Tensor, chosen: Tensor, experts: int, readers: Sequence[ReaderGrads]) -> Tensor:
+        """Return the scores of experts, [batch, experts, R]; see :mod:`rlcircuits.contraction.routed`."""
+        return contract_routed(outputs, chosen, experts, readers)
 
     def _stacked_writers(self, writers: Sequence[Tensor]) -> Tensor:
         """Return all writers in one tensor, float32 (float64 for float64 inputs)."""

@@ -40,3 +40,16 @@ class Reference:
             rows.append(torch.cat(row, dim=2))
         scores = torch.cat(rows, dim=1)
         return scores * edges.to(scores.device)
+
+    def contract_routed(self, outputs: Tensor, chosen: Tensor, experts: int, readers: Sequence[ReaderGrads]) -> Tensor:
+        """Return the scores of experts, float64 [batch, experts, R], from each expert's output at every token.
+
+        Args:
+            outputs: What each choice of a token adds, [choices, batch, pos, width].
+            chosen: int64 [choices, batch, pos], the expert of each choice.
+            experts: The number of experts.
+            readers: As in :meth:`contract`.
+        """
+        writers = [(outputs.double() * (chosen == e)[..., None]).sum(0, keepdim=True) for e in range(experts)]
+        columns = sum(len(reader.grads) for reader in readers)
+        return self.contract(writers, readers, torch.ones(experts, columns, dtype=torch.bool))

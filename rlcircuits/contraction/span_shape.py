@@ -8,7 +8,7 @@ slice, so that answers of one form are contracted together.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rlcircuits.capture.batch_slices import BatchSlice, batch_slices
 from rlcircuits.contraction.grouped import BatchShape
@@ -30,6 +30,13 @@ class _SpanSlice(BatchSlice):
     """A slice within a run of each of its sequences; ``first`` is the place of the first run."""
 
     first: int = 0
+
+    def overlap(self, other: BatchSlice) -> _SpanSlice | None:
+        """Return what both have in common, of which the first run is another where sequences are left out."""
+        found = super().overlap(other)
+        if found is None:
+            return None
+        return replace(found, first=self.first + found.sequences.start - self.sequences.start)
 
 
 @dataclass(frozen=True)

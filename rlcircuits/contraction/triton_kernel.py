@@ -28,6 +28,7 @@ from rlcircuits.capture.reader_grads import ReaderGrads
 from rlcircuits.common.devices import KERNEL_DTYPES, on_device, to_device_async
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.triton_options import product_options
+from rlcircuits.contraction.routed import contract_routed
 
 _LOAD_BYTES = 16
 """The widest load of one thread, in bytes. It needs addresses that are known to be multiples of it."""
@@ -150,6 +151,10 @@ class Triton:
                 )
                 self._edge_tiles[id(edges)] = edges, EdgeTiles.of(edges, tiles, device)
             return self._launch(writes, grads, self._edge_tiles[id(edges)][1])
+
+    def contract_routed(self, outputs: Tensor, chosen: Tensor, experts: int, readers: Sequence[ReaderGrads]) -> Tensor:
+        """Return the scores of experts, [batch, experts, R]; see :mod:`rlcircuits.contraction.routed`."""
+        return contract_routed(outputs, chosen, experts, readers)
 
     def _launch(self, writes: Sequence[Tensor], grads: Sequence[Tensor], edge_tiles: EdgeTiles) -> Tensor:
         prepared = self._prepared

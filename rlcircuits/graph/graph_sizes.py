@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from rlcircuits.common.choices import GRANULARITIES, Granularity
-from rlcircuits.common.sublayers import LayerReads
+from rlcircuits.common.sublayers import Experts, LayerReads
 from rlcircuits.graph.edge_graph import build_layered_graph, kv_heads_by_layer
 
 __all__ = ["GraphSize", "graph_sizes"]
@@ -34,7 +34,8 @@ def graph_sizes(
     n_heads: int,
     *,
     n_kv_heads: int | Sequence[int] | None = None,
-    granularities: Sequence[Granularity] = GRANULARITIES,
+    granularities: Sequence[Granularity] | None = None,
+    experts: Sequence[Experts | None] = (),
 ) -> tuple[GraphSize, ...]:
     """Return the size of a decoder's graph at each granularity.
 
@@ -45,14 +46,18 @@ def graph_sizes(
         layers: the sublayers of each block, in groups that read the same stream.
         n_heads: number of query heads of an attention.
         n_kv_heads: number of key/value heads of an attention, or one number for each block; by default ``n_heads``.
-        granularities: those that the model's graph can have.
+        granularities: those that the model's graph can have; by default all, ``expert`` only with ``experts``.
+        experts: for each block the experts of its MLP, or None where it is no mixture.
     """
+    if granularities is None:
+        granularities = [each for each in GRANULARITIES if each != "expert" or any(experts)]
     graph = build_layered_graph(layers, n_heads, "sublayer")
     found = []
     for granularity in granularities:
-        heads = 1 if granularity == "sublayer" else n_heads
+        heads = n_heads if granularity in ("head", "kv-head") else 1
         shared = kv_heads_by_layer(n_kv_heads if granularity == "kv-head" else heads, heads, len(layers))
-        writers = torch.tensor([heads if name.startswith("attn.") else 1 for name in graph.writers])
+        split = experts if granularity == "expert" else ()
+        writers = torch.tensor([heads if name.startswith("attn.") else _count(name, split) for name in graph.writers])
         readers = torch.tensor([_readers_of(name, heads, shared) for name in graph.readers])
         edges = int(writers @ graph.mask.to(torch.int64) @ readers)
         found.append(GraphSize(granularity, int(writers.sum()), int(readers.sum()), edges))
@@ -65,3 +70,10 @@ def _readers_of(reader: str, heads: int, kv_heads: Sequence[int]) -> int:
         return 1
     _, layer, kind = reader.split(".")
     return heads if kind == "q" else kv_heads[int(layer)]
+
+
+def _count(writer: str, experts: Sequence[Experts | None]) -> int:
+    """Return how many writers stand for a writer of the sublayer graph that is no attention."""
+    sublayer, _, layer = writer.partition(".")
+    split = experts[int(layer)] if sublayer == "mlp" and experts else None
+    return 1 if split is None else split.count + split.shared

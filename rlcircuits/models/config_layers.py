@@ -1,4 +1,4 @@
-"""What a Hugging Face config alone says of a model's layers: their sublayers, heads and fused projections."""
+"""What a Hugging Face config alone says of a model's layers: their sublayers, heads, experts, fused projections."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ NO_ATTENTION = (
     "is a layer that mixes tokens without attention: it has one input and no heads that read q, k and v apart"
 )
 """Why the heads of a model with a mixer cannot be nodes of an edge graph."""
+
+NO_MIXTURE = "it has no mixture of experts"
+"""Why a model whose MLPs are all dense has no experts."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,32 @@ def why_no_heads(names: ModuleNames, layers: list[tuple[Sublayer, ...]]) -> str 
     """Return why heads cannot be nodes of the graph of these layers, or None if they can."""
     mixer = next((layer for layer, sublayers in enumerate(layers) if "mixer" in sublayers), None)
     return None if mixer is None else f"mixer.{mixer} {NO_ATTENTION}"
+
+
+def why_no_experts(config: Any) -> str | None:
+    """Return why experts cannot be nodes of a model's graph as far as its config says, or None if they may.
+
+    Args:
+        config: The model's Hugging Face config.
+    """
+    text = config.get_text_config()
+    counts = (getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
+    return None if any(counts) else NO_MIXTURE
+
+
+def check_nodes(name: str, config: Any, granularity: str) -> None:
+    """Raise RLCircuitsError, by a config alone, for heads or experts that a model's graph cannot have.
+
+    Args:
+        name: The model's, for the message.
+        config: Its Hugging Face config.
+        granularity: The nodes that are wanted.
+    """
+    if granularity == "sublayer":
+        return
+    reason = why_no_experts(config) if granularity == "expert" else no_heads_by_config(config)
+    if reason is not None:
+        raise RLCircuitsError(f"granularity is {granularity!r}, which {name} cannot have: {reason}; use 'sublayer'")
 
 
 def fused_features(names: ModuleNames, heads: HeadCounts) -> dict[str, Tensor]:

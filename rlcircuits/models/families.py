@@ -99,6 +99,13 @@ class ModuleNames:
     split_at: tuple[str, str] | None = None
     """The norms of k and v in the attention. In a layer without a projection to v, the projection to k computes what
     both norms read."""
+    experts: str = "experts"
+    """The experts of a mixture, in the MLP or in what is beside it."""
+    experts_out: str | None = None
+    """The linear layer in the mixture through which the experts' sum is written, where there is one (Nemotron-H)."""
+    weighing_router: str | None = None
+    """The router of experts that are each called with every token, times its weight (Llama 4); None for experts that
+    are called with the tokens, the experts that each token chose, and their weights."""
     # Names of layers that mix tokens without attention: linear attention, gated delta nets, Mamba.
     mixer: str | None = None
     mixer_output: str = "out_proj"
@@ -235,6 +242,7 @@ _FALCON_H1 = ModuleNames(
     mixer_out_field="ssm_out_multiplier",
 )
 _NEMOTRON_H = ModuleNames(
+    experts_out="fc2_latent_proj",
     final_norm="model.norm_f",
     attention="mixer",
     mlp="mixer",
@@ -258,7 +266,7 @@ FAMILIES: dict[str, ModuleNames] = {
     "deepseek_v3": ModuleNames(latent=LatentNames()),
     "granitemoe": ModuleNames(mlp="block_sparse_moe"),
     "gpt_oss": ModuleNames(gate_up="alternating columns"),
-    "llama4_text": ModuleNames(mlp="feed_forward", gate_up="columns"),
+    "llama4_text": ModuleNames(mlp="feed_forward", gate_up="columns", weighing_router="router"),
     "phi3": ModuleNames(projections=("qkv_proj",)),
     "gemma2": _GEMMA,
     "gemma3_text": _GEMMA,

@@ -41,6 +41,14 @@ class Hooks(ExitStack):
         """Call ``observe`` with the module's input, detached from the autograd graph."""
         self.replace_input(module, lambda tensor: _observed(tensor, observe))
 
+    def observe_call(self, module: nn.Module, observe: Callable[..., None]) -> None:
+        """Call ``observe`` with all that the module is called with, one argument after another."""
+
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            observe(*args, *kwargs.values())
+
+        self.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+
     def observe_output(self, module: nn.Module, observe: Observe) -> None:
         """Call ``observe`` with the module's output, detached from the autograd graph."""
         self.replace_output(module, lambda tensor: _observed(tensor, observe))

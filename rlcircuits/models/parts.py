@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, Sublayer, layer_reads
+from rlcircuits.common.sublayers import SUBLAYERS, LayerExperts, LayerReads, Sublayer, layer_reads
 from rlcircuits.models.config_layers import (
+    NO_MIXTURE,
     HeadCounts,
     fused_features,
     head_counts,
@@ -31,6 +32,7 @@ from rlcircuits.models.families import LatentNames, ModuleNames
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.find_family import module_names, why_not_mapped
 from rlcircuits.models.latent import NO_HEAD_KEYS, Latent, can_part_keys, locate_latent, locate_latent_q
+from rlcircuits.models.mixtures import Mixture, find_mixture
 from rlcircuits.models.named_modules import NamedModule, Norms
 from rlcircuits.models.norms import Norm
 
@@ -68,6 +70,7 @@ class Block:
 
     Args:
         mlp_beside: A module that reads what the MLP reads, and whose output is added to the MLP's.
+        mixture: The experts of the MLP.
         mixer: The module that mixes tokens without attention. It is behind the same norm as the attention.
         attention_norm: The norm before attention and mixer.
         projections: The projections of the attention; none without one.
@@ -97,6 +100,7 @@ class Block:
     latent: Latent | None = None
     latent_q: Latent | None = None
     mlp_beside: nn.Module | None = None
+    mixture: Mixture | None = None
     mixer: nn.Module | None = None
     mixer_output: nn.Module | None = None
     attention_multiplier: float = 1.0
@@ -156,6 +160,7 @@ class ModelParts:
         counts_columns: Whether the model counts positions from the first column of a batch, padding included, so that
             padding on the left changes what it computes (Llama 4's attention temperature).
         no_heads: Why heads cannot be nodes of the graph; None if they can.
+        no_experts: The same of the experts of a mixture.
     """
 
     names: ModuleNames
@@ -173,6 +178,7 @@ class ModelParts:
     rotary_switch: int | None
     counts_columns: bool
     no_heads: str | None
+    no_experts: str | None
 
     @property
     def layers(self) -> tuple[LayerReads, ...]:
@@ -183,6 +189,11 @@ class ModelParts:
     def kv_heads(self) -> tuple[int, ...]:
         """The key and value heads of each block's attention."""
         return tuple(block.n_kv_heads for block in self.blocks)
+
+    @property
+    def experts(self) -> LayerExperts:
+        """The experts of each block's MLP, or None for an MLP that is no mixture."""
+        return tuple(None if block.mixture is None else block.mixture.size for block in self.blocks)
 
 
 def locate_parts(model: nn.Module) -> ModelParts:
@@ -224,6 +235,7 @@ def locate_parts(model: nn.Module) -> ModelParts:
         rotary_switch=_rotary_switch(config),
         counts_columns=bool(getattr(config, "attn_temperature_tuning", False)),
         no_heads=why_no_heads(names, layers) or _no_head_keys(blocks),
+        no_experts=_why_no_experts(blocks),
     )
 
 
@@ -253,6 +265,17 @@ def _heads_of(names: ModuleNames, config: Any, layer: int) -> HeadCounts:
     return heads
 
 
+def _why_no_experts(blocks: tuple[Block, ...]) -> str | None:
+    """Return why experts cannot be nodes of the graph, or None if they can."""
+    for layer, block in enumerate(blocks):
+        # Gemma 4's experts read the stream beside the MLP, and are normed before they are added to it.
+        if block.mlp_also_reads or (block.mixture is not None and block.mlp_post_norm is not None):
+            return f"a norm of their sum stands between the experts of mlp.{layer} and the stream"
+        if block.mixture is not None and block.mixture.unknown is not None:
+            return f"mlp.{layer}: {block.mixture.unknown}"
+    return None if any(block.mixture is not None for block in blocks) else NO_MIXTURE
+
+
 def _locate_block(
     block: NamedModule,
     names: ModuleNames,
@@ -272,10 +295,12 @@ def _locate_block(
 
     attention = block.child(names.attention) if has_attention else None
     mixer = block.child(names.mixer) if has_mixer and names.mixer is not None else None
+    mlp = block.child(names.mlp).module if has_mlp else None
+    beside = block.child_if_there(names.mlp_beside) if has_mlp else None
     return Block(
         module=block.module,
         attention=attention.module if attention else None,
-        mlp=block.child(names.mlp).module if has_mlp else None,
+        mlp=mlp,
         attention_norm=norm(names.attention_norm, has_attention or has_mixer),
         mlp_norm=norm(names.mlp_norm, has_mlp),
         attention_post_norm=norm(names.attention_post_norm, has_attention),
@@ -284,7 +309,8 @@ def _locate_block(
         output=attention.linear(names.output, heads.q * heads.size, width) if attention else None,
         latent=_locate_latent(attention, names.latent, norms, config) if attention and names.latent else None,
         latent_q=_locate_latent_q(attention, names.latent, norms, config) if attention and names.latent else None,
-        mlp_beside=block.child_if_there(names.mlp_beside) if has_mlp else None,
+        mlp_beside=beside,
+        mixture=None if mlp is None else find_mixture(mlp, beside, names, config),
         mixer=mixer.module if mixer else None,
         mixer_output=mixer.child(names.mixer_output).module if mixer else None,
         attention_multiplier=field(names.attention_out_field),

@@ -42,18 +42,14 @@ class SessionSigns:
         """
         if file.signs is None:
             return
-        from rlcircuits.common.failures import describe_failure
-        from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
+        from rlcircuits.release.measured_signs import try_to_measure_signs
         from rlcircuits.release.sign_rules import SignRules
 
         rules = SignRules.model_validate(file.signs)
         problems = self._problems[pair.name] = []
-        try:
-            self._found[pair.name] = measure_and_save_signs(
-                output / pair.name, problems, rules=rules, **how_to_run(pair, settings), **how
-            )
-        except Exception as error:  # the pair's verdict, and the other pairs' signs, are told all the same
-            problems.append(describe_failure(error, output).of(f"signs of {pair.name!r}"))
+        signs = try_to_measure_signs(pair, settings, output, problems, rules=rules, **how)
+        if signs is not None:
+            self._found[pair.name] = signs
         if shared is not None:
             shared.record_signs(pair.name, problems)
 

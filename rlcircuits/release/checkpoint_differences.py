@@ -8,7 +8,7 @@ from rlcircuits.checkpoints.source import CheckpointSource, Source, check_same_a
 from rlcircuits.checkpoints.weight_change_lines import change_count_line
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.config_layers import no_heads_by_config
+from rlcircuits.models.config_layers import check_nodes
 from rlcircuits.models.folder import load_config
 from rlcircuits.release.measurement import Measurement
 
@@ -18,10 +18,10 @@ def compare_checkpoints(measurement: Measurement) -> tuple[WeightChanges, tuple[
 
     Raises:
         RLCircuitsError: no weight differs, and the settings do not ask to measure such a pair; the supervised control
-            is no checkpoint of the same base; or the settings ask for heads that the model's graph does not have.
+            is no checkpoint of the same base; or the settings ask for nodes that the model's graph does not have.
     """
     before, after = measurement.sources.values()
-    _check_heads(before, measurement.settings.granularity)
+    _check_nodes(before, measurement.settings.granularity)
     weights = compare_weights(before, after, measurement.control)
     differences = comparability_warnings(before, after)
     for line in (change_count_line(weights), *differences):
@@ -42,12 +42,9 @@ def check_alike(measurement: Measurement) -> None:
     check_same_vocabulary(before, after)
 
 
-def _check_heads(source: Source, granularity: str) -> None:
-    """Raise RLCircuitsError, before any answer is made, for heads of a family whose graph has none."""
+def _check_nodes(source: Source, granularity: str) -> None:
+    """Raise RLCircuitsError, before any answer is made, for heads or experts of a model whose graph has none."""
     if granularity == "sublayer" or not isinstance(source, CheckpointSource):
         return
-    reason = no_heads_by_config(load_config(source.model_folder, trust_remote_code=source.trust_remote_code))
-    if reason is not None:
-        raise RLCircuitsError(
-            f"granularity is {granularity!r}, which {source.name} cannot have: {reason}; use 'sublayer'"
-        )
+    config = load_config(source.model_folder, trust_remote_code=source.trust_remote_code)
+    check_nodes(source.name, config, granularity)

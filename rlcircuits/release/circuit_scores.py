@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rlcircuits.attribution.edge_attribution import attribute
 from rlcircuits.checkpoints.checkpoint import Checkpoint
@@ -35,6 +36,7 @@ def patching_scores(
     seed: int = 0,
     batch_tokens: int | None = None,
     progress: bool = False,
+    **estimator: Any,
 ) -> EdgeScores:
     """Attribute sequences with another of the same lengths in the place of each (activation patching).
 
@@ -45,6 +47,8 @@ def patching_scores(
         seed: seed of which other stands for which.
         batch_tokens: most tokens in a batch.
         progress: show a progress bar.
+        estimator: how the run's own scores were made: the arguments metric, method, steps, points and rules of
+            ``attribute``.
     """
     return attribute(
         checkpoint,
@@ -53,4 +57,5 @@ def patching_scores(
         corrupted=other_sequences(sequences, seed=seed),
         batch_tokens=batch_tokens,
         progress=progress,
+        **estimator,
     )

@@ -9,6 +9,7 @@ from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.choices import EAP
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import AnswerSequence
+from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asked_prompts import question_ids
 from rlcircuits.release.measurement import Measurement
 
@@ -38,9 +39,8 @@ def has_counterfactuals(measurement: Measurement) -> bool:
     return bool(questions) and questions[0].counterfactual is not None
 
 
-def check_counterfactuals(measurement: Measurement) -> None:
+def check_counterfactuals(questions: QuestionSet, method: str) -> None:
     """Raise RLCircuitsError, before a model runs, for a method that needs counterfactuals where there are none."""
-    questions, method = measurement.questions, measurement.settings.method
     if method != EAP and not any(question.counterfactual for question in questions.questions):
         raise RLCircuitsError(
             f"method is {method!r}, which needs a counterfactual of each question, and the question set "

@@ -8,7 +8,7 @@ from rlcircuits.attribution.attributed_metrics import AttributedMetric
 from rlcircuits.attribution.divergence import kl_to
 from rlcircuits.attribution.token_difference import first_token, logit_diff
 from rlcircuits.checkpoints.source import Source
-from rlcircuits.common.choices import LOGIT_DIFF
+from rlcircuits.common.choices import KL, LOGIT_DIFF
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.asked_prompts import question_ids
@@ -29,7 +29,7 @@ def metric_of(
         sequences: what it is scored on, for the foil of each one's question.
     """
     metric = measurement.settings.metric
-    if metric == "kl":
+    if metric == KL:
         return kl_to(other)
     if metric != LOGIT_DIFF or not _has_foils(measurement):
         return metric

@@ -18,6 +18,7 @@ from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.circuits.carried import Carried, carried_at_size
 from rlcircuits.circuits.circuit_comparison import overlap_at_size
 from rlcircuits.circuits.corruptions import other_sequences
+from rlcircuits.circuits.edge_mask import check_can_ablate
 from rlcircuits.circuits.estimates import estimate_quality
 from rlcircuits.circuits.evaluate import HowAblated
 from rlcircuits.common.errors import RLCircuitsError
@@ -31,6 +32,7 @@ from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.circuit_scores import patching_scores, rows_of_half
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement
+from rlcircuits.release.scoring import estimator_options
 from rlcircuits.release.split_questions import FIND, JUDGE, first_rows, scores_to_find_on
 
 MOST_JUDGED = 200
@@ -46,8 +48,10 @@ _NAN = float("nan")
 
 
 def check_circuits(measurement: Measurement) -> None:
-    """Raise RLCircuitsError if the noise that the overlap is compared with will not be measured."""
+    """Raise RLCircuitsError if edges cannot be removed, or the noise that the overlap needs will not be measured."""
     rules = measurement.pair.circuits
+    if rules is not None:
+        check_can_ablate(measurement.settings.granularity)
     if rules is not None and rules.minimum_overlap is not None and not measurement.settings.noise_draws:
         raise RLCircuitsError(
             "circuits.minimum_overlap is a share of the overlap that noise leaves, and noise_draws is 0; measure noise "
@@ -141,7 +145,11 @@ class _Stage:
         if self._rules.ablation != "resample":
             return scores_to_find_on(self._scores, self._places)
         self._log(f"attributed on {len(rows)} answers, with others in their place")
-        return patching_scores(self._loaded.load(), self._of(rows), self._scores.graph.granularity, **self._how)
+        found_on = self._of(rows)
+        with LoadedOnce(self._measurement.sources["after" if self._side == "before" else "before"]) as other:
+            estimator = estimator_options(self._measurement, self._loaded, other, found_on)
+            granularity = self._scores.graph.granularity
+            return patching_scores(self._loaded.load(), found_on, granularity, **self._how, **estimator)
 
     def carried(self, found_by: Mapping[Side, EdgeScores]) -> tuple[Carried, int]:
         """Return how faithful both sides' circuits are in this model, and on how many sequences that was judged."""

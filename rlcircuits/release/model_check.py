@@ -17,15 +17,23 @@ from transformers import GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from rlcircuits.answers.engines.engine import end_token_ids
-from rlcircuits.capture.model_graph import granularities
-from rlcircuits.capture.stream_check import verify_stream
+from rlcircuits.capture.expert_check import verify_experts
+from rlcircuits.capture.model_graph import granularities, model_graph
+from rlcircuits.capture.stream_check import Agreement, verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource, SourceWithoutWeights
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.logs import log_stage
 from rlcircuits.common.sublayers import LayerReads
 from rlcircuits.graph.graph_sizes import graph_sizes
-from rlcircuits.models.config_layers import HeadCounts, head_counts, kv_heads_by_config, layers_by_config, of_layer
+from rlcircuits.models.config_layers import (
+    NO_MIXTURE,
+    HeadCounts,
+    head_counts,
+    kv_heads_by_config,
+    layers_by_config,
+    of_layer,
+)
 from rlcircuits.models.find_family import module_names, ties_embeddings, why_not_mapped
 from rlcircuits.models.folder import (
     CONFIG,
@@ -232,17 +240,39 @@ class _Check:
         kv_heads: tuple[int, ...],
     ) -> None:
         parts, model = checkpoint.parts, checkpoint.model
+        agreements = self._attempt(lambda: verify_stream(model, parts)) or ()
+        by_expert = self._check_experts(checkpoint) if agreements else ()
+        # Which layers are mixtures is known of a whole model only.
+        experts = parts.experts if by_expert and whose == WHOLE else ()
         self._add(
             model_class=type(model).__name__,
             layers=len(layers),
             heads=heads.q,
             kv_heads=heads.kv,
             head_dim=heads.size,
-            graphs=graph_sizes(layers, heads.q, n_kv_heads=kv_heads, granularities=granularities(parts)),
+            graphs=graph_sizes(
+                layers,
+                heads.q,
+                n_kv_heads=kv_heads,
+                granularities=[each for each in granularities(parts) if each != "expert" or experts],
+                experts=experts,
+            ),
             parts=part_paths(model, parts),
             checked=whose,
-            agreements=self._attempt(lambda: verify_stream(model, parts)) or (),
+            agreements=(*agreements, *by_expert),
         )
+
+    def _check_experts(self, checkpoint: Checkpoint) -> tuple[Agreement, ...]:
+        """Return how well the experts of mixtures add up to what these write; note why they cannot be told apart."""
+        parts = checkpoint.parts
+        if parts.no_experts == NO_MIXTURE:
+            return ()
+        try:
+            model_graph(parts, "expert")
+            return (verify_experts(checkpoint.model, parts),)
+        except RLCircuitsError as error:
+            self._note(str(error))
+            return ()
 
     def _generation_config(self) -> Any:
         """Return the generation config; without its file transformers takes the tokens of config.json."""

@@ -166,8 +166,9 @@ OPTIONS: tuple[Option, ...] = (
     _answers("engine", f"what generates the answers: {', '.join(ENGINE_NAMES)}", default=defaults.ENGINE,
              metavar="ENGINE"),
     _answers("batch_size", "number of answers generated at once", default=defaults.BATCH_SIZE),
-    _scoring("granularity", "nodes of the graph: one a sublayer, one an attention head, or one a head with keys and "
-             "values by key/value head", default=defaults.GRANULARITY, choices=GRANULARITIES),
+    _scoring("granularity", "nodes of the graph: one a sublayer, one an attention head, one a head with keys and "
+             "values by key/value head, or one writer an expert of a mixture", default=defaults.GRANULARITY,
+             choices=GRANULARITIES),
     _scoring("metric", "what is differentiated: the answer's cross-entropy or log-probability, the margin of its "
              "tokens' logits, or the divergence from the other model of the pair", default=defaults.METRIC,
              choices=METRICS),

@@ -4,7 +4,8 @@ From a pair's folder of results come the scores, the sequences that they are of,
 draws. The circuits are found on every other question, and judged on the others.
 
 The scores of a run are estimates for zero ablation. With ``resample``, circuits are therefore found by scores of the
-same replacement (activation patching), which are made here; each checkpoint is then loaded twice.
+same replacement (activation patching), which are made here, with the run's metric, method and rules; each checkpoint
+is then loaded twice.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rlcircuits.answers.recorded import SIDES, Side
+from rlcircuits.attribution.divergence import kl_to
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.circuits.ablated_forward import ablated
 from rlcircuits.circuits.baselines import RandomCircuits, random_circuits
@@ -21,11 +24,12 @@ from rlcircuits.circuits.circuit import Circuit
 from rlcircuits.circuits.circuit_comparison import CircuitComparison, compare_circuits
 from rlcircuits.circuits.corruptions import other_sequences
 from rlcircuits.circuits.cross_model import CrossFaithfulness, cross_faithfulness
+from rlcircuits.circuits.edge_mask import check_can_ablate
 from rlcircuits.circuits.estimates import EstimateQuality, estimate_quality
 from rlcircuits.circuits.faithfulness_curve import MIB_SIZES
 from rlcircuits.circuits.select import find_circuit
 from rlcircuits.common.arguments import validate_arguments
-from rlcircuits.common.choices import ABLATIONS
+from rlcircuits.common.choices import ABLATIONS, CROSS_ENTROPY, KL, LOGPROB
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE, Notify
 from rlcircuits.common.logs import log_stage
@@ -179,6 +183,7 @@ class _MeasuredPair(StoredPair):
                 f"{counts}; copy the files from one run, or measure the pair again"
             )
         self._check_graphs()
+        check_can_ablate(self.stored.granularity)
         self.noise = [(each.scores, each.paired.places) for each in self.controls if each.scores is not None]
 
     def load(self, side: Side) -> Checkpoint:
@@ -246,7 +251,25 @@ def _found_by(pair: _MeasuredPair, side: Side, seed: int, how: Mapping[str, obje
         seed=seed,
         batch_tokens=how["batch_tokens"],  # type: ignore[arg-type]
         progress=bool(how["progress"]),
+        **_estimator(pair, side),
     )
+
+
+def _estimator(pair: _MeasuredPair, side: Side) -> dict[str, Any]:
+    """Return how the run's scores of a side were estimated, as arguments of ``attribute``.
+
+    Raises:
+        RLCircuitsError: by a metric that may depend on what no file holds.
+    """
+    how = pair.scores[side].how
+    metric: Any = kl_to(pair.source("after" if side == "before" else "before")) if how.metric == KL else how.metric
+    if how.metric not in (CROSS_ENTROPY, LOGPROB, KL):
+        raise RLCircuitsError(
+            f"{pair.folder}: edges were scored by the metric {how.metric}, which may compare answers with foils that "
+            "no file here holds, so that they cannot be scored anew with other answers in their place; use the "
+            "ablation mean or zero"
+        )
+    return {"metric": metric, "method": how.method, "steps": how.steps, "points": how.points, "rules": how.rules}
 
 
 def _check_losses(

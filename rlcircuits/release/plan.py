@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,7 +150,8 @@ def make_plan(
         notify: called with one line of text if a context is too short for answers as long as the question set allows.
 
     Raises:
-        RLCircuitsError: questions cannot be loaded, prompts leave no room for answers, or the output is a file.
+        RLCircuitsError: questions cannot be loaded, or lack the counterfactuals that the settings' method needs;
+            prompts leave no room for answers, or the output is a file.
     """
     folder = check_output(output)
     store = None if folder is None else folder / STORE
@@ -160,6 +162,10 @@ def make_plan(
     for pair in file.pairs:
         asked = pair.questions
         questions = load_asked(asked, settings)
+        try:
+            check_counterfactuals(questions, settings.method)
+        except RLCircuitsError as error:
+            raise RLCircuitsError(f"{pair.name}: {error}") from None
         before, after = (PlannedModel(source, beside.absolute()) for source in pair.sources(*settings.loading))
         named = (pair.reference_source(*settings.loading), pair.control_source(*settings.loading))
         others = [PlannedModel(source, beside.absolute()) for source in named if source is not None]
@@ -245,9 +251,10 @@ def _pair(
             "before and after are one checkpoint, so there is no update to measure; name another checkpoint, or "
             "measure it all the same with measure_unchanged = true"
         )
-    for check in (check_greedy, check_counterfactuals, check_foils, check_circuits):
+    checks = [partial(check, measurement) for check in (check_greedy, check_foils, check_circuits)]
+    for check in (*checks, partial(models["before"].check_nodes, settings.granularity)):
         try:
-            check(measurement)
+            check()
         except RLCircuitsError as error:
             problems.append(str(error))
     if detectable.surely_too_few:

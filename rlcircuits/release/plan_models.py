@@ -19,9 +19,9 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.models.adapters import find_base
-from rlcircuits.models.config_layers import head_counts
+from rlcircuits.models.config_layers import check_nodes, head_counts
 from rlcircuits.models.dtypes import torch_dtype
-from rlcircuits.models.find_family import ties_embeddings
+from rlcircuits.models.find_family import module_names, ties_embeddings
 from rlcircuits.models.folder import check_folder, is_adapter, load_config, local_folder
 from rlcircuits.models.images import ImageProcessor
 from rlcircuits.models.parameter_count import count_parameters
@@ -136,6 +136,15 @@ class PlannedModel:
             return self.local.processor()
         folder = local_folder(self.source.path, self.source.revision, weights=False)
         return replace(self.source, path=str(folder), revision=None).processor()
+
+    def check_nodes(self, granularity: str) -> None:
+        """Raise RLCircuitsError if the graph of a checkpoint that is here cannot have nodes of this granularity."""
+        try:
+            config = None if self.local is None else self._whole_config()
+        except RLCircuitsError:  # the plan tells it of the checkpoint
+            return
+        if config is not None and module_names(config) is not None:
+            check_nodes(self.name, config, granularity)
 
     def groups(self) -> tuple[Group, ...]:
         """Return the groups of tensors that the model has, by the names in its files; all if these are not here."""

@@ -162,7 +162,9 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
         # Every answer once for each edge that is removed, and in after once for each of four circuits and once in full.
         judged = min(compared // 2, MOST_JUDGED)
         alone = 2 * ESTIMATED_EDGES * min(judged, MOST_ESTIMATED)
-        found_on = (compared + 1) // 2 if pair.circuits.ablation == "resample" else 0
+        # For resample, half of the questions are scored anew, by patching.
+        patched = passes(measurement.settings, counterfactuals=True)
+        found_on = round(patched * ((compared + 1) // 2)) if pair.circuits.ablation == "resample" else 0
         found.append(work("circuits", before.name, each=0, scored=alone + found_on))
         found.append(work("circuits", after.name, each=0, scored=alone + found_on + 5 * judged))
     return tuple(found)

@@ -110,7 +110,7 @@ def run_pair(
     _warn_of_one_checkpoint(measurement)
     check_control(measurement)
     check_greedy(measurement)
-    check_counterfactuals(measurement)
+    check_counterfactuals(measurement.questions, measurement.settings.method)
     check_foils(measurement)
     check_circuits(measurement)
     if folder is None:

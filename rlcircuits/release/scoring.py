@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rlcircuits.attribution.cache import attribute_stored
+from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.stage_times import stage
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
@@ -13,6 +15,27 @@ from rlcircuits.release.foils import metric_of
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.scoring_passes import passes
+
+
+def estimator_options(
+    measurement: Measurement, source: Source, other: Source, sequences: Sequence[AnswerSequence]
+) -> dict[str, Any]:
+    """Return what the settings say of how edges are estimated, as arguments of ``attribute``.
+
+    Args:
+        measurement: the pair.
+        source: the model that is scored.
+        other: the other model of the pair, for the metric ``kl``.
+        sequences: what the model is scored on, for the foil of each one's question.
+    """
+    settings = measurement.settings
+    return {
+        "metric": metric_of(measurement, source, other, sequences),
+        "method": settings.method,
+        "steps": settings.steps,
+        "points": settings.points,
+        "rules": settings.rules or (),
+    }
 
 
 @stage("attribute")
@@ -33,11 +56,7 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
             source,
             sequences,
             settings.granularity,
-            metric=metric_of(measurement, source, other, sequences),
-            method=settings.method,
-            steps=settings.steps,
-            points=settings.points,
-            rules=settings.rules or (),
+            **estimator_options(measurement, source, other, sequences),
             corrupted=corrupted_sequences(measurement, source, sequences),
             batch_tokens=settings.batch_tokens,
             recompute=settings.recompute,

@@ -195,8 +195,11 @@ def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[Tracked
             signs = measure_and_save_signs(
                 folder, unwritten, run_models=options.run_models, **how, **how_to_run(pair, options.settings)
             )
-        except RLCircuitsError as error:
-            problem = UnmeasuredStep(checkpoint.step, Failure(f"its signs could not be measured: {error}"))
+        except BrokenPipeError:  # the reader of the messages has gone
+            raise
+        except Exception as error:  # the step's comparison is there all the same
+            failure = describe_failure(error, options.output).of("its signs could not be measured")
+            problem = UnmeasuredStep(checkpoint.step, failure)
         if unwritten:
             problem = UnmeasuredStep(checkpoint.step, unwritten[0])
     return TrackedStep(checkpoint.step, comparison, signs, folder), problem

@@ -9,7 +9,7 @@ import torch
 from helpers.contraction_cases import error, make_case
 from helpers.core_inputs import fixed_sequences, relative_error, tiny
 from helpers.oracle import edge_scores
-from helpers.tiny_models import build, granularities
+from helpers.tiny_models import MIXTURES, build, granularities
 
 from rlcircuits import attribute
 from rlcircuits.contraction.backends import BACKENDS
@@ -36,7 +36,9 @@ NAMES = [
 
 @pytest.mark.parametrize("backend", [None, "matmul"])
 @pytest.mark.parametrize(
-    ("name", "granularity"), [(name, kind) for name in NAMES for kind in granularities(name) if kind != "kv-head"]
+    ("name", "granularity"),
+    [(name, kind) for name in NAMES for kind in granularities(name) if kind != "kv-head"]
+    + [(name, "expert") for name in NAMES if name in MIXTURES],
 )
 def test_scores_on_cuda_are_the_definitions(name: str, granularity: str, backend: str | None) -> None:
     scores, losses = edge_scores(tiny(name), fixed_sequences(), granularity)

@@ -228,3 +228,12 @@ def test_a_full_disk_is_one_error(tmp_path: Path) -> None:
     with largest_file(1000), pytest.raises(RLCircuitsError, match=r"spans\.safetensors cannot be written"):
         attribute_spans(tiny("llama"), SEQUENCES, SPANS, out=tmp_path / "spans.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_the_metric_cannot_read_is_not_said_to_be_one_that_cannot_be_written(tmp_path: Path) -> None:
+    def metric(logits: Tensor, batch: Any) -> Tensor:
+        raise FileNotFoundError(2, "No such file or directory", "reward.json")
+
+    with pytest.raises(FileNotFoundError, match=r"reward\.json"):
+        attribute_spans(tiny("llama"), SEQUENCES, SPANS, metric=metric, out=tmp_path / "spans.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -147,6 +147,24 @@ def test_the_scores_of_a_null_are_of_its_own_granularity() -> None:
             assert torch.equal(found.values, attribute(loaded.load(), sequences, granularity).values)
 
 
+@pytest.mark.parametrize("scoring", [{"metric": "logprob"}, {"metric": "logit_diff"}, {"rules": "relp"}])
+def test_the_scores_of_a_null_are_made_as_the_settings_say(scoring: dict[str, str]) -> None:
+    (checkpoint, _), sequences = GRPO.sources("cpu"), [AnswerSequence((7, 6, 5), (8, 9)), AnswerSequence((7, 6), (8,))]
+    with LoadedOnce(checkpoint) as loaded:
+        for options in ({}, scoring):
+            measurement = prepare(GRPO, replace(SETTINGS, **options), None, None, lambda _: None, False)
+            found = null_scores(loaded, measurement, sequences)
+            wanted = attribute(loaded.load(), sequences, **options)
+            assert found.how == wanted.how
+            for name in ("values", "loss", "metric_values"):
+                assert torch.equal(getattr(found, name), getattr(wanted, name)), name
+
+
+def test_no_null_is_measured_by_the_divergence_from_itself() -> None:
+    with pytest.raises(RLCircuitsError, match="a null compares a checkpoint with itself"):
+        list(nulls([GRPO], replace(SETTINGS, metric="kl"), 2, 1))
+
+
 def test_noise_counts_as_a_null_only_where_it_could_raise_a_false_alarm() -> None:
     for factors, judged in (((), 0), ((1.0,), 0), ((1.0, 1.01), 2), ((1.0, 1.01, 0), 0)):
         assert len(judged_draws(made_up_comparison(controls=factors))) == judged

@@ -101,13 +101,15 @@ def test_layers_without_attention_or_mlp_are_checked_whole_and_by_their_config(
     assert whole["checked"] == "the checkpoint"
     assert by_config["checked"] == "a tiny random model of this architecture"
     for found in (whole, by_config):
-        (size,) = found["graphs"]  # heads beside mixers cannot be nodes
+        mixture = checkpoint.parts.no_experts is None
+        size, *others = found["graphs"]  # heads beside mixers cannot be nodes
+        assert [each["granularity"] for each in others] == ["expert"] * (mixture and found is whole)
         assert (size["granularity"], size["nodes"]) == ("sublayer", len(graph.writers) + len(graph.readers))
         assert size["edges"] == graph.n_edges
         assert found["layers"] == len(checkpoint.parts.blocks)
         assert found["parameters"] == sum(parameter.numel() for parameter in checkpoint.model.parameters())
         assert {"attention", "mixer", "MLP"} <= found["parts"].keys()
-        assert [one["error"] <= one["allowed"] for one in found["agreements"]] == [True] * 3
+        assert [one["error"] <= one["allowed"] for one in found["agreements"]] == [True] * (3 + mixture)
 
 
 @pytest.mark.parametrize(
@@ -373,3 +375,12 @@ def test_weights_of_another_dtype_than_the_model_runs_in(checked: Any, tmp_path:
     build("llama", dtype=torch.bfloat16).save_pretrained(tmp_path)
     found = one(checked(tmp_path, "--dtype", "float32", code=0))
     assert (found["stored_dtypes"], found["dtype"]) == (["BF16"], "float32")
+
+
+def test_experts_of_a_mixture_are_counted_and_checked(checked: Any, tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "qwen3-moe")
+    found = one(checked(folder, code=0))
+    graph = graph_of(Checkpoint(build("qwen3-moe")), "expert")
+    size = found["graphs"][-1]
+    assert (size["granularity"], size["edges"], size["writers"]) == ("expert", graph.n_edges, len(graph.writers))
+    assert found["agreements"][-1]["what"].startswith("the sum of each mixture's experts")

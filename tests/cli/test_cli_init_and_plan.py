@@ -119,4 +119,20 @@ def test_a_plan_says_that_a_method_lacks_counterfactuals(tmp_path: Path, capsys:
         '[[pair]]\nname = "p"\nbefore = "base"\nafter = "tuned"\nalgorithm = "dpo"\nquestions = "arithmetic"\n'
     )
     assert main(["plan", str(tmp_path / "pairs.toml")]) == 2
-    assert "p: method is 'eap-ig', which needs a counterfactual of each question" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "p: method is 'eap-ig', which needs a counterfactual of each question" in shown.err
+    assert not shown.out  # of no use with another method
+
+
+def test_a_plan_says_that_a_model_has_no_such_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tmp_path / "base", "qwen3-5")
+    shutil.copytree(tmp_path / "base", tmp_path / "tuned")
+    touch_weight(tmp_path / "tuned")
+    for granularity, why in (("head", "mixer.0 is a layer that mixes"), ("expert", "it has no mixture of experts")):
+        (tmp_path / "pairs.toml").write_text(
+            f'[settings]\ngranularity = "{granularity}"\nnoise_draws = 0\n[settings.sampling]\nmax_new_tokens = 4\n'
+            '[[pair]]\nname = "p"\nbefore = "base"\nafter = "tuned"\nalgorithm = "dpo"\nquestions = "arithmetic"\n'
+        )
+        assert main(["plan", str(tmp_path / "pairs.toml")]) == 2
+        assert f"p: granularity is '{granularity}', which " in (error := capsys.readouterr().err)
+        assert f"cannot have: {why}" in error

@@ -78,11 +78,17 @@ def test_attribute_by_span(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "prompt: 5 answers, mean share" in printed
     for options, words in (
         (["--step-end", "x"], "which only --by-span asks for"),
-        (["--by-span", "--store", str(tmp_path / "store")], "scores by span go to --out only"),
         (["--by-span", "--step-end", "("], "is no regular expression"),
     ):
         assert main([*attribute, *options]) == 2
         assert words in capsys.readouterr().err
+    # Through a store, twice: the second time from what is kept.
+    kept = tmp_path / "store"
+    for _ in range(2):
+        Path(out).unlink()
+        assert main([*attribute, "--by-span", "--step-end", "[0-9]", "--store", str(kept)]) == 0
+        torch.testing.assert_close(SpanScores.load(out).values, scores.values)
+    assert len(list(kept.glob("*/spans.safetensors"))) == 1
 
 
 def test_attribute_with_a_metric_and_counterfactuals(

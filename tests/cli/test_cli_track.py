@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from rlcircuits.cli.main import main
 from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.release import measured_signs
 from rlcircuits.release import track as track_module
 from rlcircuits.release.pair import make_pair
 from rlcircuits.release.run import run_pair
@@ -125,6 +126,21 @@ def test_adapters_are_compared_with_their_base_model(tmp_path: Path, capsys: pyt
     printed = capsys.readouterr()
     assert f"2 checkpoints against {base}" in printed.err
     assert {row["step"] for row in csv.DictReader(io.StringIO(printed.out))} == {"5", "10"}
+
+
+def test_a_fault_in_its_signs_leaves_a_step_its_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object, **how: object) -> None:
+        raise ZeroDivisionError("in a sign")
+
+    monkeypatch.setattr(measured_signs, "measure_pair_signs", fail)
+    base, run = save_run(tmp_path, steps=(10,))
+    assert main(followed(run, "--base", base, "--output", tmp_path / "out", "--csv")) != 0
+    printed = capsys.readouterr()
+    assert {row["step"] for row in csv.DictReader(io.StringIO(printed.out))} == {"10"}
+    assert "step 10" in printed.err
+    assert "its signs could not be measured: internal error, a fault of rlcircuits" in printed.err
 
 
 def test_a_checkpoint_that_cannot_be_measured_does_not_stop_the_others(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcircuits.common.sublayers import SUBLAYERS, LayerReads, layer_reads
+from rlcircuits.common.choices import GRANULARITIES
+from rlcircuits.common.sublayers import SUBLAYERS, Experts, LayerReads, layer_reads
 from rlcircuits.graph.edge_graph import build_layered_graph
 from rlcircuits.graph.graph_sizes import graph_sizes
 
@@ -19,8 +20,11 @@ layers_of_any_kind = st.builds(
 @given(layers=st.lists(layers_of_any_kind, min_size=1, max_size=4), kv_heads=st.integers(1, 3), group=st.integers(1, 3))
 def test_are_those_of_the_graph_that_is_built(layers: list[LayerReads], kv_heads: int, group: int) -> None:
     heads = kv_heads * group
-    for found in graph_sizes(layers, heads, n_kv_heads=kv_heads):
-        graph = build_layered_graph(layers, heads, found.granularity, n_kv_heads=kv_heads)
+    experts = [Experts(i + 1, shared=i == 1) if i % 2 else None for i in range(len(layers))]  # some are dense
+    sizes = graph_sizes(layers, heads, n_kv_heads=kv_heads, experts=experts)
+    assert len(sizes) == len(GRANULARITIES) - (len(layers) == 1)
+    for found in sizes:
+        graph = build_layered_graph(layers, heads, found.granularity, n_kv_heads=kv_heads, experts=experts)
         assert (found.writers, found.readers, found.edges) == (
             len(graph.writers),
             len(graph.readers),

@@ -57,26 +57,32 @@ def edge_names(
 ) -> tuple[tuple[str, ...], tuple[str, ...], Tensor]:
     """Writers, readers, and the bool mask [writers, readers] that is True where an edge exists.
 
-    Raises ValueError for a granularity other than "sublayer" and "head".
+    At granularity "expert" a mixture is a writer for each expert, and one for what it writes beside them.
+
+    Raises ValueError for a granularity other than "sublayer", "head" and "expert".
     """
     parallel = getattr(model.config, "use_parallel_residual", False) or model.config.model_type in SHARED_NORM
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
     sublayers = layer_sublayers(model.config) or [("attn", "mlp")] * layers
-    if granularity not in ("sublayer", "head"):
-        raise ValueError(f"granularity: found {granularity!r}, wanted 'sublayer' or 'head'")
+    if granularity not in ("sublayer", "head", "expert"):
+        raise ValueError(f"granularity: found {granularity!r}, wanted 'sublayer', 'head' or 'expert'")
+    routed = [block.routed for block in parts_of(model).blocks] if granularity == "expert" else [None] * layers
     # A clock: when each writer has written and when each reader reads. An edge needs the first <= the second.
     writers: dict[str, int] = {"embed": 0}
     readers: dict[str, int] = {}
     for i, present in enumerate(sublayers):
         if "attn" in present:
-            parts = [f"attn.{i}"] if granularity == "sublayer" else [f"attn.{i}.h{h}" for h in range(heads)]
+            parts = [f"attn.{i}.h{h}" for h in range(heads)] if granularity == "head" else [f"attn.{i}"]
             writers |= dict.fromkeys(parts, 2 * i + (2 if parallel else 1))
             readers |= {f"{part}.{kind}": 2 * i for kind in "qkv" for part in parts}
         if "mixer" in present:
             writers |= {f"mixer.{i}": 2 * i + 1}
             readers |= {f"mixer.{i}": 2 * i}
         if "mlp" in present:
-            writers |= {f"mlp.{i}": 2 * i + 2}
+            split = routed[i]
+            wrote = [f"mlp.{i}"] if split is None else [f"mlp.{i}.e{e}" for e in range(split.count)]
+            wrote += [f"mlp.{i}.shared"] if split is not None and split.shared else []
+            writers |= dict.fromkeys(wrote, 2 * i + 2)
             readers |= {f"mlp.{i}": 2 * i + (0 if parallel else 1)}
     readers["logits"] = 2 * layers
     mask = torch.tensor([[wrote <= reads for reads in readers.values()] for wrote in writers.values()])
@@ -282,7 +288,16 @@ def _forward(
         if block.mlp is not None:
             # The attention's bias has been written when the MLP of a sequential layer reads.
             x = read(f"mlp.{i}", i if parts.parallel else i + 1)
-            join(block.mlp(block.mlp_norm(x)), block.mlp_post)
+            read_by_mlp = block.mlp_norm(x)
+            whole = block.mlp(read_by_mlp)
+            if block.routed is None or granularity != "expert":
+                join(whole, block.mlp_post)
+                continue
+            scale = block.mlp_post(whole) if block.mlp_post else torch.ones_like(whole)
+            shares = block.routed.shares(read_by_mlp)
+            wrote.extend(shares * scale)
+            if block.routed.shared:
+                wrote.append((whole - shares.sum(0)) * scale)
 
     assert len(wrote) == len(writers)
     return parts.unembed(parts.final_norm(read("logits", len(parts.blocks)))), wrote

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.oracle_families import Function, _gated, linear, plain_norm
+from helpers.oracle_families import Function, Routed, _gated, linear, plain_norm
 
 Routing = Callable[[Any, Tensor], Tensor]
 """From a mixture and its input [T, D] to the weights [T, E]."""
@@ -21,9 +21,25 @@ Routing = Callable[[Any, Tensor], Tensor]
 
 def mixture(mlp: Any, family: str) -> Function:
     """The MLP of a layer, which is a mixture or, in some layers of some families, a dense one."""
-    if not hasattr(mlp, "experts"):
+    if (routed := routed_by_family(mlp, family)) is None:
         return lambda x: _dense(mlp, x)
-    return {"gpt_oss": _gpt_oss, "llama4_text": _llama4}.get(family, _stacked)(mlp, family)
+    return lambda x: routed.shares(x).sum(0) + _shared(mlp, x)
+
+
+def routed_by_family(mlp: Any, family: str) -> Routed | None:
+    """The experts of a layer's MLP, or None for a dense one."""
+    if not hasattr(mlp, "experts"):
+        return None
+    shares = {"gpt_oss": _gpt_oss, "llama4_text": _llama4}.get(family, _stacked)(mlp, family)
+    return Routed(len(mlp.experts.down_proj), shares, hasattr(mlp, "shared_expert") or hasattr(mlp, "shared_experts"))
+
+
+def _shared(mlp: Any, x: Tensor) -> Tensor:
+    """What the experts that read every token write."""
+    for name in ("shared_expert", "shared_experts"):
+        if hasattr(mlp, name):
+            return _dense(getattr(mlp, name), x)
+    return torch.zeros_like(x)
 
 
 def _dense(mlp: Any, x: Tensor) -> Tensor:
@@ -81,18 +97,17 @@ _ROUTINGS: dict[str, Routing] = {
 
 
 def _stacked(mlp: Any, family: str) -> Function:
-    """Experts stacked as [E, 2 * inner, D] and [E, D, inner], and perhaps one that reads every token."""
+    """Experts stacked as [E, 2 * inner, D] and [E, D, inner]."""
     experts = mlp.experts
 
-    def forward(x: Tensor) -> Tensor:
+    def shares(x: Tensor) -> Tensor:
         outputs = [
             _gated(x @ up.T, experts.act_fn) @ down.T
             for up, down in zip(experts.gate_up_proj, experts.down_proj, strict=True)
         ]
-        mixed: Tensor = (torch.stack(outputs, -1) * _ROUTINGS[family](mlp, x)[:, None]).sum(-1)
-        return mixed + _dense(mlp.shared_experts, x) if hasattr(mlp, "shared_experts") else mixed
+        return torch.stack(outputs) * _ROUTINGS[family](mlp, x).T[..., None]
 
-    return forward
+    return shares
 
 
 def _gpt_oss(mlp: Any, family: str) -> Function:
@@ -106,27 +121,28 @@ def _gpt_oss(mlp: Any, family: str) -> Function:
         inner = (up + 1) * gate * torch.sigmoid(experts.alpha * gate)
         return inner @ experts.down_proj[e] + experts.down_proj_bias[e]
 
-    def forward(x: Tensor) -> Tensor:
+    def shares(x: Tensor) -> Tensor:
         weight = _choose_then_softmax(mlp, x)
-        return sum((expert(e, x) * weight[:, e : e + 1] for e in range(weight.shape[1])), torch.zeros_like(x))
+        return torch.stack([expert(e, x) * weight[:, e : e + 1] for e in range(weight.shape[1])])
 
-    return forward
+    return shares
 
 
 def _llama4(mlp: Any, family: str) -> Function:
-    """Experts [E, D, 2 * inner], whose input and not output is weighted, and one that reads every token."""
+    """Experts [E, D, 2 * inner], whose input and not output is weighted."""
     experts = mlp.experts
 
-    def forward(x: Tensor) -> Tensor:
+    def shares(x: Tensor) -> Tensor:
         score = F.linear(x, mlp.router.weight)
         weight = score.sigmoid() * _chosen(score, mlp.router.top_k)
-        outputs = [
-            _gated((x * weight[:, e : e + 1]) @ experts.gate_up_proj[e], experts.act_fn) @ experts.down_proj[e]
-            for e in range(weight.shape[1])
-        ]
-        return _dense(mlp.shared_expert, x) + torch.stack(outputs).sum(0)
+        return torch.stack(
+            [
+                _gated((x * weight[:, e : e + 1]) @ experts.gate_up_proj[e], experts.act_fn) @ experts.down_proj[e]
+                for e in range(weight.shape[1])
+            ]
+        )
 
-    return forward
+    return shares
 
 
 def gemma4_mixture(layer: Any) -> Function:

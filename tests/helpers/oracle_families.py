@@ -41,6 +41,15 @@ Projection = tuple[Tensor, Tensor | None] | Function
 
 
 @dataclass(frozen=True)
+class Routed:
+    """The experts that an MLP routes tokens to."""
+
+    count: int
+    shares: Function  # the MLP's input [T, D] -> what each expert adds to its output, [E, T, D]
+    shared: bool = False  # whether the MLP writes anything beside them
+
+
+@dataclass(frozen=True)
 class Block:
     """One layer. H query heads, G key/value heads, d their width, D the stream's. None where there is no such part."""
 
@@ -67,6 +76,7 @@ class Block:
     softcap: float | None = None
     gate: Projection | None = None  # [H, d, D], [H, d], of each head's output, read with its q
     carries: float = 1.0  # what the whole stream is multiplied by at the layer's end
+    routed: Routed | None = None  # the experts of the MLP
     mixer: Function | None = None  # [T, D] -> [T, D], behind attn_norm: mixes tokens without attention
 
 
@@ -228,6 +238,7 @@ def _llama_like(model: Any) -> Parts:
             query, key, value,
             output=columns(attn.o_proj.weight, attn.o_proj.bias, width),
             mlp=gated_mlp(mlp),
+            routed=routed_experts(mlp),
             scaling=factor,
             attn_norm=plain_norm(attn_norm),
             mlp_norm=plain_norm(mlp_norm),
@@ -278,8 +289,19 @@ def _opened(gate: Tensor, up: Tensor, activation: Function) -> Tensor:
     return rules.factor(rules.activated(activation, gate)) * rules.factor(up)
 
 
+def routed_experts(mlp: Any) -> Routed | None:
+    if not hasattr(mlp, "experts"):
+        return None
+    return Routed(len(mlp.experts.down_proj), lambda x: expert_shares(mlp, x))
+
+
 def experts(mlp: Any, x: Tensor) -> Tensor:
-    """Every expert on every token, weighted by its probability in the router's top k and 0 outside it."""
+    """The sum of the experts' shares, [T, D]."""
+    return expert_shares(mlp, x).sum(0)
+
+
+def expert_shares(mlp: Any, x: Tensor) -> Tensor:
+    """Every expert on every token, [E, T, D], weighted by its probability in the router's top k and 0 outside it."""
     probability = (x @ mlp.gate.weight.T).softmax(-1)  # [T, experts]
     chosen = torch.zeros_like(probability).scatter(-1, probability.topk(mlp.gate.top_k).indices, 1.0)
     weight = probability * chosen
@@ -289,5 +311,4 @@ def experts(mlp: Any, x: Tensor) -> Tensor:
     outputs = [
         _gated(x @ up.T, each.act_fn) @ down.T for up, down in zip(each.gate_up_proj, each.down_proj, strict=True)
     ]
-    mixed: Tensor = (torch.stack(outputs, -1) * weight[:, None]).sum(-1)
-    return mixed
+    return torch.stack(outputs) * weight.T[..., None]

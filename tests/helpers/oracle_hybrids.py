@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.oracle_families import Block, Function, Parts, Scale, columns, experts, gated_mlp, linear, plain_norm, rows
+from helpers.oracle_families import (
+    Block,
+    Function,
+    Parts,
+    Routed,
+    Scale,
+    columns,
+    experts,
+    gated_mlp,
+    linear,
+    plain_norm,
+    routed_experts,
+    rows,
+)
 from helpers.oracle_mixers import MambaSizes, gated_delta_net, mamba
 
 # Each kind of layer of `config.layer_types` by its sublayers.
@@ -56,14 +70,16 @@ def _qwen(model: Any) -> Parts:
         }
         if hasattr(layer, "linear_attn"):
             return _without_attention(
-                mixer=lambda x: gated_delta_net(layer.linear_attn, config, x), mlp=_qwen_mlp(layer.mlp), **norms
-            )
+                mixer=lambda x: gated_delta_net(layer.linear_attn, config, x), mlp=_qwen_mlp(layer.mlp),
+                routed=_with_shared(layer.mlp), **norms
+            )  # fmt: skip
         attn = layer.self_attn
         both = attn.q_proj.weight.view(-1, 2, width, config.hidden_size)  # each head's q, then its gate
         return Block(
             (both[:, 0], None), rows(attn.k_proj.weight, None, width), rows(attn.v_proj.weight, None, width),
             output=columns(attn.o_proj.weight, None, width),
             mlp=_qwen_mlp(layer.mlp),
+            routed=_with_shared(layer.mlp),
             scaling=width**-0.5,
             query_norm=_less_one(attn.q_norm),
             key_norm=_less_one(attn.k_norm),
@@ -96,6 +112,11 @@ def _qwen_mlp(mlp: Any) -> Function:
     return lambda x: experts(mlp, x) + (x @ mlp.shared_expert_gate.weight.T).sigmoid() * shared(x)
 
 
+def _with_shared(mlp: Any) -> Routed | None:
+    routed = routed_experts(mlp)
+    return None if routed is None else replace(routed, shared=True)
+
+
 def _granite(model: Any) -> Parts:
     body, config = model.model, model.config
     width = config.hidden_size // config.num_attention_heads
@@ -110,13 +131,17 @@ def _granite(model: Any) -> Parts:
         shared = linear(layer.shared_mlp.output_linear, F.silu(gate) * up)
         if not config.num_local_experts:
             return shared
-        moe = layer.block_sparse_moe
+        return shared + experts(mixture(layer), x)
+
+    def mixture(layer: Any) -> Any:
         # Softmax over the chosen experts' logits: their shares of the softmax over all, normalised.
-        return shared + experts(SimpleNamespace(gate=moe.router, experts=moe.experts), x)
+        moe = layer.block_sparse_moe
+        return SimpleNamespace(gate=moe.router, experts=moe.experts)
 
     def block(layer: Any) -> Block:
         common: dict[str, Any] = {
             "mlp": lambda x: feed_forward(layer, x),
+            "routed": _with_shared(mixture(layer)) if config.num_local_experts else None,
             "attn_norm": plain_norm(layer.input_layernorm),
             "mlp_norm": plain_norm(layer.post_attention_layernorm),
             "attn_post": multiplied,
@@ -197,8 +222,13 @@ def _nemotron(model: Any) -> Parts:
                 attn_norm=norm,
                 mlp_norm=norm,
             )
-        mlp = _squared_relu_mlp(inner) if kind == "mlp" else lambda x: _nemotron_experts(inner, config, x)
-        return _without_attention(mlp=mlp, mlp_norm=norm)
+        if kind == "mlp":
+            return _without_attention(mlp=_squared_relu_mlp(inner), mlp_norm=norm)
+        return _without_attention(
+            mlp=lambda x: _nemotron_experts(inner, config, x),
+            routed=Routed(len(inner.experts.down_proj), lambda x: _nemotron_shares(inner, config, x), shared=True),
+            mlp_norm=norm,
+        )
 
     return Parts(
         embed=lambda ids: body.embeddings.weight[ids],
@@ -213,7 +243,15 @@ def _squared_relu_mlp(mlp: Any) -> Function:
 
 
 def _nemotron_experts(moe: Any, config: Any, x: Tensor) -> Tensor:
-    """Every expert on every token, weighted as the router says; the router chooses groups of experts first."""
+    """The experts' shares, the bias of the way back from their latent, and the shared expert, [T, D]."""
+    bias = moe.fc2_latent_proj.bias if config.moe_latent_size is not None else None
+    mixed = _nemotron_shares(moe, config, x).sum(0) + (0 if bias is None else bias)
+    shared: Tensor = _squared_relu_mlp(moe.shared_experts)(x)
+    return shared + mixed
+
+
+def _nemotron_shares(moe: Any, config: Any, x: Tensor) -> Tensor:
+    """Every expert on every token, [E, T, D], weighted as the router says, which chooses groups of experts first."""
     score = (x @ moe.gate.weight.T).sigmoid()
     choice = score + moe.gate.e_score_correction_bias
     groups = choice.unflatten(-1, (config.n_group, -1))
@@ -230,12 +268,10 @@ def _nemotron_experts(moe: Any, config: Any, x: Tensor) -> Tensor:
         [
             F.relu(read @ up.T).square() @ down.T
             for up, down in zip(moe.experts.up_proj, moe.experts.down_proj, strict=True)
-        ],
-        -1,
+        ]
     )
-    mixed = (each * weight[:, None] * config.routed_scaling_factor).sum(-1)
-    shared: Tensor = _squared_relu_mlp(moe.shared_experts)(x)
-    return shared + (linear(moe.fc2_latent_proj, mixed) if latent else mixed)
+    shares: Tensor = each * weight.T[..., None] * config.routed_scaling_factor
+    return shares @ moe.fc2_latent_proj.weight.T if latent else shares
 
 
 def _without_attention(**fields: Any) -> Block:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helpers.oracle_experts import gemma4_mixture, mixture
+from helpers.oracle_experts import gemma4_mixture, mixture, routed_by_family
 from helpers.oracle_families import (
     _POST,
     _PRE,
@@ -132,6 +132,7 @@ def _decoder(model: Any) -> Parts:
             query, key, value,
             output=columns(attn.o_proj.weight, attn.o_proj.bias, width),
             mlp=mixture(mlp, config.model_type) if family.sparse else gated_mlp(mlp),
+            routed=routed_by_family(mlp, config.model_type) if family.sparse else None,
             scaling=getattr(config, "attention_multiplier", width**-0.5),
             attn_norm=plain_norm(attn_norm),
             mlp_norm=plain_norm(mlp_norm),
@@ -195,6 +196,7 @@ def _latent_decoder(model: Any) -> Parts:
             value=lambda x: latent(x) @ by_head[:, plain:].transpose(1, 2),
             output=columns(attn.o_proj.weight, attn.o_proj.bias, config.v_head_dim),
             mlp=mixture(layer.mlp, config.model_type),
+            routed=routed_by_family(layer.mlp, config.model_type),
             scaling=(plain + rotated) ** -0.5 * gain**2,
             attn_norm=plain_norm(layer.input_layernorm),
             mlp_norm=plain_norm(layer.post_attention_layernorm),

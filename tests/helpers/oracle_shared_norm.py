@@ -18,6 +18,7 @@ from helpers.oracle_families import (
     Function,
     Parts,
     Projection,
+    Routed,
     Scale,
     columns,
     gated_mlp,
@@ -45,11 +46,14 @@ def _normed_heads(projection: Any, width: int, norm: Callable[[Tensor], Tensor])
     return project
 
 
-def _cohere_mixture(mlp: Any, config: Any) -> Function:
-    """Experts that the largest logits choose, weighted by these alone; and shared ones, averaged with them or added."""
-    experts = mlp.experts
+def _cohere_experts(mlp: Any, config: Any) -> Routed | None:
+    """Experts that the largest logits choose, weighted by these alone; and halved where shared ones are averaged in."""
+    if not hasattr(mlp, "experts"):
+        return None
+    experts, shared = mlp.experts, bool(config.num_shared_experts)
+    averaged = shared and config.shared_expert_combination_strategy == "average"
 
-    def routed(x: Tensor) -> Tensor:
+    def shares(x: Tensor) -> Tensor:
         logits = x @ mlp.gate.weight.T
         best = logits.topk(config.num_experts_per_tok)
         if config.expert_selection_fn == "softmax":
@@ -62,14 +66,23 @@ def _cohere_mixture(mlp: Any, config: Any) -> Function:
         for up, down in zip(experts.gate_up_proj, experts.down_proj, strict=True):
             gate, value = (x @ up.T).chunk(2, -1)
             outputs.append(experts.act_fn(gate) * value @ down.T)
-        mixed: Tensor = (torch.stack(outputs, -1) * weight[:, None]).sum(-1)
-        return mixed
+        return torch.stack(outputs) * weight.T[..., None] / (2 if averaged else 1)
+
+    return Routed(len(experts.down_proj), shares, shared)
+
+
+def _cohere_mlp(mlp: Any, config: Any) -> Function:
+    routed = _cohere_experts(mlp, config)
+    if routed is None:
+        return gated_mlp(mlp)
 
     def forward(x: Tensor) -> Tensor:
-        if not config.num_shared_experts:
-            return routed(x)
-        both: Tensor = routed(x) + gated_mlp(mlp.shared_experts)(x)
-        return both / 2 if config.shared_expert_combination_strategy == "average" else both
+        mixed = routed.shares(x).sum(0)
+        if not routed.shared:
+            return mixed
+        averaged = config.shared_expert_combination_strategy == "average"
+        both: Tensor = mixed + gated_mlp(mlp.shared_experts)(x) / (2 if averaged else 1)
+        return both
 
     return forward
 
@@ -106,7 +119,8 @@ def _cohere(model: Any) -> Parts:
             key=headed(attn.k_proj, getattr(attn, "k_norm", None)),
             value=rows(attn.v_proj.weight, attn.v_proj.bias, width),
             output=columns(attn.o_proj.weight, attn.o_proj.bias, width),
-            mlp=_cohere_mixture(layer.mlp, config) if hasattr(layer.mlp, "experts") else gated_mlp(layer.mlp),
+            mlp=_cohere_mlp(layer.mlp, config),
+            routed=_cohere_experts(layer.mlp, config),
             scaling=width**-0.5,
             attn_norm=norm,
             mlp_norm=norm,

@@ -170,6 +170,12 @@ HYBRIDS = frozenset({"qwen3-next", "qwen3-5", "qwen3-5-moe", "granite-hybrid", "
 ATTENTION_ONLY = sorted(_CONFIGS.keys() - HYBRIDS)
 """The models whose layers all have an attention and an MLP."""
 
+MIXTURES = (
+    *("cohere2-moe", "deepseek-v3", "deepseek-v3-whole-q", "glm4-moe", "gpt-oss", "granite-hybrid", "granite-moe"),
+    *("llama4", "mixtral", "nemotron-h", "olmoe", "qwen3-5-moe", "qwen3-moe", "qwen3-next"),
+)
+"""The models with mixtures of experts, which have a graph of experts."""
+
 _AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
 POST_NORMS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(

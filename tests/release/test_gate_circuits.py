@@ -14,12 +14,15 @@ from helpers.planned_pairs import planned
 from helpers.synthetic_comparisons import scores_of
 from helpers.tiny_pairs import save_tiny_pair
 
-from rlcircuits import EdgeScores, judge
+from rlcircuits import EdgeScores, attribute, judge
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common.choices import RELP
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.graph.how_scored import HowScored
+from rlcircuits.release import circuit_scores
 from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.pair_circuits import measure_pair_circuits
@@ -97,6 +100,34 @@ def test_resample_finds_circuits_by_scores_of_the_same_replacement(
     assert 0 < found.judged <= measured[0].circuits.judged  # type: ignore[union-attr]
 
 
+def test_resample_finds_circuits_as_the_settings_say(
+    models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores with others in their place are made by the run's metric, method and rules, in a gate and later."""
+    made: list[HowScored] = []
+
+    def kept(*arguments: Any, **options: Any) -> EdgeScores:
+        scores = attribute(*arguments, **options)
+        made.append(scores.how)
+        return scores
+
+    monkeypatch.setattr(circuit_scores, "attribute", kept)
+    settings = replace(SETTINGS, metric="logprob", rules="relp", noise_draws=0)
+    found = run_pair(pair_of(models, circuits={"ablation": "resample"}), settings, output=tmp_path).circuits
+    assert found is not None
+    wanted = HowScored(metric="logprob", rules=RELP, rules_version=made[0].rules_version, corrupted=True)
+    assert made == [wanted, wanted]
+    made.clear()
+    measure_pair_circuits(tmp_path / "mine", "resample", random_draws=0, resamples=2)
+    assert made == [wanted, wanted]
+
+
+def test_foils_that_no_file_holds_are_not_guessed(models: dict[str, str], tmp_path: Path) -> None:
+    run_pair(pair_of(models), replace(SETTINGS, metric="logit_diff", noise_draws=0), output=tmp_path)
+    with pytest.raises(RLCircuitsError, match="by the metric logit_diff, which may compare answers with foils"):
+        measure_pair_circuits(tmp_path / "mine", "resample", random_draws=0, resamples=2)
+
+
 def test_it_is_judged_stored_and_found_again(
     models: dict[str, str], measured: tuple[Comparison, Path, list[str]]
 ) -> None:
@@ -158,7 +189,7 @@ def test_a_plan_counts_what_circuits_cost() -> None:
     assert scored() == []
     # Twenty of the forty questions are judged, each without 100 single edges; after runs five circuits too.
     assert scored(circuits=True) == [2000, 2000 + 5 * 20]
-    assert scored(circuits={"ablation": "resample"}) == [2000 + 20, 2000 + 20 + 5 * 20]
+    assert scored(circuits={"ablation": "resample"}) == [2000 + 30, 2000 + 30 + 5 * 20]
 
 
 def test_a_plan_knows_that_the_pair_is_measured(

@@ -14,6 +14,8 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.pair import make_pair
+from rlcircuits.release.pairs_file import PairsFile
+from rlcircuits.release.plan import make_plan
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 
@@ -74,3 +76,19 @@ def test_heads_that_a_graph_cannot_have_are_refused_before_anything_is_loaded(gr
     pair = make_pair(name="mixers", before=str(before), after=str(after), algorithm="grpo")
     with pytest.raises(RLCircuitsError, match=r"which .*/1 cannot have: mixer\.0 is a layer .*; use 'sublayer'"):
         run_pair(pair, Settings(device="cpu", granularity=granularity))
+
+
+def test_experts_of_a_dense_model_are_refused_before_anything_is_loaded(folders: tuple[Path, Path]) -> None:
+    pair = make_pair(name="dense", before=str(folders[0]), after=str(folders[1]), algorithm="grpo")
+    with pytest.raises(RLCircuitsError, match=r"'expert', which .* cannot have: it has no mixture of experts; use"):
+        run_pair(pair, Settings(device="cpu", granularity="expert"))
+
+
+def test_circuits_of_experts_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    before, after = (save_checkpoint(tmp_path / str(seed), "mixtral", seed=seed) for seed in (1, 2))
+    pair = make_pair(name="experts", before=str(before), after=str(after), algorithm="grpo", circuits={})
+    settings = Settings(device="cpu", granularity="expert")
+    with pytest.raises(RLCircuitsError, match="'expert', whose edges cannot be removed from a forward"):
+        run_pair(pair, settings)
+    (problem,) = make_plan(PairsFile((pair,)), settings).problems
+    assert "'expert', whose edges cannot be removed" in problem

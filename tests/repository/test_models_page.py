@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.tiny_models import ARCHITECTURES, MODEL_TYPES, granularities, padding_sides
+from helpers.tiny_models import ARCHITECTURES, MIXTURES, MODEL_TYPES, granularities, padding_sides
 
 from rlcircuits.models.families import FAMILIES, REFUSED
 
@@ -48,6 +48,9 @@ def test_errors_are_rounding_and_what_is_refused_is_refused(name: str) -> None:
         if error == support_table.REFUSED:
             allowed = granularities(name) if "head" in column else [f"{side} padding" for side in padding_sides(name)]
             assert column not in allowed
+        elif error == support_table.DENSE:
+            assert column == "expert"
+            assert name not in MIXTURES
         elif error == support_table.NOT_DEFINED:
             assert name == "olmo2-gqa"
             assert "head" in column
@@ -59,6 +62,7 @@ def test_what_is_stored_is_what_is_measured_now() -> None:
     stored = NUMBERS["gpt2"]["gpt2"]
     found = support_table.measure("gpt2")
     assert found.keys() == stored.keys()
+    assert found.pop("expert") == stored["expert"] == support_table.DENSE
     for column, error in found.items():  # rounding differs between processors, by less than this
         assert float(error) == pytest.approx(float(stored[column]), rel=20, abs=1e-12)
         assert float(error) < BOUNDS[column]
