@@ -128,7 +128,10 @@ def attribute_stored(
         "progress": progress,
     }
     if len(set(row)) < len(row):
-        places = [row.index(number) for number in range(max(row) + 1)]
+        first: dict[int, int] = {}
+        for place, number in enumerate(row):
+            first.setdefault(number, place)
+        places = list(first.values())  # the numbers count in the order of their first use
         found = attribute_stored(
             model,
             [sequences[place] for place in places],
