@@ -22,7 +22,7 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
-from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
+from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch, free_kept_model
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import answers_file
 
@@ -127,6 +127,8 @@ def generate(
     measurement.log(f"{who} answers {len(questions)} questions of {questions.name}{times}")
     # Other engines load a folder by themselves, and no folder holds the base with noise.
     loads_itself = settings.engine != TRANSFORMERS and isinstance(source.source, CheckpointSource)
+    if loads_itself:
+        free_kept_model()
     stopwatch = Stopwatch(source)
     answers = answer_questions(
         source.source if loads_itself else source,

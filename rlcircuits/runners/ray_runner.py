@@ -12,7 +12,6 @@ so a release has the same results, bit by bit, as in this process alone.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Iterable
@@ -23,18 +22,18 @@ from typing import Any
 
 import torch
 
-from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import Failure, StageFailed, describe_failure
 from rlcircuits.common.files import Notify
 from rlcircuits.common.limits import check_number
+from rlcircuits.release.loaded_once import keep_last_model
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.stages import Stage, plan_stages, run_stage
+from rlcircuits.runners.cluster import LOCAL, connect
 
-__all__ = ["LOCAL", "RayRun"]
-
-LOCAL = "local"
-"""The address that starts Ray on this machine, for as long as the run takes."""
+__all__ = ["RayRun"]
 
 RETRIES = 3
 """How often a stage is tried again whose worker or machine is lost."""
@@ -67,7 +66,7 @@ class RayRun(AbstractContextManager["RayRun"]):
     ) -> None:
         if gpus is not None:
             check_number("ray_gpus", gpus)
-        self._ray = _connect(address)
+        self._ray = connect(address)
         self._output, self._notify = output.resolve(), notify
         self._tasks: dict[str, Any] = {}
         """The task of each stage, by the stage's key."""
@@ -196,6 +195,10 @@ class _Ended:
     seconds: float = 0.0
 
 
+_memory = StageMemory()
+"""What a worker keeps between its stages."""
+
+
 def _do(stage: Stage, process: _Process, *waited: _Ended) -> _Ended:
     """Do a stage in a worker, unless one that it waited for failed; its failure is then this one's."""
     if (failure := next((each.failure for each in waited if each.failure is not None), None)) is not None:
@@ -203,7 +206,8 @@ def _do(stage: Stage, process: _Process, *waited: _Ended) -> _Ended:
     start = time.perf_counter()
     try:
         process.imitate()
-        run_stage(stage, process.output, lambda _: None)
+        keep_last_model()
+        run_stage(stage, process.output, lambda _: None, _memory)
     except Exception as error:  # the other stages are done all the same
         return _Ended(describe_failure(error, process.output))
     return _Ended(None, time.perf_counter() - start)
@@ -216,42 +220,3 @@ def _lost(error: Exception) -> str:
     if kind == "OutOfMemoryError":
         return "out of memory: Ray ended its worker; give a stage more of a machine, with fewer stages at a time"
     return f"its worker was lost {RETRIES + 1} times, as when memory runs out ({kind})"
-
-
-def _connect(address: str) -> Any:
-    """Return the module ray, connected to the cluster at an address.
-
-    Raises:
-        RLCircuitsError: Ray is not installed, does not start on this machine, or there is no cluster.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise RLCircuitsError(f"Ray is not installed ({error}); pip install 'rlcircuits[ray]'") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
-    how: dict[str, Any] = {"address": address}
-    if address == LOCAL:
-        # A busy machine answers late, and is not lost for that: it is the one that asks.
-        how = {"include_dashboard": False, "_system_config": {"health_check_failure_threshold": 1000}}
-    try:
-        _check_reachable(address)
-        ray.init(**quiet, **how)
-    except Exception as error:  # Ray raises a bare Exception where it does not start in time
-        reason = one_line(error)
-        if address == LOCAL:
-            raise RLCircuitsError(
-                f"Ray: it did not start on this machine: {reason}; try again when the machine is less busy, or leave "
-                "--ray out"
-            ) from None
-        raise RLCircuitsError(
-            f"Ray: no cluster at {address!r}: {reason}; 'local' starts one on this machine, 'auto' takes that which "
-            "`ray start` began"
-        ) from None
-    return ray
-
-
-def _check_reachable(address: str) -> None:
-    """Raise OSError if nothing listens at ``host:port``, since Ray would try it for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
