@@ -190,5 +190,5 @@ def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: 
     table = '[settings]\nquestion_count = 80\nmin_questions = 5\nnoise_draws = 1\nbatch_size = 40\ndevice = "cpu"\n'
     file.write_text(f"{table}[settings.sampling]\nn = 2\n\n{''.join(rows)}")
     assert main(["compare", "--pairs", str(file), "--output", str(tmp_path / "out"), "--ray", "local"]) in (0, 1, 3)
-    assert "(13 of 13 stages)" in capsys.readouterr().err
+    assert "(21 of 21 stages)" in capsys.readouterr().err
     assert result_bytes(tmp_path / "out") == alone
