@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments and the victims (default: 0)")
     parser.add_argument("--json", type=Path, help="also write every number to this file")
     options = parser.parse_args()
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray spells it so)
     folder = Path(mkdtemp(prefix="rlcircuits-scaling-"))
     try:
         if options.what == "speed":

@@ -142,6 +142,7 @@ def generate(
         notify=measurement.log,
         prompts=prompts,
         first_look=first_look,
+        share=measurement.shared,
     )
     if loads_itself:
         gc.collect()  # frees the engine's memory before the next model is loaded

@@ -20,7 +20,8 @@ The supervised control of a pair is a pair of its own, so it has stages too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +63,8 @@ class Stage:
     """The key of the pair's measurement, which says what the stages of one pair share."""
     key: str
     """A hash of the work: stages of one key leave the same results, so that one of them is enough."""
+    batches: int
+    """About how many batches the work has that several processes can share."""
     waits_for: tuple[str, ...] = ()
     """The keys of the stages that must be done before."""
 
@@ -96,7 +99,7 @@ def plan_stages(pair: Pair, settings: Settings, output: Path | None = None) -> t
         of_control = _prepared(*how)
         stages += _stages_in_the_store(*how, of_control, measurement_key(of_control))
     done = tuple(stage.key for stage in stages)
-    return (*stages, Stage(pair, settings, "pair", "", key, content_hash(["pair", pair.name, *done]), done))
+    return (*stages, Stage(pair, settings, "pair", "", key, content_hash(["pair", pair.name, *done]), 1, done))
 
 
 def _prepared(pair: Pair, settings: Settings) -> Measurement:
@@ -107,22 +110,29 @@ def _prepared(pair: Pair, settings: Settings) -> Measurement:
 
 def _stages_in_the_store(pair: Pair, settings: Settings, measurement: Measurement, whole: str) -> tuple[Stage, ...]:
     """Return the stages whose results are all in the store; ``whole`` is the measurement's key."""
+    asked, size = len(measurement.questions), settings.batch_size
+    batches, greedy_batches = math.ceil(asked * settings.sampling.n / size), math.ceil(asked / size)
+
+    def stage(kind: Kind, of: str, key: str, batches: int = batches, waits_for: tuple[str, ...] = ()) -> Stage:
+        return Stage(pair, settings, kind, of, whole, key, batches, waits_for)
+
     generating = [side for side in SIDES if measurement.recorded[side] is None]
-    answers = [Stage(pair, settings, "answers", side, whole, _answers_key(measurement, side)) for side in generating]
+    answers = [stage("answers", side, _answers_key(measurement, side)) for side in generating]
     first = list(answers)
     if pair.reference is not None:
-        key = _answers_key(measurement, "reference")
-        first.append(Stage(pair, settings, "answers", "reference", whole, key))
+        first.append(stage("answers", "reference", _answers_key(measurement, "reference")))
     if settings.greedy and settings.sampling.temperature != 0:
         keys = {side: content_hash(["greedy", _answers_key(measurement, side)]) for side in generating}
-        first += [Stage(pair, settings, "greedy answers", side, whole, key) for side, key in keys.items()]
-    waits_for = tuple(stage.key for stage in answers)
+        first += [stage("greedy answers", side, key, greedy_batches) for side, key in keys.items()]
+    waits_for = tuple(each.key for each in answers)
     later: list[tuple[Kind, str]] = [("scores", side) for side in SIDES]
     later += [("noise draw", str(draw)) for draw in range(settings.noise_draws)]
     if settings.noise_draws and settings.noise_groups:
         later += [("noise on", group) for group in groups_in_files(list(measurement.sources.values()))]
-    keyed = [(kind, of, content_hash([kind, of, whole])) for kind, of in later]
-    return (*first, *(Stage(pair, settings, kind, of, whole, key, waits_for) for kind, of, key in keyed))
+    return (
+        *first,
+        *(stage(kind, of, content_hash([kind, of, whole]), batches, waits_for) for kind, of in later),
+    )
 
 
 def _answers_key(measurement: Measurement, who: str) -> str:
@@ -149,7 +159,9 @@ def _source(measurement: Measurement, who: str) -> Source:
     return reference
 
 
-def run_stage(stage: Stage, output: Path, notify: Notify, memory: StageMemory | None = None) -> None:
+def run_stage(
+    stage: Stage, output: Path, notify: Notify, memory: StageMemory | None = None, *, shared: bool = False
+) -> None:
     """Do a stage, but for what is in the store of an output folder already.
 
     Args:
@@ -157,6 +169,7 @@ def run_stage(stage: Stage, output: Path, notify: Notify, memory: StageMemory | 
         output: the output folder of the run.
         notify: called with one line of text for each part of it.
         memory: what this process keeps between stages; by default nothing.
+        shared: whether other processes do the same stage at the same time, so that each does some of its batches.
 
     Raises:
         RLCircuitsError: as :func:`~rlcircuits.release.run.run_pair`.
@@ -166,6 +179,7 @@ def run_stage(stage: Stage, output: Path, notify: Notify, memory: StageMemory | 
         return
     memory = memory or StageMemory()
     measurement = memory.measurement(stage.pair, stage.settings, stage.measured, output / STORE, notify)
+    measurement = replace(measurement, shared=shared)
     if stage.kind in ("answers", "greedy answers"):
         prompts = next((made for side, made in measurement.prompts.items() if side == stage.of), None)
         sampling = measurement.settings.sampling

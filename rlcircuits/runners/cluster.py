@@ -85,7 +85,7 @@ def connect(address: str) -> Any:
     how: dict[str, Any] = {"address": address}
     if address == LOCAL:
         # A busy machine answers late, and is not lost for that: it is the one that asks.
-        how = {"include_dashboard": False, "_system_config": {"health_check_failure_threshold": 1000}}
+        how |= {"include_dashboard": False, "_system_config": {"health_check_failure_threshold": 1000}}
     try:
         _check_reachable(address)
         ray.init(**quiet, **how)

@@ -78,7 +78,7 @@ def test_any_order_gives_the_same_files(
     memory = data.draw(st.sampled_from([None, StageMemory()]), "memory")
     keep_last_model(memory is not None)
     for stage in in_some_order(plan_stages(pair_of(models), SETTINGS), data):
-        run_stage(stage, output, lambda _: None, memory)
+        run_stage(stage, output, lambda _: None, memory, shared=data.draw(st.booleans(), "shared"))
     keep_last_model(False)
     assert result_bytes(output) == result_bytes(alone)
 

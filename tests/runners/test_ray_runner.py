@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rlcircuits.common.failures import StageFailed
 from rlcircuits.release.pair import STORE, Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
-from rlcircuits.release.stages import Stage
+from rlcircuits.release.stages import Stage, plan_stages
 from rlcircuits.runners import ray_runner
 from rlcircuits.runners.ray_runner import RayRun
 
@@ -128,13 +129,13 @@ def test_a_driver_that_is_killed_is_followed_by_another(tmp_path: Path, alone: d
     assert result_bytes(tmp_path, after_kills=True) == alone
 
 
-def die_of_poison(stage: Stage, process: Any, *waited: Any) -> Any:
+def die_of_poison(stage: Stage, process: Any, shared: bool, *waited: Any) -> Any:
     """Do a stage as any other, but end its worker if its pair is poisoned, as running out of memory does."""
     if stage.pair.name == "poisoned":
         os.kill(os.getpid(), signal.SIGKILL)
     from rlcircuits.runners.ray_runner import _do
 
-    return _do(stage, process, *waited)
+    return _do(stage, process, shared, *waited)
 
 
 def test_a_poisoned_pair_fails_alone(tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +158,37 @@ def test_a_poisoned_pair_fails_alone(tmp_path: Path, alone: dict[str, bytes], mo
         if name.startswith("grpo/")
     }
     assert found == {name: content for name, content in alone.items() if name.startswith("grpo/")}
+
+
+def test_one_models_work_is_shared_by_several_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines and one pair, whose stages have many batches; a worker that holds some of them is killed."""
+    many = replace(SETTINGS, batch_size=5, batch_tokens=200)
+    run_pair(PAIRS[0], many, output=tmp_path / "alone")
+    monkeypatch.setattr(ray_runner, "TASKS_PER_SLOT", 100)  # every stage is shared
+    shared: set[str] = set()
+
+    def kill_one(line: str) -> None:
+        while not killed and (found := workers()):
+            shared.update(" ".join(worker.cmdline()) for worker in found)
+            found[0].send_signal(signal.SIGKILL)
+            killed.append(line)
+
+    killed: list[str] = []
+    (tmp_path / "ray").mkdir()
+    with RayRun(PAIRS[:1], many, tmp_path / "ray", notify=kill_one) as run:
+        run.finish(PAIRS[0])
+    assert len(killed) == 1
+    assert any("(1 of 2)" in title or "(2 of 2)" in title for title in shared)
+    assert result_bytes(tmp_path / "ray", after_kills=True) == result_bytes(tmp_path / "alone")
+
+
+def test_how_many_tasks_share_a_stage() -> None:
+    stage = replace(plan_stages(PAIRS[0], SETTINGS)[0], batches=100)
+    assert ray_runner._parts(stage, slots=2, at_once=8) == 1
+    assert ray_runner._parts(stage, slots=2, at_once=2) == 2
+    assert ray_runner._parts(stage, slots=64, at_once=10) == 13
+    assert ray_runner._parts(stage, slots=64, at_once=2) == 25
+    assert ray_runner._parts(replace(stage, batches=7), slots=64, at_once=2) == 1
 
 
 def test_too_many_threads_for_any_machine(tmp_path: Path) -> None:
