@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -212,6 +213,21 @@ def test_ray_that_does_not_start_in_time_is_no_fault(tmp_path: Path, monkeypatch
     monkeypatch.setattr(ray, "init", late)
     with pytest.raises(RLCircuitsError, match=r"it did not start on this machine: .* timed out .* leave --ray out"):
         RayRun(PAIRS, SETTINGS, tmp_path, notify=print)
+
+
+def test_a_training_run_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step, after in ((10, "grpo"), (20, "ppo")):
+        shutil.copytree(SEED / after, tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-30").mkdir()  # not written yet
+    questions = ["--question-count", "40", "--min-questions", "5", "--noise-draws", "1", "--device", "cpu"]
+    arguments = ["track", str(tmp_path), "--base", str(SEED / "sft"), "--algorithm", "grpo", "--no-signs", *questions]
+    printed = []
+    for name, more in (("alone", []), ("ray", ["--ray", "local"])):
+        assert main([*arguments, "--output", str(tmp_path / "out" / name), *more]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert "20" in printed[0]
+    assert result_bytes(tmp_path / "out" / "ray") == result_bytes(tmp_path / "out" / "alone")
 
 
 def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: pytest.CaptureFixture[str]) -> None:
