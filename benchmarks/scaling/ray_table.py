@@ -3,11 +3,15 @@
     OMP_NUM_THREADS=1 python benchmarks/scaling/ray_table.py speed
     OMP_NUM_THREADS=1 python benchmarks/scaling/ray_table.py faults --kills 10
 
-``speed`` runs pairs of the zoo in one process, on a cluster of one worker, and on one of two, in turns. ``faults``
+``speed`` runs pairs of the zoo in one process, on a cluster of one worker, and on one of two, in turns. Beside the time
+it prints what all processes together took of the processors, Ray's own included, which other work on the machine
+disturbs less. ``faults``
 kills a worker, a machine or the driver with SIGKILL at a random moment of a small release, lets it go on, and compares
 every file of results with those of a run in one process.
 
-Machines are Ray nodes on this machine, of one core each. Times are wall-clock seconds of the whole command.
+Machines are Ray nodes on this machine, of one core each. Times are wall-clock seconds of the whole command. Workers get
+the priority of the command that starts them; by default Ray gives them a lower one, which would measure the machine's
+other work.
 """
 
 from __future__ import annotations
@@ -22,8 +26,11 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
+import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -33,7 +40,6 @@ from tabulate import tabulate
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "fixtures" / "zoo.toml"
-SPEED = ("llama-sums-seed-7-grpo", "llama-sums-seed-8-grpo", "llama-sums-seed-9-grpo", "qwen2-equations-seed-7-grpo")
 FAULTS = """
 [settings]
 question_count = 120
@@ -50,6 +56,37 @@ n = 2
 def command(file: Path, output: Path, *more: str) -> list[str]:
     """The command that measures a release."""
     return [sys.executable, "-m", "rlcircuits", "compare", "--pairs", str(file), "--output", str(output), *more]
+
+
+class ProcessorTime:
+    """The processor time of all processes that descend from this one, by looking at them again and again."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, float], float] = {}
+        self._end = threading.Event()
+        self._look()
+        self._before = sum(self._seen.values())
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> ProcessorTime:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self._look()
+        self.seconds = sum(self._seen.values()) - self._before
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.2):
+            self._look()
+
+    def _look(self) -> None:
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                times = process.cpu_times()
+                self._seen[process.pid, process.create_time()] = times.user + times.system
 
 
 def timed(arguments: list[str]) -> float:
@@ -76,28 +113,53 @@ def results(output: Path) -> dict[str, bytes]:
     return {str(path.relative_to(output)): path.read_bytes() for path in files if not path.name.startswith(".")}
 
 
-def speed(folder: Path, rounds: int) -> dict[str, object]:
+def speed(folder: Path, rounds: int, pairs: int) -> dict[str, object]:
     """Time the same pairs in one process and on one and two workers, in turns."""
-    only = [argument for name in SPEED for argument in ("--only", name)]
+    names = [pair["name"] for pair in tomllib.loads(ZOO.read_text())["pair"]]
+    chosen = names[:: max(1, len(names) // pairs)][:pairs]
+    only = [argument for name in chosen for argument in ("--only", name)]
     seconds: dict[str, list[float]] = {"one process": [], "Ray, 1 worker": [], "Ray, 2 workers": []}
+    processor: dict[str, list[float]] = {how: [] for how in seconds}
     for number in range(rounds):
+        wanted = None
         for how, found in seconds.items():
-            output = folder / f"{number}-{how[-9:].strip()}"
-            if how == "one process":
-                found.append(timed(command(ZOO, output, *only)))
-                continue
-            made = cluster(1 if "1" in how else 2)
-            found.append(timed(command(ZOO, output, *only, "--ray", made.address)))
-            made.shutdown()
+            output, made = folder / f"{number}-{how[-9:].strip()}", None
+            more: list[str] = []
+            if how != "one process":
+                made = cluster(1 if "1" in how else 2)
+                more = ["--ray", made.address]
+            with ProcessorTime() as cpu:
+                found.append(timed(command(ZOO, output, *only, *more)))
+            processor[how].append(cpu.seconds)
+            if made is not None:
+                made.shutdown()
+            wanted = wanted or results(output)
+            assert results(output) == wanted, f"{how}: other results"
             shutil.rmtree(output)
+            print(f"{how}: {found[-1]:.1f} s, {cpu.seconds:.1f} s of processors", file=sys.stderr)
     middle = {how: statistics.median(found) for how, found in seconds.items()}
+    taken = {how: statistics.median(found) for how, found in processor.items()}
     rows = [
-        [how, f"{each:.0f}", f"{middle['one process'] / each:.2f}", f"{middle['Ray, 1 worker'] / each:.2f}"]
-        for how, each in middle.items()
+        [
+            how,
+            f"{middle[how]:.0f}",
+            f"{middle['one process'] / middle[how]:.2f}",
+            f"{middle['Ray, 1 worker'] / middle[how]:.2f}",
+            f"{taken[how]:.0f}",
+            f"{taken[how] / taken['one process']:.2f}",
+        ]
+        for how in seconds
     ]
-    headers = [f"{len(SPEED)} pairs", "s", "one process over it", "one worker over it"]
+    headers = [
+        f"{len(chosen)} pairs",
+        "s",
+        "one process over it",
+        "one worker over it",
+        "s of processors",
+        "of one process",
+    ]
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
-    return {"seconds": seconds, "pairs": SPEED}
+    return {"seconds": seconds, "processor_seconds": processor, "pairs": chosen}
 
 
 def busy(names: tuple[str, ...]) -> list[psutil.Process]:
@@ -176,15 +238,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "faults"])
     parser.add_argument("--rounds", type=int, default=2, help="rounds of speed (default: 2)")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs of the zoo for speed (default: 4)")
     parser.add_argument("--kills", type=int, default=10, help="kills of each kind (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments and the victims (default: 0)")
     parser.add_argument("--json", type=Path, help="also write every number to this file")
     options = parser.parse_args()
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  (Ray spells it so)
     folder = Path(mkdtemp(prefix="rlcircuits-scaling-"))
     try:
-        found = (
-            speed(folder, options.rounds) if options.what == "speed" else faults(folder, options.kills, options.seed)
-        )
+        if options.what == "speed":
+            found = speed(folder, options.rounds, options.pairs)
+        else:
+            found = faults(folder, options.kills, options.seed)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if options.json is not None:

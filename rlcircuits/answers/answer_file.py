@@ -200,7 +200,8 @@ def parse_answers(path: Path, lines: Iterable[str | bytes], n: int) -> list[Line
         if not 0 <= item.sample < n:
             raise RLCircuitsError(f"{path}:{number}: field 'sample' is {item.sample}; 0 to {n - 1} is wanted")
         for field, ids in (("prompt_ids", item.prompt_ids), ("answer_ids", item.answer_ids)):
-            if strange := [token for token in ids if not 0 <= token < NO_TOKEN]:
+            if ids and not (min(ids) >= 0 and max(ids) < NO_TOKEN):
+                strange = [token for token in ids if not 0 <= token < NO_TOKEN]
                 raise RLCircuitsError(
                     f"{path}:{number}: field {field!r} holds {truncated_repr(strange[0])}, which is no token id"
                 )

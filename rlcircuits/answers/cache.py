@@ -7,14 +7,19 @@ The cache is a folder with one file for each key; `answer_file.py` defines its l
    lock, reads the batches that are complete, and truncates the file after them.
 3. `AnswerLog.append` adds one batch and returns when the batch is on disk.
 
+Several processes may make the batches of one file together (`cache_with_others`): each batch is a file of its own
+until all are there.
+
 A batch counts only if all of its lines are on disk. Since every batch has a seed of its own, a resumed run writes the
 same bytes as one that was not interrupted.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,10 +36,19 @@ from rlcircuits.answers.answer_file import (
 from rlcircuits.answers.question_prompts import QuestionPrompts
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify, cache_path, content_hash, fsync_folder, short_name, write_lock
+from rlcircuits.common.files import (
+    Notify,
+    cache_path,
+    content_hash,
+    fsync_folder,
+    short_name,
+    write_atomically,
+    write_lock,
+)
+from rlcircuits.common.shared_work import make_with_others
 from rlcircuits.questions.question_set import QuestionSet
 
-__all__ = ["AnswerLog", "cache_key", "cached_headers", "open_cache"]
+__all__ = ["AnswerLog", "cache_key", "cache_with_others", "cached_headers", "open_cache"]
 
 
 def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: QuestionPrompts) -> str:
@@ -107,6 +121,73 @@ def open_cache(
         lines = _complete_batches(path, header, order)
         _truncate(path, header, len(lines))
         yield AnswerLog(path, lines)
+
+
+def cache_with_others(
+    folder: Path, header: Header, order: Sequence[tuple[int, int]], make: Callable[[int], Sequence[Line]]
+) -> None:
+    """Make the answers with this header together with other processes that call this at the same time.
+
+    Args:
+        folder: the cache.
+        header: what the answers are of.
+        order: as for :func:`open_cache`.
+        make: returns the answers of the batch with this number.
+
+    Raises:
+        RLCircuitsError: the file is damaged or belongs to other settings.
+    """
+    assert header.batch_size is not None, "answers are generated in batches"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = _cache_file(folder, header)
+    parts = folder / f".answers-{header.key}"
+    in_file = _CompleteBatches(path, header.batch_size, len(order))
+
+    def file_of(batch: int) -> Path:
+        return parts / f"batch-{batch:06d}.jsonl"
+
+    def write(batch: int) -> None:
+        lines = make(batch)
+
+        def write_lines(partial: Path) -> None:
+            partial.write_bytes(b"".join(format_answer(line) for line in lines))
+
+        write_atomically(file_of(batch), write_lines)
+
+    count = math.ceil(len(order) / header.batch_size)
+    make_with_others(range(count), file_of, lambda batch: file_of(batch).is_file() or batch < in_file.count(), write)
+    if in_file.count() < count:
+        with write_lock(path):
+            done = len(_complete_batches(path, header, order))
+            _truncate(path, header, done)
+            with path.open("ab") as file:
+                for batch in range(math.ceil(done / header.batch_size), count):
+                    file.write(file_of(batch).read_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+    shutil.rmtree(parts, ignore_errors=True)  # others that still look into it find the answers in the file
+
+
+class _CompleteBatches:
+    """The number of complete batches in a file of answers, which is read again only after it has changed."""
+
+    def __init__(self, path: Path, batch_size: int, answers: int) -> None:
+        self._path, self._batch_size, self._answers = path, batch_size, answers
+        self._seen: tuple[int, int] | None = None
+        self._count = 0
+
+    def count(self) -> int:
+        """Return it as the file is now."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return 0
+        if (seen := (found.st_size, found.st_mtime_ns)) != self._seen:
+            answers = len(_complete_lines(self._path)) - 1
+            whole = answers >= self._answers
+            self._count = math.ceil(self._answers / self._batch_size) if whole else max(answers, 0) // self._batch_size
+            self._seen = seen
+        return self._count
 
 
 def cached_headers(folder: Path) -> Iterator[tuple[Path, Header]]:

@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.progress import Progress
+
 from rlcircuits.answers.answer_file import FORMAT, VERSION, Answers, Header, Line, assemble_answers
-from rlcircuits.answers.cache import AnswerLog, cache_key, open_cache
+from rlcircuits.answers.cache import AnswerLog, cache_key, cache_with_others, open_cache
 from rlcircuits.answers.engines.engine import Engine
 from rlcircuits.answers.engines.registry import check_engine, open_engine
 from rlcircuits.answers.grade_completions import UngradedAnswer, grade_completions
@@ -55,6 +57,7 @@ def answer_questions(
     prompts: Sequence[tuple[int, ...]] | None = None,
     notify: Notify | None = None,
     first_look: Callable[[Answers], None] | None = None,
+    share: bool = False,
 ) -> Answers:
     """Generate and grade `sampling.n` answers to every question.
 
@@ -79,6 +82,8 @@ def answer_questions(
         first_look: called once with the answers of the first batches, at least :data:`FIRST_ANSWERS`, before the
             others are generated. It may raise an error to stop the run; the answers in `store` stay there. Not called
             if there are no further answers.
+        share: with a store, let other processes that make this call at the same time make some of the batches, instead
+            of waiting for one of them. `first_look` is then called at the end, if at all.
 
     Returns:
         The answers, in the order of the question set and then of the samples.
@@ -134,12 +139,15 @@ def answer_questions(
         # A file has the images' keys only.
         return assemble_answers(header, [_with_images(line, asked) for line in lines])
 
+    batches = _Batches(
+        lambda: _opened(engine, model, questions, asked, sampling), questions, asked, order, header, tokenizer
+    )
+    if share and store is not None:
+        cache_with_others(Path(store), header, order, batches.make)
     with open_cache(None if store is None else Path(store), header, order, notify) as log:
         on_progress(0, len(log.lines))
         if len(log.lines) < len(order):
-            writer = open_engine(engine, model)
-            _check_prompts(writer, questions, prompts, sampling)
-            _generate_missing(writer, log, questions, asked, order, header, tokenizer, progress, on_progress)
+            _generate_missing(batches, log, progress, on_progress)
         return answers(log.lines)
 
 
@@ -177,36 +185,66 @@ def _with_images(line: Line, asked: QuestionPrompts) -> Line:
     return replace(line, images=asked.images[line.place])
 
 
+class _Batches:
+    """Makes batches of answers; the engine is opened for the first one."""
+
+    def __init__(
+        self,
+        open_engine: Callable[[], Engine],
+        questions: QuestionSet,
+        asked: QuestionPrompts,
+        order: Sequence[tuple[int, int]],
+        header: Header,
+        tokenizer: Any,
+    ) -> None:
+        assert header.batch_size is not None, "answers are generated in batches"
+        self.order, self.size, self.name = order, header.batch_size, questions.name
+        self._open, self._questions, self._asked, self._tokenizer = open_engine, questions, asked, tokenizer
+        self._sampling = header.sampling
+        self._engine: Engine | None = None
+
+    def make(self, number: int, within: Progress | None = None) -> list[Line]:
+        """Return the answers of the batch with this number, whatever was made before.
+
+        Args:
+            number: its number.
+            within: the progress bar.
+        """
+        if self._engine is None:
+            self._engine = self._open()
+        batch = self.order[number * self.size : (number + 1) * self.size]
+        seed = _batch_seed(self._sampling.seed, number)
+        prompts = [self._asked.ids[place] for place, _ in batch]
+        images = [self._asked.images[place] for place, _ in batch]
+        shown = {"images": images} if any(images) else {}
+        completions = self._engine.complete(prompts, self._sampling, seed, **shown)
+        ungraded = [
+            UngradedAnswer(place, sample, self._asked.ids[place], completion)
+            for (place, sample), completion in zip(batch, completions, strict=True)
+        ]
+        lines = grade_completions(self._questions, ungraded, self._tokenizer, within=within)
+        return [replace(line, images=shown) for line, shown in zip(lines, images, strict=True)]
+
+
+def _opened(
+    engine: str, model: Source | Checkpoint, questions: QuestionSet, asked: QuestionPrompts, sampling: Sampling
+) -> Engine:
+    opened = open_engine(engine, model)
+    _check_prompts(opened, questions, asked.ids, sampling)
+    return opened
+
+
 def _generate_missing(
-    engine: Engine,
-    log: AnswerLog,
-    questions: QuestionSet,
-    asked: QuestionPrompts,
-    order: Sequence[tuple[int, int]],
-    header: Header,
-    tokenizer: Any,
-    progress: bool,
-    on_progress: Callable[[int, int], None],
+    batches: _Batches, log: AnswerLog, progress: bool, on_progress: Callable[[int, int], None]
 ) -> None:
-    """Generate the batches of `order` that the log lacks. Call `on_progress(answers before, now)` after each batch."""
-    assert header.batch_size is not None, "answers are generated in batches"
+    """Generate the batches that the log lacks. Call `on_progress(answers before, now)` after each batch."""
     with progress_bar(progress) as bar:
-        task = bar.add_task(questions.name, total=len(order), completed=len(log.lines))
-        for start in range(len(log.lines), len(order), header.batch_size):
-            batch = order[start : start + header.batch_size]
-            seed = _batch_seed(header.sampling.seed, start // header.batch_size)
-            prompts = [asked.ids[place] for place, _ in batch]
-            images = [asked.images[place] for place, _ in batch]
-            shown = {"images": images} if any(images) else {}
-            completions = engine.complete(prompts, header.sampling, seed, **shown)
-            ungraded = [
-                UngradedAnswer(place, sample, asked.ids[place], completion)
-                for (place, sample), completion in zip(batch, completions, strict=True)
-            ]
-            lines = grade_completions(questions, ungraded, tokenizer, within=bar)
-            log.append([replace(line, images=shown) for line, shown in zip(lines, images, strict=True)])
+        task = bar.add_task(batches.name, total=len(batches.order), completed=len(log.lines))
+        for start in range(len(log.lines), len(batches.order), batches.size):
+            made = batches.make(start // batches.size, bar)
+            log.append(made)
             on_progress(start, len(log.lines))
-            advance(bar, task, len(batch), sum(len(completion.ids) for completion in completions))
+            advance(bar, task, len(made), sum(len(line.answer_ids) for line in made))
 
 
 def _batch_seed(seed: int, batch: int) -> int:

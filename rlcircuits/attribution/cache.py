@@ -8,8 +8,9 @@ manifest, so that it computes each score exactly as an uninterrupted run does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from rlcircuits.attribution.run_files import (
     VERSION,
     Manifest,
     assembled,
+    batch_file,
     batch_files,
     distinct_rows,
     finished,
@@ -47,6 +49,7 @@ from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, cache_path, content_hash, short_name, write_atomically, write_lock
 from rlcircuits.common.progress import advance, progress_bar
+from rlcircuits.common.shared_work import make_with_others
 from rlcircuits.contraction.backends import choose_backend
 from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.graph.edge_scores import EdgeScores
@@ -74,6 +77,7 @@ def attribute_stored(
     progress: bool = False,
     store: str | Path | None = None,
     notify: Notify | None = None,
+    share: bool = False,
 ) -> EdgeScores:
     """Score every edge for every sequence, as :func:`~rlcircuits.attribute` does, and cache the scores on disk.
 
@@ -101,6 +105,8 @@ def attribute_stored(
         progress: show a progress bar on stderr.
         store: the cache's folder. Without it nothing is stored.
         notify: called with one line of text when this process has to wait for another.
+        share: with a store, let other processes that make this call at the same time score some of the batches, instead
+            of waiting for one of them.
 
     Returns:
         The scores and losses in the order of ``sequences``, float32 on the CPU.
@@ -128,7 +134,10 @@ def attribute_stored(
         "progress": progress,
     }
     if len(set(row)) < len(row):
-        places = [row.index(number) for number in range(max(row) + 1)]
+        first: dict[int, int] = {}
+        for place, number in enumerate(row):
+            first.setdefault(number, place)
+        places = list(first.values())  # the numbers count in the order of their first use
         found = attribute_stored(
             model,
             [sequences[place] for place in places],
@@ -137,6 +146,7 @@ def attribute_stored(
             corrupted=None if corrupted is None else [corrupted[place] for place in places],
             store=store,
             notify=notify,
+            share=share,
             **how,
         )
         return found.of_rows(row)
@@ -158,6 +168,7 @@ def attribute_stored(
     }
     key = content_hash(wanted | {"backend": backend})
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
+    run: _Run | None = None
     if len(finished(folder)) < len(sequences):
         with write_lock(folder, notify):
             if len(finished(folder)) < len(sequences):  # another process may have finished them meanwhile
@@ -178,7 +189,11 @@ def attribute_stored(
                     recompute=recompute,
                     estimator=estimator,
                 )
-                _score_missing(checkpoint, budget, manifest.batches, options, folder, progress)
+                run = _Run(checkpoint, budget, manifest.batches, options, folder)
+                if not share:
+                    run.score_missing(progress)
+        if share and run is not None:  # the lock is free, for others to begin
+            run.score_with_others()
     return assembled(folder, len(sequences))
 
 
@@ -205,25 +220,49 @@ def scoring_fields(estimator: Estimator, corrupted: Sequence[AnswerSequence] | N
     return {"scoring": {"how": how, "metric": estimator.metric.key(), "corrupted": ids}}
 
 
-def _score_missing(
-    checkpoint: Checkpoint,
-    budget: MemoryBudget,
-    batches: Sequence[BatchIndices],
-    options: AttributionOptions,
-    folder: Path,
-    progress: bool,
-) -> None:
-    """Score and store the sequences of ``batches`` that are not in the folder yet."""
-    done = finished(folder)
-    # A batch that ran out of memory was split, and a part of it may be there.
-    missing = [tuple(index for index in batch if index not in done) for batch in batches]
-    results = attribute_batches(checkpoint, budget, [batch for batch in missing if batch], options)
-    with closing(results), progress_bar(progress) as bar:
-        task = bar.add_task("attribution", total=len(budget.sequences), completed=len(done))
-        for indices, scores in results:
-            extra = {"indices": torch.tensor(indices)}
-            write_atomically(folder / f"batch-{indices[0]:06d}.safetensors", partial(scores.save, extra=extra))
-            advance(bar, task, len(indices), sum(budget.sequences[index].input_length for index in indices))
+@dataclass(frozen=True)
+class _Run:
+    """A run whose manifest is written: what scores its batches, and the folder that keeps them."""
+
+    checkpoint: Checkpoint
+    budget: MemoryBudget
+    batches: Sequence[BatchIndices]
+    options: AttributionOptions
+    folder: Path
+
+    def score_missing(self, progress: bool) -> None:
+        """Score and store the sequences that are not in the folder yet."""
+        done = finished(self.folder)
+        with progress_bar(progress) as bar:
+            task = bar.add_task("attribution", total=len(self.budget.sequences), completed=len(done))
+            for indices in self._scored(self.batches, done):
+                advance(bar, task, len(indices), sum(self.budget.sequences[i].input_length for i in indices))
+
+    def score_with_others(self) -> None:
+        """Score and store, batch by batch, what no other process does."""
+
+        def is_done(batch: BatchIndices) -> bool:
+            # A batch that was split may lack this file; it is then taken once more, and nothing is found missing.
+            file = batch_file(self.folder, batch)
+            return file.is_file() and (
+                set(indices_of(file) or ()).issuperset(batch) or finished(self.folder).issuperset(batch)
+            )
+
+        def make(batch: BatchIndices) -> None:
+            for _ in self._scored([batch], finished(self.folder)):
+                pass
+
+        make_with_others(self.batches, partial(batch_file, self.folder), is_done, make)
+
+    def _scored(self, batches: Sequence[BatchIndices], done: set[int]) -> Iterator[BatchIndices]:
+        """Score what is not done of these batches, and yield the sequences of each file that is written."""
+        # A batch that ran out of memory was split, and a part of it may be there.
+        missing = [left for batch in batches if (left := tuple(index for index in batch if index not in done))]
+        with closing(attribute_batches(self.checkpoint, self.budget, missing, self.options)) as results:
+            for indices, scores in results:
+                extra = {"indices": torch.tensor(indices)}
+                write_atomically(batch_file(self.folder, indices), partial(scores.save, extra=extra))
+                yield indices
 
 
 def _remove_damaged(folder: Path) -> None:

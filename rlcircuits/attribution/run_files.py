@@ -98,6 +98,11 @@ def finished(folder: Path) -> set[int]:
     return {index for file in batch_files(folder) for index in indices_of(file) or []}
 
 
+def batch_file(folder: Path, indices: Sequence[int]) -> Path:
+    """Return the file of the scores of a batch."""
+    return folder / f"batch-{indices[0]:06d}.safetensors"
+
+
 def batch_files(folder: Path) -> list[Path]:
     """Return the run's files of scores, by their first sequence."""
     return sorted(folder.glob("batch-*.safetensors"))

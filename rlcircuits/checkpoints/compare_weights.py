@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from rlcircuits.checkpoints.aligned_weights import align_weights, not_finite, open_readers
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.checkpoints.tensor_reader import StoredTensors, can_stream
 from rlcircuits.checkpoints.weight_changes import TensorChange, UnmatchedTensor, WeightChanges
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.models.tensor_groups import GROUPS, Group, group_of
 
-__all__ = ["compare_weights"]
+__all__ = ["compare_weights", "group_changed", "groups_in_files"]
 
 # Elements that are converted to float64 at a time: few enough to stay in a processor's cache.
 _CHUNK = 1 << 17
@@ -71,6 +74,32 @@ def compare_weights(before: Source, after: Source, reference: Source | None = No
             reference=None if reference is None else reference.name,
             reference_cosine=total.reference_cosine,
         )
+
+
+def group_changed(before: Source, after: Source, group: Group) -> bool:
+    """Return whether a weight of a group differs between two checkpoints, as :func:`compare_weights` would say.
+
+    Reads the group's weights alone, and only up to the first that differs.
+    """
+    with ExitStack() as opened:
+        for weight in align_weights(open_readers([before, after], opened)):
+            if group_of(weight.key) == group and not (weight.matches and torch.equal(*weight.read())):
+                return True
+    return False
+
+
+def groups_in_files(sources: Sequence[Source]) -> tuple[Group, ...]:
+    """Return the groups that checkpoints have weights of, in the order of tables, by the headers of their files.
+
+    Of a checkpoint that is known only once it is loaded, such as a quantised one, these are all groups.
+    """
+    found: set[Group] = set()
+    with ExitStack() as opened:
+        for source in sources:
+            if not can_stream(source):
+                return GROUPS
+            found |= {group_of(name) for name in StoredTensors(source, opened).shapes}
+    return tuple(group for group in GROUPS if group in found)
 
 
 @dataclass

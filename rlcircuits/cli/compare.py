@@ -83,6 +83,21 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _compare_pairs(options: argparse.Namespace) -> int:
+    if options.ray is None:
+        if options.ray_gpus is not None:
+            raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
+        return _compared(options)
+    if options.output is None:
+        raise RLCircuitsError("--ray needs --output DIR: the folder through which its workers give their results")
+    if options.score_on == _ALL:
+        raise RLCircuitsError("--ray measures one choice of --score-on, and 'all' was given; name one")
+    from rlcircuits.runners.cluster import early_connection
+
+    with early_connection(options.ray):
+        return _compared(options)
+
+
+def _compared(options: argparse.Namespace) -> int:
     from rlcircuits.common.files import ensure_output_folder, ensure_writable_file
     from rlcircuits.release.toy_notice import pair_notice
 
@@ -158,7 +173,7 @@ def _measure(
     how = {"output": options.output, "notify": log, "progress": shows_progress()}
     measured: list[tuple[Comparison, ...]] = []
     failures: dict[str, Failure] = {}
-    with _runner(file, settings, options, all_variants) as runner:
+    with _runner(file, settings, options) as runner:
         for pair in file.pairs:
             try:
                 if runner is not None:
@@ -179,18 +194,10 @@ def _measure(
     return measured, failures
 
 
-def _runner(
-    file: PairsFile, settings: Settings, options: argparse.Namespace, all_variants: bool
-) -> AbstractContextManager[RayRun | None]:
+def _runner(file: PairsFile, settings: Settings, options: argparse.Namespace) -> AbstractContextManager[RayRun | None]:
     """Return what does the stages of the pairs elsewhere; None where this process does them."""
     if options.ray is None:
-        if options.ray_gpus is not None:
-            raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
         return nullcontext()
-    if options.output is None:
-        raise RLCircuitsError("--ray needs --output DIR: the folder through which its workers give their results")
-    if all_variants:
-        raise RLCircuitsError("--ray measures one choice of --score-on, and 'all' was given; name one")
     from rlcircuits.runners.ray_runner import RayRun
 
     return RayRun(file.pairs, settings, Path(options.output), address=options.ray, gpus=options.ray_gpus, notify=log)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from rlcircuits.release.settings import Settings
     from rlcircuits.release.track import Track
     from rlcircuits.release.training_run import FoundRun, StepCheckpoint
+    from rlcircuits.runners.ray_runner import RayRun
 
 _OF_PAIR = ("algorithm", "profile", "accuracy", "margin", "control", "questions", "device_map")
 """Options of a pair that say how a step is judged and measured."""
@@ -71,10 +75,21 @@ def add_track(commands: Any) -> None:
     for name in ("algorithm", "profile", "accuracy", "margin", "control"):
         add_option(judged, find_option(name, "pair"))
     # A run that is watched has no exit code of its own, and a checkpoint that answers nothing right is a point too.
-    add_options(track, "comparison", "answers", "scoring", "model", without=("on_inconclusive",))
+    add_options(track, "comparison", "answers", "scoring", "model", "runner", without=("on_inconclusive",))
 
 
 def _track(options: argparse.Namespace) -> int:
+    if options.ray is None:
+        if options.ray_gpus is not None:
+            raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
+        return _tracked(options)
+    from rlcircuits.runners.cluster import early_connection
+
+    with early_connection(options.ray):
+        return _tracked(options)
+
+
+def _tracked(options: argparse.Namespace) -> int:
     from rlcircuits.release.track import TrackOptions, track_run
     from rlcircuits.release.training_run import find_steps
 
@@ -94,14 +109,41 @@ def _track(options: argparse.Namespace) -> int:
         signs=not options.no_signs,
         run_models=not options.no_models,
         notify=log,
-        **({"notify_stage": log} if options.stages else {}),
+        notify_stage=_stage_log(options),
         progress=shows_progress(),
     )
     track = None
-    for track in track_run(base, steps, how, base_step=base_step):
-        _say_last(track)
+    with _runner(options, base, steps, settings) as runner:
+        if runner is not None:
+            how = replace(how, measure_elsewhere=runner.finish)
+        for track in track_run(base, steps, how, base_step=base_step):
+            _say_last(track)
     assert track is not None, "there is a step at least"
     return _show(track, options)
+
+
+def _runner(
+    options: argparse.Namespace, base: str, steps: Sequence[StepCheckpoint], settings: Settings
+) -> AbstractContextManager[RayRun | None]:
+    """Return what does the stages of the steps elsewhere; None where this process does them."""
+    if options.ray is None:
+        return nullcontext()
+    from rlcircuits.common.files import ensure_writable_folder
+    from rlcircuits.release.track import step_name
+    from rlcircuits.runners.ray_runner import RayRun
+
+    output = ensure_writable_folder(options.output, "--output")
+    pairs = []
+    for each in steps:
+        with suppress(RLCircuitsError):  # which is said when its turn comes
+            pairs.append(_pair(options, base, step_name(each), each.folder))
+    how = {"address": options.ray, "gpus": options.ray_gpus, "notify": _stage_log(options)}
+    return RayRun(pairs, settings, output, **how)
+
+
+def _stage_log(options: argparse.Namespace) -> Callable[[str], None]:
+    """Return what says a line about a stage, if those are wanted."""
+    return log if options.stages else (lambda _line: None)
 
 
 def _show(track: Track, options: argparse.Namespace) -> int:

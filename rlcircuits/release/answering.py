@@ -25,7 +25,7 @@ from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.stage_times import stage
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
-from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch
+from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch, free_kept_model
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import answers_file
 
@@ -130,6 +130,8 @@ def generate(
     times = "" if sampling.n == 1 else f", {sampling.n} times each"
     measurement.log(f"{who} answers {len(questions)} questions of {questions.name}{times}")
     model, engine = _asked(measurement, source)
+    if engine not in (TRANSFORMERS, OPENAI):  # it takes the device's memory for itself
+        free_kept_model()
     stopwatch = Stopwatch(source)
     answers = answer_questions(
         model,
@@ -143,6 +145,7 @@ def generate(
         notify=measurement.log,
         prompts=prompts,
         first_look=first_look,
+        share=measurement.shared,
     )
     if engine != TRANSFORMERS:
         gc.collect()  # frees the engine's memory before the next model is loaded

@@ -9,6 +9,7 @@ from rlcircuits.common.stage_times import stage
 from rlcircuits.comparison.control_pairing import pair_control, pair_with_itself
 from rlcircuits.comparison.from_scores import Control, NoisedGroup
 from rlcircuits.comparison.pairing import Pairing
+from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.answering import generate
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement
@@ -44,11 +45,12 @@ def measure_groups(measurement: Measurement, paired: Pairing, weights: WeightCha
     settings = measurement.settings
     if not settings.noise_groups or not settings.noise_draws:
         return []
-    found = []
-    for group, summary in weights.by_group().items():
-        if not summary.changed:
-            continue
-        source = NoisedSource(measurement.sources["before"], measurement.sources["after"], 0, group)
-        with LoadedOnce(source) as noised:
-            found.append(NoisedGroup(group, score(measurement, noised, f"noise on {group}", paired.before)))
-    return found
+    changed = [group for group, summary in weights.by_group().items() if summary.changed]
+    return [measure_group(measurement, paired, group) for group in changed]
+
+
+def measure_group(measurement: Measurement, paired: Pairing, group: Group) -> NoisedGroup:
+    """Measure noise on one group of tensors that the training changed, on before's answers."""
+    source = NoisedSource(measurement.sources["before"], measurement.sources["after"], 0, group)
+    with LoadedOnce(source) as noised:
+        return NoisedGroup(group, score(measurement, noised, f"noise on {group}", paired.before))

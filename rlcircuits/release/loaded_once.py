@@ -1,8 +1,12 @@
-"""Load a model at most once and free it at the end, and time the work with it."""
+"""Load a model at most once and free it at the end, and time the work with it.
+
+A process that does many stages of work on few models, as a worker does, keeps the last one (:func:`keep_last_model`).
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +16,60 @@ from rlcircuits.checkpoints.source import Source, processor_of
 from rlcircuits.common.stage_times import stage
 from rlcircuits.models.images import ImageProcessor
 
-__all__ = ["LoadedOnce", "Stopwatch"]
+__all__ = ["LoadedOnce", "Stopwatch", "free_kept_model", "keep_last_model"]
+
+
+@dataclass
+class _Kept:
+    """The model that this process used last, and what it was loaded from."""
+
+    wanted: bool = False
+    """Whether a model is kept at all."""
+    source: Source | None = None
+    fingerprint: str = ""
+    checkpoint: Checkpoint | None = None
+
+    def take(self, source: Source) -> Checkpoint | None:
+        """Return the kept model if it is this source's; free any other, since a device may have room for one only."""
+        if self.checkpoint is None:
+            return None
+        if self.source != source or self.fingerprint != source.fingerprint():
+            self.free()
+            return None
+        found, self.checkpoint = self.checkpoint, None
+        return found
+
+    def put(self, source: Source, checkpoint: Checkpoint, fingerprint: str) -> None:
+        """Keep a model in place of the former one."""
+        self.free()
+        self.source, self.checkpoint, self.fingerprint = source, checkpoint, fingerprint
+
+    def free(self) -> None:
+        """Free the kept model, if there is one."""
+        if self.checkpoint is not None:
+            _free(self.checkpoint)
+        self.source = self.checkpoint = None
+
+
+_kept = _Kept()
+
+
+def keep_last_model(wanted: bool = True) -> None:
+    """Keep one model in this process beyond its last use, for stages on the same model that follow.
+
+    It is freed before another model is loaded, so that memory holds as many models at a time as without this.
+
+    Args:
+        wanted: False to keep none, as by default; the kept one is freed.
+    """
+    _kept.wanted = wanted
+    if not wanted:
+        _kept.free()
+
+
+def free_kept_model() -> None:
+    """Free the kept model, if there is one, as before work that needs the device's memory for itself."""
+    _kept.free()
 
 
 class LoadedOnce:
@@ -22,6 +79,7 @@ class LoadedOnce:
         self.source = source
         self.load_seconds = 0.0
         self._checkpoint: Checkpoint | None = None
+        self._fingerprint = ""
 
     @property
     def loaded(self) -> bool:
@@ -49,8 +107,10 @@ class LoadedOnce:
         """Return the checkpoint, and load it if this is its first use."""
         if self._checkpoint is None:
             start = time.perf_counter()
+            if _kept.wanted:  # before it is loaded, so that files that change meanwhile make it another one
+                self._fingerprint = self.source.fingerprint()
             with stage("load"):
-                self._checkpoint = self.source.load()
+                self._checkpoint = _kept.take(self.source) or self.source.load()
             self.load_seconds = time.perf_counter() - start
         return self._checkpoint
 
@@ -60,13 +120,21 @@ class LoadedOnce:
     def __exit__(self, *_: object) -> None:
         if self._checkpoint is None:
             return
-        # A model's modules refer to one another, so only the garbage collector would free it, some time later.
-        # Replacing the weights by empty tensors frees their memory at once.
-        for tensor in (*self._checkpoint.model.parameters(), *self._checkpoint.model.buffers()):
-            tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        if _kept.wanted:
+            _kept.put(self.source, self._checkpoint, self._fingerprint)
+        else:
+            _free(self._checkpoint)
         self._checkpoint = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+
+
+def _free(checkpoint: Checkpoint) -> None:
+    """Free a model's memory."""
+    # A model's modules refer to one another, so only the garbage collector would free it, some time later.
+    # Replacing the weights by empty tensors frees their memory at once.
+    for tensor in (*checkpoint.model.parameters(), *checkpoint.model.buffers()):
+        tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class Stopwatch:

@@ -41,6 +41,9 @@ class Measurement:
     prompts: Mapping[Side, Sequence[tuple[int, ...]]] = field(default_factory=dict)
     """The prompt token ids that were already made, one for each question."""
 
+    shared: bool = False
+    """Whether other processes do the same work at the same time, so that each does some of its batches."""
+
     @property
     def recorded(self) -> Mapping[Side, Path | None]:
         """Return the file of recorded answers by side; None for a model that generates its answers."""
@@ -68,9 +71,10 @@ class Measurement:
 
     def note_throughput(self, work: Work, stopwatch: Stopwatch, tokens: int) -> None:
         """Record the throughput of a stage in the store, unless the stage only read its result from there."""
-        if self.store is not None and stopwatch.source.loaded:
+        # Of shared work this process did a part that is not known here.
+        if self.store is not None and stopwatch.source.loaded and not self.shared:
             note_throughput(self.store, work, tokens, stopwatch.seconds)
-        if stopwatch.source.loaded:
+        if stopwatch.source.loaded and not self.shared:
             rate = tokens / max(stopwatch.seconds, 1e-9)
             log_detail(
                 f"{self.pair.name}: {work}: {tokens:,} tokens in {stopwatch.seconds:.1f} s, {rate:,.0f} tokens/s"

@@ -63,6 +63,7 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
             progress=measurement.progress,
             store=measurement.store,
             notify=measurement.log,
+            share=measurement.shared,
         )
     tokens = sum(sequence.input_length for sequence in sequences)
     measurement.note_throughput("scores", stopwatch, round(tokens * passes(settings, has_counterfactuals(measurement))))

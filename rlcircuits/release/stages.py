@@ -11,7 +11,7 @@ answers                one model answers all questions: before, after or the ref
 greedy answers         before or after answers at temperature 0                        nothing
 scores                 before or after is attributed                                   answers of before and after
 noise draw             before with noise answers, and is attributed                    answers of before and after
-noise on groups        before with noise on each group of tensors is attributed        answers of before and after
+noise on               before with noise on one group of tensors is attributed         answers of before and after
 pair                   everything else, by ``run_pair``                                all others
 ====================== =============================================================== ===============================
 
@@ -20,33 +20,33 @@ The supervised control of a pair is a pair of its own, so it has stages too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES
-from rlcircuits.checkpoints.compare_weights import compare_weights
+from rlcircuits.checkpoints.compare_weights import group_changed, groups_in_files
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.files import Notify, content_hash
-from rlcircuits.comparison.pairing import Pairing
-from rlcircuits.release.answering import PairAnswers, generate
+from rlcircuits.models.tensor_groups import GROUPS
+from rlcircuits.release.answering import generate
 from rlcircuits.release.checkpoint_differences import check_alike
-from rlcircuits.release.controls import measure_control, measure_groups
+from rlcircuits.release.controls import measure_control, measure_group
 from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.greedy import greedy_sampling
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
 from rlcircuits.release.pair import STORE, Pair
-from rlcircuits.release.paired_answers import pair_answers
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.supervised import control_pair, control_settings
 
 __all__ = ["Stage", "plan_stages", "run_stage"]
 
-Kind = Literal["answers", "greedy answers", "scores", "noise draw", "noise on groups", "pair"]
+Kind = Literal["answers", "greedy answers", "scores", "noise draw", "noise on", "pair"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,14 @@ class Stage:
     settings: Settings
     kind: Kind
     of: str
-    """The model (``before``, ``after`` or ``reference``) or the number of the noise draw; empty for other kinds."""
+    """The model (``before``, ``after`` or ``reference``), the number of the noise draw, or the group of tensors with
+    noise; empty for the pair itself."""
+    measured: str
+    """The key of the pair's measurement, which says what the stages of one pair share."""
     key: str
     """A hash of the work: stages of one key leave the same results, so that one of them is enough."""
+    batches: int
+    """About how many batches the work has that several processes can share."""
     waits_for: tuple[str, ...] = ()
     """The keys of the stages that must be done before."""
 
@@ -94,7 +99,7 @@ def plan_stages(pair: Pair, settings: Settings, output: Path | None = None) -> t
         of_control = _prepared(*how)
         stages += _stages_in_the_store(*how, of_control, measurement_key(of_control))
     done = tuple(stage.key for stage in stages)
-    return (*stages, Stage(pair, settings, "pair", "", content_hash(["pair", pair.name, *done]), done))
+    return (*stages, Stage(pair, settings, "pair", "", key, content_hash(["pair", pair.name, *done]), 1, done))
 
 
 def _prepared(pair: Pair, settings: Settings) -> Measurement:
@@ -105,21 +110,29 @@ def _prepared(pair: Pair, settings: Settings) -> Measurement:
 
 def _stages_in_the_store(pair: Pair, settings: Settings, measurement: Measurement, whole: str) -> tuple[Stage, ...]:
     """Return the stages whose results are all in the store; ``whole`` is the measurement's key."""
+    asked, size = len(measurement.questions), settings.batch_size
+    batches, greedy_batches = math.ceil(asked * settings.sampling.n / size), math.ceil(asked / size)
+
+    def stage(kind: Kind, of: str, key: str, batches: int = batches, waits_for: tuple[str, ...] = ()) -> Stage:
+        return Stage(pair, settings, kind, of, whole, key, batches, waits_for)
+
     generating = [side for side in SIDES if measurement.recorded[side] is None]
-    answers = [Stage(pair, settings, "answers", side, _answers_key(measurement, side)) for side in generating]
+    answers = [stage("answers", side, _answers_key(measurement, side)) for side in generating]
     first = list(answers)
     if pair.reference is not None:
-        first.append(Stage(pair, settings, "answers", "reference", _answers_key(measurement, "reference")))
+        first.append(stage("answers", "reference", _answers_key(measurement, "reference")))
     if settings.greedy and settings.sampling.temperature != 0:
         keys = {side: content_hash(["greedy", _answers_key(measurement, side)]) for side in generating}
-        first += [Stage(pair, settings, "greedy answers", side, key) for side, key in keys.items()]
-    waits_for = tuple(stage.key for stage in answers)
+        first += [stage("greedy answers", side, key, greedy_batches) for side, key in keys.items()]
+    waits_for = tuple(each.key for each in answers)
     later: list[tuple[Kind, str]] = [("scores", side) for side in SIDES]
     later += [("noise draw", str(draw)) for draw in range(settings.noise_draws)]
     if settings.noise_draws and settings.noise_groups:
-        later.append(("noise on groups", ""))
-    keyed = [(kind, of, content_hash([kind, of, whole])) for kind, of in later]
-    return (*first, *(Stage(pair, settings, kind, of, key, waits_for) for kind, of, key in keyed))
+        later += [("noise on", group) for group in groups_in_files(list(measurement.sources.values()))]
+    return (
+        *first,
+        *(stage(kind, of, content_hash([kind, of, whole]), batches, waits_for) for kind, of in later),
+    )
 
 
 def _answers_key(measurement: Measurement, who: str) -> str:
@@ -146,13 +159,17 @@ def _source(measurement: Measurement, who: str) -> Source:
     return reference
 
 
-def run_stage(stage: Stage, output: Path, notify: Notify) -> None:
+def run_stage(
+    stage: Stage, output: Path, notify: Notify, memory: StageMemory | None = None, *, shared: bool = False
+) -> None:
     """Do a stage, but for what is in the store of an output folder already.
 
     Args:
         stage: the stage; those that it waits for are done.
         output: the output folder of the run.
         notify: called with one line of text for each part of it.
+        memory: what this process keeps between stages; by default nothing.
+        shared: whether other processes do the same stage at the same time, so that each does some of its batches.
 
     Raises:
         RLCircuitsError: as :func:`~rlcircuits.release.run.run_pair`.
@@ -160,7 +177,9 @@ def run_stage(stage: Stage, output: Path, notify: Notify) -> None:
     if stage.kind == "pair":
         run_pair(stage.pair, stage.settings, output=output, notify=notify)
         return
-    measurement = prepare(stage.pair, stage.settings, None, output / STORE, notify, False)
+    memory = memory or StageMemory()
+    measurement = memory.measurement(stage.pair, stage.settings, stage.measured, output / STORE, notify)
+    measurement = replace(measurement, shared=shared)
     if stage.kind in ("answers", "greedy answers"):
         prompts = next((made for side, made in measurement.prompts.items() if side == stage.of), None)
         sampling = measurement.settings.sampling
@@ -168,7 +187,7 @@ def run_stage(stage: Stage, output: Path, notify: Notify) -> None:
             sampling = sampling if stage.kind == "answers" else greedy_sampling(sampling)
             generate(measurement, loaded, stage.of, prompts, sampling=sampling)
         return
-    paired, before = _pair(measurement)
+    paired, before = memory.paired(measurement)
     if not paired.places:  # only accuracy is measured
         return
     if stage.kind == "scores":
@@ -177,13 +196,6 @@ def run_stage(stage: Stage, output: Path, notify: Notify) -> None:
     elif stage.kind == "noise draw":
         measure_control(measurement, int(stage.of), paired, before)
     else:
-        measure_groups(measurement, paired, compare_weights(*measurement.sources.values()))
-
-
-def _pair(measurement: Measurement) -> tuple[Pairing, Answers]:
-    """Return the pairing of answers that are in the store, and before's answers."""
-    quiet = replace(measurement, notify=lambda _: None)
-    answers = PairAnswers(quiet)
-    before = answers.of_before()
-    with LoadedOnce(quiet.sources["after"]) as loaded:
-        return pair_answers(quiet, before, answers.of_after(loaded)), before
+        group = next(group for group in GROUPS if group == stage.of)
+        if group_changed(measurement.sources["before"], measurement.sources["after"], group):
+            measure_group(measurement, paired, group)

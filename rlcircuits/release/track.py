@@ -34,7 +34,16 @@ from rlcircuits.release.stored_signs import SIGNS_FILE, PairSigns, load_signs
 from rlcircuits.release.training_run import StepCheckpoint
 from rlcircuits.vital_signs.names import MEASURED_FROM
 
-__all__ = ["TRACK_FILE", "Track", "TrackOptions", "TrackedStep", "UnmeasuredStep", "stored_base", "track_run"]
+__all__ = [
+    "TRACK_FILE",
+    "Track",
+    "TrackOptions",
+    "TrackedStep",
+    "UnmeasuredStep",
+    "step_name",
+    "stored_base",
+    "track_run",
+]
 
 TRACK_FILE = "track.json"
 _FORMAT, _VERSION = "rlcircuits-track-base", 1
@@ -92,6 +101,8 @@ class TrackOptions:
     notify_stage: Notify = field(default=lambda _line: None)
     """Called with a line of text for each stage of a step."""
     progress: bool = False
+    measure_elsewhere: Callable[[Pair], None] | None = None
+    """Called with each step's pair, to return when its results are in its folder; None to measure it here."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +148,7 @@ def track_run(
     took: list[float] = []
     for place, each in enumerate(steps, start=1):
         options.notify_stage(f"step {each.step}, {place} of {len(steps)}: {each.folder}")
-        folder, started = options.output / _name(each), time.perf_counter()
+        folder, started = options.output / step_name(each), time.perf_counter()
         written = _written(folder)
         new: TrackedStep | None = None
         try:
@@ -163,7 +174,8 @@ def track_run(
             )
 
 
-def _name(checkpoint: StepCheckpoint) -> str:
+def step_name(checkpoint: StepCheckpoint) -> str:
+    """Return the name of a step's pair, and of its folder of results."""
     return f"step-{checkpoint.step:06d}"
 
 
@@ -181,8 +193,10 @@ def _pace(took: Sequence[float], left: int) -> str:
 
 def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[TrackedStep, UnmeasuredStep | None]:
     """Return a measured step, and why its signs could not be measured, if so."""
-    pair = options.make_pair(_name(checkpoint), checkpoint.folder)
+    pair = options.make_pair(step_name(checkpoint), checkpoint.folder)
     how: dict[str, Any] = {"notify": options.notify_stage, "progress": options.progress}
+    if options.measure_elsewhere is not None:
+        options.measure_elsewhere(pair)
     comparison = run_pair(pair, options.settings, output=options.output, **how)
     folder = options.output / pair.name
     if not options.signs:

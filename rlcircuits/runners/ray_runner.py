@@ -2,8 +2,9 @@
 
 Ray decides where and when a stage runs: each is a Ray task that waits for the tasks whose results it needs. Results are
 not sent to this process. They lie in the output folder, which every machine of the cluster must see under one path. A
-stage that two pairs share, such as the answers of their common base, is one task. A stage whose worker or machine is
-lost is tried again, and goes on from what is in the store.
+stage that two pairs share, such as the answers of their common base, is done once. Where there is room for more tasks
+than there are stages, several tasks share a stage's batches: each takes the next batch that nobody makes. A task whose
+worker or machine is lost is tried again, and goes on from what is in the store.
 
 A stage runs with as many threads as torch has in this process: sums on a CPU depend on their number in the last bits,
 so a release has the same results, bit by bit, as in this process alone.
@@ -11,11 +12,11 @@ so a release has the same results, bit by bit, as in this process alone.
 
 from __future__ import annotations
 
+import math
 import os
-import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,21 +24,27 @@ from typing import Any
 
 import torch
 
-from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import Failure, StageFailed, describe_failure
 from rlcircuits.common.files import Notify
 from rlcircuits.common.limits import check_number
+from rlcircuits.release.loaded_once import keep_last_model
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.stages import Stage, plan_stages, run_stage
+from rlcircuits.runners.cluster import LOCAL, connect
 
-__all__ = ["LOCAL", "RayRun"]
-
-LOCAL = "local"
-"""The address that starts Ray on this machine, for as long as the run takes."""
+__all__ = ["RayRun"]
 
 RETRIES = 3
 """How often a stage is tried again whose worker or machine is lost."""
+
+BATCHES_PER_TASK = 4
+"""Fewest batches, on average, for which a further task on the same stage is worth the loading of a model."""
+
+TASKS_PER_SLOT = 2
+"""Tasks that can run at once for each that does, so that no slot is empty for long while the last ones end."""
 
 
 class RayRun(AbstractContextManager["RayRun"]):
@@ -67,11 +74,13 @@ class RayRun(AbstractContextManager["RayRun"]):
     ) -> None:
         if gpus is not None:
             check_number("ray_gpus", gpus)
-        self._ray = _connect(address)
+        self._ray = connect(address)
         self._output, self._notify = output.resolve(), notify
-        self._tasks: dict[str, Any] = {}
-        """The task of each stage, by the stage's key."""
+        self._tasks: dict[str, list[Any]] = {}
+        """The tasks of each stage, by the stage's key: one, or several that share its batches."""
         self._running: dict[Any, Stage] = {}
+        self._left: dict[str, int] = {}
+        """How many tasks of a stage still run or wait, by its key; stages that are done are left out."""
         self._failures: dict[str, Failure] = {}
         """By the stage's key; a pair that cannot be planned is there by its name."""
         self._stages: dict[str, tuple[Stage, ...]] = {}
@@ -89,7 +98,7 @@ class RayRun(AbstractContextManager["RayRun"]):
             StageFailed: a stage met a fault of rlcircuits.
         """
         mine = [stage.key for stage in self._stages.get(pair.name, ())]
-        while any(stage.key in mine for stage in self._running.values()):
+        while not self._left.keys().isdisjoint(mine):
             self._wait()
         failed = [self._failures[key] for key in (pair.name, *mine) if key in self._failures]
         if failed:
@@ -124,8 +133,9 @@ class RayRun(AbstractContextManager["RayRun"]):
             raise RLCircuitsError(f"Ray: a model needs {gpus:g} GPUs, and no machine has more than {most_gpus:g}")
         process = _Process(self._output, Path.cwd(), threads, tuple(sys.argv))
         remote = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_do)
-        for pair in pairs:
-            self._submit(pair, settings, process, remote)
+        slots = sum(_slots(machine, threads, gpus) for machine in machines)
+        for pair in (all_pairs := list(pairs)):
+            self._submit(pair, settings, process, remote, slots, len(all_pairs))
         cores = sum(machine.get("CPU", 0) for machine in machines)
         each = f"{threads}{f' and {gpus:g} GPUs' if gpus else ''}"
         self._notify(
@@ -133,32 +143,63 @@ class RayRun(AbstractContextManager["RayRun"]):
             f"cores, {each} to a stage"
         )
 
-    def _submit(self, pair: Pair, settings: Settings, process: _Process, remote: Any) -> None:
+    def _submit(self, pair: Pair, settings: Settings, process: _Process, remote: Any, slots: int, pairs: int) -> None:
         try:
             stages = plan_stages(pair, settings, self._output)
         except Exception as error:  # the other pairs are measured all the same
             self._failures[pair.name] = describe_failure(error, self._output)
             return
         for stage in stages:
-            if stage.key not in self._tasks:
-                waits_for = [self._tasks[key] for key in stage.waits_for]
-                self._tasks[stage.key] = remote.options(name=stage.words).remote(stage, process, *waits_for)
-                self._running[self._tasks[stage.key]] = stage
+            if stage.key in self._tasks:
+                continue
+            waits_for = [task for key in stage.waits_for for task in self._tasks[key]]
+            at_once = pairs * sum(bool(each.waits_for) == bool(waits_for) for each in stages)
+            parts = _parts(stage, slots, at_once)
+            self._tasks[stage.key], self._left[stage.key] = [], parts
+            for part in range(1, parts + 1):
+                name = stage.words if parts == 1 else f"{stage.words} ({part} of {parts})"
+                task = remote.options(name=name).remote(stage, process, parts > 1, *waits_for)
+                self._tasks[stage.key].append(task)
+                self._running[task] = stage
         self._stages[pair.name] = stages
 
     def _wait(self) -> None:
-        """Wait for the next stage that ends, and note how it ended."""
-        (task,), _ = self._ray.wait(list(self._running), num_returns=1)
-        stage = self._running.pop(task)
-        done = len(self._tasks) - len(self._running)
+        """Wait for the next tasks that end, and note how they ended."""
+        running = list(self._running)
+        self._ray.wait(running, num_returns=1, fetch_local=False)
+        ended, _ = self._ray.wait(running, num_returns=len(running), timeout=0, fetch_local=False)
+        for task in ended:
+            self._note(self._running.pop(task), task)
+
+    def _note(self, stage: Stage, task: Any) -> None:
+        """Note how a task ended, and say so if it was the last of its stage."""
         try:
             ended: _Ended = self._ray.get(task)
         except self._ray.exceptions.RayError as error:
             ended = _Ended(Failure(f"{stage.words}: {_lost(error)}; what was computed is in the store"))
-        if ended.failure is None:
-            self._notify(f"{stage.words}: done in {ended.seconds:.0f} s ({done} of {len(self._tasks)} stages)")
-        else:
+        if ended.failure is not None:
             self._failures[stage.key] = ended.failure
+        self._left[stage.key] -= 1
+        if not self._left[stage.key]:
+            del self._left[stage.key]
+            if stage.key not in self._failures:
+                done = len(self._tasks) - len(self._left)
+                self._notify(f"{stage.words}: done in {ended.seconds:.0f} s ({done} of {len(self._tasks)} stages)")
+
+
+def _slots(machine: Mapping[str, float], threads: int, gpus: float) -> int:
+    """Return how many tasks a machine has room for."""
+    cores = machine.get("CPU", 0) // threads
+    return int(min(cores, machine.get("GPU", 0) // gpus) if gpus else cores)
+
+
+def _parts(stage: Stage, slots: int, at_once: int) -> int:
+    """Return the number of tasks that share a stage's batches.
+
+    Where there are more slots than stages, or hardly fewer, one stage would run long after all others. But each task
+    loads the model, so that a stage of few batches is not shared, and no stage where there are many.
+    """
+    return max(1, min(slots, math.ceil(TASKS_PER_SLOT * slots / at_once), stage.batches // BATCHES_PER_TASK))
 
 
 @dataclass(frozen=True)
@@ -196,14 +237,19 @@ class _Ended:
     seconds: float = 0.0
 
 
-def _do(stage: Stage, process: _Process, *waited: _Ended) -> _Ended:
-    """Do a stage in a worker, unless one that it waited for failed; its failure is then this one's."""
+_memory = StageMemory()
+"""What a worker keeps between its stages."""
+
+
+def _do(stage: Stage, process: _Process, shared: bool, *waited: _Ended) -> _Ended:
+    """Do a stage, or some batches of a shared one, unless one that it waited for failed, whose failure it has then."""
     if (failure := next((each.failure for each in waited if each.failure is not None), None)) is not None:
         return _Ended(failure)
     start = time.perf_counter()
     try:
         process.imitate()
-        run_stage(stage, process.output, lambda _: None)
+        keep_last_model()
+        run_stage(stage, process.output, lambda _: None, _memory, shared=shared)
     except Exception as error:  # the other stages are done all the same
         return _Ended(describe_failure(error, process.output))
     return _Ended(None, time.perf_counter() - start)
@@ -216,42 +262,3 @@ def _lost(error: Exception) -> str:
     if kind == "OutOfMemoryError":
         return "out of memory: Ray ended its worker; give a stage more of a machine, with fewer stages at a time"
     return f"its worker was lost {RETRIES + 1} times, as when memory runs out ({kind})"
-
-
-def _connect(address: str) -> Any:
-    """Return the module ray, connected to the cluster at an address.
-
-    Raises:
-        RLCircuitsError: Ray is not installed, does not start on this machine, or there is no cluster.
-    """
-    try:
-        import ray
-    except ImportError as error:
-        raise RLCircuitsError(f"Ray is not installed ({error}); pip install 'rlcircuits[ray]'") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "logging_level": "ERROR"}
-    how: dict[str, Any] = {"address": address}
-    if address == LOCAL:
-        # A busy machine answers late, and is not lost for that: it is the one that asks.
-        how = {"include_dashboard": False, "_system_config": {"health_check_failure_threshold": 1000}}
-    try:
-        _check_reachable(address)
-        ray.init(**quiet, **how)
-    except Exception as error:  # Ray raises a bare Exception where it does not start in time
-        reason = one_line(error)
-        if address == LOCAL:
-            raise RLCircuitsError(
-                f"Ray: it did not start on this machine: {reason}; try again when the machine is less busy, or leave "
-                "--ray out"
-            ) from None
-        raise RLCircuitsError(
-            f"Ray: no cluster at {address!r}: {reason}; 'local' starts one on this machine, 'auto' takes that which "
-            "`ray start` began"
-        ) from None
-    return ray
-
-
-def _check_reachable(address: str) -> None:
-    """Raise OSError if nothing listens at ``host:port``, since Ray would try it for minutes."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()

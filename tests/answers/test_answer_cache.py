@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from helpers.tiny_checkpoints import MIXED, TOKENS, Unloadable, save_checkpoint,
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rlcircuits.answers.answer_file import Answers
+from rlcircuits.answers.answer_file import Answers, Line, parse_answers, parse_header
+from rlcircuits.answers.cache import cache_with_others
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.types import Sampling
@@ -241,3 +243,44 @@ def test_another_tokenizer_is_another_checkpoint(source: CheckpointSource, store
     tiny_tokenizer((*TOKENS[:5], TOKENS[6], TOKENS[5], *TOKENS[7:])).save_pretrained(changed)
     with pytest.raises(AssertionError, match="loaded"):
         ask(Unloadable(CheckpointSource(str(changed))), store)
+
+
+@pytest.mark.parametrize("in_file", [None, 0, 1, 3, 7])
+@pytest.mark.parametrize("as_parts", [(), (0,), (1, 3), (0, 1, 2, 3)])
+def test_shared_answers_are_the_same_file(
+    source: CheckpointSource, whole: Path, tmp_path: Path, in_file: int | None, as_parts: tuple[int, ...]
+) -> None:
+    """Whatever a run alone and others have made before: some lines of the file, and some batches as files."""
+    header, *lines = whole.read_bytes().splitlines(keepends=True)
+    if in_file is not None:
+        (tmp_path / whole.name).write_bytes(b"".join([header, *lines[:in_file]]))
+    parts = tmp_path / f".answers-{json.loads(header)['key']}"
+    parts.mkdir()
+    for part in as_parts:
+        (parts / f"batch-{part:06d}.jsonl").write_bytes(b"".join(lines[part * BATCH : (part + 1) * BATCH]))
+    made = {*as_parts, *range((in_file or 0) // BATCH)} | ({3} if in_file == 7 else set())
+    asked = Unloadable(source) if made == {0, 1, 2, 3} else source
+    assert ask(asked, tmp_path, share=True) == ask(source, None)
+    assert file_in(tmp_path).read_bytes() == whole.read_bytes()
+    assert not parts.exists()
+
+
+@settings(max_examples=6, deadline=None)
+@given(makers=st.integers(2, 4))
+def test_answers_made_by_several_at_once(whole: Path, tmp_path_factory: pytest.TempPathFactory, makers: int) -> None:
+    store = tmp_path_factory.mktemp("shared")
+    header, *lines = whole.read_bytes().splitlines(keepends=True)
+    found = parse_answers(whole, lines, 1)
+    order = [(line.place or 0, line.sample) for line in found]
+    made: list[int] = []
+
+    def make(batch: int) -> list[Line]:
+        made.append(batch)
+        return found[batch * BATCH : (batch + 1) * BATCH]
+
+    with ThreadPoolExecutor(makers) as pool:
+        wanted = parse_header(whole, header)
+        list(pool.map(lambda _: cache_with_others(store, wanted, order, make), range(makers)))
+    assert sorted(made) == [0, 1, 2, 3]
+    assert [path.read_bytes() for path in store.iterdir() if not path.name.startswith(".")] == [whole.read_bytes()]
+    assert not list(store.glob(".answers-*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from rlcircuits.attribution.run_files import sequences_hash
 from rlcircuits.attribution.stored_runs import stored_scores
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import try_write_lock
 
 SEQUENCES = [AnswerSequence(s.prompt_ids, s.answer_ids) for s in random_sequences(9, seed=5)]
 BUDGET = 30  # tokens: a few batches
@@ -236,3 +239,60 @@ def test_loaded_scores_do_not_change_with_their_file(source: CheckpointSource, t
     loaded.save(file)
     file.write_bytes(b"\0" * file.stat().st_size)
     assert same(loaded, scores)
+
+
+@pytest.mark.parametrize("missing", [slice(0), slice(1), slice(1, None), slice(None)])
+def test_shared_scores_are_the_same_files(source: CheckpointSource, tmp_path: Path, missing: slice) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    wanted = score(source, alone)
+    score(source, shared)
+    for file in batches_in(shared)[missing]:
+        file.unlink()
+    assert same(score(source, shared, share=True), wanted)
+    assert {path.name for path in run_in(shared).iterdir()} == {path.name for path in run_in(alone).iterdir()}
+    assert [file.read_bytes() for file in batches_in(shared)] == [file.read_bytes() for file in batches_in(alone)]
+
+
+def test_a_shared_batch_that_another_process_makes_is_left_to_it(source: CheckpointSource, tmp_path: Path) -> None:
+    score(source, tmp_path)
+    first, *others = batches_in(tmp_path)
+    content = first.read_bytes()
+    for file in (first, *others):
+        file.unlink()
+
+    def make_first() -> None:
+        while not all(file.exists() for file in others):
+            time.sleep(0.01)
+        first.write_bytes(content)
+
+    with try_write_lock(first) as free:
+        assert free
+        other = threading.Thread(target=make_first)
+        other.start()
+        found = threading.Thread(target=score, args=(source, tmp_path), kwargs={"share": True})
+        found.start()
+        other.join(60)
+    found.join(60)
+    assert not found.is_alive()
+    assert same(score(Unloadable(source), tmp_path), score(source, None))
+
+
+def test_a_shared_batch_that_is_halved_for_lack_of_memory(
+    source: CheckpointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = attribution._attribute_batch
+
+    def small_memory(checkpoint: Any, sequences: Any, indices: Any, options: Any) -> Any:
+        if len(indices) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(checkpoint, sequences, indices, options)
+
+    wanted = score(source, None)
+    with monkeypatch.context() as patched, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patched.setattr(attribution, "_attribute_batch", small_memory)
+        found = score(source, tmp_path, batch_tokens=1000, share=True)
+    torch.testing.assert_close(found.values, wanted.values)
+    batches_in(tmp_path)[0].unlink()
+    found = score(source, tmp_path, batch_tokens=1000, share=True)
+    torch.testing.assert_close(found.values, wanted.values)

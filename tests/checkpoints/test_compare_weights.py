@@ -21,11 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlcircuits.checkpoints import compare_weights as module
-from rlcircuits.checkpoints.compare_weights import compare_weights
+from rlcircuits.checkpoints.compare_weights import compare_weights, group_changed, groups_in_files
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.models.tensor_groups import group_of, layer_of
+from rlcircuits.models.tensor_groups import GROUPS, group_of, layer_of
 
 MIXTURES = [
     "mixtral", "qwen3-moe", "glm4-moe", "olmoe", "granite-moe", "deepseek-v3", "deepseek-v3-whole-q", "qwen3-next",
@@ -303,3 +303,18 @@ def test_memory_holds_one_tensor_of_each_checkpoint(tmp_path: Path, monkeypatch:
     assert len(used) == 80
     # Both checkpoints are 160 MiB.
     assert max(used) - used[0] < 20
+
+
+@pytest.mark.parametrize("every", [1, 3, 7])
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt-neox", "mixtral"])
+def test_whether_a_group_changed(name: str, every: int, tmp_path: Path) -> None:
+    for place, model in enumerate([build(name, seed=3), moved(name, 1, every=every)]):
+        model.save_pretrained(tmp_path / str(place))
+    pair = source(tmp_path / "0"), source(tmp_path / "1")
+    by_group = compare_weights(*pair).by_group()
+    assert {group for group in GROUPS if group_changed(*pair, group)} == {
+        group for group, summary in by_group.items() if summary.changed
+    }
+    assert groups_in_files(pair) == tuple(by_group)
+    assert groups_in_files([FilesOnly(str(tmp_path / "0"))]) == tuple(by_group)
+    assert groups_in_files([NoisedSource(*pair, 0)]) == GROUPS  # known only once it is loaded

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.release.loaded_once import keep_last_model
 from rlcircuits.release.pair import STORE, Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.stages import Stage, plan_stages, run_stage
 
 pytestmark = pytest.mark.usefixtures("kind_grader")
@@ -71,9 +73,13 @@ def in_some_order(stages: tuple[Stage, ...], data: st.DataObject) -> list[Stage]
 def test_any_order_gives_the_same_files(
     models: dict[str, str], alone: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
+    """Whatever the process keeps from one stage to the next."""
     output = tmp_path_factory.mktemp("stages")
+    memory = data.draw(st.sampled_from([None, StageMemory()]), "memory")
+    keep_last_model(memory is not None)
     for stage in in_some_order(plan_stages(pair_of(models), SETTINGS), data):
-        run_stage(stage, output, lambda _: None)
+        run_stage(stage, output, lambda _: None, memory, shared=data.draw(st.booleans(), "shared"))
+    keep_last_model(False)
     assert result_bytes(output) == result_bytes(alone)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from rlcircuits.common.failures import StageFailed
 from rlcircuits.release.pair import STORE, Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
-from rlcircuits.release.stages import Stage
+from rlcircuits.release.stages import Stage, plan_stages
 from rlcircuits.runners import ray_runner
 from rlcircuits.runners.ray_runner import RayRun
 
@@ -128,13 +130,13 @@ def test_a_driver_that_is_killed_is_followed_by_another(tmp_path: Path, alone: d
     assert result_bytes(tmp_path, after_kills=True) == alone
 
 
-def die_of_poison(stage: Stage, process: Any, *waited: Any) -> Any:
+def die_of_poison(stage: Stage, process: Any, shared: bool, *waited: Any) -> Any:
     """Do a stage as any other, but end its worker if its pair is poisoned, as running out of memory does."""
     if stage.pair.name == "poisoned":
         os.kill(os.getpid(), signal.SIGKILL)
     from rlcircuits.runners.ray_runner import _do
 
-    return _do(stage, process, *waited)
+    return _do(stage, process, shared, *waited)
 
 
 def test_a_poisoned_pair_fails_alone(tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +159,37 @@ def test_a_poisoned_pair_fails_alone(tmp_path: Path, alone: dict[str, bytes], mo
         if name.startswith("grpo/")
     }
     assert found == {name: content for name, content in alone.items() if name.startswith("grpo/")}
+
+
+def test_one_models_work_is_shared_by_several_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines and one pair, whose stages have many batches; a worker that holds some of them is killed."""
+    many = replace(SETTINGS, batch_size=5, batch_tokens=200)
+    run_pair(PAIRS[0], many, output=tmp_path / "alone")
+    monkeypatch.setattr(ray_runner, "TASKS_PER_SLOT", 100)  # every stage is shared
+    shared: set[str] = set()
+
+    def kill_one(line: str) -> None:
+        while not killed and (found := workers()):
+            shared.update(" ".join(worker.cmdline()) for worker in found)
+            found[0].send_signal(signal.SIGKILL)
+            killed.append(line)
+
+    killed: list[str] = []
+    (tmp_path / "ray").mkdir()
+    with RayRun(PAIRS[:1], many, tmp_path / "ray", notify=kill_one) as run:
+        run.finish(PAIRS[0])
+    assert len(killed) == 1
+    assert any("(1 of 2)" in title or "(2 of 2)" in title for title in shared)
+    assert result_bytes(tmp_path / "ray", after_kills=True) == result_bytes(tmp_path / "alone")
+
+
+def test_how_many_tasks_share_a_stage() -> None:
+    stage = replace(plan_stages(PAIRS[0], SETTINGS)[0], batches=100)
+    assert ray_runner._parts(stage, slots=2, at_once=8) == 1
+    assert ray_runner._parts(stage, slots=2, at_once=2) == 2
+    assert ray_runner._parts(stage, slots=64, at_once=10) == 13
+    assert ray_runner._parts(stage, slots=64, at_once=2) == 25
+    assert ray_runner._parts(replace(stage, batches=7), slots=64, at_once=2) == 1
 
 
 def test_too_many_threads_for_any_machine(tmp_path: Path) -> None:
@@ -182,6 +215,21 @@ def test_ray_that_does_not_start_in_time_is_no_fault(tmp_path: Path, monkeypatch
         RayRun(PAIRS, SETTINGS, tmp_path, notify=print)
 
 
+def test_a_training_run_is_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for step, after in ((10, "grpo"), (20, "ppo")):
+        shutil.copytree(SEED / after, tmp_path / f"checkpoint-{step}")
+    (tmp_path / "checkpoint-30").mkdir()  # not written yet
+    questions = ["--question-count", "40", "--min-questions", "5", "--noise-draws", "1", "--device", "cpu"]
+    arguments = ["track", str(tmp_path), "--base", str(SEED / "sft"), "--algorithm", "grpo", "--no-signs", *questions]
+    printed = []
+    for name, more in (("alone", []), ("ray", ["--ray", "local"])):
+        assert main([*arguments, "--output", str(tmp_path / "out" / name), *more]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert "20" in printed[0]
+    assert result_bytes(tmp_path / "out" / "ray") == result_bytes(tmp_path / "out" / "alone")
+
+
 def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "release.toml"
     rows = [
@@ -190,5 +238,5 @@ def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: 
     table = '[settings]\nquestion_count = 80\nmin_questions = 5\nnoise_draws = 1\nbatch_size = 40\ndevice = "cpu"\n'
     file.write_text(f"{table}[settings.sampling]\nn = 2\n\n{''.join(rows)}")
     assert main(["compare", "--pairs", str(file), "--output", str(tmp_path / "out"), "--ray", "local"]) in (0, 1, 3)
-    assert "(13 of 13 stages)" in capsys.readouterr().err
+    assert "(21 of 21 stages)" in capsys.readouterr().err
     assert result_bytes(tmp_path / "out") == alone
