@@ -67,6 +67,11 @@ POINTS: tuple[Points, ...] = get_args(Points)
 """Where on each step of a path from the corrupted to the clean run a gradient is taken: in its middle, at its start, or
 at its end."""
 
+Positions = Literal["whole", "span"]
+
+POSITIONS: tuple[Positions, ...] = get_args(Positions)
+"""Whether a pair's scores are kept for whole answers only, or for the prompt and each step of the answer too."""
+
 RELP = ("norm_scale", "activation", "gate_half", "attention")
 """The rules of RelP (arXiv 2508.21258)."""
 

@@ -101,6 +101,9 @@ POINTS: Final = "midpoint"
 GRANULARITY: Final = "sublayer"
 """Granularity of the edge graph."""
 
+POSITIONS: Final = "whole"
+"""Scores are kept for whole answers."""
+
 RECOMPUTE: Final = False
 """Recompute blocks in the backward pass."""
 

@@ -146,32 +146,27 @@ class GroupedContraction:
         for experts in self._experts if pending else ():
             device, first = pending[0].device, experts.indices.start
             readers = [each for each in pending if bool(self._graph.mask[first, each.indices.start])]
-            for outer in self._large_slices(2 * experts.choices, pending_grads_bytes(device)):
-                outputs, chosen = experts.outputs(outer).to(device), experts.chosen_in(outer).to(device)
-                for group in _grouped(readers, readers_per_contraction(device), self._sublayer):
-                    self._contract_routed(outputs, chosen, experts, group, outer)
+            slices = self._large_slices(2 * experts.choices, pending_grads_bytes(device)) if readers else ()
+            for outer in slices:
+                self._contract_outputs(experts, readers, outer, device)
 
-    def _contract_routed(
-        self,
-        outputs: Tensor,
-        chosen: Tensor,
-        experts: ExpertOutputs,
-        readers: Sequence[PendingReaderGrads],
-        outer: BatchSlice,
+    def _contract_outputs(
+        self, experts: ExpertOutputs, readers: Sequence[PendingReaderGrads], outer: BatchSlice, device: torch.device
     ) -> None:
-        """Contract the outputs of experts in the slice ``outer`` with some readers, in small pieces."""
-        device = outputs.device
+        """Compute the outputs of experts in the slice ``outer``, and contract them in small pieces."""
         rows = to_device_async(torch.tensor(list(experts.indices))[:, None], device)
-        columns = to_device_async(torch.tensor(_indices(readers)), device)
-        for piece in self._shape.batch_slices(len(columns) + len(outputs), contraction_bytes(device)):
-            if (overlap := piece.overlap(outer)) is None:
-                continue
-            inner = overlap.relative_to(outer)
-            grads = [each.reader_grads(overlap) for each in readers]
-            scores = self._backend.contract_routed(
-                inner.of(outputs), inner.of(chosen[..., None])[..., 0], len(experts.indices), grads
-            )
-            self._add(self._shape.rows_of(overlap), rows, columns, scores)
+        outputs, chosen = experts.outputs(outer).to(device), experts.chosen_in(outer).to(device)
+        for group in _grouped(readers, readers_per_contraction(device), self._sublayer):
+            columns = to_device_async(torch.tensor(_indices(group)), device)
+            for piece in self._shape.batch_slices(len(columns) + len(outputs), contraction_bytes(device)):
+                if (overlap := piece.overlap(outer)) is None:
+                    continue
+                inner = overlap.relative_to(outer)
+                grads = [each.reader_grads(overlap) for each in group]
+                scores = self._backend.contract_routed(
+                    inner.of(outputs), inner.of(chosen[..., None])[..., 0], len(experts.indices), grads
+                )
+                self._add(self._shape.rows_of(overlap), rows, columns, scores)
 
     def _large_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
         """Yield slices that are not cut along spans: each takes another forward of the experts."""

@@ -12,7 +12,7 @@ from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.graph.sequences import AnswerSequence
 
-__all__ = ["STEP_END", "AnswerSpans", "answer_spans", "span_name"]
+__all__ = ["STEP_END", "AnswerSpans", "answer_spans", "span_name", "step_pattern"]
 
 STEP_END = r"\n"
 """By default a step ends after a token that holds the end of a line."""
@@ -74,6 +74,13 @@ def answer_spans(sequences: Sequence[AnswerSequence], tokenizer: Any, step_end: 
     Raises:
         RLCircuitsError: a pattern that is no regular expression, or matches the empty text.
     """
+    ends = step_pattern(step_end)
+    texts: dict[int, str] = {}
+    return [_spans(sequence, tokenizer, ends, texts) for sequence in sequences]
+
+
+def step_pattern(step_end: str) -> re.Pattern[str]:
+    """Return the pattern of a step's last token. Raises RLCircuitsError for one that is none, or matches everything."""
     try:
         ends = re.compile(step_end)
     except re.error as error:
@@ -84,8 +91,7 @@ def answer_spans(sequences: Sequence[AnswerSequence], tokenizer: Any, step_end: 
         raise RLCircuitsError(
             f"step_end is {truncated_repr(step_end)}, which matches everything, so each token ends a step"
         )
-    texts: dict[int, str] = {}
-    return [_spans(sequence, tokenizer, ends, texts) for sequence in sequences]
+    return ends
 
 
 def _decoded(tokenizer: Any, token: int) -> str:

@@ -9,6 +9,7 @@
     attn.3.h5.q     a3.h5<q>     blocks.3.hook_q_input, head 5     (k and v the same way)
     mlp.3           m3           blocks.3.hook_mlp_in              as a reader
     logits          logits       blocks.L.hook_resid_post, of the last block
+    mlp.3.e7        –            –
 
 EAP-IG's graph has heads only, each with its own k and v (its code "ungroups" grouped queries), and an attention and an
 MLP in every layer. A graph that differs has no names there. ``hook_embed`` is the token embedding alone, where ours has
@@ -27,6 +28,8 @@ from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 __all__ = ["HookPoint", "eap_ig_name", "from_transformer_lens_node", "reader_hook", "writer_hook"]
 
 _NODE = re.compile(r"(?P<kind>attn|mlp|mixer)\.(?P<layer>\d+)(\.(?P<head>h|kv)(?P<number>\d+))?(\.(?P<input>[qkv]))?")
+
+_EXPERT = re.compile(r"mlp\.\d+\.(e\d+|shared)")
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,11 @@ def from_transformer_lens_node(node: Any) -> str:
 
 
 def _parts(node: str) -> re.Match[str]:
+    if _EXPERT.fullmatch(node):
+        raise RLCircuitsError(
+            f"{node} is an expert's, or what no expert of its mixture writes, which EAP-IG and TransformerLens have no "
+            "name for; score with another granularity"
+        )
     found = _NODE.fullmatch(node)
     if found is None:
         raise RLCircuitsError(f"{truncated_repr(node)} is no node of a graph; names are such as attn.0.h3.q or mlp.2")

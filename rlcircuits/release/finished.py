@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from rlcircuits.common import defaults
 from rlcircuits.common.files import content_hash, file_hash
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import former_name
@@ -58,7 +59,8 @@ def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet:
     """
     comparison = load_finished(folder, key)
     log = (lambda _: None) if quiet else measurement.log
-    if comparison is None or not are_complete(folder, log, scored=comparison.k > 0):
+    spans = measurement.settings.positions != defaults.POSITIONS
+    if comparison is None or not are_complete(folder, log, scored=comparison.k > 0, spans=spans):
         return None
     measurement.log("measured before, and nothing has changed since")
     return comparison

@@ -40,6 +40,7 @@ _POSSIBLE: Mapping[str, tuple[str, ...]] = {
     "engine": (defaults.ENGINE,),
     "score_on": (defaults.SCORE_ON,),
     "method": (EAP,),
+    "positions": (defaults.POSITIONS,),
     "metric": tuple(metric for metric in METRICS if metric != "kl"),
 }
 """The values of settings that need no more than the model in memory and the base's stored scores."""

@@ -30,6 +30,7 @@ from rlcircuits.common.choices import (
     NOISE_ANSWERS,
     ON_INCONCLUSIVE,
     POINTS,
+    POSITIONS,
     RULE_SETS,
     RULES,
     SCORE_ON,
@@ -143,6 +144,10 @@ OPTIONS: tuple[Option, ...] = (
     _comparison("score_on", "whose answers are scored: each model's own, as in the paper, or by both models those of "
                 "before, those of after or the gold answers", default=defaults.SCORE_ON, choices=SCORE_ON,
                 more_cli_choices=("all",)),
+    _comparison("positions", "what scores are kept of: whole answers, or the prompt and each step of the answer too "
+                "(span), in the output folder", default=defaults.POSITIONS, choices=POSITIONS),
+    _comparison("step_end", "what the text of a step's last token matches, with positions = span",
+                unset=r"\n, the end of a line", metavar="REGEX", example="[.!?]"),
     _comparison("noise_draws", "number of noise controls, each of them before with after's readout, and noise that "
                 "matches the rest of the update; an effect must lie beyond 1.25 times each of theirs; 0 for none",
                 default=defaults.NOISE_DRAWS),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from rlcircuits.checkpoints.noise import NoisedSource
+from rlcircuits.common import defaults
 from rlcircuits.common.choices import OPENAI
 from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.answering import TRANSFORMERS
@@ -121,6 +122,8 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
     def work(part: Part, model: str, *, each: int = n, scored: int = compared * a_question, of: str = "") -> ModelWork:
         # A circuit is run, and its edges are found by plain gradients.
         times = 1 if part == "circuits" else passes(settings, has_counterfactuals(measurement))
+        if part in ("before", "after") and settings.positions != defaults.POSITIONS:
+            times *= 2  # once more, by span
         in_memory = part == "noise draw" or (part == "reference" and settings.engine == OPENAI)
         return ModelWork(
             part=part,

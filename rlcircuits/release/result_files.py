@@ -21,19 +21,27 @@ def scores_file(folder: Path, side: Side) -> Path:
     return folder / f"{side}.scores.safetensors"
 
 
-def are_complete(folder: Path, log: Notify, *, scored: bool = True) -> bool:
+def spans_file(folder: Path, side: Side) -> Path:
+    """Return the path of one model's scores by span (safetensors), which only ``positions = "span"`` asks for."""
+    return folder / f"{side}.spans.safetensors"
+
+
+def are_complete(folder: Path, log: Notify, *, scored: bool = True, spans: bool = False) -> bool:
     """Return whether both models' answers and scores are there, none truncated or damaged; log what is wrong.
 
     Args:
         folder: the pair's folder of results.
         log: called with what is wrong.
         scored: whether there were questions to score the models on.
+        spans: whether scores by span were asked for too.
     """
     try:
         for side in SIDES:
             Answers.load(answers_file(folder, side))
-            for _ in tensor_headers(scores_file(folder, side)) if scored else ():
-                pass
+            wanted = [scores_file(folder, side), *([spans_file(folder, side)] if spans else [])] if scored else []
+            for file in wanted:
+                for _ in tensor_headers(file):
+                    pass
     except RLCircuitsError as error:
         log(f"{error}; the pair is measured again, from what is in the store")
         return False

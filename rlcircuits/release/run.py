@@ -64,6 +64,7 @@ from rlcircuits.release.result_files import scores_file
 from rlcircuits.release.run_record import save_run
 from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.span_results import check_spans_kept, keep_spans
 from rlcircuits.release.supervised import check_control, control_pair, control_settings
 
 SAME_CHECKPOINT = "before and after are the same checkpoint"
@@ -113,6 +114,7 @@ def run_pair(
     check_counterfactuals(measurement.questions, measurement.settings.method)
     check_foils(measurement)
     check_circuits(measurement)
+    check_spans_kept(measurement)
     if folder is None:
         if pair.control is None or store is not None:
             return measure(measurement)
@@ -250,6 +252,7 @@ def _score_side(
     scores = score(measurement, source, side, sequences)
     if measurement.folder:
         scores.save(scores_file(measurement.folder, side))
+        keep_spans(measurement, source, side, sequences)
     return scores
 
 

@@ -20,11 +20,13 @@ from rlcircuits.common.choices import (
     EAP_IG,
     METRICS,
     NOISE_ANSWERS,
+    POSITIONS,
     Granularity,
     Method,
     Metric,
     NoiseAnswers,
     Points,
+    Positions,
     ScoreOn,
 )
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -32,6 +34,7 @@ from rlcircuits.common.limits import check_number
 from rlcircuits.common.reprs import format_changed_fields, short_repr
 from rlcircuits.common.validation import describe_error
 from rlcircuits.comparison import pairing
+from rlcircuits.graph.answer_spans import step_pattern
 from rlcircuits.graph.edge_graph import check_granularity
 from rlcircuits.models.backward_rules import VERSION as RULES_VERSION
 from rlcircuits.models.backward_rules import BackwardRules
@@ -107,6 +110,11 @@ class Settings:
     rules: str | None = None
     """Rules that replace parts of the backward: ``relp``, ``gim``, or names of :data:`rlcircuits.common.choices.RULES`,
     with commas between them; None for the plain gradient."""
+    positions: Positions = defaults.POSITIONS
+    """``span`` also keeps the scores of the prompt and of each step of the answer apart, in the folder of results; see
+    :mod:`rlcircuits.release.span_results`."""
+    step_end: str | None = None
+    """What the text of a step's last token matches, with ``span`` alone; None for the end of a line."""
     device: str | None = None
     """Torch device; None for the best available."""
     dtype: str | None = None
@@ -138,6 +146,8 @@ class Settings:
             del table["method"]
         for name in ("steps", "points", "rules"):
             del table[name]
+        if self.positions == defaults.POSITIONS:
+            del table["positions"], table["step_end"]
         if self.method == EAP_IG:
             table["steps"] = self.steps or defaults.STEPS
             if self.points not in (None, defaults.POINTS):
@@ -159,7 +169,8 @@ class Settings:
                 check_number(setting.name, value)
         check_path(self.method, self.steps, self.points)
         BackwardRules.named(() if self.rules is None else self.rules)
-        choices = {"noise_answers": NOISE_ANSWERS, "metric": METRICS}
+        check_step_end(self.positions, self.step_end)
+        choices = {"noise_answers": NOISE_ANSWERS, "metric": METRICS, "positions": POSITIONS}
         for name, allowed in choices.items():
             if (found := getattr(self, name)) not in allowed:
                 raise RLCircuitsError(f"{name} is {found!r}; it must be one of {', '.join(allowed)}")
@@ -189,6 +200,18 @@ def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Sett
         return _SETTINGS.validate_json(json.dumps(table, default=_as_list), strict=True)
     except ValidationError as error:
         raise RLCircuitsError(f"{where}{describe_error(error)}") from None
+
+
+def check_step_end(positions: str, step_end: str | None) -> None:
+    """Raise RLCircuitsError for a pattern of steps without spans, or one that is none."""
+    if step_end is None:
+        return
+    if positions == defaults.POSITIONS:
+        raise RLCircuitsError(
+            f"step_end is {truncated_repr(step_end)}, which says where a step ends, and positions is {positions!r}; "
+            "leave step_end out, or set positions to 'span'"
+        )
+    step_pattern(step_end)
 
 
 def merge_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:

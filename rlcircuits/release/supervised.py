@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.pair import Pair
@@ -48,4 +49,12 @@ def control_pair(pair: Pair) -> Pair:
 
 def control_settings(settings: Settings) -> Settings:
     """Return the settings of the control's measurement."""
-    return replace(settings, k=None, noise_draws=0, noise_groups=False, greedy=False)
+    return replace(
+        settings,
+        k=None,
+        noise_draws=0,
+        noise_groups=False,
+        greedy=False,
+        positions=defaults.POSITIONS,
+        step_end=None,
+    )

@@ -15,6 +15,7 @@ from helpers.tiny_models import ARCHITECTURES, MIXTURES, build, has_experts, pad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from rlcircuits import AnswerSequence, AnswerSpans, Checkpoint, RLCircuitsError, attribute, attribute_spans
 from rlcircuits.capture.expert_check import verify_experts
@@ -25,6 +26,7 @@ from rlcircuits.circuits.nodes import prune
 from rlcircuits.circuits.select import find_circuit
 from rlcircuits.contraction import grouped
 from rlcircuits.graph.edge_graph import EdgeGraph
+from rlcircuits.models.mixtures import Mixture
 from rlcircuits.models.parts import locate_parts
 
 TOLERANCE = 1e-4  # float32 against float64, ‖W − W*‖ / ‖W*‖ of each sequence
@@ -176,6 +178,33 @@ def test_a_latent_without_shared_bias_and_without_a_latent() -> None:
         model = build("nemotron-h", seed=3, **change)
         scores = edge_scores(model, batch, "expert")[0]
         assert relative_error(attribute(model, batch, "expert").values, scores) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["mixtral", "qwen3-moe"])
+def test_a_mixture_is_contracted_as_its_tokens_choices_one_layer_at_a_time(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never all experts at each token, nor two mixtures at once: that is what large mixtures have no memory for."""
+    made: list[StorageWeakRef] = []
+    shares = Mixture.shares
+
+    def counted(self: Mixture, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+        assert chosen.shape[1] == 2 < self.count
+        assert all(each.expired() for each in made), "what another mixture wrote is still there"
+        found = shares(self, hidden, chosen, weights)
+        made.append(StorageWeakRef(found.untyped_storage()))
+        return found
+
+    attribute(tiny(name), fixed_sequences(1), "expert")  # the check of the experts
+    monkeypatch.setattr(Mixture, "shares", counted)
+    attribute(tiny(name), fixed_sequences(), "expert")
+    mixtures = sum(block.mixture is not None for block in locate_parts(tiny(name)).blocks)
+    assert len(made) == mixtures, "the experts of each layer run once more"
+    made.clear()
+    monkeypatch.setattr(grouped, "expert_grads_bytes", lambda device: 1)
+    graph = attribute(tiny(name), fixed_sequences(), "expert").graph
+    readers_behind = [int(graph.mask[graph.writers.index(w)].sum()) for w in graph.writers if w.endswith(".e0")]
+    assert len(made) == sum(readers_behind), "and not where no reader waits for them"
 
 
 # --- what is refused
