@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -183,6 +183,11 @@ class SourceWithoutWeights(CheckpointSource):
     def load(self) -> Checkpoint:
         """Raise RLCircuitsError: there are no weights to load."""
         raise RLCircuitsError(f"{self.name}: only its configs are read, so that it cannot be loaded")
+
+
+def without_weights(source: CheckpointSource) -> CheckpointSource:
+    """Return a source of which only configs and the tokenizer are downloaded and read, an adapter's base's too."""
+    return SourceWithoutWeights(**{each.name: getattr(source, each.name) for each in fields(source)})
 
 
 def processor_of(model: Source | Checkpoint) -> ImageProcessor:

@@ -58,9 +58,10 @@ def add_check(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from rlcircuits.checkpoints.source import without_weights
     from rlcircuits.common.devices import usable_device
     from rlcircuits.release.check_cost import plan_check, with_speed
-    from rlcircuits.release.model_check import check_model, without_weights
+    from rlcircuits.release.model_check import check_model
     from rlcircuits.release.pair_differences import pair_differences
     from rlcircuits.release.settings import make_settings
     from rlcircuits.report.check_table import check_json, check_table

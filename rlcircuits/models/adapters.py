@@ -67,10 +67,14 @@ class Base:
     Args:
         folder: Its folder.
         name: Its name in the adapter's config.
+        path: The folder or the hub id that it was found by.
+        revision: The branch, tag or commit of a hub id.
     """
 
     folder: Path
     name: str
+    path: str
+    revision: str | None = None
 
 
 def find_base(adapter: Path, *, weights: bool = True) -> Base:
@@ -102,11 +106,11 @@ def find_base(adapter: Path, *, weights: bool = True) -> Base:
             f"layers that there are: save the merged model as a checkpoint of its own"
         )
     if weights:
-        _check_weights(adapter)
+        check_adapter_weights(adapter)
     try:
         beside = adapter / name
         path = str(beside) if beside.is_dir() and not Path(name).is_dir() else name
-        base = Base(local_folder(path, config.revision, weights=weights), name)
+        base = Base(local_folder(path, config.revision, weights=weights), name, path, config.revision)
     except (RLCircuitsError, OSError, ValueError) as error:  # a name can be too long, or hold a null character
         raise RLCircuitsError(f"{file}: the adapter's base was not found: {one_line(error)}") from error
     if is_adapter(base.folder):
@@ -116,7 +120,7 @@ def find_base(adapter: Path, *, weights: bool = True) -> Base:
     return base
 
 
-def _check_weights(adapter: Path) -> None:
+def check_adapter_weights(adapter: Path) -> None:
     """Raise RLCircuitsError if an adapter's weights are missing or damaged, or a whole checkpoint's are beside them."""
     if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise RLCircuitsError(f"{adapter} has no {ADAPTER_WEIGHTS}; other weight formats are not loaded")

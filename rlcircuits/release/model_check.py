@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from torch import nn
@@ -21,7 +21,7 @@ from rlcircuits.capture.expert_check import verify_experts
 from rlcircuits.capture.model_graph import granularities, model_graph
 from rlcircuits.capture.stream_check import Agreement, verify_stream
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.source import CheckpointSource, SourceWithoutWeights
+from rlcircuits.checkpoints.source import CheckpointSource, without_weights
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.logs import log_stage
 from rlcircuits.common.sublayers import LayerReads
@@ -52,7 +52,7 @@ from rlcircuits.models.shrunk import tiny_model
 from rlcircuits.models.weight_files import is_recomputed, stored_tensors
 from rlcircuits.release.model_findings import TINY, WHOLE, ModelFindings
 
-__all__ = ["check_model", "without_weights"]
+__all__ = ["check_model"]
 
 _T = TypeVar("_T")
 
@@ -96,11 +96,6 @@ def check_model(
             notify(f"building {TINY}")
             check.build_tiny(config_only)
     return check.found, checkpoint
-
-
-def without_weights(source: CheckpointSource) -> CheckpointSource:
-    """Return a source of which only configs and the tokenizer are downloaded and read, an adapter's base's too."""
-    return SourceWithoutWeights(**{each.name: getattr(source, each.name) for each in fields(source)})
 
 
 class _Check:

@@ -16,9 +16,9 @@ from rlcircuits.answers.max_new_tokens import ContextRoom
 from rlcircuits.answers.prompting import Prompting
 from rlcircuits.answers.question_prompts import prompt_questions
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.checkpoints.source import CheckpointSource, without_weights
 from rlcircuits.common.errors import RLCircuitsError, one_line
-from rlcircuits.models.adapters import find_base
+from rlcircuits.models.adapters import check_adapter_weights, find_base
 from rlcircuits.models.config_layers import check_nodes, head_counts
 from rlcircuits.models.dtypes import torch_dtype
 from rlcircuits.models.find_family import module_names, ties_embeddings
@@ -73,18 +73,35 @@ class PlannedModel:
 
     @cached_property
     def local(self) -> CheckpointSource | None:
-        """Return the source as a local folder, which for a hub id is in the hub's cache; None if there is none."""
+        """Return the source as a local folder, which for a hub id is in the hub's cache; None if there is none.
+
+        Nothing that it is asked downloads weights, those of an adapter's base neither.
+        """
         if Path(self.source.path).is_dir():
-            return self.source
+            return without_weights(self.source)
         try:
             folder = huggingface_hub.snapshot_download(
                 self.source.path, revision=self.source.revision, local_files_only=True
             )
-            cached = replace(self.source, path=folder, revision=None)
-            _parameters(cached)
+            cached = without_weights(replace(self.source, path=folder, revision=None))
+            if is_adapter(cached.folder):
+                check_adapter_weights(cached.folder)
+            else:
+                _parameters(cached.folder)
         except Exception:  # the hub's client raises errors of many types, and a file may be missing from its cache
             return None
         return cached
+
+    @cached_property
+    def whole(self) -> PlannedModel:
+        """The checkpoint whose config and weights count: the base of a LoRA adapter, any other checkpoint itself.
+
+        Raises RLCircuitsError for an adapter whose base is not found.
+        """
+        if self.local is None or not is_adapter(self.local.folder):
+            return self
+        base = find_base(self.local.folder, weights=False)
+        return replace(self, source=replace(self.source, path=base.path, revision=base.revision))
 
     def prompts(self, prompting: Prompting, questions: QuestionSet) -> list[tuple[int, ...]]:
         """Return the questions' prompt token ids; an empty list if the tokenizer cannot be loaded."""
@@ -149,9 +166,10 @@ class PlannedModel:
     def groups(self) -> tuple[Group, ...]:
         """Return the groups of tensors that the model has, by the names in its files; all if these are not here."""
         try:
-            if self.local is None:
+            whole = self.whole.local
+            if whole is None:
                 return _GROUPS
-            names = stored_tensors(_weights_folder(self.local.folder), packed=True)
+            names = stored_tensors(whole.folder, packed=True)
             tied = ties_embeddings(self._whole_config())
         except RLCircuitsError:
             return _GROUPS
@@ -163,8 +181,7 @@ class PlannedModel:
 
     def _whole_config(self) -> Any:
         if self.local is not None:
-            folder = _weights_folder(self.local.folder)
-            return load_config(folder, trust_remote_code=self.source.trust_remote_code)
+            return load_config(self.local.model_folder, trust_remote_code=self.source.trust_remote_code)
         try:
             return AutoConfig.from_pretrained(
                 self.source.path, revision=self.source.revision, trust_remote_code=self.source.trust_remote_code
@@ -174,19 +191,25 @@ class PlannedModel:
 
     def _sizes(self) -> tuple[Mapping[str, int], Any]:
         """Return the number of parameters by dtype, and the config. Raises RLCircuitsError if one is not available."""
-        if self.local is not None:
-            check_folder(_weights_folder(self.local.folder))
-            config = self._config()
-            quantised = quantisation_of(_weights_folder(self.local.folder))
-            return (_parameters(self.local) if quantised is None else _dequantised(config)), config
+        if self.local is not None and is_adapter(self.local.folder):
+            check_adapter_weights(self.local.folder)
+        whole = self.whole
+        if whole.local is not None:
+            check_folder(whole.local.folder)
         config = self._config()
+        return whole._parameters_by_dtype(config), config
+
+    def _parameters_by_dtype(self, config: Any) -> Mapping[str, int]:
+        if self.local is not None:
+            folder = self.local.folder
+            return _parameters(folder) if quantisation_of(folder) is None else _dequantised(config)
         try:
             found = huggingface_hub.get_safetensors_metadata(self.source.path, revision=self.source.revision)
         except Exception as error:
             raise self._unavailable(error) from error
         if getattr(config, "quantization_config", None) is not None:
-            return _dequantised(config), config
-        return {str(dtype): count for dtype, count in found.parameter_count.items()}, config
+            return _dequantised(config)
+        return {str(dtype): count for dtype, count in found.parameter_count.items()}
 
     def _unavailable(self, error: Exception) -> RLCircuitsError:
         return RLCircuitsError(
@@ -204,11 +227,6 @@ class PlannedModel:
         return True
 
 
-def _weights_folder(folder: Path) -> Path:
-    """Return the folder of whole weights: the base's folder for a LoRA adapter."""
-    return find_base(folder).folder if is_adapter(folder) else folder
-
-
 def _dequantised(config: Any) -> dict[str, int]:
     """Return the number of parameters of a quantised checkpoint by the dtype that they are dequantised to."""
     count = count_parameters(config)
@@ -218,9 +236,9 @@ def _dequantised(config: Any) -> dict[str, int]:
     return {{8: "F64", 4: "F32"}.get(dtype.itemsize, "BF16"): count}
 
 
-def _parameters(source: CheckpointSource) -> dict[str, int]:
+def _parameters(folder: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for tensor in stored_tensors(_weights_folder(source.folder), packed=True).values():
+    for tensor in stored_tensors(folder, packed=True).values():
         counts[tensor.dtype] = counts.get(tensor.dtype, 0) + math.prod(tensor.shape)
     return counts
 
