@@ -18,7 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -195,7 +197,13 @@ def one_kv_per_query_head(block: Block, n_heads: int) -> Iterator[None]:
         setattr(owner, name, value)
 
     try:
-        swap(attention, "num_key_value_groups", 1)
+        if hasattr(attention, "_split_heads") and hasattr(
+            attention, "num_kv_heads"
+        ):  # Falcon's, whose q, k and v are fused
+            swap(attention, "num_kv_heads", n_heads)
+            vars(attention)["_split_heads"] = partial(_split_stacked, n_heads)
+        else:
+            swap(attention, "num_key_value_groups", 1)
         if hasattr(attention, "num_key_value_heads"):
             swap(attention, "num_key_value_heads", n_heads)
         norm = getattr(attention, "k_norm", None)
@@ -209,3 +217,9 @@ def one_kv_per_query_head(block: Block, n_heads: int) -> Iterator[None]:
     finally:
         for owner, name, value in saved:
             setattr(owner, name, value)
+        vars(attention).pop("_split_heads", None)
+
+
+def _split_stacked(n_heads: int, fused: Tensor) -> Any:
+    """Return q, k and v, [batch, pos, heads, head_dim] each, of all q, all k and all v in one tensor."""
+    return fused.unflatten(-1, (3, n_heads, -1)).unbind(-3)

@@ -79,7 +79,8 @@ def hook_writers(
             shared = index.get(f"mlp.{layer}.shared")
             _hook_experts(hooks, block, index[f"mlp.{layer}.e0"], shared, on_outputs, parts.residual_multiplier)
         elif block.mlp is not None:
-            _hook_mlp(hooks, block, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
+            copied = parts.names.mlp_changed_after
+            _hook_mlp(hooks, block, copied, _on_output(on_outputs, index[f"mlp.{layer}"], parts.residual_multiplier))
 
 
 def one_writer(index: int, output: Tensor, multiplier: float = 1.0) -> WriterOutputs:
@@ -91,10 +92,11 @@ def _on_output(on_outputs: OnWriterOutputs, index: int, multiplier: float) -> Ca
     return lambda output: on_outputs(one_writer(index, output, multiplier))
 
 
-def _hook_mlp(hooks: Hooks, block: Block, on_output: Callable[[Tensor], None]) -> None:
+def _hook_mlp(hooks: Hooks, block: Block, copied: bool, on_output: Callable[[Tensor], None]) -> None:
     """Make an MLP one writer: the sum of what its modules return, once each has run.
 
-    What a module returns gets the shape of its input: Llama 4's mixtures return [batch · pos, width].
+    With ``copied`` the block changes in place what the MLP returns. What a module returns gets the shape of its input:
+    Llama 4's mixtures return [batch · pos, width].
     """
     if block.mlp_post_norm is not None:
         hooks.observe_output(block.mlp_post_norm.module, on_output)
@@ -109,6 +111,7 @@ def _hook_mlp(hooks: Hooks, block: Block, on_output: Callable[[Tensor], None]) -
         shape = hidden.shape
 
     def take(output: Tensor) -> None:
+        output = output.clone() if copied else output
         outputs.append(output.view(shapes.pop()))
         if len(outputs) == len(modules):
             total = sum(outputs[1:], outputs[0])

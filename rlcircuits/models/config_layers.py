@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.sublayers import LayerReads, Sublayer, layer_reads
+from rlcircuits.models.falcon import falcon_kv_heads
 from rlcircuits.models.families import ModuleNames
 from rlcircuits.models.find_family import module_names
 
@@ -40,9 +41,11 @@ def head_counts(config: Any, layer: int = 0) -> HeadCounts:
     """
     config = of_layer(config, layer)
     n_heads = config.num_attention_heads
+    is_falcon = config.model_type == "falcon" and not hasattr(config, "num_key_value_heads")
+    kv = falcon_kv_heads(config) if is_falcon else getattr(config, "num_key_value_heads", None) or n_heads
     return HeadCounts(
         q=n_heads,
-        kv=getattr(config, "num_key_value_heads", None) or n_heads,
+        kv=kv,
         size=getattr(config, "head_dim", None) or config.hidden_size // n_heads,
     )
 
@@ -167,5 +170,9 @@ def fused_features(names: ModuleNames, heads: HeadCounts) -> dict[str, Tensor]:
     if names.fused == "stacked":
         kv = torch.arange(n_kv).view(heads.kv, heads.size)
         return {"q": torch.arange(n_q).view(heads.q, heads.size), "k": kv + n_q, "v": kv + n_q + n_kv}
+    if names.fused == "grouped":
+        by_group = torch.arange(n_q + 2 * n_kv).view(heads.kv, -1, heads.size)
+        q = by_group[:, :-2].reshape(heads.q, heads.size)
+        return {"q": q, "k": by_group[:, -2], "v": by_group[:, -1]}
     by_head = torch.arange(3 * n_q).view(heads.q, 3, heads.size)
     return {kind: by_head[:, i] for i, kind in enumerate("qkv")}

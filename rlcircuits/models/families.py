@@ -18,7 +18,7 @@ from rlcircuits.common.sublayers import SUBLAYERS, Sublayer
 
 __all__ = ["FAMILIES", "REFUSED", "LatentNames", "ModuleNames", "is_added", "register_family"]
 
-FusedOrder = Literal["stacked", "interleaved"]
+FusedOrder = Literal["stacked", "interleaved", "grouped"]
 GateUpOrder = Literal["rows", "columns", "alternating columns"]
 
 
@@ -72,7 +72,8 @@ class ModuleNames:
     projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
     """The projections to q, k and v, or the one fused projection to all three."""
     fused: FusedOrder = "stacked"
-    """The order of a fused projection's features: all q, all k, all v; or q, k and v of one head after another."""
+    """The order of a fused projection's features: all q, all k, all v; q, k and v of one head after another; or the q
+    of a group of query heads, their k and their v, one group after another."""
     output: str = "o_proj"
     latent: LatentNames | None = None
     """The projections to q, k and v of a multi-head latent attention."""
@@ -91,6 +92,8 @@ class ModuleNames:
     the second; or in alternating columns."""
     mlp_beside: str | None = None
     """A module that reads what the MLP reads, and whose output is added to the MLP's (Granite's experts)."""
+    mlp_changed_after: bool = False
+    """Whether the block adds the attention's output into the MLP's in place, so that a hook must copy it."""
     mlp_also_reads: tuple[str, ...] = ()
     """Modules in the block, where it has them, that read the stream as the norm before the MLP does, for the same
     output: Gemma 4's router and the norm before its experts."""
@@ -219,6 +222,16 @@ _GPT_J = ModuleNames(
     output="out_proj",
     mlp_outputs=("fc_out",),
 )
+_FALCON = ModuleNames(
+    layers="transformer.h",
+    final_norm="transformer.ln_f",
+    attention="self_attention",
+    mlp_norm="input_layernorm",
+    projections=("query_key_value",),
+    output="dense",
+    mlp_outputs=("dense_4h_to_h",),
+    mlp_changed_after=True,
+)
 _ATTENTION_OR_MIXER: dict[str, tuple[Sublayer, ...]] = {
     "full_attention": ("attn", "mlp"),
     "linear_attention": ("mixer", "mlp"),
@@ -279,6 +292,7 @@ FAMILIES: dict[str, ModuleNames] = {
     **dict.fromkeys(("cohere", "cohere2", "cohere2_moe"), _COHERE),
     "phi": _PHI,
     "gptj": _GPT_J,
+    "falcon": _FALCON,  # its generations differ: rlcircuits.models.falcon
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN3_NEXT),
     "granitemoehybrid": _GRANITE_HYBRID,
     "falcon_h1": _FALCON_H1,
@@ -334,6 +348,11 @@ REFUSED_FIELDS: dict[str, tuple[RefusedField, ...]] = {
             "num_kv_shared_layers", "some layers have no k and v of their own, but read those of another layer"
         ),
         RefusedField("use_bidirectional_attention", "its tokens see later ones", "all"),
+    ),
+    "falcon": (
+        RefusedField(
+            "alibi", "transformers adds its bias twice in eager attention and once in sdpa, so that they differ"
+        ),
     ),
 }
 """``model_type`` → the fields of the config for which a model is not supported."""

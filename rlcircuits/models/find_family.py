@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+from rlcircuits.models.falcon import falcon_names
 from rlcircuits.models.families import (
     FAMILIES,
     LANGUAGE_MODELS,
@@ -32,6 +33,8 @@ def module_names(config: Any) -> ModuleNames | None:
     """
     if _refused_field(config) is not None:
         return None
+    if config.model_type == "falcon" and not is_added(config):
+        return falcon_names(FAMILIES["falcon"], config)
     if config.model_type in FAMILIES:
         return FAMILIES[config.model_type]
     names = FAMILIES.get(_text_family(config))

@@ -32,7 +32,7 @@ _MOST_KINDS = 8
 _INNER = (
     "intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size",
     "n_inner", "intermediate_size_mlp", "moe_shared_expert_intermediate_size", "moe_latent_size",
-    "prefix_dense_intermediate_size",
+    "prefix_dense_intermediate_size", "ffn_hidden_size",
 )  # fmt: skip
 _EXPERT_COUNTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _EXPERTS_USED = ("num_experts_per_tok", "num_experts_per_token", "moe_topk")
@@ -136,7 +136,8 @@ def _shrink_heads(text: Any) -> None:
     heads, width = text.num_attention_heads, text.hidden_size
     varied = _varied(text)
     by_layer = [layer["num_key_value_heads"] for layer in varied if "num_key_value_heads" in layer]
-    kv_heads = min(by_layer) if by_layer else getattr(text, "num_key_value_heads", None)
+    field = "num_key_value_heads" if by_layer or hasattr(text, "num_key_value_heads") else "num_kv_heads"  # Falcon's
+    kv_heads = min(by_layer) if by_layer else getattr(text, field, None)
     kept_kv = min(kv_heads or heads, _KV_HEADS)
     kept = heads // (kv_heads or heads) * kept_kv
     text.num_attention_heads = kept
@@ -146,7 +147,7 @@ def _shrink_heads(text: Any) -> None:
         )
         text.per_layer_config = dict(enumerate(kept_by_layer))
     elif kv_heads is not None:
-        text.num_key_value_heads = kept_kv
+        setattr(text, field, kept_kv)
     text.hidden_size = width * kept // heads
 
 

@@ -19,7 +19,7 @@ Group = Literal["embeddings", "norms", "attention", "mixer", "MLP", "unembedding
 GROUPS: tuple[Group, ...] = get_args(Group)
 """The groups, in the order of tables. No weight of a supported language model is in ``other``."""
 
-_TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "embeddings"})
+_TOKEN_EMBEDDINGS = frozenset({"embed_tokens", "wte", "embed_in", "embeddings", "word_embeddings"})
 _POSITION_EMBEDDINGS = frozenset({"wpe"})
 _UNEMBEDDINGS = frozenset({"lm_head", "embed_out"})
 # Granite's mixtures in files; those of Gemma 4, beside its MLP.

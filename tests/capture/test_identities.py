@@ -29,6 +29,7 @@ EPS_NAMES = {
     "gpt-neox-sequential": "layer_norm_eps",
     "nemotron-h": "layer_norm_epsilon",
     "gpt-j": "layer_norm_epsilon",
+    **dict.fromkeys(("falcon", "falcon-40b", "falcon-11b", "falcon-sequential"), "layer_norm_epsilon"),
     **dict.fromkeys(("cohere", "cohere2", "phi"), "layer_norm_eps"),
 }
 # OLMo 2, OLMo 3 and EXAONE 4 have no pre-norms. Their q and k have a norm of their own, and v is followed by the norm

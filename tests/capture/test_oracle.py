@@ -31,7 +31,7 @@ CASES = [
 ]
 OUTPUT_BIAS = {
     *("gpt2", "gpt-neox", "gpt-neox-sequential", "llama-gqa", "smollm3", "gpt-oss", "deepseek-v3"),
-    *("cohere2", "phi"),
+    *("cohere2", "phi", "falcon-11b"),
 }
 SEQUENCE = random_sequences(1, seed=5, prompt=(6, 6), answer=(5, 5))[0]
 OTHER = random_sequences(1, seed=6, prompt=(6, 6), answer=(5, 5))[0]
@@ -39,6 +39,7 @@ built = cache(build)
 """Tiny models for tests that only read them, each built once."""
 
 
+FALCONS = [name for name in NAMES if name.startswith("falcon") and name != "falcon-h1"]
 MLPS = ("mlp", "feed_forward", "block_sparse_moe")
 
 
@@ -49,7 +50,7 @@ def body_of(model: Any) -> Any:
 
 def tiny_epsilon(name: str, **overrides: Any) -> Any:
     with_layer_norms = ("neox", "cohere", "phi")
-    known = dict.fromkeys(("gpt2", "gpt-j", "nemotron-h"), "layer_norm_epsilon")
+    known = dict.fromkeys(("gpt2", "gpt-j", "nemotron-h", *FALCONS), "layer_norm_epsilon")
     known |= dict.fromkeys(("phi3", "cohere2-moe"), "rms_norm_eps")
     field = known.get(name, "layer_norm_eps" if any(each in name for each in with_layer_norms) else "rms_norm_eps")
     return build(name, seed=1, dtype=torch.float64, **{field: 1e-14}, **overrides)
@@ -97,6 +98,8 @@ def writer_parameters(name: str, layer: Any) -> tuple[list[Any], list[Any]]:
         return attention, mlp
     if name == "gpt2":
         outputs = layer.attn.c_proj, layer.mlp.c_proj
+    elif "falcon" in name:
+        outputs = layer.self_attention.dense, layer.mlp.dense_4h_to_h
     elif "neox" in name:
         outputs = layer.attention.dense, layer.mlp.dense_4h_to_h
     elif name == "gpt-j":

@@ -165,18 +165,19 @@ def test_a_family_whose_stream_is_no_sum_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "why"),
+    ("name", "field", "value", "why"),
     [
-        ("hidden_size_per_layer_input", 8, "third sublayer"),
-        ("num_kv_shared_layers", 1, "those of another layer"),
-        ("use_bidirectional_attention", "all", "see later ones"),
+        ("gemma4-moe", "hidden_size_per_layer_input", 8, "third sublayer"),
+        ("gemma4-moe", "num_kv_shared_layers", 1, "those of another layer"),
+        ("gemma4-moe", "use_bidirectional_attention", "all", "see later ones"),
+        ("falcon", "alibi", True, "its bias twice"),
     ],
 )
 def test_a_model_with_a_part_that_is_not_mapped_is_refused_by_the_field_of_its_config(
-    field: str, value: object, why: str
+    name: str, field: str, value: object, why: str
 ) -> None:
-    with pytest.raises(RLCircuitsError, match=rf"'gemma4_text' with {field} is not supported: .*{why}"):
-        locate_parts(build("gemma4-moe", **{field: value}))
+    with pytest.raises(RLCircuitsError, match=rf"' with {field} is not supported: .*{why}"):
+        locate_parts(build(name, **{field: value}))
 
 
 def test_a_missing_part_is_named() -> None:

@@ -66,13 +66,13 @@ def named(model: nn.Module, pattern: str) -> Iterator[nn.Module]:
 
 
 OUTPUTS = {
-    "attn.1": r".*(layers|h)\.1\.(self_attn|attn|attention)",
+    "attn.1": r".*(layers|h)\.1\.(self_attn|attn|attention|self_attention)",
     "mlp.1": r".*(layers|h)\.1\.(mlp|feed_forward|block_sparse_moe)",
     "mlp": r".*(layers|h)\.\d+\.(mlp|feed_forward|block_sparse_moe)",
-    "embeddings": r".*\.(embed_tokens|embed_in|wte|wpe)",
+    "embeddings": r".*\.(embed_tokens|embed_in|wte|word_embeddings|wpe)",
     "unembedding": r"lm_head|embed_out",
     "final-norm": r"model\.(norm|final_layernorm)|transformer\.ln_f|gpt_neox\.final_layer_norm",
-    "norms": r"(?!.*\.self_attn\.).*(layernorm|layer_norm|ln_\w|model\.norm)",
+    "norms": r"(?!.*\.self_attn\.).*(layernorm|layer_norm|ln_\w+|model\.norm)",
 }
 """The modules whose outputs a target multiplies."""
 
@@ -126,7 +126,9 @@ def test_the_outputs_of_a_model_with_mixers_are_multiplied_as_a_hook_would(name:
 @pytest.mark.parametrize("name", ATTENTION_ONLY)
 def test_a_zeroed_head_writes_nothing(name: str) -> None:
     plain, damaged = build(name), fresh(name)
-    (output,) = named(plain, r".*(layers|h)\.1\.(self_attn|attn|attention)\.(o_proj|c_proj|out_proj|dense)")
+    (output,) = named(
+        plain, r".*(layers|h)\.1\.(self_attn|attn|attention|self_attention)\.(o_proj|c_proj|out_proj|dense)"
+    )
     heads = plain.config.num_attention_heads
 
     def without_head(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

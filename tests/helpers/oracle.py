@@ -34,6 +34,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from helpers import oracle_rules as rules
+from helpers.oracle_falcon import is_parallel
 from helpers.oracle_families import Block, Projection, Scale, parts_of
 from helpers.oracle_hybrids import layer_sublayers
 from helpers.oracle_shared_norm import FORWARDS as SHARED_NORM
@@ -62,6 +63,7 @@ def edge_names(
     Raises ValueError for a granularity other than "sublayer", "head" and "expert".
     """
     parallel = getattr(model.config, "use_parallel_residual", False) or model.config.model_type in SHARED_NORM
+    parallel = parallel or (model.config.model_type == "falcon" and is_parallel(model.config))
     layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
     sublayers = layer_sublayers(model.config) or [("attn", "mlp")] * layers
     if granularity not in ("sublayer", "head", "expert"):

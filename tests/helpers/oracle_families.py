@@ -98,10 +98,10 @@ def parts_of(model: Any) -> Parts:
     if family in _LLAMA_LIKE:
         return _llama_like(model)
     # Here, since both are built of what is in this module.
-    from helpers import oracle_recent, oracle_shared_norm
+    from helpers import oracle_falcon, oracle_recent, oracle_shared_norm
     from helpers.oracle_hybrids import hybrid_parts
 
-    forwards = oracle_recent.FORWARDS | oracle_shared_norm.FORWARDS
+    forwards = oracle_recent.FORWARDS | oracle_shared_norm.FORWARDS | {"falcon": oracle_falcon.falcon}
     if family in forwards:
         return forwards[family](model)
     if (parts := hybrid_parts(model)) is not None:

@@ -40,6 +40,10 @@ _GEMMA4 = {
     "layer_types": ["full_attention", "sliding_attention", "full_attention"], "sliding_window": 4,
     "hidden_size_per_layer_input": 0, "final_logit_softcapping": 8.0,
 }  # fmt: skip
+_FALCON = {
+    **_IDS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_hidden_size": 48,
+    "max_position_embeddings": 96, "tie_word_embeddings": False,
+}  # fmt: skip
 _ONE_WINDOW = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4}
 _PARTIAL_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 24}
@@ -80,6 +84,12 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi": ("phi", {**_BASE, **_GQA, "qk_layernorm": True, "rope_parameters": _PARTIAL_ROTARY}),  # biases everywhere
     "gpt-j": ("gptj", {**_IDS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "rotary_dim": 4,
                        "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "tie_word_embeddings": False}),
+    # Falcon's generations: one norm and one k; two norms and grouped k; one norm, grouped k and biases; sequential.
+    "falcon": ("falcon", _FALCON),
+    "falcon-40b": ("falcon", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "falcon-11b": ("falcon", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True,
+                              "num_ln_in_parallel_attn": 1}),
+    "falcon-sequential": ("falcon", {**_FALCON, "parallel_attn": False, "multi_query": False}),
     "phi3": ("phi3", {**_BASE, **_GQA, "sliding_window": None,
                       "rope_parameters": _PARTIAL_ROTARY}),  # fused qkv and gate/up, half the width turned
     "gemma2": ("gemma2", {**_GEMMA, "attn_logit_softcapping": 2.0}),  # post-norms, scaled embedding, caps
@@ -186,7 +196,9 @@ POST_NORMS: dict[str, tuple[str, str]] = {
 """The norms between attention and stream, and between MLP and stream, of the models that have them."""
 NO_PRE_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "exaone4"})
 """The models whose attention and MLP read the stream itself."""
-PARALLEL = frozenset({"gpt-neox", "cohere", "cohere2", "cohere2-moe", "phi", "gpt-j"})
+PARALLEL = frozenset(
+    {"gpt-neox", "cohere", "cohere2", "cohere2-moe", "phi", "gpt-j", "falcon", "falcon-40b", "falcon-11b"}
+)
 """The models whose attention and MLP read the same stream."""
 JOINT_KEY_NORM = frozenset({"olmo2", "olmo2-gqa", "olmo3", "olmoe"})
 """The models with one norm over all heads' queries and one over all heads' keys."""
