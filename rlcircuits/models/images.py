@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 IMAGE_FAMILIES: dict[str, frozenset[str]] = {
-    "qwen2_5_vl": frozenset({"pixel_values", "image_grid_thw", "mm_token_type_ids"}),
+    **dict.fromkeys(("qwen2_5_vl", "qwen3_5"), frozenset({"pixel_values", "image_grid_thw", "mm_token_type_ids"})),
     "gemma3": frozenset({"pixel_values", "token_type_ids"}),
     "mistral3": frozenset({"pixel_values", "image_sizes"}),
     "llama4": frozenset({"pixel_values"}),
@@ -48,8 +48,7 @@ _DEEPSTACK = (
 _NOT_CHECKED = "what its processor makes of them has not been checked against scores"
 WITHOUT_IMAGES: dict[str, str] = {
     **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe"), _DEEPSTACK),
-    **dict.fromkeys(("qwen3_5", "qwen3_5_moe"), _NOT_CHECKED),
-    "gemma4": _NOT_CHECKED,
+    **dict.fromkeys(("qwen3_5_moe", "gemma4"), _NOT_CHECKED),
 }
 """``model_type`` of vision-language models that are scored on text only → why."""
 

@@ -35,6 +35,9 @@ from rlcircuits.questions import load_questions
 ANSWER = (5, 6, 7)
 STEP = 0.02
 """Of the finite differences, whose error falls with its fourth power; norms are computed in float32."""
+SMALL_STEP = 0.005
+"""Of models with mixers. A delta net bends more in what it reads: with 0.02, 0.01 and 0.005 the edge embed → mixer.0 is
+off by 2.6%, 0.28% and less than 0.1%."""
 
 
 @pytest.fixture(scope="module", params=IMAGE_FAMILIES)
@@ -67,11 +70,22 @@ def _body(model: Any) -> Any:
     return model.language_model.model if hasattr(model, "language_model") else model.model.language_model
 
 
+_FIRST: dict[str, Callable[[Any], Any]] = {
+    "mixer": lambda layer: layer.linear_attn,
+    "attn": lambda layer: layer.self_attn,
+}
+
+
+def _first_of(layer: Any) -> str:
+    """What a layer has before its MLP."""
+    return "mixer" if hasattr(layer, "linear_attn") else "attn"
+
+
 def _readers(model: Any) -> Iterator[tuple[str, Any]]:
     """Each sublayer's norm, whose input is what it reads; q, k and v read the attention's together."""
     body = _body(model)
     for number, layer in enumerate(body.layers):
-        yield f"attn.{number}", layer.input_layernorm
+        yield f"{_first_of(layer)}.{number}", layer.input_layernorm
         yield f"mlp.{number}", getattr(layer, "pre_feedforward_layernorm", layer.post_attention_layernorm)
     yield "logits", body.norm
 
@@ -80,7 +94,8 @@ def _writers(model: Any) -> Iterator[tuple[str, Any]]:
     """Each module whose output is added to the stream; the last norm where there is one behind the sublayer."""
     for number, layer in enumerate(_body(model).layers):
         post = hasattr(layer, "post_feedforward_layernorm")
-        yield f"attn.{number}", layer.post_attention_layernorm if post else layer.self_attn
+        first = _first_of(layer)
+        yield f"{first}.{number}", layer.post_attention_layernorm if post else _FIRST[first](layer)
         yield (
             f"mlp.{number}",
             layer.post_feedforward_layernorm if post else getattr(layer, "mlp", None) or layer.feed_forward,
@@ -115,6 +130,7 @@ def test_each_edge_is_the_slope_of_the_loss_when_its_writer_is_taken_from_its_re
     checkpoint: Checkpoint, sequences: list[AnswerSequence]
 ) -> None:
     sequence = sequences[2]
+    step_size = SMALL_STEP if checkpoint.parts.no_heads else STEP
     scores = attribute(checkpoint, [sequence])
     values = dict(zip(scores.graph.writers, scores.values[0].tolist(), strict=True))
     model = checkpoint.model.double()
@@ -131,13 +147,13 @@ def test_each_edge_is_the_slope_of_the_loss_when_its_writer_is_taken_from_its_re
                     continue
                 losses = {}
                 for step in (-2, -1, 1, 2):
-                    removed = step * STEP * written[writer]
+                    removed = step * step_size * written[writer]
                     handle = norm.register_forward_pre_hook(partial(_subtract, removed))
                     losses[step] = _plain_loss(model, sequence).item()
                     handle.remove()
-                wanted.append((8 * (losses[-1] - losses[1]) - (losses[-2] - losses[2])) / (-12 * STEP))
+                wanted.append((8 * (losses[-1] - losses[1]) - (losses[-2] - losses[2])) / (-12 * step_size))
                 found.append(sum(row[column] for column in columns))
-        assert len(found) == 15
+        assert len(found) == {2: 15, 3: 28}[len(_body(model).layers)]
         torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), rtol=1e-3, atol=1e-4)
         assert scores.loss.item() == pytest.approx(_plain_loss(model, sequence).item(), rel=1e-5)
     finally:
@@ -151,6 +167,8 @@ def test_scores_do_not_depend_on_the_batch(
 ) -> None:
     if side == "left" and checkpoint.parts.counts_columns:
         pytest.skip("left padding is refused")
+    if granularity == "head" and checkpoint.parts.no_heads:
+        pytest.skip("a model with mixers has no heads")
     together = attribute(checkpoint, sequences, granularity, padding_side=side).values
     apart = torch.cat([attribute(checkpoint, [sequence], granularity).values for sequence in sequences])
     assert relative_error(together, apart) < 1e-5
@@ -200,7 +218,7 @@ def test_an_image_of_one_token_is_scored_as_a_text_model_with_its_features_as_a_
     assert relative_error(attribute(checkpoint, [sequence]).values, wanted) < 1e-5
 
 
-@pytest.mark.parametrize("family", ["qwen3_vl", "qwen3_5"])
+@pytest.mark.parametrize("family", ["qwen3_vl", "gemma4"])
 def test_a_family_whose_images_cannot_be_scored_is_refused(family: str) -> None:
     whole, _ = vision_and_text(family)
     sequence = AnswerSequence((1, 50), ANSWER, ImageInputs("k", lambda: {}))

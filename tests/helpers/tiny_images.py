@@ -24,19 +24,22 @@ from rlcircuits.questions import QuestionSource
 IMAGE_TOKEN = 50
 _SPECIAL = {  # the tokens from IMAGE_TOKEN on
     "qwen2_5_vl": ("<|image_pad|>", "<video>", "<start>", "<end>"),
+    "qwen3_5": ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"),
     "gemma3": ("<img>", "<video>", "<start>", "<end>"),
     "mistral3": ("[IMG]", "[IMG_BREAK]", "[IMG_END]"),
     "llama4": ("<|patch|>", "<|image|>", "<|image_start|>", "<|image_end|>", "<|tile_x_separator|>",
                "<|tile_y_separator|>"),
 }  # fmt: skip
 _MARKERS = {  # what the chat template writes for an image
-    "qwen2_5_vl": "<start><|image_pad|><end>", "gemma3": "<start>", "mistral3": "[IMG]", "llama4": "<|image|>",
+    "qwen2_5_vl": "<start><|image_pad|><end>", "qwen3_5": "<|vision_start|><|image_pad|><|vision_end|>",
+    "gemma3": "<start>", "mistral3": "[IMG]", "llama4": "<|image|>",
 }  # fmt: skip
 _needs_torchvision = pytest.mark.skipif(
     importlib.util.find_spec("torchvision") is None, reason="the family's processor needs torchvision"
 )
 IMAGE_FAMILIES = [
     "qwen2_5_vl",
+    "qwen3_5",
     "gemma3",
     *(pytest.param(family, marks=_needs_torchvision) for family in ("mistral3", "llama4")),
 ]
@@ -70,7 +73,10 @@ def _save_processor(folder: Path, family: str, tokenizer: PreTrainedTokenizerFas
     tokenizer.save_pretrained(folder)
     if family == "gemma3":
         Gemma3Processor(Gemma3ImageProcessorPil(size=square), tokenizer, image_seq_length=4).save_pretrained(folder)
-    elif family == "qwen2_5_vl":  # as its checkpoints have it: its processor as a whole would need torchvision
+    elif family in (
+        "qwen2_5_vl",
+        "qwen3_5",
+    ):  # as its checkpoints have it: its processor as a whole would need torchvision
         size = {"shortest_edge": 64, "longest_edge": 1024}
         Qwen2VLImageProcessorPil(patch_size=4, merge_size=2, temporal_patch_size=2, size=size).save_pretrained(folder)
     elif family == "mistral3":
