@@ -147,7 +147,7 @@ def _hook_experts(
         if shared is not None:
             on_outputs(one_writer(shared, whole - total.to(whole.dtype), multiplier))
 
-    _hook_mlp(hooks, block, take)
+    _hook_mlp(hooks, block, False, take)
 
 
 def _hook_heads(
