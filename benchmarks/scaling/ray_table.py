@@ -4,8 +4,9 @@
     OMP_NUM_THREADS=1 python benchmarks/scaling/ray_table.py faults --kills 10
 
 ``speed`` runs pairs of the zoo in one process, on a cluster of one worker, and on one of two, in turns. Beside the time
-it prints what all processes together took of the processors, Ray's own included, which other work on the machine
-disturbs less. ``faults``
+it prints what driver and workers together took of the processors, which other work on the machine disturbs less: over
+that of one process, with and without what each worker needs to start, which is the same for a long release. Ray's own
+services run for as long as a cluster does, and are counted apart. ``faults``
 kills a worker, a machine or the driver with SIGKILL at a random moment of a small release, lets it go on, and compares
 every file of results with those of a run in one process.
 
@@ -58,14 +59,25 @@ def command(file: Path, output: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "rlcircuits", "compare", "--pairs", str(file), "--output", str(output), *more]
 
 
+SERVICES = (
+    "/ray/core/",
+    "/ray/dashboard/",
+    "/ray/autoscaler/",
+    "/ray/_private/",
+    "ray::DashboardAgent",
+    "RuntimeEnvAgent",
+)
+"""What the command lines of Ray's own services have in them, which run for as long as a cluster does."""
+
+
 class ProcessorTime:
     """The processor time of all processes that descend from this one, by looking at them again and again."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, float], float] = {}
+        self._seen: dict[tuple[int, float], tuple[bool, float]] = {}
         self._end = threading.Event()
         self._look()
-        self._before = sum(self._seen.values())
+        self._before = self._sums()
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> ProcessorTime:
@@ -76,7 +88,12 @@ class ProcessorTime:
         self._end.set()
         self._thread.join()
         self._look()
-        self.seconds = sum(self._seen.values()) - self._before
+        self.work, self.services = (now - then for now, then in zip(self._sums(), self._before, strict=True))
+
+    def _sums(self) -> tuple[float, float]:
+        """Seconds of the driver and its workers, and of Ray's services."""
+        seen = list(self._seen.values())
+        return sum(each for own, each in seen if not own), sum(each for own, each in seen if own)
 
     def _watch(self) -> None:
         while not self._end.wait(0.2):
@@ -85,8 +102,9 @@ class ProcessorTime:
     def _look(self) -> None:
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
-                times = process.cpu_times()
-                self._seen[process.pid, process.create_time()] = times.user + times.system
+                times, title = process.cpu_times(), " ".join(process.cmdline())
+                service = any(each in title for each in SERVICES)
+                self._seen[process.pid, process.create_time()] = service, times.user + times.system
 
 
 def timed(arguments: list[str]) -> float:
@@ -119,9 +137,14 @@ def speed(folder: Path, rounds: int, pairs: int) -> dict[str, object]:
     chosen = names[:: max(1, len(names) // pairs)][:pairs]
     only = [argument for name in chosen for argument in ("--only", name)]
     seconds: dict[str, list[float]] = {"one process": [], "Ray, 1 worker": [], "Ray, 2 workers": []}
-    processor: dict[str, list[float]] = {how: [] for how in seconds}
+    work: dict[str, list[float]] = {how: [] for how in seconds}
+    services: dict[str, list[float]] = {how: [] for how in seconds}
+    starts = []
     for number in range(rounds):
         wanted = None
+        with ProcessorTime() as start:
+            timed([sys.executable, "-c", "import ray, rlcircuits.runners.ray_runner"])
+        starts.append(start.work)
         for how, found in seconds.items():
             output, made = folder / f"{number}-{how[-9:].strip()}", None
             more: list[str] = []
@@ -130,36 +153,36 @@ def speed(folder: Path, rounds: int, pairs: int) -> dict[str, object]:
                 more = ["--ray", made.address]
             with ProcessorTime() as cpu:
                 found.append(timed(command(ZOO, output, *only, *more)))
-            processor[how].append(cpu.seconds)
+            work[how].append(cpu.work)
+            services[how].append(cpu.services)
             if made is not None:
                 made.shutdown()
             wanted = wanted or results(output)
             assert results(output) == wanted, f"{how}: other results"
             shutil.rmtree(output)
-            print(f"{how}: {found[-1]:.1f} s, {cpu.seconds:.1f} s of processors", file=sys.stderr)
-    middle = {how: statistics.median(found) for how, found in seconds.items()}
-    taken = {how: statistics.median(found) for how, found in processor.items()}
-    rows = [
-        [
-            how,
-            f"{middle[how]:.0f}",
-            f"{middle['one process'] / middle[how]:.2f}",
-            f"{middle['Ray, 1 worker'] / middle[how]:.2f}",
-            f"{taken[how]:.0f}",
-            f"{taken[how] / taken['one process']:.2f}",
-        ]
-        for how in seconds
-    ]
+            print(f"{how}: {found[-1]:.1f} s, processors {cpu.work:.1f} and {cpu.services:.1f} s", file=sys.stderr)
+    start_s = statistics.median(starts)
+    rows = []
+    for workers, how in enumerate(seconds):
+        took, spent, own = (statistics.median(kept[how]) for kept in (seconds, work, services))
+        alone, one = (statistics.median(seconds[each]) for each in ("one process", "Ray, 1 worker"))
+        without = (spent - workers * start_s) / statistics.median(work["one process"])
+        more_work = spent / statistics.median(work["one process"])
+        rows.append(
+            [
+                how,
+                f"{took:.0f}",
+                *(f"{ratio:.2f}" for ratio in (alone / took, one / took, more_work, without)),
+                f"{own:.0f}",
+            ]
+        )
     headers = [
-        f"{len(chosen)} pairs",
-        "s",
-        "one process over it",
-        "one worker over it",
-        "s of processors",
-        "of one process",
-    ]
+        f"{len(chosen)} pairs", "s", "one process over it", "one worker over it", "processors, over one process",
+        "without the workers' start", "s of Ray's services",
+    ]  # fmt: skip
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
-    return {"seconds": seconds, "processor_seconds": processor, "pairs": chosen}
+    spent_s = {"processor_seconds": work, "service_seconds": services, "start_of_a_worker_s": starts}
+    return {"seconds": seconds, **spent_s, "pairs": chosen}
 
 
 def busy(names: tuple[str, ...]) -> list[psutil.Process]:

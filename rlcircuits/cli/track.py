@@ -15,7 +15,7 @@ from rlcircuits.cli.exit_codes import failure_code
 from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
-from rlcircuits.release.option import GROUPS
+from rlcircuits.release.option import GROUPS, Group
 from rlcircuits.release.options import find_option
 
 if TYPE_CHECKING:
@@ -75,7 +75,12 @@ def add_track(commands: Any) -> None:
     for name in ("algorithm", "profile", "accuracy", "margin", "control"):
         add_option(judged, find_option(name, "pair"))
     # A run that is watched has no exit code of its own, and a checkpoint that answers nothing right is a point too.
-    add_options(track, "comparison", "answers", "scoring", "model", "runner", without=("on_inconclusive",))
+    where = (
+        "run the stages of all steps on Ray: local starts it on this machine, auto takes the cluster that this machine "
+        "is part of, else a cluster's address; all machines must see RUN_DIR and DIR (default: in this process)"
+    )
+    groups: tuple[Group, ...] = ("comparison", "answers", "scoring", "model", "runner")
+    add_options(track, *groups, changes={"ray": {"help": where}}, without=("on_inconclusive",))
 
 
 def _track(options: argparse.Namespace) -> int:
