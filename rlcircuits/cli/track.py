@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command, add_option, add_options, settings_table
 from rlcircuits.cli.exit_codes import failure_code
 from rlcircuits.cli.streams import log, log_error, shows_progress
+from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
 from rlcircuits.release.option import GROUPS, Group
@@ -238,7 +239,13 @@ def _settings(options: argparse.Namespace) -> Settings:
     from rlcircuits.release.settings import make_settings
 
     # A step whose weights are still those of the base, or that answers nothing right, is a point of the curve.
-    return make_settings({"measure_unchanged": True, "stop_early": False, **settings_table(options)})
+    settings = make_settings({"measure_unchanged": True, "stop_early": False, **settings_table(options)})
+    if settings.engine == OPENAI:
+        raise RLCircuitsError(
+            f"--engine is {OPENAI!r}, and the steps of a run have no servers of their own; use 'transformers' or "
+            "'vllm', or compare a step with --server-before and --server-after"
+        )
+    return settings
 
 
 def _pair(options: argparse.Namespace, base: str, name: str, checkpoint: str) -> Pair:

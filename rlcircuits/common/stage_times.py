@@ -65,6 +65,7 @@ class StageTimes:
 
     def begin(self, name: StageName) -> None:
         """Begin a stage within the one that is open."""
+        _wait_for_device()  # for what the outer stage asked
         self._count()
         self._open.append(name)
 

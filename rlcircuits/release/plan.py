@@ -44,6 +44,7 @@ from rlcircuits.release.plan_store import (
     stored_answers,
 )
 from rlcircuits.release.plan_work import GREEDY, Cost, ModelWork, left_to_do, pair_work, with_stored
+from rlcircuits.release.servers import check_servers
 from rlcircuits.release.throughput import Work, tokens_per_second
 
 if TYPE_CHECKING:
@@ -252,7 +253,9 @@ def _pair(
             "measure it all the same with measure_unchanged = true"
         )
     checks = [partial(check, measurement) for check in (check_greedy, check_foils, check_circuits)]
-    for check in (*checks, partial(models["before"].check_nodes, settings.granularity)):
+    checks.append(partial(check_servers, measurement.pair, settings))
+    checks.append(partial(models["before"].check_nodes, settings.granularity))
+    for check in checks:
         try:
             check()
         except RLCircuitsError as error:

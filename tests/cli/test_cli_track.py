@@ -180,6 +180,7 @@ def test_an_output_folder_has_one_base_and_one_way_of_measuring(
         (["RUN", "--base", "./nowhere"], "--base: there is no folder"),
         (["RUN", "--plot", "x.jpg"], "must end in one of"),
         (["RUN/checkpoint-10", "BASE"], "--output is missing"),
+        (["RUN", "--base", "BASE", "--engine", "openai"], "the steps of a run have no servers of their own"),
         (["RUN"], "is the only checkpoint that was found, and it is the base itself"),
     ],
 )

@@ -104,6 +104,25 @@ def test_a_function_of_another_thread_counts(clock: Clock) -> None:
         assert times.table() == (StageTime("contract", 4.0, 0.0),)
 
 
+def test_a_devices_work_counts_for_the_stage_that_asked_it(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device does what is queued while someone waits for it, as CUDA does."""
+    queued: list[float] = []
+
+    def wait() -> None:
+        clock.now += sum(queued)
+        queued.clear()
+
+    monkeypatch.setattr(stage_times, "_wait_for_device", wait)
+    with record_stages() as times:
+        with stage("attribute"):
+            queued.append(5.0)
+            with stage("contract"):
+                queued.append(2.0)
+            queued.append(1.0)
+        assert times is not None
+        assert times.table() == (StageTime("attribute", 6.0, 0.0), StageTime("contract", 2.0, 0.0))
+
+
 def test_nothing_is_recorded_unless_asked() -> None:
     with record_stages(False) as times, stage("load"):
         assert times is None

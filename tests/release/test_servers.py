@@ -15,6 +15,8 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.release.pair import Pair, make_pair
+from rlcircuits.release.pairs_file import PairsFile
+from rlcircuits.release.plan import make_plan
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 
@@ -91,6 +93,13 @@ def test_what_does_not_go_together(
 ) -> None:
     with pytest.raises(RLCircuitsError, match=message):
         run_pair(pair(folders, **fields), settings)
+
+
+def test_a_plan_says_what_does_not_go_together(folders: tuple[Path, Path]) -> None:
+    (planned,) = make_plan(PairsFile((pair(folders, server_before=URL),)), SETTINGS).pairs
+    assert [each for each in planned.problems if "server" in each] == [
+        "the engine is 'openai', and no server is stated for after; give server_after, such as http://host:8000/v1"
+    ]
 
 
 def test_what_a_pair_cannot_state(folders: tuple[Path, Path]) -> None:
