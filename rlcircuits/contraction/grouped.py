@@ -149,6 +149,8 @@ class GroupedContraction:
         for experts in self._experts:
             first = experts.indices.start
             readers = [each for each in pending if bool(self._graph.mask[first, each.indices.start])]
+            if not readers:  # all are before the mixture, whose outputs need no forward then
+                continue
             for outer in self._large_slices(2 * experts.choices, pending_grads_bytes(device)):
                 outputs, chosen = experts.outputs(outer).to(device), experts.chosen_in(outer).to(device)
                 for group in _grouped(readers, readers_per_contraction(device), self._sublayer):

@@ -151,6 +151,15 @@ class Graph:
 LAST, FIRST = ["logits", "mlp.1", "attn.1.v", "attn.1.k", "attn.1.q"], ["mlp.0", "attn.0.v", "attn.0.k", "attn.0.q"]
 
 
+def test_experts_run_again_only_for_readers_behind_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, "expert_grads_bytes", lambda device: 1)  # each reader is contracted as it comes
+    case = Graph()
+    case.deliver(LAST + FIRST)
+    case.contraction.finish()
+    assert case.calls.count("mlp.1") == 1  # for the logits
+    assert case.calls.count("mlp.0") == len(LAST)
+
+
 def test_gradients_that_wait_for_experts_are_contracted_on_their_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
     # The other gradients of the first device are contracted already when the first of the second device comes.
     monkeypatch.setattr(grouped, "pending_grads_bytes", lambda device: 1)
