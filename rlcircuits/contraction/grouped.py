@@ -142,6 +142,7 @@ class GroupedContraction:
                 scores = self._backend.contract(outputs, grads, group.edges)
                 self._add(self._shape.rows_of(batch_slice), rows, group.columns, scores)
 
+    @stage("contract")
     def _contract_experts(self) -> None:
         """Contract one mixture after another, so that the outputs of one are there at a time."""
         pending, self._pending_experts = self._pending_experts, []

@@ -15,6 +15,7 @@ from rlcircuits.capture.batch_slices import BatchSlice
 from rlcircuits.capture.expert_outputs import ExpertOutputs
 from rlcircuits.capture.reader_grads import PendingReaderGrads, ReaderGrads, from_tensor
 from rlcircuits.capture.writers import one_writer
+from rlcircuits.common.stage_times import record_stages
 from rlcircuits.common.sublayers import Experts
 from rlcircuits.contraction import grouped
 from rlcircuits.contraction.backends import BACKENDS
@@ -167,3 +168,13 @@ def test_gradients_that_wait_for_experts_are_contracted_on_their_own_device(monk
     case.deliver(LAST[:1], "meta")
     case.deliver(LAST[1:] + FIRST)
     assert case.contraction.finish().shape == (1, *case.graph.mask.shape)
+
+
+def test_the_time_of_experts_is_that_of_the_contraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Graph()
+    with record_stages() as times:
+        case.deliver(LAST + FIRST)
+        monkeypatch.setattr(case.contraction, "_contract_pending", lambda: None)
+        case.contraction.finish()
+    assert times is not None
+    assert "contract" in {each.stage for each in times.table()}
