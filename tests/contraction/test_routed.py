@@ -130,9 +130,8 @@ class Graph:
         self.graph = build_graph(2, 1, "expert", experts=Experts(2, shared=False))
         self.calls: list[str] = []
         self.contraction = GroupedContraction(self.graph, BACKENDS["matmul"](), BatchShape(1, 3, WIDTH, 4))
-        writers = [
-            one_writer(self.graph.writers.index(name), torch.ones(1, 3, WIDTH)) for name in ("embed", "attn.0", "attn.1")
-        ]
+        others = [self.graph.writers.index(name) for name in ("embed", "attn.0", "attn.1")]
+        writers = [one_writer(index, torch.ones(1, 3, WIDTH)) for index in others]
         self.contraction.set_writers([*writers, *map(self._experts, (0, 1))])
 
     def _experts(self, layer: int) -> ExpertOutputs:
