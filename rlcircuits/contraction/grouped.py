@@ -100,6 +100,7 @@ class GroupedContraction:
         # A model split over devices: the gradients of one contraction are on one device, and the writers move there.
         if self._pending and self._pending[-1].device != readers.device:
             self._contract_pending()
+        if self._pending_experts and self._pending_experts[-1].device != readers.device:
             self._contract_experts()
         self._pending.append(readers)
         self._received.update(readers.indices)
@@ -118,7 +119,8 @@ class GroupedContraction:
         """
         if self._pending:
             self._contract_pending()
-        self._contract_experts()
+        if self._pending_experts:
+            self._contract_experts()
         missing = [name for i, name in enumerate(self._graph.readers) if i not in self._received]
         if missing or self._values is None:
             raise RLCircuitsError(f"no gradient reached reader {missing[0]}: the model's output does not depend on it")
@@ -140,14 +142,17 @@ class GroupedContraction:
                 scores = self._backend.contract(outputs, grads, group.edges)
                 self._add(self._shape.rows_of(batch_slice), rows, group.columns, scores)
 
+    @stage("contract")
     def _contract_experts(self) -> None:
         """Contract one mixture after another, so that the outputs of one are there at a time."""
         pending, self._pending_experts = self._pending_experts, []
-        for experts in self._experts if pending else ():
-            device, first = pending[0].device, experts.indices.start
+        device = pending[0].device
+        for experts in self._experts:
+            first = experts.indices.start
             readers = [each for each in pending if bool(self._graph.mask[first, each.indices.start])]
-            slices = self._large_slices(2 * experts.choices, pending_grads_bytes(device)) if readers else ()
-            for outer in slices:
+            if not readers:  # all are before the mixture, whose outputs need no forward then
+                continue
+            for outer in self._large_slices(2 * experts.choices, pending_grads_bytes(device)):
                 self._contract_outputs(experts, readers, outer, device)
 
     def _contract_outputs(

@@ -14,8 +14,14 @@ from torch import Tensor
 from rlcircuits.capture.batch_slices import BatchSlice
 from rlcircuits.capture.expert_outputs import ExpertOutputs
 from rlcircuits.capture.reader_grads import PendingReaderGrads, ReaderGrads, from_tensor
+from rlcircuits.capture.writers import one_writer
+from rlcircuits.common.stage_times import record_stages
+from rlcircuits.common.sublayers import Experts
+from rlcircuits.contraction import grouped
 from rlcircuits.contraction.backends import BACKENDS
+from rlcircuits.contraction.grouped import BatchShape, GroupedContraction
 from rlcircuits.contraction.routed import contract_routed
+from rlcircuits.graph.edge_graph import build_graph
 
 WIDTH = 4
 
@@ -112,3 +118,62 @@ def test_a_direction_is_taken_off_and_half_precision_is_accumulated_in_float32()
     assert relative_error(BACKENDS["reference"]().contract_routed(outputs, chosen, 4, readers), wanted) < 1e-6
     half = contract_routed(outputs.bfloat16(), chosen, 4, [ReaderGrads(range(2), readers[0].grads)])
     assert half.dtype == torch.float32
+
+
+# --- experts among the other writers of a graph
+
+
+class Graph:
+    """The contraction of a graph of two layers, each a mixture of two experts, of which each token chooses one."""
+
+    def __init__(self) -> None:
+        self.graph = build_graph(2, 1, "expert", experts=Experts(2, shared=False))
+        self.calls: list[str] = []
+        self.contraction = GroupedContraction(self.graph, BACKENDS["matmul"](), BatchShape(1, 3, WIDTH, 4))
+        others = [self.graph.writers.index(name) for name in ("embed", "attn.0", "attn.1")]
+        writers = [one_writer(index, torch.ones(1, 3, WIDTH)) for index in others]
+        self.contraction.set_writers([*writers, *map(self._experts, (0, 1))])
+
+    def _experts(self, layer: int) -> ExpertOutputs:
+        def outputs(piece: BatchSlice) -> Tensor:
+            self.calls.append(f"mlp.{layer}")
+            return piece.of(torch.ones(1, 1, 3, WIDTH))
+
+        first = self.graph.writers.index(f"mlp.{layer}.e0")
+        return ExpertOutputs(range(first, first + 2), torch.zeros(1, 1, 3, dtype=torch.int64), outputs)
+
+    def deliver(self, readers: list[str], device: str = "cpu") -> None:
+        for name in readers:
+            grads = torch.ones(1, 1, 3, WIDTH, device=device)
+            self.contraction.on_reader_grads(from_tensor(self.graph.readers.index(name), grads))
+
+
+LAST, FIRST = ["logits", "mlp.1", "attn.1.v", "attn.1.k", "attn.1.q"], ["mlp.0", "attn.0.v", "attn.0.k", "attn.0.q"]
+
+
+def test_experts_run_again_only_for_readers_behind_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, "expert_grads_bytes", lambda device: 1)  # each reader is contracted as it comes
+    case = Graph()
+    case.deliver(LAST + FIRST)
+    case.contraction.finish()
+    assert case.calls.count("mlp.1") == 1  # for the logits
+    assert case.calls.count("mlp.0") == len(LAST)
+
+
+def test_gradients_that_wait_for_experts_are_contracted_on_their_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The other gradients of the first device are contracted already when the first of the second device comes.
+    monkeypatch.setattr(grouped, "pending_grads_bytes", lambda device: 1)
+    case = Graph()
+    case.deliver(LAST[:1], "meta")
+    case.deliver(LAST[1:] + FIRST)
+    assert case.contraction.finish().shape == (1, *case.graph.mask.shape)
+
+
+def test_the_time_of_experts_is_that_of_the_contraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Graph()
+    with record_stages() as times:
+        case.deliver(LAST + FIRST)
+        monkeypatch.setattr(case.contraction, "_contract_pending", lambda: None)
+        case.contraction.finish()
+    assert times is not None
+    assert "contract" in {each.stage for each in times.table()}
