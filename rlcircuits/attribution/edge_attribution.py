@@ -245,12 +245,14 @@ def _attribute_batch(
     measured, losses = contract_gradients(runs, contraction)
     same = measured is losses
     scores = runs.finish(contraction)
-    copies = CopiesOnCPU(scores, losses.float(), measured.float(), scores.sum((1, 2)))
+    sums = scores.sum((1, 2)).to(losses.device)
+    copies = CopiesOnCPU(scores, torch.stack([losses.float(), measured.float(), sums]))
 
     def finish() -> EdgeScores:
-        values, losses, measured, sums = copies.wait()
-        _check_finite(model, batch, losses, losses if same else measured, sums)
-        return EdgeScores(values, losses, graph, options.backend, options.how, losses if same else measured)
+        values, (losses, measured, sums) = copies.wait()
+        measured = losses if same else measured
+        _check_finite(model, batch, losses, measured, sums)
+        return EdgeScores(values, losses, graph, options.backend, options.how, measured)
 
     return finish
 
