@@ -119,8 +119,8 @@ def main() -> None:
         "workers",
         "s of sleep",
         "to submit all",
-        "from first to last",
-        "with the workers' start",
+        "from then to the last",
+        "in all",
     ]
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
     memory = found["driver_bytes"]
