@@ -8,7 +8,7 @@ The cache is a folder with one file for each key; `answer_file.py` defines its l
 3. `AnswerLog.append` adds one batch and returns when the batch is on disk.
 
 Several processes may make the batches of one file together (`cache_with_others`): each batch is a file of its own
-until all are there.
+until all are there. A run that is resumed alone reads these files too (`is_shared`).
 
 A batch counts only if all of its lines are on disk. Since every batch has a seed of its own, a resumed run writes the
 same bytes as one that was not interrupted.
@@ -48,7 +48,7 @@ from rlcircuits.common.files import (
 from rlcircuits.common.shared_work import make_with_others
 from rlcircuits.questions.question_set import QuestionSet
 
-__all__ = ["AnswerLog", "cache_key", "cache_with_others", "cached_headers", "open_cache"]
+__all__ = ["AnswerLog", "cache_key", "cache_with_others", "cached_headers", "is_shared", "open_cache"]
 
 
 def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: QuestionPrompts) -> str:
@@ -140,7 +140,7 @@ def cache_with_others(
     assert header.batch_size is not None, "answers are generated in batches"
     folder.mkdir(parents=True, exist_ok=True)
     path = _cache_file(folder, header)
-    parts = folder / f".answers-{header.key}"
+    parts = _parts_folder(folder, header)
     in_file = _CompleteBatches(path, header.batch_size, len(order))
 
     def file_of(batch: int) -> Path:
@@ -166,6 +166,15 @@ def cache_with_others(
                 file.flush()
                 os.fsync(file.fileno())
     shutil.rmtree(parts, ignore_errors=True)  # others that still look into it find the answers in the file
+
+
+def is_shared(folder: Path, header: Header) -> bool:
+    """Return whether processes share the batches of this file, or did so until they were stopped."""
+    return _parts_folder(folder, header).is_dir()
+
+
+def _parts_folder(folder: Path, header: Header) -> Path:
+    return folder / f".answers-{header.key}"
 
 
 class _CompleteBatches:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.progress import Progress
 
 from rlcircuits.answers.answer_file import FORMAT, VERSION, Answers, Header, Line, assemble_answers
-from rlcircuits.answers.cache import AnswerLog, cache_key, cache_with_others, open_cache
+from rlcircuits.answers.cache import AnswerLog, cache_key, cache_with_others, is_shared, open_cache
 from rlcircuits.answers.engines.engine import Engine
 from rlcircuits.answers.engines.registry import check_engine, open_engine
 from rlcircuits.answers.grade_completions import UngradedAnswer, grade_completions
@@ -71,7 +71,8 @@ def answer_questions(
             limit applies, lowered to what the model's context leaves after the longest prompt.
         batch_size: number of answers generated at once.
         progress: show a progress bar on stderr, with tokens a second and the time left.
-        engine: ``transformers``, or ``vllm`` if it is installed.
+        engine: ``transformers``, ``vllm`` if it is installed, or ``openai`` for a
+            :class:`~rlcircuits.answers.engines.served.Served` checkpoint.
         prompting: how a question becomes a prompt; by default ``Prompting()``.
         store: a folder that caches answers while they are generated, under a key of all of the above and of the
             source's fingerprint. An interrupted run resumes, a finished one is only read. If another process is
@@ -83,7 +84,8 @@ def answer_questions(
             others are generated. It may raise an error to stop the run; the answers in `store` stay there. Not called
             if there are no further answers.
         share: with a store, let other processes that make this call at the same time make some of the batches, instead
-            of waiting for one of them. `first_look` is then called at the end, if at all.
+            of waiting for one of them. `first_look` is then called at the end, if at all. Batches that others share
+            already, or did until they were stopped, are always joined.
 
     Returns:
         The answers, in the order of the question set and then of the samples.
@@ -142,7 +144,7 @@ def answer_questions(
     batches = _Batches(
         lambda: _opened(engine, model, questions, asked, sampling), questions, asked, order, header, tokenizer
     )
-    if share and store is not None:
+    if store is not None and (share or is_shared(Path(store), header)):
         cache_with_others(Path(store), header, order, batches.make)
     with open_cache(None if store is None else Path(store), header, order, notify) as log:
         on_progress(0, len(log.lines))

@@ -170,11 +170,12 @@ def attribute_stored(
     folder = cache_path(Path(store), (short_name(model.name), granularity), key)
     run: _Run | None = None
     if len(finished(folder)) < len(sequences):
+        early = model.load() if share else None  # within the lock only one of the processes would load at a time
         with write_lock(folder, notify):
             if len(finished(folder)) < len(sequences):  # another process may have finished them meanwhile
                 folder.mkdir(exist_ok=True)
                 _remove_damaged(folder)
-                checkpoint = model.load()
+                checkpoint = early or model.load()
                 manifest = read_manifest(folder, key, len(sequences))
                 budget = MemoryBudget(checkpoint, sequences, batch_tokens)
                 if manifest is None:

@@ -96,7 +96,7 @@ def _track(options: argparse.Namespace) -> int:
 
 
 def _tracked(options: argparse.Namespace) -> int:
-    from rlcircuits.release.track import TrackOptions, track_run
+    from rlcircuits.release.track import TrackOptions, remember_base, track_run
     from rlcircuits.release.training_run import find_steps
 
     _check_files(options)
@@ -119,6 +119,7 @@ def _tracked(options: argparse.Namespace) -> int:
         progress=shows_progress(),
     )
     track = None
+    remember_base(base, how)  # before workers write into the folder
     with _runner(options, base, steps, settings) as runner:
         if runner is not None:
             how = replace(how, measure_elsewhere=runner.finish)
@@ -134,17 +135,15 @@ def _runner(
     """Return what does the stages of the steps elsewhere; None where this process does them."""
     if options.ray is None:
         return nullcontext()
-    from rlcircuits.common.files import ensure_writable_folder
     from rlcircuits.release.track import step_name
     from rlcircuits.runners.ray_runner import RayRun
 
-    output = ensure_writable_folder(options.output, "--output")
     pairs = []
     for each in steps:
         with suppress(RLCircuitsError):  # which is said when its turn comes
             pairs.append(_pair(options, base, step_name(each), each.folder))
     how = {"address": options.ray, "gpus": options.ray_gpus, "notify": _stage_log(options)}
-    return RayRun(pairs, settings, output, **how)
+    return RayRun(pairs, settings, Path(options.output), **how)
 
 
 def _stage_log(options: argparse.Namespace) -> Callable[[str], None]:

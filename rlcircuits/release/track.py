@@ -40,6 +40,7 @@ __all__ = [
     "TrackOptions",
     "TrackedStep",
     "UnmeasuredStep",
+    "remember_base",
     "step_name",
     "stored_base",
     "track_run",
@@ -141,7 +142,7 @@ def track_run(
     Raises:
         RLCircuitsError: the base is not found, the output folder cannot be written, or it holds steps of another base.
     """
-    fingerprint = _remember_base(base, options)
+    fingerprint = remember_base(base, options)
     earlier = _other_steps(options, {each.step for each in steps}, fingerprint)
     measured: list[TrackedStep] = []
     problems: list[UnmeasuredStep] = []
@@ -262,8 +263,12 @@ def _how(comparison: Comparison) -> dict[str, object]:
     return {name: getattr(comparison, name) for name in names}
 
 
-def _remember_base(base: str, options: TrackOptions) -> str:
-    """Write the base's name and fingerprint unless they are there, and return the fingerprint."""
+def remember_base(base: str, options: TrackOptions) -> str:
+    """Write the base's name and fingerprint unless they are there, and return the fingerprint.
+
+    Raises:
+        RLCircuitsError: the output folder cannot be written, or it holds steps of another base.
+    """
     output, (device, dtype, trusted) = options.output, options.settings.loading
     ensure_writable_folder(output, "--output")
     fingerprint = CheckpointSource(base, None, dtype, device, None, trusted).fingerprint()

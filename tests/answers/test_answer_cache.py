@@ -265,6 +265,19 @@ def test_shared_answers_are_the_same_file(
     assert not parts.exists()
 
 
+def test_a_run_alone_takes_the_batches_of_others_that_were_stopped(
+    source: CheckpointSource, whole: Path, tmp_path: Path
+) -> None:
+    header, *lines = whole.read_bytes().splitlines(keepends=True)
+    parts = tmp_path / f".answers-{json.loads(header)['key']}"
+    parts.mkdir()
+    for part in range(4):
+        (parts / f"batch-{part:06d}.jsonl").write_bytes(b"".join(lines[part * BATCH : (part + 1) * BATCH]))
+    assert ask(Unloadable(source), tmp_path) == ask(source, None)
+    assert file_in(tmp_path).read_bytes() == whole.read_bytes()
+    assert not parts.exists()
+
+
 @settings(max_examples=6, deadline=None)
 @given(makers=st.integers(2, 4))
 def test_answers_made_by_several_at_once(whole: Path, tmp_path_factory: pytest.TempPathFactory, makers: int) -> None:

@@ -277,6 +277,29 @@ def test_a_shared_batch_that_another_process_makes_is_left_to_it(source: Checkpo
     assert same(score(Unloadable(source), tmp_path), score(source, None))
 
 
+def test_processes_that_share_load_the_model_at_the_same_time(
+    source: CheckpointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(source, tmp_path)
+    for file in batches_in(tmp_path):
+        file.unlink()
+    loaded, plain = threading.Event(), CheckpointSource.load
+
+    def load(self: CheckpointSource) -> Any:
+        made = plain(self)
+        loaded.set()
+        return made
+
+    monkeypatch.setattr(CheckpointSource, "load", load)
+    found = threading.Thread(target=score, args=(source, tmp_path), kwargs={"share": True})
+    with try_write_lock(run_in(tmp_path)) as free:  # another process begins
+        assert free
+        found.start()
+        assert loaded.wait(60)
+    found.join(60)
+    assert same(score(Unloadable(source), tmp_path), score(source, None))
+
+
 def test_a_shared_batch_that_is_halved_for_lack_of_memory(
     source: CheckpointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

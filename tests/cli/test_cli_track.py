@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import jsonschema
@@ -24,6 +25,7 @@ from rlcircuits.release.pair import make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import make_settings
 from rlcircuits.report.schema_files import read_schema
+from rlcircuits.runners import cluster, ray_runner
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +208,22 @@ def test_a_damaged_record_of_the_base_is_named(
     printed = capsys.readouterr().err
     assert "track.json: " in printed
     assert "give another --output, or remove it" in printed
+
+
+def test_workers_do_not_touch_steps_of_another_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def submit(*arguments: object, **how: object) -> None:
+        raise AssertionError("stages were submitted")
+
+    base, run = save_run(tmp_path, steps=(10,))
+    assert main(followed(run, "--base", base, "--output", tmp_path / "out", "--no-signs")) == 0
+    save_step(run / "checkpoint-20", 20)
+    monkeypatch.setattr(cluster, "early_connection", lambda _: nullcontext())
+    monkeypatch.setattr(ray_runner, "RayRun", submit)
+    other = followed(run, "--base", run / "checkpoint-10", "--output", tmp_path / "out")
+    assert main([*other, "--ray", "local"]) == 2
+    assert "holds steps that were compared with" in capsys.readouterr().err
 
 
 def test_an_algorithm_is_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
