@@ -167,7 +167,8 @@ def test_the_device_is_waited_for_at_the_end_of_a_batch_only(name: str, granular
         ours = {
             line: n for line, n in waits.items() if not line.startswith(("masking_utils", "devices.py:to_device_async"))
         }
-        assert ours == {"edge_attribution.py:_attribute_batch": 2}, waits  # the scores and the losses
+        # The copies of the scores, the losses, the metric and the scores' sums, which on CUDA nothing waits for here.
+        assert ours == {"devices.py:__init__": 4}, waits
 
 
 @needs_device
