@@ -69,8 +69,8 @@ class BatchRuns:
     def finish(self, contraction: GroupedContraction) -> Tensor:
         """Return the scores that were contracted, float32 [matrices, writers, readers], on the model's device."""
         scores = contraction.finish().div(self.loss_scale).float()
-        scales = edge_scales(self.checkpoint.parts, self.options.graph)
-        return scores if scales is None else scores * scales.to(scores)
+        scales = edge_scales(self.checkpoint.parts, self.options.graph, scores.device)
+        return scores if scales is None else scores * scales.to(scores.dtype)
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlcircuits.common.devices import to_device_async
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.parts import ModelParts
 
 __all__ = ["edge_scales"]
 
 
-def edge_scales(parts: ModelParts, graph: EdgeGraph) -> Tensor | None:
-    """Return f, float64 [writers, readers] on the CPU, 1 where there is no edge; None if no block has a scalar.
+def edge_scales(parts: ModelParts, graph: EdgeGraph, device: torch.device | None = None) -> Tensor | None:
+    """Return f, float64 [writers, readers], 1 where there is no edge; None if no block has a scalar.
 
     Args:
         parts: The parts of the model.
         graph: The graph of the writers and readers.
+        device: Where f is computed, by default the CPU. On an accelerator that holds the scalars nothing waits for it.
     """
-    if all(block.stream_scalar is None for block in parts.blocks):
+    scalars = [block.stream_scalar for block in parts.blocks]
+    if all(scalar is None for scalar in scalars):
         return None
-    scalars = [1.0 if block.stream_scalar is None else float(block.stream_scalar) for block in parts.blocks]
-    between = torch.ones(len(scalars) + 1, len(scalars) + 1, dtype=torch.float64)  # [block of u, block of v]
-    for first in range(len(scalars)):
-        between[first, first + 1 :] = torch.tensor(scalars[first:], dtype=torch.float64).cumprod(0)
-    written_in = torch.tensor([_block(name, 0) for name in graph.writers])
-    read_in = torch.tensor([_block(name, len(scalars)) for name in graph.readers])
+    device = device or torch.device("cpu")
+    one = torch.ones(1, dtype=torch.float64, device=device)
+    factors = [one if scalar is None else scalar.detach().reshape(1).to(device, torch.float64) for scalar in scalars]
+    # [block of u, block of v], of which the last is behind all blocks: f is a product along the second from s_a on.
+    is_later = torch.ones(len(scalars) + 1, len(scalars) + 1, dtype=torch.bool, device=device).triu(1)
+    between = torch.where(is_later, torch.cat([one, *factors]), one).cumprod(1)
+    written_in, read_in = (
+        to_device_async(torch.tensor([_block(name, otherwise) for name in names]), device)
+        for names, otherwise in ((graph.writers, 0), (graph.readers, len(scalars)))
+    )
     return between[written_in[:, None], read_in]
 
 

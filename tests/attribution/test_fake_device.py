@@ -155,11 +155,14 @@ def test_a_model_split_over_two_devices(ends_away: bool, granularity: str, backe
 
 @needs_device
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
-@pytest.mark.parametrize(("name", "backend"), [("qwen2", "triton"), ("gpt-neox", "matmul"), ("gpt-neox", "triton")])
+@pytest.mark.parametrize(
+    ("name", "backend"), [("qwen2", "triton"), ("gpt-neox", "matmul"), ("gpt-neox", "triton"), ("gemma4", "matmul")]
+)
 def test_the_device_is_waited_for_at_the_end_of_a_batch_only(name: str, granularity: str, backend: str) -> None:
     """Whatever the number of blocks, readers and groups: else the device would stand still meanwhile."""
     for layers in (1, 3):
-        model = model_of(name, num_hidden_layers=layers)
+        kinds = {"layer_types": ["full_attention"] * layers} if name == "gemma4" else {}
+        model = model_of(name, num_hidden_layers=layers, **kinds)
         with elsewhere(model):
             checkpoint = Checkpoint.of(model)
             waits.clear()
