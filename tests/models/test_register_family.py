@@ -112,7 +112,7 @@ def test_a_family_that_is_there_is_replaced_only_when_asked() -> None:
         ({"attention_norm": ""}, r"attention_norm has ''"),
         ({"projections": ("q_proj", "k_proj")}, r"projections has 2 names; three .* or one"),
         ({"projections": "qkv_proj"}, r"projections is 'qkv_proj'; a list of strings"),
-        ({"fused": "mixed"}, r"fused is 'mixed'; one of stacked, interleaved is wanted"),
+        ({"fused": "mixed"}, r"fused is 'mixed'; one of stacked, interleaved, grouped is wanted"),
         ({"gate_up": "both"}, r"gate_up is 'both'; one of rows, columns, alternating columns is wanted"),
         ({"mlp": 3}, r"mlp is 3; a string is wanted"),
         ({"mlp_outputs": ("down_proj", ("up", "to stream"))}, r"mlp_outputs has 'to stream'"),
