@@ -4,7 +4,7 @@
     python benchmarks/scaling/bill.py --utilisation 0.5 --memory 141 --bandwidth 4.8   # an H200
 
 The release has pairs that share no checkpoint, each asked every question set, with the defaults of `Settings`. A stage
-(answers, scores, a noise draw, noise on groups) takes as long as its arithmetic or its reading of memory:
+(answers, scores, a noise draw, noise on one group) takes as long as its arithmetic or its reading of memory:
 
 - **answers**: each step of decoding reads the weights and the cache once for a batch, or multiplies the weights with
   the batch, whichever takes longer; prompts are read at the rate of matrix products.
@@ -139,7 +139,8 @@ class Model:
             tasks += answers
             tasks += [Task((*run, "scores", of), self.loading + self.scoring, keys) for of in ("before", "after")]
             tasks += [Task((*run, "noise draw", draw), noise, keys) for draw in range(defaults.NOISE_DRAWS)]
-            tasks.append(Task((*run, "groups"), len(CHANGED_GROUPS) * (2 * self.loading + self.scoring), keys))
+            on_group = 2 * self.loading + self.scoring
+            tasks += [Task((*run, "noise on", group), on_group, keys) for group in CHANGED_GROUPS]
         return tasks
 
 
@@ -182,7 +183,7 @@ def rows(given: Assumptions, gpus: Sequence[int] = GPUS) -> list[list[str]]:
         for count in gpus:
             workers = count // model.gpus
             walls.append(f"{wall_seconds(tasks, workers) / 3600:,.1f} h" if workers else f"needs {model.gpus}")
-        noise = sum(task.seconds for task in tasks if task.key[2] in ("noise draw", "groups")) / 3600
+        noise = sum(task.seconds for task in tasks if task.key[2] in ("noise draw", "noise on")) / 3600
         found.append(
             [
                 f"{name} ({shape.name})",

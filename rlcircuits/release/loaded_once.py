@@ -117,10 +117,10 @@ class LoadedOnce:
     def __enter__(self) -> LoadedOnce:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._checkpoint is None:
             return
-        if _kept.wanted:
+        if _kept.wanted and error is None:  # work that failed may have left hooks or half a change in the model
             _kept.put(self.source, self._checkpoint, self._fingerprint)
         else:
             _free(self._checkpoint)

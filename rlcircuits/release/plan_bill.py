@@ -32,7 +32,7 @@ class Bill:
     wall_seconds: float
     """Until the last worker is done."""
     longest_path: float
-    """Seconds that no number of workers goes below."""
+    """Seconds of the longest chain of stages, below which workers only come by sharing the batches of one stage."""
     weight_bytes: int | None
     """Of the largest model's weights; None if a size is not known."""
     cache_bytes: int | None
@@ -63,7 +63,7 @@ def make_bill(plan: Plan, workers: int) -> Bill | None:
 def plan_tasks(plan: Plan) -> list[Task] | None:
     """Return what is left to do as tasks; None if a throughput that they need is not known.
 
-    Answers that several pairs share are one task, and noise on all groups of a pair is one.
+    Answers that several pairs share are one task. That several workers may share a stage's batches is not counted.
     """
     tasks: dict[Hashable, Task] = {}
     for pair in plan.pairs:
@@ -92,10 +92,8 @@ def _stages(pair: PairPlan) -> list[_Stage]:
     later += [
         ((work.part, pair.name, place), [work], answered)
         for place, work in enumerate(works)
-        if work.part in ("noise draw", "supervised control")
+        if work.part in ("noise draw", "supervised control", "noise on a group")
     ]
-    if groups := [work for work in works if work.part == "noise on a group"]:
-        later.append((("noise on groups", pair.name), groups, answered))
     everything = tuple(key for key, _, _ in (*first, *later))
     circuits: list[_Stage] = [
         (("circuits", pair.name, place), [work], everything)

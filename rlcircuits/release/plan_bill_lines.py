@@ -33,8 +33,8 @@ def show_bill(plan: Plan, workers: int) -> list[str]:
     memory = f"Each needs {' and '.join(needs)}" if needs else "How much memory each needs is not known"
     return [
         f"{title} at most {_hours(bill.seconds)} worker-hours, done after {show_duration(bill.wall_seconds)} "
-        f"({bill.speedup:.1f} times as fast as one). No number of workers needs less than "
-        f"{show_duration(bill.longest_path)}, the longest chain of stages.",
+        f"({bill.speedup:.1f} times as fast as one). The longest chain of stages takes "
+        f"{show_duration(bill.longest_path)}: more workers are only faster where --ray lets several share a stage.",
         f"{memory}, and for the noise control after's weights once more on the CPU. A worker is one process on the "
         "hardware that the throughput was measured on: a GPU-hour a worker-hour where it has one GPU. Loading models "
         "and starting workers come on top.",

@@ -39,10 +39,9 @@ def early_connection(address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    ray = connect(address)
-    _start_workers(ray)
-    _early[address] = ray
+    _early[address] = ray = connect(address)
     try:
+        _start_workers(ray)
         yield
     finally:
         if _early.pop(address, None) is not None:  # nobody took it

@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +137,11 @@ class RayRun(AbstractContextManager["RayRun"]):
         for pair in (all_pairs := list(pairs)):
             self._submit(pair, settings, process, remote, slots, len(all_pairs))
         cores = sum(machine.get("CPU", 0) for machine in machines)
+        if idle := _idle_gpus(machines, threads, gpus):
+            self._notify(
+                f"Ray: {idle:g} GPUs stay idle, since a stage takes {threads} cores, as many as torch has threads "
+                "here; set OMP_NUM_THREADS to the cores for each GPU"
+            )
         each = f"{threads}{f' and {gpus:g} GPUs' if gpus else ''}"
         self._notify(
             f"Ray: {len(self._tasks)} stages on {len(machines)} machine{'s' * (len(machines) > 1)} with {cores:g} "
@@ -191,6 +196,14 @@ def _slots(machine: Mapping[str, float], threads: int, gpus: float) -> int:
     """Return how many tasks a machine has room for."""
     cores = machine.get("CPU", 0) // threads
     return int(min(cores, machine.get("GPU", 0) // gpus) if gpus else cores)
+
+
+def _idle_gpus(machines: Sequence[Mapping[str, float]], threads: int, gpus: float) -> float:
+    """Return how many GPUs have no stage because their machine has too few cores for it."""
+    if not gpus:
+        return 0
+    fitting = sum(int(machine.get("GPU", 0) // gpus) for machine in machines)
+    return gpus * (fitting - sum(_slots(machine, threads, gpus) for machine in machines))
 
 
 def _parts(stage: Stage, slots: int, at_once: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,18 @@ def test_a_slow_server(checkpoint: Checkpoint, server: CompletionsServer) -> Non
     engine = OpenAIEngine(Served(checkpoint, server.address), replace(QUICK, answer=0.05, tries=2))
     with server._lock, pytest.raises(RLCircuitsError, match=r"no reply within 0\.05 s, in 2 tries"):
         engine.complete(PROMPTS, GREEDY, seed=1)
+
+
+def test_a_machine_that_takes_no_connection(checkpoint: Checkpoint) -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
+        with (
+            socket.create_connection(deaf.getsockname()),  # takes the only place in the queue
+            pytest.raises(RLCircuitsError, match=r"no connection within 0\.1 s, in 2 tries"),
+        ):
+            OpenAIEngine(Served(checkpoint, address), replace(QUICK, connect=0.1, tries=2))
 
 
 def test_a_server_with_a_key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,14 @@ def test_files_that_changed_are_loaded(pair: tuple[CheckpointSource, CheckpointS
     second = use(before)
     assert second is not first
     assert torch.equal(next(second.model.parameters()), next(after.load().model.parameters()))
+
+
+def test_a_model_whose_stage_failed_is_not_kept(pair: tuple[CheckpointSource, CheckpointSource]) -> None:
+    with suppress(ValueError), LoadedOnce(pair[0]) as loaded:
+        failed = loaded.load()
+        raise ValueError("in a stage")
+    assert elements(failed) == 0
+    assert elements(use(pair[0])) > 0
 
 
 def test_the_kept_model_is_freed_at_will(pair: tuple[CheckpointSource, CheckpointSource]) -> None:

@@ -119,6 +119,8 @@ def test_the_slurm_script() -> None:
     code = "\n".join(line for line in lines if not line.startswith("#"))
     assert "symmetric-run" not in code, "it ends every Ray process of the machine"
     assert "ray stop" not in code
+    threads = code.index("export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / SLURM_GPUS_ON_NODE))")
+    assert threads < code.index("ray start"), "a stage would take all cores of a machine, and one GPU"
 
 
 def test_the_slurm_script_says_what_it_lacks() -> None:
@@ -154,6 +156,15 @@ def test_the_rayjob_has_what_kuberay_requires() -> None:
     assert all(group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for group in groups)
     for value in [*cluster["headGroupSpec"]["rayStartParams"].values()]:
         assert isinstance(value, str), "KubeRay takes strings here"
+
+
+def test_a_stage_of_the_rayjob_takes_the_cores_of_one_worker() -> None:
+    cluster = rayjob()["spec"]["rayClusterSpec"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    (threads,) = (each["value"] for each in head["env"] if each["name"] == "OMP_NUM_THREADS")
+    for group in cluster["workerGroupSpecs"]:
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert int(threads) == int(limits["cpu"]) // int(limits["nvidia.com/gpu"])
 
 
 def commands() -> list[str]:

@@ -192,6 +192,14 @@ def test_how_many_tasks_share_a_stage() -> None:
     assert ray_runner._parts(replace(stage, batches=7), slots=64, at_once=2) == 1
 
 
+def test_gpus_that_cores_leave_idle() -> None:
+    machine = {"CPU": 64, "GPU": 8}
+    assert ray_runner._idle_gpus([machine, {"CPU": 4}], threads=64, gpus=1) == 7
+    assert ray_runner._idle_gpus([machine, machine], threads=32, gpus=2) == 8
+    assert ray_runner._idle_gpus([machine], threads=8, gpus=1) == 0
+    assert ray_runner._idle_gpus([machine], threads=64, gpus=0) == 0
+
+
 def test_too_many_threads_for_any_machine(tmp_path: Path) -> None:
     torch.set_num_threads(1000)
     try:

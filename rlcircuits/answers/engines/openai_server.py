@@ -219,6 +219,9 @@ class OpenAIServer:
                 pause *= 2
             try:
                 response = self._client.request(method, self._url + path, json=body)
+            except httpx.ConnectTimeout:
+                failure = f"no connection within {self.patience.connect:g} s"
+                continue
             except httpx.TimeoutException:
                 failure = f"no reply within {self.patience.answer:g} s"
                 continue
