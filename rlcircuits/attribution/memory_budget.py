@@ -112,12 +112,19 @@ def run_batches(
 
 
 def one_behind(results: Iterable[_T]) -> Iterator[_T]:
-    """Yield each result once the next one is there, so that an accelerator works on that one in the meantime."""
+    """Yield each result once the next one is there, so that an accelerator works on that one in the meantime.
+
+    An error of the next result comes after the one that is there.
+    """
     waiting: list[_T] = []
-    for result in results:
-        waiting.append(result)
-        if len(waiting) == 2:
-            yield waiting.pop(0)
+    try:
+        for result in results:
+            waiting.append(result)
+            if len(waiting) == 2:
+                yield waiting.pop(0)
+    except Exception:
+        yield from waiting
+        raise
     yield from waiting
 
 

@@ -91,6 +91,7 @@ def hook_latent_heads(
         on_reader_grads: Called in the backward with the pending gradients of one kind's readers.
     """
     heads = _Heads(latent, first, on_reader_grads)
+    hooks.callback(heads.forget)
     hooks.replace_input(latent.down, reader_input.detached)
     hooks.replace_output(latent.down, lambda output: heads.keep(reader_input.join(output, heads.backward_down)))
     inner = ReaderInput(hooks, latent.norm, ["latent"], lambda _sublayer, _stream: None)
@@ -114,6 +115,10 @@ class _Heads:
         if "k" in self._latent.features:
             self._shared = output[..., self._latent.rank :]
         return output
+
+    def forget(self) -> None:
+        """Let go of that part where a forward failed before the keys were made: its graph holds these gradients."""
+        self._shared = None
 
     def copies(self) -> Tensor:
         """Return a copy of that part for each head, [batch, heads, pos, features]."""

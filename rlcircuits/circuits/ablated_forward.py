@@ -76,8 +76,8 @@ def ablated(
         checkpoint: a Hugging Face causal LM, a ``Checkpoint``, or a TransformerLens ``TransformerBridge``.
         sequences: what to run; the logits at the answer tokens are returned.
         graph_mask: bool [writers, readers], true where an edge is kept, with the writers and readers of
-            ``attribute``'s graph of any granularity; or [sequences, writers, readers], a mask for each sequence; or a
-            ``Circuit``. Numbers from 0 to 1 keep a share of an edge.
+            ``attribute``'s graph of any granularity but ``expert``; or [sequences, writers, readers], a mask for each
+            sequence; or a ``Circuit``. Numbers from 0 to 1 keep a share of an edge.
         ablation: what replaces a removed edge: ``zero``; ``mean``, the writer's mean output over all tokens of the
             reference sequences; ``mean-positional``, that at each position; or ``resample``, its output on the
             sequence's corrupted one.

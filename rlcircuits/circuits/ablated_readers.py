@@ -105,9 +105,9 @@ def _hook_mixing(
     """
     if not inputs.is_ablated([index for indices in readers.values() for index in indices]):
         return
-    by_head = graph.granularity != "sublayer"
+    by_head = graph.has_heads
     normed = _NormedInputs(hooks, block.attention_norm, readers, inputs, together=not by_head)
-    copies = parts.n_heads // max(block.n_kv_heads, 1) if graph.granularity == "head" else 1
+    copies = parts.n_heads // block.n_kv_heads if graph.granularity == "head" else 1
     if copies > 1 and block.attention is not None:
         hooks.enter_context(one_kv_per_query_head(block, parts.n_heads))
     for kind, module in (("mixer", block.mixer), ("mlp", block.mlp)):

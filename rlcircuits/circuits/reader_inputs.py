@@ -104,7 +104,7 @@ class ReaderInputs:
 
 def _heads_behind_post_norms(parts: ModelParts, mask: EdgeMask) -> dict[int, slice]:
     """Return layer → its heads' places among the writers, for layers whose heads' sum goes through a post-norm."""
-    if mask.graph.granularity == "sublayer":
+    if not mask.graph.has_heads:
         return {}
     index = {name: i for i, name in enumerate(mask.graph.writers)}
     firsts = {

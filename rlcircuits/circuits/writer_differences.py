@@ -42,7 +42,7 @@ class WriterDifferences:
 
     def hook(self, hooks: Hooks) -> None:
         """Hook every writer of the model."""
-        parts, by_head = self.parts, self.graph.granularity != "sublayer"
+        parts, by_head = self.parts, self.graph.has_heads
         hooks.observe_input(parts.blocks[0].module, self._start)
         for layer, block in enumerate(parts.blocks):
             if by_head and block.output is not None and block.attention_post_norm is not None:

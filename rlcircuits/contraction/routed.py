@@ -35,8 +35,12 @@ def contract_routed(outputs: Tensor, chosen: Tensor, experts: int, readers: Sequ
         [batch, experts, R], float32 (float64 for float64 outputs).
     """
     work = torch.float64 if outputs.dtype == torch.float64 else torch.float32
-    choices, batch, pos, _ = outputs.shape
-    grads = torch.cat([each.whole().to(work) for each in readers])
+    choices, batch, pos, width = outputs.shape
+    sizes = [len(each.grads) for each in readers]
+    # Copied one after another, since these are by far the largest numbers here and half of them are widened.
+    grads = outputs.new_empty(sum(sizes), batch, pos, width, dtype=work)
+    for place, each in zip(grads.split(sizes), readers, strict=True):
+        place.copy_(each.whole())
     by_token = outputs.to(work).flatten(1, 2).transpose(0, 1)  # [tokens, choices, width]
     products = torch.bmm(by_token, grads.flatten(1, 2).permute(1, 2, 0)).view(batch, pos * choices, -1)
     places = chosen.permute(1, 2, 0).reshape(batch, pos * choices, 1)

@@ -12,8 +12,9 @@
     mlp.3.e7        –            –
 
 EAP-IG's graph has heads only, each with its own k and v (its code "ungroups" grouped queries), and an attention and an
-MLP in every layer. A graph that differs has no names there. ``hook_embed`` is the token embedding alone, where ours has
-learned positions too; the two differ by nothing once a corrupted run is subtracted.
+MLP in every layer. A graph that differs has no names there. Experts have names in neither library. ``hook_embed`` is
+the token embedding alone, where ours has learned positions too; the two differ by nothing once a corrupted run is
+subtracted.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 __all__ = ["HookPoint", "eap_ig_name", "from_transformer_lens_node", "reader_hook", "writer_hook"]
 
 _NODE = re.compile(r"(?P<kind>attn|mlp|mixer)\.(?P<layer>\d+)(\.(?P<head>h|kv)(?P<number>\d+))?(\.(?P<input>[qkv]))?")
+_EXPERT = re.compile(r"mlp\.\d+\.(e\d+|shared)")
 
 _EXPERT = re.compile(r"mlp\.\d+\.(e\d+|shared)")
 
@@ -68,7 +70,7 @@ def writer_hook(writer: str) -> HookPoint:
     """Return where TransformerLens has what a writer adds to the stream.
 
     Raises:
-        RLCircuitsError: no writer's name, or a mixer, which has no hook.
+        RLCircuitsError: no writer's name, or a mixer or an expert, which has no hook.
     """
     if writer == "embed":
         return HookPoint("hook_embed")
@@ -124,8 +126,8 @@ def from_transformer_lens_node(node: Any) -> str:
 def _parts(node: str) -> re.Match[str]:
     if _EXPERT.fullmatch(node):
         raise RLCircuitsError(
-            f"{node} is an expert's, or what no expert of its mixture writes, which EAP-IG and TransformerLens have no "
-            "name for; score with another granularity"
+            f"{node} is a part of a mixture of experts, which has no name in EAP-IG and TransformerLens; score with "
+            "granularity 'head' or 'sublayer'"
         )
     found = _NODE.fullmatch(node)
     if found is None:

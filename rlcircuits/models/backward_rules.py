@@ -159,7 +159,7 @@ def _uncovered(block: Block, parts: ModelParts) -> str | None:
         return "attn.{layer} reads k and v through a latent with a norm of its own"
     if parts.names.gated_queries:
         return "attn.{layer} multiplies its output by a gate that is computed with q"
-    if hasattr(block.mlp, "experts") or block.mlp_beside is not None or block.mlp_also_reads:
+    if block.mixture is not None or block.mlp_beside is not None or block.mlp_also_reads:
         return f"mlp.{{layer}} is a mixture of experts ({type(block.mlp).__name__}) with a router"
     if not _is_plain(block.mlp):
         return f"mlp.{{layer}} ({type(block.mlp).__name__}) is neither two layers nor a gate and an activation"

@@ -22,6 +22,9 @@ NO_ATTENTION = (
 NO_MIXTURE = "it has no mixture of experts"
 """Why a model whose MLPs are all dense has no experts."""
 
+BEHIND_A_NORM = "a norm of their sum stands between the experts and the stream"
+"""Why the experts of a mixture behind a post-norm (Gemma 4) cannot be nodes of an edge graph."""
+
 
 @dataclass(frozen=True)
 class HeadCounts:
@@ -138,7 +141,10 @@ def why_no_experts(config: Any) -> str | None:
     """
     text = config.get_text_config()
     counts = (getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts"))
-    return None if any(counts) else NO_MIXTURE
+    if not any(counts):
+        return NO_MIXTURE
+    names = module_names(config)
+    return BEHIND_A_NORM if names is not None and names.mlp_post_norm is not None else None
 
 
 def check_nodes(name: str, config: Any, granularity: str) -> None:

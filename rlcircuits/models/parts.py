@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.sublayers import SUBLAYERS, LayerExperts, LayerReads, Sublayer, layer_reads
 from rlcircuits.models.config_layers import (
+    BEHIND_A_NORM,
     NO_MIXTURE,
     HeadCounts,
     fused_features,
@@ -270,7 +271,7 @@ def _why_no_experts(blocks: tuple[Block, ...]) -> str | None:
     for layer, block in enumerate(blocks):
         # Gemma 4's experts read the stream beside the MLP, and are normed before they are added to it.
         if block.mlp_also_reads or (block.mixture is not None and block.mlp_post_norm is not None):
-            return f"a norm of their sum stands between the experts of mlp.{layer} and the stream"
+            return f"mlp.{layer}: {BEHIND_A_NORM}"
         if block.mixture is not None and block.mixture.unknown is not None:
             return f"mlp.{layer}: {block.mixture.unknown}"
     return None if any(block.mixture is not None for block in blocks) else NO_MIXTURE

@@ -57,7 +57,7 @@ def test_every_mixture_is_in_a_list() -> None:
 
 @pytest.mark.parametrize("name", BEHIND_A_NORM)
 def test_experts_behind_a_norm_are_refused(name: str) -> None:
-    with pytest.raises(RLCircuitsError, match="cannot have: a norm of their sum stands between"):
+    with pytest.raises(RLCircuitsError, match=r"cannot have: mlp\.0: a norm of their sum stands between"):
         attribute(tiny(name), fixed_sequences(1), "expert")
 
 

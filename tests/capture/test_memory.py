@@ -176,6 +176,17 @@ def test_a_forward_that_fails_leaves_nothing(path: str, recompute: bool) -> None
     leaves_nothing(call)
 
 
+def test_a_latent_attention_that_fails_before_its_keys_leaves_nothing() -> None:
+    model = build("deepseek-v3", seed=3)
+    checkpoint = Checkpoint(model)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("the kernel gave up")
+
+    model.model.layers[1].self_attn.kv_a_layernorm.register_forward_hook(fail)
+    leaves_nothing(failing(lambda: attribute(checkpoint, SEQUENCES, "head"), RuntimeError, "gave up"))
+
+
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("contracted", [0, 1])
 def test_a_backward_that_fails_leaves_nothing(

@@ -261,7 +261,6 @@ def test_what_is_along_the_direction_goes_though_one_feature_dominates_it() -> N
     assert float(left.norm() / (8 * grads.norm())) < 5e-4
 
 
-# What may go wrong in a kernel, as a change of its source that the checks above must not survive.
 @given(
     st.integers(1, 3000),
     st.integers(1, 3000),
@@ -274,6 +273,7 @@ def test_tiles_fit_the_shared_memory(writers: int, readers: int, dtype: torch.dt
     assert min(tiles.writers, tiles.readers, tiles.width) >= 16
 
 
+# What may go wrong in a kernel, as a change of its source that the checks above must not survive.
 MUTANTS = {
     "sign": ("-total", "total"),
     "mask off by one row": ("edges + rows[:, None]", "edges + (rows[:, None] + 1)"),

@@ -240,3 +240,10 @@ def test_names_are_one_to_one(graph: EdgeGraph) -> None:
 def test_a_node_that_eap_ig_does_not_have(name: str) -> None:
     with pytest.raises(RLCircuitsError):
         eap_ig_name(name)
+
+
+@pytest.mark.parametrize("name", ["mlp.0.e5", "mlp.12.shared"])
+def test_an_expert_is_a_node_that_other_libraries_do_not_have(name: str) -> None:
+    for of_other in (eap_ig_name, writer_hook):
+        with pytest.raises(RLCircuitsError, match=f"{name} is a part of a mixture of experts, which has no name in"):
+            of_other(name)

@@ -84,6 +84,13 @@ def test_experts_of_a_dense_model_are_refused_before_anything_is_loaded(folders:
         run_pair(pair, Settings(device="cpu", granularity="expert"))
 
 
+def test_experts_behind_a_norm_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    before, after = (save_checkpoint(tmp_path / str(seed), "gemma4-moe", seed=seed) for seed in (1, 2))
+    pair = make_pair(name="normed", before=str(before), after=str(after), algorithm="grpo")
+    with pytest.raises(RLCircuitsError, match=r"'expert', which .*/1 cannot have: a norm of their sum stands between"):
+        run_pair(pair, Settings(device="cpu", granularity="expert"))
+
+
 def test_circuits_of_experts_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     before, after = (save_checkpoint(tmp_path / str(seed), "mixtral", seed=seed) for seed in (1, 2))
     pair = make_pair(name="experts", before=str(before), after=str(after), algorithm="grpo", circuits={})
