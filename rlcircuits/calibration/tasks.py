@@ -12,7 +12,7 @@ from typing import Any
 from rlcircuits.calibration.run_record import Part
 from rlcircuits.checkpoints.sabotage import sabotage_variants
 from rlcircuits.checkpoints.source import CheckpointSource, Source
-from rlcircuits.common.choices import KL
+from rlcircuits.common.choices import KL, OPENAI
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import content_hash, file_hash
 from rlcircuits.comparison.profiles import ONLINE_RL_PROFILE
@@ -35,7 +35,7 @@ CLAIMING = ("damaged", "harmless", "along-update")
 _VERSION = 2
 """Increased whenever the same task may give another run."""
 
-_NOT_IN_KEY = {"before", "after", "reference", "control", "does_not_hold", "pool"}
+_NOT_IN_KEY = {"before", "after", "reference", "control", "does_not_hold", "pool", "server_before", "server_after"}
 """Fields of a pair that change no run. Of checkpoints the fingerprints count, not where they lie."""
 
 
@@ -145,7 +145,15 @@ def sabotage(
         runs: number of sampling seeds.
         core: only the small part that stands for all.
         only: only the bases of pairs whose name matches one of these patterns; the pair is its base's trained one.
+
+    Raises:
+        RLCircuitsError: the answers come from servers, or a pair names a revision.
     """
+    if settings.engine == OPENAI:  # little damage may pass for the undamaged checkpoint that the server has
+        raise RLCircuitsError(
+            f"engine is {OPENAI!r}, and no server has the damaged checkpoints of the sabotage suite; use engine "
+            "'transformers', or leave the suite out with --parts"
+        )
     online = [pair for pair in pairs if pair.expectations.name == ONLINE_RL_PROFILE]
     trained = {pair.before: pair for pair in reversed(online)}
     chosen = {pair.before: pair for pair in reversed(online) if any(fnmatch(pair.name, each) for each in only)}

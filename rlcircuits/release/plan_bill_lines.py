@@ -36,8 +36,8 @@ def show_bill(plan: Plan, workers: int) -> list[str]:
         f"({bill.speedup:.1f} times as fast as one). The longest chain of stages takes "
         f"{show_duration(bill.longest_path)}: more workers are only faster where --ray lets several share a stage.",
         f"{memory}, and for the noise control after's weights once more on the CPU. A worker is one process on the "
-        "hardware that the throughput was measured on: a GPU-hour a worker-hour where it has one GPU. Loading models "
-        "and starting workers come on top.",
+        "hardware that the throughput was measured on; where that has one GPU, a worker-hour is a GPU-hour. Loading "
+        "models and starting workers come on top.",
     ]
 
 

@@ -161,6 +161,17 @@ def test_a_failure_that_stays_is_not_tried_again(checkpoint: Checkpoint, server:
     assert len(server.requests) <= len(PROMPTS)
 
 
+def test_after_a_failure_that_stays_no_other_request_is_sent_again(
+    checkpoint: Checkpoint, server: CompletionsServer
+) -> None:
+    engine = OpenAIEngine(Served(checkpoint, server.address), replace(QUICK, tries=2, pause=60.0))
+    loading = (503, {"error": {"message": "loading"}})
+    server.failures = [loading, (400, {"error": {"message": "prompt is too long"}}), *[loading] * 100]
+    with pytest.raises(RLCircuitsError, match="HTTP 400: 'prompt is too long'"):
+        engine.complete(PROMPTS, GREEDY, seed=1)
+    assert len(server.requests) <= len(PROMPTS)
+
+
 def test_which_model_of_a_server(checkpoint: Checkpoint, server: CompletionsServer) -> None:
     server.names = ("base", "grpo")
     with pytest.raises(RLCircuitsError, match=r"it has 2 models \(base, grpo\); write the one that is meant behind"):

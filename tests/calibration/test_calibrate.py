@@ -160,6 +160,20 @@ def test_the_scores_of_a_null_are_made_as_the_settings_say(scoring: dict[str, st
                 assert torch.equal(getattr(found, name), getattr(wanted, name)), name
 
 
+def test_the_fields_of_a_pair_that_a_run_depends_on() -> None:
+    """A field that is added to pairs changes the keys of all stored runs, unless it is left out of the table."""
+    (run,) = repeated([GRPO.model_copy(update={"server_after": "http://host:8000/v1"})], SETTINGS, 1)
+    assert set(run._pair_table()) == {
+        "accuracy", "algorithm", "circuits", "claimed_accuracy", "device_map", "dtype", "margin", "name", "profile",
+        "prompting", "questions", "recorded_after", "recorded_before", "revision_after", "revision_before",
+    }  # fmt: skip
+
+
+def test_no_server_has_a_damaged_checkpoint() -> None:
+    with pytest.raises(RLCircuitsError, match="no server has the damaged checkpoints of the sabotage suite"):
+        list(sabotage([GRPO], replace(SETTINGS, engine="openai"), 1))
+
+
 def test_no_null_is_measured_by_the_divergence_from_itself() -> None:
     with pytest.raises(RLCircuitsError, match="a null compares a checkpoint with itself"):
         list(nulls([GRPO], replace(SETTINGS, metric="kl"), 2, 1))

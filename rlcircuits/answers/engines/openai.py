@@ -8,8 +8,9 @@ weights, another adapter or coarser arithmetic is refused before one of its answ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,12 +88,17 @@ class OpenAIEngine:
         return [cut_after_end(answer.ids, self._ends) for answer in self._ask(prompts, sampling, seed)]
 
     def _ask(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[ServerAnswer]:
-        pool = ThreadPoolExecutor(min(AT_ONCE, len(prompts)))
+        pool, given_up = ThreadPoolExecutor(min(AT_ONCE, len(prompts))), Event()
         try:
-            asked = [pool.submit(self._server.complete, each, sampling, seed + i) for i, each in enumerate(prompts)]
+            asked = [
+                pool.submit(self._server.complete, each, sampling, seed + i, given_up) for i, each in enumerate(prompts)
+            ]
+            for done in wait(asked, return_when=FIRST_EXCEPTION).done:
+                done.result()  # raises what went wrong, whichever request it was
             return [each.result() for each in asked]
         finally:
-            pool.shutdown(cancel_futures=True)  # after an error the other requests are not sent
+            given_up.set()  # after an error or an interruption no other request is sent, or sent again
+            pool.shutdown(cancel_futures=True)
 
     def _check_server(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> None:
         """Raise RLCircuitsError unless the server's log-probabilities are those of the checkpoint.

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from rlcircuits.answers.engines.served_address import split_address
@@ -112,13 +112,16 @@ class OpenAIServer:
         """The address and the model, for messages."""
         return f"{self._url} (model {self.model!r})"
 
-    def complete(self, prompt: Sequence[int], sampling: Sampling, seed: int) -> ServerAnswer:
+    def complete(
+        self, prompt: Sequence[int], sampling: Sampling, seed: int, given_up: Event | None = None
+    ) -> ServerAnswer:
         """Return one completion of a prompt.
 
         Args:
             prompt: its token ids.
             sampling: how tokens are drawn.
             seed: the request's seed, of which the last 31 bits count.
+            given_up: set once nobody wants the answer any more; a request that fails is then not sent again.
 
         Raises:
             RLCircuitsError: the server fails or refuses, it read another prompt, or its answer has no token ids.
@@ -137,7 +140,7 @@ class OpenAIServer:
             "stream": False,
             **_NO_TRUNCATION,
         }
-        reply = self._send("POST", "/completions", body)
+        reply = self._send("POST", "/completions", body, given_up)
         choices = reply.get("choices")
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             raise self._wrong(f"one choice was asked for, and 'choices' is {truncated_repr(choices)}")
@@ -208,14 +211,17 @@ class OpenAIServer:
             f"{list(self._ends)}; start it without stop words of its own"
         )
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, given_up: Event | None = None
+    ) -> dict[str, Any]:
         """Send a request, again if it fails for a reason that passes. Return the reply's JSON object."""
         import httpx
 
-        failure, pause = "", self.patience.pause
+        failure, pause, given_up = "", self.patience.pause, given_up or Event()
         for attempt in range(self.patience.tries):
             if attempt:
-                time.sleep(pause)
+                if given_up.wait(pause):
+                    break
                 pause *= 2
             try:
                 response = self._client.request(method, self._url + path, json=body)
