@@ -97,7 +97,8 @@ def _wide_lengths(features: Tensor, weight: Tensor, direction: Tensor) -> Tensor
     """Return mean(g·d), float32 [tokens, heads], by plain products; shapes as in ``reader_grads_by_head``."""
     rows = weight[:1] if weight.stride(0) == 0 else weight  # the heads of a latent attention have the same
     projected = torch.einsum("btm,hdm->bthd", direction.float(), rows.float())
-    return (torch.linalg.vecdot(features.float(), projected) / direction.shape[-1]).flatten(0, 1).contiguous()
+    lengths: Tensor = torch.linalg.vecdot(features.float(), projected) / direction.shape[-1]
+    return lengths.flatten(0, 1).contiguous()
 
 
 @triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator,misc]
