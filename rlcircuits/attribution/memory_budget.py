@@ -115,6 +115,9 @@ def one_behind(results: Iterable[_T]) -> Iterator[_T]:
     """Yield each result once the next one is there, so that an accelerator works on that one in the meantime.
 
     An error of the next result comes after the one that is there.
+
+    Args:
+        results: what makes the results, each of which is on its way once it is yielded.
     """
     waiting: list[_T] = []
     try:

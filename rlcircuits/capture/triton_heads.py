@@ -3,7 +3,8 @@
 These gradients are the largest tensors of an attribution: each is as large as the stream, and each layer has three for
 every head. Plain tensor operations would write g, read g for its mean dot product with d, and read and write g again.
 
-1. ``_lengths`` computes mean(g·d) without g, since ⟨features · W, d⟩ = ⟨features, W d⟩.
+1. ``_lengths`` computes mean(g·d) without g, since ⟨features · W, d⟩ = ⟨features, W d⟩. It holds all features of a head
+   at once. The latent of an attention (DeepSeek-V3) has more than fit: there plain tensor operations compute the same.
 2. ``_reader_grads_by_head`` computes a tile of g, subtracts its part along d, and writes the tile once.
 """
 
@@ -18,6 +19,9 @@ from rlcircuits.common.devices import on_device
 from rlcircuits.common.triton_options import product_options
 
 _TOKENS, _FEATURES = 128, 128
+_MOST_AT_ONCE = 256
+"""The most features of a head that ``_lengths`` can hold. With 576 it would take more shared memory than an A100 has,
+with 1536 more than any GPU."""
 
 
 def reader_grads_by_head(
@@ -40,8 +44,10 @@ def reader_grads_by_head(
     """
     batch, pos, heads, size = features.shape
     width, tokens = weight.shape[-1], batch * pos
+    if rounding_correction is not None:
+        rounding_correction = rounding_correction.reshape(tokens, 1)
+    lengths = _wide_lengths(features, weight, direction) if size > _MOST_AT_ONCE else None
     features, direction, weight = (tensor.contiguous() for tensor in (features, direction, weight))
-    lengths = features.new_empty(tokens, heads, dtype=torch.float32)
     result = features.new_empty(heads, batch, pos, width)
     products = product_options(features.dtype)
     step, padded = 64 if features.itemsize == 2 else 32, max(16, triton.next_power_of_2(size))
@@ -49,23 +55,25 @@ def reader_grads_by_head(
     # _lengths holds all features of a head at once: for large heads, half as many tokens fit the registers.
     fewer = 2 if padded > 128 else 1
     with on_device(features.device):
-        _lengths[(heads, triton.cdiv(tokens, _TOKENS // fewer))](
-            features,
-            weight,
-            direction,
-            lengths,
-            tokens,
-            heads,
-            width,
-            SIZE=size,
-            PADDED=padded,
-            **products,
-            TOKENS=_TOKENS // fewer,
-            STEP=step // fewer,
-            num_warps=8,
-        )
+        if lengths is None:
+            lengths = features.new_empty(tokens, heads, dtype=torch.float32)
+            _lengths[(heads, triton.cdiv(tokens, _TOKENS // fewer))](
+                features,
+                weight,
+                direction,
+                lengths,
+                tokens,
+                heads,
+                width,
+                SIZE=size,
+                PADDED=padded,
+                **products,
+                TOKENS=_TOKENS // fewer,
+                STEP=step // fewer,
+                num_warps=8,
+            )
         if rounding_correction is not None:
-            lengths *= rounding_correction.reshape(tokens, 1)
+            lengths *= rounding_correction
         _reader_grads_by_head[(triton.cdiv(tokens, _TOKENS) * heads, blocks)](
             features,
             weight,
@@ -83,6 +91,14 @@ def reader_grads_by_head(
             num_warps=8,
         )
     return result
+
+
+def _wide_lengths(features: Tensor, weight: Tensor, direction: Tensor) -> Tensor:
+    """Return mean(g·d), float32 [tokens, heads], by plain products; shapes as in ``reader_grads_by_head``."""
+    rows = weight[:1] if weight.stride(0) == 0 else weight  # the heads of a latent attention have the same
+    projected = torch.einsum("btm,hdm->bthd", direction.float(), rows.float())
+    lengths: Tensor = torch.linalg.vecdot(features.float(), projected) / direction.shape[-1]
+    return lengths.flatten(0, 1).contiguous()
 
 
 @triton.jit(do_not_specialize=["tokens"])  # type: ignore[untyped-decorator,misc]

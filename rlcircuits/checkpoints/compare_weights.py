@@ -80,6 +80,14 @@ def group_changed(before: Source, after: Source, group: Group) -> bool:
     """Return whether a weight of a group differs between two checkpoints, as :func:`compare_weights` would say.
 
     Reads the group's weights alone, and only up to the first that differs.
+
+    Args:
+        before: one checkpoint.
+        after: the other.
+        group: the group of weights.
+
+    Raises:
+        RLCircuitsError: the weights of a checkpoint cannot be read.
     """
     with ExitStack() as opened:
         for weight in align_weights(open_readers([before, after], opened)):
@@ -92,6 +100,12 @@ def groups_in_files(sources: Sequence[Source]) -> tuple[Group, ...]:
     """Return the groups that checkpoints have weights of, in the order of tables, by the headers of their files.
 
     Of a checkpoint that is known only once it is loaded, such as a quantised one, these are all groups.
+
+    Args:
+        sources: the checkpoints.
+
+    Raises:
+        RLCircuitsError: the weights of a checkpoint cannot be read.
     """
     found: set[Group] = set()
     with ExitStack() as opened:

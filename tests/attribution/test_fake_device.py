@@ -39,7 +39,10 @@ def test_on_another_device_in_a_process_of_its_own() -> None:
     check_tests_of(__file__, **{OWN_PROCESS: "1", "TRITON_INTERPRET": "1"})
 
 
-NAMES = ["llama", "qwen2", "qwen3", "gpt2", "gpt-neox", "phi3", "gemma2", "gemma4", "olmo2", "granite", "llama4"]
+NAMES = [
+    *("llama", "qwen2", "qwen3", "gpt2", "gpt-neox", "phi3", "gemma2", "gemma4", "olmo2", "granite", "llama4"),
+    *("deepseek-v3", "deepseek-v3-whole-q"),
+]
 
 
 class _Unwrapped:
@@ -82,7 +85,7 @@ def model_of(name: str, **overrides: Any) -> Any:
     """A tiny model whose transformers code makes no index from a list, which torch would put past this device."""
     model = build(name, seed=3, **overrides)
     model.config.pad_token_id = None
-    if name in ("mixtral", "glm4-moe"):
+    if name in ("mixtral", "glm4-moe", "deepseek-v3", "deepseek-v3-whole-q"):
         model.set_experts_implementation("batched_mm")  # the default asks an accelerator for a histogram of integers
     return model
 
@@ -156,7 +159,9 @@ def test_a_model_split_over_two_devices(ends_away: bool, granularity: str, backe
 @needs_device
 @pytest.mark.parametrize("granularity", ["sublayer", "head"])
 @pytest.mark.parametrize(
-    ("name", "backend"), [("qwen2", "triton"), ("gpt-neox", "matmul"), ("gpt-neox", "triton"), ("gemma4", "matmul")]
+    ("name", "backend"),
+    [("qwen2", "triton"), ("gemma4", "matmul"), ("deepseek-v3", "triton")]
+    + [("gpt-neox", backend) for backend in ("matmul", "triton")],
 )
 def test_the_device_is_waited_for_at_the_end_of_a_batch_only(name: str, granularity: str, backend: str) -> None:
     """Whatever the number of blocks, readers and groups: else the device would stand still meanwhile."""

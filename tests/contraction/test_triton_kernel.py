@@ -227,13 +227,23 @@ def test_heads_of_the_usual_sizes(size: int) -> None:
     )
 
 
-def heads_error(make: Any, shape: Any, width: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> float:
+@needs_kernel
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_latents_features_are_not_held_at_once(shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_heads, "_lengths", None)  # it would need more memory than a GPU has
+    found = heads_error(triton_heads.reader_grads_by_head, (2, 70, 2, 300), 192, torch.bfloat16, shared=shared)
+    assert found <= TOLERANCE[torch.bfloat16]
+
+
+def heads_error(
+    make: Any, shape: Any, width: int, dtype: torch.dtype = torch.float32, seed: int = 0, *, shared: bool = False
+) -> float:
     """‖found − definition‖ over the norm of what the direction is taken off, which may leave little."""
     generator = torch.Generator().manual_seed(seed)
     # A slice of a batch: neither features nor direction need be contiguous.
     batch, pos, heads, size = shape
     features = torch.randn(batch, pos + 2, heads, size, generator=generator).to(dtype)[:, 1:-1]
-    weight = torch.randn(heads, size, width, generator=generator).to(dtype)
+    weight = torch.randn(1 if shared else heads, size, width, generator=generator).to(dtype).expand(heads, -1, -1)
     direction = torch.randn(batch, pos + 2, width, generator=generator)
     direction = (direction / direction.square().mean(-1, keepdim=True).sqrt()).to(dtype)[:, 1:-1]
     found = make(*(t.to(DEVICE) for t in (features, weight, direction))).cpu()
