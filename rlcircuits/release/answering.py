@@ -161,8 +161,8 @@ def _asked(measurement: Measurement, source: LoadedOnce) -> tuple[Source, str]:
     """
     engine = measurement.settings.engine
     if engine == OPENAI:
-        served = (side for side, other in measurement.sources.items() if other == source.source)
-        address = next((measurement.servers[side] for side in served), None)
+        served = [measurement.servers[side] for side, other in measurement.sources.items() if other == source.source]
+        address = next((each for each in served if each is not None), None)
         return (source, TRANSFORMERS) if address is None else (Served(source, address), engine)
     if engine == TRANSFORMERS or not isinstance(source.source, CheckpointSource):
         return source, TRANSFORMERS

@@ -14,7 +14,7 @@ from helpers.completions_server import CompletionsServer, Flavour
 from helpers.tiny_checkpoints import save_checkpoint
 
 from rlcircuits.answers.engines.engine import Completion
-from rlcircuits.answers.engines.openai import OpenAIEngine
+from rlcircuits.answers.engines.openai import CHECKED_ANSWERS, OpenAIEngine
 from rlcircuits.answers.engines.openai_server import KEY_VARIABLE, Patience
 from rlcircuits.answers.engines.registry import open_engine
 from rlcircuits.answers.engines.served import Served
@@ -154,11 +154,17 @@ def test_a_failure_that_passes_is_tried_again(checkpoint: Checkpoint, server: Co
         ask(checkpoint, server)
 
 
+def test_one_prompt_gives_as_many_answers_to_compare(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    OpenAIEngine(Served(checkpoint, server.address), QUICK).complete(PROMPTS[:1], GREEDY, seed=1)
+    compared = [request for request in server.requests if request["temperature"] == 1.0]
+    assert len({request["seed"] for request in compared}) == len(compared) == CHECKED_ANSWERS
+
+
 def test_a_failure_that_stays_is_not_tried_again(checkpoint: Checkpoint, server: CompletionsServer) -> None:
     server.failures = [(400, {"error": {"message": "prompt is too long"}})] * 100
     with pytest.raises(RLCircuitsError, match="HTTP 400: 'prompt is too long'"):
         ask(checkpoint, server)
-    assert len(server.requests) <= len(PROMPTS)
+    assert len(server.requests) <= CHECKED_ANSWERS
 
 
 def test_after_a_failure_that_stays_no_other_request_is_sent_again(
@@ -169,7 +175,7 @@ def test_after_a_failure_that_stays_no_other_request_is_sent_again(
     server.failures = [loading, (400, {"error": {"message": "prompt is too long"}}), *[loading] * 100]
     with pytest.raises(RLCircuitsError, match="HTTP 400: 'prompt is too long'"):
         engine.complete(PROMPTS, GREEDY, seed=1)
-    assert len(server.requests) <= len(PROMPTS)
+    assert len(server.requests) <= CHECKED_ANSWERS
 
 
 def test_which_model_of_a_server(checkpoint: Checkpoint, server: CompletionsServer) -> None:

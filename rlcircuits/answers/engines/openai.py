@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
+from itertools import cycle, islice
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_DIFFERENCE", "OpenAIEngine"]
 
-CHECKED_PROMPTS = 8
-"""Prompts whose answers are compared with the checkpoint's own log-probabilities."""
+CHECKED_ANSWERS = 8
+"""Answers that are compared with the checkpoint's own log-probabilities: to as many prompts of the first batch, or
+several to each if it has fewer."""
 
 CHECKED_TOKENS = 64
 """Longest answer that is compared, in tokens."""
@@ -83,7 +85,7 @@ class OpenAIEngine:
         """Continue each prompt; see :class:`~rlcircuits.answers.engines.engine.Engine`. Images are not passed on."""
         assert images is None, "questions with images are refused before"
         if not self._checked:
-            self._check_server(list(dict.fromkeys(prompts))[:CHECKED_PROMPTS], sampling)
+            self._check_server(list(islice(cycle(dict.fromkeys(prompts)), CHECKED_ANSWERS)), sampling)
             self._checked = True
         return [cut_after_end(answer.ids, self._ends) for answer in self._ask(prompts, sampling, seed)]
 
@@ -119,7 +121,7 @@ class OpenAIEngine:
             ours += _log_probs_of(self._checkpoint.model, prompt, answer.ids[: len(answer.log_probs)])
         if not ours:
             raise RLCircuitsError(
-                f"server {self._server.name} gave no tokens after {len(prompts)} prompts, so that it cannot be "
+                f"server {self._server.name} gave no tokens in {len(prompts)} answers, so that it cannot be "
                 f"compared with {self._checkpoint.name}"
             )
         difference = torch.tensor(theirs, dtype=torch.float64) - torch.tensor(ours, dtype=torch.float64)

@@ -10,6 +10,9 @@ __all__ = ["check_address", "split_address"]
 
 _ADDRESS = re.compile(r"(?P<url>https?://[^\s/?#@]+(/[^\s?#]*)?)(#(?P<model>\S+))?")
 
+_PASSWORD = re.compile(r"//[^/\s]*@")
+"""What must not get into a log."""
+
 
 def check_address(address: str, where: str = "server") -> None:
     """Raise RLCircuitsError unless this is the address of a server."""
@@ -28,8 +31,9 @@ def split_address(address: str, where: str = "server") -> tuple[str, str | None]
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
+        shown = truncated_repr(_PASSWORD.sub("//…@", address))
         raise RLCircuitsError(
-            f"{where} is {truncated_repr(address)}; an address such as http://host:8000/v1 is wanted, with #name "
+            f"{where} is {shown}; an address such as http://host:8000/v1 is wanted, with #name "
             "behind it if the server has several models (no user or password: a key goes into OPENAI_API_KEY)"
         )
     return found["url"].rstrip("/"), found["model"]
