@@ -16,7 +16,7 @@ _SIZES: dict[str, int] = {
     **dict.fromkeys(("hidden_size", "n_embd"), WIDTH),
     **dict.fromkeys(("num_hidden_layers", "n_layer"), LAYERS),
     **dict.fromkeys(("num_attention_heads", "n_head"), 8),
-    **dict.fromkeys(("intermediate_size", "intermediate_size_mlp"), 1376),
+    **dict.fromkeys(("intermediate_size", "intermediate_size_mlp", "prefix_dense_intermediate_size"), 1376),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 8),
     **dict.fromkeys(("max_position_embeddings", "n_positions"), 1024),
     **dict.fromkeys(("moe_intermediate_size", "shared_intermediate_size"), 512),
@@ -24,7 +24,8 @@ _SIZES: dict[str, int] = {
     **dict.fromkeys(("mamba_d_ssm", "moe_latent_size"), 512),
     **dict.fromkeys(("sliding_window", "attention_chunk_size"), 64),
     "vocab_size": VOCABULARY,
-    "head_dim": 64,
+    "head_dim": 64, "global_head_dim": 128,
+    "ffn_hidden_size": 4 * WIDTH,  # Falcon's share
     # Latent attention: DeepSeek-V3's shares of its width.
     "q_lora_rank": 192, "kv_lora_rank": 64, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
     # Mixers: as wide as the stream, or twice as wide, in chunks of their families' usual lengths.
@@ -34,7 +35,7 @@ _SIZES: dict[str, int] = {
 }  # fmt: skip
 _NARROW_EXPERTS = ("mixtral", "gpt_oss", "olmoe", "granitemoe", "granitemoehybrid", "llama4_text")
 """The families whose ``intermediate_size`` is an expert's."""
-_LISTS = ("layer_types", "layers_block_type", "no_rope_layers")
+_LISTS = ("layer_types", "layers_block_type", "no_rope_layers", "mlp_layer_types")
 """The fields with an entry for each layer, which are repeated."""
 
 

@@ -1,6 +1,7 @@
 """Time every mapped family against its floor, and write the table of docs/performance.md.
 
     python benchmarks/speed/family_table.py            # some minutes
+    python benchmarks/speed/family_table.py --missing  # only families that have no number yet
     python benchmarks/speed/family_table.py --stored   # write the table of the stored numbers again
 
 A number is the median of rounds of what ``test_family_speed.py`` times: attribution over the floor of the same batch,
@@ -74,17 +75,21 @@ def write_page(text: str) -> None:
 
 
 def main() -> None:
-    """Measure every family unless the numbers are to be the stored ones, and write the table."""
+    """Measure the families that are to be measured, by default every one, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stored", action="store_true", help="measure nothing")
-    if not parser.parse_args().stored:
-        torch.set_num_threads(1)
-        numbers = {}
-        for family in families():
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--missing", action="store_true", help="measure families that have no number yet")
+    which.add_argument("--stored", action="store_true", help="measure nothing")
+    options = parser.parse_args()
+    stored = json.loads(NUMBERS.read_text(encoding="utf-8"))
+    numbers = stored if options.missing or options.stored else {}
+    torch.set_num_threads(1)
+    for family in families() if not options.stored else ():
+        if family not in numbers:
             numbers[family] = round(measure(family), 3)
             gc.collect()  # the model before it
             print(family, numbers[family], flush=True)
-        NUMBERS.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            NUMBERS.write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     write_page(table(json.loads(NUMBERS.read_text(encoding="utf-8"))))
 
 
