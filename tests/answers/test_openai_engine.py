@@ -125,6 +125,9 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (changed(token_ids=[5], finish_reason="stop", stop_reason="\n\n"), "an answer stopped .* without one of"),
     (changed(logprobs=None), "gives no log-probabilities of its tokens"),
     (changed(logprobs={"token_logprobs": [-1.0] * 50}), "gives no log-probabilities of its tokens"),
+    (changed(logprobs={"token_logprobs": [10**400] * 6}), "gives no log-probabilities of its tokens"),
+    (changed(logprobs={"content": [None] * 6}), "gives no log-probabilities of its tokens"),
+    (lambda reply: '{"a":' * 100_000, r"/completions gave no JSON object but '\{"),
 ]
 
 

@@ -17,7 +17,6 @@ changes the distribution is sent.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import weakref
@@ -43,6 +42,9 @@ _SEEDS = 2**31
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that is loading, full or restarting."""
+
+_NO_LOG_PROB = 1e9
+"""A size in nats that no log-probability has, nor a server's stand-in for minus infinity (-9999 in vLLM)."""
 
 _NO_TRUNCATION: Mapping[str, Any] = {
     "top_k": -1,
@@ -246,7 +248,7 @@ class OpenAIServer:
             raise self._wrong(f"HTTP {status}: {_reason(response)}")
         try:
             reply = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # RecursionError: lists in lists, thousands deep
             reply = None
         if not isinstance(reply, dict):
             raise self._wrong(f"{path} gave no JSON object but {truncated_repr(response.text[:200])}")
@@ -277,10 +279,12 @@ def _log_probs(choice: Mapping[str, Any], count: int) -> tuple[float, ...] | Non
     if not isinstance(found, dict):
         return None
     content = found.get("content")
-    values = [each.get("logprob") for each in content] if isinstance(content, list) else found.get("token_logprobs")
+    values = found.get("token_logprobs")
+    if isinstance(content, list):
+        values = [each.get("logprob") if isinstance(each, dict) else None for each in content]
     if not isinstance(values, list) or not 0 <= count - len(values) <= 1:  # the end token may have none
         return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+    if not all(isinstance(value, int | float) and abs(value) < _NO_LOG_PROB for value in values):
         return None
     return tuple(float(value) for value in values)
 
@@ -290,7 +294,7 @@ def _reason(response: httpx.Response) -> str:
     get: Callable[[object, str], object] = lambda table, key: table.get(key) if isinstance(table, dict) else None  # noqa: E731
     try:
         reply = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         reply = None
     error = get(reply, "error")
     message = get(error, "message") or get(reply, "message") or get(reply, "detail") or error or response.text
