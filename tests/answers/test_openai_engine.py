@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +191,29 @@ def test_a_slow_server(checkpoint: Checkpoint, server: CompletionsServer) -> Non
     engine = OpenAIEngine(Served(checkpoint, server.address), replace(QUICK, answer=0.05, tries=2))
     with server._lock, pytest.raises(RLCircuitsError, match=r"no reply within 0\.05 s, in 2 tries"):
         engine.complete(PROMPTS, GREEDY, seed=1)
+
+
+def test_an_error_does_not_wait_for_a_server_that_hangs(
+    checkpoint: Checkpoint, server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenAIEngine(Served(checkpoint, server.address), replace(QUICK, answer=600.0))
+    let_go = threading.Event()
+    real_answer = server.answer
+
+    def answer(body: dict[str, Any]) -> tuple[int, object]:
+        if body["prompt"] == list(PROMPTS[0]):
+            let_go.wait(60)
+            return real_answer(body)
+        return 400, {"error": {"message": "no"}}
+
+    monkeypatch.setattr(server, "answer", answer)
+    try:
+        with pytest.raises(RLCircuitsError, match="HTTP 400: 'no'"):
+            engine.complete(PROMPTS, GREEDY, seed=1)
+        assert not let_go.is_set()
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name.endswith("(ask)"))
+    finally:
+        let_go.set()
 
 
 def test_a_machine_that_takes_no_connection(checkpoint: Checkpoint) -> None:

@@ -7,9 +7,11 @@ weights, another adapter or coarser arithmetic is refused before one of its answ
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import replace
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,12 +89,33 @@ class OpenAIEngine:
         return [cut_after_end(answer.ids, self._ends) for answer in self._ask(prompts, sampling, seed)]
 
     def _ask(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[ServerAnswer]:
-        pool = ThreadPoolExecutor(min(AT_ONCE, len(prompts)))
+        """Return the answer to each prompt.
+
+        After an error or Ctrl-C the other requests are not sent, and those on their way are not waited for: a server
+        that hangs would hold the process for hours. So the threads are daemons, which a pool's are not.
+        """
+        answers: list[Future[ServerAnswer]] = [Future() for _ in prompts]
+        left = deque(enumerate(prompts))
+
+        def ask() -> None:
+            while left:
+                try:
+                    place, prompt = left.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                try:
+                    answers[place].set_result(self._server.complete(prompt, sampling, seed + place))
+                except BaseException as error:
+                    answers[place].set_exception(error)
+
+        for _ in range(min(AT_ONCE, len(prompts))):
+            Thread(target=ask, daemon=True).start()
         try:
-            asked = [pool.submit(self._server.complete, each, sampling, seed + i) for i, each in enumerate(prompts)]
-            return [each.result() for each in asked]
+            for each in wait(answers, return_when=FIRST_EXCEPTION).done:
+                each.result()  # raises the error, if this one has failed
+            return [each.result() for each in answers]
         finally:
-            pool.shutdown(cancel_futures=True)  # after an error the other requests are not sent
+            left.clear()
 
     def _check_server(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> None:
         """Raise RLCircuitsError unless the server's log-probabilities are those of the checkpoint.
