@@ -124,6 +124,8 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (changed(token_ids="a"), "it gave token id 'a', outside"),
     (changed(token_ids=[5] * 100), "it gave 100 tokens, and 6 is the most that was allowed"),
     (changed(token_ids=[5], finish_reason="stop", stop_reason="\n\n"), "an answer stopped .* without one of"),
+    (changed(token_ids=[5], finish_reason="abort"), r"broke off after 1 of 6 tokens, .*\(finish_reason 'abort'\)"),
+    (changed(token_ids=[], finish_reason=None), "broke off after 0 of 6 tokens"),
     (changed(logprobs=None), "gives no log-probabilities of its tokens"),
     (changed(logprobs={"token_logprobs": [-1.0] * 50}), "gives no log-probabilities of its tokens"),
     (changed(logprobs={"token_logprobs": [10**400] * 6}), "gives no log-probabilities of its tokens"),

@@ -123,7 +123,8 @@ class OpenAIServer:
             seed: the request's seed, of which the last 31 bits count.
 
         Raises:
-            RLCircuitsError: the server fails or refuses, it read another prompt, or its answer has no token ids.
+            RLCircuitsError: the server fails or refuses, it read another prompt, or its answer has no token ids or
+                broke off.
         """
         body = {
             "model": self.model,
@@ -148,6 +149,13 @@ class OpenAIServer:
         ids = self._with_end(self._ids(choice), choice)
         if len(ids) > (sampling.max_new_tokens or len(ids)):
             raise self._wrong(f"it gave {len(ids)} tokens, and {sampling.max_new_tokens} is the most that was allowed")
+        if len(ids) < (sampling.max_new_tokens or 0) and not any(token in self._ends for token in ids):
+            reason = truncated_repr(choice.get("finish_reason"))
+            raise self._wrong(
+                f"an answer broke off after {len(ids)} of {sampling.max_new_tokens} tokens, without one of the "
+                f"checkpoint's end tokens {list(self._ends)} (finish_reason {reason}); allow it the context of prompt "
+                "and answer, and run the command again"
+            )
         return ServerAnswer(ids, _log_probs(choice, len(ids)))
 
     def _choose_model(self, wanted: str | None) -> tuple[str, int | None]:
