@@ -237,14 +237,43 @@ def test_a_server_with_a_key(
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     with pytest.raises(RLCircuitsError, match="HTTP 401: it wants a key; set OPENAI_API_KEY"):
         ask(checkpoint, server)
-    monkeypatch.setenv(KEY_VARIABLE, "open sesame")
+    monkeypatch.setenv(KEY_VARIABLE, "open sesame\n")  # as of a file's line
     assert len(ask(checkpoint, server)) == len(PROMPTS)
 
 
-@pytest.mark.parametrize("address", ["localhost:8000/v1", "http://", "ftp://a/v1", "http://me:word@host/v1", ""])
+@pytest.mark.parametrize("key", ["open\nsesame", "sésame", "open\x01"])
+def test_a_key_that_cannot_be_sent_is_not_shown(
+    checkpoint: Checkpoint, server: CompletionsServer, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    with pytest.raises(RLCircuitsError, match="OPENAI_API_KEY has characters that no key has") as error:
+        ask(checkpoint, server)
+    assert key not in str(error.value)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost:8000/v1", "http://", "ftp://a/v1", "http://me:word@host/v1", ""),
+        *("http://host:port/v1", "http://host:99999/v1", "http://[::1/v1", "http://:8000/v1", "http://host/\x01/v1"),
+    ],
+)
 def test_what_is_no_address(checkpoint: Checkpoint, address: str) -> None:
     with pytest.raises(RLCircuitsError, match="an address such as http://host:8000/v1 is wanted"):
         Served(checkpoint, address)
+
+
+def test_a_name_that_no_host_has(checkpoint: Checkpoint) -> None:
+    for name in ("ü..x", "xn--"):
+        with pytest.raises(RLCircuitsError, match=f"server http://{name}/v1: is no address: .*; correct it"):
+            OpenAIEngine(Served(checkpoint, f"http://{name}/v1"), QUICK)
+
+
+def test_a_server_that_redirects(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    server.location = "https://elsewhere/v1"
+    with pytest.raises(RLCircuitsError, match="HTTP 307: it redirects to https://elsewhere/v1; state that address"):
+        ask(checkpoint, server)
 
 
 def test_a_checkpoint_without_a_server(source: CheckpointSource) -> None:

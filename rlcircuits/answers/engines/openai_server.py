@@ -100,7 +100,7 @@ class OpenAIServer:
         self.patience = patience or Patience()
         self._url, wanted = split_address(address)
         self._ends, self._vocabulary = ends, vocabulary
-        key = os.environ.get(KEY_VARIABLE)
+        key = _key()
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(self.patience.answer, connect=self.patience.connect),
@@ -229,6 +229,8 @@ class OpenAIServer:
                 pause *= 2
             try:
                 response = self._client.request(method, self._url + path, json=body)
+            except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no name of a host
+                raise self._wrong(f"is no address: {error}; correct it") from None
             except httpx.ConnectTimeout:
                 failure = f"no connection within {self.patience.connect:g} s"
                 continue
@@ -252,6 +254,8 @@ class OpenAIServer:
             raise self._wrong(f"HTTP {status}: it wants a key; set {KEY_VARIABLE}")
         if status == 404:
             raise self._wrong(f"HTTP 404: it has no {path}; the address ends in /v1, as in http://host:8000/v1")
+        if response.has_redirect_location:
+            raise self._wrong(f"HTTP {status}: it redirects to {response.headers['Location']}; state that address")
         if status != 200:
             raise self._wrong(f"HTTP {status}: {_reason(response)}")
         try:
@@ -266,6 +270,21 @@ class OpenAIServer:
 
     def _wrong(self, what: str) -> RLCircuitsError:
         return RLCircuitsError(f"server {self._url}: {what}")
+
+
+def _key() -> str | None:
+    """Return the key from the environment, without blanks around it, as of a file's last line; None if there is none.
+
+    Raises:
+        RLCircuitsError: it cannot be sent. The message does not show it.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise RLCircuitsError(
+            f"environment variable {KEY_VARIABLE} has characters that no key has; letters, digits and signs of ASCII "
+            "are allowed, on one line"
+        )
+    return key or None
 
 
 def _ids_of_log_probs(found: object) -> list[int] | None:
