@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -123,8 +124,13 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (changed(token_ids="a"), "it gave token id 'a', outside"),
     (changed(token_ids=[5] * 100), "it gave 100 tokens, and 6 is the most that was allowed"),
     (changed(token_ids=[5], finish_reason="stop", stop_reason="\n\n"), "an answer stopped .* without one of"),
+    (changed(token_ids=[5], finish_reason="abort"), r"broke off after 1 of 6 tokens, .*\(finish_reason 'abort'\)"),
+    (changed(token_ids=[], finish_reason=None), "broke off after 0 of 6 tokens"),
     (changed(logprobs=None), "gives no log-probabilities of its tokens"),
     (changed(logprobs={"token_logprobs": [-1.0] * 50}), "gives no log-probabilities of its tokens"),
+    (changed(logprobs={"token_logprobs": [10**400] * 6}), "gives no log-probabilities of its tokens"),
+    (changed(logprobs={"content": [None] * 6}), "gives no log-probabilities of its tokens"),
+    (lambda reply: '{"a":' * 100_000, r"/completions gave no JSON object but '\{"),
 ]
 
 
@@ -206,6 +212,29 @@ def test_a_slow_server(checkpoint: Checkpoint, server: CompletionsServer) -> Non
         engine.complete(PROMPTS, GREEDY, seed=1)
 
 
+def test_an_error_does_not_wait_for_a_server_that_hangs(
+    checkpoint: Checkpoint, server: CompletionsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = OpenAIEngine(Served(checkpoint, server.address), replace(QUICK, answer=600.0))
+    let_go = threading.Event()
+    real_answer = server.answer
+
+    def answer(body: dict[str, Any]) -> tuple[int, object]:
+        if body["prompt"] == list(PROMPTS[0]):
+            let_go.wait(60)
+            return real_answer(body)
+        return 400, {"error": {"message": "no"}}
+
+    monkeypatch.setattr(server, "answer", answer)
+    try:
+        with pytest.raises(RLCircuitsError, match="HTTP 400: 'no'"):
+            engine.complete(PROMPTS, GREEDY, seed=1)
+        assert not let_go.is_set()
+        assert all(thread.daemon for thread in threading.enumerate() if thread.name.endswith("(ask)"))
+    finally:
+        let_go.set()
+
+
 def test_a_machine_that_takes_no_connection(checkpoint: Checkpoint) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
@@ -225,14 +254,43 @@ def test_a_server_with_a_key(
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     with pytest.raises(RLCircuitsError, match="HTTP 401: it wants a key; set OPENAI_API_KEY"):
         ask(checkpoint, server)
-    monkeypatch.setenv(KEY_VARIABLE, "open sesame")
+    monkeypatch.setenv(KEY_VARIABLE, "open sesame\n")  # as of a file's line
     assert len(ask(checkpoint, server)) == len(PROMPTS)
 
 
-@pytest.mark.parametrize("address", ["localhost:8000/v1", "http://", "ftp://a/v1", "http://me:word@host/v1", ""])
+@pytest.mark.parametrize("key", ["open\nsesame", "sésame", "open\x01"])
+def test_a_key_that_cannot_be_sent_is_not_shown(
+    checkpoint: Checkpoint, server: CompletionsServer, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    with pytest.raises(RLCircuitsError, match="OPENAI_API_KEY has characters that no key has") as error:
+        ask(checkpoint, server)
+    assert key not in str(error.value)
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("localhost:8000/v1", "http://", "ftp://a/v1", "http://me:word@host/v1", ""),
+        *("http://host:port/v1", "http://host:99999/v1", "http://[::1/v1", "http://:8000/v1", "http://host/\x01/v1"),
+    ],
+)
 def test_what_is_no_address(checkpoint: Checkpoint, address: str) -> None:
     with pytest.raises(RLCircuitsError, match="an address such as http://host:8000/v1 is wanted"):
         Served(checkpoint, address)
+
+
+def test_a_name_that_no_host_has(checkpoint: Checkpoint) -> None:
+    for name in ("ü..x", "xn--"):
+        with pytest.raises(RLCircuitsError, match=f"server http://{name}/v1: is no address: .*; correct it"):
+            OpenAIEngine(Served(checkpoint, f"http://{name}/v1"), QUICK)
+
+
+def test_a_server_that_redirects(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    server.location = "https://elsewhere/v1"
+    with pytest.raises(RLCircuitsError, match="HTTP 307: it redirects to https://elsewhere/v1; state that address"):
+        ask(checkpoint, server)
 
 
 def test_a_checkpoint_without_a_server(source: CheckpointSource) -> None:

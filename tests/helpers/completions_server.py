@@ -33,6 +33,8 @@ class CompletionsServer:
     at_once: int = 0
     """Most requests that were there at one time."""
     key: str | None = None
+    location: str | None = None
+    """Where requests for the models are redirected to."""
     address: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _here: int = 0
@@ -52,10 +54,14 @@ class CompletionsServer:
                 content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
+                if outer.location is not None:
+                    self.send_header("Location", outer.location)
                 self.end_headers()
                 self.wfile.write(content)
 
             def do_GET(self) -> None:
+                if outer.location is not None:
+                    return self.reply(307, "")
                 if self.path != "/v1/models":
                     return self.reply(404, {"error": {"message": "not found"}})
                 models = [{"id": name, "object": "model", "max_model_len": outer.longest} for name in outer.names]

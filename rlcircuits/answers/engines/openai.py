@@ -7,11 +7,12 @@ weights, another adapter or coarser arithmetic is refused before one of its answ
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from dataclasses import replace
 from itertools import cycle, islice
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -90,17 +91,34 @@ class OpenAIEngine:
         return [cut_after_end(answer.ids, self._ends) for answer in self._ask(prompts, sampling, seed)]
 
     def _ask(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling, seed: int) -> list[ServerAnswer]:
-        pool, given_up = ThreadPoolExecutor(min(AT_ONCE, len(prompts))), Event()
+        """Return the answer to each prompt.
+
+        After an error or Ctrl-C the other requests are not sent, and those on their way are not waited for: a server
+        that hangs would hold the process for hours. So the threads are daemons, which a pool's are not.
+        """
+        answers: list[Future[ServerAnswer]] = [Future() for _ in prompts]
+        left, given_up = deque(enumerate(prompts)), Event()
+
+        def ask() -> None:
+            while left:
+                try:
+                    place, prompt = left.popleft()
+                except IndexError:  # another thread was faster
+                    return
+                try:
+                    answers[place].set_result(self._server.complete(prompt, sampling, seed + place, given_up))
+                except BaseException as error:
+                    answers[place].set_exception(error)
+
+        for _ in range(min(AT_ONCE, len(prompts))):
+            Thread(target=ask, daemon=True).start()
         try:
-            asked = [
-                pool.submit(self._server.complete, each, sampling, seed + i, given_up) for i, each in enumerate(prompts)
-            ]
-            for done in wait(asked, return_when=FIRST_EXCEPTION).done:
-                done.result()  # raises what went wrong, whichever request it was
-            return [each.result() for each in asked]
+            for each in wait(answers, return_when=FIRST_EXCEPTION).done:
+                each.result()  # raises the error, if this one has failed
+            return [each.result() for each in answers]
         finally:
-            given_up.set()  # after an error or an interruption no other request is sent, or sent again
-            pool.shutdown(cancel_futures=True)
+            left.clear()
+            given_up.set()  # no request is sent again
 
     def _check_server(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> None:
         """Raise RLCircuitsError unless the server's log-probabilities are those of the checkpoint.

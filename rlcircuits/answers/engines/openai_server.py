@@ -17,7 +17,6 @@ changes the distribution is sent.
 
 from __future__ import annotations
 
-import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +42,9 @@ _SEEDS = 2**31
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that is loading, full or restarting."""
+
+_NO_LOG_PROB = 1e9
+"""A size in nats that no log-probability has, nor a server's stand-in for minus infinity (-9999 in vLLM)."""
 
 _NO_TRUNCATION: Mapping[str, Any] = {
     "top_k": -1,
@@ -98,7 +100,7 @@ class OpenAIServer:
         self.patience = patience or Patience()
         self._url, wanted = split_address(address)
         self._ends, self._vocabulary = ends, vocabulary
-        key = os.environ.get(KEY_VARIABLE)
+        key = _key()
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(self.patience.answer, connect=self.patience.connect),
@@ -124,7 +126,8 @@ class OpenAIServer:
             given_up: set once nobody wants the answer any more; a request that fails is then not sent again.
 
         Raises:
-            RLCircuitsError: the server fails or refuses, it read another prompt, or its answer has no token ids.
+            RLCircuitsError: the server fails or refuses, it read another prompt, or its answer has no token ids or
+                broke off.
         """
         body = {
             "model": self.model,
@@ -149,6 +152,13 @@ class OpenAIServer:
         ids = self._with_end(self._ids(choice), choice)
         if len(ids) > (sampling.max_new_tokens or len(ids)):
             raise self._wrong(f"it gave {len(ids)} tokens, and {sampling.max_new_tokens} is the most that was allowed")
+        if len(ids) < (sampling.max_new_tokens or 0) and not any(token in self._ends for token in ids):
+            reason = truncated_repr(choice.get("finish_reason"))
+            raise self._wrong(
+                f"an answer broke off after {len(ids)} of {sampling.max_new_tokens} tokens, without one of the "
+                f"checkpoint's end tokens {list(self._ends)} (finish_reason {reason}); allow it the context of prompt "
+                "and answer, and run the command again"
+            )
         return ServerAnswer(ids, _log_probs(choice, len(ids)))
 
     def _choose_model(self, wanted: str | None) -> tuple[str, int | None]:
@@ -225,6 +235,8 @@ class OpenAIServer:
                 pause *= 2
             try:
                 response = self._client.request(method, self._url + path, json=body)
+            except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: no name of a host
+                raise self._wrong(f"is no address: {error}; correct it") from None
             except httpx.ConnectTimeout:
                 failure = f"no connection within {self.patience.connect:g} s"
                 continue
@@ -248,11 +260,13 @@ class OpenAIServer:
             raise self._wrong(f"HTTP {status}: it wants a key; set {KEY_VARIABLE}")
         if status == 404:
             raise self._wrong(f"HTTP 404: it has no {path}; the address ends in /v1, as in http://host:8000/v1")
+        if response.has_redirect_location:
+            raise self._wrong(f"HTTP {status}: it redirects to {response.headers['Location']}; state that address")
         if status != 200:
             raise self._wrong(f"HTTP {status}: {_reason(response)}")
         try:
             reply = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # RecursionError: lists in lists, thousands deep
             reply = None
         if not isinstance(reply, dict):
             raise self._wrong(f"{path} gave no JSON object but {truncated_repr(response.text[:200])}")
@@ -262,6 +276,21 @@ class OpenAIServer:
 
     def _wrong(self, what: str) -> RLCircuitsError:
         return RLCircuitsError(f"server {self._url}: {what}")
+
+
+def _key() -> str | None:
+    """Return the key from the environment, without blanks around it, as of a file's last line; None if there is none.
+
+    Raises:
+        RLCircuitsError: it cannot be sent. The message does not show it.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise RLCircuitsError(
+            f"environment variable {KEY_VARIABLE} has characters that no key has; letters, digits and signs of ASCII "
+            "are allowed, on one line"
+        )
+    return key or None
 
 
 def _ids_of_log_probs(found: object) -> list[int] | None:
@@ -283,10 +312,12 @@ def _log_probs(choice: Mapping[str, Any], count: int) -> tuple[float, ...] | Non
     if not isinstance(found, dict):
         return None
     content = found.get("content")
-    values = [each.get("logprob") for each in content] if isinstance(content, list) else found.get("token_logprobs")
+    values = found.get("token_logprobs")
+    if isinstance(content, list):
+        values = [each.get("logprob") if isinstance(each, dict) else None for each in content]
     if not isinstance(values, list) or not 0 <= count - len(values) <= 1:  # the end token may have none
         return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+    if not all(isinstance(value, int | float) and abs(value) < _NO_LOG_PROB for value in values):
         return None
     return tuple(float(value) for value in values)
 
@@ -296,7 +327,7 @@ def _reason(response: httpx.Response) -> str:
     get: Callable[[object, str], object] = lambda table, key: table.get(key) if isinstance(table, dict) else None  # noqa: E731
     try:
         reply = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         reply = None
     error = get(reply, "error")
     message = get(error, "message") or get(reply, "message") or get(reply, "detail") or error or response.text

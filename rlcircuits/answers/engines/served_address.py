@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 
@@ -30,10 +31,18 @@ def split_address(address: str, where: str = "server") -> tuple[str, str | None]
         RLCircuitsError: this is no such address.
     """
     found = _ADDRESS.fullmatch(address)
-    if found is None:
+    if found is None or not _has_host_and_port(found["url"]):
         shown = truncated_repr(_PASSWORD.sub("//…@", address))
         raise RLCircuitsError(
             f"{where} is {shown}; an address such as http://host:8000/v1 is wanted, with #name "
             "behind it if the server has several models (no user or password: a key goes into OPENAI_API_KEY)"
         )
     return found["url"].rstrip("/"), found["model"]
+
+
+def _has_host_and_port(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.port != 0 and bool(parts.hostname) and url.isprintable()
+    except ValueError:  # a port that is no number or too large, or half an IPv6 address
+        return False
