@@ -104,13 +104,13 @@ def _attribute(options: argparse.Namespace) -> int:
         "progress": shows_progress(),
     }
     if options.by_span:
-        return _attribute_spans(sequences, options, how)
+        return _attribute_spans(sequences, t_cut, options, how)
     scores = attribute_stored(source_of(options), sequences, store=options.store, notify=log, **how)
     write_atomically(Path(options.out), scores.save)
     print(f"{len(sequences)} answers, first {t_cut} tokens, {scores.graph.n_edges} edges, in {options.out}")
     for name, values in {
         "loss": scores.loss.double().numpy(),
-        **({} if scores.metric_values is scores.loss else {scores.how.metric: scores.metric_values.double().numpy()}),
+        **({} if scores.how.metric == defaults.METRIC else {scores.how.metric: scores.metric_values.double().numpy()}),
         "activation intensity": metrics.activation_intensity(scores),
         "information complexity": metrics.information_complexity(scores),
         "distribution kurtosis": metrics.distribution_kurtosis(scores),
@@ -125,7 +125,9 @@ def _check_spans(options: argparse.Namespace) -> None:
         raise RLCircuitsError("--step-end says where a step ends, which only --by-span asks for")
 
 
-def _attribute_spans(sequences: list[AnswerSequence], options: argparse.Namespace, how: Mapping[str, Any]) -> int:
+def _attribute_spans(
+    sequences: list[AnswerSequence], t_cut: int, options: argparse.Namespace, how: Mapping[str, Any]
+) -> int:
     """Write the scores by span, and print the intensity of each span."""
     import numpy as np
 
@@ -141,11 +143,14 @@ def _attribute_spans(sequences: list[AnswerSequence], options: argparse.Namespac
     else:
         scores = attribute_spans_stored(source, sequences, spans, store=options.store, notify=log, **how)
         scores.save(options.out)
-    print(f"{len(scores)} answers, {len(scores.span)} spans, {scores.graph.n_edges} edges, in {options.out}")
-    intensities, of_row = span_intensities(scores), scores.span.numpy()
+    counts = f"{len(scores)} answers, first {t_cut} tokens, {len(scores.span)} spans, {scores.graph.n_edges} edges"
+    print(f"{counts}, in {options.out}")
+    intensities, of_row, sequence = span_intensities(scores), scores.span.numpy(), scores.sequence.numpy()
+    whole = np.bincount(sequence, weights=intensities)[sequence]
     for span in np.unique(of_row).tolist():
-        here = intensities[of_row == span]
-        print(f"{span_name(span)}: {len(here)} answers, mean share of the activation intensity {here.mean():.4g}")
+        here = of_row == span
+        part, of = intensities[here].mean(), whole[here].mean()
+        print(f"{span_name(span)}: {here.sum()} answers, {part:.4g} of a mean activation intensity of {of:.4g}")
     return HOLDS
 
 

@@ -27,6 +27,7 @@ from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
 from rlcircuits.release.pair import Pair
+from rlcircuits.release.plan_cost_table import show_duration
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.run_record import load_run
 from rlcircuits.release.settings import Settings
@@ -164,7 +165,9 @@ def track_run(
             if _written(folder) != written:
                 new = found
                 took.append(time.perf_counter() - started)
-                options.notify(f"step {each.step}, {place} of {len(steps)}, {_pace(took, len(steps) - place)}")
+                again = written[0] is not None and _written(folder)[0] != written[0]
+                how = " anew (its results were of other options or files, or damaged)" if again else ""
+                options.notify(f"step {each.step}, {place} of {len(steps)}, {_pace(took, len(steps) - place, how)}")
         known = [*measured, *(other for other in earlier if _is_comparable(other, measured))]
         yield Track(base, base_step, tuple(sorted(known, key=lambda one: one.step)), tuple(problems), new)
     for other in earlier:
@@ -186,10 +189,10 @@ def _written(folder: Path) -> list[int | None]:
     return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
 
 
-def _pace(took: Sequence[float], left: int) -> str:
+def _pace(took: Sequence[float], left: int, how: str) -> str:
     """Return how long the last step took, and how long as many as are left may take."""
-    more = f", about {left * sum(took) / len(took) / 60:,.0f} min for the {left} left" if left else ""
-    return f"measured in {took[-1]:,.0f} s{more}"
+    more = f", about {show_duration(left * sum(took) / len(took))} for the {left} left" if left else ""
+    return f"measured{how} in {took[-1]:,.0f} s{more}"
 
 
 def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[TrackedStep, UnmeasuredStep | None]:

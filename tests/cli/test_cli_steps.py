@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def test_answer_then_attribute(tiny: Path, tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert f"6 answers, first 4 tokens, {loaded.graph.n_edges} edges" in out
     assert f"activation intensity: mean {metrics.activation_intensity(loaded).mean():.4g}" in out
+    assert "cross_entropy" not in out  # it is the loss, which is printed already
 
 
 def test_attribute_by_span(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,8 +76,9 @@ def test_attribute_by_span(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert relative_error(scores.whole().values, whole.values) < 1e-5
     assert scores.n_steps > 1
     printed = capsys.readouterr().out
-    assert f"5 answers, {len(scores.span)} spans, {whole.graph.n_edges} edges" in printed
-    assert "prompt: 5 answers, mean share" in printed
+    assert f"5 answers, first 6 tokens, {len(scores.span)} spans, {whole.graph.n_edges} edges" in printed
+    mean = metrics.activation_intensity(whole).mean()
+    assert re.search(rf"prompt: 5 answers, \S+ of a mean activation intensity of {mean:.4g}\n", printed)
     for options, words in (
         (["--step-end", "x"], "which only --by-span asks for"),
         (["--by-span", "--step-end", "("], "is no regular expression"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_a_run_is_followed_and_only_new_checkpoints_are_measured(
     document = json.loads(printed.out)
     jsonschema.Draft202012Validator(json.loads(read_schema("track"))).validate(document)
     assert [step["step"] for step in document["steps"]] == [10, 20]
+    assert re.search(r"step 10, 1 of 2, measured in \d+ s, about [1-9]\d* (s|min) for the 1 left", printed.err)
     assert "step 20, 2 of 2, measured in" in printed.err
     answers = list((output / "store").glob("*-arithmetic-*.jsonl"))
     assert len(answers) == 3, "the base answers once"
@@ -128,6 +130,9 @@ def test_adapters_are_compared_with_their_base_model(tmp_path: Path, capsys: pyt
     printed = capsys.readouterr()
     assert f"2 checkpoints against {base}" in printed.err
     assert {row["step"] for row in csv.DictReader(io.StringIO(printed.out))} == {"5", "10"}
+    assert "anew" not in printed.err
+    assert main([*followed(tmp_path / "run", "--no-models", "--csv"), "--question-count", "23"]) == 0
+    assert "step 5, 1 of 2, measured anew (its results were of other options" in capsys.readouterr().err
 
 
 def test_a_fault_in_its_signs_leaves_a_step_its_comparison(
