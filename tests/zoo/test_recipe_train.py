@@ -270,6 +270,13 @@ def test_another_temperature_is_recorded(tmp_path: Path, monkeypatch: pytest.Mon
     ("family", "algorithm", "options", "message"),
     [
         ("llama", "sft", {}, "unknown family 'llama'; known: tiny"),
+        ("llama", "sft", {"device": "cuda"}, "unknown family 'llama'; known: tiny"),
+        (
+            "tiny",
+            "sft",
+            {"device": "cuda"},
+            "device is 'cuda', and tiny is trained on the CPU alone, so that its bits repeat; leave it out",
+        ),
         ("tiny", "kto", {}, f"unknown algorithm 'kto'; known: {', '.join(ALGORITHMS)}"),
         ("tiny", "grpo", {"temperature": 0.0}, "temperature is 0.0; more than 0 is wanted"),
         ("tiny", "dpo", {"temperature": 1.3}, "temperature is that of online RL's sampling; 'dpo' has none"),
