@@ -122,6 +122,7 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (changed(token_ids=[5, 10**6]), "it gave token id 1000000, outside the checkpoint's vocabulary"),
     (changed(token_ids=["a"]), "it gave token id 'a', outside"),
     (changed(token_ids="a"), "it gave token id 'a', outside"),
+    (changed(token_ids=[5] * 6), r"it names an answer's tokens twice, as \[5, 5, 5, 5, 5, 5\] and with .* as \["),
     (changed(token_ids=[5] * 100), "it gave 100 tokens, and 6 is the most that was allowed"),
     (changed(token_ids=[5], finish_reason="stop", stop_reason="\n\n"), "an answer stopped .* without one of"),
     (changed(token_ids=[5], finish_reason="abort"), r"broke off after 1 of 6 tokens, .*\(finish_reason 'abort'\)"),

@@ -159,6 +159,12 @@ class OpenAIServer:
                 f"checkpoint's end tokens {list(self._ends)} (finish_reason {reason}); allow it the context of prompt "
                 "and answer, and run the command again"
             )
+        again = _ids_of_log_probs(choice.get("logprobs")) or []  # may end before the end token
+        if tuple(again[: len(ids)]) != ids[: len(again)]:
+            raise self._wrong(
+                f"it names an answer's tokens twice, as {truncated_repr(list(ids))} and with its log-probabilities as "
+                f"{truncated_repr(again)}; it has a fault, and its answers cannot be used"
+            )
         return ServerAnswer(ids, _log_probs(choice, len(ids)))
 
     def _choose_model(self, wanted: str | None) -> tuple[str, int | None]:
