@@ -21,7 +21,13 @@ gc.disable()  # until all is collected; see pytest_collection_finish
 torch.set_num_threads(1)
 
 # A forward of a tiny model takes milliseconds on one machine and a tenth of a second on another.
-settings.register_profile("rlcircuits", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A gate must repeat: .ci/run has the same examples drawn each time. Everywhere else they are others.
+settings.register_profile(
+    "rlcircuits",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="SAME_EXAMPLES" in os.environ,
+)
 settings.load_profile("rlcircuits")
 
 # Workers of pytest-xdist ignore Ctrl-C, and so would every process that a test starts and interrupts.

@@ -171,7 +171,7 @@ _CONFIGS |= {
         "chunk_size": 4, "time_step_min": 0.1, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2,
         "topk_group": 1, "moe_intermediate_size": 24, "moe_shared_expert_intermediate_size": 20,
         "moe_latent_size": 16, "routed_scaling_factor": 1.5, "use_bias": True, "mlp_bias": True,
-        "layer_norm_epsilon": 1e-3}),  # as for the delta nets: a mixer norms what it reads from its state
+        "layer_norm_epsilon": 1e-2}),  # as for the delta nets: a mixer norms what it reads from its state
 }  # fmt: skip
 
 
