@@ -31,8 +31,6 @@ __all__ = ["HookPoint", "eap_ig_name", "from_transformer_lens_node", "reader_hoo
 _NODE = re.compile(r"(?P<kind>attn|mlp|mixer)\.(?P<layer>\d+)(\.(?P<head>h|kv)(?P<number>\d+))?(\.(?P<input>[qkv]))?")
 _EXPERT = re.compile(r"mlp\.\d+\.(e\d+|shared)")
 
-_EXPERT = re.compile(r"mlp\.\d+\.(e\d+|shared)")
-
 
 @dataclass(frozen=True)
 class HookPoint:
