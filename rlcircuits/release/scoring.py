@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rlcircuits.attribution.cache import attribute_stored
@@ -38,6 +39,32 @@ def estimator_options(
     }
 
 
+@contextmanager
+def attribution_options(
+    measurement: Measurement, source: LoadedOnce, who: str, sequences: Sequence[AnswerSequence]
+) -> Iterator[dict[str, Any]]:
+    """Yield how a model of the pair is attributed, as arguments of ``attribute_stored`` or ``attribute_spans_stored``.
+
+    Args:
+        measurement: the pair.
+        source: the model.
+        who: ``before``, ``after`` or another name for before with noise.
+        sequences: what the model is scored on.
+    """
+    settings = measurement.settings
+    with LoadedOnce(measurement.sources["after" if who == "before" else "before"]) as other:
+        yield {
+            **estimator_options(measurement, source, other, sequences),
+            "granularity": settings.granularity,
+            "corrupted": corrupted_sequences(measurement, source, sequences),
+            "batch_tokens": settings.batch_tokens,
+            "recompute": settings.recompute,
+            "progress": measurement.progress,
+            "store": measurement.store,
+            "notify": measurement.log,
+        }
+
+
 @stage("attribute")
 def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Sequence[AnswerSequence]) -> EdgeScores:
     """Return a model's edge scores of these sequences, from the store if they are there.
@@ -48,23 +75,11 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
         who: the model's name in the log.
         sequences: what the model is scored on; row i of the scores is sequence i.
     """
-    settings = measurement.settings
     measurement.log(f"{who} is attributed on {len(sequences)} answers")
     stopwatch = Stopwatch(source)
-    with LoadedOnce(measurement.sources["after" if who == "before" else "before"]) as other:
-        scores = attribute_stored(
-            source,
-            sequences,
-            settings.granularity,
-            **estimator_options(measurement, source, other, sequences),
-            corrupted=corrupted_sequences(measurement, source, sequences),
-            batch_tokens=settings.batch_tokens,
-            recompute=settings.recompute,
-            progress=measurement.progress,
-            store=measurement.store,
-            notify=measurement.log,
-            share=measurement.shared,
-        )
+    with attribution_options(measurement, source, who, sequences) as options:
+        scores = attribute_stored(source, sequences, **options, share=measurement.shared)
     tokens = sum(sequence.input_length for sequence in sequences)
-    measurement.note_throughput("scores", stopwatch, round(tokens * passes(settings, has_counterfactuals(measurement))))
+    times = passes(measurement.settings, has_counterfactuals(measurement))
+    measurement.note_throughput("scores", stopwatch, round(tokens * times))
     return scores

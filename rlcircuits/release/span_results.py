@@ -14,11 +14,10 @@ from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.graph.answer_spans import STEP_END, answer_spans
 from rlcircuits.graph.sequences import AnswerSequence
-from rlcircuits.release.counterfactuals import corrupted_sequences
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import spans_file
-from rlcircuits.release.scoring import estimator_options
+from rlcircuits.release.scoring import attribution_options
 
 __all__ = ["check_spans_kept", "keep_spans"]
 
@@ -39,18 +38,6 @@ def keep_spans(measurement: Measurement, source: LoadedOnce, side: Side, sequenc
         return
     spans = answer_spans(sequences, source.tokenizer(), settings.step_end or STEP_END)
     measurement.log(f"{side} is attributed by span: {sum(map(len, spans))} spans of {len(sequences)} answers")
-    with LoadedOnce(measurement.sources["after" if side == "before" else "before"]) as other:
-        scores = attribute_spans_stored(
-            source,
-            sequences,
-            spans,
-            settings.granularity,
-            **estimator_options(measurement, source, other, sequences),
-            corrupted=corrupted_sequences(measurement, source, sequences),
-            batch_tokens=settings.batch_tokens,
-            recompute=settings.recompute,
-            progress=measurement.progress,
-            store=measurement.store,
-            notify=measurement.log,
-        )
+    with attribution_options(measurement, source, side, sequences) as options:
+        scores = attribute_spans_stored(source, sequences, spans, **options)
     scores.save(spans_file(folder, side))
