@@ -197,9 +197,7 @@ def one_kv_per_query_head(block: Block, n_heads: int) -> Iterator[None]:
         setattr(owner, name, value)
 
     try:
-        if hasattr(attention, "_split_heads") and hasattr(
-            attention, "num_kv_heads"
-        ):  # Falcon's, whose q, k and v are fused
+        if all(hasattr(attention, name) for name in ("_split_heads", "num_kv_heads")):  # Falcon's fused q, k and v
             swap(attention, "num_kv_heads", n_heads)
             vars(attention)["_split_heads"] = partial(_split_stacked, n_heads)
         else:

@@ -71,14 +71,12 @@ class Measurement:
 
     def note_throughput(self, work: Work, stopwatch: Stopwatch, tokens: int) -> None:
         """Record the throughput of a stage in the store, unless the stage only read its result from there."""
-        # Of shared work this process did a part that is not known here.
-        if self.store is not None and stopwatch.source.loaded and not self.shared:
+        if not stopwatch.source.loaded or self.shared:  # of shared work this process did a part that is not known here
+            return
+        if self.store is not None:
             note_throughput(self.store, work, tokens, stopwatch.seconds)
-        if stopwatch.source.loaded and not self.shared:
-            rate = tokens / max(stopwatch.seconds, 1e-9)
-            log_detail(
-                f"{self.pair.name}: {work}: {tokens:,} tokens in {stopwatch.seconds:.1f} s, {rate:,.0f} tokens/s"
-            )
+        rate = tokens / max(stopwatch.seconds, 1e-9)
+        log_detail(f"{self.pair.name}: {work}: {tokens:,} tokens in {stopwatch.seconds:.1f} s, {rate:,.0f} tokens/s")
 
 
 def prepare(

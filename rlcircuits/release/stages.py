@@ -23,13 +23,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.checkpoints.compare_weights import group_changed, groups_in_files
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.files import Notify, content_hash
-from rlcircuits.models.tensor_groups import GROUPS
+from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.answering import generate
 from rlcircuits.release.checkpoint_differences import check_alike
 from rlcircuits.release.controls import measure_control, measure_group
@@ -196,6 +196,6 @@ def run_stage(
     elif stage.kind == "noise draw":
         measure_control(measurement, int(stage.of), paired, before)
     else:
-        group = next(group for group in GROUPS if group == stage.of)
+        group = cast(Group, stage.of)
         if group_changed(measurement.sources["before"], measurement.sources["after"], group):
             measure_group(measurement, paired, group)
