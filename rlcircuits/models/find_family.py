@@ -12,15 +12,8 @@ from typing import Any
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from rlcircuits.models.falcon import falcon_names
-from rlcircuits.models.families import (
-    FAMILIES,
-    LANGUAGE_MODELS,
-    REFUSED,
-    REFUSED_FIELDS,
-    ModuleNames,
-    RefusedField,
-    is_added,
-)
+from rlcircuits.models.families import FAMILIES, LANGUAGE_MODELS, ModuleNames, is_added
+from rlcircuits.models.refused import REFUSED, REFUSED_FIELDS, RefusedField
 
 __all__ = ["auto_class", "module_names", "ties_embeddings", "why_not_mapped"]
 

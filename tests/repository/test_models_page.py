@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from helpers.tiny_models import ARCHITECTURES, MIXTURES, MODEL_TYPES, granularities, padding_sides
 
-from rlcircuits.models.families import FAMILIES, REFUSED
+from rlcircuits.models.families import FAMILIES
+from rlcircuits.models.refused import REFUSED
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks" / "models"))
