@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,9 +137,9 @@ def test_a_changed_checkpoint_is_scored_again(tmp_path: Path) -> None:
     assert not same(score(changed, tmp_path / "store"), first)
 
 
-def test_a_batch_halved_for_lack_of_memory_is_resumed(
-    source: CheckpointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def memory_for_two_sequences(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let batches of more than two sequences run out of memory, without the warning."""
     plain = attribution._attribute_batch
 
     def small_memory(checkpoint: Any, sequences: Any, indices: Any, options: Any) -> Any:
@@ -145,10 +147,17 @@ def test_a_batch_halved_for_lack_of_memory_is_resumed(
             raise torch.OutOfMemoryError("out of memory")
         return plain(checkpoint, sequences, indices, options)
 
-    wanted = score(source, None)
     with monkeypatch.context() as patched, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patched.setattr(attribution, "_attribute_batch", small_memory)
+        yield
+
+
+def test_a_batch_halved_for_lack_of_memory_is_resumed(
+    source: CheckpointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = score(source, None)
+    with memory_for_two_sequences(monkeypatch):
         score(source, tmp_path, batch_tokens=1000)
     batches_in(tmp_path)[1].unlink()
     found = score(source, tmp_path, batch_tokens=1000)
@@ -303,17 +312,8 @@ def test_processes_that_share_load_the_model_at_the_same_time(
 def test_a_shared_batch_that_is_halved_for_lack_of_memory(
     source: CheckpointSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = attribution._attribute_batch
-
-    def small_memory(checkpoint: Any, sequences: Any, indices: Any, options: Any) -> Any:
-        if len(indices) > 2:
-            raise torch.OutOfMemoryError("out of memory")
-        return plain(checkpoint, sequences, indices, options)
-
     wanted = score(source, None)
-    with monkeypatch.context() as patched, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patched.setattr(attribution, "_attribute_batch", small_memory)
+    with memory_for_two_sequences(monkeypatch):
         found = score(source, tmp_path, batch_tokens=1000, share=True)
     torch.testing.assert_close(found.values, wanted.values)
     batches_in(tmp_path)[0].unlink()
