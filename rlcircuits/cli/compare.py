@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command, add_only, add_options, settings_table
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, failure_code
 from rlcircuits.cli.gated_signs import check_signs_output, measure_gated_signs
+from rlcircuits.cli.ray_connection import ray_connection
 from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
@@ -83,17 +84,11 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _compare_pairs(options: argparse.Namespace) -> int:
-    if options.ray is None:
-        if options.ray_gpus is not None:
-            raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
-        return _compared(options)
-    if options.output is None:
+    if options.ray is not None and options.output is None:
         raise RLCircuitsError("--ray needs --output DIR: the folder through which its workers give their results")
-    if options.score_on == _ALL:
+    if options.ray is not None and options.score_on == _ALL:
         raise RLCircuitsError("--ray measures one choice of --score-on, and 'all' was given; name one")
-    from rlcircuits.runners.cluster import early_connection
-
-    with early_connection(options.ray):
+    with ray_connection(options):
         return _compared(options)
 
 

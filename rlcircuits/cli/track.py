@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command, add_option, add_options, settings_table
 from rlcircuits.cli.exit_codes import failure_code
+from rlcircuits.cli.ray_connection import ray_connection
 from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
@@ -85,13 +86,7 @@ def add_track(commands: Any) -> None:
 
 
 def _track(options: argparse.Namespace) -> int:
-    if options.ray is None:
-        if options.ray_gpus is not None:
-            raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
-        return _tracked(options)
-    from rlcircuits.runners.cluster import early_connection
-
-    with early_connection(options.ray):
+    with ray_connection(options):
         return _tracked(options)
 
 
