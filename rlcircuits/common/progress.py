@@ -136,9 +136,10 @@ class _SlowSteps:
         self._wait(SLOW)
 
     def advance(self) -> None:
-        self._done += 1
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._done)
+        with self._lock:  # a step that ends while the bar is being shown counts too
+            self._done += 1
+            if self._bar is not None:
+                self._bar.update(self._task, completed=self._done)
 
     def end(self) -> None:
         with self._lock:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.cli_runs import compare_arguments
 
+from rlcircuits.attribution import edge_attribution
 from rlcircuits.cli.main import main
 from rlcircuits.common import progress
 from rlcircuits.common.logs import LOGGER
@@ -36,6 +39,13 @@ def test_a_quiet_command_tells_its_error(tmp_path: Path, capsys: pytest.CaptureF
 
 @pytest.mark.usefixtures("all_right")
 def test_a_pipe_gets_lines(tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = edge_attribution._attribute_batch
+
+    def slow(*batch: Any) -> Any:
+        time.sleep(0.2)
+        return plain(*batch)
+
+    monkeypatch.setattr(edge_attribution, "_attribute_batch", slow)
     monkeypatch.setattr(progress, "LINE_INTERVAL", 0.001)
     assert main(compare_arguments(tiny, "--balance", "2", "--noise-draws", "0")) == 0
     assert re.search(r"^attribution: \d+ of \d+", capsys.readouterr().err, re.MULTILINE)
