@@ -40,6 +40,11 @@ class WriterDifferences:
         self.values = torch.empty(0)
         self._replacement = replacement
 
+    @property
+    def put_in_nothing(self) -> bool:
+        """Whether nothing replaces what the writers write."""
+        return self._replacement is None
+
     def hook(self, hooks: Hooks) -> None:
         """Hook every writer of the model."""
         parts, by_head = self.parts, self.graph.has_heads

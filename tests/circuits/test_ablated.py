@@ -99,6 +99,18 @@ def test_any_mask_gives_the_loss_that_the_definition_gives(name: str, granularit
         assert found.item() == pytest.approx(wanted, rel=TOLERANCE * 10)
 
 
+@pytest.mark.parametrize("granularity", ["sublayer", "head"])
+def test_a_reader_that_gets_nothing_reads_no_rounding_errors(granularity: str) -> None:
+    """The norms of Gemma 4, before and behind every sublayer, would scale them up to the size of a stream."""
+    checkpoint, sequence = checkpoint_of("gemma4-moe"), some_sequences()[1]
+    edges, generator = graph_of(checkpoint, granularity).mask, torch.Generator().manual_seed(0)
+    for share in (0.02, 0.1, 0.3, 0.4) * 4:
+        mask = edges & (torch.rand(edges.shape, generator=generator) < share)
+        found = ablated(checkpoint, [sequence], mask).loss
+        wanted = oracle.loss_only(checkpoint.model, sequence, mask, granularity, None, own_post_norm=True)
+        assert found.item() == pytest.approx(wanted, rel=TOLERANCE * 10)
+
+
 @pytest.mark.parametrize(("name", "granularity"), ORACLE_CASES)
 @settings(max_examples=4)
 @given(data=st.data())
