@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rlcircuits.capture.batch_slices import BatchSlice
 from rlcircuits.capture.reader_grads import GradSum, PendingReaderGrads, ReaderGrads, sum_dtype
+from rlcircuits.common.linear_product import product_of_heads
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class _HeadSum:
 
         def reader_grads(batch_slice: BatchSlice) -> ReaderGrads:
             some = batch_slice.of(features).unflatten(-1, weight.shape[:2])
-            grads = torch.einsum("bthd,hdm->hbtm", some, weight)
+            grads = product_of_heads(some, weight)
             if lengths is None:
                 return ReaderGrads(indices, grads)
             along = torch.stack([batch_slice.of(direction).to(grads.dtype) for direction in directions])

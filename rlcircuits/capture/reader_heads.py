@@ -30,6 +30,7 @@ from rlcircuits.capture.head_sums import HeadPart
 from rlcircuits.capture.reader_grads import OnReaderGrads, PendingReaderGrads, ReaderGrads, from_tensor
 from rlcircuits.capture.reader_input import ReaderInput
 from rlcircuits.common.devices import can_use_triton, to_device_async
+from rlcircuits.common.linear_product import linear_product, product_of_heads
 from rlcircuits.models.feature_index import as_index
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.norms import NormVJP
@@ -67,7 +68,7 @@ def hook_heads(
             weight = projection.rows(source).unflatten(0, source.shape)
             on_reader_grads(pending_reader_grads(first[kind], by_head, weight, norm))
         grad = heads.sum_copies(grad)
-        return norm.vjp(grad @ projection.rows(torch.arange(grad.shape[-1])))
+        return norm.vjp(linear_product(grad, projection.rows(torch.arange(grad.shape[-1])).T))
 
     hooks.replace_input(projection.module, reader_input.detached)
     replace_projected(hooks, projection, lambda output: reader_input.join(heads.copy(output), backward))
@@ -163,7 +164,7 @@ def pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJP
     """
     factors, heads = norm.factors, grad.shape[-2]
     if factors is None:
-        return from_tensor(first, norm.vjp(torch.einsum("bthd,hdm->hbtm", grad, weight.expand(heads, -1, -1))))
+        return from_tensor(first, norm.vjp(product_of_heads(grad, weight.expand(heads, -1, -1))))
     scaled = (grad.to(factors.scale.dtype) * factors.scale[..., None]).to(grad.dtype).flatten(-2)
     weight = factors.through(weight).to(grad.dtype).expand(heads, -1, -1)
     indices = range(first, first + len(weight))
@@ -179,7 +180,7 @@ def pending_reader_grads(first: int, grad: Tensor, weight: Tensor, norm: NormVJP
                 correction = batch_slice.of(correction[..., None])[..., 0]
             direction = direction.to(features.dtype)
             return ReaderGrads(indices, reader_grads_by_head(features, weight, direction, correction))
-        return ReaderGrads(indices, torch.einsum("bthd,hdm->hbtm", features, weight), direction)
+        return ReaderGrads(indices, product_of_heads(features, weight), direction)
 
     part = HeadPart(scaled, weight, factors.direction, factors.rounding_correction)
     return PendingReaderGrads(indices, reader_grads, scaled.nbytes, scaled.device, part)

@@ -21,6 +21,7 @@ from rlcircuits.capture.reader_grads import OnReaderGrads, from_tensor
 from rlcircuits.capture.reader_heads import hook_heads, one_kv_per_query_head, replace_projected, with_shares
 from rlcircuits.capture.reader_input import OnStream, ReaderBackward, ReaderInput
 from rlcircuits.capture.reader_latent import hook_latent, hook_latent_heads
+from rlcircuits.common.linear_product import linear_product
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.backward_rules import NO_RULES, BackwardRules
 from rlcircuits.models.feature_index import as_index
@@ -149,7 +150,8 @@ def _hook_projection(
         grad = with_shares(grad, projection.features, kind_shares)
         total: Tensor | None = None
         for kind, features in projection.features.items():
-            reader_grad = norm.vjp(grad[..., as_index(features, grad.device)] @ projection.rows(features))
+            by_feature = grad[..., as_index(features, grad.device)]
+            reader_grad = norm.vjp(linear_product(by_feature, projection.rows(features).T))
             on_reader_grads(from_tensor(first[kind], reader_grad[None]))
             total = reader_grad if total is None else total + reader_grad
         assert total is not None

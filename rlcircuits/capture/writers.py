@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rlcircuits.capture.batch_slices import BatchSlice
 from rlcircuits.capture.expert_outputs import ExpertOutputs, KeptExperts
+from rlcircuits.common.linear_product import product_of_heads
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.hooks import Hooks
 from rlcircuits.models.parts import Block, ModelParts
@@ -166,7 +167,7 @@ def _hook_heads(
 
         def outputs(batch_slice: BatchSlice) -> Tensor:
             by_head = batch_slice.of(z).unflatten(-1, (parts.n_heads, -1))
-            outputs = torch.einsum("bthd,hdm->hbtm", by_head, weight)
+            outputs = product_of_heads(by_head, weight)
             if raw:
                 return outputs
             if block.attention_post_norm is not None:

@@ -64,9 +64,9 @@ def expert_grads_bytes(device: torch.device) -> int:
 def contraction_bytes(device: torch.device) -> int:
     """Return how many bytes the tensors of one contraction may take.
 
-    On the CPU, twice the size of its caches: smaller tensors make the products slower, and larger ones no faster.
+    On the CPU, a few times the size of its caches: smaller tensors make the products slower, and larger ones no faster.
     """
-    return 2**26 if device.type != "cuda" else _bytes_of_memory(device, CONTRACTION_SHARE)
+    return 2**27 if device.type != "cuda" else _bytes_of_memory(device, CONTRACTION_SHARE)
 
 
 def readers_per_contraction(device: torch.device) -> int:

@@ -5,9 +5,10 @@ reader gradients of a sequence, the scores are
 
     −O Gᵀ    [W, pos·width] · [pos·width, R]
 
-One product for each position would take as many operations, but each would write [W, R] numbers that have to be read
-again for their sum. One product for the whole sequence has too few rows and columns to share out among many cores. So
-each product takes a run of positions, and the products of all runs are added.
+On a CPU each sequence is one product by oneDNN, if it has rows and columns enough for all cores
+(:mod:`rlcircuits.common.linear_product`). Otherwise each product takes a run of positions, and the products of all runs
+are added: one product for each position would take as many operations, but each would write [W, R] numbers that have to
+be read again for their sum, and one for the whole sequence has too few rows and columns to share out among many cores.
 
 A reader's gradient comes as G, with the direction d that a norm's Jacobian still has to take off it. With n for the
 width of the residual stream, at each position
@@ -27,10 +28,14 @@ from torch import Tensor
 
 from rlcircuits.capture.reader_grads import ReaderGrads, mean_dot
 from rlcircuits.common.devices import to_device_async
+from rlcircuits.common.linear_product import can_use_onednn, linear_product
 from rlcircuits.contraction.routed import contract_routed
 
 _INNER = 8192
-"""About how many numbers of each node one product takes: beside that many, to add up the products costs nothing."""
+"""About how many numbers of each node a run has: beside that many, to add up the products costs nothing."""
+
+_MOST_INNER = 2**17
+"""Most numbers of each node in one product, since the error of a sum in float32 grows with their number."""
 
 
 class Matmul:
@@ -91,7 +96,10 @@ class Matmul:
 
 
 class _Buffer:
-    """Memory for nodes that stand one after another in one tensor; it grows and is used again."""
+    """Memory for nodes that stand one after another in one tensor; it grows and is used again.
+
+    Sequence by sequence, so that each is a matrix whose memory is contiguous.
+    """
 
     def __init__(self) -> None:
         self._memory: Tensor | None = None
@@ -100,18 +108,22 @@ class _Buffer:
         """Return a tensor of the size of each of ``tensors``, [nodes, batch, pos, width], one after another."""
         first = tensors[0]
         dtype, counts = _wide(first.dtype), [len(tensor) for tensor in tensors]
-        size = sum(counts), *first.shape[1:]
+        size = sum(counts) * first[0].numel()
         memory = self._memory
-        if memory is None or memory.numel() < math.prod(size) or (memory.dtype, memory.device) != (dtype, first.device):
-            memory = self._memory = torch.empty(math.prod(size), dtype=dtype, device=first.device)
-        parts: tuple[Tensor, ...] = memory[: math.prod(size)].view(size).split(counts)
+        if memory is None or memory.numel() < size or (memory.dtype, memory.device) != (dtype, first.device):
+            self._memory = torch.empty(size, dtype=dtype, device=first.device)
+        parts: tuple[Tensor, ...] = self._nodes(sum(counts), first.shape[1:]).split(counts)
         return parts
 
     def whole(self, parts: Sequence[Tensor]) -> Tensor:
         """Return the tensor that ``parts`` are parts of."""
+        return self._nodes(sum(len(part) for part in parts), parts[0].shape[1:])
+
+    def _nodes(self, count: int, shape: Sequence[int]) -> Tensor:
+        """Return the memory as [count, batch, pos, width], with all nodes of one sequence side by side."""
         assert self._memory is not None
-        size = sum(len(part) for part in parts), *parts[0].shape[1:]
-        return self._memory[: math.prod(size)].view(size)
+        batch, pos, width = shape
+        return self._memory[: count * math.prod(shape)].view(batch, count, pos, width).transpose(0, 1)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -137,6 +149,9 @@ def _bands(edges: Tensor) -> list[tuple[slice, slice]]:
 def _products(left: Tensor, right: Tensor) -> Tensor:
     """Return Σ_pos,width node · node: [L, batch, pos, width] and [R, batch, pos, width] → [batch, L, R]."""
     _, batch, pos, width = right.shape
+    if pos * width <= _MOST_INNER and can_use_onednn(right, len(left), len(right), pos * width):
+        sequences = zip(left.flatten(2).unbind(1), right.flatten(2).unbind(1), strict=True)
+        return torch.stack([linear_product(outputs, grads) for outputs, grads in sequences])
     run = max(1, _INNER // width)
     if pos <= run:
         return _batched_products(left.flatten(2).transpose(0, 1), right.flatten(2).transpose(0, 1))

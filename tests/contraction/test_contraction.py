@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import arrays
 from rlcircuits.capture.batch_slices import batch_slices
 from rlcircuits.capture.reader_grads import from_tensor
 from rlcircuits.capture.writers import one_writer
-from rlcircuits.common import devices
+from rlcircuits.common import devices, linear_product
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.contraction import grouped, matmul
 from rlcircuits.contraction.backends import BACKENDS, choose_backend
@@ -58,6 +58,13 @@ def test_runs_of_positions_change_nothing(case: Case, run: int) -> None:
     """A product takes ``run`` positions: sequences of a whole number of runs, with a rest, and shorter than one."""
     width = case.readers[0].grads.shape[-1]
     with mock.patch.object(matmul, "_INNER", run * width):
+        found = case.run(BACKENDS["matmul"])
+    assert error(found, case) <= (1e-14 if found.dtype == torch.float64 else 1e-6)
+
+
+@given(case=cases(DTYPES))
+def test_onednn_changes_nothing(case: Case) -> None:
+    with mock.patch.multiple(linear_product, _LEAST_MULTIPLICATIONS=1, _LEAST_PER_THREAD=0):
         found = case.run(BACKENDS["matmul"])
     assert error(found, case) <= (1e-14 if found.dtype == torch.float64 else 1e-6)
 
