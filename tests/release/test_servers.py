@@ -62,7 +62,7 @@ def test_a_served_pair_is_measured_as_one_that_is_loaded(
     loaded = run_pair(pair(folders), replace(SETTINGS, engine="transformers"))
     assert replace(found, engine="transformers") == loaded
     asked = [len(server.requests) for server in servers]
-    assert asked == [24 + 8, 24 + 8], "each question, and eight for the check; none of the noise draw's"
+    assert asked == [24 + 2 * 8, 24 + 2 * 8], "each question, and eight for both checks; none of the noise draw's"
     assert run_pair(served, SETTINGS, output=tmp_path / "out") == found
     assert [len(server.requests) for server in servers] == asked
 
