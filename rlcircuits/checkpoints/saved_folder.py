@@ -24,6 +24,7 @@ from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.files import Notify
 from rlcircuits.common.logs import log_stage
+from rlcircuits.common.stage_times import stage
 from rlcircuits.common.temporary_folder import check_room, temporary_folder
 from rlcircuits.models.folder import GENERATION_CONFIG
 from rlcircuits.models.quiet import quiet
@@ -46,24 +47,28 @@ def saved_folder(model: Source | Checkpoint, notify: Notify = log_stage) -> Iter
         RLCircuitsError: the checkpoint cannot be loaded, or the disk has too little room.
     """
     with temporary_folder(notify) as folder:
-        checkpoint = model if isinstance(model, Checkpoint) else model.load()
-        size = _bytes(checkpoint.model)
-        check_room(folder, size, f"{model.name}, which is made in memory,")
-        notify(f"{model.name} is saved into {folder} for as long as it is loaded from there ({size / 1e9:,.2f} GB)")
-        try:
-            _write(checkpoint, folder)
-        except (OSError, SafetensorError) as error:
-            reason = (error.strerror or str(error)) if isinstance(error, OSError) else one_line(error)
-            raise RLCircuitsError(
-                f"{model.name} cannot be saved into the temporary folder {folder} ({size / 1e9:,.2f} GB): {reason}; "
-                "set TMPDIR to a folder on a disk with more room"
-            ) from error
+        _save(model, folder, notify)
         if not isinstance(model, Checkpoint):
-            del checkpoint
             gc.collect()  # a model's modules refer to one another
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         yield folder
+
+
+@stage("load")
+def _save(model: Source | Checkpoint, folder: Path, notify: Notify) -> None:
+    checkpoint = model if isinstance(model, Checkpoint) else model.load()
+    size = _bytes(checkpoint.model)
+    check_room(folder, size, f"{model.name}, which is made in memory,")
+    notify(f"{model.name} is saved into {folder} for as long as it is loaded from there ({size / 1e9:,.2f} GB)")
+    try:
+        _write(checkpoint, folder)
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else one_line(error)
+        raise RLCircuitsError(
+            f"{model.name} cannot be saved into the temporary folder {folder} ({size / 1e9:,.2f} GB): {reason}; set "
+            "TMPDIR to a folder on a disk with more room"
+        ) from error
 
 
 def _bytes(model: Any) -> int:

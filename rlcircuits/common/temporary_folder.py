@@ -31,7 +31,12 @@ def temporary_folder(notify: Notify) -> Iterator[Path]:
     Raises:
         RLCircuitsError: the folder cannot be made.
     """
-    folder = Path(tempfile.gettempdir()) / f"{_PREFIX}{uuid4().hex}"
+    try:
+        folder = Path(tempfile.gettempdir()) / f"{_PREFIX}{uuid4().hex}"
+    except OSError as error:
+        raise RLCircuitsError(
+            f"no temporary folder can be made: {error.strerror or error}; set TMPDIR to a folder that can be written"
+        ) from None
     _delete_leftovers(folder.parent, notify)
     with ExitStack() as lock:
         try:

@@ -28,6 +28,7 @@ from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.checkpoints.saved_folder import saved_folder
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.temporary_folder import temporary_folder
 
 QUICK = {"llama", "llama-gqa", "gpt2", "mixtral", "gemma3", "deepseek-v3", "qwen3-5"}  # gqa, gpt2, gemma3: tied
 
@@ -179,6 +180,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
     with pytest.raises(RLCircuitsError, match=r"no temporary folder can be made in .*file: .*; set TMPDIR to a folder"):
         saved_folder(source).__enter__()
+
+
+def test_no_temporary_folder_anywhere(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(room / "none")])
+    with pytest.raises(RLCircuitsError, match=r"no temporary folder can be made: No usable .*; set TMPDIR to a folder"):
+        temporary_folder(print).__enter__()
 
 
 KILLED = """
