@@ -15,13 +15,15 @@ import pytest
 import torch
 from helpers.core_inputs import NAMES
 from helpers.full_disk import largest_file
-from helpers.quantised_folders import FORMATS, write_llama
+from helpers.quantised_folders import FORMATS, MXFP4, write, write_llama
 from helpers.slow_cases import slow_unless
 from helpers.tiny_checkpoints import save_checkpoint, tiny_tokenizer
+from helpers.tiny_images import IMAGE_FAMILIES, save_with_processor
 from helpers.tiny_models import build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from transformers import AutoConfig
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.noise import NoisedSource
@@ -29,6 +31,7 @@ from rlcircuits.checkpoints.saved_folder import saved_folder
 from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.temporary_folder import temporary_folder
+from rlcircuits.models.shrunk import tiny_model
 
 QUICK = {"llama", "llama-gqa", "gpt2", "mixtral", "gemma3", "deepseek-v3", "qwen3-5"}  # gqa, gpt2, gemma3: tied
 
@@ -127,6 +130,32 @@ def test_quantised_checkpoints(form: str, tmp_path: Path) -> None:
     check_saved(source)
     with saved_folder(source) as folder:
         assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+
+
+def test_quantised_experts_that_are_stacked_when_they_are_loaded(tmp_path: Path) -> None:
+    write_llama(tmp_path / "model", "fp8", name="qwen3-moe", moe_intermediate_size=32, head_dim=16)
+    check_saved(CheckpointSource(str(tmp_path / "model"), device="cpu"))
+
+
+def test_quantised_experts_of_gpt_oss(tmp_path: Path) -> None:
+    config = AutoConfig.for_model(
+        "gpt_oss", vocab_size=61, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=16, num_local_experts=4, num_experts_per_tok=2, pad_token_id=0, eos_token_id=2,
+    )  # fmt: skip
+    write(tmp_path / "model", MXFP4, tiny_model(config), lambda name, weight: weight.ndim == 3)
+    check_saved(CheckpointSource(str(tmp_path / "model"), device="cpu"))
+
+
+@pytest.mark.parametrize("family", IMAGE_FAMILIES)
+def test_vision_language_models_with_their_processor(family: str, tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    before, after = (save_with_processor(tmp_path / str(moved), family, moved=moved) for moved in (0.0, 0.1))
+    source = NoisedSource(*(CheckpointSource(str(each), device="cpu") for each in (before, after)), draw=1)
+    check_saved(source)
+    with saved_folder(source) as folder:
+        processors = {file.name for file in before.glob("*processor_config.json")}
+        assert processors
+        assert processors <= {file.name for file in folder.iterdir()}
 
 
 def test_a_loaded_model_stays_as_it_is(tmp_path: Path) -> None:
