@@ -70,12 +70,14 @@ def check_room(folder: Path, wanted: int, what: str) -> None:
 
 
 def _delete_leftovers(place: Path, notify: Notify) -> None:
-    """Delete the folders of processes that were killed; those of other users, which cannot be locked, stay."""
+    """Delete the folders of processes that were killed; those of other users stay."""
     for left in place.glob(f"{_PREFIX}*"):
         try:
             with try_write_lock(left) as free:
-                if free:
-                    _delete(left)
+                if not free:
+                    continue
+                _delete(left)
+                if not left.exists():
                     notify(f"deleted {left}, which a run that was killed had left")
         except OSError:
             continue
