@@ -51,6 +51,11 @@ from rlcircuits.questions.question_set import QuestionSet
 __all__ = ["AnswerLog", "cache_key", "cache_with_others", "cached_headers", "is_shared", "open_cache"]
 
 
+_ARITHMETIC = {"vllm": "vllm, in the dtype that is scored"}
+"""What stands for an engine in keys whose arithmetic has changed, so that its earlier answers are made again: vLLM
+rounded float32 to half precision, by its default."""
+
+
 def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: QuestionPrompts) -> str:
     """Return the hash of everything that cached answers depend on."""
     asked = zip(questions.questions, prompts.ids, prompts.images, strict=True)
@@ -63,7 +68,7 @@ def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: Q
             "grader": questions.grader,
             "sampling": header.sampling.table(),
             "prompting": header.prompting.model_dump() if header.prompting else None,
-            "engine": header.engine,
+            "engine": _ARITHMETIC.get(header.engine or "", header.engine),
             "batch_size": header.batch_size,
         }
     )

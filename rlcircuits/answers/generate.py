@@ -33,6 +33,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify
 from rlcircuits.common.limits import check_number
+from rlcircuits.common.logs import log_stage
 from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.questions.images import MARK
 from rlcircuits.questions.question_set import QuestionSet
@@ -78,8 +79,8 @@ def answer_questions(
             source's fingerprint. An interrupted run resumes, a finished one is only read. If another process is
             generating the same answers, this call waits for it.
         prompts: the prompt token ids of each question, if they were already made with this `prompting`.
-        notify: called with one line of text if another process is waited for, and if the context is too short for
-            answers as long as the question set allows.
+        notify: called with one line of text if another process is waited for, if the context is too short for
+            answers as long as the question set allows, and if the model is saved for an engine that loads a folder.
         first_look: called once with the answers of the first batches, at least :data:`FIRST_ANSWERS`, before the
             others are generated. It may raise an error to stop the run; the answers in `store` stay there. Not called
             if there are no further answers.
@@ -142,7 +143,12 @@ def answer_questions(
         return assemble_answers(header, [_with_images(line, asked) for line in lines])
 
     batches = _Batches(
-        lambda: _opened(engine, model, questions, asked, sampling), questions, asked, order, header, tokenizer
+        lambda: _opened(engine, model, questions, asked, sampling, notify or log_stage),
+        questions,
+        asked,
+        order,
+        header,
+        tokenizer,
     )
     if store is not None and (share or is_shared(Path(store), header)):
         cache_with_others(Path(store), header, order, batches.make)
@@ -229,9 +235,14 @@ class _Batches:
 
 
 def _opened(
-    engine: str, model: Source | Checkpoint, questions: QuestionSet, asked: QuestionPrompts, sampling: Sampling
+    engine: str,
+    model: Source | Checkpoint,
+    questions: QuestionSet,
+    asked: QuestionPrompts,
+    sampling: Sampling,
+    notify: Notify,
 ) -> Engine:
-    opened = open_engine(engine, model)
+    opened = open_engine(engine, model, notify)
     _check_prompts(opened, questions, asked.ids, sampling)
     return opened
 

@@ -20,7 +20,7 @@ from rlcircuits.answers.engines.served import Served
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.recorded import SIDES, Side, recorded_answers
 from rlcircuits.answers.types import Sampling
-from rlcircuits.checkpoints.source import CheckpointSource, Source
+from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.stage_times import stage
@@ -156,17 +156,16 @@ def generate(
 def _asked(measurement: Measurement, source: LoadedOnce) -> tuple[Source, str]:
     """Return the source to ask, and the engine that asks it.
 
-    An engine that loads a folder by itself, or has a server, has no model that is made in memory, such as before with
-    noise: ``transformers`` answers with those. A server is stated for before and after alone.
+    An engine that loads models by itself is given the source, so that no model is loaded twice. No server has a model
+    that is made in memory, such as before with noise: servers are stated for before and after alone, and
+    ``transformers`` answers with the others.
     """
     engine = measurement.settings.engine
     if engine == OPENAI:
         served = [measurement.servers[side] for side, other in measurement.sources.items() if other == source.source]
         address = next((each for each in served if each is not None), None)
         return (source, TRANSFORMERS) if address is None else (Served(source, address), engine)
-    if engine == TRANSFORMERS or not isinstance(source.source, CheckpointSource):
-        return source, TRANSFORMERS
-    return source.source, engine
+    return (source if engine == TRANSFORMERS else source.source), engine
 
 
 def engine_names(measurement: Measurement) -> str:

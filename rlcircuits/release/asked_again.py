@@ -72,18 +72,19 @@ class AskedAgain:
         """
         questions = questions or self.questions
         self.notify(f"{who} answers {len(questions)} questions of {questions.name}, {self.sampling.n} times each")
-        inner = source.source if isinstance(source, LoadedOnce) else source
-        loads_itself = self.engine != TRANSFORMERS and isinstance(inner, CheckpointSource)
+        loads_itself = self.engine != TRANSFORMERS
         with ExitStack() as loaded:
-            if not loads_itself and not isinstance(source, LoadedOnce):
+            if loads_itself:
+                source = source.source if isinstance(source, LoadedOnce) else source
+            elif not isinstance(source, LoadedOnce):
                 source = loaded.enter_context(LoadedOnce(source))
             answers = answer_questions(
-                inner if loads_itself else source,
+                source,
                 questions,
                 self.sampling,
                 self.batch_size,
                 self.progress,
-                engine=self.engine if loads_itself else TRANSFORMERS,
+                engine=self.engine,
                 prompting=self.prompting,
                 store=self.store,
                 prompts=prompts,

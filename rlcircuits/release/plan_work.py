@@ -124,12 +124,12 @@ def pair_work(measurement: Measurement, prompts: Sequence[int], groups: Sequence
         times = 1 if part == "circuits" else passes(settings, has_counterfactuals(measurement))
         if part in ("before", "after") and settings.positions != defaults.POSITIONS:
             times *= 2  # once more, by span
-        in_memory = part == "noise draw" or (part == "reference" and settings.engine == OPENAI)
+        without_server = settings.engine == OPENAI and part in ("noise draw", "reference")
         return ModelWork(
             part=part,
             model=model,
             key=(model, of, *asked),
-            engine=TRANSFORMERS if in_memory else settings.engine,
+            engine=TRANSFORMERS if without_server else settings.engine,
             answers=len(questions) * each,
             prompt_tokens=(each * sum(prompts) if prompts else None) if each else 0,
             answer_tokens=len(questions) * each * longest,

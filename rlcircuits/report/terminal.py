@@ -25,6 +25,7 @@ from rlcircuits.comparison.significance import ACCURACY_LEVEL, format_p
 from rlcircuits.comparison.verdict import direction, judge, noise_reads_as_online_rl
 from rlcircuits.graph.how_scored import changed_in_words
 from rlcircuits.report.circuit_lines import circuit_lines
+from rlcircuits.report.engine_words import engine_words
 from rlcircuits.report.measure_rows import noise_change, noise_points
 from rlcircuits.report.outcome_words import finding_words, verdict_words
 
@@ -102,7 +103,8 @@ def detail(comparison: Comparison) -> str:
     lines = [
         f"before: {comparison.before}",
         f"after:  {comparison.after} ({comparison.algorithm}, held against {comparison.profile})",
-        f"questions: {comparison.questions} ({comparison.split}), answers by {comparison.engine}{_answers(comparison)}",
+        f"questions: {comparison.questions} ({comparison.split}), answers by {engine_words(comparison)}"
+        f"{_answers(comparison)}",
         f"  {show_funnel(comparison.funnel)}",
         f"  dropped, by stage: {_dropped(comparison)}",
     ]

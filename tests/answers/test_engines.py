@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.completions_server import CompletionsServer
+from helpers.folder_engine import FolderEngine
+from helpers.quantised_folders import write_llama
 from helpers.tiny_checkpoints import save_checkpoint
 from helpers.tiny_models import VOCABULARY
 
@@ -21,8 +25,10 @@ from rlcircuits.answers.engines.served import Served
 from rlcircuits.answers.generate import answer_questions
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
-from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.checkpoints.noise import NoisedSource
+from rlcircuits.checkpoints.source import CheckpointSource, Source
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.logs import log_stage
 from rlcircuits.questions import load_questions
 
 PROMPTS = [(1, 5), (1, 9, 8, 7, 11, 30), (1, 40, 41), (1, 5, 5, 5, 5, 5, 5, 5, 5)]
@@ -35,15 +41,29 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> CheckpointSource:
     return CheckpointSource(str(save_checkpoint(tmp_path_factory.mktemp("model"))), dtype="float32")
 
 
-@pytest.fixture(scope="module", params=sorted(ENGINES))
-def engine(request: pytest.FixtureRequest, source: CheckpointSource) -> Iterator[Engine]:
-    if request.param == "vllm" and not (importlib.util.find_spec("vllm") and torch.cuda.is_available()):
+@contextmanager
+def opened(name: str, model: Source) -> Iterator[Engine]:
+    """Open an engine by name: one of the package's, or ``folder``, which stands for vLLM where that cannot run."""
+    if name == "vllm" and not (importlib.util.find_spec("vllm") and torch.cuda.is_available()):
         pytest.skip("vLLM needs a CUDA device and is not a dependency")
-    if request.param != "openai":
-        yield open_engine(request.param, source)
-        return
-    with CompletionsServer(source.load().model.cpu()).running() as server:
-        yield open_engine("openai", Served(source, server.address))
+    if name == "folder":
+        yield FolderEngine(model, log_stage)
+    elif name != "openai":
+        yield open_engine(name, model)
+    else:
+        with CompletionsServer(model.load().model.cpu()).running() as server:
+            yield open_engine("openai", Served(model, server.address))
+
+
+@pytest.fixture(scope="module", params=[*sorted(ENGINES), "folder"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def engine(name: str, source: CheckpointSource) -> Iterator[Engine]:
+    with opened(name, source) as found:
+        yield found
 
 
 def test_contract_limits_are_the_models(engine: Engine) -> None:
@@ -108,6 +128,56 @@ def test_contract_the_global_random_state_is_left_alone(engine: Engine) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.fixture(scope="module", params=["noise", "adapter", "quantised", "bfloat16"])
+def in_memory(
+    request: pytest.FixtureRequest, source: CheckpointSource, tmp_path_factory: pytest.TempPathFactory
+) -> Source:
+    """A model that is in no folder as it is scored."""
+    folder = tmp_path_factory.mktemp("in-memory")
+    if request.param == "noise":
+        after = CheckpointSource(str(save_checkpoint(folder, seed=4)), dtype="float32")
+        return NoisedSource(source, after, draw=1)
+    if request.param == "adapter":
+        pytest.importorskip("peft")
+        save_random_adapter(folder, source)
+    elif request.param == "quantised":
+        write_llama(folder, "fp8")
+    else:
+        save_checkpoint(folder)
+        return CheckpointSource(str(folder), dtype="bfloat16")
+    return CheckpointSource(str(folder), dtype="float32")
+
+
+def save_random_adapter(folder: Path, base: CheckpointSource) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    lora = LoraConfig(r=3, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    get_peft_model(base.load().model, lora).save_pretrained(folder)
+
+
+def test_contract_a_model_made_in_memory_answers_as_it_is_scored(
+    name: str, in_memory: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    model = in_memory.load().model
+    with opened(name, in_memory) as engine:
+        assert list(tmp_path.iterdir()) == [], "what was saved to be loaded is still there"
+        assert engine.vocabulary == model.get_input_embeddings().weight.shape[0]
+        completions = engine.complete(PROMPTS, GREEDY, seed=1)
+        sampled = engine.complete(PROMPTS, SAMPLED, seed=1)
+    if name == "folder":  # the same library with the same weights
+        assert completions == open_engine("transformers", in_memory).complete(PROMPTS, GREEDY, seed=1)
+        assert sampled == open_engine("transformers", in_memory).complete(PROMPTS, SAMPLED, seed=1)
+    for prompt, completion in zip(PROMPTS, completions, strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + completion.ids], device=model.device)).logits[0]
+        given = logits[len(prompt) - 1 : -1].float()
+        behind = given.amax(-1) - given.gather(-1, torch.tensor(completion.ids, device=given.device)[:, None])[:, 0]
+        # In half precision two tokens may be equally likely, and a cache rounds otherwise than a whole forward.
+        assert float(behind.max()) <= (0.1 if model.dtype == torch.bfloat16 else 0.0)
+
+
 def test_every_end_token_counts(source: CheckpointSource, tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path)
     file = folder / "generation_config.json"
@@ -148,15 +218,6 @@ def test_an_unknown_engine(source: CheckpointSource) -> None:
 def test_vllm_that_is_not_there(source: CheckpointSource) -> None:
     with pytest.raises(RLCircuitsError, match="needs vllm, which is not installed: pip install vllm"):
         open_engine("vllm", source)
-
-
-def test_vllm_loads_folders_only(source: CheckpointSource, tmp_path: Path) -> None:
-    (tmp_path / "adapter_config.json").write_text("{}")
-    for model in (source.load(), CheckpointSource(str(tmp_path))):
-        with pytest.raises(
-            RLCircuitsError, match=r"cannot load .*, which is made in memory; engine 'transformers' can"
-        ):
-            open_engine("vllm", model)
 
 
 def test_a_tokenizer_of_another_model(source: CheckpointSource) -> None:

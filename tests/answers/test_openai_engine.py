@@ -70,7 +70,7 @@ def test_a_request_leaves_nothing_to_the_servers_own_settings(
     checkpoint: Checkpoint, server: CompletionsServer
 ) -> None:
     ask(checkpoint, server, replace(HOT, max_new_tokens=2))
-    request = server.requests[-1]
+    request = next(each for each in server.requests if each["temperature"] != 1.0)
     assert (request["temperature"], request["top_p"], request["max_tokens"]) == (50.0, 1.0, 2)
     assert (request["top_k"], request["min_p"], request["repetition_penalty"]) == (-1, 0.0, 1.0)
     assert request["stop_token_ids"] == [2]
@@ -82,18 +82,23 @@ def test_requests_are_sent_side_by_side(checkpoint: Checkpoint, server: Completi
     assert 1 < server.at_once <= 64
 
 
+def other_weights(source: CheckpointSource, size: float = 0.02) -> Any:
+    """Return the source's model with noise of a size relative to each of its parameters."""
+    model = source.load().model
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += size * weight.norm() * torch.randn(weight.shape, generator=generator) / weight.numel() ** 0.5
+    return model
+
+
 @pytest.mark.parametrize(
     ("noise", "dtype"), [(0.02, torch.float32), (0.0, torch.bfloat16)], ids=["other weights", "bfloat16"]
 )
 def test_another_model_is_refused_before_an_answer_is_kept(
     checkpoint: Checkpoint, source: CheckpointSource, server: CompletionsServer, noise: float, dtype: torch.dtype
 ) -> None:
-    other = source.load().model.to(dtype)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in other.parameters():
-            weight += noise * weight.norm() * torch.randn(weight.shape, generator=generator) / weight.numel() ** 0.5
-    server.model = other
+    server.model = other_weights(source, noise).to(dtype)
     message = (
         r"does not have .*: over \d+ tokens their mean log-probability is -\d\.\d{4} by the server and -\d\.\d{4} by "
         r"the checkpoint in float32, and a token's differs by 0\.\d{4} on average, where 0\.001 is allowed"
@@ -164,7 +169,7 @@ def test_a_failure_that_passes_is_tried_again(checkpoint: Checkpoint, server: Co
 def test_one_prompt_gives_as_many_answers_to_compare(checkpoint: Checkpoint, server: CompletionsServer) -> None:
     OpenAIEngine(Served(checkpoint, server.address), QUICK).complete(PROMPTS[:1], GREEDY, seed=1)
     compared = [request for request in server.requests if request["temperature"] == 1.0]
-    assert len({request["seed"] for request in compared}) == len(compared) == CHECKED_ANSWERS
+    assert len({request["seed"] for request in compared}) == len(compared) == 2 * CHECKED_ANSWERS, "before and after"
 
 
 def test_a_failure_that_stays_is_not_tried_again(checkpoint: Checkpoint, server: CompletionsServer) -> None:
@@ -309,3 +314,55 @@ def test_answers_resume_from_the_store_without_the_server(
     asked = len(server.requests)
     assert answer_questions(Served(source, "http://127.0.0.1:9/v1"), questions, **how) == first
     assert len(server.requests) == asked
+
+
+def test_rounding_near_the_limit_is_no_other_model(checkpoint: Checkpoint, server: CompletionsServer) -> None:
+    """One check of many may exceed the limit by chance; only the next one tells."""
+    engine = OpenAIEngine(Served(checkpoint, server.address), QUICK)
+    wanted = engine.complete(PROMPTS, GREEDY, seed=1)
+    asked = len(server.requests)
+
+    def off(reply: dict[str, Any]) -> object:
+        if len(PROMPTS) < len(server.requests) - asked <= len(PROMPTS) + CHECKED_ANSWERS:  # the check behind the batch
+            found = reply["choices"][0]["logprobs"]
+            found["token_logprobs"] = [each + 0.002 for each in found["token_logprobs"]]
+        return reply
+
+    server.change = off
+    assert engine.complete(PROMPTS, GREEDY, seed=1) == wanted
+    assert len(server.requests) - asked == len(PROMPTS) + 2 * CHECKED_ANSWERS
+
+
+QUESTIONS = load_questions("arithmetic", count=10)
+HOW: dict[str, Any] = {"sampling": Sampling(max_new_tokens=6), "batch_size": 4, "engine": "openai"}
+
+
+@pytest.mark.parametrize("at", [CHECKED_ANSWERS + 1, CHECKED_ANSWERS + 4, 2 * CHECKED_ANSWERS + 4, 30])
+def test_a_server_whose_weights_are_swapped_is_refused_and_no_answer_of_them_is_kept(
+    at: int, checkpoint: Checkpoint, source: CheckpointSource, server: CompletionsServer, tmp_path: Path
+) -> None:
+    """The weights are swapped after `at` requests: in the first batch, after it, after its check, in a later one."""
+    wanted = answer_questions(Served(source, server.address), QUESTIONS, store=tmp_path / "whole", **HOW)
+    (whole,) = (tmp_path / "whole").glob("*.jsonl")
+    server.requests.clear()
+    swapped = other_weights(source)
+
+    def swap(reply: dict[str, Any]) -> object:
+        if len(server.requests) >= at:
+            server.model = swapped
+        return reply
+
+    server.change = swap
+    message = r"no longer has .*: over \d+ tokens .* is served; its answers since the last check are not kept, those"
+    with pytest.raises(RLCircuitsError, match=message):
+        answer_questions(Served(source, server.address), QUESTIONS, store=tmp_path / "swapped", **HOW)
+    assert len(server.requests) >= at
+    (kept,) = (tmp_path / "swapped").glob("*.jsonl")
+    assert whole.read_bytes().startswith(kept.read_bytes()), "an answer of the other weights was kept"
+
+    server.change = lambda reply: reply
+    with pytest.raises(RLCircuitsError, match=r"does not have .* is served$"):
+        answer_questions(Served(source, server.address), QUESTIONS, store=tmp_path / "swapped", **HOW)
+    server.model = checkpoint.model
+    assert answer_questions(Served(source, server.address), QUESTIONS, store=tmp_path / "swapped", **HOW) == wanted
+    assert kept.read_bytes() == whole.read_bytes()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from rlcircuits import Checkpoint, attribute
-from rlcircuits.answers.engines.vllm import VLLMEngine
 from rlcircuits.checkpoints.comparability import comparability_warnings
 from rlcircuits.checkpoints.compare_weights import compare_weights
 from rlcircuits.checkpoints.damage.folder import save_damaged
@@ -344,15 +341,6 @@ def test_a_packed_unembedding_that_is_tied_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(RLCircuitsError, match="lm_head"):
         Checkpoint.load(tmp_path, device="cpu")
-
-
-def test_vllm_would_run_other_arithmetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
-    write_llama(tmp_path, "fp8")
-    with pytest.raises(
-        RLCircuitsError, match=r"stored quantised \(fp8\), and engine 'vllm' would run other arithmetic"
-    ):
-        VLLMEngine(source(tmp_path))
 
 
 @pytest.mark.parametrize("value", [None, "x", [], 1.5, {}, [0, 0], True])

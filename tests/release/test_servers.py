@@ -19,6 +19,7 @@ from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan import make_plan
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
+from rlcircuits.report.terminal import detail
 
 SETTINGS = Settings(
     question_count=24,
@@ -57,10 +58,11 @@ def test_a_served_pair_is_measured_as_one_that_is_loaded(
     found = run_pair(served, SETTINGS, output=tmp_path / "out")
     assert found.k >= 2
     assert found.engine == "openai"
+    assert "answers by openai (noise draws by transformers)" in detail(found)
     loaded = run_pair(pair(folders), replace(SETTINGS, engine="transformers"))
     assert replace(found, engine="transformers") == loaded
     asked = [len(server.requests) for server in servers]
-    assert asked == [24 + 8, 24 + 8], "each question, and eight for the check; none of the noise draw's"
+    assert asked == [24 + 2 * 8, 24 + 2 * 8], "each question, and eight for both checks; none of the noise draw's"
     assert run_pair(served, SETTINGS, output=tmp_path / "out") == found
     assert [len(server.requests) for server in servers] == asked
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformers import GenerationConfig
-
-from rlcircuits.answers.engines.engine import Completion, cut_after_end, end_token_ids
-from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.answers.engines.engine import Completion, cut_after_end
+from rlcircuits.answers.engines.model_folder import model_folder
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import Notify
+from rlcircuits.common.logs import log_stage
 from rlcircuits.graph.image_inputs import ImageInputs
-from rlcircuits.models.folder import GENERATION_CONFIG, check_folder, is_adapter, load_config
-from rlcircuits.models.quantised import quantisation_of
 
 if TYPE_CHECKING:
     from rlcircuits.answers.types import Sampling
@@ -21,37 +19,35 @@ if TYPE_CHECKING:
 
 
 class VLLMEngine:
-    """The engine `vllm`, for a checkpoint folder, which vLLM loads itself."""
+    """The engine `vllm`. vLLM loads a folder itself, so a model that is made in memory is saved for it."""
 
-    def __init__(self, model: Source | Checkpoint) -> None:
-        """Load the model. Raises RLCircuitsError if vLLM is not installed or the model is no complete checkpoint."""
-        if not isinstance(model, CheckpointSource) or is_adapter(model.folder):
-            raise RLCircuitsError(
-                f"engine 'vllm' loads a checkpoint's folder by itself and cannot load {model.name}, which is made in "
-                "memory; engine 'transformers' can"
-            )
+    def __init__(self, model: Source | Checkpoint, notify: Notify = log_stage) -> None:
+        """Load the model.
+
+        Args:
+            model: a checkpoint, or a source of one.
+            notify: called with one line of text if the model is saved into a temporary folder first.
+
+        Raises:
+            RLCircuitsError: vLLM is not installed, the checkpoint is not complete, or there is no room to save it.
+        """
         try:
             import vllm  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise RLCircuitsError("engine 'vllm' needs vllm, which is not installed: pip install vllm") from error
-        folder = str(model.folder)
-        check_folder(model.folder)
-        if (quantised := quantisation_of(model.folder)) is not None:
-            raise RLCircuitsError(
-                f"{model.name} is stored quantised ({quantised}), and engine 'vllm' would run other arithmetic than "
-                f"the dequantised model that is scored; use engine 'transformers', or save the checkpoint dequantised"
-            )
-        trusted = model.trust_remote_code
-        text = load_config(model.folder, trust_remote_code=trusted).get_text_config()
-        self.context: int | None = getattr(text, "max_position_embeddings", None)
-        self.vocabulary = int(text.vocab_size)
-        own = GenerationConfig.from_pretrained(folder) if (model.folder / GENERATION_CONFIG).is_file() else None
-        self._ends = end_token_ids(own or text, model.tokenizer())
         self._params = vllm.SamplingParams
-        # generation_config="vllm" keeps vLLM from using the checkpoint's own generation settings.
-        self._llm: Any = vllm.LLM(
-            folder, dtype=model.dtype or "auto", generation_config="vllm", trust_remote_code=trusted
-        )
+        with model_folder(model, notify) as found:
+            self.context: int | None = found.context
+            self.vocabulary = found.vocabulary
+            self._ends = found.ends
+            # By its default vLLM would round float32 to half precision. generation_config="vllm" keeps it from using
+            # the checkpoint's own generation settings.
+            self._llm: Any = vllm.LLM(
+                str(found.path),
+                dtype=str(found.dtype).removeprefix("torch."),
+                generation_config="vllm",
+                trust_remote_code=found.trust_remote_code,
+            )
 
     def complete(
         self,

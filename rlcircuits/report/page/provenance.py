@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.release.run_record import RunRecord
+from rlcircuits.report.engine_words import engine_words
 from rlcircuits.report.page.data import Missing, PairData
 from rlcircuits.report.stage_table import stage_rows
 from rlcircuits.report.terminal import SCORED
@@ -42,7 +43,7 @@ def _lines(pair: PairData) -> Iterator[tuple[str, str]]:
             yield f"fingerprint of {side}'s weights", pair.fingerprints.get(side, "not in the run's store")
     yield "algorithm, profile", f"{comparison.algorithm or 'none stated'}, held against {comparison.profile}"
     yield "questions", f"{comparison.questions} ({comparison.split}), {comparison.accuracy.asked:,} asked"
-    yield "engine", comparison.engine
+    yield "engine", engine_words(comparison)
     yield "sampling", _settings(comparison.sampling)
     yield "seed of the answers", str(comparison.sampling.get("seed", ""))
     yield "prompting", _settings(comparison.prompting or {})
