@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rlcircuits.release.watched_folder import Files
+__all__ = ["MOST_TRIES", "Files", "State", "after_look", "after_try", "to_try"]
 
-__all__ = ["MOST_TRIES", "State", "after_look", "after_try", "to_try"]
+Files = tuple[tuple[str, int, int, int], ...]
+"""Of each file that results depend on: its path, size in bytes, time of its last change in ns, and inode."""
 
 MOST_TRIES = 3
 """How often a checkpoint is tried whose files do not change."""

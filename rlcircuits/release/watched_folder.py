@@ -10,11 +10,9 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.models.adapters import check_adapter_weights
 from rlcircuits.models.folder import CONFIG, check_folder, is_adapter, result_files
 from rlcircuits.release.training_run import checkpoints_in, is_checkpoint
+from rlcircuits.release.watch_states import Files
 
-__all__ = ["Files", "Look", "SeenCheckpoint", "check_complete", "look_into"]
-
-Files = tuple[tuple[str, int, int, int], ...]
-"""Of each file that results depend on: its path, size in bytes, time of its last change in ns, and inode."""
+__all__ = ["Look", "SeenCheckpoint", "check_complete", "look_into"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class Look:
 def look_into(folder: Path, without: Collection[Path] = (), *, code: bool = False) -> Look:
     """Return the checkpoints in a folder: one in each subfolder, or somewhere below it.
 
-    Passed over are hidden folders, those named as unfinished (``tmp-…``, ``….part``), and those without a checkpoint.
+    Passed over are hidden folders, those named as unfinished (``tmp-…``, ``….part``), those without a checkpoint, and
+    links from one to another (``latest``).
 
     Args:
         folder: the folder.
@@ -67,7 +66,7 @@ def look_into(folder: Path, without: Collection[Path] = (), *, code: bool = Fals
         left_out["."] = "a checkpoint in the folder itself, which is not judged; new checkpoints are its subfolders"
     for path in below:
         try:
-            if path.resolve() in without:
+            if path.resolve() in without or _is_link_within(path, folder):
                 continue
             found = [each for each in checkpoints_in(path) if each.resolve() not in without]
             if len(found) == 1:
@@ -94,6 +93,11 @@ def check_complete(folder: Path) -> None:
 
 def _is_passed_over(name: str) -> bool:
     return name.startswith((".", "tmp-", "tmp_")) or name.endswith((".tmp", ".part", ".partial", ".incomplete"))
+
+
+def _is_link_within(path: Path, folder: Path) -> bool:
+    """Return whether a path is a link such as ``latest``, which names another subfolder of the folder."""
+    return path.is_symlink() and path.resolve().parent == folder.resolve()
 
 
 def _files(folder: Path, code: bool) -> Files:

@@ -159,6 +159,9 @@ def test_what_is_found_in_a_folder(tmp_path: Path) -> None:
     (adapter / "adapter_model.safetensors").write_text("w")
     for name in (".hidden", "tmp-checkpoint-3", "step-4.part", "rlcircuits-watch", "base"):
         write(tmp_path / name)
+    (tmp_path / "latest").symlink_to(tmp_path / "step-1")
+    elsewhere = write(tmp_path.parent / f"{tmp_path.name}-elsewhere")
+    (tmp_path / "step-6").symlink_to(elsewhere)
     write(tmp_path / "two" / "a")
     write(tmp_path / "two" / "b")
     (tmp_path / "logs").mkdir()
@@ -168,7 +171,7 @@ def test_what_is_found_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "optimizer-only").mkdir()
     (tmp_path / "optimizer-only" / "optimizer.pt").write_text("x")
     look = look_into(tmp_path, {tmp_path / "rlcircuits-watch", tmp_path / "base"})
-    assert set(look.checkpoints) == {"step-1", "global_step_2", "lora"}
+    assert set(look.checkpoints) == {"step-1", "global_step_2", "lora", "step-6"}
     assert look.checkpoints["global_step_2"].folder == tmp_path / "global_step_2" / "actor" / "huggingface"
     assert look.unfinished == ("step-5",)
     assert set(look.left_out) == {"two"}

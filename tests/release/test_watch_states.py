@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlcircuits.release.watch_states import MOST_TRIES, State, after_look, after_try, to_try
-from rlcircuits.release.watched_folder import Files
+from rlcircuits.release.watch_states import MOST_TRIES, Files, State, after_look, after_try, to_try
 
 NAMES = ("step-1", "step-2", "candidate")
 
