@@ -67,14 +67,14 @@ class CheckpointJudge:
             failures = [describe_failure(error, self._options.output)]
         if self._is_stale(seen) or (found is None and not self._is_unchanged(seen)):
             self._discard(file, earlier)
-            log(f"{name}: it changed, or was removed, while it was measured; looked at again")
+            log(f"{label}: it changed, or was removed, while it was measured; looked at again")
             return "changed"
         if found is None:
             self.judged[name] = Judged("not judged", "", failure_code(failures))
-            self._tell_failures(name, failures, is_last)
+            self._tell_failures(label, failures, is_last)
             return "failed"
         self.judged[name] = found
-        print(f"{name}: {found.outcome}: {found.why}", flush=True)
+        print(f"{label}: {found.outcome}: {found.why}", flush=True)
         return "judged"
 
     def _judge(self, file: PairsFile, label: str, seen: SeenCheckpoint, earlier: Sequence[int | None]) -> Judged:
@@ -112,13 +112,13 @@ class CheckpointJudge:
             write_page(comparisons, page, (), find_signs(folders)[0], folders)
         return page
 
-    def _tell_failures(self, name: str, failures: Sequence[Failure], is_last: bool) -> None:
+    def _tell_failures(self, label: str, failures: Sequence[Failure], is_last: bool) -> None:
         reason = "; ".join(failure.message for failure in failures)
         if not is_last:
-            log(f"{name}: not judged yet: {reason}; looked at again")
+            log(f"{label}: not judged yet: {reason}; looked at again")
             return
         again = "" if self._options.once else "; given up until its files change"
-        log_error(f"{name}: not judged: {reason}{again}")
+        log_error(f"{label}: not judged: {reason}{again}")
 
     def _is_stale(self, seen: SeenCheckpoint) -> bool:
         """Return whether a checkpoint is there and not what it was. One that was removed was measured as it was."""

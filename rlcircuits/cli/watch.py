@@ -166,10 +166,12 @@ def _prepare(template: Template, settings: Settings, output: str) -> None:
 
 def _end(folder: Path, judge: CheckpointJudge, left: Sequence[str], output: str) -> int:
     """Say how a bounded watch ended, and return its exit code."""
+    from rlcircuits.release.watch_template import checkpoint_label
+
     sys.stdout.flush()  # errors follow, and stand below the lines if both streams go to one file
     for name in left:
         if name not in judge.judged:
-            log(f"{name}: not judged; it was not complete, or its files still changed")
+            log(f"{checkpoint_label(name)}: not judged; it was not complete, or its files still changed")
     if not judge.judged:
         raise RLCircuitsError(f"{folder}: no checkpoint was judged: no complete one was found in a subfolder of it")
     found = list(judge.judged.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from rlcircuits.cli import checkpoint_judge
 from rlcircuits.cli.main import main
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.release import watch as watch_module
+from rlcircuits.release.watch_template import checkpoint_label, load_template
 
 OUTPUT = "rlcircuits-watch"
 
@@ -150,6 +152,73 @@ def test_a_bad_checkpoint_is_given_up_in_one_sentence_and_the_others_go_on(
     assert len(given_up) == 1, "it was damaged for so long that it was given up, and judged when it was whole"
     assert "model.safetensors is damaged or cut short" in given_up[0]
     assert "Traceback" not in printed.err
+
+
+def spoil(folder: Path, name: str) -> None:
+    """Spoil a checkpoint in the way that its name says."""
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    if name == "no-json":
+        config.write_text("{")
+    elif name == "empty-weights":
+        weights.write_bytes(b"")
+    elif name == "garbage":
+        weights.write_bytes(bytes(range(256)))
+    elif name == "missing-shard":
+        index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        weights.unlink()
+    elif name == "config-is-a-folder":
+        config.unlink()
+        config.mkdir()
+    elif name == "two-kinds":
+        (folder / "adapter_config.json").write_text("{}")
+        (folder / "adapter_model.safetensors").write_bytes(b"")
+    elif name == "no-tokenizer":
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+    elif name == "gone-link":
+        weights.unlink()
+        weights.symlink_to("nowhere")
+    elif name == "pickled":
+        weights.rename(folder / "pytorch_model.bin")
+
+
+SPOILT = {
+    "no-json": "config.json", "empty-weights": "model.safetensors", "garbage": "model.safetensors",
+    "missing-shard": "model-00001-of-00002.safetensors", "two-kinds": "adapter_model.safetensors",
+    "no-tokenizer": "no tokenizer that loads",
+}  # fmt: skip
+"""What is said of each spoilt checkpoint."""
+
+UNFINISHED = ("config-is-a-folder", "gone-link", "pickled")
+"""Without weights or a config, and so perhaps being written."""
+
+
+def test_spoilt_folders_are_named_in_one_sentence_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pauses: dict[int, Callable[[], object]]
+) -> None:
+    base, run = save_run(tmp_path, steps=(10,))
+    for name in (*SPOILT, *UNFINISHED):
+        spoil(save_step(run / name, 5), name)
+    (run / "notes.txt").write_text("x")
+    (run / "loop").symlink_to("loop")
+    (run / "broken").symlink_to("nowhere")
+    odd = run / "odd name\n=7"
+    save_step(odd, 7)
+    assert main(watched(run, write_template(tmp_path, base), "--once")) == 2
+    printed = capsys.readouterr()
+    errors = dict(
+        line.removeprefix("rlcircuits: ").split(": not judged: ")
+        for line in printed.err.splitlines()
+        if line.startswith("rlcircuits: ")
+    )
+    assert errors.keys() == SPOILT.keys()
+    assert all(words in errors[name] for name, words in SPOILT.items()), errors
+    assert [line.split(": ")[0] for line in printed.out.splitlines()] == ["checkpoint-10", checkpoint_label(odd.name)]
+    for name in ("gone-link", "pickled"):
+        assert f"{name}: not judged; it was not complete" in printed.err
+    assert "Traceback" not in printed.err
+    assert len(list((run / OUTPUT).glob("checkpoint-odd-name-7-*-sums/comparison.json"))) == 1
 
 
 def test_a_fault_of_one_checkpoint_does_not_end_the_watch(
@@ -299,7 +368,5 @@ def test_help_shows_a_template(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     path = tmp_path / "gate.toml"
     path.write_text(example)
     (tmp_path / "checkpoints" / "sft").mkdir(parents=True)
-    from rlcircuits.release.watch_template import load_template
-
     assert [pair.name for pair in load_template(path).file.pairs] == ["gsm8k"]
     assert "before = " in TEMPLATE
