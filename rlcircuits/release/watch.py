@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.files import Notify
 from rlcircuits.release.watch_states import MOST_TRIES, State, after_look, after_try, to_try
-from rlcircuits.release.watched_folder import Look, SeenCheckpoint, look_into
+from rlcircuits.release.watched_folder import Look, SeenCheckpoint, check_complete, look_into
 
 __all__ = ["Bounds", "Tried", "WatchOptions", "watch"]
+
+_LOOKS_WITHOUT_WEIGHTS = 8
+"""Looks in a row without weights after which it is said that a folder has none: its trainer may save them otherwise."""
 
 Tried = Literal["judged", "failed", "changed"]
 """How a try ended; ``changed`` if the checkpoint's files changed meanwhile, so that it counts for nothing."""
@@ -78,7 +81,8 @@ class _Watch:
         self._start = options.clock()
         self._most_tries = 1 if options.bounds.once else MOST_TRIES
         self._states: dict[str, State] = {}
-        self._unfinished: tuple[str, ...] = ()
+        self._unfinished: dict[str, int] = {}
+        """Of each subfolder without weights, at how many looks in a row it had none."""
         self._settled: set[str] = set()
         """Checkpoints that were judged or given up at least once."""
         self._said: set[str] = set()
@@ -104,7 +108,10 @@ class _Watch:
             self._say_once(f"{error}; looked at again")
             return
         self._states = after_look(self._states, {name: seen.files for name, seen in look.checkpoints.items()})
-        self._unfinished = look.unfinished
+        self._unfinished = {name: self._unfinished.get(name, 0) + 1 for name in look.unfinished}
+        for name, looks in self._unfinished.items():
+            if looks == _LOOKS_WITHOUT_WEIGHTS:
+                self._say_why_not_whole(self._folder / name)
         for name, why in look.left_out.items():
             self._say_once(f"left out: {self._folder / name}: {why}")
         self._judge_ready(look)
@@ -124,6 +131,12 @@ class _Watch:
             if self._is_settled(state):
                 self._settled.add(name)
 
+    def _say_why_not_whole(self, folder: Path) -> None:
+        try:
+            check_complete(folder)
+        except (RLCircuitsError, OSError) as error:
+            self._say_once(f"not judged yet: {one_line(error)}; looked at again")
+
     def _is_settled(self, state: State) -> bool:
         return state.done or state.tries >= self._most_tries
 
@@ -137,7 +150,7 @@ class _Watch:
     def _say_once(self, line: str) -> None:
         if line not in self._said:
             self._said.add(line)
-            self._options.notify(line)
+            self._options.notify(" ".join(line.split()))  # a folder's name may have line feeds
 
 
 def by_number(name: str) -> list[tuple[int, str]]:

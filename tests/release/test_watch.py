@@ -150,6 +150,21 @@ def test_a_checkpoint_that_was_deleted_meanwhile_is_not_judged(tmp_path: Path) -
     assert told.judged == ["step-1"]
 
 
+def test_a_folder_that_gets_no_weights_which_load_is_named_once(tmp_path: Path) -> None:
+    folder = tmp_path / "step-1"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_text("weights")
+    told = Told(tmp_path)
+    assert told.watch(Bounds(seconds=60)) == ("step-1",)
+    assert told.lines == []
+    told = Told(tmp_path)
+    told.watch(Bounds(seconds=300))
+    (line,) = told.lines
+    assert line.startswith(f"not judged yet: {folder} has no *.safetensors file that is loaded")
+    assert "there is pytorch_model.bin" in line
+
+
 def test_what_is_found_in_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "step-1")
     write(tmp_path / "global_step_2" / "actor" / "huggingface")
