@@ -157,7 +157,11 @@ def _bounds(options: argparse.Namespace) -> Bounds:
 def _prepare(template: Template, settings: Settings, output: str) -> None:
     from rlcircuits.common.files import ensure_writable_folder
     from rlcircuits.release.toy_notice import pair_notice
+    from rlcircuits.release.watched_folder import check_complete
 
+    for named in template.named:
+        if Path(named).is_dir():  # else it would be each new checkpoint that cannot be judged
+            check_complete(Path(named))
     ensure_writable_folder(output, "--output")
     for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in template.file.pairs):
         if notice is not None:

@@ -360,6 +360,18 @@ def test_bad_arguments(
     assert "Traceback" not in printed.err
 
 
+def test_a_base_without_weights_is_found_before_there_is_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pauses: dict[int, Callable[[], object]]
+) -> None:
+    base, run = save_run(tmp_path, steps=(10,))
+    (base / "model.safetensors").unlink()
+    assert main(watched(run, write_template(tmp_path, base))) == 2
+    printed = capsys.readouterr()
+    assert f"rlcircuits: {base} has no *.safetensors file" in printed.err
+    assert "watching" not in printed.err
+    assert not (run / OUTPUT).exists()
+
+
 def test_help_shows_a_template(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         main(["watch", "--help"])
