@@ -25,6 +25,7 @@ from rlcircuits.release.options import find_option, options_in
 if TYPE_CHECKING:
     from rlcircuits.common.choices import OnInconclusive
     from rlcircuits.common.failures import Failure
+    from rlcircuits.common.files import Notify
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.release.pairs_file import PairsFile
     from rlcircuits.release.settings import Settings
@@ -109,9 +110,9 @@ def _compared(options: argparse.Namespace) -> int:
     for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
         if notice is not None:
             log(notice)
-    measured, failures = _measure(file, settings, options, all_variants)
+    measured, failures = measure_pairs(file, settings, options, all_variants)
     with stage("statistics"):
-        headline = _headline(file, measured, failures) if measured else None
+        headline = headline_of(file, measured, failures) if measured else None
     with stage("report"):
         return _report(file, settings, options, measured, failures, headline, all_variants)
 
@@ -153,22 +154,22 @@ def _report(
         log_error(problem.message)
     if headline is None or headline.outcome is None:
         return failure_code(failures.values()) or BAD_INPUT
-    code = _exit_code(headline, options.on_inconclusive or defaults.ON_INCONCLUSIVE)
+    code = outcome_code(headline, options.on_inconclusive or defaults.ON_INCONCLUSIVE)
     return code if signs is None else _with_signs(code, signs)
 
 
-def _measure(
-    file: PairsFile, settings: Settings, options: argparse.Namespace, all_variants: bool
+def measure_pairs(
+    file: PairsFile, settings: Settings, options: argparse.Namespace, all_variants: bool, notify: Notify = log
 ) -> tuple[list[tuple[Comparison, ...]], dict[str, Failure]]:
     """Return each pair's comparison, or those of all variants, and by its name why another pair has none."""
     from rlcircuits.common.failures import describe_failure
     from rlcircuits.comparison.verdict import judge
     from rlcircuits.release.run import SAME_CHECKPOINT, run_pair, run_variants
 
-    how = {"output": options.output, "notify": log, "progress": shows_progress()}
+    how = {"output": options.output, "notify": notify, "progress": shows_progress()}
     measured: list[tuple[Comparison, ...]] = []
     failures: dict[str, Failure] = {}
-    with _runner(file, settings, options) as runner:
+    with _runner(file, settings, options, notify) as runner:
         for pair in file.pairs:
             try:
                 if runner is not None:
@@ -189,13 +190,16 @@ def _measure(
     return measured, failures
 
 
-def _runner(file: PairsFile, settings: Settings, options: argparse.Namespace) -> AbstractContextManager[RayRun | None]:
+def _runner(
+    file: PairsFile, settings: Settings, options: argparse.Namespace, notify: Notify
+) -> AbstractContextManager[RayRun | None]:
     """Return what does the stages of the pairs elsewhere; None where this process does them."""
     if options.ray is None:
         return nullcontext()
     from rlcircuits.runners.ray_runner import RayRun
 
-    return RayRun(file.pairs, settings, Path(options.output), address=options.ray, gpus=options.ray_gpus, notify=log)
+    how = {"address": options.ray, "gpus": options.ray_gpus, "notify": notify}
+    return RayRun(file.pairs, settings, Path(options.output), **how)
 
 
 def _with_signs(code: int, signs: GatedSigns) -> int:
@@ -203,7 +207,10 @@ def _with_signs(code: int, signs: GatedSigns) -> int:
     return failure_code(signs.problems) or (DOES_NOT_HOLD if signs.failing else code)
 
 
-def _headline(file: PairsFile, measured: Sequence[tuple[Comparison, ...]], failures: Mapping[str, Failure]) -> Headline:
+def headline_of(
+    file: PairsFile, measured: Sequence[tuple[Comparison, ...]], failures: Mapping[str, Failure]
+) -> Headline:
+    """Return the outcome of the pairs of a file, one of which was measured at least."""
     from rlcircuits.report.headline import make_headline
 
     known = {pair.name: tuple(pair.does_not_hold) for pair in file.pairs}
@@ -232,7 +239,7 @@ def _write_summary(
     write_summary(summary_markdown(headline, comparisons, messages, pools, signs), path)
 
 
-def _exit_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:
+def outcome_code(headline: Headline, on_inconclusive: OnInconclusive) -> int:
     """Return the exit code of a release whose pairs were all measured; warn if the user wants a warning."""
     if headline.outcome != "inconclusive":
         return HOLDS if headline.outcome == "holds" else DOES_NOT_HOLD

@@ -10,6 +10,7 @@ from rlcircuits.common.errors import RLCircuitsError
 
 if TYPE_CHECKING:
     from rlcircuits.common.failures import Failure
+    from rlcircuits.common.files import Notify
     from rlcircuits.release.pair import Pair
     from rlcircuits.release.pairs_file import PairsFile
     from rlcircuits.release.settings import Settings
@@ -26,7 +27,7 @@ def check_signs_output(file: PairsFile, output: str | None) -> None:
 
 
 def measure_gated_signs(
-    file: PairsFile, pairs: Sequence[Pair], settings: Settings, output: str | None
+    file: PairsFile, pairs: Sequence[Pair], settings: Settings, output: str | None, notify: Notify = log
 ) -> GatedSigns | None:
     """Return the signs of measured pairs, or None if their file has no table ``[signs]``.
 
@@ -35,6 +36,7 @@ def measure_gated_signs(
         pairs: those of its pairs that were measured.
         settings: how.
         output: the run's output folder.
+        notify: called with one line of text for each stage.
     """
     if file.signs is None or output is None:
         return None
@@ -44,6 +46,6 @@ def measure_gated_signs(
 
     rules = SignRules.model_validate(file.signs)
     problems: list[Failure] = []
-    how = {"rules": rules, "notify": log, "progress": shows_progress()}
+    how = {"rules": rules, "notify": notify, "progress": shows_progress()}
     measured = [try_to_measure_signs(pair, settings, output, problems, **how) for pair in pairs]
     return judge_gated_signs([signs for signs in measured if signs is not None], problems, rules)

@@ -36,6 +36,7 @@ from rlcircuits.cli.signs import add_signs
 from rlcircuits.cli.streams import checked_output, log_error, open_streams, said_to_stderr
 from rlcircuits.cli.track import add_track
 from rlcircuits.cli.verify import add_verify
+from rlcircuits.cli.watch import add_watch
 from rlcircuits.common.errors import RLCircuitsError, truncate
 from rlcircuits.common.failures import describe_failure
 
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; by default that of the process.
     """
     open_streams()
-    folder: str | None = None
+    options: argparse.Namespace | None = None
     try:
         with checked_output():
             parser = _parser()
@@ -58,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _complete(parser)
             options = parser.parse_args(arguments)
             check_not_empty(options)
-            folder = getattr(options, options.resumes_from, None) if options.resumes_from else None
             with said_to_stderr(quiet=options.quiet, verbose=options.verbose):
                 return int(options.run(options))
     except KeyboardInterrupt:
+        folder = None if options is None else getattr(options, options.resumes_from or "", None)
         log_error(f"interrupted; the same command resumes from {folder}" if folder else "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
@@ -99,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         add_attribute,
         add_report,
         add_track,
+        add_watch,
         add_circuits,
         add_signs,
         add_verify,

@@ -35,6 +35,7 @@ _IDENTITY = (CONFIG, GENERATION_CONFIG, ADAPTER_CONFIG, *_TOKENIZER, *_TEMPLATES
 _IMAGES = "preprocessor_config.json"
 _CODE = "**/*.py"
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_STORED = ("**/*.safetensors", "*.safetensors.index.json")  # an index may name shards in folders below
 # Copies of the weights in the formats of the models' publishers, which are not downloaded.
 _DOUBLES = ("consolidated*", "original/*", "metal/*")
 
@@ -113,6 +114,18 @@ def contents(folder: Path, *, code: bool = False) -> dict[str, str]:
     weights = (folder / ADAPTER_WEIGHTS,) if is_adapter(folder) else weight_files(folder)
     files = {*_files(folder, (*_IDENTITY, *([_CODE] if code else []))), *(file for file in weights if file.is_file())}
     return {file.relative_to(folder).as_posix(): _digest(file) for file in sorted(files)}
+
+
+def result_files(folder: Path, *, code: bool = False) -> list[Path]:
+    """Return the files that a checkpoint's or adapter's results may depend on, by their names alone, sorted.
+
+    Unlike :func:`contents` this reads no file, and allows for weights that are missing or being written.
+
+    Args:
+        folder: The checkpoint's folder.
+        code: Whether Python files count too.
+    """
+    return list(_files(folder, (*_IDENTITY, *_STORED, *([_CODE] if code else []))))
 
 
 def is_adapter(folder: Path) -> bool:

@@ -42,7 +42,7 @@
 
 Reading takes four steps:
 
-1. parse: TOML to the five kinds of tables (:func:`_parse`), and ``[circuits]`` into the pairs (:func:`_with_circuits`);
+1. parse: TOML to five kinds of tables (:func:`parse_tables`), ``[circuits]`` into the pairs (:func:`_with_circuits`);
 2. multiply: one table of a pair for each of its question sets (:func:`_multiply`);
 3. resolve: names of question sets to their tables, relative paths to absolute ones (:func:`_resolve`);
 4. default: the file's `max_new_tokens` for the question sets that name none (:func:`_default_lengths`).
@@ -160,7 +160,11 @@ def load_pairs_file(path: str | Path) -> PairsFile:
             folder or file does not exist, or two pairs or question sets have one name. The message names file and key.
     """
     path = Path(path)
-    tables = _parse(path)
+    return make_pairs_file(parse_tables(path), path)
+
+
+def make_pairs_file(tables: PairsTables, path: Path) -> PairsFile:
+    """Return the pairs of a file's tables, as :func:`load_pairs_file` does."""
     known = _question_sets(tables, path)
     if not tables.pairs:
         raise RLCircuitsError(f"{path}: key 'pair' must be one or more [[pair]] tables")
@@ -201,7 +205,7 @@ def resolve_checkpoint(checkpoint: str, folder: Path, where: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Tables:
+class PairsTables:
     """The tables of a pairs file, as TOML."""
 
     settings: _Table
@@ -211,11 +215,10 @@ class _Tables:
     pairs: list[_Table]
 
 
-def _parse(path: Path) -> _Tables:
-    """Read the file's tables. Raises RLCircuitsError for an unknown or misplaced table."""
+def parse_tables(path: Path) -> PairsTables:
+    """Return the file's tables. Raises RLCircuitsError for an unknown or misplaced table."""
     content = _read_toml(path)
-    unknown = sorted(set(content) - {"settings", "circuits", "signs", "questions", "pair"})
-    if unknown:
+    if unknown := sorted(set(content) - {"settings", "circuits", "signs", "questions", "pair"}):
         raise RLCircuitsError(
             f"{path}: unknown key {unknown[0]!r}; the file may hold [settings], [circuits], [signs], [[questions]] and "
             "[[pair]] tables"
@@ -227,11 +230,10 @@ def _parse(path: Path) -> _Tables:
         if not isinstance(circuits, dict):
             raise RLCircuitsError(f"{path}: key 'circuits' must be one [circuits] table")
         validate_table(CircuitRules, circuits, f"{path}: [circuits]")
-    signs = content.get("signs")
-    if signs is not None:
+    if (signs := content.get("signs")) is not None:
         _check_signs(signs, path)
     questions, pairs = (_array_of_tables(content.get(key, []), path, key) for key in ("questions", "pair"))
-    return _Tables(settings, circuits, signs, questions, pairs)
+    return PairsTables(settings, circuits, signs, questions, pairs)
 
 
 def _check_signs(signs: object, path: Path) -> None:
@@ -263,7 +265,7 @@ def _array_of_tables(found: object, path: Path, key: str) -> list[_Table]:
     return found
 
 
-def _question_sets(tables: _Tables, path: Path) -> dict[str, AskedQuestions]:
+def _question_sets(tables: PairsTables, path: Path) -> dict[str, AskedQuestions]:
     """Return the question sets that the file defines, by name, with their files' absolute paths."""
     known: dict[str, AskedQuestions] = {}
     for place, table in enumerate(tables.questions, start=1):

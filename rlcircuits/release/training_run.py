@@ -17,7 +17,7 @@ from rlcircuits.models.adapters import find_base
 from rlcircuits.models.folder import ADAPTER_WEIGHTS, CONFIG, is_adapter
 from rlcircuits.models.weight_files import INDEX, SINGLE
 
-__all__ = ["FoundRun", "StepCheckpoint", "default_base", "find_steps"]
+__all__ = ["FoundRun", "StepCheckpoint", "checkpoints_in", "default_base", "find_steps", "is_checkpoint"]
 
 _STEP = re.compile(r"(.*?)(\d+)")
 """A step's folder: what stands before its number, and the number. It must match the whole name."""
@@ -95,7 +95,7 @@ def _in_folder(folder: Path) -> FoundRun:
     left_out = []
     for path in below:
         named = _STEP.fullmatch(path.name)
-        checkpoints = list(_checkpoints_in(path)) if named else []
+        checkpoints = list(checkpoints_in(path)) if named else []
         if named and len(checkpoints) == 1:
             steps.append((named[1], StepCheckpoint(int(named[2]), str(checkpoints[0]))))
         elif len(checkpoints) > 1:
@@ -105,9 +105,9 @@ def _in_folder(folder: Path) -> FoundRun:
             )
         elif named:
             left_out.append(f"{path}: no weights in it (yet)")
-        elif _is_checkpoint(path):
+        elif is_checkpoint(path):
             left_out.append(f"{path}: a checkpoint whose name has no step")
-    if not steps and _is_checkpoint(folder):
+    if not steps and is_checkpoint(folder):
         raise RLCircuitsError(
             f"{folder}: it is one checkpoint; the folder of a run or two checkpoints of it are wanted at least (or "
             "rlcircuits compare --before … --after …)"
@@ -125,7 +125,7 @@ def _in_folder(folder: Path) -> FoundRun:
             f"{folder}: the steps are ambiguous, because folders of several names end in a number, {shown}; give the "
             f"list of the checkpoints that are meant, such as {folder / prefixes[0]}*"
         )
-    if _is_checkpoint(folder):  # as trainers save the last one
+    if is_checkpoint(folder):  # as trainers save the last one
         left_out.append(f"{folder}: a checkpoint of its own, whose step is not known")
     return FoundRun(None, tuple(sorted((step for _, step in steps), key=_by_step)), tuple(left_out))
 
@@ -134,7 +134,7 @@ def _listed(paths: Sequence[str]) -> FoundRun:
     without, steps, left_out = [], [], []
     for path in paths:
         named = _STEP.fullmatch(Path(path).resolve().name)
-        checkpoints = list(_checkpoints_in(Path(path)))
+        checkpoints = list(checkpoints_in(Path(path)))
         if len(checkpoints) != 1:
             left_out.append(f"{path}: {'several checkpoints' if checkpoints else 'no weights'} in it")
         elif named:
@@ -162,9 +162,9 @@ def _check_each_step_once(steps: Sequence[StepCheckpoint]) -> None:
         seen[each.step] = each.folder
 
 
-def _checkpoints_in(folder: Path, depth: int = _DEEPEST) -> Iterator[Path]:
+def checkpoints_in(folder: Path, depth: int = _DEEPEST) -> Iterator[Path]:
     """Yield the folder if it is a checkpoint, else the checkpoints below it."""
-    if _is_checkpoint(folder):
+    if is_checkpoint(folder):
         yield folder
     elif depth:
         try:
@@ -172,10 +172,10 @@ def _checkpoints_in(folder: Path, depth: int = _DEEPEST) -> Iterator[Path]:
         except OSError:  # the trainer has just deleted it
             return
         for below in folders:
-            yield from _checkpoints_in(below, depth - 1)
+            yield from checkpoints_in(below, depth - 1)
 
 
-def _is_checkpoint(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
     """Return whether a folder holds an adapter's weights, or a config and a whole model's weights."""
     if is_adapter(folder):
         return (folder / ADAPTER_WEIGHTS).is_file()

@@ -72,6 +72,7 @@ CIRCUITS = (
 ROLLOUTS = ("signs", "--rollouts", "rollouts.jsonl")
 ON_ROLLOUTS = (*ROLLOUTS, "--before", BEFORE, "--after", AFTER)
 PATH = ("signs", "--path", BEFORE, *[AFTER] * 5)
+WATCH = ("watch", "run", "--pairs", "gate.toml", "--interval", "0.01", "--for", "0.001")
 
 SAMPLING: Mapping[str, Mapping[str, str]] = {
     "--temperature": NO_NUMBERS | NO_LARGE | {"nearly zero": "1e-300", "denormal": "5e-324", "tiny": "1e-30"},
@@ -175,6 +176,15 @@ OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
         },
         "--plot": {**NO_PLACES, "another ending": "x.gif"},
     },
+    WATCH: {
+        "--interval": NO_NUMBERS | TOO_SMALL | NO_LARGE,
+        "--stop-after": POSITIVE,
+        "--for": NO_NUMBERS | TOO_SMALL | NO_LARGE,
+        "--output": FOLDERS,
+        "--pairs": NO_PATHS,
+        "--on-inconclusive": NO_WORDS,
+        "--ray-gpus": NO_NUMBERS | {"without --ray": "1"},
+    },
 }
 
 SHARED = {*SAMPLING, *MODEL, *SCORING}
@@ -215,6 +225,10 @@ def make(arguments: list[str]) -> list[str]:
     Path("rollouts.jsonl").write_bytes(rollouts())
     Path("compared").mkdir()
     Path("compared/comparison.json").write_bytes(comparison())
+    Path("run").mkdir()
+    Path("run/step-1").symlink_to(AFTER)
+    settings = "[settings]\nquestion_count = 20\nk = 1\nmin_questions = 1\nnoise_draws = 0\n"
+    Path("gate.toml").write_text(f'{settings}[[pair]]\nname = "{PAIR}"\nbefore = "{BEFORE}"\nalgorithm = "grpo"\n')
     return arguments
 
 
