@@ -30,6 +30,7 @@ from torch import Tensor
 from rlcircuits.capture.edge_scales import edge_scales
 from rlcircuits.circuits.edge_mask import EdgeMask
 from rlcircuits.circuits.writer_differences import WriterDifferences
+from rlcircuits.common.linear_product import linear_product
 from rlcircuits.graph.edge_graph import EdgeGraph
 from rlcircuits.models.parts import ModelParts
 
@@ -100,7 +101,7 @@ class ReaderInputs:
             chosen, shares = values[found.to(values.device)], shares[..., found]
         shares = shares.to(values.device, values.dtype)
         if len(shares) == 1:
-            summed: Tensor = (shares[0] @ chosen.flatten(1)).unflatten(-1, values.shape[1:])
+            summed: Tensor = linear_product(shares[0], chosen.flatten(1).T).unflatten(-1, values.shape[1:])
         else:
             by_sequence = shares @ chosen.flatten(2).transpose(0, 1)  # [batch, readers, pos · width]
             summed = by_sequence.transpose(0, 1).unflatten(-1, values.shape[2:])
