@@ -94,7 +94,7 @@ def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkey
 
     def load(self: CheckpointSource) -> Checkpoint:
         # The second checkpoint of the first draw is after's, whose update is measured.
-        if loads == ["base", "tuned", "base"]:
+        if loads == ["base", "tuned", "base", "base"]:
             loads.append("update")
         return original(self)
 
@@ -103,7 +103,7 @@ def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkey
     comparison = run_pair(pair, replace(SETTINGS, noise_draws=2, noise_groups=True), notify=told.append)
     groups = ["embeddings", "norms", "attention", "MLP"]  # the unembedding is tied
     assert [control.group for control in comparison.group_controls] == groups
-    assert loads == ["base", "tuned", "base", "update", "tuned", "base", *["base"] * len(groups), "base"]
+    assert loads == ["base", "tuned", "base", "base", "update", "tuned", "base", *["base"] * len(groups)]
     compared = [control.k for control in comparison.controls]
     assert all(k >= 20 for k in compared)
     assert comparison.weights is not None
@@ -114,12 +114,12 @@ def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkey
         "mine: after answers 50 questions of arithmetic",
         told[3],
         "mine: after is attributed on 25 answers",
+        "mine: before is attributed on 25 answers",
         "mine: noise 0 answers 50 questions of arithmetic",
         f"mine: noise 0 is attributed on {compared[0]} answers",
         "mine: noise 1 answers 50 questions of arithmetic",
         f"mine: noise 1 is attributed on {compared[1]} answers",
         *(f"mine: noise on {group} is attributed on 25 answers" for group in groups),
-        "mine: before is attributed on 25 answers",
     ]
     assert told[3].startswith("mine: asked 50 → answered by both 50 → right by both ")
     assert told[3].endswith("tokens are scored")
