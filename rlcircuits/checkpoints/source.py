@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.reused import load_or_copy
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_changed_fields, short_repr
@@ -164,13 +165,16 @@ class CheckpointSource:
 
     def load(self) -> Checkpoint:
         """Load the checkpoint. Raises RLCircuitsError as :meth:`~rlcircuits.Checkpoint.load` does."""
-        return Checkpoint.load(
-            self.folder,
-            device=self.device,
-            dtype=self.dtype,
-            device_map=self.device_map,
-            trust_remote_code=self.trust_remote_code,
-            name=self.name,
+        return load_or_copy(
+            self,
+            lambda: Checkpoint.load(
+                self.folder,
+                device=self.device,
+                dtype=self.dtype,
+                device_map=self.device_map,
+                trust_remote_code=self.trust_remote_code,
+                name=self.name,
+            ),
         )
 
 

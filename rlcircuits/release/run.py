@@ -33,6 +33,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlcircuits.answers.recorded import Side
+from rlcircuits.checkpoints.reused import reuse
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
@@ -187,6 +188,11 @@ def measure(measurement: Measurement) -> Comparison:
     Raises:
         RLCircuitsError: as :func:`run_pair`.
     """
+    with reuse(measurement.sources["before"]):
+        return _measured(measurement)
+
+
+def _measured(measurement: Measurement) -> Comparison:
     before, after = measurement.sources.values()
     check_alike(measurement)
     weights, differences = compare_checkpoints(measurement)
