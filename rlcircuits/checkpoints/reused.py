@@ -10,18 +10,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.devices import usable_device
-
-if TYPE_CHECKING:
-    from rlcircuits.checkpoints.source import CheckpointSource, Source
 
 __all__ = ["LARGEST", "load_or_copy", "reuse"]
 
 LARGEST = 2**30
 """Bytes of weights of the largest model of which a copy is kept."""
+
+
+class Identified(Protocol):
+    """What tells whether two sources load the same weights."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that is loaded."""
+        ...
 
 
 class _Reused:
@@ -35,7 +40,7 @@ _reused = _Reused()
 
 
 @contextmanager
-def reuse(source: Source) -> Iterator[None]:
+def reuse(source: Identified) -> Iterator[None]:
     """Keep a copy of a checkpoint from its first load until the end of the block, if it is small and on the CPU.
 
     A block within this one keeps the copy if it reuses the same checkpoint.
@@ -50,20 +55,25 @@ def reuse(source: Source) -> Iterator[None]:
         _reused.fingerprint, _reused.kept = outer
 
 
-def load_or_copy(source: CheckpointSource, load: Callable[[], Checkpoint]) -> Checkpoint:
+def load_or_copy(
+    source: Identified, load: Callable[[], Checkpoint], *, name: str, device: str | None, split: bool
+) -> Checkpoint:
     """Return a checkpoint that nothing else refers to: loaded, or copied from the one that is kept.
 
     Args:
         source: the checkpoint. If its files have changed, it is another one.
         load: loads it.
+        name: its name.
+        device: where it is wanted; None for the best available device.
+        split: whether it is wanted on several devices.
     """
-    if _reused.fingerprint is None or source.device_map is not None or source.fingerprint() != _reused.fingerprint:
+    if _reused.fingerprint is None or split or source.fingerprint() != _reused.fingerprint:
         return load()
-    if _reused.kept is not None and usable_device(source.device).type == "cpu":
-        return _copied(_reused.kept, source.name)
+    if _reused.kept is not None and usable_device(device).type == "cpu":
+        return _copied(_reused.kept, name)
     checkpoint = load()
     if _reused.kept is None and _can_be_kept(checkpoint):
-        _reused.kept = _copied(checkpoint, source.name)
+        _reused.kept = _copied(checkpoint, name)
     return checkpoint
 
 

@@ -165,16 +165,16 @@ class CheckpointSource:
 
     def load(self) -> Checkpoint:
         """Load the checkpoint. Raises RLCircuitsError as :meth:`~rlcircuits.Checkpoint.load` does."""
-        return load_or_copy(
-            self,
-            lambda: Checkpoint.load(
-                self.folder,
-                device=self.device,
-                dtype=self.dtype,
-                device_map=self.device_map,
-                trust_remote_code=self.trust_remote_code,
-                name=self.name,
-            ),
+        return load_or_copy(self, self._load, name=self.name, device=self.device, split=self.device_map is not None)
+
+    def _load(self) -> Checkpoint:
+        return Checkpoint.load(
+            self.folder,
+            device=self.device,
+            dtype=self.dtype,
+            device_map=self.device_map,
+            trust_remote_code=self.trust_remote_code,
+            name=self.name,
         )
 
 
