@@ -204,8 +204,8 @@ def _other_seeds(
 
 
 def seeded(settings: Settings, seed: int) -> Settings:
-    """Return the settings with another sampling seed."""
-    return replace(settings, sampling=replace(settings.sampling, seed=seed))
+    """Return the settings with another sampling seed, and all noise, whose draws a calibration counts."""
+    return replace(settings, sampling=replace(settings.sampling, seed=seed), noise_if_needed=False)
 
 
 def short_path(path: str) -> str:

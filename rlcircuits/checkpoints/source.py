@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.checkpoints.reused import load_or_copy
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_changed_fields, short_repr
@@ -164,6 +165,9 @@ class CheckpointSource:
 
     def load(self) -> Checkpoint:
         """Load the checkpoint. Raises RLCircuitsError as :meth:`~rlcircuits.Checkpoint.load` does."""
+        return load_or_copy(self, self._load, name=self.name, device=self.device, split=self.device_map is not None)
+
+    def _load(self) -> Checkpoint:
         return Checkpoint.load(
             self.folder,
             device=self.device,

@@ -12,6 +12,9 @@ from typing import Final
 NOISE_GROUPS: Final = True
 """Whether noise on one group of tensors at a time is measured too."""
 
+NOISE_IF_NEEDED: Final = False
+"""Whether noise is measured only where it can change the verdict."""
+
 ALPHA: Final = 0.3
 """Share of the reference answer length that is scored."""
 

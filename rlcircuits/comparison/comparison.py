@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.checkpoints.weight_changes import WeightChanges
 from rlcircuits.common.html_tables import format_interval, format_percent, format_value, titled_table
-from rlcircuits.common.reprs import elided_repr, short_repr
+from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.comparison.circuit_checks import CircuitChecks
 from rlcircuits.comparison.effects import AccuracyClaim, AccuracyEffect, ControlEffect, Effect, Number
 from rlcircuits.comparison.profiles import GATE_METRICS, Profile, profile_named
@@ -136,6 +136,26 @@ class Requested:
 
 
 @dataclass(frozen=True)
+class NoiseNotNeeded:
+    """The noise that was asked for and not measured, because it could not change the verdict.
+
+    :mod:`rlcircuits.comparison.noise_needed` says when that is so.
+    """
+
+    draws: int
+    """Number of draws of the noise control that were not made."""
+    groups: bool
+    """Whether the noise on single groups of tensors was not measured."""
+
+    @property
+    def words(self) -> str:
+        """Return what was left out, and why, in words."""
+        draws = [format_count(self.draws, "noise draw")] if self.draws else []
+        what = " and ".join([*draws, *(["noise on single groups of tensors"] if self.groups else [])])
+        return f"not measured, because the verdict cannot depend on it: {what}"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything measured on one pair of checkpoints."""
 
@@ -210,6 +230,8 @@ class Comparison:
     """The pair's circuits; None if they were not asked for."""
     scoring: dict[str, Any] | None = None
     """How edges were scored, as far as it differs from the default: fields of :class:`~rlcircuits.HowScored`."""
+    noise_not_needed: NoiseNotNeeded | None = None
+    """The noise that was not measured because it could not change the verdict; None if all was measured."""
 
     def __repr__(self) -> str:
         accuracy = f"accuracy {self.accuracy.before:.3f} → {self.accuracy.after:.3f}"

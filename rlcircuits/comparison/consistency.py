@@ -15,9 +15,11 @@ from rlcircuits.comparison.comparison import (
     Comparison,
     ControlDraw,
     GroupControl,
+    NoiseNotNeeded,
     SupervisedControl,
 )
 from rlcircuits.comparison.effects import AccuracyEffect, ControlEffect, Effect
+from rlcircuits.comparison.noise_needed import noise_can_decide
 from rlcircuits.comparison.profiles import FORMER_NAMES, GATE_METRICS, PROFILES
 from rlcircuits.models.tensor_groups import GROUPS
 
@@ -77,6 +79,8 @@ def _problems(comparison: Comparison) -> _Problems:
         yield from _supervised(comparison.supervised, comparison.k)
     if comparison.circuits is not None:
         yield from _circuits(comparison.circuits, comparison.k)
+    if comparison.noise_not_needed is not None:
+        yield from _not_needed(comparison, comparison.noise_not_needed)
 
 
 def _requested(comparison: Comparison) -> _Problems:
@@ -90,9 +94,19 @@ def _requested(comparison: Comparison) -> _Problems:
     if not LIMITS["noise_draws"].allow(requested.noise_draws):
         yield "requested.noise_draws", requested.noise_draws, "a number of draws of the noise control"
     draws = requested.noise_draws if comparison.is_measured else 0
-    if len(comparison.controls) != draws:
+    left_out = comparison.noise_not_needed.draws if comparison.noise_not_needed is not None else 0
+    if len(comparison.controls) + left_out != draws:
         found = [control.draw for control in comparison.controls]
-        yield "controls", found, f"a list of {draws} draws, as many as were asked for (requested.noise_draws),"
+        but = f" but for {left_out} (noise_not_needed.draws)" if left_out else ""
+        yield "controls", found, f"a list of {draws} draws, as many as were asked for (requested.noise_draws){but},"
+
+
+def _not_needed(comparison: Comparison, left_out: NoiseNotNeeded) -> _Problems:
+    """Yield noise that is said not to be needed, and could change the verdict."""
+    if left_out.draws < 0 or comparison.requested is None or comparison.circuits is not None:
+        yield "noise_not_needed", left_out, "null, as draws were asked for and no circuits, or a number of draws"
+    elif noise_can_decide(comparison, draws=left_out.draws > 0, groups=left_out.groups):
+        yield "noise_not_needed", left_out, "null, as that noise could change the verdict,"
 
 
 def _accuracy(comparison: Comparison) -> _Problems:

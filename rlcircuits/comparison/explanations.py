@@ -210,7 +210,8 @@ def _supervised_lines(comparison: Comparison, metric: str) -> list[str]:
 
 def _control_line(comparison: Comparison, metric: str, rule: MetricRule | None) -> str:
     if not comparison.controls:
-        return "  no noise control was measured: noise of the update's size may move it as far"
+        why = ", because the verdict cannot depend on it" if comparison.noise_not_needed is not None else ""
+        return f"  no noise control was measured{why}: noise of the update's size may move it as far"
     differences = [
         _shift(draw.shifts[metric]) if draw.shifts else f"not measurable ({draw.k} right answers)"
         for draw in comparison.controls

@@ -118,7 +118,8 @@ def compare(
                 f"the {side} scores are of {len(scores.values)} sequences; the pairing has {wanted} {unit}"
             )
     metrics_before, metrics_after = _all_metrics(before, after)
-    draws = tuple(_control_draw(control, metrics_before, pairing) for control in controls)
+    noise = NoiseEffects(before, pairing, metrics_before)
+    draws = tuple(noise.of_draw(control) for control in controls)
     answered = compare_answers(
         pairing,
         before_answers,
@@ -142,7 +143,7 @@ def compare(
         scoring=before.how.changed or None,
         effects=paired_effects(_by_question(metrics_before, pairing), _by_question(metrics_after, pairing)),
         controls=draws,
-        group_controls=tuple(_group_control(noised, metrics_before, pairing) for noised in groups),
+        group_controls=tuple(noise.of_group(noised) for noised in groups),
         by_reader_kind=_groups(metrics.intensity_by_reader_kind, before, after, pairing),
         by_layer_band=_groups(metrics.intensity_by_layer_band, before, after, pairing),
     )
@@ -192,22 +193,42 @@ def check_scored_alike(before: EdgeScores, after: EdgeScores) -> None:
         )
 
 
-def _control_draw(control: Control, metrics_before: Mapping[str, Float64Array], pairing: Pairing) -> ControlDraw:
-    """Compare a noise draw with before on the rows that the draw has; `metrics_before` are of all rows."""
-    effects = {}
-    if control.scores is not None:
-        rows = control.paired.rows
-        noised = _control_metrics(control.scores)
-        same_rows = {metric: metrics_before[metric][list(rows)] for metric in noised}
-        effects = control_effects(_by_question(same_rows, pairing, rows), _by_question(noised, pairing, rows))
-    accuracy = None if control.answers is None else control.answers.accuracy
-    return ControlDraw(control.draw, accuracy, control.paired.k, effects)
+class NoiseEffects:
+    """The effects of noise controls against before, whose metrics are computed once for all of them."""
 
+    def __init__(
+        self, before: EdgeScores, pairing: Pairing, metrics_before: Mapping[str, Float64Array] | None = None
+    ) -> None:
+        """Take before's scores; row i is the pairing's row i.
 
-def _group_control(noised: NoisedGroup, metrics_before: Mapping[str, Float64Array], pairing: Pairing) -> GroupControl:
-    found = _control_metrics(noised.scores)
-    same = {metric: metrics_before[metric] for metric in found}
-    return GroupControl(noised.group, control_effects(_by_question(same, pairing), _by_question(found, pairing)))
+        Args:
+            before: the scores.
+            pairing: the rows.
+            metrics_before: before's metrics of all rows, if they are known.
+        """
+        self._metrics = _control_metrics(before) if metrics_before is None else metrics_before
+        self._pairing = pairing
+
+    def of_draw(self, control: Control) -> ControlDraw:
+        """Compare a noise draw with before on the rows that the draw has."""
+        effects = {}
+        if control.scores is not None:
+            rows = control.paired.rows
+            noised = _control_metrics(control.scores)
+            same_rows = {metric: self._metrics[metric][list(rows)] for metric in noised}
+            effects = control_effects(
+                _by_question(same_rows, self._pairing, rows), _by_question(noised, self._pairing, rows)
+            )
+        accuracy = None if control.answers is None else control.answers.accuracy
+        return ControlDraw(control.draw, accuracy, control.paired.k, effects)
+
+    def of_group(self, noised: NoisedGroup) -> GroupControl:
+        """Compare noise on one group of tensors with before, on all rows."""
+        found = _control_metrics(noised.scores)
+        same = {metric: self._metrics[metric] for metric in found}
+        return GroupControl(
+            noised.group, control_effects(_by_question(same, self._pairing), _by_question(found, self._pairing))
+        )
 
 
 def _by_question(

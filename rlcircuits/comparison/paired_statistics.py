@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from rlcircuits.graph.metrics import Float64Array
@@ -30,6 +32,9 @@ EXACT_UP_TO = 500
 """Most non-zero differences for which the signed-rank test is exact."""
 
 _RESAMPLES_AT_A_TIME = 200  # over all metrics together; larger batches fall out of the CPU's cache
+
+_MOST_DRAWS_KEPT = 2**23
+"""Entries of the largest table of draws that is kept, 16 MB: 838 questions. Longer arrays are drawn anew each time."""
 
 
 def signed_rank(difference: Float64Array, alternative: Alternative) -> float:
@@ -128,16 +133,38 @@ def mean_intervals(differences: Mapping[str, Float64Array]) -> dict[str, tuple[f
         _, exponent = np.frexp(np.abs(values).max(axis=-1))
         scaled = np.ldexp(values, -exponent[:, None])  # magnitudes of at most 1; exact, being a power of two
         lowest, spread = scaled.min(axis=-1), np.ptp(scaled, axis=-1)
+        positions = (scaled - lowest[:, None]) / spread[:, None]
         result: Any = stats.bootstrap(
-            ((scaled - lowest[:, None]) / spread[:, None],),
-            np.mean,
-            axis=-1,
-            confidence_level=CONFIDENCE,
-            n_resamples=RESAMPLES,
-            batch=_RESAMPLES_AT_A_TIME,
-            method="BCa",
-            rng=np.random.default_rng(BOOTSTRAP_SEED),
+            (positions,), np.mean, axis=-1, confidence_level=CONFIDENCE, method="BCa", **_resamples_of(positions)
         )
         low, high = (np.ldexp(lowest + spread * end, exponent) for end in result.confidence_interval)
         found |= {metric: (float(low[i]), float(high[i])) for i, metric in enumerate(together)}
     return found
+
+
+def _resamples_of(values: Float64Array) -> dict[str, Any]:
+    """Return how scipy's bootstrap comes by its resamples' means, as its arguments.
+
+    The draws depend on the seed and the number of values alone. So those of short arrays are kept for the next call,
+    which has as many values wherever a pair's questions are compared with another control, and scipy is given the means
+    that it would compute. (A single array's it would sum in another order.)
+
+    Args:
+        values: float64 [metrics, K].
+    """
+    count = values.shape[-1]
+    if len(values) == 1 or count * RESAMPLES > _MOST_DRAWS_KEPT:
+        rng = np.random.default_rng(BOOTSTRAP_SEED)
+        return {"n_resamples": RESAMPLES, "batch": _RESAMPLES_AT_A_TIME, "rng": rng}
+    by_value = np.ascontiguousarray(values.T)
+    parts = np.split(_draws(count), range(_RESAMPLES_AT_A_TIME, RESAMPLES, _RESAMPLES_AT_A_TIME), axis=1)
+    # Summed value by value, the order in which scipy's resamples are summed: the means are the same bit by bit.
+    means = np.concatenate([by_value.take(part, axis=0).sum(axis=0) for part in parts]).T / count
+    return {"n_resamples": 0, "bootstrap_result": SimpleNamespace(bootstrap_distribution=means)}
+
+
+@lru_cache(maxsize=2)
+def _draws(count: int) -> NDArray[np.uint16]:
+    """Return which of `count` values each resample has, [count, resamples]: scipy's own draws."""
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(0, count, (RESAMPLES, count))
+    return np.ascontiguousarray(drawn.T.astype(np.uint16))

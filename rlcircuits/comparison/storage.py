@@ -110,6 +110,8 @@ def to_document(comparison: Comparison, key: str | None = None) -> dict[str, obj
         del stored["comparison"]["circuits"]  # files without circuits are those of earlier releases
     if comparison.scoring is None:
         del stored["comparison"]["scoring"]  # and so are those of the default scores
+    if comparison.noise_not_needed is None:
+        del stored["comparison"]["noise_not_needed"]  # and those whose noise was all measured
     return {**stored, "verdict": asdict(_describe(comparison, judge(comparison)))}
 
 

@@ -35,6 +35,7 @@ _PARTS = {
     "comparison.by_layer_band": "metrics",
     "comparison.controls": "noise control",
     "comparison.group_controls": "noise control",
+    "comparison.noise_not_needed": "noise control",
     "comparison.supervised": SUPERVISED,
     "comparison.circuits": _CIRCUITS,
     "comparison.weights": _WEIGHTS,

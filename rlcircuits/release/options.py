@@ -155,6 +155,8 @@ OPTIONS: tuple[Option, ...] = (
                 "generation", default=defaults.NOISE_ANSWERS, choices=NOISE_ANSWERS),
     _comparison("noise_groups", "measure noise on one group of tensors at a time too, on before's answers",
                 default=defaults.NOISE_GROUPS),
+    _comparison("noise_if_needed", "measure noise only while it can still change the verdict; the report then lacks "
+                "the rest of it", default=defaults.NOISE_IF_NEEDED),
     _comparison("measure_unchanged", "measure a pair of which no weight differs all the same",
                 default=defaults.MEASURE_UNCHANGED),
     _comparison("greedy", "let both models answer once at temperature 0 too, and report that accuracy beside the "

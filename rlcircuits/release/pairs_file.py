@@ -130,11 +130,14 @@ class PairsFile:
         Args:
             options: settings from the command line, which override the file's.
         """
-        from rlcircuits.release.settings import make_settings, merge_tables  # here, since it imports torch
+        from rlcircuits.release.settings import check_noise_for_signs, make_settings, merge_tables  # imports torch
 
         where = f"{self.path}: [settings]" if self.path else "the settings"
         make_settings(self.settings, where)
-        return make_settings(merge_tables(self.settings, options))
+        settings = make_settings(merge_tables(self.settings, options))
+        if self.signs is not None:
+            check_noise_for_signs(settings, where)
+        return settings
 
 
 @validate_arguments

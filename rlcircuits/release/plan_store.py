@@ -15,7 +15,7 @@ from rlcircuits.answers.types import Answer, Sampling
 from rlcircuits.attribution.options import Estimator
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.comparison.comparison import Comparison, Requested
+from rlcircuits.comparison.comparison import Comparison, NoiseNotNeeded, Requested
 from rlcircuits.comparison.profiles import current_name
 from rlcircuits.comparison.storage import load_comparison
 from rlcircuits.graph.how_scored import HowScored
@@ -192,6 +192,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
     changed = found.weights is None or bool(found.weights.changed)
     # Without a question to compare nothing is compared with a control.
     draws = settings.noise_draws if found.is_measured else 0
+    left_out = found.noise_not_needed or NoiseNotNeeded(0, False)
     control = measurement.control if found.is_measured else None
     ours = (
         settings.alpha,
@@ -204,7 +205,7 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         engine_names(measurement),
         (pair.algorithm, current_name(profile.name), measurement.own_rules),
         [(*claim, profile.accuracy.margin) for claim in claims],
-        [settings.noise_answers == "before"] * draws,
+        [settings.noise_answers == "before"] * (draws - left_out.draws),
         settings.noise_groups and draws > 0 and changed,
         settings.greedy,
         None if control is None else control.name,
@@ -222,13 +223,15 @@ def _recorded_alike(found: Comparison, measurement: Measurement) -> bool:
         (found.algorithm, found.profile, found.rules),
         [(each.reference, None if each.reference else each.wanted, each.margin) for each in found.claims],
         [draw.accuracy is None for draw in found.controls],
-        bool(found.group_controls),
+        bool(found.group_controls) or left_out.groups,
         found.greedy is not None,
         None if found.supervised is None else found.supervised.checkpoint,
         None if found.circuits is None else {name: getattr(found.circuits, name) for name in CircuitRules.model_fields},
     )
     used = found.prompting
     same_prompting = used is None or _is_used(settings.prompting.model_dump(mode="json"), used)
+    if found.noise_not_needed is not None and not settings.noise_if_needed:
+        return False
     return ours == theirs and same_prompting and _is_requested(found, settings) and _fits_fewest(found, settings)
 
 

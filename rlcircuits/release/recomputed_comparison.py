@@ -160,6 +160,7 @@ class RecomputedComparison:
             supervised=self._beyond_supervised(comparison),
             # Not every draw may have been made again.
             requested=self.stored.requested or Requested(pairing.k, len(controls)),
+            noise_not_needed=self.stored.noise_not_needed,  # checked when the file was read
         )
         return replace(comparison, **self._measured_elsewhere(comparison))
 

@@ -6,11 +6,11 @@ answers, so before is loaded twice:
 1. before: load, answer, free;
 2. after: load, answer, pair the two models' answers, attribute, free;
 3. the reference, if the release names one: load, answer, free;
-4. the noise control, before with after's readout and noise on all else, for each draw: load, answer, attribute on the
+4. before: load, attribute, free;
+5. compare;
+6. the noise control, before with after's readout and noise on all else, for each draw: load, answer, attribute on the
    questions that it answered right, free; then on one group of tensors at a time: load, attribute on before's answers,
-   free;
-5. before: load, attribute, free;
-6. compare;
+   free (:mod:`rlcircuits.release.controls`);
 7. the circuits, if the pair asks for them: before and after are loaded once more
    (:mod:`rlcircuits.release.gate_circuits`);
 8. the supervised control, if the pair states one: a pair of its own (:mod:`rlcircuits.release.supervised`).
@@ -33,6 +33,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlcircuits.answers.recorded import Side
+from rlcircuits.checkpoints.reused import reuse
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
@@ -49,7 +50,7 @@ from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.answering import PairAnswers, engine_names
 from rlcircuits.release.checkpoint_differences import check_alike, compare_checkpoints
 from rlcircuits.release.claims import measure_claims
-from rlcircuits.release.controls import measure_control, measure_groups
+from rlcircuits.release.controls import measure_noise
 from rlcircuits.release.counterfactuals import check_counterfactuals
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE
 from rlcircuits.release.finished import finished_comparison, measurement_key
@@ -187,6 +188,11 @@ def measure(measurement: Measurement) -> Comparison:
     Raises:
         RLCircuitsError: as :func:`run_pair`.
     """
+    with reuse(measurement.sources["before"]):
+        return _measured(measurement)
+
+
+def _measured(measurement: Measurement) -> Comparison:
     before, after = measurement.sources.values()
     check_alike(measurement)
     weights, differences = compare_checkpoints(measurement)
@@ -223,24 +229,12 @@ def measure(measurement: Measurement) -> Comparison:
             **how,
         )
         return replace(answered, circuits=unmeasured_circuits(measurement.pair.circuits))
-    draws = range(measurement.settings.noise_draws)
-    controls = [measure_control(measurement, draw, paired, before_answers) for draw in draws]
-    groups = measure_groups(measurement, paired, weights)
     with LoadedOnce(before) as loaded:
         greedy = greedy_accuracy(answer_greedily(measurement, loaded, "before", before_answers), greedy_after)
         before_scores = _score_side(measurement, loaded, "before", paired.before)
     with stage("statistics"):
-        comparison = compare(
-            before_scores,
-            after_scores,
-            paired,
-            before_answers,
-            after_answers,
-            groups=groups,
-            controls=controls,
-            greedy=greedy,
-            **how,
-        )
+        comparison = compare(before_scores, after_scores, paired, before_answers, after_answers, greedy=greedy, **how)
+    comparison, controls = measure_noise(measurement, comparison, paired, before_answers, before_scores)
     circuits = measure_circuits(measurement, paired, {"before": before_scores, "after": after_scores}, controls)
     return replace(comparison, circuits=circuits, supervised=_measure_supervised(measurement, comparison))
 

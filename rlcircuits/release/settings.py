@@ -79,6 +79,8 @@ class Settings:
     """Whose answers a noise control is scored on; see :data:`rlcircuits.common.choices.NOISE_ANSWERS`."""
     noise_groups: bool = defaults.NOISE_GROUPS
     """Measure noise on one group of tensors at a time too, on before's answers."""
+    noise_if_needed: bool = defaults.NOISE_IF_NEEDED
+    """Measure noise only while it can still change the verdict; see :mod:`rlcircuits.comparison.noise_needed`."""
     measure_unchanged: bool = defaults.MEASURE_UNCHANGED
     """Measure a pair of which no weight differs all the same."""
     greedy: bool = defaults.GREEDY
@@ -148,6 +150,8 @@ class Settings:
             del table[name]
         if self.positions == defaults.POSITIONS:
             del table["positions"], table["step_end"]
+        if not self.noise_if_needed:
+            del table["noise_if_needed"]
         if self.method == EAP_IG:
             table["steps"] = self.steps or defaults.STEPS
             if self.points not in (None, defaults.POINTS):
@@ -200,6 +204,15 @@ def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Sett
         return _SETTINGS.validate_json(json.dumps(table, default=_as_list), strict=True)
     except ValidationError as error:
         raise RLCircuitsError(f"{where}{describe_error(error)}") from None
+
+
+def check_noise_for_signs(settings: Settings, where: str) -> None:
+    """Raise RLCircuitsError if noise that the signs of a release are compared with may be left out."""
+    if settings.noise_if_needed:
+        raise RLCircuitsError(
+            f"{where}: noise_if_needed is true, and [signs] compares signs with the noise draws; set it to false, or "
+            "take the table [signs] away"
+        )
 
 
 def check_step_end(positions: str, step_end: str | None) -> None:

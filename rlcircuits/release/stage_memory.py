@@ -1,4 +1,4 @@
-"""What a process keeps between the stages that it does: the questions and the paired answers of the last pair."""
+"""What a process keeps between the stages that it does: the questions, paired answers and effects of the last pair."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.common.files import Notify
+from rlcircuits.comparison.comparison import Comparison
+from rlcircuits.comparison.from_scores import compare
 from rlcircuits.comparison.pairing import Pairing
+from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.release.answering import PairAnswers
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.paired_answers import pair_answers
+from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings
 
 __all__ = ["StageMemory"]
@@ -27,7 +31,8 @@ class StageMemory:
     def __init__(self) -> None:
         self._of: tuple[str, Path] | None = None
         self._measurement: Measurement | None = None
-        self._paired: tuple[Pairing, Answers] | None = None
+        self._paired: tuple[Pairing, Answers, Answers] | None = None
+        self._compared: tuple[Comparison, EdgeScores] | None = None
 
     def measurement(self, pair: Pair, settings: Settings, key: str, store: Path, notify: Notify) -> Measurement:
         """Return a pair's measurement without a folder of results.
@@ -43,7 +48,7 @@ class StageMemory:
             RLCircuitsError: as :func:`~rlcircuits.release.measurement.prepare`.
         """
         if self._of != (key, store) or self._measurement is None:
-            self._of = self._paired = None
+            self._of = self._paired = self._compared = None
             self._measurement = prepare(pair, settings, None, store, notify, False)
             self._of = key, store
         return replace(self._measurement, notify=notify)
@@ -54,10 +59,43 @@ class StageMemory:
         Args:
             measurement: what :meth:`measurement` returned last.
         """
+        paired, before, _ = self._answers(measurement)
+        return paired, before
+
+    def compared(self, measurement: Measurement) -> tuple[Comparison, EdgeScores]:
+        """Return the pair's comparison without noise, and before's scores, from the scores that are in the store.
+
+        Args:
+            measurement: what :meth:`measurement` returned last.
+        """
+        if self._compared is None:
+            quiet = replace(measurement, notify=lambda _: None)
+            paired, before, after = self._answers(measurement)
+            scores = {}
+            for side, source in quiet.sources.items():
+                with LoadedOnce(source) as loaded:
+                    scores[side] = score(quiet, loaded, side, paired.before if side == "before" else paired.after)
+            pair = measurement.pair
+            comparison = compare(
+                scores["before"],
+                scores["after"],
+                paired,
+                before,
+                after,
+                name=pair.name,
+                algorithm=pair.algorithm,
+                profile=pair.expectations.name,
+                rules=measurement.own_rules,
+            )
+            self._compared = comparison, scores["before"]
+        return self._compared
+
+    def _answers(self, measurement: Measurement) -> tuple[Pairing, Answers, Answers]:
         if self._paired is None:
             quiet = replace(measurement, notify=lambda _: None)
             answers = PairAnswers(quiet)
             before = answers.of_before()
             with LoadedOnce(quiet.sources["after"]) as loaded:
-                self._paired = pair_answers(quiet, before, answers.of_after(loaded)), before
+                after = answers.of_after(loaded)
+                self._paired = pair_answers(quiet, before, after), before, after
         return self._paired

@@ -15,12 +15,17 @@ noise on               before with noise on one group of tensors is attributed  
 pair                   everything else, by ``run_pair``                                all others
 ====================== =============================================================== ===============================
 
+With ``noise_if_needed`` a noise draw also waits for the scores of before and after, and noise on a group also for the
+draws. Each then does nothing if the verdict cannot depend on it. Draws that run side by side do not know one another,
+so that a few more may be made than ``run_pair`` makes and reports.
+
 The supervised control of a pair is a pair of its own, so it has stages too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -37,6 +42,7 @@ from rlcircuits.release.finished import finished_comparison, measurement_key
 from rlcircuits.release.greedy import greedy_sampling
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
+from rlcircuits.release.noise_stages import noise_stage_is_needed
 from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.scoring import score
@@ -124,15 +130,19 @@ def _stages_in_the_store(pair: Pair, settings: Settings, measurement: Measuremen
     if settings.greedy and settings.sampling.temperature != 0:
         keys = {side: content_hash(["greedy", _answers_key(measurement, side)]) for side in generating}
         first += [stage("greedy answers", side, key, greedy_batches) for side, key in keys.items()]
-    waits_for = tuple(each.key for each in answers)
-    later: list[tuple[Kind, str]] = [("scores", side) for side in SIDES]
-    later += [("noise draw", str(draw)) for draw in range(settings.noise_draws)]
-    if settings.noise_draws and settings.noise_groups:
-        later += [("noise on", group) for group in groups_in_files(list(measurement.sources.values()))]
-    return (
-        *first,
-        *(stage(kind, of, content_hash([kind, of, whole]), batches, waits_for) for kind, of in later),
-    )
+    groups = settings.noise_draws and settings.noise_groups
+    later: list[tuple[Kind, Iterable[str]]] = [
+        ("scores", SIDES),
+        ("noise draw", map(str, range(settings.noise_draws))),
+        ("noise on", groups_in_files(list(measurement.sources.values())) if groups else ()),
+    ]
+    waits_for, stages = tuple(each.key for each in answers), list(first)
+    for kind, models in later:
+        made = [stage(kind, of, content_hash([kind, of, whole]), batches, waits_for) for of in models]
+        stages += made
+        if settings.noise_if_needed:  # whether noise is needed depends on what was measured before it
+            waits_for += tuple(each.key for each in made)
+    return tuple(stages)
 
 
 def _answers_key(measurement: Measurement, who: str) -> str:
@@ -193,6 +203,8 @@ def run_stage(
     if stage.kind == "scores":
         with LoadedOnce(_source(measurement, stage.of)) as loaded:
             score(measurement, loaded, stage.of, paired.before if stage.of == "before" else paired.after)
+    elif not noise_stage_is_needed(measurement, memory, of_draw=stage.kind == "noise draw"):
+        notify(f"{stage.words}: not needed, because the verdict cannot depend on it")
     elif stage.kind == "noise draw":
         measure_control(measurement, int(stage.of), paired, before)
     else:

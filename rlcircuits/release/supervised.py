@@ -54,6 +54,7 @@ def control_settings(settings: Settings) -> Settings:
         k=None,
         noise_draws=0,
         noise_groups=False,
+        noise_if_needed=defaults.NOISE_IF_NEEDED,
         greedy=False,
         positions=defaults.POSITIONS,
         step_end=None,

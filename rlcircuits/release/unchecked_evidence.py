@@ -15,14 +15,11 @@ from dataclasses import replace
 from itertools import product
 
 from rlcircuits.comparison.circuit_checks import CircuitChecks
-from rlcircuits.comparison.comparison import CONTROL_METRICS, BeyondSupervised, Comparison, GroupControl
-from rlcircuits.comparison.effects import ControlEffect
+from rlcircuits.comparison.comparison import BeyondSupervised, Comparison
+from rlcircuits.comparison.noise_extremes import SIGNS, extreme_groups, extreme_shifts, far
 from rlcircuits.comparison.outcome import Outcome
-from rlcircuits.comparison.profiles import GATE_METRICS, ONLINE_RL
+from rlcircuits.comparison.profiles import GATE_METRICS
 from rlcircuits.comparison.verdict import judge
-
-_FAR = 1e12
-"""More than any metric moves."""
 
 
 def possible_outcomes(comparison: Comparison, unchecked: Collection[str]) -> set[Outcome]:
@@ -55,9 +52,8 @@ def _variants(comparison: Comparison, unchecked: Collection[str]) -> Iterator[Co
     )
     beyond = "comparison.supervised" in unchecked
     yield comparison
-    signs = (1, -1, 0)
     for noise, explained, supervised in product(
-        signs if draws else (None,), signs if groups else (None,), signs if beyond else (None,)
+        SIGNS if draws else (None,), SIGNS if groups else (None,), SIGNS if beyond else (None,)
     ):
         changed = comparison
         if noise is not None:
@@ -69,24 +65,23 @@ def _variants(comparison: Comparison, unchecked: Collection[str]) -> Iterator[Co
         yield changed
     if claims:
         # No finding depends both on a claim and on a control.
-        yield from (_with_claims(comparison, claims, sign) for sign in (1, -1, 0))
+        yield from (_with_claims(comparison, claims, sign) for sign in SIGNS)
     if comparison.circuits is not None and "comparison.circuits" in unchecked:
         # Nor does any on the circuits and on something else.
-        yield from (_with_circuits(comparison, comparison.circuits, sign) for sign in (1, -1, 0))
+        yield from (_with_circuits(comparison, comparison.circuits, sign) for sign in SIGNS)
 
 
 def _with_noise(comparison: Comparison, places: Collection[int], sign: int) -> Comparison:
     """Return it with draws that move the metrics far in one direction, or that could not be measured (0)."""
     draws = list(comparison.controls)
     for place in places:
-        draws[place] = replace(draws[place], shifts=_shifts(sign) if sign else {})
+        draws[place] = replace(draws[place], shifts=dict(extreme_shifts(sign)))
     return replace(comparison, controls=tuple(draws))
 
 
 def _with_group(comparison: Comparison, sign: int) -> Comparison:
     """Return it with one group alone that moves the metrics far, or without any (0)."""
-    groups = (GroupControl(comparison.group_controls[0].group, _shifts(sign)),) if sign else ()
-    return replace(comparison, group_controls=groups)
+    return replace(comparison, group_controls=extreme_groups(comparison.group_controls[0].group, sign))
 
 
 def _with_supervised(comparison: Comparison, sign: int) -> Comparison:
@@ -95,8 +90,8 @@ def _with_supervised(comparison: Comparison, sign: int) -> Comparison:
     nan = float("nan")
     beyond = {}
     for metric in GATE_METRICS:
-        far = _far(metric, sign) if sign else nan
-        beyond[metric] = BeyondSupervised(far, (far, far), comparison.k if sign else 0)
+        end = far(metric, sign) if sign else nan
+        beyond[metric] = BeyondSupervised(end, (end, end), comparison.k if sign else 0)
     return replace(comparison, supervised=replace(comparison.supervised, beyond=beyond))
 
 
@@ -115,16 +110,3 @@ def _with_circuits(comparison: Comparison, circuits: CircuitChecks, sign: int) -
     ends = (share, share)
     changed = replace(circuits, noise=(1.0,), overlap=share, overlap_interval=ends)
     return replace(comparison, circuits=replace(changed, faithfulness=share, faithfulness_interval=ends))
-
-
-def _shifts(sign: int) -> dict[str, ControlEffect]:
-    return {
-        metric: ControlEffect(far, far, 0.5, (far, far), 0.5, 0.5)
-        for metric in CONTROL_METRICS
-        for far in [_far(metric, sign)]
-    }
-
-
-def _far(metric: str, sign: int) -> float:
-    """Return a large change, for sign 1 in online RL's direction."""
-    return sign * (-_FAR if ONLINE_RL.get(metric) == "down" else _FAR)

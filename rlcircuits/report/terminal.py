@@ -122,10 +122,12 @@ def detail(comparison: Comparison) -> str:
         lines += evidence_lines(comparison.weights)
         first, *others = weight_change_lines(comparison.weights)
         lines += [f"weights: {first}", *(f"  {line}" for line in others)]
-    lines += [_control_line(comparison, control) for control in comparison.controls] or [
-        "no noise control was measured"
-    ]
+    not_needed = comparison.noise_not_needed
+    lines += [_control_line(comparison, control) for control in comparison.controls] or (
+        [] if not_needed is not None else ["no noise control was measured"]
+    )
     lines += [_group_control_line(control) for control in comparison.group_controls]
+    lines += [] if not_needed is None else [f"noise {not_needed.words}"]
     if comparison.supervised is not None:
         lines.append(_supervised_line(comparison, comparison.supervised))
     if comparison.circuits is not None:

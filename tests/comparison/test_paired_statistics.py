@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from rlcircuits.comparison.paired_statistics import EXACT_UP_TO, mean_intervals, signed_rank, signed_rank_columns
+from rlcircuits.comparison.paired_statistics import (
+    BOOTSTRAP_SEED,
+    EXACT_UP_TO,
+    RESAMPLES,
+    mean_intervals,
+    signed_rank,
+    signed_rank_columns,
+)
 
 SIDES = ("greater", "less", "two-sided")
 
@@ -116,3 +123,16 @@ def test_an_interval_moves_with_the_unit(values: np.ndarray, power: int) -> None
 def test_numbers_that_differ_in_the_last_digit_have_an_interval() -> None:
     low, high = mean_intervals({"m": np.array([1.0] * 19 + [1.0 + 2.3e-16])})["m"]
     assert 1 <= low <= high <= 1 + 2.3e-16
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 10), st.integers(2, 450) | st.just(900), st.integers(0, 2**32 - 1))
+def test_intervals_are_those_of_scipys_bootstrap_bit_by_bit(arrays_: int, count: int, seed: int) -> None:
+    """Whether the draws were kept from an earlier call, or are too many to be kept (900)."""
+    values = np.random.default_rng(seed).uniform(size=(arrays_, count))
+    values[:, 0], values[:, 1] = 0.0, 1.0  # from 0 to 1, so that nothing is scaled
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    own = stats.bootstrap((values,), np.mean, axis=-1, n_resamples=RESAMPLES, batch=200, method="BCa", rng=rng)
+    found = mean_intervals({str(place): row for place, row in enumerate(values)})
+    ends = zip(own.confidence_interval.low, own.confidence_interval.high, strict=True)
+    assert list(found.values()) == [(float(low), float(high)) for low, high in ends]

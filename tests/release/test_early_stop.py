@@ -47,6 +47,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(Path(source).name)
         return real(cls, source, **options)  # type: ignore[no-any-return]
 
+    monkeypatch.setattr("rlcircuits.checkpoints.reused.LARGEST", 0)  # as with large models, which are loaded each time
     monkeypatch.setattr(Checkpoint, "load", classmethod(load))
     return done
 

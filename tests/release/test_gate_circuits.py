@@ -152,6 +152,7 @@ def test_without_the_table_nothing_is_measured_and_no_model_is_loaded_again(
         loaded.append(str(source))
         return load(cls, source, **options)  # type: ignore[no-any-return]
 
+    monkeypatch.setattr("rlcircuits.checkpoints.reused.LARGEST", 0)  # as with large models, which are loaded each time
     monkeypatch.setattr(Checkpoint, "load", classmethod(noted))
     quick = replace(SETTINGS, noise_draws=0)
     assert run_pair(pair_of(models), quick).circuits is None

@@ -90,11 +90,12 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlcircuits.checkpoints.noise._known_updates", {})
+    monkeypatch.setattr("rlcircuits.checkpoints.reused.LARGEST", 0)  # as with large models, which are loaded each time
     original = CheckpointSource.load
 
     def load(self: CheckpointSource) -> Checkpoint:
         # The second checkpoint of the first draw is after's, whose update is measured.
-        if loads == ["base", "tuned", "base"]:
+        if loads == ["base", "tuned", "base", "base"]:
             loads.append("update")
         return original(self)
 
@@ -103,7 +104,7 @@ def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkey
     comparison = run_pair(pair, replace(SETTINGS, noise_draws=2, noise_groups=True), notify=told.append)
     groups = ["embeddings", "norms", "attention", "MLP"]  # the unembedding is tied
     assert [control.group for control in comparison.group_controls] == groups
-    assert loads == ["base", "tuned", "base", "update", "tuned", "base", *["base"] * len(groups), "base"]
+    assert loads == ["base", "tuned", "base", "base", "update", "tuned", "base", *["base"] * len(groups)]
     compared = [control.k for control in comparison.controls]
     assert all(k >= 20 for k in compared)
     assert comparison.weights is not None
@@ -114,12 +115,12 @@ def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkey
         "mine: after answers 50 questions of arithmetic",
         told[3],
         "mine: after is attributed on 25 answers",
+        "mine: before is attributed on 25 answers",
         "mine: noise 0 answers 50 questions of arithmetic",
         f"mine: noise 0 is attributed on {compared[0]} answers",
         "mine: noise 1 answers 50 questions of arithmetic",
         f"mine: noise 1 is attributed on {compared[1]} answers",
         *(f"mine: noise on {group} is attributed on 25 answers" for group in groups),
-        "mine: before is attributed on 25 answers",
     ]
     assert told[3].startswith("mine: asked 50 → answered by both 50 → right by both ")
     assert told[3].endswith("tokens are scored")
@@ -264,6 +265,18 @@ def test_a_changed_checkpoint_is_measured_anew(tmp_path: Path) -> None:
     assert first.accuracy.before == second.accuracy.before
 
 
+def test_a_small_base_is_read_once(
+    measured: tuple[Comparison, Path], pair: Pair, loads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before's copies give what loading it each time gives; after is read once more for its update."""
+    monkeypatch.setattr("rlcircuits.checkpoints.noise._known_updates", {})
+    copied = run_pair(pair, SETTINGS)
+    assert loads == ["base", "tuned", "tuned"]
+    monkeypatch.setattr("rlcircuits.checkpoints.reused.LARGEST", 0)
+    loads[:] = ["update"]  # so that both models may be in memory
+    assert to_json(run_pair(pair, SETTINGS)) == to_json(copied) == to_json(measured[0])
+
+
 def test_pairs_with_one_base_share_its_answers(folders: tuple[Path, Path], loads: list[str], tmp_path: Path) -> None:
     settings = replace(SETTINGS, noise_draws=0, measure_unchanged=True)
     for name, after in (("one", folders[1]), ("two", folders[0])):
@@ -272,7 +285,7 @@ def test_pairs_with_one_base_share_its_answers(folders: tuple[Path, Path], loads
         with same if name == "two" else nullcontext():
             run_pair(pair, settings, store=tmp_path)
     # The second pair's base was answered for the first, and scored as its after.
-    assert loads == ["base", "tuned", "base", "base"]
+    assert loads == ["base", "tuned", "base"]
 
 
 def test_the_same_without_any_folder(pair: Pair, measured: tuple[Comparison, Path]) -> None:

@@ -143,3 +143,10 @@ def test_noise_excuses_no_loss(name: str) -> None:
     for change in (-0.7, 0.0):
         lost = beyond_noise(sign(name, change, "trouble", 0.001), [sign(name, -0.8), sign(name, 0.1)])
         assert (lost.outcome, lost.noise) == ("trouble", (-0.8, 0.1))
+
+
+def test_signs_are_compared_with_all_noise(tmp_path: Path) -> None:
+    file = load_pairs_file(write(tmp_path / "release.toml", ""))
+    with pytest.raises(RLCircuitsError, match=r"noise_if_needed is true, and \[signs\]"):
+        file.make_settings({"noise_if_needed": True})
+    assert not file.make_settings().noise_if_needed

@@ -16,12 +16,15 @@ from hypothesis import strategies as st
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.comparison.verdict import judge
+from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.loaded_once import keep_last_model
 from rlcircuits.release.pair import STORE, Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.stages import Stage, plan_stages, run_stage
+from rlcircuits.report.terminal import detail
 
 pytestmark = pytest.mark.usefixtures("kind_grader")
 
@@ -138,6 +141,42 @@ def test_too_few_questions_leave_accuracy(models: dict[str, str], tmp_path: Path
         run_stage(stage, tmp_path / "stages", lambda _: None)
     run_pair(pair, few, output=tmp_path / "alone")
     assert result_bytes(tmp_path / "stages") == result_bytes(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "es"])
+def test_noise_that_is_not_needed(models: dict[str, str], tmp_path: Path, algorithm: str) -> None:
+    """Stages and a run in one piece leave out the same noise, and both leave the verdict as it is."""
+    pair = pair_of(models, control=None, algorithm=algorithm)
+    how = replace(SETTINGS, greedy=False, noise_if_needed=True)
+    *stages, whole = plan_stages(pair, how)
+    places = {stage.key: place for place, stage in enumerate(stages)}
+    kinds = {stage.kind: {stages[places[key]].kind for key in stage.waits_for} for stage in stages}
+    assert kinds["noise draw"] == {"answers", "scores"}
+    assert kinds["noise on"] == {"answers", "scores", "noise draw"}
+    memory = StageMemory()
+    for stage in (*stages, whole):
+        run_stage(stage, tmp_path / "stages", lambda _: None, memory)
+    found = run_pair(pair, how, output=tmp_path / "alone")
+    assert result_bytes(tmp_path / "stages") == result_bytes(tmp_path / "alone")
+    left_out = found.noise_not_needed
+    assert left_out is not None
+    assert len(found.controls) + left_out.draws == how.noise_draws
+    assert left_out.words in detail(found)
+    every = run_pair(pair, replace(how, noise_if_needed=False), store=tmp_path / "alone" / STORE)
+    assert every.noise_not_needed is None
+    assert every.effects == found.effects
+    assert every.controls[: len(found.controls)] == found.controls
+    assert [each.outcome for each in judge(every).all_findings.values()] == [
+        each.outcome for each in judge(found).all_findings.values()
+    ]
+
+
+def test_a_pair_that_asks_for_its_circuits_gets_all_of_its_noise(models: dict[str, str], tmp_path: Path) -> None:
+    pair = pair_of(models, control=None, reference=None, algorithm="es", circuits=CircuitRules())
+    how = replace(SETTINGS, greedy=False, noise_if_needed=True, noise_groups=False)
+    found = run_pair(pair, how)
+    assert found.noise_not_needed is None
+    assert len(found.controls) == how.noise_draws
 
 
 def test_bad_checkpoints_are_refused_before_any_stage(models: dict[str, str], tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ import torch
 from helpers.measured_results import FULL, PLAIN, TOO_FEW, measured_results
 from helpers.paths import ROOT
 from helpers.stored_pairs import STORED
-from helpers.tiny_pairs import grade_kindly
+from helpers.tiny_pairs import grade_kindly, save_tiny_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlcircuits import Answers, EdgeScores, RLCircuitsError, load_comparison
+from rlcircuits import Answers, EdgeScores, RLCircuitsError, Sampling, Settings, load_comparison, run_pair
 from rlcircuits.comparison.pairing import pair
 from rlcircuits.release.differences import leaves
+from rlcircuits.release.pair import make_pair
 from rlcircuits.release.repeated_pairing import repeat_pairing
 from rlcircuits.release.verification import Check, Verification, verify_pair, verify_results
 
@@ -307,6 +308,26 @@ def test_scores_of_another_graph_are_noticed(folder: Path) -> None:
     found = verify_pair(folder / PLAIN)
     assert differing(found) >= {"metrics", "scores"}
     assert "different graphs" in checks_of(found)["metrics"].words
+
+
+def test_noise_that_was_not_needed_is_verified(tmp_path: Path) -> None:
+    """Its absence is no difference, and draws that were taken out of a file are noticed."""
+    base, tuned = map(str, save_tiny_pair(tmp_path / "models"))
+    how = Settings(
+        question_count=24, min_questions=5, alpha=0.5, balance=2.0, noise_draws=2, noise_if_needed=True,
+        sampling=Sampling(max_new_tokens=6, n=1), device="cpu",
+    )  # fmt: skip
+    pair = make_pair(name="es", algorithm="es", before=base, after=tuned)
+    found = run_pair(pair, how, output=tmp_path / "out")
+    assert found.noise_not_needed is not None
+    (verified,) = verify_results(tmp_path / "out")
+    assert {check.agreement for check in verified.checks} == {"agrees", "not checked"}
+    unchecked = {check.part for check in verified.checks if check.agreement == "not checked"}
+    assert unchecked == {"weights"}  # which need the models
+    edit(tmp_path / "out/es/comparison.json", lambda document: document["comparison"].update(algorithm="grpo"))
+    edit(tmp_path / "out/es/comparison.json", lambda document: document["comparison"].update(profile="online-rl"))
+    with pytest.raises(RLCircuitsError, match="noise_not_needed"):
+        verify_results(tmp_path / "out")
 
 
 def test_scores_of_fewer_sequences_are_noticed(folder: Path) -> None:

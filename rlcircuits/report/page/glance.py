@@ -128,7 +128,8 @@ def _noise(pair: PairData) -> Iterator[Trust]:
     if not comparison.is_measured:
         return
     if not comparison.controls:
-        text = "No noise control was measured: a random change of this size might move the metrics as far."
+        why = ", because the verdict cannot depend on it" if comparison.noise_not_needed is not None else ""
+        text = f"No noise control was measured{why}: a random change of this size might move the metrics as far."
         yield Trust(False, text, "no noise control")
         return
     moved = {metric: direction(comparison.effects[metric]) for metric in GATE_METRICS}

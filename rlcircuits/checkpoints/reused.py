@@ -1,0 +1,93 @@
+"""Load a small checkpoint once for a run that needs it many times.
+
+A pair loads before to compare weights, to answer, to be scored and for each noise. Reading the files, merging an
+adapter and verifying the residual stream take longer than copying a small model. So on the CPU one untouched copy of it
+is kept while the run lasts, and each later load is a copy of that one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rlcircuits.checkpoints.checkpoint import Checkpoint
+from rlcircuits.common.devices import usable_device
+
+__all__ = ["LARGEST", "load_or_copy", "reuse"]
+
+LARGEST = 2**30
+"""Bytes of weights of the largest model of which a copy is kept."""
+
+
+class Identified(Protocol):
+    """What tells whether two sources load the same weights."""
+
+    def fingerprint(self) -> str:
+        """Return a hash of everything that is loaded."""
+        ...
+
+
+class _Reused:
+    """The checkpoint that is reused, by its fingerprint, and the copy once it has been loaded."""
+
+    fingerprint: str | None = None
+    kept: Checkpoint | None = None
+
+
+_reused = _Reused()
+
+
+@contextmanager
+def reuse(source: Identified) -> Iterator[None]:
+    """Keep a copy of a checkpoint from its first load until the end of the block, if it is small and on the CPU.
+
+    A block within this one keeps the copy if it reuses the same checkpoint.
+    """
+    outer = _reused.fingerprint, _reused.kept
+    fingerprint = source.fingerprint()
+    if fingerprint != _reused.fingerprint:
+        _reused.fingerprint, _reused.kept = fingerprint, None
+    try:
+        yield
+    finally:
+        _reused.fingerprint, _reused.kept = outer
+
+
+def load_or_copy(
+    source: Identified, load: Callable[[], Checkpoint], *, name: str, device: str | None, split: bool
+) -> Checkpoint:
+    """Return a checkpoint that nothing else refers to: loaded, or copied from the one that is kept.
+
+    Args:
+        source: the checkpoint. If its files have changed, it is another one.
+        load: loads it.
+        name: its name.
+        device: where it is wanted; None for the best available device.
+        split: whether it is wanted on several devices.
+    """
+    if _reused.fingerprint is None or split or source.fingerprint() != _reused.fingerprint:
+        return load()
+    if _reused.kept is not None and usable_device(device).type == "cpu":
+        return _copied(_reused.kept, name)
+    checkpoint = load()
+    if _reused.kept is None and _can_be_kept(checkpoint):
+        _reused.kept = _copied(checkpoint, name)
+    return checkpoint
+
+
+def _can_be_kept(checkpoint: Checkpoint) -> bool:
+    """Return whether a model is small, on the CPU, and of transformers' own code, which can be copied."""
+    tensors = [*checkpoint.model.parameters(), *checkpoint.model.buffers()]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    own_code = type(checkpoint.model).__module__.startswith("transformers.models.")
+    return own_code and size <= LARGEST and all(tensor.device.type == "cpu" for tensor in tensors)
+
+
+def _copied(checkpoint: Checkpoint, name: str) -> Checkpoint:
+    """Return a copy that shares the tokenizer, which nobody changes, and nothing else."""
+    tokenizer = checkpoint._tokenizer
+    copied = copy.deepcopy(checkpoint, {id(tokenizer): tokenizer})
+    copied.name = name
+    return copied
