@@ -52,6 +52,7 @@ def mirrored_output(options: argparse.Namespace) -> Iterator[None]:
         yield
         return
     mirror = options.mirror = _mirror(options.output)
+    mirror.check_writable()
     options.output = str(mirror.folder)
     with mirror:
         yield

@@ -27,6 +27,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from uuid import uuid4
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import (
@@ -130,6 +131,12 @@ class Mirror(AbstractContextManager["Mirror"]):
             if error is None:
                 raise
             self._notify(str(problem))
+
+    def check_writable(self) -> None:
+        """Raise RLCircuitsError before any work if nothing can be written at the URL."""
+        name = f".write-check-{uuid4().hex}"
+        self._remote.replace(name, b"", None)
+        self._remote.remove(name)
 
     def fetch_results(self, names: Iterable[str] | None = None) -> None:
         """Bring results here that are not here yet, as they were at one moment.

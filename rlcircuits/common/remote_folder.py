@@ -218,6 +218,9 @@ class RemoteFolder:
         return f"not reached: {truncate(one_line(Exception(text)), 160)}"
 
 
+_OF_OBSTORE = ("Debug source", "(os error ")
+"""Words in the texts of exceptions that obstore raises."""
+
 _REFUSALS = ("PermissionDeniedError", "UnauthenticatedError")
 
 
@@ -235,7 +238,7 @@ def _or_without(put: Callable[[object], Any], mode: object) -> Any:
 
 def _of_obstore(error: Exception) -> bool:
     """Return whether obstore raised an exception; some of its own are those of Python."""
-    return type(error).__module__.startswith("obstore") or "Debug source" in str(error)
+    return type(error).__module__.startswith("obstore") or any(words in str(error) for words in _OF_OBSTORE)
 
 
 def _remote_file(found: Mapping[str, Any]) -> RemoteFile:
