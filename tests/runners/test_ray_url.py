@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.output_files import result_bytes
-from helpers.paths import FIXTURES
+from helpers.paths import FIXTURES, ROOT
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common.failures import StageFailed
@@ -78,6 +83,42 @@ def test_machines_that_share_a_url_alone(tmp_path: Path, cluster: str) -> None:
         assert list((tmp_path / name).glob("*/output/store/*"))
     # The driver needed the results alone, no answers or scores of the store.
     assert not list(driver.folder.glob("store/*"))
+
+
+def drive(url: str, scratch: Path, address: str) -> None:
+    """Run the pairs, as a driver on a machine of its own."""
+    torch.set_num_threads(1)
+    driver = Mirror(url, scratch)
+    with driver, RayRun(PAIRS, SETTINGS, driver.folder, address=address, notify=lambda _: None, mirror=driver) as run:
+        for pair in PAIRS:
+            run.finish(pair)
+
+
+def test_a_driver_that_is_killed_is_followed_by_one_elsewhere(tmp_path: Path, cluster: str) -> None:
+    for pair in PAIRS:
+        run_pair(pair, SETTINGS, output=tmp_path / "alone")
+    url = f"file://{tmp_path}/there"
+    code = (
+        "import sys; sys.path.insert(0, 'tests/runners'); from pathlib import Path; import test_ray_url as t; "
+        f"t.drive({url!r}, Path({str(tmp_path / 'driver')!r}), {cluster!r})"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", os.environ.get("PYTHONPATH", "")])}
+    driver = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment)
+    try:
+        deadline = time.monotonic() + 240
+        while not list((tmp_path / "there").glob("store/*")):
+            assert driver.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "the run did not begin"
+            time.sleep(0.05)
+    finally:
+        driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    assert not list((tmp_path / "there").glob("*/comparison.json"))
+    drive(url, tmp_path / "other driver", cluster)
+    reader = Mirror(url, tmp_path / "reader")  # which leaves out what a killed worker was writing
+    reader.fetch_results()
+    reader.fetch_key("")
+    assert result_bytes(reader.folder) == result_bytes(tmp_path / "alone")
 
 
 def test_a_bucket_that_is_gone_fails_the_pair_in_one_sentence(tmp_path: Path, cluster: str) -> None:
