@@ -54,6 +54,7 @@ def mirrored_output(options: argparse.Namespace) -> Iterator[None]:
     mirror = options.mirror = _mirror(options.output)
     mirror.check_writable()
     options.output = str(mirror.folder)
+    log(f"results go to {mirror.url}, by way of {mirror.folder}")
     with mirror:
         yield
 

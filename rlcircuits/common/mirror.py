@@ -25,7 +25,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -182,7 +182,8 @@ class Mirror(AbstractContextManager["Mirror"]):
         with self._uploading:
             try:
                 for name in sorted(self._local_names(STORE), key=_manifest_first):
-                    self._upload_stored(name, in_passing)
+                    with suppress(FileNotFoundError):  # removed meanwhile, as batches are that became one file
+                        self._upload_stored(name, in_passing)
                 # A supervised control lies within its pair's folder, and is uploaded before.
                 folders = {os.path.dirname(name) for name in self._local_names() if not _in_store(name)}
                 for folder in sorted(folders, key=lambda each: (-each.count("/") - bool(each), each)):

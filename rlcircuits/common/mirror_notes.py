@@ -19,6 +19,8 @@ class LocalFile:
 
     size: int
     mtime_ns: int
+    inode: int
+    """Another one for a file that was renamed to this name within the clock's resolution."""
 
     @classmethod
     def of(cls, path: Path) -> LocalFile | None:
@@ -27,7 +29,7 @@ class LocalFile:
             found = path.stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return cls(found.st_size, found.st_mtime_ns)
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 class MirrorNotes:
@@ -69,8 +71,8 @@ class MirrorNotes:
 
     def _read(self, name: str) -> tuple[LocalFile, RemoteFile] | None:
         try:
-            size, mtime_ns, remote_size, tag = json.loads((self._folder / name).read_text(encoding="utf-8"))
+            size, mtime_ns, inode, remote_size, tag = json.loads((self._folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # never noted, or cut short as the machine went down
             return None
-        self._known[name] = LocalFile(size, mtime_ns), RemoteFile(remote_size, tag)
+        self._known[name] = LocalFile(size, mtime_ns, inode), RemoteFile(remote_size, tag)
         return self._known[name]

@@ -38,6 +38,7 @@ class Machine:
     def __init__(self, url: str, scratch: Path) -> None:
         self.mirror = Mirror(url, scratch)
         self.folder = self.mirror.folder
+        self.is_dead = False
         (self.folder / STORE).mkdir(parents=True, exist_ok=True)
 
     def answers(self, key: str) -> Path:
@@ -57,7 +58,9 @@ class Machine:
         path = self.answers(key)
         whole = path.read_bytes() if path.is_file() else b""
         path.write_bytes(whole + b"half of")
+        self.is_dead = True
         self.mirror.upload()
+        self.is_dead = False
         path.write_bytes(whole)
 
     def add_batch(self, key: str, batch: int) -> None:
@@ -159,7 +162,9 @@ class World:
 
     def do(self, who: int, what: tuple[Any, ...]) -> None:
         machine = self.machines[who]
-        if machine.mirror._uploading.locked() and what[0] in ("upload", "restart"):  # it is in the middle of one
+        if machine.is_dead:
+            return
+        if machine.mirror._uploading.locked() and what[0] in ("upload", "half_a_line", "restart"):
             return
         if what[0] == "upload":
             self.between += [(1 - who, each) for each in (what[1] if len(what) > 1 else ())]
@@ -184,9 +189,11 @@ class World:
 
 
 def is_settled(machine: Machine, pair: str) -> bool:
-    """Whether the comparison here is of the answers beside it."""
+    """Whether the comparison here is of the answers beside it, and was written after them."""
     comparison, answers = machine.folder / pair / COMPARISON_FILE, machine.folder / pair / "before.answers.jsonl"
-    return comparison.is_file() and answers.read_text() == f"before {json.loads(comparison.read_text())['of']}"
+    if not comparison.is_file() or comparison.stat().st_mtime_ns < answers.stat().st_mtime_ns:
+        return False
+    return answers.read_text() == f"before {json.loads(comparison.read_text())['of']}"
 
 
 @settings(max_examples=30, deadline=None)
