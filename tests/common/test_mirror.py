@@ -28,6 +28,8 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import COMPARISON_FILE, STORE, cache_path, write_lock, write_text_atomically
 from rlcircuits.common.mirror import SCRATCH_VARIABLE, Mirror, scratch_folder
 
+pytest.importorskip("obstore", reason="obstore is not installed: pip install '.[remote]'")
+
 
 @settings(max_examples=30, deadline=None)
 @given(doings=st.lists(st.tuples(st.integers(0, 1), DOINGS), max_size=14))
