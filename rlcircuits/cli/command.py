@@ -19,7 +19,12 @@ _POSITIONAL = ("checkpoints", "model", "second", "checkpoint", "file", "folder",
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, resumes_from: str | None = None
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+    resumes_from: str | None = None,
+    urls: Collection[str] = (),
 ) -> argparse.ArgumentParser:
     """Add a command and return its parser.
 
@@ -29,12 +34,13 @@ def add_command(
         run: runs the command with the parsed options, and returns the exit code.
         text: help text.
         resumes_from: the option that names the folder from which the command resumes after an interruption.
+        urls: options and arguments that name a folder of results, and may be a URL.
     """
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     said = parser.add_mutually_exclusive_group()
     said.add_argument("-q", "--quiet", action="store_true", help="say nothing of the progress: results and errors only")
     said.add_argument("-v", "--verbose", action="store_true", help="say more, with the time on each line")
-    parser.set_defaults(run=run, resumes_from=resumes_from)
+    parser.set_defaults(run=run, resumes_from=resumes_from, urls=urls, mirror=None)
     return cast("argparse.ArgumentParser", parser)
 
 

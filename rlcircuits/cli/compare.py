@@ -15,8 +15,10 @@ from rlcircuits.cli.command import add_command, add_only, add_options, settings_
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS, INCONCLUSIVE, failure_code
 from rlcircuits.cli.gated_signs import check_signs_output, measure_gated_signs
 from rlcircuits.cli.ray_connection import ray_connection
+from rlcircuits.cli.remote_output import mirrored_output
 from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common import defaults
+from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.reprs import format_count
 from rlcircuits.common.stage_times import record_stages, stage
@@ -48,6 +50,7 @@ def add_compare(commands: Any) -> None:
         "inconclusive (see --on-inconclusive), 2 if bad input or the environment kept a pair from being measured, 70 "
         "if a fault of rlcircuits did",
         resumes_from="output",
+        urls=("output",),
     )
     score_on = find_option("score_on", "settings")
     changes = {"score_on": {"help": f"{score_on.help}; {_ALL}: each of them, with one table of all"}}
@@ -89,7 +92,7 @@ def _compare_pairs(options: argparse.Namespace) -> int:
         raise RLCircuitsError("--ray needs --output DIR: the folder through which its workers give their results")
     if options.ray is not None and options.score_on == _ALL:
         raise RLCircuitsError("--ray measures one choice of --score-on, and 'all' was given; name one")
-    with ray_connection(options):
+    with mirrored_output(options), ray_connection(options):
         return _compared(options)
 
 
@@ -105,6 +108,8 @@ def _compared(options: argparse.Namespace) -> int:
     check_signs_output(file, options.output)
     if options.output is not None:
         ensure_output_folder(options.output, "--output")
+    if options.mirror is not None:
+        options.mirror.fetch_results(_result_names(file, all_variants))
     if options.summary is not None:
         ensure_writable_file(options.summary, "--summary")
     for notice in dict.fromkeys(pair_notice(pair, settings.trust_remote_code) for pair in file.pairs):
@@ -190,6 +195,12 @@ def measure_pairs(
     return measured, failures
 
 
+def _result_names(file: PairsFile, all_variants: bool) -> list[str]:
+    """Return the names of the pairs' folders of results."""
+    variants = [f"-on-{choice}" for choice in SCORE_ON if choice != "own"] if all_variants else []
+    return [f"{pair.name}{variant}" for pair in file.pairs for variant in ("", *variants)]
+
+
 def _runner(
     file: PairsFile, settings: Settings, options: argparse.Namespace, notify: Notify
 ) -> AbstractContextManager[RayRun | None]:
@@ -198,7 +209,7 @@ def _runner(
         return nullcontext()
     from rlcircuits.runners.ray_runner import RayRun
 
-    how = {"address": options.ray, "gpus": options.ray_gpus, "notify": notify}
+    how = {"address": options.ray, "gpus": options.ray_gpus, "notify": notify, "mirror": options.mirror}
     return RayRun(file.pairs, settings, Path(options.output), **how)
 
 

@@ -30,6 +30,7 @@ from rlcircuits.cli.exit_codes import BAD_INPUT, FAULT, INTERRUPTED, OUTPUT_CLOS
 from rlcircuits.cli.fixtures import add_fixtures
 from rlcircuits.cli.init import add_init
 from rlcircuits.cli.plan import add_plan
+from rlcircuits.cli.remote_output import check_urls
 from rlcircuits.cli.report import add_report
 from rlcircuits.cli.schema import add_schema
 from rlcircuits.cli.signs import add_signs
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _complete(parser)
             options = parser.parse_args(arguments)
             check_not_empty(options)
+            check_urls(options, options.urls)
             with said_to_stderr(quiet=options.quiet, verbose=options.verbose):
                 return int(options.run(options))
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, HOLDS
+from rlcircuits.cli.remote_output import mirrored_results
 from rlcircuits.cli.streams import log, log_error
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 def add_report(commands: Any) -> None:
     """Add the command."""
-    report = add_command(commands, "report", _report, "show stored comparisons again")
-    report.add_argument("folder", metavar="DIR", help="output folder of a run, or one pair's folder in it")
+    report = add_command(commands, "report", _report, "show stored comparisons again", urls=("folder", "other"))
+    report.add_argument("folder", metavar="DIR", help="output folder or URL of a run, or one pair's folder in it")
     report.add_argument(
         "other", nargs="?", metavar="DIR2", help="another such folder: show how the two differ, on shared questions"
     )
@@ -70,6 +71,11 @@ class _Results:
 
 
 def _report(options: argparse.Namespace) -> int:
+    with mirrored_results(options, "folder", "other"):
+        return _reported(options)
+
+
+def _reported(options: argparse.Namespace) -> int:
     if options.other is not None:
         from rlcircuits.cli.two_runs import report_two_runs
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.command import add_command, add_option, add_options, settings_table
 from rlcircuits.cli.exit_codes import failure_code
 from rlcircuits.cli.ray_connection import ray_connection
+from rlcircuits.cli.remote_output import mirrored_output
 from rlcircuits.cli.streams import log, log_error, shows_progress
 from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
@@ -44,6 +45,7 @@ def add_track(commands: Any) -> None:
         "run's base, as a table, a plot and a page; only checkpoints that were not measured before are measured; exits "
         "with 0 whatever the verdicts, with 2 or 70 if a checkpoint could not be measured",
         resumes_from="output",
+        urls=("output",),
     )
     add = track.add_argument
     add(
@@ -62,8 +64,8 @@ def add_track(commands: Any) -> None:
     add(
         "--output",
         metavar="DIR",
-        help=f"folder that keeps each step's results; an interrupted run resumes from it (default: {_OUTPUT}/ in "
-        "RUN_DIR)",
+        help=f"folder or URL (s3://, gs://, file://) that keeps each step's results; an interrupted run resumes from "
+        f"it (default: {_OUTPUT}/ in RUN_DIR)",
     )
     add("--no-signs", action="store_true", help="leave out the vital signs")
     add("--no-models", action="store_true", help="leave out the signs for which the models are run on the answers")
@@ -79,14 +81,17 @@ def add_track(commands: Any) -> None:
     # A run that is watched has no exit code of its own, and a checkpoint that answers nothing right is a point too.
     where = (
         "run the stages of all steps on Ray: local starts it on this machine, auto takes the cluster that this machine "
-        "is part of, else a cluster's address; all machines must see RUN_DIR and DIR (default: in this process)"
+        "is part of, else a cluster's address; all machines must see RUN_DIR, and DIR if it is no URL (default: in "
+        "this process)"
     )
     groups: tuple[Group, ...] = ("comparison", "answers", "scoring", "model", "runner")
     add_options(track, *groups, changes={"ray": {"help": where}}, without=("on_inconclusive",))
 
 
 def _track(options: argparse.Namespace) -> int:
-    with ray_connection(options):
+    with mirrored_output(options), ray_connection(options):
+        if options.mirror is not None:
+            options.mirror.fetch_results()
         return _tracked(options)
 
 
@@ -137,7 +142,7 @@ def _runner(
     for each in steps:
         with suppress(RLCircuitsError):  # which is said when its turn comes
             pairs.append(_pair(options, base, step_name(each), each.folder))
-    how = {"address": options.ray, "gpus": options.ray_gpus, "notify": _stage_log(options)}
+    how = {"address": options.ray, "gpus": options.ray_gpus, "notify": _stage_log(options), "mirror": options.mirror}
     return RayRun(pairs, settings, Path(options.output), **how)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlcircuits.cli.command import add_command
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, HOLDS
+from rlcircuits.cli.remote_output import mirrored_results
 from rlcircuits.cli.streams import log_error
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
@@ -29,8 +30,9 @@ def add_verify(commands: Any) -> None:
         "verified, 1 if something differs or a verdict depends on numbers that cannot be recomputed (as without the "
         "run's store), 2 if a file cannot be read, a pair was not finished, or a check cannot be made that was asked "
         "for",
+        urls=("folder",),
     )
-    verify.add_argument("folder", metavar="DIR", help="output folder of a run, or one pair's folder in it")
+    verify.add_argument("folder", metavar="DIR", help="output folder or URL of a run, or one pair's folder in it")
     verify.add_argument(
         "--models",
         action="store_true",
@@ -50,6 +52,11 @@ def add_verify(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    with mirrored_results(options, "folder", whole=True):
+        return _verified(options)
+
+
+def _verified(options: argparse.Namespace) -> int:
     from rlcircuits.release.pair_folders import find_pair_folders, left_out_controls
     from rlcircuits.release.verification import verify_pair
 

@@ -26,6 +26,9 @@ COMPARISON_FILE = "comparison.json"
 ANSWERS_SUFFIX = ".answers.jsonl"
 """How the names of the files with a pair's answers end, in that folder."""
 
+STORE = "store"
+"""Folder within an output folder that caches answers and scores. No pair may have this name."""
+
 KEY_DIGITS = 12
 """Number of digits of a key in a file's name; the file itself has the whole key, which is compared."""
 
@@ -44,9 +47,30 @@ def content_hash(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+_fetchers: dict[Path, Callable[[str], None]] = {}
+"""By the folder of a store that mirrors one elsewhere: what brings files here by the digits of their key."""
+
+
+@contextmanager
+def fetching(store: Path, fetch: Callable[[str], None]) -> Iterator[None]:
+    """Call ``fetch`` with the digits of a key before the key is looked up in a store; with none before all are."""
+    _fetchers[store] = fetch
+    try:
+        yield
+    finally:
+        _fetchers.pop(store, None)
+
+
+def fetch_stored(store: Path, digits: str = "") -> None:
+    """Bring a key's files, or all, into a store that mirrors one elsewhere; do nothing for any other folder."""
+    if _fetchers and (fetch := _fetchers.get(store)) is not None:
+        fetch(digits)
+
+
 def cache_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") -> Path:
     """Return the path for the result with this key: an existing one under any name, else a new readable one."""
     digits = key[:KEY_DIGITS]
+    fetch_stored(folder, digits)
     found = sorted(folder.glob(f"*-{digits}{suffix}"))
     if found:
         return found[0]

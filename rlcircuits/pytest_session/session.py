@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -14,7 +15,9 @@ import pytest
 
 from rlcircuits.common import defaults
 from rlcircuits.common.choices import OnInconclusive
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import Failure, describe_failure
+from rlcircuits.common.urls import is_url
 from rlcircuits.pytest_session.options import (
     INI_PAIRS,
     hint_at_long_names,
@@ -26,6 +29,7 @@ from rlcircuits.pytest_session.signs import SessionSigns
 from rlcircuits.pytest_session.workers import SharedFolder, is_controller, read_worker_input, write_worker_input
 
 if TYPE_CHECKING:
+    from rlcircuits.common.mirror import Mirror
     from rlcircuits.comparison.comparison import Comparison
     from rlcircuits.comparison.verdict import Verdict
     from rlcircuits.release.pair import Pair
@@ -59,6 +63,8 @@ class Session:
         self._file: PairsFile | None = None
         self._temporary: TemporaryDirectory[str] | None = None
         self._ray: RayRun | None = None
+        self._mirroring = ExitStack()
+        self._is_mirroring = False
         self._shared: SharedFolder | None
         self._writing = Lock()
         self._channel: Any
@@ -102,10 +108,20 @@ class Session:
         ini = self.config.getini(INI_PAIRS)
         return load_pairs_file(self.config.rootpath / ini) if ini else PairsFile(())
 
+    @cached_property
+    def mirror(self) -> Mirror | None:
+        """What mirrors the URL that the user named for results; None if it is a folder."""
+        given = option_value(self.config, "output")
+        if not is_url(given):
+            return None
+        from rlcircuits.common.mirror import Mirror
+
+        return Mirror(given, notify=self.log)
+
     @property
     def output(self) -> Path | None:
-        """The folder that the user named for results."""
-        return self._path("output")
+        """The folder that the user named for results, or that mirrors the URL."""
+        return self._path("output") if self.mirror is None else self.mirror.folder
 
     @property
     def summary(self) -> Path | None:
@@ -230,6 +246,7 @@ class Session:
         if output is None:
             store = self.temporary  # one for the session, so that pairs with the same base share its answers
         settings = self.file.make_settings(settings_table(self.config))
+        self._fetch_results(pair)
         if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
             self.log(notice)
         # Lines, or a bar where pytest captures nothing: standard error is a terminal only then. None from a worker of
@@ -241,7 +258,19 @@ class Session:
             comparison = run_pair(pair, settings, output=output, store=store, **how)
             if output is not None:
                 self.signs.measure(pair, self.file, settings, output, self._shared, **how)
+        if self.mirror is not None:
+            self.mirror.upload()
         return comparison
+
+    def _fetch_results(self, pair: Pair) -> None:
+        """Bring a pair's results here if they are kept at a URL, to which what is new is uploaded from now on."""
+        if self.mirror is None:
+            return
+        if not self._is_mirroring:
+            self.mirror.check_writable()
+            self._mirroring.enter_context(self.mirror)
+            self._is_mirroring = True
+        self.mirror.fetch_results([pair.name])
 
     def _runner(self, settings: Settings) -> RayRun | None:
         """Return what does the stages of the selected pairs elsewhere; None where this process does them."""
@@ -253,7 +282,8 @@ class Session:
 
             assert self.output is not None, "checked when the session began"
             gpus = option_value(self.config, "ray_gpus")
-            self._ray = RayRun(self.selected, settings, self.output, address=address, gpus=gpus, notify=self.log)
+            how: Mapping[str, Any] = {"address": address, "gpus": gpus, "notify": self.log, "mirror": self.mirror}
+            self._ray = RayRun(self.selected, settings, self.output, **how)
         return self._ray
 
     @property
@@ -288,9 +318,13 @@ class Session:
         return Path(self._temporary.name)
 
     def close(self) -> None:
-        """Remove the temporary folder, and leave Ray."""
+        """Remove the temporary folder, leave Ray, and upload what a pair that failed has left."""
         if self._ray is not None:
             self._ray.close()
+        try:
+            self._mirroring.close()
+        except RLCircuitsError as error:  # which is said of the pairs that it concerns
+            self.log(str(error))
         if self._temporary is not None:
             self._temporary.cleanup()
 

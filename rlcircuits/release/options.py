@@ -78,12 +78,13 @@ _questions = partial(Option, section="questions")
 OPTIONS: tuple[Option, ...] = (
     _session("pairs", "pairs file, with many pairs and their settings, instead of one pair by options",
              metavar="FILE.toml"),
-    _session("output", "folder that keeps each pair's answers, scores and comparison; an interrupted run resumes from "
-             "it", unset="nothing is kept", metavar="DIR"),
+    _session("output", "folder or URL (s3://, gs://, file://) that keeps each pair's answers, scores and comparison; "
+             "an interrupted run resumes from it", unset="nothing is kept", metavar="DIR"),
     _session("summary", "Markdown file for the outcome and a table of the pairs, for a CI job's summary; it is "
              "replaced, or added to if it is $GITHUB_STEP_SUMMARY", group="report", unset="none", metavar="FILE.md"),
     _session("ray", "run the stages of all pairs on Ray: local starts it on this machine, auto takes the cluster that "
-             "this machine is part of, else a cluster's address; needs --output, which all machines see",
+             "this machine is part of, else a cluster's address; needs --output, a URL or a folder that all machines "
+             "see",
              group="runner", unset="in this process", metavar="ADDRESS"),
     _session("ray_gpus", "with --ray: GPUs that a model needs", group="runner", kind=float,
              unset="1 where the cluster has GPUs, else none", metavar="N"),

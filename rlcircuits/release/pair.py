@@ -16,6 +16,7 @@ from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import LONGEST_NAME
+from rlcircuits.common.files import STORE as STORE
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.common.validation import StrictModel, describe_error
 from rlcircuits.comparison.profiles import (
@@ -31,9 +32,6 @@ from rlcircuits.release.circuit_rules import CircuitRules
 
 if TYPE_CHECKING:
     from rlcircuits.checkpoints.source import CheckpointSource
-
-STORE = "store"
-"""Folder within an output folder that caches answers and scores. No pair may have this name."""
 
 Measure = Literal[
     "intensity",

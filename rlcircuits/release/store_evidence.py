@@ -27,7 +27,7 @@ from rlcircuits.attribution.stored_runs import DamagedScores, StoredScores, read
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.noise import NoisedSource
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import short_name
+from rlcircuits.common.files import fetch_stored, short_name
 from rlcircuits.comparison.comparison import ControlDraw
 from rlcircuits.comparison.control_pairing import pair_control, pair_with_itself
 from rlcircuits.comparison.from_scores import Control, NoisedGroup
@@ -70,6 +70,7 @@ class StoreEvidence:
 
     def __init__(self, store: Path, gold: bool = False) -> None:
         self.store, self.gold = store, gold
+        fetch_stored(store)
         exists = path_exists(store, "a store")
         self._runs = read_store(store) if exists else ()
         self._answers = tuple(read_answer_files(store)) if exists else ()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlcircuits.answers.answer_file import Header, parse_header
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import fetch_stored
 from rlcircuits.common.input_files import read_file
 from rlcircuits.release.throughput import FILE_NAME as THROUGHPUT
 
@@ -24,6 +25,7 @@ def read_answer_files(store: Path) -> Iterator[tuple[Path, Header | DamagedAnswe
     """Yield each file of answers in a store with its header; :func:`rlcircuits.answers.cache.cached_headers` leaves
     out the damaged ones.
     """
+    fetch_stored(store)
     for path in sorted(store.glob("*.jsonl")):
         if path.name == THROUGHPUT:
             continue

@@ -1,10 +1,11 @@
 """Run the stages of a release's pairs on Ray.
 
 Ray decides where and when a stage runs: each is a Ray task that waits for the tasks whose results it needs. Results are
-not sent to this process. They lie in the output folder, which every machine of the cluster must see under one path. A
-stage that two pairs share, such as the answers of their common base, is done once. Where there is room for more tasks
-than there are stages, several tasks share a stage's batches: each takes the next batch that nobody makes. A task whose
-worker or machine is lost is tried again, and goes on from what is in the store.
+not sent to this process. They lie in the output folder, which every machine of the cluster must see under one path, or
+at a URL that a folder of each machine mirrors (:mod:`rlcircuits.common.mirror`). A stage that two pairs share, such as
+the answers of their common base, is done once. Where there is room for more tasks than there are stages, several tasks
+share a stage's batches: each takes the next batch that nobody makes. At a URL none does, since no lock holds among
+machines there. A task whose worker or machine is lost is tried again, and goes on from what is in the store.
 
 A stage runs with as many threads as torch has in this process: sums on a CPU depend on their number in the last bits,
 so a release has the same results, bit by bit, as in this process alone.
@@ -17,10 +18,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -34,6 +36,9 @@ from rlcircuits.release.settings import Settings
 from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.stages import Stage, plan_stages, run_stage
 from rlcircuits.runners.cluster import LOCAL, connect
+
+if TYPE_CHECKING:
+    from rlcircuits.common.mirror import Mirror
 
 __all__ = ["RayRun"]
 
@@ -57,6 +62,7 @@ class RayRun(AbstractContextManager["RayRun"]):
         address: ``local``, ``auto`` for the cluster that this machine is part of, or a cluster's address.
         gpus: GPUs that a model needs; by default 1 where the cluster has GPUs, and else 0.
         notify: called with one line of text for each stage that is done.
+        mirror: what makes the output folder that of a URL; None for a folder that all machines see.
 
     Raises:
         RLCircuitsError: Ray is not installed, or there is no cluster at the address.
@@ -71,11 +77,12 @@ class RayRun(AbstractContextManager["RayRun"]):
         address: str = LOCAL,
         gpus: float | None = None,
         notify: Notify,
+        mirror: Mirror | None = None,
     ) -> None:
         if gpus is not None:
             check_number("ray_gpus", gpus)
         self._ray = connect(address)
-        self._output, self._notify = output.resolve(), notify
+        self._output, self._notify, self._mirror = output.resolve(), notify, mirror
         self._tasks: dict[str, list[Any]] = {}
         """The tasks of each stage, by the stage's key: one, or several that share its batches."""
         self._running: dict[Any, Stage] = {}
@@ -103,6 +110,8 @@ class RayRun(AbstractContextManager["RayRun"]):
         failed = [self._failures[key] for key in (pair.name, *mine) if key in self._failures]
         if failed:
             raise StageFailed(failed[0])
+        if self._mirror is not None:
+            self._mirror.fetch_results([pair.name])
 
     def close(self) -> None:
         """Leave the cluster, which ends the stages that still run."""
@@ -131,7 +140,8 @@ class RayRun(AbstractContextManager["RayRun"]):
             )
         if most_gpus < gpus:
             raise RLCircuitsError(f"Ray: a model needs {gpus:g} GPUs, and no machine has more than {most_gpus:g}")
-        process = _Process(self._output, Path.cwd(), threads, tuple(sys.argv))
+        url = None if self._mirror is None else self._mirror.url
+        process = _Process(self._output, url, Path.cwd(), threads, tuple(sys.argv))
         remote = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_do)
         slots = sum(_slots(machine, threads, gpus) for machine in machines)
         for pair in (all_pairs := list(pairs)):
@@ -159,7 +169,7 @@ class RayRun(AbstractContextManager["RayRun"]):
                 continue
             waits_for = [task for key in stage.waits_for for task in self._tasks[key]]
             at_once = pairs * sum(bool(each.waits_for) == bool(waits_for) for each in stages)
-            parts = _parts(stage, slots, at_once)
+            parts = _parts(stage, slots, at_once) if self._mirror is None else 1
             self._tasks[stage.key], self._left[stage.key] = [], parts
             for part in range(1, parts + 1):
                 name = stage.words if parts == 1 else f"{stage.words} ({part} of {parts})"
@@ -220,6 +230,8 @@ class _Process:
     """What a worker takes over from the process that started the run."""
 
     output: Path
+    """The output folder; where it is at a URL, each machine has another."""
+    url: str | None
     folder: Path
     """The working directory; paths in a pairs file may be relative to it."""
     threads: int
@@ -236,7 +248,7 @@ class _Process:
         sys.argv[:] = self.command
         if self.folder.is_dir():
             os.chdir(self.folder)
-        if not self.output.is_dir():
+        if self.url is None and not self.output.is_dir():
             raise RLCircuitsError(
                 f"{self.output}: a machine of the cluster does not see this folder; name one that all of them share"
             )
@@ -259,13 +271,25 @@ def _do(stage: Stage, process: _Process, shared: bool, *waited: _Ended) -> _Ende
     if (failure := next((each.failure for each in waited if each.failure is not None), None)) is not None:
         return _Ended(failure)
     start = time.perf_counter()
+    output: Path | None = None
     try:
         process.imitate()
         keep_last_model()
-        run_stage(stage, process.output, lambda _: None, _memory, shared=shared)
+        mirror = None if process.url is None else _mirror(process.url)
+        output = process.output if mirror is None else mirror.folder
+        with mirror or nullcontext():
+            run_stage(stage, output, lambda _: None, _memory, shared=shared)
     except Exception as error:  # the other stages are done all the same
-        return _Ended(describe_failure(error, process.output))
+        return _Ended(describe_failure(error, output or process.output))
     return _Ended(None, time.perf_counter() - start)
+
+
+@cache
+def _mirror(url: str) -> Mirror:
+    """Return this machine's mirror of a URL."""
+    from rlcircuits.common.mirror import Mirror
+
+    return Mirror(url)
 
 
 def _lost(error: Exception) -> str:

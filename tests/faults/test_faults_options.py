@@ -110,7 +110,10 @@ SCORING: Mapping[str, Mapping[str, str]] = {
     "--batch-tokens": POSITIVE,
     "--alpha": SHARE,
 }
-FOLDERS = {**NO_PLACES, "a folder": "empty"}
+FOLDERS = {
+    **NO_PLACES, "a folder": "empty", "an unknown protocol": "ftp://host/run", "no bucket": "s3://",
+    "a URL that cannot be written": "file:///proc/run",
+}  # fmt: skip
 
 OPTIONS: Mapping[tuple[str, ...], Mapping[str, Mapping[str, str]]] = {
     COMPARE: {
