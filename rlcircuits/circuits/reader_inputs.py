@@ -12,12 +12,12 @@ the post-norm of its own sum: the attention's term in x, m N(y), becomes
 
     m N(y − Σ_h c[h, v] (o_h − õ_h)),      y, o_h: before the norm;  m: the residual multiplier.
 
-Where nothing is put in (õ = 0) and most edges are removed, what is kept is added up instead:
+Where nothing is put in (õ = 0), and most of a reader's edges are removed, what it keeps is added up instead:
 
     x_v = Σ_u (1 − c[u, v]) o_u,      m N(Σ_h (1 − c[h, v]) o_h).
 
 A reader that gets next to nothing would otherwise read the difference of two equal sums. That is rounding errors, which
-the norm before the reader scales up to the size of a stream.
+the norm before the reader scales up to the size of a stream. Each reader of each sequence is decided by itself.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from rlcircuits.models.parts import ModelParts
 _DENSE = 0.5
 """The share of the writers from which on they are all multiplied, since picking some out copies them."""
 
+_MOST = 0.5
+"""The share of a reader's edges beyond which so many are removed that what is kept is added up."""
+
 
 class ReaderInputs:
     """Computes the streams that readers read in one forward of one batch."""
@@ -51,8 +54,10 @@ class ReaderInputs:
         self._parts = parts
         self._differences = differences
         self._is_removed = (mask.removed != 0).any(0)  # bool [writers, readers]
-        self._adds_kept = differences.put_in_nothing and _mostly_removed(mask) and not _has_constants(parts, mask.graph)
-        shares = mask.graph.mask.to(mask.removed) - mask.removed if self._adds_kept else mask.removed
+        can_add = differences.put_in_nothing and not _has_constants(parts, mask.graph)
+        self._adds_kept = _mostly_removed(mask) & can_add  # bool [1 or batch, readers]
+        kept = mask.graph.mask.to(mask.removed) - mask.removed
+        shares = torch.where(self._adds_kept[:, None], kept, -mask.removed)
         self._takes_part = (shares != 0).any(0)  # bool [writers, readers]
         self._shares = shares.transpose(1, 2)  # [1 or batch, readers, writers]
         self._scales = edge_scales(parts, mask.graph)
@@ -71,25 +76,35 @@ class ReaderInputs:
     def of(self, readers: Sequence[int], stream: Tensor) -> Tensor:
         """Return x_v of these readers, [readers, batch, pos, width], from the model's stream x [batch, pos, width]."""
         takes_part = self._takes_part[:, list(readers)].any(1)
-        result = stream.expand(len(readers), *stream.shape)
-        sign = -1
-        if self._adds_kept:
-            result, sign = torch.zeros_like(result), 1
+        result = self._begun_with(readers, stream)
         if bool((takes_part & self._linear).any()):
-            result = result + sign * self._sum(readers, takes_part & self._linear).to(stream.device)
+            result = result + self._sum(readers, takes_part & self._linear).to(stream.device)
         for layer, heads in self._normed_heads.items():
             behind = takes_part & ~self._linear
             behind[: heads.start] = behind[heads.stop :] = False
             if bool(behind.any()):
-                term = self._through_post_norm(layer, self._sum(readers, behind)).to(stream.device)
+                term = self._through_post_norm(layer, readers, self._sum(readers, behind)).to(stream.device)
                 if self._scales is not None:
                     scales = self._scales[heads.start, list(readers)].to(term)
                     term = term * scales.view(-1, *[1] * (term.ndim - 1))
-                result = result + sign * term
+                result = result + term
         return result
 
+    def _begun_with(self, readers: Sequence[int], whole: Tensor) -> Tensor:
+        """Return ``whole`` [batch, pos, width] for readers from which removed edges are taken, and 0 for the others.
+
+        It is [readers, batch, pos, width].
+        """
+        adds_kept = self._adds_kept[:, list(readers)]
+        if not bool(adds_kept.any()):
+            return whole.expand(len(readers), *whole.shape)
+        return torch.where(adds_kept.T[..., None, None].to(whole.device), 0, whole)
+
     def _sum(self, readers: Sequence[int], writers: Tensor) -> Tensor:
-        """Return Σ_u share[u, v] (o_u − õ_u) over some writers, bool [writers]: [readers, batch, pos, width]."""
+        """Return Σ_u share[u, v] (o_u − õ_u) over some writers, bool [writers]: [readers, batch, pos, width].
+
+        A share is 1 − c where what is kept is added up, and −c where what is removed is taken off.
+        """
         found = writers.nonzero().flatten()
         first, last = int(found[0]), int(found[-1]) + 1
         values = self._differences.values
@@ -106,24 +121,20 @@ class ReaderInputs:
             summed = by_sequence.transpose(0, 1).unflatten(-1, values.shape[2:])
         return summed
 
-    def _through_post_norm(self, layer: int, part: Tensor) -> Tensor:
-        """Return what ``part`` [readers, batch, pos, width] of the norm's input adds to the stream.
-
-        That is the norm of it alone where it is what is kept, and what the stream loses without it where it is removed.
-        """
+    def _through_post_norm(self, layer: int, readers: Sequence[int], part: Tensor) -> Tensor:
+        """Return what ``part`` [readers, batch, pos, width] of the norm's input adds to what the readers began with."""
         norm = self._parts.blocks[layer].attention_post_norm
         assert norm is not None, "the heads of this layer are behind no post-norm"
-        if self._adds_kept:
-            kept: Tensor = norm.module.forward(part)
-            return kept * self._parts.residual_multiplier
         whole = self._differences.whole[layer]
         # forward() rather than a call, which would run the hooks of this forward.
-        lost: Tensor = norm.module.forward(whole) - norm.module.forward(whole - part.to(whole.device))
-        return lost * self._parts.residual_multiplier
+        normed = norm.module.forward(self._begun_with(readers, whole) + part.to(whole.device))
+        added: Tensor = normed - self._begun_with(readers, norm.module.forward(whole))  # a norm without bias: N(0) = 0
+        return added * self._parts.residual_multiplier
 
 
-def _mostly_removed(mask: EdgeMask) -> bool:
-    return bool(mask.removed.sum() > _DENSE * mask.graph.mask.sum() * len(mask.removed))
+def _mostly_removed(mask: EdgeMask) -> Tensor:
+    """Return the readers that lose most of their edges, bool [1 or sequences, readers]."""
+    return mask.removed.sum(1) > _MOST * mask.graph.mask.sum(0)
 
 
 def _has_constants(parts: ModelParts, graph: EdgeGraph) -> bool:
