@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from rlcircuits.answers.cache import engine_in_keys
 from rlcircuits.common import defaults
 from rlcircuits.common.files import content_hash, file_hash
 from rlcircuits.comparison.comparison import Comparison
@@ -28,6 +29,7 @@ def measurement_key(measurement: Measurement) -> str:
     settings = measurement.settings.key_table()
     for name in _NOT_IN_KEY:
         del settings[name]
+    settings["engine"] = engine_in_keys(settings["engine"])
     return content_hash(
         {
             "version": VERSION,
