@@ -33,6 +33,8 @@ from rlcircuits import (
 from rlcircuits.answers import cache as answer_cache
 from rlcircuits.comparison.comparison import Requested
 from rlcircuits.comparison.storage import to_document
+from rlcircuits.release import finished
+from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.differences import compare_documents
 from rlcircuits.release.finished import measurement_key
 from rlcircuits.release.measurement import prepare
@@ -199,6 +201,18 @@ def test_a_comparison_whose_engine_now_computes_otherwise_is_not_found_again(mon
     earlier = keys()
     assert now["transformers"] == earlier["transformers"]
     assert now["vllm"] != earlier["vllm"]
+
+
+def test_a_comparison_of_circuits_under_zero_ablation_is_not_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> dict[str, str]:
+        rules = {ablation: CircuitRules(ablation=ablation) for ablation in ("zero", "mean")}
+        return {name: _key(PAIRS[0].model_copy(update={"circuits": each})) for name, each in rules.items()}
+
+    now = keys()
+    monkeypatch.setattr(finished, "_ZERO_ABLATION", 1)
+    earlier = keys()
+    assert now["mean"] == earlier["mean"]
+    assert now["zero"] != earlier["zero"]
 
 
 @pytest.mark.parametrize("grader", GRADERS)
