@@ -97,7 +97,7 @@ def _described(folder: Path, tokenizer: Any, dtype: torch.dtype | str, trusted: 
 
 
 def _stored_dtype(folder: Path, config: Any) -> torch.dtype:
-    """Return the dtype that transformers loads a folder in by default: the config's, or else that of the first weight in floating point."""
+    """Return the dtype of the config, or else of the first weight in floating point: the default of transformers."""
     for each in (config, config.get_text_config()):
         if isinstance(found := getattr(each, "dtype", None), torch.dtype):
             return found
