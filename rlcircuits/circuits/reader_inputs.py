@@ -56,8 +56,9 @@ class ReaderInputs:
         self._is_removed = (mask.removed != 0).any(0)  # bool [writers, readers]
         can_add = differences.put_in_nothing and not _has_constants(parts, mask.graph)
         self._adds_kept = _mostly_removed(mask) & can_add  # bool [1 or batch, readers]
-        kept = mask.graph.mask.to(mask.removed) - mask.removed
-        shares = torch.where(self._adds_kept[:, None], kept, -mask.removed)
+        shares = -mask.removed
+        if bool(self._adds_kept.any()):
+            shares = torch.where(self._adds_kept[:, None], mask.graph.mask + shares, shares)
         self._takes_part = (shares != 0).any(0)  # bool [writers, readers]
         self._shares = shares.transpose(1, 2)  # [1 or batch, readers, writers]
         self._scales = edge_scales(parts, mask.graph)
