@@ -14,7 +14,9 @@ the post-norm of its own sum: the attention's term in x, m N(y), becomes
 
 Where nothing is put in (õ = 0), and most of a reader's edges are removed, what it keeps is added up instead:
 
-    x_v = Σ_u (1 − c[u, v]) o_u,      m N(Σ_h (1 − c[h, v]) o_h).
+    x_v = b_v + Σ_u (1 − c[u, v]) o_u,      m N(Σ_h (1 − c[h, v]) o_h),
+
+where b_v, the biases of the attentions before v, are what no head writes.
 
 A reader that gets next to nothing would otherwise read the difference of two equal sums. That is rounding errors, which
 the norm before the reader scales up to the size of a stream. Each reader of each sequence is decided by itself.
@@ -25,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlcircuits.capture.edge_scales import edge_scales
 from rlcircuits.circuits.edge_mask import EdgeMask
@@ -54,7 +56,7 @@ class ReaderInputs:
         self._parts = parts
         self._differences = differences
         self._is_removed = (mask.removed != 0).any(0)  # bool [writers, readers]
-        can_add = differences.put_in_nothing and not _has_constants(parts, mask.graph)
+        can_add = differences.put_in_nothing and not (mask.graph.has_heads and _has_biases_at_post_norms(parts))
         self._adds_kept = _mostly_removed(mask) & can_add  # bool [1 or batch, readers]
         shares = -mask.removed
         if bool(self._adds_kept.any()):
@@ -62,6 +64,7 @@ class ReaderInputs:
         self._takes_part = (shares != 0).any(0)  # bool [writers, readers]
         self._shares = shares.transpose(1, 2)  # [1 or batch, readers, writers]
         self._scales = edge_scales(parts, mask.graph)
+        self._biases = _biases(parts, mask.graph, self._scales) if bool(self._adds_kept.any()) else None
         self._normed_heads = _heads_behind_post_norms(parts, mask)
         self._linear = torch.ones(len(mask.graph.writers), dtype=torch.bool)
         for heads in self._normed_heads.values():
@@ -77,7 +80,8 @@ class ReaderInputs:
     def of(self, readers: Sequence[int], stream: Tensor) -> Tensor:
         """Return x_v of these readers, [readers, batch, pos, width], from the model's stream x [batch, pos, width]."""
         takes_part = self._takes_part[:, list(readers)].any(1)
-        result = self._begun_with(readers, stream)
+        nothing = 0 if self._biases is None else self._biases[list(readers), None, None].to(stream)
+        result = self._begun_with(readers, stream, nothing)
         if bool((takes_part & self._linear).any()):
             result = result + self._sum(readers, takes_part & self._linear).to(stream.device)
         for layer, heads in self._normed_heads.items():
@@ -91,15 +95,16 @@ class ReaderInputs:
                 result = result + term
         return result
 
-    def _begun_with(self, readers: Sequence[int], whole: Tensor) -> Tensor:
-        """Return ``whole`` [batch, pos, width] for readers from which removed edges are taken, and 0 for the others.
+    def _begun_with(self, readers: Sequence[int], whole: Tensor, nothing: Tensor | int = 0) -> Tensor:
+        """Return what each reader's sum begins with, [readers, batch, pos, width].
 
-        It is [readers, batch, pos, width].
+        It is ``whole`` [batch, pos, width] where removed edges are taken off, and ``nothing`` where kept ones are added
+        up.
         """
         adds_kept = self._adds_kept[:, list(readers)]
         if not bool(adds_kept.any()):
             return whole.expand(len(readers), *whole.shape)
-        return torch.where(adds_kept.T[..., None, None].to(whole.device), 0, whole)
+        return torch.where(adds_kept.T[..., None, None].to(whole.device), nothing, whole)
 
     def _sum(self, readers: Sequence[int], writers: Tensor) -> Tensor:
         """Return Σ_u share[u, v] (o_u − õ_u) over some writers, bool [writers]: [readers, batch, pos, width].
@@ -138,11 +143,32 @@ def _mostly_removed(mask: EdgeMask) -> Tensor:
     return mask.removed.sum(1) > _MOST * mask.graph.mask.sum(0)
 
 
-def _has_constants(parts: ModelParts, graph: EdgeGraph) -> bool:
-    """Return whether the stream holds what no writer writes: biases behind the heads of an attention."""
-    norms = [block.attention_post_norm.module for block in parts.blocks if block.attention_post_norm is not None]
-    behind = [*(block.output for block in parts.blocks), *norms]
-    return graph.has_heads and any(getattr(module, "bias", None) is not None for module in behind)
+def _biases(parts: ModelParts, graph: EdgeGraph, scales: Tensor | None) -> Tensor | None:
+    """Return what no writer writes of each reader's stream, [readers, width]: biases behind the heads of attentions."""
+    biases = {layer: _bias(block.output) for layer, block in enumerate(parts.blocks)}
+    found = {layer: bias for layer, bias in biases.items() if bias is not None}
+    if not graph.has_heads or not found:
+        return None
+    heads = [graph.writers.index(f"attn.{layer}.h0") for layer in found]
+    shares = graph.mask[heads].double() if scales is None else graph.mask[heads] * scales[heads].double()
+    multipliers = [parts.residual_multiplier * parts.blocks[layer].attention_multiplier for layer in found]
+    shares = shares * torch.tensor(multipliers, dtype=torch.float64)[:, None]
+    first = next(iter(found.values()))
+    stacked = torch.stack([bias.to(first.device) for bias in found.values()])
+    work = torch.promote_types(first.dtype, torch.float32)
+    return shares.T.to(first.device, work) @ stacked.to(work)
+
+
+def _has_biases_at_post_norms(parts: ModelParts) -> bool:
+    """Return whether an attention has a post-norm, and a bias before it or in it, which is no sum over heads."""
+    behind = [block for block in parts.blocks if block.attention_post_norm is not None]
+    norms = [block.attention_post_norm.module for block in behind if block.attention_post_norm is not None]
+    return any(_bias(module) is not None for module in (*norms, *(block.output for block in behind)))
+
+
+def _bias(module: nn.Module | None) -> Tensor | None:
+    found: Tensor | None = getattr(module, "bias", None)
+    return found
 
 
 def _heads_behind_post_norms(parts: ModelParts, mask: EdgeMask) -> dict[int, slice]:
