@@ -46,10 +46,11 @@ def some_sequences(seed: int = 11) -> list[AnswerSequence]:
 
 @st.composite
 def masks(draw: st.DrawFn, graph: Any) -> Tensor:
-    """Draw a mask that keeps between no and all edges."""
+    """Draw a mask that keeps between no and all edges, or a share of each."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     share = draw(st.sampled_from((0.0, 0.1, 0.5, 0.9, 0.98, 1.0)))
-    return torch.rand(graph.mask.shape, generator=generator) < share
+    kept = torch.rand(graph.mask.shape, generator=generator) < share
+    return kept * torch.rand(kept.shape, generator=generator, dtype=torch.float64) if draw(st.booleans()) else kept
 
 
 @pytest.mark.parametrize(("name", "granularity"), CASES)
