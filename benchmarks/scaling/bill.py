@@ -12,7 +12,7 @@ The release has pairs that share no checkpoint, each asked every question set, w
 - **scores**: `Shape.useful_flops`: a forward and a backward to activations over each prompt and the scored share of its
   answer, and the contraction.
 - **loading**: the weights once a stage; twice for noise, which is made of two checkpoints. A noise draw that answers is
-  also saved for the engine, loaded by it, and made once more to be scored.
+  made, saved for the engine, loaded by it, and made once more to be scored: six times.
 
 Stages are put on as many workers as the GPUs hold models, as `rlcircuits plan --workers` does.
 """
@@ -133,7 +133,7 @@ class Model:
     def tasks(self) -> list[Task]:
         """The stages of the whole release."""
         tasks: list[Task] = []
-        noise = 5 * self.loading + self.given.slowdown * self.answering + self.scoring
+        noise = 6 * self.loading + self.given.slowdown * self.answering + self.scoring
         for run in [(pair, asked) for pair in range(self.given.pairs) for asked in range(self.given.sets)]:
             answers = [Task((*run, "answers", of), self.loading + self.answering) for of in ("before", "after")]
             keys = tuple(task.key for task in answers)

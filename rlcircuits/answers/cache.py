@@ -48,12 +48,17 @@ from rlcircuits.common.files import (
 from rlcircuits.common.shared_work import make_with_others
 from rlcircuits.questions.question_set import QuestionSet
 
-__all__ = ["AnswerLog", "cache_key", "cache_with_others", "cached_headers", "is_shared", "open_cache"]
+__all__ = ["AnswerLog", "cache_key", "cache_with_others", "cached_headers", "engine_in_keys", "is_shared", "open_cache"]
 
 
 _ARITHMETIC = {"vllm": "vllm, in the dtype that is scored"}
 """What stands for an engine in keys whose arithmetic has changed, so that its earlier answers are made again: vLLM
 rounded float32 to half precision, by its default."""
+
+
+def engine_in_keys(engine: str) -> str:
+    """Return what stands for an engine in keys of whatever depends on its answers."""
+    return _ARITHMETIC.get(engine, engine)
 
 
 def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: QuestionPrompts) -> str:
@@ -68,7 +73,7 @@ def cache_key(header: Header, source: Source, questions: QuestionSet, prompts: Q
             "grader": questions.grader,
             "sampling": header.sampling.table(),
             "prompting": header.prompting.model_dump() if header.prompting else None,
-            "engine": _ARITHMETIC.get(header.engine or "", header.engine),
+            "engine": None if header.engine is None else engine_in_keys(header.engine),
             "batch_size": header.batch_size,
         }
     )

@@ -102,13 +102,14 @@ class CheckpointJudge:
         return Judged(headline.outcome or "no verdict", f"{headline.why}; {told}", code)
 
     def _write_page(self, file: PairsFile, label: str, comparisons: Sequence[Comparison]) -> Path:
-        from rlcircuits.release.stored_signs import find_signs
+        from rlcircuits.release.stored_signs import SIGNS_FILE, find_signs
         from rlcircuits.report.page.write import write_page
 
         page = Path(self._options.output) / f"{label}.html"
-        written = max(time or 0 for time in self._written(file))
+        folders = [Path(self._options.output) / pair.name for pair in file.pairs]
+        shown = [*self._files_of(file), *(folder / SIGNS_FILE for folder in folders)]
+        written = max(path.stat().st_mtime_ns for path in shown if path.is_file())
         if not page.is_file() or page.stat().st_mtime_ns < written:
-            folders = [Path(self._options.output) / pair.name for pair in file.pairs]
             write_page(comparisons, page, (), find_signs(folders)[0], folders)
         return page
 

@@ -41,7 +41,7 @@ def linear_product(left: Tensor, right: Tensor) -> Tensor:
 
     On a CPU the memory of ``right``, or that of its transpose, is best contiguous.
     """
-    if not can_use_onednn(left, left.shape[:-1].numel(), *right.shape):
+    if _are_differentiated(left, right) or not can_use_onednn(left, left.shape[:-1].numel(), *right.shape):
         return left @ right.T
     if not (right.is_contiguous() or right.T.is_contiguous()):
         right = right.contiguous()  # oneDNN's own way to do so is a thousand times slower
@@ -61,13 +61,18 @@ def product_of_heads(features: Tensor, weight: Tensor) -> Tensor:
     """
     batch, pos, heads, head_dim = features.shape
     width = weight.shape[-1]
-    if not can_use_onednn(features, batch * pos, width, head_dim):
+    if _are_differentiated(features, weight) or not can_use_onednn(features, batch * pos, width, head_dim):
         product: Tensor = torch.einsum("bthd,hdm->hbtm", features, weight)
         return product
     product = features.new_empty(heads, batch, pos, width)
     for of_head, its_features, its_weight in zip(product, features.unbind(2), weight, strict=True):
         of_head.copy_(linear_product(its_features, its_weight.T))
     return product
+
+
+def _are_differentiated(*factors: Tensor) -> bool:
+    """Return whether a gradient is wanted. None flows through oneDNN's product, and torch only warns of that."""
+    return torch.is_grad_enabled() and any(factor.requires_grad for factor in factors)
 
 
 def _has_onednn() -> bool:

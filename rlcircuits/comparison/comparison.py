@@ -173,7 +173,8 @@ class Comparison:
     engine: str
     """The engine that generated the answers, or ``recorded`` if they were read from a file. If the two models differ,
     both are named: ``recorded (before), transformers (after)``. It answered for noise draws and the reference
-    too; only for ``openai``, whose servers have neither, ``transformers`` answered."""
+    too; but for ``openai``, whose servers have neither, ``transformers`` did, and for ``recorded`` the engine of the
+    settings."""
     sampling: dict[str, int | float]
     """How both models' answers were drawn: the fields of :class:`~rlcircuits.answers.types.Sampling`."""
     prompting: dict[str, Any] | None

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from rlcircuits.answers.cache import engine_in_keys
 from rlcircuits.common import defaults
 from rlcircuits.common.files import content_hash, file_hash
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import former_name
 from rlcircuits.comparison.storage import load_finished
+from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.result_files import are_complete
 
 VERSION = 6
 """Increased whenever the same inputs may give another comparison."""
+
+_ZERO_ABLATION = 2
+"""Increased whenever circuits may have another faithfulness where nothing replaces the edges outside them."""
 
 _NOT_IN_KEY = ("device", "measure_unchanged", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
 """Settings that change no score. (Trusted code is part of the sources' fingerprints.)"""
@@ -28,6 +34,7 @@ def measurement_key(measurement: Measurement) -> str:
     settings = measurement.settings.key_table()
     for name in _NOT_IN_KEY:
         del settings[name]
+    settings["engine"] = engine_in_keys(settings["engine"])
     return content_hash(
         {
             "version": VERSION,
@@ -43,9 +50,14 @@ def measurement_key(measurement: Measurement) -> str:
             "control": None if (control := measurement.control) is None else [control.name, control.fingerprint()],
             "recorded": [None if file is None else file_hash(file) for file in measurement.recorded.values()],
             # Left out of the keys of pairs that do not ask for it, which earlier versions made.
-            **({} if pair.circuits is None else {"circuits": pair.circuits.model_dump()}),
+            **({} if pair.circuits is None else {"circuits": _circuits_table(pair.circuits)}),
         }
     )
+
+
+def _circuits_table(rules: CircuitRules) -> dict[str, Any]:
+    version = {"zero_ablation": _ZERO_ABLATION} if rules.ablation == "zero" else {}
+    return {**rules.model_dump(), **version}
 
 
 def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet: bool = False) -> Comparison | None:

@@ -66,9 +66,10 @@ def look_into(folder: Path, without: Collection[Path] = (), *, code: bool = Fals
         left_out["."] = "a checkpoint in the folder itself, which is not judged; new checkpoints are its subfolders"
     for path in below:
         try:
-            if path.resolve() in without or _is_link_within(path, folder):
+            if path.resolve() in without or _is_linked(path, folder):
                 continue
-            found = [each for each in checkpoints_in(path) if each.resolve() not in without]
+            below_it = (each for each in checkpoints_in(path) if not _is_linked(each, folder))
+            found = [each for each in below_it if each.resolve() not in without]
             if len(found) == 1:
                 checkpoints[path.name] = SeenCheckpoint(found[0], _files(found[0], code))
             elif found:
@@ -95,9 +96,10 @@ def _is_passed_over(name: str) -> bool:
     return name.startswith((".", "tmp-", "tmp_")) or name.endswith((".tmp", ".part", ".partial", ".incomplete"))
 
 
-def _is_link_within(path: Path, folder: Path) -> bool:
-    """Return whether a path is a link such as ``latest``, which names another subfolder of the folder."""
-    return path.is_symlink() and path.resolve().parent == folder.resolve()
+def _is_linked(path: Path, folder: Path) -> bool:
+    """Return whether a path in the folder leads by a link such as ``latest`` to another place in the folder."""
+    place, whole = path.resolve(), folder.resolve()
+    return place.is_relative_to(whole) and place != whole / path.relative_to(folder)
 
 
 def _files(folder: Path, code: bool) -> Files:

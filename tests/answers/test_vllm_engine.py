@@ -6,6 +6,7 @@ transformers from the folder and the dtype that it was given.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ import pytest
 import torch
 from helpers.quantised_folders import write_llama
 from helpers.tiny_checkpoints import save_checkpoint
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from rlcircuits.answers.engines.model_folder import model_folder
 from rlcircuits.answers.engines.registry import open_engine
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.noise import NoisedSource
@@ -114,3 +117,16 @@ def test_a_loaded_model_is_saved_too(tmp_path: Path, stand_in: Path) -> None:
     assert list(stand_in.iterdir()) == []
     wanted = open_engine("transformers", loaded)
     assert engine.complete(PROMPTS, GREEDY, seed=1) == wanted.complete(PROMPTS, GREEDY, seed=1)
+
+
+def test_a_mask_that_is_stored_beside_the_weights_gives_no_dtype(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "gpt2")
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    config.write_text(
+        json.dumps({key: value for key, value in json.loads(config.read_text()).items() if key != "dtype"})
+    )
+    mask = torch.ones(1, 1, 8, 8, dtype=torch.uint8)
+    save_file({**load_file(weights), "transformer.h.0.attn.bias": mask}, weights, metadata={"format": "pt"})
+    source = CheckpointSource(str(folder), device="cpu")
+    with model_folder(source) as found:
+        assert found.dtype == source.load().model.dtype == torch.float32

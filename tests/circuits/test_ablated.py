@@ -46,10 +46,11 @@ def some_sequences(seed: int = 11) -> list[AnswerSequence]:
 
 @st.composite
 def masks(draw: st.DrawFn, graph: Any) -> Tensor:
-    """Draw a mask that keeps between no and all edges."""
+    """Draw a mask that keeps between no and all edges, or a share of each."""
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
     share = draw(st.sampled_from((0.0, 0.1, 0.5, 0.9, 0.98, 1.0)))
-    return torch.rand(graph.mask.shape, generator=generator) < share
+    kept = torch.rand(graph.mask.shape, generator=generator) < share
+    return kept * torch.rand(kept.shape, generator=generator, dtype=torch.float64) if draw(st.booleans()) else kept
 
 
 @pytest.mark.parametrize(("name", "granularity"), CASES)
@@ -109,6 +110,25 @@ def test_a_reader_that_gets_nothing_reads_no_rounding_errors(granularity: str) -
         found = ablated(checkpoint, [sequence], mask).loss
         wanted = oracle.loss_only(checkpoint.model, sequence, mask, granularity, None, own_post_norm=True)
         assert found.item() == pytest.approx(wanted, rel=TOLERANCE * 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "granularity"), [("gemma4-moe", "sublayer"), ("gemma4-moe", "head"), ("gpt2", "head")]
+)
+def test_one_reader_that_gets_nothing_reads_no_rounding_errors(name: str, granularity: str) -> None:
+    """Each reader is beside others that get all, and each sequence beside others of its batch."""
+    exact, rounded = (Checkpoint(build(name, seed=3, dtype=dtype)) for dtype in (torch.float64, torch.float32))
+    for block in (*exact.parts.blocks, *rounded.parts.blocks):
+        # Behind heads, these are all that such a reader reads.
+        if (bias := getattr(block.output, "bias", None)) is not None:
+            bias.data.mul_(1e-3)
+    edges = graph_of(exact, granularity).mask
+    masks = edges.expand(len(edges.T), -1, -1).clone()
+    for reader, mask in enumerate(masks):
+        mask[:, reader] = False
+    sequences = [some_sequences()[1]] * len(masks)
+    found, wanted = (ablated(each, sequences, masks).loss.double() for each in (rounded, exact))
+    torch.testing.assert_close(found, wanted, rtol=TOLERANCE / 10, atol=0)
 
 
 @pytest.mark.parametrize(("name", "granularity"), ORACLE_CASES)

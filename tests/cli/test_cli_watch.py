@@ -320,6 +320,20 @@ def test_gated_signs_may_fail_a_checkpoint(
     assert len(list((run / OUTPUT).glob("*/signs.json"))) == 1
 
 
+def test_the_page_shows_signs_that_are_gated_only_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pauses: dict[int, Callable[[], object]]
+) -> None:
+    base, run = save_run(tmp_path, steps=(10,))
+    template = write_template(tmp_path, base)
+    page = run / OUTPUT / "checkpoint-10.html"
+    main(watched(run, template, "--once"))
+    assert "No vital signs are stored" in read_page(page.read_text(encoding="utf-8")).text
+    template.write_text('[signs]\ngate = ["unfinished"]\n' + template.read_text())
+    main(watched(run, template, "--once"))
+    assert lines(capsys.readouterr())["checkpoint-10"].endswith("(measured before)")
+    assert "No vital signs are stored" not in read_page(page.read_text(encoding="utf-8")).text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

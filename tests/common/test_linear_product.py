@@ -79,3 +79,18 @@ def test_what_onednn_multiplies() -> None:
     assert not can_use_onednn(torch.empty(0, dtype=torch.bfloat16), rows, columns, inner)
     with torch.backends.mkldnn.flags(enabled=False):
         assert not can_use_onednn(torch.empty(0), rows, columns, inner), "switched off by the user"
+
+
+@given(first=st.booleans(), second=st.booleans())
+def test_gradients_flow_through_every_factor_that_wants_one(first: bool, second: bool) -> None:
+    rows, columns, inner = LARGE
+    left, right = torch.ones(2, rows // 2, 1, inner), torch.ones(1, inner, columns)
+    left.requires_grad_(first)
+    right.requires_grad_(second)
+    product = product_of_heads(left, right)
+    assert product.requires_grad == (first or second)
+    if first or second:
+        product.sum().backward()
+    assert left.grad is None or torch.equal(left.grad, torch.full_like(left, columns))
+    assert right.grad is None or torch.equal(right.grad, torch.full_like(right, rows))
+    assert [left.grad is not None, right.grad is not None] == [first, second]

@@ -30,11 +30,15 @@ from rlcircuits import (
     run_pair,
     save_comparison,
 )
+from rlcircuits.answers import cache as answer_cache
 from rlcircuits.comparison.comparison import Requested
 from rlcircuits.comparison.storage import to_document
+from rlcircuits.release import finished
+from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.differences import compare_documents
 from rlcircuits.release.finished import measurement_key
 from rlcircuits.release.measurement import prepare
+from rlcircuits.release.settings import Settings
 from rlcircuits.release.verification import verify_pair
 
 VERSION_4 = STORED / "version-4" / "grpo" / "comparison.json"
@@ -81,8 +85,8 @@ def _compare(pair: Pair, folder: Path, lines: list[str]) -> Comparison:
     return run_pair(pair, replace(SETTINGS, noise_draws=0, noise_groups=False), output=folder, notify=lines.append)
 
 
-def _key(pair: Pair) -> str:
-    return measurement_key(prepare(pair, SETTINGS, folder=None, store=None, notify=lambda _: None, progress=False))
+def _key(pair: Pair, settings: Settings = SETTINGS) -> str:
+    return measurement_key(prepare(pair, settings, folder=None, store=None, notify=lambda _: None, progress=False))
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
@@ -186,6 +190,29 @@ def test_a_pair_held_against_the_renamed_profile_keeps_its_key() -> None:
         return _key(pair)
 
     assert key("control") == key("not-rl") != key("preference")
+
+
+def test_a_comparison_whose_engine_now_computes_otherwise_is_not_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> dict[str, str]:
+        return {engine: _key(PAIRS[0], replace(SETTINGS, engine=engine)) for engine in ("transformers", "vllm")}
+
+    now = keys()
+    monkeypatch.setattr(answer_cache, "_ARITHMETIC", {})
+    earlier = keys()
+    assert now["transformers"] == earlier["transformers"]
+    assert now["vllm"] != earlier["vllm"]
+
+
+def test_a_comparison_of_circuits_under_zero_ablation_is_not_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> dict[str, str]:
+        rules = {ablation: CircuitRules(ablation=ablation) for ablation in ("zero", "mean")}
+        return {name: _key(PAIRS[0].model_copy(update={"circuits": each})) for name, each in rules.items()}
+
+    now = keys()
+    monkeypatch.setattr(finished, "_ZERO_ABLATION", 1)
+    earlier = keys()
+    assert now["mean"] == earlier["mean"]
+    assert now["zero"] != earlier["zero"]
 
 
 @pytest.mark.parametrize("grader", GRADERS)

@@ -175,6 +175,10 @@ def test_what_is_found_in_a_folder(tmp_path: Path) -> None:
     for name in (".hidden", "tmp-checkpoint-3", "step-4.part", "rlcircuits-watch", "base"):
         write(tmp_path / name)
     (tmp_path / "latest").symlink_to(tmp_path / "step-1")
+    (tmp_path / "newest").symlink_to(tmp_path / "global_step_2" / "actor" / "huggingface")
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "of-all").symlink_to(tmp_path / "step-1")
+    (tmp_path / "itself").symlink_to(tmp_path)
     elsewhere = write(tmp_path.parent / f"{tmp_path.name}-elsewhere")
     (tmp_path / "step-6").symlink_to(elsewhere)
     write(tmp_path / "two" / "a")

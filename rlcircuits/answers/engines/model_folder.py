@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelFolder", "model_folder"]
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16}
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def _described(folder: Path, tokenizer: Any, dtype: torch.dtype | str, trusted: 
 
 
 def _stored_dtype(folder: Path, config: Any) -> torch.dtype:
-    """Return the dtype that transformers loads a folder in by default: the config's, or else the first weight's."""
+    """Return the dtype of the config, or else of the first weight in floating point: the default of transformers."""
     for each in (config, config.get_text_config()):
         if isinstance(found := getattr(each, "dtype", None), torch.dtype):
             return found
-    first = next(iter(stored_tensors(folder).values()))
-    return _DTYPES.get(first.dtype, torch.bfloat16)
+    # Files of earlier versions hold a GPT-2's causal mask too, as bytes.
+    return next(_DTYPES[each.dtype] for each in stored_tensors(folder).values() if each.dtype in _DTYPES)
