@@ -16,7 +16,7 @@ from rlcircuits.release.result_files import are_complete
 VERSION = 6
 """Increased whenever the same inputs may give another comparison."""
 
-_NOT_IN_KEY = ("device", "measure_unchanged", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
+NOT_IN_KEY = ("device", "measure_unchanged", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
 """Settings that change no score. (Trusted code is part of the sources' fingerprints.)"""
 
 
@@ -26,7 +26,7 @@ def measurement_key(measurement: Measurement) -> str:
     before, after = measurement.sources.values()
     reference = pair.reference_source(*measurement.settings.loading)
     settings = measurement.settings.key_table()
-    for name in _NOT_IN_KEY:
+    for name in NOT_IN_KEY:
         del settings[name]
     return content_hash(
         {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from rlcircuits.release.plan_cost_table import show_duration
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.run_record import load_run
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.step_options import check_same_options
 from rlcircuits.release.stored_signs import SIGNS_FILE, PairSigns, load_signs
 from rlcircuits.release.training_run import StepCheckpoint
 from rlcircuits.vital_signs.names import MEASURED_FROM
@@ -41,6 +43,7 @@ __all__ = [
     "TrackOptions",
     "TrackedStep",
     "UnmeasuredStep",
+    "check_steps",
     "remember_base",
     "step_name",
     "stored_base",
@@ -95,6 +98,8 @@ class TrackOptions:
     """Returns the pair of this name with this checkpoint as after."""
     settings: Settings
     output: Path
+    replace: bool = False
+    """Whether a step that was measured with other options is measured anew, in place of its results."""
     signs: bool = True
     run_models: bool = True
     """Whether the models are run for signs; see :func:`~rlcircuits.release.pair_signs.measure_pair_signs`."""
@@ -141,9 +146,11 @@ def track_run(
         base_step: the base's step, if it is one of the run's checkpoints.
 
     Raises:
-        RLCircuitsError: the base is not found, the output folder cannot be written, or it holds steps of another base.
+        RLCircuitsError: the base is not found, the output folder cannot be written, or it holds steps of another base,
+            or of other options (:func:`check_steps`).
     """
     fingerprint = remember_base(base, options)
+    check_steps(steps, options)
     earlier = _other_steps(options, {each.step for each in steps}, fingerprint)
     measured: list[TrackedStep] = []
     problems: list[UnmeasuredStep] = []
@@ -176,6 +183,21 @@ def track_run(
                 f"step {other.step}: left out; its checkpoint is not among those of this call, and {other.folder} was "
                 "measured with other settings"
             )
+
+
+def check_steps(steps: Sequence[StepCheckpoint], options: TrackOptions) -> None:
+    """Check that no results of these steps would be replaced by those of other options, unless that is asked for.
+
+    Raises:
+        RLCircuitsError: a step was measured with other options; the message names both.
+    """
+    if options.replace:
+        return
+    pairs = []
+    for each in steps:
+        with suppress(RLCircuitsError):  # which is said when its turn comes
+            pairs.append(options.make_pair(step_name(each), each.folder))
+    check_same_options(pairs, options.settings, options.output)
 
 
 def step_name(checkpoint: StepCheckpoint) -> str:
