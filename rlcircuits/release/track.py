@@ -26,6 +26,7 @@ from rlcircuits.common.files import COMPARISON_FILE, Notify, ensure_writable_fol
 from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.release.finished import of_pair_just_measured
 from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.plan_cost_table import show_duration
@@ -108,8 +109,9 @@ class TrackOptions:
     notify_stage: Notify = field(default=lambda _line: None)
     """Called with a line of text for each stage of a step."""
     progress: bool = False
-    measure_elsewhere: Callable[[Pair], None] | None = None
-    """Called with each step's pair, to return when its results are in its folder; None to measure it here."""
+    measure_elsewhere: Callable[[Pair], bool] | None = None
+    """Called with each step's pair, to return when its results are in its folder, and whether they were made by this;
+    None to measure it here."""
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,8 @@ def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[Tracked
     """Return a measured step, and why its signs could not be measured, if so."""
     pair = options.make_pair(step_name(checkpoint), checkpoint.folder)
     how: dict[str, Any] = {"notify": options.notify_stage, "progress": options.progress}
-    if options.measure_elsewhere is not None:
-        options.measure_elsewhere(pair)
+    if options.measure_elsewhere is not None and options.measure_elsewhere(pair):
+        how["notify"] = of_pair_just_measured(options.notify_stage)
     comparison = run_pair(pair, options.settings, output=options.output, **how)
     folder = options.output / pair.name
     if not options.signs:
