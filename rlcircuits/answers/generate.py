@@ -12,6 +12,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from rlcircuits.answers.question_prompts import QuestionPrompts, prompt_question
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.checkpoints.unchanged import check_unchanged
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError, truncated_repr
@@ -126,7 +128,9 @@ def answer_questions(
         engine=engine,
         batch_size=batch_size,
     )
+    check: Callable[[], None] = _nothing_to_check
     if source is not None and store is not None:
+        check = partial(check_unchanged, source, source.fingerprint())
         header = replace(header, key=cache_key(header, source, questions, asked))
 
     # Neighbours of one length waste no padding; with the longest first, a lack of memory shows at once.
@@ -149,6 +153,7 @@ def answer_questions(
         order,
         header,
         tokenizer,
+        check,
     )
     if store is not None and (share or is_shared(Path(store), header)):
         cache_with_others(Path(store), header, order, batches.make)
@@ -204,11 +209,12 @@ class _Batches:
         order: Sequence[tuple[int, int]],
         header: Header,
         tokenizer: Any,
+        check: Callable[[], None],
     ) -> None:
         assert header.batch_size is not None, "answers are generated in batches"
         self.order, self.size, self.name = order, header.batch_size, questions.name
         self._open, self._questions, self._asked, self._tokenizer = open_engine, questions, asked, tokenizer
-        self._sampling = header.sampling
+        self._sampling, self._check = header.sampling, check
         self._engine: Engine | None = None
 
     def make(self, number: int, within: Progress | None = None) -> list[Line]:
@@ -217,6 +223,9 @@ class _Batches:
         Args:
             number: its number.
             within: the progress bar.
+
+        Raises:
+            CheckpointChangedError: the model's files changed since the key was made that the answers are kept under.
         """
         if self._engine is None:
             self._engine = self._open()
@@ -226,12 +235,17 @@ class _Batches:
         images = [self._asked.images[place] for place, _ in batch]
         shown = {"images": images} if any(images) else {}
         completions = self._engine.complete(prompts, self._sampling, seed, **shown)
+        self._check()
         ungraded = [
             UngradedAnswer(place, sample, self._asked.ids[place], completion)
             for (place, sample), completion in zip(batch, completions, strict=True)
         ]
         lines = grade_completions(self._questions, ungraded, self._tokenizer, within=within)
         return [replace(line, images=shown) for line, shown in zip(lines, images, strict=True)]
+
+
+def _nothing_to_check() -> None:
+    """Do nothing: a loaded checkpoint's answers are not kept under a fingerprint."""
 
 
 def _opened(

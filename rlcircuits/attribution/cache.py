@@ -8,7 +8,7 @@ manifest, so that it computes each score exactly as an uninterrupted run does.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +43,7 @@ from rlcircuits.attribution.run_files import (
 )
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.checkpoints.unchanged import check_unchanged
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
@@ -190,7 +191,8 @@ def attribute_stored(
                     recompute=recompute,
                     estimator=estimator,
                 )
-                run = _Run(checkpoint, budget, manifest.batches, options, folder)
+                check = partial(check_unchanged, model, wanted["fingerprint"])
+                run = _Run(checkpoint, budget, manifest.batches, options, folder, check)
                 if not share:
                     run.score_missing(progress)
         if share and run is not None:  # the lock is free, for others to begin
@@ -230,6 +232,8 @@ class _Run:
     batches: Sequence[BatchIndices]
     options: AttributionOptions
     folder: Path
+    check: Callable[[], None]
+    """Raises an error if the model's files have changed; its scores are then not kept."""
 
     def score_missing(self, progress: bool) -> None:
         """Score and store the sequences that are not in the folder yet."""
@@ -261,6 +265,7 @@ class _Run:
         missing = [left for batch in batches if (left := tuple(index for index in batch if index not in done))]
         with closing(attribute_batches(self.checkpoint, self.budget, missing, self.options)) as results:
             for indices, scores in results:
+                self.check()
                 extra = {"indices": torch.tensor(indices)}
                 write_atomically(batch_file(self.folder, indices), partial(scores.save, extra=extra))
                 yield indices

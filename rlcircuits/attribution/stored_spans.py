@@ -18,6 +18,7 @@ from rlcircuits.attribution.options import Estimator
 from rlcircuits.attribution.span_attribution import attribute_spans, check_spans
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.checkpoints.unchanged import check_unchanged
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
@@ -118,7 +119,7 @@ def attribute_spans_stored(
         {
             "format": FORMAT,
             "version": VERSION,
-            "fingerprint": source.fingerprint(),
+            "fingerprint": (fingerprint := source.fingerprint()),
             "sequences": [each.key_parts for each in sequences],
             "spans": [[each.prompt, *each.steps] for each in spans],
             "granularity": granularity,
@@ -134,7 +135,14 @@ def attribute_spans_stored(
         if (found := _stored(folder)) is not None:  # another process has made them meanwhile
             return found
         folder.mkdir(exist_ok=True)
-        return attribute_spans(source.load(), sequences, spans, granularity, out=folder / SPANS_FILE, **how)
+        file = folder / SPANS_FILE
+        found = attribute_spans(source.load(), sequences, spans, granularity, out=file, **how)
+        try:
+            check_unchanged(source, fingerprint)
+        except RLCircuitsError:
+            file.unlink()
+            raise
+        return found
 
 
 def _stored(folder: Path) -> SpanScores | None:

@@ -19,6 +19,7 @@ from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.matched_noise import RowUpdates, add_matched_noise, measure_updates
 from rlcircuits.checkpoints.readout import Readout, graft_readout, is_tied, readout_of, readout_parameters, untie
 from rlcircuits.checkpoints.source import Source, on_cpu, processor_of
+from rlcircuits.checkpoints.unchanged import check_unchanged
 from rlcircuits.common.arguments import validate_fields
 from rlcircuits.common.files import short_name
 from rlcircuits.common.reprs import elided_repr, short_repr
@@ -100,8 +101,9 @@ class NoisedSource:
         Raises:
             RLCircuitsError: ``before`` and ``after`` differ in the names or shapes of their parameters.
         """
+        key = (self.before.fingerprint(), self.after.fingerprint())  # before their files are read
         checkpoint = self.before.load()
-        updates = self._updates(checkpoint)
+        updates = self._updates(checkpoint, key)
         groups = None if self.group is None else {self.group}
         names = readout_parameters(checkpoint).items()
         add_matched_noise(checkpoint.model, updates.rows, self.draw, groups)
@@ -109,22 +111,28 @@ class NoisedSource:
         checkpoint.name = self.name
         return checkpoint
 
-    def _updates(self, checkpoint: Checkpoint) -> _Updates:
-        """Return what all draws share, from ``before``, which is loaded, and ``after``."""
-        key = (self.before.fingerprint(), self.after.fingerprint())
+    def _updates(self, checkpoint: Checkpoint, key: tuple[str, str]) -> _Updates:
+        """Return what all draws share, from ``before``, which is loaded, and ``after``; the key is their fingerprints.
+
+        Raises:
+            CheckpointChangedError: the files of one of them changed meanwhile.
+        """
         if key not in _known_updates:
             # On the CPU, because the device may have memory for one model only.
             after = on_cpu(self.after).load()
             if is_tied(checkpoint) != is_tied(after):
                 untie(checkpoint)
                 untie(after)
-            _known_updates.clear()  # the draws of one pair follow one another
-            _known_updates[key] = _Updates(
+            updates = _Updates(
                 measure_updates(
                     checkpoint.model, after.model, self.before.name, self.after.name, without=_readout_alone(checkpoint)
                 ),
                 readout_of(after),
             )
+            for source, fingerprint in zip((self.before, self.after), key, strict=True):
+                check_unchanged(source, fingerprint)
+            _known_updates.clear()  # the draws of one pair follow one another
+            _known_updates[key] = updates
         return _known_updates[key]
 
 

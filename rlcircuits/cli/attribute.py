@@ -134,10 +134,13 @@ def _attribute_spans(
     from rlcircuits.attribution.span_attribution import attribute_spans
     from rlcircuits.attribution.stored_spans import attribute_spans_stored
     from rlcircuits.comparison.span_changes import span_intensities
-    from rlcircuits.graph.answer_spans import STEP_END, answer_spans, span_name
+    from rlcircuits.graph.answer_spans import STEP_END, answer_spans, span_name, unmatched_step_end
 
     source = source_of(options)
-    spans = answer_spans(sequences, source.tokenizer(), options.step_end or STEP_END)
+    tokenizer, step_end = source.tokenizer(), options.step_end or STEP_END
+    spans = answer_spans(sequences, tokenizer, step_end)
+    if (unmatched := unmatched_step_end(sequences, tokenizer, step_end)) is not None:
+        log(unmatched)
     if options.store is None:
         scores = attribute_spans(source.load(), sequences, spans, out=options.out, **how)
     else:

@@ -169,6 +169,7 @@ def measure_pairs(
     """Return each pair's comparison, or those of all variants, and by its name why another pair has none."""
     from rlcircuits.common.failures import describe_failure
     from rlcircuits.comparison.verdict import judge
+    from rlcircuits.release.finished import of_pair_just_measured
     from rlcircuits.release.run import SAME_CHECKPOINT, run_pair, run_variants
 
     how = {"output": options.output, "notify": notify, "progress": shows_progress()}
@@ -178,7 +179,7 @@ def measure_pairs(
         for pair in file.pairs:
             try:
                 if runner is not None:
-                    runner.finish(pair)
+                    how["notify"] = of_pair_just_measured(notify) if runner.finish(pair) else notify
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", SAME_CHECKPOINT)  # the log says it
                     if all_variants:

@@ -46,6 +46,7 @@ def rollout_signs(options: argparse.Namespace, rules: SignRules, given: Callable
         RLCircuitsError: options that do not fit, or a file that cannot be read.
     """
     from rlcircuits.report.sign_tables import rollouts_json, rollouts_table
+    from rlcircuits.vital_signs.formats import unmatched_formats
     from rlcircuits.vital_signs.rollout_summary import summarize_rollouts
     from rlcircuits.vital_signs.rollouts import load_rollouts
 
@@ -61,7 +62,10 @@ def rollout_signs(options: argparse.Namespace, rules: SignRules, given: Callable
         raise RLCircuitsError(
             f"{', '.join(unused)}: given with --rollouts, of which nothing is {nothing}; leave it out"
         )
-    steps = summarize_rollouts(load_rollouts(options.rollouts), rules.group, rules.classify)
+    rollouts = load_rollouts(options.rollouts)
+    for unmatched in unmatched_formats(rules.formats, [each.text for each in rollouts if each.text]):
+        log(unmatched)
+    steps = summarize_rollouts(rollouts, rules.group, rules.classify)
     signs = (_reopening(options, rules.boundary),) if models else ()
     print(rollouts_json(steps, signs) if options.json else rollouts_table(steps, signs))
     return HOLDS

@@ -17,6 +17,10 @@ __all__ = ["checked_output", "log", "log_error", "open_streams", "said_to_stderr
 
 _T = TypeVar("_T")
 
+_ADVISES = "bitsandbytes.backends.cpu.ops"
+"""The logger that, on some CPUs, advises to install a kernel of `kernels-community`. PEFT imports bitsandbytes wherever
+it is installed, and the kernel is for models in 4 bits, which are dequantised here."""
+
 
 @dataclass
 class _Said:
@@ -37,10 +41,23 @@ def said_to_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
     before = _said.quiet, _said.verbose
     _said.quiet, _said.verbose = quiet, verbose
     try:
-        with nullcontext() if quiet else logged_by(log, logging.DEBUG if verbose else logging.INFO):
+        shown = nullcontext() if quiet else logged_by(log, logging.DEBUG if verbose else logging.INFO)
+        with shown, _without_advice(_ADVISES):
             yield
     finally:
         _said.quiet, _said.verbose = before
+
+
+@contextmanager
+def _without_advice(name: str) -> Iterator[None]:
+    """Leave out what a logger of another library says below an error."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def shows_progress() -> bool:

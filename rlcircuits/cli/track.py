@@ -70,6 +70,12 @@ def add_track(commands: Any) -> None:
     add("--no-signs", action="store_true", help="leave out the vital signs")
     add("--no-models", action="store_true", help="leave out the signs for which the models are run on the answers")
     add("--stages", action="store_true", help="log each stage of each step too, not its result alone")
+    add(
+        "--replace",
+        action="store_true",
+        help="measure steps anew that were measured with other options, in place of their results; without this such "
+        "steps are an error",
+    )
     form = track.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as JSON (rlcircuits schema track)")
     form.add_argument("--csv", action="store_true", help="print a line of numbers for each step and measure instead")
@@ -96,7 +102,7 @@ def _track(options: argparse.Namespace) -> int:
 
 
 def _tracked(options: argparse.Namespace) -> int:
-    from rlcircuits.release.track import TrackOptions, remember_base, track_run
+    from rlcircuits.release.track import TrackOptions, check_steps, remember_base, track_run
     from rlcircuits.release.training_run import find_steps
 
     _check_files(options)
@@ -112,6 +118,7 @@ def _tracked(options: argparse.Namespace) -> int:
         make_pair=lambda name, checkpoint: _pair(options, base, name, checkpoint),
         settings=settings,
         output=Path(output),
+        replace=options.replace,
         signs=not options.no_signs,
         run_models=not options.no_models,
         notify=log,
@@ -119,7 +126,9 @@ def _tracked(options: argparse.Namespace) -> int:
         progress=shows_progress(),
     )
     track = None
-    remember_base(base, how)  # before workers write into the folder
+    remember_base(base, how)  # this and the next before workers write into the folder
+    if options.ray is not None:
+        check_steps(steps, how)
     with _runner(options, base, steps, settings) as runner:
         if runner is not None:
             how = replace(how, measure_elsewhere=runner.finish)

@@ -45,8 +45,7 @@ def linear_product(left: Tensor, right: Tensor) -> Tensor:
         return left @ right.T
     if not (right.is_contiguous() or right.T.is_contiguous()):
         right = right.contiguous()  # oneDNN's own way to do so is a thousand times slower
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-    return product
+    return _by_onednn(left, right)
 
 
 def product_of_heads(features: Tensor, weight: Tensor) -> Tensor:
@@ -82,4 +81,15 @@ def _has_onednn() -> bool:
 
 @cache
 def _offers_linear() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if not torch.backends.mkldnn.is_available():
+        return False
+    one = torch.ones(1, 1)
+    try:  # it is no public function of torch, and may be another one some day
+        return bool(torch.equal(_by_onednn(one, one), one))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+def _by_onednn(left: Tensor, right: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+    return product

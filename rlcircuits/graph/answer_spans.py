@@ -12,10 +12,13 @@ from rlcircuits.common.errors import RLCircuitsError, one_line, truncated_repr
 from rlcircuits.common.reprs import elided_repr, format_count, short_repr
 from rlcircuits.graph.sequences import AnswerSequence
 
-__all__ = ["STEP_END", "AnswerSpans", "answer_spans", "span_name", "step_pattern"]
+__all__ = ["STEP_END", "AnswerSpans", "answer_spans", "span_name", "step_pattern", "unmatched_step_end"]
 
 STEP_END = r"\n"
 """By default a step ends after a token that holds the end of a line."""
+
+_EXAMPLE = 8
+"""Tokens of an answer that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,27 @@ def answer_spans(sequences: Sequence[AnswerSequence], tokenizer: Any, step_end: 
     ends = step_pattern(step_end)
     texts: dict[int, str] = {}
     return [_spans(sequence, tokenizer, ends, texts) for sequence in sequences]
+
+
+def unmatched_step_end(sequences: Sequence[AnswerSequence], tokenizer: Any, step_end: str) -> str | None:
+    """Return a sentence for a pattern that matches no token of any answer; None if it matches one.
+
+    Args:
+        sequences: the sequences.
+        tokenizer: as for :func:`answer_spans`.
+        step_end: the pattern.
+    """
+    ends = step_pattern(step_end)
+    texts = {token: _decoded(tokenizer, token) for token in {each for row in sequences for each in row.answer_ids}}
+    if not texts or any(map(ends.search, texts.values())):
+        return None
+    longest = max(sequences, key=lambda each: len(each.answer_ids))
+    example = ", ".join(truncated_repr(texts[token]) for token in longest.answer_ids[:_EXAMPLE])
+    answers = format_count(len(sequences), "answer")
+    return (
+        f"step_end {truncated_repr(step_end)} matches no token of {answers}, so that each answer is one step; it is "
+        f"matched with one token at a time, such as {example}"
+    )
 
 
 def step_pattern(step_end: str) -> re.Pattern[str]:

@@ -239,6 +239,7 @@ class Session:
 
     def _run(self, pair: Pair) -> Comparison:
         from rlcircuits.common.logs import logged_by
+        from rlcircuits.release.finished import of_pair_just_measured
         from rlcircuits.release.run import run_pair
         from rlcircuits.release.toy_notice import pair_notice
 
@@ -253,8 +254,8 @@ class Session:
         # pytest-xdist, which sends its messages from one thread.
         how: Mapping[str, Any] = {"notify": self.log, "progress": self._shared is None}
         with logged_by(self.log):
-            if (runner := self._runner(settings)) is not None:
-                runner.finish(pair)
+            if (runner := self._runner(settings)) is not None and runner.finish(pair):
+                how = {**how, "notify": of_pair_just_measured(self.log)}
             comparison = run_pair(pair, settings, output=output, store=store, **how)
             if output is not None:
                 self.signs.measure(pair, self.file, settings, output, self._shared, **how)

@@ -63,7 +63,10 @@ def plan_check(
         questions=asked_questions(questions),
     )
     settings = replace(settings, measure_unchanged=True, trust_remote_code=before.trust_remote_code)
-    return make_plan(PairsFile((pair,)), settings, notify=lambda line: notify(line.removeprefix("check: ")))
+    try:
+        return make_plan(PairsFile((pair,)), settings, notify=lambda line: notify(line.removeprefix("check: ")))
+    except RLCircuitsError as error:
+        raise RLCircuitsError(str(error).removeprefix("check: ")) from None
 
 
 def with_speed(plan: Plan, checkpoint: Checkpoint, settings: Settings) -> Plan:

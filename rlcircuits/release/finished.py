@@ -8,7 +8,7 @@ from typing import Any
 
 from rlcircuits.answers.cache import engine_in_keys
 from rlcircuits.common import defaults
-from rlcircuits.common.files import content_hash, file_hash
+from rlcircuits.common.files import Notify, content_hash, file_hash
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.profiles import former_name
 from rlcircuits.comparison.storage import load_finished
@@ -22,8 +22,10 @@ VERSION = 6
 _ZERO_ABLATION = 2
 """Increased whenever circuits may have another faithfulness where nothing replaces the edges outside them."""
 
-_NOT_IN_KEY = ("device", "measure_unchanged", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
+NOT_IN_KEY = ("device", "measure_unchanged", "recompute", "trust_remote_code", "stop_early", "max_unfinished")
 """Settings that change no score. (Trusted code is part of the sources' fingerprints.)"""
+
+_MEASURED_BEFORE = "measured before, and nothing has changed since"
 
 
 def measurement_key(measurement: Measurement) -> str:
@@ -32,7 +34,7 @@ def measurement_key(measurement: Measurement) -> str:
     before, after = measurement.sources.values()
     reference = pair.reference_source(*measurement.settings.loading)
     settings = measurement.settings.key_table()
-    for name in _NOT_IN_KEY:
+    for name in NOT_IN_KEY:
         del settings[name]
     settings["engine"] = engine_in_keys(settings["engine"])
     return content_hash(
@@ -74,5 +76,15 @@ def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet:
     spans = measurement.settings.positions != defaults.POSITIONS
     if comparison is None or not are_complete(folder, log, scored=comparison.k > 0, spans=spans):
         return None
-    measurement.log("measured before, and nothing has changed since")
+    measurement.log(_MEASURED_BEFORE)
     return comparison
+
+
+def of_pair_just_measured(notify: Notify) -> Notify:
+    """Return what passes on all lines but that a pair was measured before, for one that workers have just measured."""
+
+    def notify_others(line: str) -> None:
+        if not line.endswith(_MEASURED_BEFORE):
+            notify(line)
+
+    return notify_others

@@ -13,6 +13,7 @@ import torch
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.checkpoints.source import Source, processor_of
+from rlcircuits.checkpoints.unchanged import check_unchanged
 from rlcircuits.common.stage_times import stage
 from rlcircuits.models.images import ImageProcessor
 
@@ -79,7 +80,8 @@ class LoadedOnce:
         self.source = source
         self.load_seconds = 0.0
         self._checkpoint: Checkpoint | None = None
-        self._fingerprint = ""
+        self._fingerprint: str | None = None
+        """The source's, when it was first asked for; what is loaded must be of it."""
 
     @property
     def loaded(self) -> bool:
@@ -92,8 +94,16 @@ class LoadedOnce:
         return self.source.name
 
     def fingerprint(self) -> str:
-        """Return the source's fingerprint."""
-        return self.source.fingerprint()
+        """Return the source's fingerprint, which stays the same for as long as this is used.
+
+        Raises:
+            CheckpointChangedError: the source's files have changed since it was first asked for.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = self.source.fingerprint()
+        else:
+            check_unchanged(self.source, self._fingerprint)
+        return self._fingerprint
 
     def tokenizer(self) -> Any:
         """Return the source's tokenizer."""
@@ -104,15 +114,24 @@ class LoadedOnce:
         return processor_of(self.source)
 
     def load(self) -> Checkpoint:
-        """Return the checkpoint, and load it if this is its first use."""
+        """Return the checkpoint, and load it if this is its first use.
+
+        Raises:
+            CheckpointChangedError: its files changed since its fingerprint was asked for, or while they were loaded.
+        """
         if self._checkpoint is None:
             start = time.perf_counter()
-            if _kept.wanted:  # before it is loaded, so that files that change meanwhile make it another one
-                self._fingerprint = self.source.fingerprint()
+            self.fingerprint()  # before it is loaded, so that a change meanwhile is noticed
             with stage("load"):
-                self._checkpoint = _kept.take(self.source) or self.source.load()
+                self._checkpoint = _kept.take(self.source) or self._loaded_anew()
             self.load_seconds = time.perf_counter() - start
         return self._checkpoint
+
+    def _loaded_anew(self) -> Checkpoint:
+        try:
+            return self.source.load()
+        finally:
+            self.fingerprint()  # of files that change, the error of a half written one is not the reason
 
     def __enter__(self) -> LoadedOnce:
         return self
@@ -121,6 +140,7 @@ class LoadedOnce:
         if self._checkpoint is None:
             return
         if _kept.wanted and error is None:  # work that failed may have left hooks or half a change in the model
+            assert self._fingerprint is not None, "it was taken before the model was loaded"
             _kept.put(self.source, self._checkpoint, self._fingerprint)
         else:
             _free(self._checkpoint)

@@ -60,6 +60,12 @@ class Measurement:
         return self.pair.control_source(*self.settings.loading)
 
     @property
+    def checkpoints(self) -> tuple[Source, ...]:
+        """Return the sources of all checkpoints that are measured: before, after, and the reference and the control."""
+        others = (self.pair.reference_source(*self.settings.loading), self.control)
+        return (*self.sources.values(), *(source for source in others if source is not None))
+
+    @property
     def own_rules(self) -> Profile | None:
         """Return the pair's profile unless it is a built-in one."""
         profile = self.pair.expectations

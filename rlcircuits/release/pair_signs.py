@@ -24,11 +24,12 @@ from rlcircuits.release.sign_log_probs import side_tables
 from rlcircuits.release.sign_rules import SignRules
 from rlcircuits.release.stored_pair import StoredPair
 from rlcircuits.release.stored_signs import PairSigns
+from rlcircuits.vital_signs.formats import unmatched_formats
 from rlcircuits.vital_signs.from_answers import answer_signs
 from rlcircuits.vital_signs.from_log_probs import PairTables, log_prob_signs
 from rlcircuits.vital_signs.from_weights import weight_signs
 from rlcircuits.vital_signs.mass_audit import harmless_fall
-from rlcircuits.vital_signs.reopening import delimiter_segments
+from rlcircuits.vital_signs.reopening import delimiter_segments, unmatched_delimiter
 from rlcircuits.vital_signs.scored_answers import scored_answers
 from rlcircuits.vital_signs.sign import Sign, beyond_noise
 
@@ -79,6 +80,8 @@ def measure_pair_signs(
     before, after = pair.answers["before"], pair.answers["after"]
     texts = _question_texts(sources["before"], before)
     rules = rules or SignRules()
+    for unmatched in unmatched_formats(rules.formats, [each.text for each in (*before.items, *after.items)]):
+        log(unmatched)
     how = {"group": rules.group, "classify": rules.classify, "beta": rules.beta}
     draws = [answer_signs(before, draw, texts, **how) for draw in noise]  # type: ignore[arg-type]
     signs = [
@@ -121,7 +124,10 @@ def _log_prob_signs(
     tables = {side: side_tables(sources[side], side, before, after, store, notify=log, **how) for side in SIDES}
     segments = None
     if boundary is not None:
-        segments = delimiter_segments(scored_answers(after).sequences, sources["after"].tokenizer(), boundary)
+        sequences, tokenizer = scored_answers(after).sequences, sources["after"].tokenizer()
+        segments = delimiter_segments(sequences, tokenizer, boundary)
+        if (unmatched := unmatched_delimiter(sequences, tokenizer, boundary, segments)) is not None:
+            log(unmatched)
     both = PairTables(tables["before"], tables["after"])
     return log_prob_signs(before, after, both, segments=segments, threshold=harmless_fall(before))
 

@@ -1,4 +1,4 @@
-"""Make the JSON Schema of a pairs file: what an editor needs to complete and check ``release.toml``."""
+"""Make the JSON Schemas of a pairs file and of a template: what an editor needs to complete and check them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from rlcircuits.release.options import options_in
 from rlcircuits.release.pair import AskedQuestions, Pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.sign_rules import SignRules
+from rlcircuits.release.watch_template import OF_ONE_AFTER
 
-__all__ = ["pairs_file_schema"]
+__all__ = ["pairs_file_schema", "template_schema"]
 
 _Schema = dict[str, Any]
 
@@ -83,6 +84,20 @@ def pairs_file_schema() -> _Schema:
             each["additionalProperties"] = False
     for section, name in _CLASSES.items():
         classes[name]["description"] = SECTIONS[section]
+    return schema
+
+
+def template_schema() -> _Schema:
+    """Return the JSON Schema of a template of ``rlcircuits watch``: a pairs file without what is of one ``after``."""
+    schema = pairs_file_schema()
+    pair = schema["$defs"]["Pair"]
+    for key in OF_ONE_AFTER:
+        del pair["properties"][key]
+    pair["required"] = [key for key in pair["required"] if key not in OF_ONE_AFTER]
+    pair["description"] = (
+        "A pair whose after is each new checkpoint of a folder: the fields of `rlcircuits.Pair` but for "
+        f"{', '.join(OF_ONE_AFTER)}."
+    )
     return schema
 
 

@@ -9,7 +9,7 @@ Recorded answers are read and graded, so that a file that cannot be used is told
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,6 +98,8 @@ class Plan:
     """Whose answers the noise draws are scored on: ``own`` or ``before``."""
     gates_signs: bool = False
     """Whether the file has a table ``[signs]``, so that the run measures signs too."""
+    unplanned: Mapping[str, str] = field(default_factory=dict)
+    """Why a pair of the file has no plan, by its name."""
 
     @property
     def left(self) -> tuple[ModelWork, ...]:
@@ -122,7 +124,8 @@ class Plan:
     @property
     def problems(self) -> tuple[str, ...]:
         """Return what would stop the run of a pair, each beginning with the pair's name."""
-        return tuple(f"{pair.name}: {problem}" for pair in self.pairs for problem in pair.problems)
+        of_planned = (f"{pair.name}: {problem}" for pair in self.pairs for problem in pair.problems)
+        return (*of_planned, *(f"{name}: {problem}" for name, problem in self.unplanned.items()))
 
     def seconds_for(self, cost: Cost) -> float | None:
         """Return how long a cost takes at most; None if that is not known."""
@@ -141,8 +144,8 @@ def make_plan(
 ) -> Plan:
     """Plan the run of a pairs file.
 
-    What would stop a pair (a checkpoint that cannot be loaded, a wrong file of recorded answers, too few questions) is
-    in the plan and no error, so that a plan tells everything at once.
+    What would stop a pair (a checkpoint that cannot be loaded, a wrong file of recorded answers, questions that cannot
+    be loaded or are too few) is in the plan and no error, so that a plan tells everything at once.
 
     Args:
         file: the pairs.
@@ -151,60 +154,96 @@ def make_plan(
         notify: called with one line of text if a context is too short for answers as long as the question set allows.
 
     Raises:
-        RLCircuitsError: questions cannot be loaded, or lack the counterfactuals that the settings' method needs;
-            prompts leave no room for answers, or the output is a file.
+        RLCircuitsError: no pair can be planned, or the output is a file.
     """
     folder = check_output(output)
     store = None if folder is None else folder / STORE
-    stored = stored_answers(store)
-    models: dict[tuple[str, str | None], ModelPlan] = {}
+    planner = _Planner(file, settings, folder, notify)
     pairs: list[PairPlan] = []
-    beside = Path() if file.path is None else file.path.parent
+    unplanned: dict[str, str] = {}
     for pair in file.pairs:
-        asked = pair.questions
-        questions = load_asked(asked, settings)
         try:
-            check_counterfactuals(questions, settings.method)
+            pairs.append(planner.plan(pair))
         except RLCircuitsError as error:
-            raise RLCircuitsError(f"{pair.name}: {error}") from None
-        before, after = (PlannedModel(source, beside.absolute()) for source in pair.sources(*settings.loading))
-        named = (pair.reference_source(*settings.loading), pair.control_source(*settings.loading))
-        others = [PlannedModel(source, beside.absolute()) for source in named if source is not None]
-        prompting = pair.prompting or settings.prompting
-        prompts = before.prompts(prompting, questions)
-        sampling = _sampling(pair, settings, questions, [before, after], prompts, notify)
-        for model in (before, after, *others):
-            key = (model.source.name, model.source.dtype)
-            if key not in models:
-                longest = max(map(len, prompts), default=0) + (sampling.max_new_tokens or 0)
-                models[key] = model.plan(settings.batch_size * longest)
-        measurement = Measurement(
-            pair,
-            replace(settings, prompting=prompting, sampling=sampling),
-            {"before": before.source, "after": after.source},
-            questions,
-            folder=None if folder is None else folder / pair.name,
-            store=store,
-            notify=notify or log_stage,
-            progress=False,
-        )
-        lengths = list(map(len, prompts))
-        planned = _pair(measurement, {"before": before, "after": after}, lengths, stored)
-        sizes = [models[model.source.name, model.source.dtype].weight_bytes for model in (before, after)]
-        weight_bytes = None if None in sizes else sum(size or 0 for size in sizes)
-        pairs.append(replace(planned, signs=sign_costs(measurement, lengths, weight_bytes)))
+            unplanned[pair.name] = str(error)
+    if not pairs:
+        name, problem = next(iter(unplanned.items()))
+        others = len(unplanned) - 1
+        more = f"; {format_count(others, 'other pair')} cannot be planned either" if others else ""
+        raise RLCircuitsError(f"{name}: {problem}{more}")
 
     def throughput(work: Work) -> float | None:
         return None if store is None else tokens_per_second(store, work)
 
     return Plan(
         tuple(pairs),
-        tuple(models.values()),
+        tuple(planner.models.values()),
         throughput("answers"),
         throughput("scores"),
         settings.noise_answers,
         gates_signs=file.signs is not None,
+        unplanned=unplanned,
     )
+
+
+class _Planner:
+    """Plans the pairs of a file one by one, and keeps what they share.
+
+    Args:
+        file: the pairs.
+        settings: the settings of the run.
+        folder: the run's output folder.
+        notify: as for :func:`make_plan`.
+    """
+
+    def __init__(
+        self, file: PairsFile, settings: Settings, folder: Path | None, notify: Callable[[str], None] | None
+    ) -> None:
+        self._settings, self._folder, self._notify = settings, folder, notify
+        self._beside = (Path() if file.path is None else file.path.parent).absolute()
+        self._store = None if folder is None else folder / STORE
+        self._stored = stored_answers(self._store)
+        self.models: dict[tuple[str, str | None], ModelPlan] = {}
+        """By their names and dtypes."""
+
+    def plan(self, pair: Pair) -> PairPlan:
+        """Return the plan of a pair, and plan its models.
+
+        Raises:
+            RLCircuitsError: its questions cannot be loaded, or lack the counterfactuals that the settings' method
+                needs; or prompts leave no room for answers.
+        """
+        settings = self._settings
+        questions = load_asked(pair.questions, settings)
+        check_counterfactuals(questions, settings.method)
+        before, after = (PlannedModel(source, self._beside) for source in pair.sources(*settings.loading))
+        named = (pair.reference_source(*settings.loading), pair.control_source(*settings.loading))
+        others = [PlannedModel(source, self._beside) for source in named if source is not None]
+        prompting = pair.prompting or settings.prompting
+        prompts = before.prompts(prompting, questions)
+        sampling = _sampling(pair, settings, questions, [before, after], prompts, self._notify)
+        longest = max(map(len, prompts), default=0) + (sampling.max_new_tokens or 0)
+        sizes = [self._weight_bytes(model, settings.batch_size * longest) for model in (before, after, *others)][:2]
+        measurement = Measurement(
+            pair,
+            replace(settings, prompting=prompting, sampling=sampling),
+            {"before": before.source, "after": after.source},
+            questions,
+            folder=None if self._folder is None else self._folder / pair.name,
+            store=self._store,
+            notify=self._notify or log_stage,
+            progress=False,
+        )
+        lengths = list(map(len, prompts))
+        planned = _pair(measurement, {"before": before, "after": after}, lengths, self._stored)
+        weight_bytes = None if None in sizes else sum(size or 0 for size in sizes)
+        return replace(planned, signs=sign_costs(measurement, lengths, weight_bytes))
+
+    def _weight_bytes(self, model: PlannedModel, cached_tokens: int) -> int | None:
+        key = (model.source.name, model.source.dtype)
+        if key not in self.models:
+            self.models[key] = model.plan(cached_tokens)
+        return self.models[key].weight_bytes
 
 
 def _pair(

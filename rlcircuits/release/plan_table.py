@@ -75,6 +75,7 @@ def show_plan(plan: Plan, workers: int | None = None) -> str:
         " fits its batches to the memory that is left.",
         f"To do: {_count(plan.answer_tokens)} answer tokens at most, {_count(plan.scored_tokens)} tokens to score;"
         f" time: {wait}.",
+        *([f"Not counted: {', '.join(plan.unplanned)}, which cannot be planned."] if plan.unplanned else []),
     ]
     return "\n".join(lines)
 

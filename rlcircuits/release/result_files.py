@@ -26,6 +26,13 @@ def spans_file(folder: Path, side: Side) -> Path:
     return folder / f"{side}.spans.safetensors"
 
 
+def remove_results(folder: Path) -> None:
+    """Remove both models' answers and scores from a pair's folder, if they are there."""
+    for side in SIDES:
+        for file in (answers_file(folder, side), scores_file(folder, side), spans_file(folder, side)):
+            file.unlink(missing_ok=True)
+
+
 def are_complete(folder: Path, log: Notify, *, scored: bool = True, spans: bool = False) -> bool:
     """Return whether both models' answers and scores are there, none truncated or damaged; log what is wrong.
 

@@ -34,6 +34,7 @@ from typing import Any
 
 from rlcircuits.answers.recorded import Side
 from rlcircuits.checkpoints.reused import reuse
+from rlcircuits.checkpoints.unchanged import CheckpointChangedError, check_unchanged
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
@@ -61,7 +62,7 @@ from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
 from rlcircuits.release.pair import STORE, Pair
 from rlcircuits.release.paired_answers import pair_answers
-from rlcircuits.release.result_files import scores_file
+from rlcircuits.release.result_files import remove_results, scores_file
 from rlcircuits.release.run_record import save_run
 from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings
@@ -102,7 +103,8 @@ def run_pair(
 
     Raises:
         RLCircuitsError: a checkpoint, the questions or an option is wrong; before and after differ in architecture,
-            parameters or tokenizer; no weight differs between them; or the pair is stopped early.
+            parameters or tokenizer; no weight differs between them; a checkpoint's files change meanwhile; or the pair
+            is stopped early.
     """
     folder = None if output is None else Path(output) / pair.name
     if store is None and output is not None:
@@ -118,9 +120,9 @@ def run_pair(
     check_spans_kept(measurement)
     if folder is None:
         if pair.control is None or store is not None:
-            return measure(measurement)
+            return _measure_unchanged(measurement)
         with TemporaryDirectory(prefix="rlcircuits-") as temporary:  # before's answers serve the control too
-            return measure(replace(measurement, store=Path(temporary)))
+            return _measure_unchanged(replace(measurement, store=Path(temporary)))
     key = measurement_key(measurement)
     if (finished := finished_comparison(measurement, folder, key, quiet=True)) is not None:
         return finished
@@ -132,7 +134,7 @@ def run_pair(
         started = datetime.now(UTC)
         times = current_times()
         earlier = times.snapshot() if times is not None else None
-        comparison = measure(measurement)
+        comparison = _measure_unchanged(measurement)
         save_run(measurement, folder, started, times.table(earlier) if times is not None else ())
         save_comparison(comparison, folder, key)
         return comparison
@@ -180,6 +182,25 @@ def _warn_of_one_checkpoint(measurement: Measurement) -> None:
         found = f"{SAME_CHECKPOINT}: {names}; nothing but chance can differ"
         measurement.log(found)
         warnings.warn(found, stacklevel=4)
+
+
+def _measure_unchanged(measurement: Measurement) -> Comparison:
+    """Run all stages of a pair, and keep nothing in its folder if a checkpoint's files change meanwhile.
+
+    Raises:
+        CheckpointChangedError: they did.
+        RLCircuitsError: as :func:`run_pair`.
+    """
+    fingerprints = [(source, source.fingerprint()) for source in measurement.checkpoints]
+    try:
+        comparison = measure(measurement)
+        for each in fingerprints:
+            check_unchanged(*each)
+    except CheckpointChangedError:
+        if measurement.folder is not None:
+            remove_results(measurement.folder)
+        raise
+    return comparison
 
 
 def measure(measurement: Measurement) -> Comparison:
@@ -265,5 +286,7 @@ def _measure_supervised(measurement: Measurement, comparison: Comparison) -> Sup
             progress=measurement.progress,
         )
         return beyond_supervised(comparison, supervised, min_questions=settings.min_questions)
+    except CheckpointChangedError:
+        raise
     except RLCircuitsError as error:
         raise RLCircuitsError(f"the supervised control {pair.control}: {error}", longest=LONGEST_EVIDENCE) from None

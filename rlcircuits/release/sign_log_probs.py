@@ -76,6 +76,7 @@ def side_tables(
             distributions=_are_small(checkpoint, theirs),
             progress=progress,
         )
+        loaded.fingerprint()  # an error if the files have changed meanwhile
     for table in (tables.on_before, tables.on_after):
         kept.keep(table)
     return tables

@@ -12,7 +12,7 @@ from rlcircuits.answers.recorded import Side
 from rlcircuits.attribution.stored_spans import attribute_spans_stored
 from rlcircuits.common import defaults
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.graph.answer_spans import STEP_END, answer_spans
+from rlcircuits.graph.answer_spans import STEP_END, answer_spans, unmatched_step_end
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement
@@ -36,7 +36,10 @@ def keep_spans(measurement: Measurement, source: LoadedOnce, side: Side, sequenc
     settings, folder = measurement.settings, measurement.folder
     if settings.positions == defaults.POSITIONS or folder is None:
         return
-    spans = answer_spans(sequences, source.tokenizer(), settings.step_end or STEP_END)
+    tokenizer, step_end = source.tokenizer(), settings.step_end or STEP_END
+    spans = answer_spans(sequences, tokenizer, step_end)
+    if (unmatched := unmatched_step_end(sequences, tokenizer, step_end)) is not None:
+        measurement.log(f"{side}: {unmatched}")
     measurement.log(f"{side} is attributed by span: {sum(map(len, spans))} spans of {len(sequences)} answers")
     with attribution_options(measurement, source, side, sequences) as options:
         scores = attribute_spans_stored(source, sequences, spans, **options)

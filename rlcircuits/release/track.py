@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ from rlcircuits.common.files import COMPARISON_FILE, Notify, ensure_writable_fol
 from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import load_comparison
+from rlcircuits.release.finished import of_pair_just_measured
 from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.plan_cost_table import show_duration
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.run_record import load_run
 from rlcircuits.release.settings import Settings
+from rlcircuits.release.step_options import check_same_options
 from rlcircuits.release.stored_signs import SIGNS_FILE, PairSigns, load_signs
 from rlcircuits.release.training_run import StepCheckpoint
 from rlcircuits.vital_signs.names import MEASURED_FROM
@@ -41,6 +44,7 @@ __all__ = [
     "TrackOptions",
     "TrackedStep",
     "UnmeasuredStep",
+    "check_steps",
     "remember_base",
     "step_name",
     "stored_base",
@@ -95,6 +99,8 @@ class TrackOptions:
     """Returns the pair of this name with this checkpoint as after."""
     settings: Settings
     output: Path
+    replace: bool = False
+    """Whether a step that was measured with other options is measured anew, in place of its results."""
     signs: bool = True
     run_models: bool = True
     """Whether the models are run for signs; see :func:`~rlcircuits.release.pair_signs.measure_pair_signs`."""
@@ -103,8 +109,9 @@ class TrackOptions:
     notify_stage: Notify = field(default=lambda _line: None)
     """Called with a line of text for each stage of a step."""
     progress: bool = False
-    measure_elsewhere: Callable[[Pair], None] | None = None
-    """Called with each step's pair, to return when its results are in its folder; None to measure it here."""
+    measure_elsewhere: Callable[[Pair], bool] | None = None
+    """Called with each step's pair, to return when its results are in its folder, and whether they were made by this;
+    None to measure it here."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +148,11 @@ def track_run(
         base_step: the base's step, if it is one of the run's checkpoints.
 
     Raises:
-        RLCircuitsError: the base is not found, the output folder cannot be written, or it holds steps of another base.
+        RLCircuitsError: the base is not found, the output folder cannot be written, or it holds steps of another base,
+            or of other options (:func:`check_steps`).
     """
     fingerprint = remember_base(base, options)
+    check_steps(steps, options)
     earlier = _other_steps(options, {each.step for each in steps}, fingerprint)
     measured: list[TrackedStep] = []
     problems: list[UnmeasuredStep] = []
@@ -178,6 +187,21 @@ def track_run(
             )
 
 
+def check_steps(steps: Sequence[StepCheckpoint], options: TrackOptions) -> None:
+    """Check that no results of these steps would be replaced by those of other options, unless that is asked for.
+
+    Raises:
+        RLCircuitsError: a step was measured with other options; the message names both.
+    """
+    if options.replace:
+        return
+    pairs = []
+    for each in steps:
+        with suppress(RLCircuitsError):  # which is said when its turn comes
+            pairs.append(options.make_pair(step_name(each), each.folder))
+    check_same_options(pairs, options.settings, options.output)
+
+
 def step_name(checkpoint: StepCheckpoint) -> str:
     """Return the name of a step's pair, and of its folder of results."""
     return f"step-{checkpoint.step:06d}"
@@ -199,8 +223,8 @@ def _measure(checkpoint: StepCheckpoint, options: TrackOptions) -> tuple[Tracked
     """Return a measured step, and why its signs could not be measured, if so."""
     pair = options.make_pair(step_name(checkpoint), checkpoint.folder)
     how: dict[str, Any] = {"notify": options.notify_stage, "progress": options.progress}
-    if options.measure_elsewhere is not None:
-        options.measure_elsewhere(pair)
+    if options.measure_elsewhere is not None and options.measure_elsewhere(pair):
+        how["notify"] = of_pair_just_measured(options.notify_stage)
     comparison = run_pair(pair, options.settings, output=options.output, **how)
     folder = options.output / pair.name
     if not options.signs:

@@ -18,9 +18,9 @@ from rlcircuits.questions.source import plain_name
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.pairs_file import PairsFile, make_pairs_file, parse_tables
 
-__all__ = ["Template", "checkpoint_label", "load_template"]
+__all__ = ["OF_ONE_AFTER", "Template", "checkpoint_label", "load_template"]
 
-_OF_ONE_AFTER = {
+OF_ONE_AFTER = {
     "after": "each new checkpoint of the folder is after; take the line away, or measure this one checkpoint with "
     "rlcircuits compare --pairs",
     "revision_after": "it is of a hub id, and after is a folder here; take the line away",
@@ -72,7 +72,7 @@ def load_template(path: str | Path) -> Template:
     path = Path(path)
     tables = parse_tables(path)
     for place, table in enumerate(tables.pairs, start=1):
-        for key, why in _OF_ONE_AFTER.items():
+        for key, why in OF_ONE_AFTER.items():
             if key in table:
                 raise RLCircuitsError(f"{path}: pair {place}, key {key!r}: {why}")
     file = make_pairs_file(replace(tables, pairs=[_with_stand_in(table) for table in tables.pairs]), path)

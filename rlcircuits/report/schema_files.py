@@ -12,6 +12,7 @@ SCHEMAS = {
     "differences": "what rlcircuits report A B --json prints",
     "track": "what rlcircuits track --json prints",
     "release": "release.toml, a pairs file, as the tables that a TOML reader returns",
+    "template": "a template of rlcircuits watch, a pairs file whose pairs have no after",
 }
 """Each schema's name, and what it describes."""
 

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from rlcircuits.common.files import write_text_atomically
 from rlcircuits.comparison import storage
 from rlcircuits.comparison.storage import Document
-from rlcircuits.release.pairs_schema import pairs_file_schema
+from rlcircuits.release.pairs_schema import pairs_file_schema, template_schema
 from rlcircuits.report.release_json import ReleaseDocument
 from rlcircuits.report.schema_files import SCHEMAS
 from rlcircuits.report.track_document import TRACK_VERSION, TrackDocument
@@ -40,6 +40,7 @@ _VERSIONS = {
     "track": TRACK_VERSION,
     "differences": DIFFERENCES_VERSION,
     "release": 1,
+    "template": 1,
 }
 
 
@@ -51,6 +52,7 @@ def make_schema(name: str) -> dict[str, Any]:
         "differences": lambda: TypeAdapter(RunDifference).json_schema(),
         "track": lambda: TypeAdapter(TrackDocument).json_schema(),
         "release": pairs_file_schema,
+        "template": template_schema,
     }
     made = makers[name]()
     for each in made.get("$defs", {}).values():

@@ -87,9 +87,19 @@ class RayRun(AbstractContextManager["RayRun"]):
         """The tasks of each stage, by the stage's key: one, or several that share its batches."""
         self._running: dict[Any, Stage] = {}
         self._left: dict[str, int] = {}
-        """How many tasks of a stage still run or wait, by its key; stages that are done are left out."""
+        """How many tasks of a stage still run or wait, by its key; stages that have ended are left out."""
+        self._failed_tasks: dict[str, list[Failure]] = {}
+        """Of each stage's tasks, by its key."""
+        self._done: dict[str, float] = {}
+        """By the key of a stage of which a task succeeded, so that all its results are there: that task's seconds."""
+        self._lost: set[str] = set()
+        """The keys of stages of which a task was lost; Ray then starts no task that waits for it."""
+        self._unstarted: list[tuple[Stage, Failure]] = []
+        """Tasks that Ray may not have started for that reason."""
+        self._again: set[Any] = set()
+        """Tasks that were started again, each once."""
         self._failures: dict[str, Failure] = {}
-        """By the stage's key; a pair that cannot be planned is there by its name."""
+        """By the key of a stage whose tasks all failed; a pair that cannot be planned is there by its name."""
         self._stages: dict[str, tuple[Stage, ...]] = {}
         try:
             self._submit_all(pairs, settings, gpus)
@@ -97,8 +107,8 @@ class RayRun(AbstractContextManager["RayRun"]):
             self.close()
             raise
 
-    def finish(self, pair: Pair) -> None:
-        """Return when the results of a pair are in its folder.
+    def finish(self, pair: Pair) -> bool:
+        """Return when the results of a pair are in its folder: whether stages of this run have made them.
 
         Raises:
             RLCircuitsError: the pair cannot be measured, or a worker was lost too often.
@@ -112,6 +122,7 @@ class RayRun(AbstractContextManager["RayRun"]):
             raise StageFailed(failed[0])
         if self._mirror is not None:
             self._mirror.fetch_results([pair.name])
+        return bool(mine)
 
     def close(self) -> None:
         """Leave the cluster, which ends the stages that still run."""
@@ -141,11 +152,11 @@ class RayRun(AbstractContextManager["RayRun"]):
         if most_gpus < gpus:
             raise RLCircuitsError(f"Ray: a model needs {gpus:g} GPUs, and no machine has more than {most_gpus:g}")
         url = None if self._mirror is None else self._mirror.url
-        process = _Process(self._output, url, Path.cwd(), threads, tuple(sys.argv))
-        remote = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_do)
+        self._process = _Process(self._output, url, Path.cwd(), threads, tuple(sys.argv))
+        self._remote = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_do)
         slots = sum(_slots(machine, threads, gpus) for machine in machines)
         for pair in (all_pairs := list(pairs)):
-            self._submit(pair, settings, process, remote, slots, len(all_pairs))
+            self._submit(pair, settings, slots, len(all_pairs))
         cores = sum(machine.get("CPU", 0) for machine in machines)
         if idle := _idle_gpus(machines, threads, gpus):
             self._notify(
@@ -158,7 +169,7 @@ class RayRun(AbstractContextManager["RayRun"]):
             f"cores, {each} to a stage"
         )
 
-    def _submit(self, pair: Pair, settings: Settings, process: _Process, remote: Any, slots: int, pairs: int) -> None:
+    def _submit(self, pair: Pair, settings: Settings, slots: int, pairs: int) -> None:
         try:
             stages = plan_stages(pair, settings, self._output)
         except Exception as error:  # the other pairs are measured all the same
@@ -173,10 +184,13 @@ class RayRun(AbstractContextManager["RayRun"]):
             self._tasks[stage.key], self._left[stage.key] = [], parts
             for part in range(1, parts + 1):
                 name = stage.words if parts == 1 else f"{stage.words} ({part} of {parts})"
-                task = remote.options(name=name).remote(stage, process, parts > 1, *waits_for)
+                task = self._start(stage, name, waits_for, shared=parts > 1)
                 self._tasks[stage.key].append(task)
                 self._running[task] = stage
         self._stages[pair.name] = stages
+
+    def _start(self, stage: Stage, name: str | None = None, waits_for: Sequence[Any] = (), shared: bool = False) -> Any:
+        return self._remote.options(name=name or stage.words).remote(stage, self._process, shared, *waits_for)
 
     def _wait(self) -> None:
         """Wait for the next tasks that end, and note how they ended."""
@@ -187,19 +201,53 @@ class RayRun(AbstractContextManager["RayRun"]):
             self._note(self._running.pop(task), task)
 
     def _note(self, stage: Stage, task: Any) -> None:
-        """Note how a task ended, and say so if it was the last of its stage."""
+        """Note how a task ended."""
         try:
-            ended: _Ended = self._ray.get(task)
+            self._end(stage, self._ray.get(task))
         except self._ray.exceptions.RayError as error:
-            ended = _Ended(Failure(f"{stage.words}: {_lost(error)}; what was computed is in the store"))
-        if ended.failure is not None:
-            self._failures[stage.key] = ended.failure
+            failure = Failure(f"{stage.words}: {_lost(error)}; what was computed is in the store")
+            self._lost.add(stage.key)
+            if task in self._again:
+                self._end(stage, _Ended(stage.key, failure))
+            else:
+                self._unstarted.append((stage, failure))
+        self._settle()
+
+    def _end(self, stage: Stage, ended: _Ended) -> None:
+        """Count a task that ended, and say so if it was the last of its stage.
+
+        A task that succeeds has seen all batches of its stage in the store. So the stage is done then, whatever became
+        of the tasks that it was shared with.
+        """
+        if ended.failure is None:
+            self._done[stage.key] = ended.seconds
+        else:
+            self._failed_tasks.setdefault(stage.key, []).append(ended.failure)
         self._left[stage.key] -= 1
-        if not self._left[stage.key]:
-            del self._left[stage.key]
-            if stage.key not in self._failures:
-                done = len(self._tasks) - len(self._left)
-                self._notify(f"{stage.words}: done in {ended.seconds:.0f} s ({done} of {len(self._tasks)} stages)")
+        if self._left[stage.key]:
+            return
+        del self._left[stage.key]
+        if stage.key not in self._done:
+            self._failures[stage.key] = self._failed_tasks[stage.key][0]
+            return
+        seconds, ended_stages = self._done[stage.key], len(self._tasks) - len(self._left)
+        self._notify(f"{stage.words}: done in {seconds:.0f} s ({ended_stages} of {len(self._tasks)} stages)")
+
+    def _settle(self) -> None:
+        """Start again what Ray did not start for a lost task, if the lost task's stage is done all the same."""
+        before = None
+        while before != len(self._unstarted):  # a task that ends may settle those that wait for it
+            before = len(self._unstarted)
+            waiting, self._unstarted = self._unstarted, []
+            for stage, failure in waiting:
+                if not self._left.keys().isdisjoint(stage.waits_for):
+                    self._unstarted.append((stage, failure))
+                elif self._lost.isdisjoint(stage.waits_for) or not self._done.keys() >= set(stage.waits_for):
+                    self._end(stage, _Ended(stage.key, failure))
+                else:
+                    task = self._start(stage, shared=len(self._tasks[stage.key]) > 1)
+                    self._running[task] = stage
+                    self._again.add(task)
 
 
 def _slots(machine: Mapping[str, float], threads: int, gpus: float) -> int:
@@ -256,8 +304,10 @@ class _Process:
 
 @dataclass(frozen=True)
 class _Ended:
-    """How a stage ended."""
+    """How a task ended."""
 
+    of: str
+    """The key of its stage."""
     failure: Failure | None
     seconds: float = 0.0
 
@@ -267,9 +317,10 @@ _memory = StageMemory()
 
 
 def _do(stage: Stage, process: _Process, shared: bool, *waited: _Ended) -> _Ended:
-    """Do a stage, or some batches of a shared one, unless one that it waited for failed, whose failure it has then."""
-    if (failure := next((each.failure for each in waited if each.failure is not None), None)) is not None:
-        return _Ended(failure)
+    """Do a stage, or some batches of a shared one, unless all tasks of one that it waited for failed."""
+    done = {each.of for each in waited if each.failure is None}
+    if failures := [each.failure for each in waited if each.of not in done]:
+        return _Ended(stage.key, failures[0])
     start = time.perf_counter()
     output: Path | None = None
     try:
@@ -280,8 +331,8 @@ def _do(stage: Stage, process: _Process, shared: bool, *waited: _Ended) -> _Ende
         with mirror or nullcontext():
             run_stage(stage, output, lambda _: None, _memory, shared=shared)
     except Exception as error:  # the other stages are done all the same
-        return _Ended(describe_failure(error, output or process.output))
-    return _Ended(None, time.perf_counter() - start)
+        return _Ended(stage.key, describe_failure(error, output or process.output))
+    return _Ended(stage.key, None, time.perf_counter() - start)
 
 
 @cache

@@ -19,13 +19,14 @@ import numpy as np
 from scipy import special, stats
 
 from rlcircuits.answers.answer_file import Answers
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.patterns import UserPattern
+from rlcircuits.common.reprs import format_count
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.vital_signs.sign import Outcome, Sign, no_room, not_measurable
 from rlcircuits.vital_signs.studies import ECHO_CHAMBER
 
-__all__ = ["Classifier", "by_patterns", "format_signs", "predicted_shares", "skeleton"]
+__all__ = ["Classifier", "by_patterns", "format_signs", "predicted_shares", "skeleton", "unmatched_formats"]
 
 OWN_FORMAT = 0.5
 """With more formats than this share of the answers, nearly every answer has its own, and nothing is said of them."""
@@ -77,6 +78,22 @@ def by_patterns(patterns: Mapping[str, str]) -> Classifier:
             raise RLCircuitsError(f"format {name!r}: the name of answers that no expression matches; give it another")
         compiled[name] = UserPattern(f"format {name!r}", pattern)
     return lambda _question, answer: next((name for name, pattern in compiled.items() if pattern.is_in(answer)), _REST)
+
+
+def unmatched_formats(patterns: Mapping[str, str], answers: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence for each pattern that is in no answer.
+
+    Args:
+        patterns: as for :func:`by_patterns`.
+        answers: the texts of the answers.
+    """
+    compiled = {name: UserPattern(f"format {name!r}", pattern) for name, pattern in patterns.items()}
+    count = format_count(len(answers), "answer")
+    return tuple(
+        f"format {name!r}: {truncated_repr(each.pattern)} is in none of {count}, such as {truncated_repr(answers[0])}"
+        for name, each in compiled.items()
+        if answers and not any(map(each.is_in, answers))
+    )
 
 
 def predicted_shares(shares: Float64Array, accuracies: Float64Array, beta: float) -> Float64Array:

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.patterns import UserPattern
+from rlcircuits.common.reprs import format_count
 from rlcircuits.graph.metrics import Float64Array
 from rlcircuits.graph.sequences import AnswerSequence
 from rlcircuits.vital_signs.exact_kl import check_same_answers
@@ -29,7 +30,15 @@ from rlcircuits.vital_signs.scored_answers import ScoredAnswers
 from rlcircuits.vital_signs.sign import Sign, not_measurable, paired_sign
 from rlcircuits.vital_signs.studies import ARPO
 
-__all__ = ["FIRST", "Segment", "boundary_changes", "delimiter", "delimiter_segments", "reopening"]
+__all__ = [
+    "FIRST",
+    "Segment",
+    "boundary_changes",
+    "delimiter",
+    "delimiter_segments",
+    "reopening",
+    "unmatched_delimiter",
+]
 
 FIRST = 20
 """The number k of tokens whose entropy is averaged."""
@@ -60,6 +69,27 @@ def delimiter_segments(
     """
     compiled = delimiter(pattern)
     return tuple(_delimited(sequence.answer_ids, tokenizer, compiled) for sequence in sequences)
+
+
+def unmatched_delimiter(
+    sequences: Sequence[AnswerSequence], tokenizer: Any, pattern: str, segments: Sequence[Sequence[Segment]]
+) -> str | None:
+    """Return a sentence for a delimiter that makes no boundary in any answer; None if it makes one.
+
+    Args:
+        sequences: the answers.
+        tokenizer: the tokenizer of their ids.
+        pattern: the delimiter.
+        segments: its boundaries, of :func:`delimiter_segments`.
+    """
+    if any(segments) or not sequences:
+        return None
+    example = tokenizer.decode(sequences[0].answer_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    answers = format_count(len(sequences), "answer")
+    return (
+        f"boundary {truncated_repr(pattern)} is in none of {answers}, or at the end alone, so that no entropy after it "
+        f"is measured; an answer is {truncated_repr(example)}"
+    )
 
 
 def delimiter(pattern: str) -> UserPattern:

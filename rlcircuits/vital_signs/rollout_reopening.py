@@ -10,7 +10,7 @@ from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify
 from rlcircuits.common.logs import log_stage
 from rlcircuits.vital_signs.log_prob_table import AnswerLogProbs
-from rlcircuits.vital_signs.reopening import delimiter_segments, reopening
+from rlcircuits.vital_signs.reopening import delimiter_segments, reopening, unmatched_delimiter
 from rlcircuits.vital_signs.rollout_tokens import load_token_rollouts
 from rlcircuits.vital_signs.sign import Sign
 from rlcircuits.vital_signs.token_log_probs import answer_log_probs, check_temperature
@@ -63,7 +63,10 @@ def rollout_reopening(
     if segments is not None and boundary is not None:
         raise RLCircuitsError(f"{path}: has marks of its own, and --boundary was given too; leave the boundary out")
     if segments is None:
-        segments = delimiter_segments(answers.sequences, tokenizer, boundary or "")
+        boundary = boundary or ""
+        segments = delimiter_segments(answers.sequences, tokenizer, boundary)
+        if (unmatched := unmatched_delimiter(answers.sequences, tokenizer, boundary, segments)) is not None:
+            log(unmatched)
     used = {token for sequence in answers.sequences for token in (*sequence.prompt_ids, *sequence.answer_ids)}
     check_same_vocabulary(before, after, used)
     tables: list[AnswerLogProbs] = []

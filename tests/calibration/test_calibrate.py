@@ -255,9 +255,10 @@ def test_other_numbers_of_answers_than_the_files(
         (["--answers", "8"], "--answers names only 8, the number that .*zoo.toml asks for anyway"),
         (["--answers", "two"], "--answers is 'two'; numbers from 1 up are wanted"),
         (["--answers", "0,2"], "--answers is '0,2'; numbers from 1 up are wanted"),
+        (["--sabotage-only", "*-none", "--parts", "sabotage"], r"--sabotage-only \*-none matches no pair of .*zoo"),
         (
-            ["--sabotage-only", "*-none", "--parts", "sabotage"],
-            r"no pair of online RL that --sabotage-only \*-none matches; name",
+            ["--sabotage-only", "*-sft-more", "--parts", "sabotage"],
+            r"no pair of online RL that --sabotage-only \*-sft-more matches; name",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -122,6 +123,25 @@ def test_a_plan_says_that_a_method_lacks_counterfactuals(tmp_path: Path, capsys:
     shown = capsys.readouterr()
     assert "p: method is 'eap-ig', which needs a counterfactual of each question" in shown.err
     assert not shown.out  # of no use with another method
+
+    # A pair whose questions have them is planned all the same.
+    rows = [
+        f'{{"id": "{k}", "question": "{k}+1=", "answer": "#### {k + 1}", "counterfactual": "{k + 1}+1="}}\n'
+        for k in range(4)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(rows))
+    with (tmp_path / "pairs.toml").open("a") as file:
+        file.write(
+            '[[pair]]\nname = "q"\nbefore = "base"\nafter = "tuned"\nalgorithm = "dpo"\nquestions = "mine"\n'
+            '[[questions]]\nname = "mine"\nfile = "pairs.jsonl"\ncounterfactual = "counterfactual"\n'
+        )
+    assert main(["plan", str(tmp_path / "pairs.toml")]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.count("needs a counterfactual of each question") == 1
+    assert "rlcircuits: p: method is 'eap-ig'" in shown.err
+    assert re.search(r"^q +mine +4 ", shown.out, re.MULTILINE)
+    assert not re.search(r"^p +arithmetic", shown.out, re.MULTILINE)
+    assert shown.out.rstrip().endswith("Not counted: p, which cannot be planned.")
 
 
 def test_a_plan_says_that_a_model_has_no_such_nodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -49,3 +51,16 @@ def test_a_pipe_gets_lines(tiny: Path, capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setattr(progress, "LINE_INTERVAL", 0.001)
     assert main(compare_arguments(tiny, "--balance", "2", "--noise-draws", "0")) == 0
     assert re.search(r"^attribution: \d+ of \d+", capsys.readouterr().err, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_no_library_advises_a_kernel() -> None:
+    """Imported within a command, bitsandbytes says nothing of a kernel that no command uses."""
+    pytest.importorskip("bitsandbytes")
+    code = (
+        "from rlcircuits.cli.streams import said_to_stderr\n"
+        "with said_to_stderr(quiet=False, verbose=True):\n"
+        "    import bitsandbytes\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert "kernels" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,12 @@ def test_all_names_of_signs_are_known_before(results: Path, capsys: pytest.Captu
     assert main(["signs", str(results / PLAIN), "--gate", "none", *extra]) == 0
     told = [sign.name for sign in load_signs(results / PLAIN).signs]
     assert told == [name for names in MEASURED_FROM.values() for name in names]
+
+
+def test_patterns_that_match_nothing_are_said(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    patterns = ["--format", "digits=[0-9]", "--format", "code=def \\w+", "--boundary", "</tool>"]
+    assert main(["signs", str(results / PLAIN), "--gate", "none", *patterns]) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"format 'code': 'def \\\\w\+' is in none of \d+ answers, such as ", said)
+    assert "format 'digits'" not in said
+    assert re.search(r"boundary '</tool>' is in none of \d+ answers, or at the end alone", said)

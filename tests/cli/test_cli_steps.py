@@ -79,6 +79,10 @@ def test_attribute_by_span(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert f"5 answers, first 6 tokens, {len(scores.span)} spans, {whole.graph.n_edges} edges" in printed
     mean = metrics.activation_intensity(whole).mean()
     assert re.search(rf"prompt: 5 answers, \S+ of a mean activation intensity of {mean:.4g}\n", printed)
+    assert main([*attribute, "--by-span", "--step-end", "; "]) == 0
+    said = capsys.readouterr().err
+    assert "step_end '; ' matches no token of 5 answers, so that each answer is one step" in said
+    assert SpanScores.load(out).n_steps == 1
     for options, words in (
         (["--step-end", "x"], "which only --by-span asks for"),
         (["--by-span", "--step-end", "("], "is no regular expression"),

@@ -131,7 +131,10 @@ def test_adapters_are_compared_with_their_base_model(tmp_path: Path, capsys: pyt
     assert f"2 checkpoints against {base}" in printed.err
     assert {row["step"] for row in csv.DictReader(io.StringIO(printed.out))} == {"5", "10"}
     assert "anew" not in printed.err
-    assert main([*followed(tmp_path / "run", "--no-models", "--csv"), "--question-count", "23"]) == 0
+    other = [*followed(tmp_path / "run", "--no-models", "--csv"), "--question-count", "23"]
+    assert main(other) == 2
+    assert "--replace" in capsys.readouterr().err
+    assert main([*other, "--replace"]) == 0
     assert "step 5, 1 of 2, measured anew (its results were of other options" in capsys.readouterr().err
 
 
@@ -172,10 +175,42 @@ def test_an_output_folder_has_one_base_and_one_way_of_measuring(
     assert f"were compared with {base}, and the base is" in capsys.readouterr().err
     capsys.readouterr()
     shutil.rmtree(run / "checkpoint-10")
-    assert main([*followed(run, *common), "--alpha", "0.6"]) == 0
+    assert main([*followed(run, *common), "--alpha", "0.6", "--replace"]) == 0
     printed = capsys.readouterr()
     assert "step 10: left out; its checkpoint is not among those of this call" in printed.err
     assert "    10 " not in printed.out
+
+
+def test_options_of_another_measurement_are_refused_before_anything_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*arguments: object, **how: object) -> None:
+        raise AssertionError("a step was measured")
+
+    base, run = save_run(tmp_path, steps=(10,))
+    output = tmp_path / "out"
+    arguments = followed(run, "--base", base, "--no-signs", "--output", output)
+    assert main(arguments) == 0
+    save_step(run / "checkpoint-5", 5)  # a new one, which comes before the one that is there
+    monkeypatch.setattr(track_module, "run_pair", measure)
+    files = {file: file.stat().st_mtime_ns for file in output.rglob("*") if file.is_file()}
+    for changed, found, wanted in (
+        (["--alpha", "0.6"], "with --alpha 0.5", "with --alpha 0.6"),
+        (["--greedy", "--n", "2"], "without --greedy and with --n 1", "with --greedy and with --n 2"),
+        (["--rules", "relp"], "without --rules", "with --rules "),
+        (["--metric", "logprob"], "with --metric cross_entropy", "with --metric logprob"),
+        (["--max-new-tokens", "7"], "with --max-new-tokens 6", "with --max-new-tokens 7"),
+        (["--system", "Be brief."], "without --system", "with --system Be brief."),
+        (["--no-chat"], "without --no-chat", "with --no-chat"),
+        (["--algorithm", "sft"], "with --algorithm grpo", "with --algorithm sft"),
+        (["--accuracy", "equivalent", "--margin", "0.1"], "with --accuracy rose", "with --accuracy equivalent"),
+    ):
+        assert main([*arguments, *changed]) == 2
+        printed = capsys.readouterr().err
+        assert f"step-000010 was measured {found}" in printed
+        assert f"would be measured again {wanted}" in printed
+        assert printed.rstrip().endswith("; give the former options, another --output, or --replace")
+        assert {file: file.stat().st_mtime_ns for file in output.rglob("*") if file.is_file()} == files
 
 
 @pytest.mark.parametrize(

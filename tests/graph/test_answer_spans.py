@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlcircuits import AnswerSequence, AnswerSpans, RLCircuitsError, answer_spans
+from rlcircuits.graph.answer_spans import unmatched_step_end
 
 
 class Letters:
@@ -37,6 +40,19 @@ def test_lines(answer: str, steps: tuple[int, ...]) -> None:
 def test_another_end() -> None:
     assert steps_of("18+30=48;48+10=58>58", "[;>]") == (9, 9, 2)
     assert steps_of("A b. C d! E", "[.!?]") == (4, 5, 2)
+
+
+@given(
+    answer=st.text(st.sampled_from("ab;"), min_size=1, max_size=12), step_end=st.sampled_from(["a", ";", "[ab]", "a;"])
+)
+def test_a_pattern_that_matches_nothing_is_said(answer: str, step_end: str) -> None:
+    sequence = AnswerSequence((65,), tuple(map(ord, answer)))
+    said = unmatched_step_end([sequence], Letters(), step_end)
+    assert (said is None) == any(re.search(step_end, letter) for letter in answer)
+    if said is not None:
+        assert steps_of(answer, step_end) == (len(answer),)
+        assert f"step_end {step_end!r} matches no token of 1 answer, so that each answer is one step; " in said
+        assert said.endswith(f"such as {', '.join(map(repr, answer[:8]))}")
 
 
 @given(answer=st.text(st.sampled_from("a \n"), min_size=1, max_size=12))

@@ -1,7 +1,7 @@
-"""Stored results are recomputed bit by bit, and whatever was changed in any of their files is noticed.
+"""Stored results are recomputed bit by bit, and whatever was changed in a comparison's file is noticed.
 
-The results are three pairs of tiny random models (`helpers/measured_results.py`), and those of an earlier version in
-`tests/stored/`.
+`test_verified_files.py` is of the files beside it. The results are three pairs of tiny random models
+(`helpers/measured_results.py`), and those of an earlier version in `tests/stored/`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import math
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from helpers.edited_results import checks_of, differing, edit, set_at
 from helpers.measured_results import FULL, PLAIN, TOO_FEW, measured_results
 from helpers.paths import ROOT
 from helpers.stored_pairs import STORED
@@ -24,12 +23,10 @@ from helpers.tiny_pairs import grade_kindly, save_tiny_pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlcircuits import Answers, EdgeScores, RLCircuitsError, Sampling, Settings, load_comparison, run_pair
-from rlcircuits.comparison.pairing import pair
+from rlcircuits import RLCircuitsError, Sampling, Settings, load_comparison, run_pair
 from rlcircuits.release.differences import leaves
 from rlcircuits.release.pair import make_pair
-from rlcircuits.release.repeated_pairing import repeat_pairing
-from rlcircuits.release.verification import Check, Verification, verify_pair, verify_results
+from rlcircuits.release.verification import verify_pair, verify_results
 
 GRPO = ROOT / STORED / "grpo"
 
@@ -43,32 +40,6 @@ def _kind_grader(monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path: Path) -> Path:
     """Return a copy of the measured results."""
     return Path(shutil.copytree(measured_results(), tmp_path / "out"))
-
-
-def checks_of(verification: Verification) -> dict[str, Check]:
-    return {check.part: check for check in verification.checks}
-
-
-def differing(verification: Verification) -> set[str]:
-    return {check.part for check in verification.checks if check.agreement == "differs"}
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    document = json.loads(path.read_bytes())
-    change(document)
-    path.write_text(json.dumps(document))
-
-
-def set_at(document: Any, field: str, value: object) -> None:
-    *way, last = (int(name) if name.isdigit() else name for name in field.split("."))
-    for name in way:
-        document = document[name]
-    document[last] = value
-
-
-def edit_answers(path: Path, change: Callable[[Any], Any]) -> None:
-    answers = Answers.load(path)
-    replace(answers, items=change(answers.items)).save(path)
 
 
 def test_untouched_results_agree_bit_by_bit() -> None:
@@ -233,81 +204,20 @@ def test_a_verdict_that_was_changed_by_hand_differs(folder: Path) -> None:
     assert "verdict.holds: file 'certainly', recomputed" in checks_of(found)["verdict"].words
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
-@pytest.mark.parametrize("place", [0, 7, 47])
-def test_a_flipped_grade_is_noticed(folder: Path, side: str, place: int) -> None:
-    def flip(items: Any) -> Any:
-        item = items[place]
-        return (*items[:place], replace(item, correct=not item.correct), *items[place + 1 :])
-
-    edit_answers(folder / PLAIN / f"{side}.answers.jsonl", flip)
-    found = verify_pair(folder / PLAIN, regrade=True)
-    assert differing(found) >= {"accuracy", "grades"}
-    item = Answers.load(folder / PLAIN / f"{side}.answers.jsonl").items[place]
-    assert f"{side} answers, question {item.question_id!r}" in checks_of(found)["grades"].words
+def test_an_earlier_version_is_judged_by_todays_rule_and_not_verified() -> None:
+    found = verify_pair(ROOT / STORED / "grpo")
+    assert found.agrees
+    assert not found.verified
+    assert "comparison.supervised" in found.taken
+    words = "the file is of version 3, whose verdict follows an earlier rule; by today's rule the same numbers give: "
+    assert checks_of(found)["verdict"].words.startswith(words)
 
 
-def test_a_flipped_grade_of_a_noise_draw_is_noticed(folder: Path) -> None:
-    (file,) = (folder / "store").glob("models-base-+-noise-0-of-*.jsonl")
-    # The grade of an answer that is not compared, so that the same sequences are scored.
-    asked = load_comparison(folder / FULL).question_ids
-
-    def flip(items: Any) -> Any:
-        place = next(place for place, item in enumerate(items) if item.question_id not in asked)
-        return (*items[:place], replace(items[place], correct=not items[place].correct), *items[place + 1 :])
-
-    edit_answers(file, flip)
-    found = verify_pair(folder / FULL)
-    assert differing(found) == {"noise control"}
-    assert [difference.field for difference in checks_of(found)["noise control"].differences] == [
-        "comparison.controls.0.accuracy"
-    ]
-
-
-@pytest.mark.parametrize("stored", [True, False], ids=["with its store", "without a store"])
-def test_one_changed_score_is_noticed(folder: Path, stored: bool) -> None:
-    if not stored:
-        shutil.rmtree(folder / "store")
-    file = folder / PLAIN / "after.scores.safetensors"
-    scores = EdgeScores.load(file)
-    writer, reader = scores.graph.mask.nonzero()[5].tolist()
-    scores.values[3, writer, reader] *= 1.5
-    scores.save(file)
-    found = verify_pair(folder / PLAIN)
-    assert differing(found) >= ({"metrics", "scores"} if stored else {"metrics"})
-    moved = {difference.field for difference in checks_of(found)["metrics"].differences}
-    # Row 3 answers one of the questions, and no other one moves.
-    questions = {match[1] for field in moved if (match := re.search(r"_values\.(\d+)$", field))}
-    assert [f"comparison.effects.intensity.after_values.{question}" in moved for question in questions] == [True]
-    if stored:
-        words = f"after scores, values[3, {writer}, {reader}]: file "
-        assert checks_of(found)["scores"].words.startswith(words)
-
-
-def test_two_scores_that_changed_places_are_noticed_by_the_store(folder: Path) -> None:
-    # No metric that is published sees this: both edges lead to the same reader.
-    file = folder / PLAIN / "before.scores.safetensors"
-    scores = EdgeScores.load(file)
-    row = scores.values[0, :, -1]
-    first, second = (place for place in row.nonzero().flatten().tolist()[:2])
-    row[[first, second]] = row[[second, first]]
-    scores.save(file)
-    assert differing(verify_pair(folder / PLAIN)) == {"scores"}
-
-
-def test_the_scores_of_another_model_are_noticed(folder: Path) -> None:
-    shutil.copy(folder / PLAIN / "before.scores.safetensors", folder / PLAIN / "after.scores.safetensors")
-    assert differing(verify_pair(folder / PLAIN)) >= {"metrics", "verdict", "scores"}
-
-
-def test_scores_of_another_graph_are_noticed(folder: Path) -> None:
-    file = folder / PLAIN / "after.scores.safetensors"
-    scores = EdgeScores.load(file)
-    graph = replace(scores.graph, mask=scores.graph.mask & (torch.arange(len(scores.graph.readers)) > 0))
-    replace(scores, values=scores.values * graph.mask, graph=graph).save(file)
-    found = verify_pair(folder / PLAIN)
-    assert differing(found) >= {"metrics", "scores"}
-    assert "different graphs" in checks_of(found)["metrics"].words
+@pytest.mark.parametrize("name", ["before.answers.jsonl", "after.scores.safetensors"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / PLAIN / name).unlink()
+    with pytest.raises(RLCircuitsError, match=re.escape(name)):
+        verify_pair(folder / PLAIN)
 
 
 def test_noise_that_was_not_needed_is_verified(tmp_path: Path) -> None:
@@ -328,101 +238,3 @@ def test_noise_that_was_not_needed_is_verified(tmp_path: Path) -> None:
     edit(tmp_path / "out/es/comparison.json", lambda document: document["comparison"].update(profile="online-rl"))
     with pytest.raises(RLCircuitsError, match="noise_not_needed"):
         verify_results(tmp_path / "out")
-
-
-def test_scores_of_fewer_sequences_are_noticed(folder: Path) -> None:
-    file = folder / PLAIN / "before.scores.safetensors"
-    scores = EdgeScores.load(file)
-    scores.of_rows(range(1, len(scores))).save(file)
-    found = verify_pair(folder / PLAIN)
-    assert (
-        f"before scores are of {len(scores) - 1} sequences; the pairing has {len(scores)}"
-        in checks_of(found)["metrics"].words
-    )
-    # What does not depend on the scores is recomputed all the same.
-    assert checks_of(found)["accuracy"].agreement == checks_of(found)["pairing"].agreement == "agrees"
-
-
-def test_answers_that_cannot_be_paired_are_noticed(folder: Path) -> None:
-    edit_answers(
-        folder / PLAIN / "after.answers.jsonl", lambda items: tuple(replace(item, correct=False) for item in items)
-    )
-    found = verify_pair(folder / PLAIN)
-    assert differing(found) >= {"pairing", "accuracy"}
-    assert "0 questions are left to compare" in checks_of(found)["pairing"].words
-    assert checks_of(found)["metrics"].agreement == "not checked"
-
-
-def test_other_weights_are_noticed(folder: Path) -> None:
-    """The names in all files are changed to another checkpoint's: only its fingerprint and its weights tell."""
-    other = load_comparison(folder / FULL / "control").after
-    edit(folder / PLAIN / "comparison.json", lambda document: document["comparison"].update(after=other))
-    answers = Answers.load(folder / PLAIN / "after.answers.jsonl")
-    replace(answers, model=other).save(folder / PLAIN / "after.answers.jsonl")
-    found = verify_pair(folder / PLAIN, models=True)
-    assert {"checkpoints", "weights"} <= differing(found)
-    assert f"after: {other} has the fingerprint" in checks_of(found)["checkpoints"].words
-
-
-def test_a_checkpoint_that_is_gone_is_bad_input(folder: Path) -> None:
-    edit(folder / PLAIN / "comparison.json", lambda document: document["comparison"].update(after="./gone"))
-    with pytest.raises(RLCircuitsError, match="gone"):
-        verify_pair(folder / PLAIN, models=True)
-
-
-def test_a_text_that_is_not_the_tokens_is_noticed(folder: Path) -> None:
-    """A wrong answer gets a right text and a right grade, and the number is changed to match."""
-    right = {item.question_id: item.text for item in Answers.load(folder / PLAIN / "after.answers.jsonl").items}
-    edit_answers(
-        folder / PLAIN / "before.answers.jsonl",
-        lambda items: tuple(
-            item if item.correct else replace(item, text=right[item.question_id], correct=True) for item in items
-        ),
-    )
-    assert "texts" in differing(verify_pair(folder / PLAIN, models=True))
-
-
-def test_an_earlier_version_is_judged_by_todays_rule_and_not_verified() -> None:
-    found = verify_pair(ROOT / STORED / "grpo")
-    assert found.agrees
-    assert not found.verified
-    assert "comparison.supervised" in found.taken
-    words = "the file is of version 3, whose verdict follows an earlier rule; by today's rule the same numbers give: "
-    assert checks_of(found)["verdict"].words.startswith(words)
-
-
-@pytest.mark.parametrize("name", ["before.answers.jsonl", "after.scores.safetensors"])
-def test_a_missing_file_is_named(folder: Path, name: str) -> None:
-    (folder / PLAIN / name).unlink()
-    with pytest.raises(RLCircuitsError, match=re.escape(name)):
-        verify_pair(folder / PLAIN)
-
-
-def test_grades_of_a_set_of_ones_own_are_not_checked(folder: Path) -> None:
-    comparison = folder / PLAIN / "comparison.json"
-    edit(comparison, lambda document: document["comparison"].update(questions="mine"))
-    found = verify_pair(folder / PLAIN, regrade=True)
-    (check,) = found.missing
-    assert check.words == "mine is a set of your own, so its grader is not known"
-
-
-@settings(max_examples=30)
-@given(k=st.integers(1, 40), seed=st.integers(0, 999), score_on=st.sampled_from(["own", "before", "gold"]))
-def test_a_sample_is_found_again_without_its_seed(k: int, seed: int, score_on: Any) -> None:
-    before, after = (Answers.load(GRPO / f"{side}.answers.jsonl") for side in ("before", "after"))
-    gold = {item.question_id: (5, 6) for item in before.items}
-    made = pair(before, after, k=k, seed=seed, min_questions=1, score_on=score_on, gold=gold)
-    stored = replace(
-        load_comparison(GRPO), question_ids=made.question_ids, score_on=score_on, note=made.note, alpha=made.alpha
-    )
-    again = repeat_pairing(stored, before, after)
-    assert again.question_ids == made.question_ids
-    assert (again.places, again.samples, again.note, again.t_cut) == (made.places, made.samples, made.note, made.t_cut)
-
-
-def test_the_seed_can_be_said() -> None:
-    before, after = (Answers.load(GRPO / f"{side}.answers.jsonl") for side in ("before", "after"))
-    made = pair(before, after, k=16, seed=20_261, min_questions=1)
-    stored = replace(load_comparison(GRPO), question_ids=made.question_ids)
-    assert repeat_pairing(stored, before, after, 20_261) == made
-    assert repeat_pairing(stored, before, after).question_ids != made.question_ids

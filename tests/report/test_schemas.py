@@ -24,6 +24,7 @@ from rlcircuits.comparison.storage import to_document
 from rlcircuits.release import pairs_schema
 from rlcircuits.release.option import SECTIONS
 from rlcircuits.release.options import OPTIONS
+from rlcircuits.release.watch_template import OF_ONE_AFTER
 from rlcircuits.report.pools import make_pools
 from rlcircuits.report.release_json import release_json
 from rlcircuits.report.schema_files import SCHEMAS, read_schema
@@ -106,6 +107,24 @@ def test_the_template_fits_also_with_all_that_it_comments_out(tmp_path: Path) ->
     assert everything["settings"].keys() > {"alpha", "sampling", "prompting"}
     assert everything.keys() >= {"circuits", "questions", "pair"}
     validator("release").validate(everything)
+
+
+def test_a_template_has_no_after_and_is_a_pairs_file_in_all_else() -> None:
+    tables = tomllib.loads(PAIRS)
+    of_template = copy.deepcopy(tables)
+    for pair in of_template["pair"]:
+        for key in OF_ONE_AFTER:
+            pair.pop(key, None)
+    validator("template").validate(of_template)
+    assert not validator("release").is_valid(of_template)
+    for key in OF_ONE_AFTER:  # as load_template refuses them
+        wrong = copy.deepcopy(of_template)
+        wrong["pair"][0][key] = "x"
+        assert not validator("template").is_valid(wrong), key
+    for key in ("before", "algorithm"):
+        less = copy.deepcopy(of_template)
+        del less["pair"][0][key]
+        assert not validator("template").is_valid(less), key
 
 
 @pytest.mark.parametrize(

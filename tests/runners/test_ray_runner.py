@@ -183,6 +183,42 @@ def test_one_models_work_is_shared_by_several_tasks(tmp_path: Path, monkeypatch:
     assert result_bytes(tmp_path / "ray", after_kills=True) == result_bytes(tmp_path / "alone")
 
 
+def fail_as_one_of_two(stage: Stage, process: Any, shared: bool, *waited: Any) -> Any:
+    """Do a stage as any other, but lose or fail the first of two tasks that share it, once and for all tries."""
+    how = os.environ["RLCIRCUITS_TEST_FAILURE"]
+    mark = process.output / f"first-of-{stage.key[:12]}"
+    if shared:
+        title = ray.get_runtime_context().get_task_name()
+        if title and title.endswith("(1 of 2)"):
+            mark.touch()
+            if how == "lost":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return ray_runner._Ended(stage.key, ray_runner.Failure("a fault of one machine"))
+    from rlcircuits.runners.ray_runner import _do
+
+    return _do(stage, process, shared, *waited)
+
+
+@pytest.mark.parametrize("how", ["lost", "failed"])
+def test_a_stage_is_done_if_one_of_its_tasks_has_seen_all_its_results(
+    how: str, tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setenv("RLCIRCUITS_TEST_FAILURE", how)
+    monkeypatch.setattr(ray_runner, "_do", fail_as_one_of_two)
+    monkeypatch.setattr(ray_runner, "_parts", lambda stage, *_: 1 if stage.kind == "pair" else 2)
+    lines: list[str] = []
+    with RayRun(PAIRS[:1], SETTINGS, tmp_path, notify=lines.append) as run:
+        assert run.finish(PAIRS[0])
+        assert not run.finish(pair_of("grpo", name="another"))
+    assert list(tmp_path.glob("first-of-*")), "tasks failed"
+    done = [line for line in lines if "done in" in line]
+    assert len(done) == len(plan_stages(PAIRS[0], SETTINGS))
+    found = result_bytes(tmp_path, after_kills=True)
+    wanted = {name: content for name, content in alone.items() if name.startswith("grpo/")}
+    assert {name: content for name, content in found.items() if name.startswith("grpo/")} == wanted
+
+
 def test_how_many_tasks_share_a_stage() -> None:
     stage = replace(plan_stages(PAIRS[0], SETTINGS)[0], batches=100)
     assert ray_runner._parts(stage, slots=2, at_once=8) == 1
@@ -246,5 +282,7 @@ def test_from_the_command_line(tmp_path: Path, alone: dict[str, bytes], capsys: 
     table = '[settings]\nquestion_count = 80\nmin_questions = 5\nnoise_draws = 1\nbatch_size = 40\ndevice = "cpu"\n'
     file.write_text(f"{table}[settings.sampling]\nn = 2\n\n{''.join(rows)}")
     assert main(["compare", "--pairs", str(file), "--output", str(tmp_path / "out"), "--ray", "local"]) in (0, 1, 3)
-    assert "(21 of 21 stages)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "(21 of 21 stages)" in said
+    assert "measured before" not in said
     assert result_bytes(tmp_path / "out") == alone
