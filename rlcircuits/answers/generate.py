@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,7 @@ from rlcircuits.common.errors import RLCircuitsError, truncated_repr
 from rlcircuits.common.files import Notify
 from rlcircuits.common.limits import check_number
 from rlcircuits.common.logs import log_stage
+from rlcircuits.common.own_work import count_work
 from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.questions.images import MARK
 from rlcircuits.questions.question_set import QuestionSet
@@ -229,6 +231,7 @@ class _Batches:
         """
         if self._engine is None:
             self._engine = self._open()
+        start = time.perf_counter()
         batch = self.order[number * self.size : (number + 1) * self.size]
         seed = _batch_seed(self._sampling.seed, number)
         prompts = [self._asked.ids[place] for place, _ in batch]
@@ -241,6 +244,7 @@ class _Batches:
             for (place, sample), completion in zip(batch, completions, strict=True)
         ]
         lines = grade_completions(self._questions, ungraded, self._tokenizer, within=within)
+        count_work(sum(len(line.answer_ids) for line in lines), time.perf_counter() - start)
         return [replace(line, images=shown) for line, shown in zip(lines, images, strict=True)]
 
 

@@ -7,6 +7,7 @@ manifest, so that it computes each score exactly as an uninterrupted run does.
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -49,6 +50,7 @@ from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import CROSS_ENTROPY, EAP, Method, Points
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify, cache_path, content_hash, short_name, write_atomically, write_lock
+from rlcircuits.common.own_work import count_work
 from rlcircuits.common.progress import advance, progress_bar
 from rlcircuits.common.shared_work import make_with_others
 from rlcircuits.contraction.backends import choose_backend
@@ -263,11 +265,15 @@ class _Run:
         """Score what is not done of these batches, and yield the sequences of each file that is written."""
         # A batch that ran out of memory was split, and a part of it may be there.
         missing = [left for batch in batches if (left := tuple(index for index in batch if index not in done))]
+        start = time.perf_counter()
         with closing(attribute_batches(self.checkpoint, self.budget, missing, self.options)) as results:
             for indices, scores in results:
                 self.check()
                 extra = {"indices": torch.tensor(indices)}
                 write_atomically(batch_file(self.folder, indices), partial(scores.save, extra=extra))
+                now = time.perf_counter()
+                count_work(sum(self.budget.sequences[i].input_length for i in indices), now - start)
+                start = now
                 yield indices
 
 

@@ -23,6 +23,7 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import Source
 from rlcircuits.common.choices import OPENAI
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.own_work import own_work
 from rlcircuits.common.stage_times import stage
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch, free_kept_model
@@ -133,23 +134,24 @@ def generate(
     if engine not in (TRANSFORMERS, OPENAI):  # it takes the device's memory for itself
         free_kept_model()
     stopwatch = Stopwatch(source)
-    answers = answer_questions(
-        model,
-        questions,
-        sampling,
-        settings.batch_size,
-        measurement.progress,
-        engine=engine,
-        prompting=settings.prompting,
-        store=measurement.store,
-        notify=measurement.log,
-        prompts=prompts,
-        first_look=first_look,
-        share=measurement.shared,
-    )
+    with own_work() as own:
+        answers = answer_questions(
+            model,
+            questions,
+            sampling,
+            settings.batch_size,
+            measurement.progress,
+            engine=engine,
+            prompting=settings.prompting,
+            store=measurement.store,
+            notify=measurement.log,
+            prompts=prompts,
+            first_look=first_look,
+            share=measurement.shared,
+        )
     if engine != TRANSFORMERS:
         gc.collect()  # frees the engine's memory before the next model is loaded
-    measurement.note_throughput("answers", stopwatch, sum(len(item.answer_ids) for item in answers.items))
+    measurement.note_throughput("answers", stopwatch, sum(len(item.answer_ids) for item in answers.items), own)
     return answers
 
 

@@ -12,6 +12,7 @@ from rlcircuits.answers.recorded import Side
 from rlcircuits.checkpoints.source import CheckpointSource, Source, processor_of
 from rlcircuits.common.files import Notify
 from rlcircuits.common.logs import log_detail
+from rlcircuits.common.own_work import OwnWork
 from rlcircuits.comparison.profiles import PROFILES, Profile
 from rlcircuits.questions.question_set import QuestionSet
 from rlcircuits.release.asking import load_asked
@@ -75,14 +76,24 @@ class Measurement:
         """Report a stage in one line, with the pair's name before it."""
         self.notify(f"{self.pair.name}: {line}")
 
-    def note_throughput(self, work: Work, stopwatch: Stopwatch, tokens: int) -> None:
-        """Record the throughput of a stage in the store, unless the stage only read its result from there."""
-        if not stopwatch.source.loaded or self.shared:  # of shared work this process did a part that is not known here
+    def note_throughput(self, work: Work, stopwatch: Stopwatch, tokens: int, own: OwnWork, passes: float = 1.0) -> None:
+        """Record the throughput of a stage in the store, unless the stage only read its result from there.
+
+        Args:
+            work: what the stage does.
+            stopwatch: the time of the stage, without loading the model.
+            tokens: those of the whole stage.
+            own: what this process did of them, for a stage that others share.
+            passes: how often each token is read.
+        """
+        tokens, seconds = (own.tokens, own.seconds) if self.shared else (tokens, stopwatch.seconds)
+        tokens = round(tokens * passes)
+        if not stopwatch.source.loaded or not tokens:
             return
         if self.store is not None:
-            note_throughput(self.store, work, tokens, stopwatch.seconds)
-        rate = tokens / max(stopwatch.seconds, 1e-9)
-        log_detail(f"{self.pair.name}: {work}: {tokens:,} tokens in {stopwatch.seconds:.1f} s, {rate:,.0f} tokens/s")
+            note_throughput(self.store, work, tokens, seconds)
+        rate = tokens / max(seconds, 1e-9)
+        log_detail(f"{self.pair.name}: {work}: {tokens:,} tokens in {seconds:.1f} s, {rate:,.0f} tokens/s")
 
 
 def prepare(

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlcircuits.attribution.cache import attribute_stored
 from rlcircuits.checkpoints.source import Source
+from rlcircuits.common.own_work import own_work
 from rlcircuits.common.stage_times import stage
 from rlcircuits.graph.edge_scores import EdgeScores
 from rlcircuits.graph.sequences import AnswerSequence
@@ -77,9 +78,9 @@ def score(measurement: Measurement, source: LoadedOnce, who: str, sequences: Seq
     """
     measurement.log(f"{who} is attributed on {len(sequences)} answers")
     stopwatch = Stopwatch(source)
-    with attribution_options(measurement, source, who, sequences) as options:
+    with attribution_options(measurement, source, who, sequences) as options, own_work() as own:
         scores = attribute_stored(source, sequences, **options, share=measurement.shared)
     tokens = sum(sequence.input_length for sequence in sequences)
     times = passes(measurement.settings, has_counterfactuals(measurement))
-    measurement.note_throughput("scores", stopwatch, round(tokens * times))
+    measurement.note_throughput("scores", stopwatch, tokens, own, times)
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.stages import Stage, plan_stages, run_stage
+from rlcircuits.release.throughput import FILE_NAME, read_throughput
 from rlcircuits.report.terminal import detail
 
 pytestmark = pytest.mark.usefixtures("kind_grader")
@@ -185,3 +187,36 @@ def test_bad_checkpoints_are_refused_before_any_stage(models: dict[str, str], tm
         plan_stages(pair_of(models, after=str(neox)), SETTINGS)
     with pytest.raises(RLCircuitsError, match="is no folder"):
         plan_stages(pair_of(models, after=str(tmp_path / "a" / "b" / "c")), SETTINGS)
+
+
+def test_a_task_notes_what_it_did_itself_of_a_shared_stage(models: dict[str, str], tmp_path: Path) -> None:
+    """Some batches are there, as from another task; the throughput is of the others alone."""
+    small = replace(SETTINGS, batch_size=10, batch_tokens=60, greedy=False, noise_draws=0)
+    pair, store = pair_of(models, control=None, reference=None), tmp_path / STORE
+    by_work = {(stage.kind, stage.of): stage for stage in plan_stages(pair, small)}
+    answers, scores = by_work["answers", "before"], by_work["scores", "before"]
+
+    def do(stage: Stage) -> list[int]:
+        before = len(read_throughput(store))
+        run_stage(stage, tmp_path, lambda _: None, shared=True)
+        return [each.tokens for each in read_throughput(store)[before:]]
+
+    whole = do(answers)
+    (file,) = (each for each in store.glob("*.jsonl") if each.name != FILE_NAME)
+    header, *lines = file.read_bytes().splitlines(keepends=True)
+    tokens = [len(json.loads(line)["answer_ids"]) for line in lines]
+    assert whole == [sum(tokens)]
+    assert do(answers) == []
+    file.write_bytes(b"".join([header, *lines[:20]]))
+    assert do(answers) == [sum(tokens[20:])]
+
+    do(by_work["answers", "after"])
+    (all_scored,) = do(scores)
+    batches = sorted(store.glob("*/batch-*.safetensors"))
+    assert len(batches) > 2
+    found = []
+    for batch in batches:
+        batch.unlink()
+        found += do(scores)
+    assert sum(found) == all_scored
+    assert len(found) == len(batches)
