@@ -28,7 +28,7 @@ from rlcircuits.common.stage_times import stage
 from rlcircuits.release.early_stop import LONGEST_EVIDENCE, InDoubt, evidence, is_in_doubt, reason_to_stop
 from rlcircuits.release.loaded_once import LoadedOnce, Stopwatch, free_kept_model
 from rlcircuits.release.measurement import Measurement
-from rlcircuits.release.result_files import answers_file
+from rlcircuits.release.result_files import save_answers
 
 TRANSFORMERS = "transformers"
 
@@ -81,7 +81,7 @@ class PairAnswers:
         else:
             answers = self._first[side]
         if measurement.folder:
-            answers.save(answers_file(measurement.folder, side))
+            save_answers(measurement.folder, side, answers)
         return answers
 
     def _look(self, side: Side, first: Answers, only_first: bool) -> None:

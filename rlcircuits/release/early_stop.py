@@ -27,7 +27,7 @@ from rlcircuits.answers.recorded import Side
 from rlcircuits.answers.types import Answer
 from rlcircuits.common.reprs import elided_repr
 from rlcircuits.questions.question_set import QuestionSet
-from rlcircuits.release.result_files import answers_file
+from rlcircuits.release.result_files import save_answers
 from rlcircuits.release.settings import Settings
 
 CHANCE = 0.05
@@ -88,7 +88,7 @@ def evidence(answers: dict[Side, Answers], questions: QuestionSet, folder: Path 
     """
     folder = folder or Path(mkdtemp(prefix="rlcircuits-"))
     for side, found in answers.items():
-        found.save(answers_file(folder, side))
+        save_answers(folder, side, found)
     so_far = ", ".join(f"{found.accuracy:.3f} {side}" for side, found in answers.items())
     unfinished = ", ".join(f"{100 * found.unfinished:.1f} % {side}" for side, found in answers.items())
     return (

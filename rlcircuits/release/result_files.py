@@ -7,7 +7,7 @@ from pathlib import Path
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import ANSWERS_SUFFIX, Notify
+from rlcircuits.common.files import ANSWERS_SUFFIX, COMPARISON_FILE, Notify
 from rlcircuits.models.weight_files import tensor_headers
 
 
@@ -24,6 +24,15 @@ def scores_file(folder: Path, side: Side) -> Path:
 def spans_file(folder: Path, side: Side) -> Path:
     """Return the path of one model's scores by span (safetensors), which only ``positions = "span"`` asks for."""
     return folder / f"{side}.spans.safetensors"
+
+
+def save_answers(folder: Path, side: Side, answers: Answers) -> None:
+    """Save one model's answers, the first results of a measurement; a comparison of earlier results is removed before.
+
+    It would else be found again, beside answers that it is not of, if this measurement is interrupted.
+    """
+    (folder / COMPARISON_FILE).unlink(missing_ok=True)
+    answers.save(answers_file(folder, side))
 
 
 def remove_results(folder: Path) -> None:
