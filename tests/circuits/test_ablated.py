@@ -200,11 +200,12 @@ def test_removals_into_disjoint_heads_of_the_last_layer_add_up(name: str, data: 
 
 def _check_additive(checkpoint: Checkpoint, base: Tensor, drawn: Tensor, groups: tuple[list[int], ...]) -> None:
     graph = next(g for g in (graph_of(checkpoint, x) for x in GRANULARITIES) if g.mask.shape == base.shape)
+    base = base.double()
     removed = [base.clone() for _ in groups]
     together = base.clone()
     for mask, readers in zip(removed, groups, strict=True):
-        mask[:, readers] &= drawn[:, readers]
-        together[:, readers] &= drawn[:, readers]
+        mask[:, readers] *= drawn[:, readers]
+        together[:, readers] *= drawn[:, readers]
     start, both, *each = (_final_stream(checkpoint, graph, mask) for mask in (base, together, *removed))
     torch.testing.assert_close(both - start, sum(stream - start for stream in each), rtol=TOLERANCE, atol=TOLERANCE)
 
@@ -213,7 +214,7 @@ def _final_stream(checkpoint: Checkpoint, graph: Any, mask: Tensor) -> Tensor:
     """Return the stream before the final norm in the ablated run."""
     seen: list[Tensor] = []
     final = checkpoint.parts.final_norm.module
-    edge_mask = EdgeMask(graph, (~mask & graph.mask).double()[None])
+    edge_mask = EdgeMask(graph, (1 - mask)[None] * graph.mask)
     batch = make_batch(some_sequences(), [0])
     ablated_logits(checkpoint, batch, edge_mask, None, lambda hooks: hooks.observe_input(final, seen.append))
     return seen[0]
