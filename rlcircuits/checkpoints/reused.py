@@ -8,6 +8,7 @@ is kept while the run lasts, and each later load is a copy of that one.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -29,8 +30,8 @@ class Identified(Protocol):
         ...
 
 
-class _Reused:
-    """The checkpoint that is reused, by its fingerprint, and the copy once it has been loaded."""
+class _Reused(threading.local):
+    """The checkpoint that a thread reuses, by its fingerprint, and the copy once it has been loaded."""
 
     fingerprint: str | None = None
     kept: Checkpoint | None = None
@@ -43,7 +44,8 @@ _reused = _Reused()
 def reuse(source: Identified) -> Iterator[None]:
     """Keep a copy of a checkpoint from its first load until the end of the block, if it is small and on the CPU.
 
-    A block within this one keeps the copy if it reuses the same checkpoint.
+    A block within this one keeps the copy if it reuses the same checkpoint. Another thread has its own copy, since it
+    may be measuring another pair.
     """
     outer = _reused.fingerprint, _reused.kept
     fingerprint = source.fingerprint()

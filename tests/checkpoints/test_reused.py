@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -78,6 +80,41 @@ def test_changed_files_are_another_checkpoint(
     assert loads == ["base", "base"]
     wanted = dict(after.load().model.named_parameters())
     assert all(torch.equal(weight, wanted[name]) for name, weight in changed.model.named_parameters())
+
+
+def test_two_threads_reuse_two_checkpoints(
+    sources: tuple[CheckpointSource, CheckpointSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other thread loads before while this one begins to reuse after."""
+    before, after = sources
+    real = CheckpointSource._load
+    loading, entered, loaded, done = Event(), Event(), Event(), Event()
+
+    def load(self: CheckpointSource) -> Checkpoint:
+        if self is before:
+            loading.set()
+            assert entered.wait(60)
+        return real(self)
+
+    def measure_before() -> None:
+        with reused.reuse(before):
+            before.load()
+            loaded.set()
+            assert done.wait(60)
+
+    monkeypatch.setattr(CheckpointSource, "_load", load)
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(measure_before)
+        assert loading.wait(60)
+        with reused.reuse(after):
+            entered.set()
+            assert loaded.wait(60)
+            found = after.load()
+            done.set()  # so that the other ends its block within this one
+            other.result()
+        wanted = dict(real(after).model.named_parameters())
+        assert all(torch.equal(weight, wanted[name]) for name, weight in found.model.named_parameters())
+    assert reused._reused.fingerprint is reused._reused.kept is None, "nothing is kept"
 
 
 def test_a_large_model_is_read_each_time(
