@@ -8,6 +8,7 @@ from threading import Event
 
 import pytest
 import torch
+from helpers.tiny_models import build
 from helpers.tiny_pairs import save_tiny_pair
 
 from rlcircuits import AnswerSequence, attribute
@@ -67,6 +68,30 @@ def test_a_copy_is_the_checkpoint_and_is_changed_alone(sources: tuple[Checkpoint
         names = ([name for name, _ in each.model.named_parameters()] for each in (one, other))
         assert next(names) == next(names)
     assert second.tokenizer is first.tokenizer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_copy_computes_the_same_bits_wherever_a_file_has_its_weights(
+    dtype: torch.dtype, sources: tuple[CheckpointSource, CheckpointSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight bytes beyond a line of the cache, as in the files of some models: single rows are summed in another way."""
+    model = build("gpt-neox", dtype=dtype)
+    for parameter in model.parameters():
+        room = torch.empty(parameter.numel() + 64, dtype=dtype)
+        start = (8 - room.data_ptr()) % 64 // parameter.element_size()
+        parameter.data = room[start : start + parameter.numel()].view(parameter.shape).copy_(parameter.detach())
+    monkeypatch.setattr(CheckpointSource, "_load", lambda self: Checkpoint(model, name="read"))
+    with reused.reuse(sources[0]):
+        read, *copies = (sources[0].load() for _ in range(3))
+    for copied in copies:
+        assert copied.model is not read.model
+        assert {parameter.data_ptr() % 64 for parameter in copied.model.parameters()} == {8}
+        with torch.no_grad():
+            one, other = (each.model(torch.tensor([[3]])).logits for each in (read, copied))
+        assert torch.equal(one, other)
+    assert len({weight.data_ptr() for each in (read, *copies) for weight in each.model.parameters()}) == 3 * len(
+        list(model.parameters())
+    )
 
 
 def test_changed_files_are_another_checkpoint(
