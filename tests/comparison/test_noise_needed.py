@@ -150,3 +150,17 @@ def test_a_file_may_leave_out_only_what_is_not_needed(tmp_path: Path) -> None:
         check_comparison(replace(unneeded, noise_not_needed=None))
     save_comparison(unneeded, tmp_path)
     assert load_comparison(tmp_path) == unneeded
+
+
+@pytest.mark.parametrize(
+    ("left_out", "groups", "words"),
+    [
+        (NoiseNotNeeded(0, False), (), "what was not measured"),
+        (NoiseNotNeeded(-1, True), (), "what was not measured"),
+        (NoiseNotNeeded(3, True), (GroupControl("norms", {}),), "no groups, as group_controls has them"),
+    ],
+)
+def test_what_was_left_out_is_something(left_out: NoiseNotNeeded, groups: tuple[GroupControl, ...], words: str) -> None:
+    drawn = tuple(ControlDraw(place, 0.9, 40, {}) for place in range(3 - left_out.draws))
+    with pytest.raises(RLCircuitsError, match=rf"noise_not_needed.*{words}"):
+        check_comparison(replace(made_up("es"), controls=drawn, group_controls=groups, noise_not_needed=left_out))
