@@ -8,9 +8,12 @@ is kept while the run lasts, and each later load is a copy of that one.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
+
+import torch
 
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.devices import usable_device
@@ -21,6 +24,10 @@ LARGEST = 2**30
 """Bytes of weights of the largest model of which a copy is kept."""
 
 
+_ALIGNMENT = 64
+"""Bytes of a line of the CPU's cache, and of the widest number that its kernels read at once."""
+
+
 class Identified(Protocol):
     """What tells whether two sources load the same weights."""
 
@@ -29,8 +36,8 @@ class Identified(Protocol):
         ...
 
 
-class _Reused:
-    """The checkpoint that is reused, by its fingerprint, and the copy once it has been loaded."""
+class _Reused(threading.local):
+    """The checkpoint that a thread reuses, by its fingerprint, and the copy once it has been loaded."""
 
     fingerprint: str | None = None
     kept: Checkpoint | None = None
@@ -43,7 +50,8 @@ _reused = _Reused()
 def reuse(source: Identified) -> Iterator[None]:
     """Keep a copy of a checkpoint from its first load until the end of the block, if it is small and on the CPU.
 
-    A block within this one keeps the copy if it reuses the same checkpoint.
+    A block within this one keeps the copy if it reuses the same checkpoint. Another thread has its own copy, since it
+    may be measuring another pair.
     """
     outer = _reused.fingerprint, _reused.kept
     fingerprint = source.fingerprint()
@@ -79,15 +87,36 @@ def load_or_copy(
 
 def _can_be_kept(checkpoint: Checkpoint) -> bool:
     """Return whether a model is small, on the CPU, and of transformers' own code, which can be copied."""
-    tensors = [*checkpoint.model.parameters(), *checkpoint.model.buffers()]
+    tensors = _tensors(checkpoint)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     own_code = type(checkpoint.model).__module__.startswith("transformers.models.")
     return own_code and size <= LARGEST and all(tensor.device.type == "cpu" for tensor in tensors)
 
 
 def _copied(checkpoint: Checkpoint, name: str) -> Checkpoint:
-    """Return a copy that shares the tokenizer, which nobody changes, and nothing else."""
+    """Return a copy that shares the tokenizer, which nobody changes, and nothing else, and computes the same bits."""
     tokenizer = checkpoint._tokenizer
     copied = copy.deepcopy(checkpoint, {id(tokenizer): tokenizer})
     copied.name = name
+    for tensor, original in zip(_tensors(copied), _tensors(checkpoint), strict=True):
+        _move_like(tensor, original)
     return copied
+
+
+def _tensors(checkpoint: Checkpoint) -> list[torch.Tensor]:
+    return [*checkpoint.model.parameters(), *checkpoint.model.buffers()]
+
+
+def _move_like(tensor: torch.Tensor, original: torch.Tensor) -> None:
+    """Move a copied tensor to an address that lies between two lines of the cache where the original's does.
+
+    A tensor that was read from a file lies wherever it does in the file, and a new one at the beginning of a line. The
+    kernels for the product of a single row with a matrix take another order of summation where it does not.
+    """
+    place, size = original.data_ptr() % _ALIGNMENT, tensor.element_size()
+    if tensor.data_ptr() % _ALIGNMENT == place or place % size or not tensor.is_contiguous():
+        return
+    room = torch.empty(tensor.numel() + _ALIGNMENT // size, dtype=tensor.dtype)
+    start = (place - room.data_ptr()) % _ALIGNMENT // size
+    moved = room[start : start + tensor.numel()].view(tensor.shape)
+    tensor.data = moved.copy_(tensor.detach())

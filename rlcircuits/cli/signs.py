@@ -122,9 +122,11 @@ def _measure(
     pair: PairFolder, options: argparse.Namespace, rules: SignRules, anew: tuple[str, ...], unwritten: list[Failure]
 ) -> PairSigns:
     from rlcircuits.release.measured_signs import how_to_run, measure_and_save_signs
+    from rlcircuits.release.settings import check_noise_for_signs
 
     how = {"batch_tokens": options.batch_tokens, "device": options.device, "device_map": options.device_map}
     if pair.pair is not None and pair.settings is not None:
+        check_noise_for_signs(pair.settings, f"{pair.name}: the settings")  # before it is measured
         how = how_to_run(pair.pair, pair.settings)  # which have the options, and what the pairs file says
     return measure_and_save_signs(
         pair(),

@@ -244,7 +244,7 @@ def _split(run: FoundRun, options: argparse.Namespace, output: Path) -> tuple[st
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from rlcircuits.release.settings import make_settings
+    from rlcircuits.release.settings import check_noise_for_signs, make_settings
 
     # A step whose weights are still those of the base, or that answers nothing right, is a point of the curve.
     settings = make_settings({"measure_unchanged": True, "stop_early": False, **settings_table(options)})
@@ -253,6 +253,8 @@ def _settings(options: argparse.Namespace) -> Settings:
             f"--engine is {OPENAI!r}, and the steps of a run have no servers of their own; use 'transformers' or "
             "'vllm', or compare a step with --server-before and --server-after"
         )
+    if not options.no_signs:
+        check_noise_for_signs(settings, "the options", "leave the signs out with --no-signs")
     return settings
 
 

@@ -103,8 +103,12 @@ def _requested(comparison: Comparison) -> _Problems:
 
 def _not_needed(comparison: Comparison, left_out: NoiseNotNeeded) -> _Problems:
     """Yield noise that is said not to be needed, and could change the verdict."""
-    if left_out.draws < 0 or comparison.requested is None or comparison.circuits is not None:
-        yield "noise_not_needed", left_out, "null, as draws were asked for and no circuits, or a number of draws"
+    if left_out.draws < 0 or not (left_out.draws or left_out.groups):
+        yield "noise_not_needed", left_out, "null, or what was not measured, draws or groups,"
+    elif not comparison.is_measured or comparison.requested is None or comparison.circuits is not None:
+        yield "noise_not_needed", left_out, "null, as for a pair with circuits or without a question or a request,"
+    elif left_out.groups and comparison.group_controls:
+        yield "noise_not_needed", left_out, "no groups, as group_controls has them,"
     elif noise_can_decide(comparison, draws=left_out.draws > 0, groups=left_out.groups):
         yield "noise_not_needed", left_out, "null, as that noise could change the verdict,"
 

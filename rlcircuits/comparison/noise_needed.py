@@ -20,8 +20,10 @@ from itertools import product
 
 from rlcircuits.comparison.comparison import Comparison, ControlDraw
 from rlcircuits.comparison.evidence import evidence_against
+from rlcircuits.comparison.metric_outcome import judge_comparison_metric
 from rlcircuits.comparison.multiplicity import combine_evidence
 from rlcircuits.comparison.noise_extremes import SIGNS, extreme_groups, extreme_shifts
+from rlcircuits.comparison.profiles import NOT_ONLINE_RL, pattern_rules
 from rlcircuits.comparison.verdict import judge, reads_as_online_rl
 from rlcircuits.models.tensor_groups import GROUPS
 
@@ -43,9 +45,15 @@ def noise_can_decide(comparison: Comparison, *, draws: bool, groups: bool) -> bo
     evidence: dict[str, list[float]] = {}
     for variant in _variants(comparison, draws, groups):
         decided.setdefault("pattern", set()).add(reads_as_online_rl(variant))
-        for measure, finding in judge(variant).all_findings.items():
+        findings = judge(variant).all_findings
+        for measure, finding in findings.items():
             if finding.outcome is not None:
                 decided.setdefault(measure, set()).add((finding.outcome, finding.settled_by))
+        if NOT_ONLINE_RL in findings and findings[NOT_ONLINE_RL].outcome == "inconclusive":
+            # What would settle it is known where it is for each metric, and noise may move one metric alone.
+            for metric, rule in pattern_rules().items():
+                found = judge_comparison_metric(variant, metric, rule)
+                decided.setdefault(f"{metric} in the pattern", set()).add((found.outcome, found.settled_by))
         for measure, p in evidence_against(variant).items():
             evidence.setdefault(measure, []).append(p)
     # The evidence of one measure may be least at another extreme than that of the next.

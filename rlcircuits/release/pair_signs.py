@@ -15,6 +15,7 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.arguments import validate_arguments
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.files import Notify
 from rlcircuits.common.logs import log_stage
 from rlcircuits.questions.source import QuestionSource
@@ -69,11 +70,16 @@ def measure_pair_signs(
         progress: show a progress bar within each stage.
 
     Raises:
-        RLCircuitsError: a file is missing or damaged, or a checkpoint is not found or has other weights than those that
-            were measured.
+        RLCircuitsError: a file is missing or damaged, a checkpoint is not found or has other weights than those that
+            were measured, or noise draws were left out with ``noise_if_needed``.
     """
     log = notify or log_stage
     pair = StoredPair(Path(folder))
+    if pair.stored.noise_not_needed is not None and pair.stored.noise_not_needed.draws:
+        raise RLCircuitsError(
+            f"{folder}: {pair.stored.noise_not_needed.words}; signs are compared with all noise draws, so measure the "
+            "pair without noise_if_needed"
+        )
     noise = [each.answers for each in pair.controls if each.answers is not None]
     log(f"{pair.stored.name}: signs of {len(pair.answers['before'].items)} answers, {len(noise)} noise draws")
     sources = {side: replace(pair.source(side), device=device, device_map=device_map) for side in SIDES}

@@ -136,7 +136,7 @@ class PairsFile:
         make_settings(self.settings, where)
         settings = make_settings(merge_tables(self.settings, options))
         if self.signs is not None:
-            check_noise_for_signs(settings, where)
+            check_noise_for_signs(settings, where, "take the table [signs] away")
         return settings
 
 

@@ -71,8 +71,9 @@ def show_plan(plan: Plan, workers: int | None = None) -> str:
         "",
         *show_detectable(plan),
         "",
-        "One model is loaded at a time, and for the noise control after's weights are on the CPU beside it. Attribution"
-        " fits its batches to the memory that is left.",
+        "One model is loaded at a time, and for the noise control after's weights are on the CPU beside it; where"
+        " models run on the CPU, a copy of a before of up to 1 GiB is too. Attribution fits its batches to the memory"
+        " that is left.",
         f"To do: {_count(plan.answer_tokens)} answer tokens at most, {_count(plan.scored_tokens)} tokens to score;"
         f" time: {wait}.",
         *([f"Not counted: {', '.join(plan.unplanned)}, which cannot be planned."] if plan.unplanned else []),

@@ -206,12 +206,18 @@ def make_settings(table: Mapping[str, Any], where: str = "the settings") -> Sett
         raise RLCircuitsError(f"{where}{describe_error(error)}") from None
 
 
-def check_noise_for_signs(settings: Settings, where: str) -> None:
-    """Raise RLCircuitsError if noise that the signs of a release are compared with may be left out."""
+def check_noise_for_signs(settings: Settings, where: str, instead: str | None = None) -> None:
+    """Raise RLCircuitsError if noise that signs are compared with may be left out.
+
+    Args:
+        settings: how pairs are measured whose signs are measured too.
+        where: what they are named as in the message.
+        instead: what else than to measure all noise is possible.
+    """
     if settings.noise_if_needed:
+        other = "" if instead is None else f", or {instead}"
         raise RLCircuitsError(
-            f"{where}: noise_if_needed is true, and [signs] compares signs with the noise draws; set it to false, or "
-            "take the table [signs] away"
+            f"{where}: noise_if_needed is true, and signs are compared with all noise draws; set it to false{other}"
         )
 
 

@@ -70,6 +70,24 @@ def test_a_pair_is_measured_first(all_right: None, tiny: Path, capsys: pytest.Ca
     assert "no gated sign fails (accuracy)" in printed
 
 
+def test_signs_are_compared_with_all_noise(
+    all_right: None, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pair without its noise is not measured for them, and one that was is refused."""
+    output = tmp_path / "out"
+    pair = [*compare_arguments(tiny)[1:], "--noise-if-needed", "--output", str(output)]
+    assert main(["signs", *pair, "--no-models"]) == 2
+    assert "noise_if_needed is true, and signs are compared with all noise draws" in capsys.readouterr().err
+    assert not output.exists()
+    main(["compare", *pair])
+    assert load_comparison(output / "base-to-tuned").noise_not_needed is not None
+    capsys.readouterr()
+    assert main(["signs", str(output), "--no-models"]) == 2
+    assert "base-to-tuned: not measured, because the verdict cannot depend on it: 1 noise draw; signs are" in (
+        capsys.readouterr().err
+    )
+
+
 @pytest.mark.parametrize(("error", "code"), [(KeyError("oops"), 70), (OSError(28, "disk full"), 2)])
 def test_the_other_pairs_are_shown_beside_one_that_fails(
     error: Exception, code: int, results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

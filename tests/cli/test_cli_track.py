@@ -223,6 +223,7 @@ def test_options_of_another_measurement_are_refused_before_anything_is_measured(
         (["RUN", "--plot", "x.jpg"], "must end in one of"),
         (["RUN/checkpoint-10", "BASE"], "--output is missing"),
         (["RUN", "--base", "BASE", "--engine", "openai"], "the steps of a run have no servers of their own"),
+        (["RUN", "--base", "BASE", "--noise-if-needed"], "or leave the signs out with --no-signs"),
         (["RUN"], "is the only checkpoint that was found, and it is the base itself"),
     ],
 )

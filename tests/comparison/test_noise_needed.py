@@ -131,6 +131,16 @@ def test_a_draw_that_could_not_be_measured_makes_the_others_unnecessary() -> Non
     assert not noise_can_decide(replace(found, controls=(replace(at_rest, shifts={}),)), draws=True, groups=True)
 
 
+def test_noise_that_moves_one_metric_alone_may_say_what_settles_the_pattern() -> None:
+    """After a draw beyond intensity's effect, and noise that moves every metric alike leaves nothing to settle."""
+    found = moved(made_up("sft"), {**SHOWS, **effects_by(0.5, 0.9, -0.9), "intensity": effect_of(0.5, 0.05)})
+    beyond = ControlDraw(0, 0.9, 40, {metric: shift_of(0.52 * (metric == "intensity")) for metric in GATE_METRICS})
+    at_rest = ControlDraw(1, 0.9, 40, {metric: shift_of(0.0) for metric in GATE_METRICS})
+    one, again, other = (replace(found, controls=draws) for draws in ((beyond,), (beyond, beyond), (beyond, at_rest)))
+    assert decided(one) == decided(again) != decided(other)
+    assert noise_can_decide(one, draws=True, groups=False)
+
+
 def test_a_file_may_leave_out_only_what_is_not_needed(tmp_path: Path) -> None:
     left_out = NoiseNotNeeded(3, True)
     with pytest.raises(RLCircuitsError, match=r"noise_not_needed.* could change the verdict"):
@@ -140,3 +150,17 @@ def test_a_file_may_leave_out_only_what_is_not_needed(tmp_path: Path) -> None:
         check_comparison(replace(unneeded, noise_not_needed=None))
     save_comparison(unneeded, tmp_path)
     assert load_comparison(tmp_path) == unneeded
+
+
+@pytest.mark.parametrize(
+    ("left_out", "groups", "words"),
+    [
+        (NoiseNotNeeded(0, False), (), "what was not measured"),
+        (NoiseNotNeeded(-1, True), (), "what was not measured"),
+        (NoiseNotNeeded(3, True), (GroupControl("norms", {}),), "no groups, as group_controls has them"),
+    ],
+)
+def test_what_was_left_out_is_something(left_out: NoiseNotNeeded, groups: tuple[GroupControl, ...], words: str) -> None:
+    drawn = tuple(ControlDraw(place, 0.9, 40, {}) for place in range(3 - left_out.draws))
+    with pytest.raises(RLCircuitsError, match=rf"noise_not_needed.*{words}"):
+        check_comparison(replace(made_up("es"), controls=drawn, group_controls=groups, noise_not_needed=left_out))
