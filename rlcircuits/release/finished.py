@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ def _circuits_table(rules: CircuitRules) -> dict[str, Any]:
 def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet: bool = False) -> Comparison | None:
     """Return the comparison in the pair's folder if it has this key and all result files are complete, else None.
 
+    Where noise is wanted only if it is needed, a comparison that has all of it is as good.
+
     Args:
         measurement: the pair.
         folder: its folder of results.
@@ -72,6 +74,9 @@ def finished_comparison(measurement: Measurement, folder: Path, key: str, quiet:
         quiet: whether to say nothing about damaged files.
     """
     comparison = load_finished(folder, key)
+    if comparison is None and measurement.settings.noise_if_needed:
+        all_noise = replace(measurement.settings, noise_if_needed=False)
+        comparison = load_finished(folder, measurement_key(replace(measurement, settings=all_noise)))
     log = (lambda _: None) if quiet else measurement.log
     spans = measurement.settings.positions != defaults.POSITIONS
     if comparison is None or not are_complete(folder, log, scored=comparison.k > 0, spans=spans):

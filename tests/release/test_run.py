@@ -107,6 +107,15 @@ def test_what_an_interrupted_run_with_other_settings_left_is_not_taken_for_finis
     assert {name: (output / pair.name / name).read_bytes() for name in expected} == expected
 
 
+def test_a_comparison_with_all_noise_is_found_where_only_needed_noise_is_wanted(pair: Pair, output: Path) -> None:
+    file = output / pair.name / "comparison.json"
+    stored = file.read_bytes()
+    told: list[str] = []
+    run_pair(pair, replace(SETTINGS, noise_if_needed=True), output=output, notify=told.append)
+    assert told == [f"{pair.name}: measured before, and nothing has changed since"]
+    assert file.read_bytes() == stored
+
+
 def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlcircuits.checkpoints.noise._known_updates", {})
     monkeypatch.setattr("rlcircuits.checkpoints.reused.LARGEST", 0)  # as with large models, which are loaded each time
