@@ -18,6 +18,7 @@ from helpers.tiny_runs import QUICK, save_run
 
 from rlcircuits.cli.main import main
 from rlcircuits.common import remote_folder
+from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.mirror import SCRATCH_VARIABLE, Mirror
 
 pytest.importorskip("obstore", reason="obstore is not installed: pip install '.[remote]'")
@@ -127,7 +128,8 @@ def test_commands_that_take_no_url(arguments: list[str], capsys: pytest.CaptureF
     ("url", "words"),
     [
         ("ftp://bucket/run", "the protocol ftp:// is not known; s3://, gs://, file:// are"),
-        ("s3://", "names no bucket and folder"),
+        ("s3://", "names no bucket and folder; write s3://BUCKET/FOLDER"),
+        ("file:run", "names no folder by its whole path; write file:///FOLDER"),
         ("file:///dev/null/run", "not reached"),
     ],
 )
@@ -236,6 +238,22 @@ def test_a_bucket_that_is_not_there(
     assert "s3://nobody/run: there is no such bucket, or it is not yours" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("server", ["127.0.0.1:9000", "", "http://", "http://host:port", "ftp://host"])
+def test_a_server_that_is_no_url(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    with pytest.raises(RLCircuitsError, match=rf"^AWS_ENDPOINT_URL: '{server}' is no server's URL; write https://HOST"):
+        remote_folder.RemoteFolder("s3://bucket/run")
+
+
+def test_a_panic_of_obstore_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "no region")
+    with pytest.raises(RLCircuitsError, match=r"^s3://bucket/run: not reached: "):
+        remote_folder.RemoteFolder("s3://bucket/run").files()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -246,6 +264,10 @@ def test_a_bucket_that_is_not_there(
         ("Server returned non-2xx status code: 403 Forbidden: AccessDenied", "access is denied"),
         ("Server returned non-2xx status code: 404 Not Found: NoSuchBucket", "there is no such bucket"),
         ("Error performing GET, after 12 retries: connection refused", "not reached: Error performing GET"),
+        (
+            "Error performing GET http://host:1/bucket?prefix=run%2F in 1s, after 12 retries  - HTTP error: x",
+            "not reached: http://host:1: HTTP error: x",
+        ),
     ],
 )
 def test_what_a_store_says_in_words(text: str, words: str) -> None:
