@@ -76,17 +76,18 @@ def mirrored_results(options: argparse.Namespace, *names: str, whole: bool = Fal
     for name in names:
         if not is_url(given := getattr(options, name)):
             continue
-        mirror = _mirror(given)
+        mirror = _mirror(given, create=False)
         mirror.fetch_results()
         if whole:
             mirror.fetch_key("")
         if not any(mirror.folder.iterdir()):
+            mirror.forget()
             raise RLCircuitsError(f"{mirror.url}: there are no results; give the URL that compare --output had")
         setattr(options, name, str(mirror.folder))
     yield
 
 
-def _mirror(url: str) -> Mirror:
+def _mirror(url: str, *, create: bool = True) -> Mirror:
     from rlcircuits.common.mirror import Mirror
 
-    return Mirror(url, notify=log)
+    return Mirror(url, notify=log, create=create)

@@ -29,7 +29,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.files import (
     COMPARISON_FILE,
     STORE,
@@ -85,14 +85,17 @@ class Mirror(AbstractContextManager["Mirror"]):
         url: of the output folder.
         scratch: where the local folder lies; by default :func:`scratch_folder`.
         notify: called with one line of text when the URL is not reached while the run goes on.
+        create: whether the folder of a ``file://`` URL is made if it is missing.
 
     Raises:
         RLCircuitsError: as :class:`~rlcircuits.common.remote_folder.RemoteFolder`. Every method raises it too.
     """
 
-    def __init__(self, url: str, scratch: Path | None = None, notify: Notify = log_stage) -> None:
+    def __init__(
+        self, url: str, scratch: Path | None = None, notify: Notify = log_stage, *, create: bool = True
+    ) -> None:
         self.url = url.rstrip("/")
-        self._remote = RemoteFolder(self.url)
+        self._remote = RemoteFolder(url, create=create)
         scratch = scratch or scratch_folder(self.url)
         self.folder = scratch / "output"
         """The local folder."""
@@ -131,6 +134,12 @@ class Mirror(AbstractContextManager["Mirror"]):
             if error is None:
                 raise
             self._notify(str(problem))
+
+    def forget(self) -> None:
+        """Remove the local folder if there is nothing in it."""
+        with suppress(OSError):
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
 
     def check_writable(self) -> None:
         """Raise RLCircuitsError before any work if nothing can be written at the URL."""
@@ -188,9 +197,10 @@ class Mirror(AbstractContextManager["Mirror"]):
                 folders = {os.path.dirname(name) for name in self._local_names() if not _in_store(name)}
                 for folder in sorted(folders, key=lambda each: (-each.count("/") - bool(each), each)):
                     self._upload_results(folder)
-            except RLCircuitsError as error:
+            except (RLCircuitsError, OSError) as error:
+                why = str(error) if isinstance(error, RLCircuitsError) else f"{self.url}: {one_line(error)}"
                 raise RLCircuitsError(
-                    f"{error}; results that are not uploaded yet are in {self.folder}, and the same command on this "
+                    f"{why}; results that are not uploaded yet are in {self.folder}, and the same command on this "
                     "machine uploads them"
                 ) from None
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, truncated_repr
 from rlcircuits.common.files import write_atomically
@@ -64,13 +64,14 @@ class RemoteFolder:
 
     Args:
         url: such as ``s3://bucket/runs/candidate``.
+        create: whether the folder of a ``file://`` URL is made; else it is one without files until it is there.
 
     Raises:
         RLCircuitsError: the URL is none of an output folder, or obstore is not installed. Every method
             raises it where the store denies access or is not reached.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, create: bool = True) -> None:
         check_url(url)
         self.url = url.rstrip("/")
         self._protocol = protocol_of(url)
@@ -82,13 +83,14 @@ class RemoteFolder:
             ) from None
         self._obstore: Any = obstore
         with self._explained():
-            self._store: Any = self._opened()
+            self._store: Any = self._opened(create)
 
-    def _opened(self) -> Any:
+    def _opened(self, create: bool) -> Any:
         from obstore.store import from_url
 
         if self._protocol == "file":
-            return from_url(self.url, mkdir=True)
+            there = create or _folder_of(self.url).is_dir()
+            return from_url(self.url, mkdir=True) if there else self._obstore.store.MemoryStore()
         servers = [_server(name) for name in _ENDPOINTS] if self._protocol == "s3" else []
         plain_http = any(server.startswith("http://") for server in servers)
         return from_url(
@@ -166,12 +168,18 @@ class RemoteFolder:
                 "try again"
             )
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         with self._explained():
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, write)
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                if _of_obstore(error):
+                    raise
+                raise RLCircuitsError(
+                    f"{path}: {self.url}/{name} cannot be written to it: {error.strerror or error}"
+                ) from None
         return found
 
     def remove(self, name: str) -> None:
@@ -225,6 +233,11 @@ _OF_OBSTORE = ("Debug source", "(os error ")
 """Words in the texts of exceptions that obstore raises."""
 
 _REFUSALS = ("PermissionDeniedError", "UnauthenticatedError")
+
+
+def _folder_of(url: str) -> Path:
+    """Return the folder of a ``file://`` URL."""
+    return Path(unquote(urlsplit(url).path))
 
 
 def _server(variable: str) -> str:

@@ -19,7 +19,7 @@ from helpers.tiny_runs import QUICK, save_run
 from rlcircuits.cli.main import main
 from rlcircuits.common import remote_folder
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.mirror import SCRATCH_VARIABLE, Mirror
+from rlcircuits.common.mirror import SCRATCH_VARIABLE, Mirror, scratch_folder
 
 pytest.importorskip("obstore", reason="obstore is not installed: pip install '.[remote]'")
 
@@ -147,6 +147,8 @@ def test_a_url_without_results(
 ) -> None:
     assert main(["report", f"file://{tmp_path}/nothing"]) == 2
     assert "there are no results; give the URL that compare --output had" in capsys.readouterr().err
+    assert not any(path.is_file() or path.name == "nothing" for path in tmp_path.rglob("*"))
+    assert not list((tmp_path / "machines" / "first").iterdir())
 
 
 @pytest.mark.slow
@@ -236,6 +238,20 @@ def test_a_bucket_that_is_not_there(
 ) -> None:
     assert main(compare(run, "s3://nobody/run")) == 2
     assert "s3://nobody/run: there is no such bucket, or it is not yours" in capsys.readouterr().err
+
+
+def test_a_note_that_cannot_be_written_is_done_without(
+    run: tuple[Path, Path], machine: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: what is uploaded counts, and the next run uploads or fetches it again."""
+    url = f"file://{tmp_path}/there"
+    code = main(compare(run, tmp_path / "alone"))
+    scratch = scratch_folder(url)
+    scratch.mkdir(parents=True)
+    (scratch / "synced").write_text("no folder")
+    for _ in range(2):
+        assert main(compare(run, url)) == code
+        assert result_bytes(tmp_path / "there") == result_bytes(tmp_path / "alone")
 
 
 @pytest.mark.parametrize("server", ["127.0.0.1:9000", "", "http://", "http://host:port", "ftp://host"])
