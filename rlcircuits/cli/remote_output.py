@@ -83,6 +83,11 @@ def mirrored_results(options: argparse.Namespace, *names: str, whole: bool = Fal
         if not any(mirror.folder.iterdir()):
             mirror.forget()
             raise RLCircuitsError(f"{mirror.url}: there are no results; give the URL that compare --output had")
+        for pair in mirror.removed_pairs():
+            log(
+                f"{mirror.url}/{pair}".rstrip("/")
+                + ": no longer there; shown as it was when it was last fetched or uploaded"
+            )
         setattr(options, name, str(mirror.folder))
     yield
 

@@ -101,6 +101,7 @@ class Mirror(AbstractContextManager["Mirror"]):
         """The local folder."""
         self._notes = MirrorNotes(scratch / "synced")
         self._notify = notify
+        self._pairs: set[str] = set()
         self._uploading = threading.Lock()
         self._ended = threading.Event()
         self._not_before: dict[str, float] = {}
@@ -157,6 +158,8 @@ class Mirror(AbstractContextManager["Mirror"]):
         """
         wanted = None if names is None else tuple(names)
         found = self._results(wanted)
+        here = (name.partition("/")[0] for name in self._local_names() if not _in_store(name))
+        self._pairs.update(here if wanted is None else wanted)
         for _ in range(_LOOKS):
             ours = {folder for folder in {os.path.dirname(name) for name in found} if self._is_ours(folder)}
             for name in sorted(found, key=_comparison_last):
@@ -168,6 +171,15 @@ class Mirror(AbstractContextManager["Mirror"]):
         raise RLCircuitsError(
             f"{self.url}: its results change again and again; try again when no other run writes them"
         )
+
+    def removed_pairs(self) -> tuple[str, ...]:
+        """Return the pairs that were fetched or uploaded, and are no longer at the URL."""
+        there = self._results(None)
+        ours = (name for name in self._local_names() if name.endswith(COMPARISON_FILE) and not _in_store(name))
+        gone = (
+            name for name in ours if name not in there and self._notes.local(name, LocalFile.of(self.folder / name))
+        )
+        return tuple(sorted(os.path.dirname(name) for name in gone))
 
     def fetch_key(self, digits: str) -> None:
         """Bring the files of a key of the store here; all files of the store for no digits."""
@@ -190,6 +202,8 @@ class Mirror(AbstractContextManager["Mirror"]):
         """
         with self._uploading:
             try:
+                if not in_passing:
+                    self._forget_removed()
                 for name in sorted(self._local_names(STORE), key=_manifest_first):
                     with suppress(FileNotFoundError):  # removed meanwhile, as batches are that became one file
                         self._upload_stored(name, in_passing)
@@ -255,6 +269,18 @@ class Mirror(AbstractContextManager["Mirror"]):
         comparison = LocalFile.of(self.folder / folder / COMPARISON_FILE)
         times = [found.mtime_ns for path in files if (found := LocalFile.of(path)) is not None]
         return not times or (comparison is not None and comparison.mtime_ns >= max(times))
+
+    def _forget_removed(self) -> None:
+        """Forget what is noted of the run's files that were removed from the URL, so that they are uploaded again."""
+        there = self._remote.files(STORE)
+        gone = {name for name in self._local_names(STORE) if name not in there}
+        for pair in self._pairs:
+            there, ours = self._remote.files(pair), list(self._local_names(pair))
+            missing = {name for name in ours if name not in there}
+            unfinished = {os.path.dirname(name) for name in missing if name.endswith(COMPARISON_FILE)}
+            gone |= missing | {name for name in ours if os.path.dirname(name) in unfinished}
+        for name in gone:
+            self._notes.forget(name)
 
     def _upload_stored(self, name: str, in_passing: bool) -> None:
         path = self.folder / name

@@ -74,6 +74,12 @@ class MirrorNotes:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
 
+    def forget(self, name: str) -> None:
+        """Remove the note of a file, which is no longer elsewhere."""
+        self._known.pop(name, None)
+        with suppress(OSError):
+            (self._folder / name).unlink()
+
     def _read(self, name: str) -> tuple[LocalFile, RemoteFile] | None:
         try:
             size, mtime_ns, inode, remote_size, tag = json.loads((self._folder / name).read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,27 @@ def test_a_second_machine_goes_on_from_the_store(
     assert (tmp_path / "there" / "pair" / "comparison.json").is_file()
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "there" / "store").rglob("*")} == before
     assert not list((tmp_path / "machines" / "second").rglob("pace.jsonl"))  # no model ran
+
+
+@pytest.mark.parametrize("lost", ["", "store", "pair", "pair/comparison.json"])
+def test_what_was_removed_from_the_url_is_uploaded_again(
+    lost: str,
+    run: tuple[Path, Path],
+    machine: Callable[[str], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A bucket was emptied, or a pair removed: the run that has it here ends with all of it at the URL."""
+    url, there = f"file://{tmp_path}/there", tmp_path / "there"
+    code = main(compare(run, url))
+    whole = result_bytes(there)
+    (there / lost).unlink() if (there / lost).is_file() else shutil.rmtree(there / lost)
+    capsys.readouterr()
+    assert main(["report", url]) == 0
+    assert ("pair: no longer there; shown as it was when" in capsys.readouterr().err) == (lost != "store")
+    assert main(compare(run, url)) == code
+    assert "measured before" in capsys.readouterr().err
+    assert result_bytes(there) == whole
 
 
 def test_a_training_run_is_followed_from_two_machines(
