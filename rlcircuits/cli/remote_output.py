@@ -25,9 +25,12 @@ _FOLDERS = {
 }
 """How each option or argument is shown that names a folder of results."""
 
+_FILES = {"html": "--html", "plot": "--plot", "summary": "--summary"}
+"""How each option is shown that names a file to write, which would become a folder named ``s3:``."""
+
 
 def check_urls(options: argparse.Namespace, taken: Iterable[str]) -> None:
-    """Raise RLCircuitsError for a URL where the command wants a folder of this machine.
+    """Raise RLCircuitsError for a URL where the command wants a folder or file of this machine.
 
     Args:
         options: the options of a command.
@@ -36,6 +39,8 @@ def check_urls(options: argparse.Namespace, taken: Iterable[str]) -> None:
     for name, shown in _FOLDERS.items():
         if name not in taken:
             check_no_url(getattr(options, name, None), shown)
+    for name, shown in _FILES.items():
+        check_no_url(getattr(options, name, None), shown, "file")
 
 
 @contextmanager

@@ -78,15 +78,17 @@ def _check_bucket(url: str, shown: str, bucket: str, path: str) -> None:
         raise RLCircuitsError(f"{shown}: a folder in it has an empty name; write one slash between two folders")
 
 
-def check_no_url(text: object, shown: str) -> None:
-    """Raise RLCircuitsError if a text is a URL, and a folder is wanted.
+def check_no_url(text: object, shown: str, wanted: str = "folder") -> None:
+    """Raise RLCircuitsError if a text is a URL, and a folder or file is wanted.
 
     Args:
         text: what was given.
         shown: the option or argument, for the message.
+        wanted: what is wanted: ``folder``, or ``file``.
     """
     if is_url(text):
         raise RLCircuitsError(
-            f"{shown}: {truncated_repr(text)} is a URL, and a folder of this machine is wanted; compare --output, "
-            "track --output, report, verify and pytest --rlcircuits-output take a URL, so copy it to a folder for this"
+            f"{shown}: {truncated_repr(text)} is a URL, and a {wanted} of this machine is wanted; compare --output, "
+            "track --output, report, verify and pytest --rlcircuits-output take a URL, "
+            + ("so copy it to a folder for this" if wanted == "folder" else "so write a file and copy it there")
         )

@@ -147,6 +147,22 @@ def test_commands_that_take_no_url(arguments: list[str], capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "runs", "--html", "s3://bucket/run.html"],
+        ["report", "runs", "--plot", "s3://bucket/run.html"],
+        ["compare", "--pairs", "release.toml", "--summary", "s3://bucket/run.html"],
+        ["track", "runs", "--html", "s3://bucket/run.html"],
+    ],
+)
+def test_files_that_have_no_url(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert f"{arguments[-2]}: 's3://bucket/run.html' is a URL, and a file of this machine is wanted" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("url", "words"),
     [
         ("ftp://bucket/run", "the protocol ftp:// is not known; s3://, gs://, file:// are"),
