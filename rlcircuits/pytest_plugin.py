@@ -46,6 +46,7 @@ import pytest
 
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import Failure
+from rlcircuits.common.urls import check_no_url
 from rlcircuits.pytest_session.inconclusive import skip_inconclusive
 from rlcircuits.pytest_session.options import (
     add_options,
@@ -101,6 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if session.summary is not None:
             from rlcircuits.common.files import ensure_writable_file
 
+            check_no_url(option_value(config, "summary"), "--rlcircuits-summary", "file")
             ensure_writable_file(session.summary, "--rlcircuits-summary")
     except RLCircuitsError as error:
         raise pytest.UsageError(str(error)) from None

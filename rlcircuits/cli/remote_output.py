@@ -25,9 +25,12 @@ _FOLDERS = {
 }
 """How each option or argument is shown that names a folder of results."""
 
+_FILES = {"html": "--html", "plot": "--plot", "summary": "--summary"}
+"""How each option is shown that names a file to write, which would become a folder named ``s3:``."""
+
 
 def check_urls(options: argparse.Namespace, taken: Iterable[str]) -> None:
-    """Raise RLCircuitsError for a URL where the command wants a folder of this machine.
+    """Raise RLCircuitsError for a URL where the command wants a folder or file of this machine.
 
     Args:
         options: the options of a command.
@@ -36,6 +39,8 @@ def check_urls(options: argparse.Namespace, taken: Iterable[str]) -> None:
     for name, shown in _FOLDERS.items():
         if name not in taken:
             check_no_url(getattr(options, name, None), shown)
+    for name, shown in _FILES.items():
+        check_no_url(getattr(options, name, None), shown, "file")
 
 
 @contextmanager
@@ -76,17 +81,23 @@ def mirrored_results(options: argparse.Namespace, *names: str, whole: bool = Fal
     for name in names:
         if not is_url(given := getattr(options, name)):
             continue
-        mirror = _mirror(given)
+        mirror = _mirror(given, create=False)
         mirror.fetch_results()
         if whole:
             mirror.fetch_key("")
         if not any(mirror.folder.iterdir()):
+            mirror.forget()
             raise RLCircuitsError(f"{mirror.url}: there are no results; give the URL that compare --output had")
+        for pair in mirror.removed_pairs():
+            log(
+                f"{mirror.url}/{pair}".rstrip("/")
+                + ": no longer there; shown as it was when it was last fetched or uploaded"
+            )
         setattr(options, name, str(mirror.folder))
     yield
 
 
-def _mirror(url: str) -> Mirror:
+def _mirror(url: str, *, create: bool = True) -> Mirror:
     from rlcircuits.common.mirror import Mirror
 
-    return Mirror(url, notify=log)
+    return Mirror(url, notify=log, create=create)

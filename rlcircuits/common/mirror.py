@@ -29,7 +29,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.errors import RLCircuitsError, one_line
 from rlcircuits.common.files import (
     COMPARISON_FILE,
     STORE,
@@ -85,19 +85,23 @@ class Mirror(AbstractContextManager["Mirror"]):
         url: of the output folder.
         scratch: where the local folder lies; by default :func:`scratch_folder`.
         notify: called with one line of text when the URL is not reached while the run goes on.
+        create: whether the folder of a ``file://`` URL is made if it is missing.
 
     Raises:
         RLCircuitsError: as :class:`~rlcircuits.common.remote_folder.RemoteFolder`. Every method raises it too.
     """
 
-    def __init__(self, url: str, scratch: Path | None = None, notify: Notify = log_stage) -> None:
+    def __init__(
+        self, url: str, scratch: Path | None = None, notify: Notify = log_stage, *, create: bool = True
+    ) -> None:
         self.url = url.rstrip("/")
-        self._remote = RemoteFolder(self.url)
+        self._remote = RemoteFolder(url, create=create)
         scratch = scratch or scratch_folder(self.url)
         self.folder = scratch / "output"
         """The local folder."""
         self._notes = MirrorNotes(scratch / "synced")
         self._notify = notify
+        self._pairs: set[str] = set()
         self._uploading = threading.Lock()
         self._ended = threading.Event()
         self._not_before: dict[str, float] = {}
@@ -132,6 +136,12 @@ class Mirror(AbstractContextManager["Mirror"]):
                 raise
             self._notify(str(problem))
 
+    def forget(self) -> None:
+        """Remove the local folder if there is nothing in it."""
+        with suppress(OSError):
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+
     def check_writable(self) -> None:
         """Raise RLCircuitsError before any work if nothing can be written at the URL."""
         name = f".write-check-{uuid4().hex}"
@@ -148,6 +158,8 @@ class Mirror(AbstractContextManager["Mirror"]):
         """
         wanted = None if names is None else tuple(names)
         found = self._results(wanted)
+        here = (name.partition("/")[0] for name in self._local_names() if not _in_store(name))
+        self._pairs.update(here if wanted is None else wanted)
         for _ in range(_LOOKS):
             ours = {folder for folder in {os.path.dirname(name) for name in found} if self._is_ours(folder)}
             for name in sorted(found, key=_comparison_last):
@@ -159,6 +171,15 @@ class Mirror(AbstractContextManager["Mirror"]):
         raise RLCircuitsError(
             f"{self.url}: its results change again and again; try again when no other run writes them"
         )
+
+    def removed_pairs(self) -> tuple[str, ...]:
+        """Return the pairs that were fetched or uploaded, and are no longer at the URL."""
+        there = self._results(None)
+        ours = (name for name in self._local_names() if name.endswith(COMPARISON_FILE) and not _in_store(name))
+        gone = (
+            name for name in ours if name not in there and self._notes.local(name, LocalFile.of(self.folder / name))
+        )
+        return tuple(sorted(os.path.dirname(name) for name in gone))
 
     def fetch_key(self, digits: str) -> None:
         """Bring the files of a key of the store here; all files of the store for no digits."""
@@ -181,6 +202,8 @@ class Mirror(AbstractContextManager["Mirror"]):
         """
         with self._uploading:
             try:
+                if not in_passing:
+                    self._forget_removed()
                 for name in sorted(self._local_names(STORE), key=_manifest_first):
                     with suppress(FileNotFoundError):  # removed meanwhile, as batches are that became one file
                         self._upload_stored(name, in_passing)
@@ -188,9 +211,10 @@ class Mirror(AbstractContextManager["Mirror"]):
                 folders = {os.path.dirname(name) for name in self._local_names() if not _in_store(name)}
                 for folder in sorted(folders, key=lambda each: (-each.count("/") - bool(each), each)):
                     self._upload_results(folder)
-            except RLCircuitsError as error:
+            except (RLCircuitsError, OSError) as error:
+                why = str(error) if isinstance(error, RLCircuitsError) else f"{self.url}: {one_line(error)}"
                 raise RLCircuitsError(
-                    f"{error}; results that are not uploaded yet are in {self.folder}, and the same command on this "
+                    f"{why}; results that are not uploaded yet are in {self.folder}, and the same command on this "
                     "machine uploads them"
                 ) from None
 
@@ -245,6 +269,18 @@ class Mirror(AbstractContextManager["Mirror"]):
         comparison = LocalFile.of(self.folder / folder / COMPARISON_FILE)
         times = [found.mtime_ns for path in files if (found := LocalFile.of(path)) is not None]
         return not times or (comparison is not None and comparison.mtime_ns >= max(times))
+
+    def _forget_removed(self) -> None:
+        """Forget what is noted of the run's files that were removed from the URL, so that they are uploaded again."""
+        there = self._remote.files(STORE)
+        gone = {name for name in self._local_names(STORE) if name not in there}
+        for pair in self._pairs:
+            there, ours = self._remote.files(pair), list(self._local_names(pair))
+            missing = {name for name in ours if name not in there}
+            unfinished = {os.path.dirname(name) for name in missing if name.endswith(COMPARISON_FILE)}
+            gone |= missing | {name for name in ours if os.path.dirname(name) in unfinished}
+        for name in gone:
+            self._notes.forget(name)
 
     def _upload_stored(self, name: str, in_passing: bool) -> None:
         path = self.folder / name

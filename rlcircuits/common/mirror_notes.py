@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -64,10 +65,20 @@ class MirrorNotes:
         """Note that a file is the same here and elsewhere."""
         self._known[name] = here, there
         path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._folder / f".{uuid4().hex}.tmp"
-        partial.write_text(json.dumps([*astuple(here), *astuple(there)]), encoding="utf-8")
-        os.replace(partial, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_text(json.dumps([*astuple(here), *astuple(there)]), encoding="utf-8")
+            os.replace(partial, path)
+        except OSError:  # such as a full disk, which what matters says itself
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def forget(self, name: str) -> None:
+        """Remove the note of a file, which is no longer elsewhere."""
+        self._known.pop(name, None)
+        with suppress(OSError):
+            (self._folder / name).unlink()
 
     def _read(self, name: str) -> tuple[LocalFile, RemoteFile] | None:
         try:

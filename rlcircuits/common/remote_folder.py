@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from rlcircuits.common.errors import RLCircuitsError, one_line, truncate
+from rlcircuits.common.errors import RLCircuitsError, one_line, truncate, truncated_repr
 from rlcircuits.common.files import write_atomically
-from rlcircuits.common.urls import PROTOCOLS
+from rlcircuits.common.urls import check_url, protocol_of
 
 __all__ = ["RemoteFile", "RemoteFolder"]
 
@@ -36,6 +37,12 @@ _DOWNLOADS = 3
 
 _NO_CREDENTIALS = re.compile(r"169\.254\.169\.254|metadata\.google|credential", re.IGNORECASE)
 _DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch")
+
+_REQUEST = re.compile(r"Error performing [A-Z]+ (?P<server>https?://[^/\s]+)\S* in .*? - (?P<reason>.*)", re.DOTALL)
+"""What obstore says of a request that failed."""
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+"""Environment variables that name another server than Amazon's."""
 
 _CREDENTIALS: Mapping[str, str] = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_REGION or AWS_ENDPOINT_URL where they are needed",
@@ -57,21 +64,17 @@ class RemoteFolder:
 
     Args:
         url: such as ``s3://bucket/runs/candidate``.
+        create: whether the folder of a ``file://`` URL is made; else it is one without files until it is there.
 
     Raises:
-        RLCircuitsError: the protocol is unknown, the URL names no bucket, or obstore is not installed. Every method
+        RLCircuitsError: the URL is none of an output folder, or obstore is not installed. Every method
             raises it where the store denies access or is not reached.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        check_url(url)
         self.url = url.rstrip("/")
-        protocol, _, rest = self.url.partition(":")
-        self._protocol = protocol.lower()
-        if self._protocol not in PROTOCOLS:
-            known = ", ".join(f"{name}://" for name in PROTOCOLS)
-            raise RLCircuitsError(f"{self.url}: the protocol {protocol}:// is not known; {known} are")
-        if not rest.startswith("//") or not rest.strip("/"):
-            raise RLCircuitsError(f"{self.url}: names no bucket and folder; write {protocol}://BUCKET/FOLDER")
+        self._protocol = protocol_of(url)
         try:
             import obstore
         except ImportError as error:
@@ -80,16 +83,16 @@ class RemoteFolder:
             ) from None
         self._obstore: Any = obstore
         with self._explained():
-            self._store: Any = self._opened()
+            self._store: Any = self._opened(create)
 
-    def _opened(self) -> Any:
+    def _opened(self, create: bool) -> Any:
         from obstore.store import from_url
 
         if self._protocol == "file":
-            return from_url(self.url, mkdir=True)
-        plain_http = any(
-            os.environ.get(name, "").startswith("http://") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-        )
+            there = create or _folder_of(self.url).is_dir()
+            return from_url(self.url, mkdir=True) if there else self._obstore.store.MemoryStore()
+        servers = [_server(name) for name in _ENDPOINTS] if self._protocol == "s3" else []
+        plain_http = any(server.startswith("http://") for server in servers)
         return from_url(
             self.url,
             client_options={"connect_timeout": _CONNECT, "timeout": _WHOLE_REQUEST, "allow_http": plain_http},
@@ -165,12 +168,18 @@ class RemoteFolder:
                 "try again"
             )
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         with self._explained():
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, write)
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                if _of_obstore(error):
+                    raise
+                raise RLCircuitsError(
+                    f"{path}: {self.url}/{name} cannot be written to it: {error.strerror or error}"
+                ) from None
         return found
 
     def remove(self, name: str) -> None:
@@ -202,12 +211,12 @@ class RemoteFolder:
             yield
         except RLCircuitsError:
             raise
-        except Exception as error:
+        except BaseException as error:  # obstore's panics are no Exception
             if not _of_obstore(error):
                 raise
             raise RLCircuitsError(f"{self.url}: {self._why(error)}") from None
 
-    def _why(self, error: Exception) -> str:
+    def _why(self, error: BaseException) -> str:
         text = str(error).partition("Debug source")[0]
         if isinstance(error, FileNotFoundError) or "NoSuchBucket" in text or "404 Not Found" in text:
             return "there is no such bucket, or it is not yours; create it, or correct the URL"
@@ -215,6 +224,8 @@ class RemoteFolder:
             return f"no credentials were found; {_CREDENTIALS.get(self._protocol, 'see the access rights')}"
         if isinstance(error, PermissionError) or _DENIED.search(text) or type(error).__name__ in _REFUSALS:
             return "access is denied; the credentials must allow to list, read, write and delete objects there"
+        if (found := _REQUEST.search(text)) is not None:
+            text = f"{found['server']}: {found['reason']}"
         return f"not reached: {truncate(one_line(Exception(text)), 160)}"
 
 
@@ -222,6 +233,24 @@ _OF_OBSTORE = ("Debug source", "(os error ")
 """Words in the texts of exceptions that obstore raises."""
 
 _REFUSALS = ("PermissionDeniedError", "UnauthenticatedError")
+
+
+def _folder_of(url: str) -> Path:
+    """Return the folder of a ``file://`` URL."""
+    return Path(unquote(urlsplit(url).path))
+
+
+def _server(variable: str) -> str:
+    """Return the server that an environment variable names, where obstore would panic unless it is a URL."""
+    if (named := os.environ.get(variable)) is None:
+        return ""
+    with suppress(ValueError):  # what no port can be
+        found = urlsplit(named)
+        if found.scheme in ("http", "https") and found.hostname and found.port != 0 and not re.search(r"\s", named):
+            return named
+    raise RLCircuitsError(
+        f"{variable}: {truncated_repr(named)} is no server's URL; write https://HOST or http://HOST, or unset it"
+    )
 
 
 def _or_without(put: Callable[[object], Any], mode: object) -> Any:
@@ -236,9 +265,11 @@ def _or_without(put: Callable[[object], Any], mode: object) -> Any:
         return put("overwrite")
 
 
-def _of_obstore(error: Exception) -> bool:
+def _of_obstore(error: BaseException) -> bool:
     """Return whether obstore raised an exception; some of its own are those of Python."""
-    return type(error).__module__.startswith("obstore") or any(words in str(error) for words in _OF_OBSTORE)
+    return type(error).__module__.startswith(("obstore", "pyo3_runtime")) or any(
+        words in str(error) for words in _OF_OBSTORE
+    )
 
 
 def _remote_file(found: Mapping[str, Any]) -> RemoteFile:

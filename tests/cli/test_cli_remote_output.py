@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from helpers.tiny_runs import QUICK, save_run
 
 from rlcircuits.cli.main import main
 from rlcircuits.common import remote_folder
-from rlcircuits.common.mirror import SCRATCH_VARIABLE, Mirror
+from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.mirror import SCRATCH_VARIABLE, Mirror, scratch_folder
 
 pytest.importorskip("obstore", reason="obstore is not installed: pip install '.[remote]'")
 
@@ -85,6 +87,27 @@ def test_a_second_machine_goes_on_from_the_store(
     assert not list((tmp_path / "machines" / "second").rglob("pace.jsonl"))  # no model ran
 
 
+@pytest.mark.parametrize("lost", ["", "store", "pair", "pair/comparison.json"])
+def test_what_was_removed_from_the_url_is_uploaded_again(
+    lost: str,
+    run: tuple[Path, Path],
+    machine: Callable[[str], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A bucket was emptied, or a pair removed: the run that has it here ends with all of it at the URL."""
+    url, there = f"file://{tmp_path}/there", tmp_path / "there"
+    code = main(compare(run, url))
+    whole = result_bytes(there)
+    (there / lost).unlink() if (there / lost).is_file() else shutil.rmtree(there / lost)
+    capsys.readouterr()
+    assert main(["report", url]) == 0
+    assert ("pair: no longer there; shown as it was when" in capsys.readouterr().err) == (lost != "store")
+    assert main(compare(run, url)) == code
+    assert "measured before" in capsys.readouterr().err
+    assert result_bytes(there) == whole
+
+
 def test_a_training_run_is_followed_from_two_machines(
     run: tuple[Path, Path], machine: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,10 +147,27 @@ def test_commands_that_take_no_url(arguments: list[str], capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "runs", "--html", "s3://bucket/run.html"],
+        ["report", "runs", "--plot", "s3://bucket/run.html"],
+        ["compare", "--pairs", "release.toml", "--summary", "s3://bucket/run.html"],
+        ["track", "runs", "--html", "s3://bucket/run.html"],
+    ],
+)
+def test_files_that_have_no_url(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert f"{arguments[-2]}: 's3://bucket/run.html' is a URL, and a file of this machine is wanted" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("url", "words"),
     [
         ("ftp://bucket/run", "the protocol ftp:// is not known; s3://, gs://, file:// are"),
-        ("s3://", "names no bucket and folder"),
+        ("s3://", "names no bucket and folder; write s3://BUCKET/FOLDER"),
+        ("file:run", "names no folder by its whole path; write file:///FOLDER"),
         ("file:///dev/null/run", "not reached"),
     ],
 )
@@ -145,6 +185,8 @@ def test_a_url_without_results(
 ) -> None:
     assert main(["report", f"file://{tmp_path}/nothing"]) == 2
     assert "there are no results; give the URL that compare --output had" in capsys.readouterr().err
+    assert not any(path.is_file() or path.name == "nothing" for path in tmp_path.rglob("*"))
+    assert not list((tmp_path / "machines" / "first").iterdir())
 
 
 @pytest.mark.slow
@@ -236,6 +278,36 @@ def test_a_bucket_that_is_not_there(
     assert "s3://nobody/run: there is no such bucket, or it is not yours" in capsys.readouterr().err
 
 
+def test_a_note_that_cannot_be_written_is_done_without(
+    run: tuple[Path, Path], machine: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: what is uploaded counts, and the next run uploads or fetches it again."""
+    url = f"file://{tmp_path}/there"
+    code = main(compare(run, tmp_path / "alone"))
+    scratch = scratch_folder(url)
+    scratch.mkdir(parents=True)
+    (scratch / "synced").write_text("no folder")
+    for _ in range(2):
+        assert main(compare(run, url)) == code
+        assert result_bytes(tmp_path / "there") == result_bytes(tmp_path / "alone")
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1:9000", "", "http://", "http://host:port", "ftp://host"])
+def test_a_server_that_is_no_url(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    with pytest.raises(RLCircuitsError, match=rf"^AWS_ENDPOINT_URL: '{server}' is no server's URL; write https://HOST"):
+        remote_folder.RemoteFolder("s3://bucket/run")
+
+
+def test_a_panic_of_obstore_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "no region")
+    with pytest.raises(RLCircuitsError, match=r"^s3://bucket/run: not reached: "):
+        remote_folder.RemoteFolder("s3://bucket/run").files()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -246,6 +318,10 @@ def test_a_bucket_that_is_not_there(
         ("Server returned non-2xx status code: 403 Forbidden: AccessDenied", "access is denied"),
         ("Server returned non-2xx status code: 404 Not Found: NoSuchBucket", "there is no such bucket"),
         ("Error performing GET, after 12 retries: connection refused", "not reached: Error performing GET"),
+        (
+            "Error performing GET http://host:1/bucket?prefix=run%2F in 1s, after 12 retries  - HTTP error: x",
+            "not reached: http://host:1: HTTP error: x",
+        ),
     ],
 )
 def test_what_a_store_says_in_words(text: str, words: str) -> None:

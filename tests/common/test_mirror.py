@@ -219,7 +219,7 @@ def test_an_error_of_the_run_is_not_hidden_by_one_of_the_upload(tmp_path: Path) 
     ("url", "words"),
     [
         ("ftp://bucket/run", r"the protocol ftp:// is not known; s3://, gs://, file:// are"),
-        ("s3://", r"s3:: names no bucket and folder; write s3://BUCKET/FOLDER"),
+        ("s3://", r"s3://: names no bucket and folder; write s3://BUCKET/FOLDER"),
         ("s3:/bucket/run", r"names no bucket and folder"),
     ],
 )

@@ -70,3 +70,10 @@ def test_a_url_that_cannot_be_written(run: Run, pairs: Path, tmp_path: Path) -> 
     result = run(f"--pairs={pairs}", f"--rlcircuits-output=file://{tmp_path}/there")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*file://{tmp_path}/there: not reached: *"])
+
+
+def test_a_summary_has_no_url(run: Run, pairs: Path) -> None:
+    result = run(f"--pairs={pairs}", "--rlcircuits-summary=s3://bucket/summary.md")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--rlcircuits-summary: 's3://bucket/summary.md' is a URL, and a file *"])
+    assert not Path("s3:").exists()
