@@ -231,7 +231,9 @@ class Mirror(AbstractContextManager["Mirror"]):
             for folder in {os.path.dirname(name) for name in found if name.endswith(_MEASURED)}
             if _in(folder, COMPARISON_FILE) not in found
         }
-        return {name: file for name, file in found.items() if os.path.dirname(name) not in unfinished}
+        # A URL that holds several runs has a store in each.
+        stored = {folder for folder in map(os.path.dirname, found) if STORE in folder.split("/")}
+        return {name: file for name, file in found.items() if os.path.dirname(name) not in unfinished | stored}
 
     def _fetch(self, name: str, there: RemoteFile, *, replace: bool) -> None:
         """Bring one file here.

@@ -222,16 +222,14 @@ def parse_tables(path: Path) -> PairsTables:
     """Return the file's tables. Raises RLCircuitsError for an unknown or misplaced table."""
     content = _read_toml(path)
     if unknown := sorted(set(content) - {"settings", "circuits", "signs", "questions", "pair"}):
-        raise RLCircuitsError(
-            f"{path}: unknown key {unknown[0]!r}; the file may hold [settings], [circuits], [signs], [[questions]] and "
-            "[[pair]] tables"
-        )
+        allowed = "[settings], [circuits], [signs], [[questions]] and [[pair]] tables"
+        raise RLCircuitsError(f"{path}: unknown key {unknown[0]!r}; the file may hold {allowed}")
     settings, circuits = content.get("settings", {}), content.get("circuits")
     if not isinstance(settings, dict):
         raise RLCircuitsError(f"{path}: key 'settings' must be one [settings] table")
+    if not isinstance(circuits, dict | None):
+        raise RLCircuitsError(f"{path}: key 'circuits' must be one [circuits] table")
     if circuits is not None:
-        if not isinstance(circuits, dict):
-            raise RLCircuitsError(f"{path}: key 'circuits' must be one [circuits] table")
         validate_table(CircuitRules, circuits, f"{path}: [circuits]")
     if (signs := content.get("signs")) is not None:
         _check_signs(signs, path)
