@@ -60,7 +60,7 @@ def sleep_and_store(stage: Stage, process: Any, shared: bool, *waited: Any) -> A
         partial.write_bytes(b"".join(format_answer(line) for line in lines))
 
     write_atomically(process.output / f"batch-{int(stage.of):06d}.jsonl", write)
-    return ray_runner._Ended(None, time.perf_counter() - start)
+    return ray_runner._Ended(stage.key, None, time.perf_counter() - start)
 
 
 def measure(folder: Path, tasks: int, workers: int) -> dict[str, Any]:

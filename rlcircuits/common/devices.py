@@ -61,12 +61,20 @@ def expert_grads_bytes(device: torch.device) -> int:
     return 2**31 if device.type != "cuda" else _bytes_of_memory(device, EXPERT_GRADS_SHARE)
 
 
-def contraction_bytes(device: torch.device) -> int:
+def contraction_bytes(device: torch.device, token: int) -> int:
     """Return how many bytes the tensors of one contraction may take.
 
-    On the CPU, a few times the size of its caches: smaller tensors make the products slower, and larger ones no faster.
+    On the CPU, twice the size of its caches: smaller tensors make the products slower, and larger ones no faster. Up to
+    twice as much where a slice would otherwise have too few tokens: the products that make heads' outputs and gradients
+    have as many rows.
+
+    Args:
+        device: Where the tensors are.
+        token: The bytes of one token in all of them.
     """
-    return 2**27 if device.type != "cuda" else _bytes_of_memory(device, CONTRACTION_SHARE)
+    if device.type == "cuda":
+        return _bytes_of_memory(device, CONTRACTION_SHARE)
+    return max(2**26, min(2**27, 128 * token))
 
 
 def readers_per_contraction(device: torch.device) -> int:

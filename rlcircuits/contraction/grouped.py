@@ -49,9 +49,14 @@ class BatchShape:
     width: int
     itemsize: int
 
+    @property
+    def node_bytes(self) -> int:
+        """The bytes of one node at one token."""
+        return self.width * self.itemsize
+
     def batch_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
         """Yield slices in which ``nodes`` tensors take at most ``nbytes`` bytes, or one token where none do."""
-        return batch_slices(self.batch, self.positions, nbytes // (nodes * self.width * self.itemsize))
+        return batch_slices(self.batch, self.positions, nbytes // (nodes * self.node_bytes))
 
     @property
     def rows(self) -> int:
@@ -135,7 +140,7 @@ class GroupedContraction:
         groups = self._group_readers(pending, writers, device)
         rows = to_device_async(torch.tensor(_indices(writers))[:, None], device)
         nodes = len(rows) + max(len(group.columns) for group in groups)
-        for batch_slice in self._shape.batch_slices(nodes, contraction_bytes(device)):
+        for batch_slice in self._shape.batch_slices(nodes, contraction_bytes(device, nodes * self._shape.node_bytes)):
             outputs = self._backend.prepare([w.outputs(batch_slice).to(device) for w in writers])
             for group in groups:
                 grads = [readers.reader_grads(batch_slice) for readers in group.readers]
@@ -163,7 +168,8 @@ class GroupedContraction:
         outputs, chosen = experts.outputs(outer).to(device), experts.chosen_in(outer).to(device)
         for group in _grouped(readers, readers_per_contraction(device), self._sublayer):
             columns = to_device_async(torch.tensor(_indices(group)), device)
-            for piece in self._shape.batch_slices(len(columns) + len(outputs), contraction_bytes(device)):
+            nodes = len(columns) + len(outputs)
+            for piece in self._shape.batch_slices(nodes, contraction_bytes(device, nodes * self._shape.node_bytes)):
                 if (overlap := piece.overlap(outer)) is None:
                     continue
                 inner = overlap.relative_to(outer)
@@ -176,7 +182,7 @@ class GroupedContraction:
     def _large_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
         """Yield slices that are not cut along spans: each takes another forward of the experts."""
         shape = self._shape
-        return batch_slices(shape.batch, shape.positions, nbytes // (nodes * shape.width * shape.itemsize))
+        return batch_slices(shape.batch, shape.positions, nbytes // (nodes * shape.node_bytes))
 
     def _writers_with_edges(self, readers: Sequence[PendingReaderGrads]) -> list[WriterOutputs]:
         """Return the writers that have an edge to one of the readers."""

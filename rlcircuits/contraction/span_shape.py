@@ -56,7 +56,7 @@ class SpanShape(BatchShape):
 
     def batch_slices(self, nodes: int, nbytes: int) -> Iterator[BatchSlice]:
         """Yield slices, each within one run of its sequences, in which ``nodes`` tensors take at most ``nbytes``."""
-        tokens = nbytes // (nodes * self.width * self.itemsize)
+        tokens = nbytes // (nodes * self.node_bytes)
         for first, last in self._together():
             run = self.runs[first]
             for piece in batch_slices(last - first, run.stop - run.start, tokens):

@@ -1,11 +1,13 @@
-"""What a process keeps between the stages that it does: the questions, paired answers and effects of the last pair."""
+"""What a process keeps between the stages that it does: the last pair's questions, base, paired answers and effects."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from rlcircuits.answers.answer_file import Answers
+from rlcircuits.checkpoints.reused import reuse
 from rlcircuits.common.files import Notify
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.from_scores import compare
@@ -33,6 +35,12 @@ class StageMemory:
         self._measurement: Measurement | None = None
         self._paired: tuple[Pairing, Answers, Answers] | None = None
         self._compared: tuple[Comparison, EdgeScores] | None = None
+        self._reusing = ExitStack()
+
+    def close(self) -> None:
+        """Keep nothing any longer."""
+        self._reusing.close()
+        self._of = self._measurement = self._paired = self._compared = None
 
     def measurement(self, pair: Pair, settings: Settings, key: str, store: Path, notify: Notify) -> Measurement:
         """Return a pair's measurement without a folder of results.
@@ -48,8 +56,9 @@ class StageMemory:
             RLCircuitsError: as :func:`~rlcircuits.release.measurement.prepare`.
         """
         if self._of != (key, store) or self._measurement is None:
-            self._of = self._paired = self._compared = None
+            self.close()
             self._measurement = prepare(pair, settings, None, store, notify, False)
+            self._reusing.enter_context(reuse(self._measurement.sources["before"]))
             self._of = key, store
         return replace(self._measurement, notify=notify)
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -187,8 +188,13 @@ def run_stage(
     if stage.kind == "pair":
         run_pair(stage.pair, stage.settings, output=output, notify=notify)
         return
-    memory = memory or StageMemory()
-    measurement = memory.measurement(stage.pair, stage.settings, stage.measured, output / STORE, notify)
+    with closing(StageMemory()) if memory is None else nullcontext(memory) as kept:
+        _do_in_the_store(stage, output / STORE, notify, kept, shared)
+
+
+def _do_in_the_store(stage: Stage, store: Path, notify: Notify, memory: StageMemory, shared: bool) -> None:
+    """Do a stage whose results are all in the store."""
+    measurement = memory.measurement(stage.pair, stage.settings, stage.measured, store, notify)
     measurement = replace(measurement, shared=shared)
     if stage.kind in ("answers", "greedy answers"):
         prompts = next((made for side, made in measurement.prompts.items() if side == stage.of), None)

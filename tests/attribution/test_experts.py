@@ -139,7 +139,7 @@ def test_spans_add_up_however_the_batch_is_cut(name: str, nbytes: int, monkeypat
     wanted = attribute(tiny(name), batch, "expert").values
     spans = [AnswerSpans(len(each.prompt_ids), (1, len(each.answer_ids) - 1)) for each in batch]
     for bound in ("pending_grads_bytes", "contraction_bytes"):
-        monkeypatch.setattr(grouped, bound, lambda device: nbytes)
+        monkeypatch.setattr(grouped, bound, lambda *_: nbytes)
     found = attribute_spans(tiny(name), batch, spans, "expert")
     assert relative_error(found.whole().values, wanted) < 1e-5
     sublayers = attribute_spans(tiny(name), batch, spans)
@@ -153,7 +153,7 @@ def test_spans_add_up_however_the_batch_is_cut(name: str, nbytes: int, monkeypat
 def test_little_memory_changes_no_score(name: str, waiting: str, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = fixed_sequences()
     wanted = attribute(tiny(name), batch, "expert").values
-    monkeypatch.setattr(grouped, waiting, lambda device: 1)
+    monkeypatch.setattr(grouped, waiting, lambda *_: 1)
     assert relative_error(attribute(tiny(name), batch, "expert").values, wanted) < 1e-5
 
 

@@ -106,7 +106,7 @@ def test_groups_and_slices_change_nothing(layers: int, held: int, batch_slice: i
     )
     sizes = {
         "pending_grads_bytes": lambda device: held,
-        "contraction_bytes": lambda device: batch_slice,
+        "contraction_bytes": lambda *_: batch_slice,
         "readers_per_contraction": lambda device: together,
     }
     with mock.patch.multiple(grouped, **sizes):

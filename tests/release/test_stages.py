@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ def test_any_order_gives_the_same_files(
     for stage in in_some_order(plan_stages(pair_of(models), SETTINGS), data):
         run_stage(stage, output, lambda _: None, memory, shared=data.draw(st.booleans(), "shared"))
     keep_last_model(False)
+    if memory is not None:
+        memory.close()
     assert result_bytes(output) == result_bytes(alone)
 
 
@@ -155,9 +158,9 @@ def test_noise_that_is_not_needed(models: dict[str, str], tmp_path: Path, algori
     kinds = {stage.kind: {stages[places[key]].kind for key in stage.waits_for} for stage in stages}
     assert kinds["noise draw"] == {"answers", "scores"}
     assert kinds["noise on"] == {"answers", "scores", "noise draw"}
-    memory = StageMemory()
-    for stage in (*stages, whole):
-        run_stage(stage, tmp_path / "stages", lambda _: None, memory)
+    with closing(StageMemory()) as memory:
+        for stage in (*stages, whole):
+            run_stage(stage, tmp_path / "stages", lambda _: None, memory)
     found = run_pair(pair, how, output=tmp_path / "alone")
     assert result_bytes(tmp_path / "stages") == result_bytes(tmp_path / "alone")
     left_out = found.noise_not_needed
