@@ -108,6 +108,16 @@ class Checkpoint:
         return self.model.get_input_embeddings().weight.device  # type: ignore[no-any-return]
 
     @property
+    def tensors(self) -> list[torch.Tensor]:
+        """The model's weights and buffers, tied ones once."""
+        return [*self.model.parameters(), *self.model.buffers()]
+
+    @property
+    def nbytes(self) -> int:
+        """The size of the model's weights and buffers in bytes, tied ones once."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
     def context_length(self) -> int | None:
         """The most tokens that the model can read, or None if its config has no limit."""
         return self.parts.context

@@ -23,7 +23,6 @@ __all__ = ["LARGEST", "load_or_copy", "reuse"]
 LARGEST = 2**30
 """Bytes of weights of the largest model of which a copy is kept."""
 
-
 _ALIGNMENT = 64
 """Bytes of a line of the CPU's cache, and of the widest number that its kernels read at once."""
 
@@ -87,10 +86,9 @@ def load_or_copy(
 
 def _can_be_kept(checkpoint: Checkpoint) -> bool:
     """Return whether a model is small, on the CPU, and of transformers' own code, which can be copied."""
-    tensors = _tensors(checkpoint)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     own_code = type(checkpoint.model).__module__.startswith("transformers.models.")
-    return own_code and size <= LARGEST and all(tensor.device.type == "cpu" for tensor in tensors)
+    on_cpu = all(tensor.device.type == "cpu" for tensor in checkpoint.tensors)
+    return own_code and on_cpu and checkpoint.nbytes <= LARGEST
 
 
 def _copied(checkpoint: Checkpoint, name: str) -> Checkpoint:
@@ -98,13 +96,9 @@ def _copied(checkpoint: Checkpoint, name: str) -> Checkpoint:
     tokenizer = checkpoint._tokenizer
     copied = copy.deepcopy(checkpoint, {id(tokenizer): tokenizer})
     copied.name = name
-    for tensor, original in zip(_tensors(copied), _tensors(checkpoint), strict=True):
+    for tensor, original in zip(copied.tensors, checkpoint.tensors, strict=True):
         _move_like(tensor, original)
     return copied
-
-
-def _tensors(checkpoint: Checkpoint) -> list[torch.Tensor]:
-    return [*checkpoint.model.parameters(), *checkpoint.model.buffers()]
 
 
 def _move_like(tensor: torch.Tensor, original: torch.Tensor) -> None:

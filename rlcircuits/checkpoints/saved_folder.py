@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -58,7 +57,7 @@ def saved_folder(model: Source | Checkpoint, notify: Notify = log_stage) -> Iter
 @stage("load")
 def _save(model: Source | Checkpoint, folder: Path, notify: Notify) -> None:
     checkpoint = model if isinstance(model, Checkpoint) else model.load()
-    size = _bytes(checkpoint.model)
+    size = checkpoint.nbytes
     check_room(folder, size, f"{model.name}, which is made in memory,")
     notify(f"{model.name} is saved into {folder} for as long as it is loaded from there ({size / 1e9:,.2f} GB)")
     try:
@@ -69,11 +68,6 @@ def _save(model: Source | Checkpoint, folder: Path, notify: Notify) -> None:
             f"{model.name} cannot be saved into the temporary folder {folder} ({size / 1e9:,.2f} GB): {reason}; set "
             "TMPDIR to a folder on a disk with more room"
         ) from error
-
-
-def _bytes(model: Any) -> int:
-    """Return the size of a model's weights in bytes, of tied ones once."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
 
 
 def _write(checkpoint: Checkpoint, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,11 +131,7 @@ def _tasks(options: argparse.Namespace) -> list[Task]:
         cheaper = make_settings(merge_tables(file.settings, {"noise_answers": "before"}))
         tasks += repeated(pairs, cheaper, options.fewer, "noise-answers")
     if "sabotage" in parts:
-        for pattern in options.sabotage_only or ():
-            if not fnmatch.filter(names := [pair.name for pair in file.pairs], pattern):
-                raise RLCircuitsError(
-                    f"--sabotage-only {pattern} matches no pair of {options.file}, which has {', '.join(names)}"
-                )
+        file.only(options.sabotage_only, "--sabotage-only")  # an error for a pattern that matches no pair
         only = options.sabotage_only or ["*"]
         variants = list(sabotage(file.pairs, settings, options.sabotage_runs, core=options.core, only=only))
         if not variants:

@@ -102,14 +102,15 @@ class CheckpointJudge:
         return Judged(headline.outcome or "no verdict", f"{headline.why}; {told}", code)
 
     def _write_page(self, file: PairsFile, label: str, comparisons: Sequence[Comparison]) -> Path:
+        from rlcircuits.common.files import written_at
         from rlcircuits.release.stored_signs import SIGNS_FILE, find_signs
         from rlcircuits.report.page.write import write_page
 
         page = Path(self._options.output) / f"{label}.html"
         folders = [Path(self._options.output) / pair.name for pair in file.pairs]
         shown = [*self._files_of(file), *(folder / SIGNS_FILE for folder in folders)]
-        written = max(path.stat().st_mtime_ns for path in shown if path.is_file())
-        if not page.is_file() or page.stat().st_mtime_ns < written:
+        page_time, *times = written_at([page, *shown])
+        if page_time is None or page_time < max(time for time in times if time is not None):
             write_page(comparisons, page, (), find_signs(folders)[0], folders)
         return page
 
@@ -135,7 +136,9 @@ class CheckpointJudge:
 
     def _written(self, file: PairsFile) -> list[int | None]:
         """Return when the pairs' results were written, which tells those that were measured from those read."""
-        return [path.stat().st_mtime_ns if path.is_file() else None for path in self._files_of(file)]
+        from rlcircuits.common.files import written_at
+
+        return written_at(self._files_of(file))
 
     def _discard(self, file: PairsFile, earlier: Sequence[int | None]) -> None:
         """Remove the comparisons that were made of a checkpoint which changed meanwhile."""

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["ray_connection"]
+__all__ = ["check_ray_gpus", "ray_connection"]
 
 
 def ray_connection(options: argparse.Namespace) -> AbstractContextManager[None]:
@@ -16,10 +16,15 @@ def ray_connection(options: argparse.Namespace) -> AbstractContextManager[None]:
     Raises:
         RLCircuitsError: --ray-gpus without --ray.
     """
+    check_ray_gpus(options)
     if options.ray is not None:
         from rlcircuits.runners.cluster import early_connection
 
         return early_connection(options.ray)
-    if options.ray_gpus is not None:
-        raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
     return nullcontext()
+
+
+def check_ray_gpus(options: argparse.Namespace) -> None:
+    """Raise RLCircuitsError for --ray-gpus without --ray."""
+    if options.ray_gpus is not None and options.ray is None:
+        raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")

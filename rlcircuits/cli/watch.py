@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.checkpoint_judge import CheckpointJudge
 from rlcircuits.cli.command import add_command, add_option
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS, INCONCLUSIVE
+from rlcircuits.cli.ray_connection import check_ray_gpus
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
@@ -143,8 +144,7 @@ def _bounds(options: argparse.Namespace) -> Bounds:
     for name, flag in (("interval", "--interval"), ("stop_after", "--stop-after"), ("for_hours", "--for")):
         if (value := getattr(options, name)) is not None:
             check_number(name, value, flag)
-    if options.ray_gpus is not None and options.ray is None:
-        raise RLCircuitsError("--ray-gpus is of --ray; give both, or leave it out")
+    check_ray_gpus(options)
     seconds = None if options.for_hours is None else 3600 * options.for_hours
     if seconds is not None and seconds < options.interval:
         raise RLCircuitsError(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -65,6 +65,11 @@ def fetch_stored(store: Path, digits: str = "") -> None:
     """Bring a key's files, or all, into a store that mirrors one elsewhere; do nothing for any other folder."""
     if _fetchers and (fetch := _fetchers.get(store)) is not None:
         fetch(digits)
+
+
+def written_at(files: Iterable[Path]) -> list[int | None]:
+    """Return when each file was last written, in nanoseconds of its file system's clock; None for one not there."""
+    return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
 
 
 def cache_path(folder: Path, words: tuple[str, ...], key: str, suffix: str = "") -> Path:

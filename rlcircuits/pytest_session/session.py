@@ -64,7 +64,6 @@ class Session:
         self._temporary: TemporaryDirectory[str] | None = None
         self._ray: RayRun | None = None
         self._mirroring = ExitStack()
-        self._is_mirroring = False
         self._shared: SharedFolder | None
         self._writing = Lock()
         self._channel: Any
@@ -247,7 +246,8 @@ class Session:
         if output is None:
             store = self.temporary  # one for the session, so that pairs with the same base share its answers
         settings = self.file.make_settings(settings_table(self.config))
-        self._fetch_results(pair)
+        if self._uploading is not None:
+            self._uploading.fetch_results([pair.name])
         if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
             self.log(notice)
         # Lines, or a bar where pytest captures nothing: standard error is a terminal only then. None from a worker of
@@ -259,19 +259,17 @@ class Session:
             comparison = run_pair(pair, settings, output=output, store=store, **how)
             if output is not None:
                 self.signs.measure(pair, self.file, settings, output, self._shared, **how)
-        if self.mirror is not None:
-            self.mirror.upload()
+        if self._uploading is not None:
+            self._uploading.upload()
         return comparison
 
-    def _fetch_results(self, pair: Pair) -> None:
-        """Bring a pair's results here if they are kept at a URL, to which what is new is uploaded from now on."""
-        if self.mirror is None:
-            return
-        if not self._is_mirroring:
+    @cached_property
+    def _uploading(self) -> Mirror | None:
+        """The mirror, which uploads what is new from the first use of this on."""
+        if self.mirror is not None:
             self.mirror.check_writable()
             self._mirroring.enter_context(self.mirror)
-            self._is_mirroring = True
-        self.mirror.fetch_results([pair.name])
+        return self.mirror
 
     def _runner(self, settings: Settings) -> RayRun | None:
         """Return what does the stages of the selected pairs elsewhere; None where this process does them."""

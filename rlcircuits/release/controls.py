@@ -85,6 +85,11 @@ def measure_noise(
         return replace(comparison, group_controls=tuple(effects.of_group(each) for each in noised)), controls
 
 
+def may_leave_noise_out(measurement: Measurement) -> bool:
+    """Return whether noise that cannot change the verdict is left out; never from a pair that asks for its circuits."""
+    return measurement.settings.noise_if_needed and measurement.pair.circuits is None
+
+
 def noise_is_needed(measurement: Measurement, comparison: Comparison) -> bool:
     """Return whether noise that is not in a comparison is wanted, and can change its verdict where that is asked.
 
@@ -92,10 +97,9 @@ def noise_is_needed(measurement: Measurement, comparison: Comparison) -> bool:
         measurement: the pair.
         comparison: its comparison with the draws so far, and without noise on groups.
     """
-    settings = measurement.settings
-    if not settings.noise_if_needed or measurement.pair.circuits is not None:
+    if not may_leave_noise_out(measurement):
         return True
-    draws = len(comparison.controls) < settings.noise_draws
+    draws = len(comparison.controls) < measurement.settings.noise_draws
     return noise_can_decide(comparison, draws=draws, groups=bool(changed_groups(measurement, comparison)))
 
 

@@ -151,7 +151,7 @@ def _free(checkpoint: Checkpoint) -> None:
     """Free a model's memory."""
     # A model's modules refer to one another, so only the garbage collector would free it, some time later.
     # Replacing the weights by empty tensors frees their memory at once.
-    for tensor in (*checkpoint.model.parameters(), *checkpoint.model.buffers()):
+    for tensor in checkpoint.tensors:
         tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rlcircuits.comparison.from_scores import NoiseEffects
 from rlcircuits.comparison.noise_needed import noise_can_decide
-from rlcircuits.release.controls import measure_control
+from rlcircuits.release.controls import may_leave_noise_out, measure_control
 from rlcircuits.release.measurement import Measurement
 from rlcircuits.release.stage_memory import StageMemory
 
@@ -25,9 +25,9 @@ def noise_stage_is_needed(measurement: Measurement, memory: StageMemory, *, of_d
         memory: what the process keeps.
         of_draw: whether the stage is a draw; else it is noise on one group of tensors.
     """
-    settings = measurement.settings
-    if not settings.noise_if_needed or measurement.pair.circuits is not None:
+    if not may_leave_noise_out(measurement):
         return True
+    settings = measurement.settings
     comparison, before_scores = memory.compared(measurement)
     needed = noise_can_decide(comparison, draws=True, groups=settings.noise_groups)
     if of_draw or not needed:

@@ -15,8 +15,7 @@ from rlcircuits.answers.prompting import Prompting
 from rlcircuits.common import defaults
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import LONGEST_NAME
-from rlcircuits.common.files import STORE as STORE
+from rlcircuits.common.files import LONGEST_NAME, STORE
 from rlcircuits.common.limits import LIMITS
 from rlcircuits.common.validation import StrictModel, describe_error
 from rlcircuits.comparison.profiles import (

@@ -9,9 +9,8 @@ from typing import TypeVar
 
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import COMPARISON_FILE
+from rlcircuits.common.files import COMPARISON_FILE, STORE
 from rlcircuits.comparison.storage import check_names, load_comparison
-from rlcircuits.release.pair import STORE
 from rlcircuits.release.result_files import answers_file, scores_file
 from rlcircuits.release.supervised import FOLDER as CONTROL
 

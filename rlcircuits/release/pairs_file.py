@@ -105,11 +105,12 @@ class PairsFile:
                 found.setdefault(pair.pool, []).append(pair.name)
         return found
 
-    def only(self, patterns: Collection[str] | None) -> PairsFile:
+    def only(self, patterns: Collection[str] | None, flag: str = "--only") -> PairsFile:
         """Return the file with only the pairs whose name matches one of some patterns, such as ``*-grpo``.
 
         Args:
             patterns: shell patterns; None for all pairs.
+            flag: the option that gives them, for the message.
 
         Raises:
             RLCircuitsError: a pattern matches no pair.
@@ -120,7 +121,7 @@ class PairsFile:
         for pattern in patterns:
             if not fnmatch.filter(names, pattern):
                 where = f" of {self.path}" if self.path else ""
-                raise RLCircuitsError(f"--only {pattern} matches no pair{where}, which has {', '.join(names)}")
+                raise RLCircuitsError(f"{flag} {pattern} matches no pair{where}, which has {', '.join(names)}")
         kept = tuple(pair for pair in self.pairs if any(fnmatch.fnmatch(pair.name, each) for each in patterns))
         return replace(self, pairs=kept)
 

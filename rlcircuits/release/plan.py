@@ -18,6 +18,7 @@ from rlcircuits.answers.max_new_tokens import choose_max_new_tokens
 from rlcircuits.answers.recorded import Side
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import STORE
 from rlcircuits.common.logs import log_stage
 from rlcircuits.common.reprs import format_count
 from rlcircuits.questions.question_set import QuestionSet
@@ -27,7 +28,7 @@ from rlcircuits.release.foils import check_foils
 from rlcircuits.release.gate_circuits import check_circuits
 from rlcircuits.release.greedy import check_greedy, greedy_sampling
 from rlcircuits.release.measurement import Measurement
-from rlcircuits.release.pair import STORE, Pair
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan_known import what_is_known
 from rlcircuits.release.plan_models import ModelPlan, PlannedModel

@@ -38,7 +38,7 @@ from rlcircuits.checkpoints.unchanged import CheckpointChangedError, check_uncha
 from rlcircuits.common.arguments import validate_arguments
 from rlcircuits.common.choices import SCORE_ON
 from rlcircuits.common.errors import RLCircuitsError
-from rlcircuits.common.files import Notify, ensure_writable_folder, write_lock
+from rlcircuits.common.files import STORE, Notify, ensure_writable_folder, write_lock
 from rlcircuits.common.logs import log_stage
 from rlcircuits.common.stage_times import current_times, stage
 from rlcircuits.comparison.comparison import Comparison, SupervisedControl
@@ -60,7 +60,7 @@ from rlcircuits.release.gate_circuits import check_circuits, measure_circuits, u
 from rlcircuits.release.greedy import answer_greedily, check_greedy, greedy_accuracy
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
-from rlcircuits.release.pair import STORE, Pair
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.paired_answers import pair_answers
 from rlcircuits.release.result_files import remove_results, scores_file
 from rlcircuits.release.run_record import save_run

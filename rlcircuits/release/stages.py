@@ -34,7 +34,7 @@ from typing import Literal, cast
 from rlcircuits.answers.recorded import SIDES
 from rlcircuits.checkpoints.compare_weights import group_changed, groups_in_files
 from rlcircuits.checkpoints.source import Source
-from rlcircuits.common.files import Notify, content_hash
+from rlcircuits.common.files import STORE, Notify, content_hash
 from rlcircuits.models.tensor_groups import Group
 from rlcircuits.release.answering import generate
 from rlcircuits.release.checkpoint_differences import check_alike
@@ -44,7 +44,7 @@ from rlcircuits.release.greedy import greedy_sampling
 from rlcircuits.release.loaded_once import LoadedOnce
 from rlcircuits.release.measurement import Measurement, prepare
 from rlcircuits.release.noise_stages import noise_stage_is_needed
-from rlcircuits.release.pair import STORE, Pair
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.scoring import score
 from rlcircuits.release.settings import Settings

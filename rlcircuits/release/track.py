@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 from rlcircuits.checkpoints.source import CheckpointSource
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import Failure, describe_failure
-from rlcircuits.common.files import COMPARISON_FILE, Notify, ensure_writable_folder, write_text_atomically
+from rlcircuits.common.files import COMPARISON_FILE, Notify, ensure_writable_folder, write_text_atomically, written_at
 from rlcircuits.common.versioned_files import read_versioned
 from rlcircuits.comparison.comparison import Comparison
 from rlcircuits.comparison.storage import load_comparison
@@ -209,8 +209,7 @@ def step_name(checkpoint: StepCheckpoint) -> str:
 
 def _written(folder: Path) -> list[int | None]:
     """Return when a step's results were written, which tells one that was measured from one that was read."""
-    files = (folder / name for name in (COMPARISON_FILE, SIGNS_FILE))
-    return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
+    return written_at(folder / name for name in (COMPARISON_FILE, SIGNS_FILE))
 
 
 def _pace(took: Sequence[float], left: int, how: str) -> str:

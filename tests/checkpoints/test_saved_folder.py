@@ -196,7 +196,7 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         saved_folder(source).__enter__()
     free = type("Usage", (), {"free": 12_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
-    monkeypatch.setattr("rlcircuits.checkpoints.saved_folder._bytes", lambda _: 15_200_000_000)
+    monkeypatch.setattr(Checkpoint, "nbytes", 15_200_000_000)
     with pytest.raises(
         RLCircuitsError, match=r"noise 1 of .* takes 15\.20 GB in a temporary folder, and .* has 0\.01 GB left; set TMP"
     ):

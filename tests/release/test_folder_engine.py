@@ -15,8 +15,9 @@ from rlcircuits.answers.cache import cached_headers
 from rlcircuits.answers.recorded import SIDES, Side
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.source import CheckpointSource
+from rlcircuits.common.files import STORE
 from rlcircuits.release.answered_signs import answered_signs
-from rlcircuits.release.pair import STORE, Pair, make_pair
+from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.result_files import answers_file
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings

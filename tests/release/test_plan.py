@@ -14,7 +14,8 @@ from helpers.tiny_pairs import save_tiny_pair
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
-from rlcircuits.release.pair import STORE, make_pair
+from rlcircuits.common.files import STORE
+from rlcircuits.release.pair import make_pair
 from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan import make_plan
 from rlcircuits.release.plan_table import show_plan

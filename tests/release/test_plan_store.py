@@ -16,8 +16,9 @@ from rlcircuits.answers.answer_file import Answers
 from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import STORE
 from rlcircuits.comparison.storage import load_comparison, save_comparison
-from rlcircuits.release.pair import STORE, Pair, make_pair
+from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.pairs_file import PairsFile
 from rlcircuits.release.plan import Plan, make_plan
 from rlcircuits.release.plan_cost_table import show_cost

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from rlcircuits.answers.types import Sampling
 from rlcircuits.checkpoints.checkpoint import Checkpoint
 from rlcircuits.common.errors import RLCircuitsError
+from rlcircuits.common.files import STORE
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.release.circuit_rules import CircuitRules
 from rlcircuits.release.loaded_once import keep_last_model
-from rlcircuits.release.pair import STORE, Pair, make_pair
+from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.stage_memory import StageMemory

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,15 @@ import psutil
 import pytest
 import torch
 from helpers.output_files import result_bytes
-from helpers.paths import FIXTURES, ROOT
+from helpers.paths import ROOT
+from helpers.ray_pairs import PAIRS, SEED, pair_of
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import StageFailed
-from rlcircuits.release.pair import STORE, Pair, make_pair
+from rlcircuits.common.files import STORE
+from rlcircuits.release.pair import Pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.stages import Stage, plan_stages
@@ -32,30 +33,11 @@ from rlcircuits.runners.ray_runner import RayRun
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 SETTINGS = Settings(
     question_count=80, min_questions=5, noise_draws=1, sampling=Sampling(n=2), batch_size=40, device="cpu"
 )
-SEED = FIXTURES / "llama-sums" / "seed-8"
-
-
-def pair_of(after: str, **fields: Any) -> Pair:
-    return make_pair(
-        **{"name": after, "before": str(SEED / "sft"), "after": str(SEED / after), "algorithm": "grpo", **fields}
-    )
-
-
-PAIRS = (pair_of("grpo"), pair_of("ppo"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """A stage has as many threads as this process, so that two run at once on two cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
