@@ -10,6 +10,21 @@ import torch
 from helpers.tiny_checkpoints import tiny_tokenizer
 from helpers.tiny_models import build
 
+QUICK_SETTINGS = """
+[settings]
+question_count = 24
+noise_draws = 0
+min_questions = 5
+alpha = 0.5
+balance = 2.0
+device = "cpu"
+
+[settings.sampling]
+n = 1
+max_new_tokens = 6
+"""
+"""The head of a pairs file, with which a tiny pair is measured in a second."""
+
 
 def grade_kindly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let most answers be right: only right ones are compared, and a random model gives none."""

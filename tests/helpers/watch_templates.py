@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-TEMPLATE = """
-[settings]
-question_count = 24
-noise_draws = 0
-min_questions = 5
-alpha = 0.5
-balance = 2.0
-device = "cpu"
+from helpers.tiny_pairs import QUICK_SETTINGS
 
-[settings.sampling]
-n = 1
-max_new_tokens = 6
-
+TEMPLATE = f"""{QUICK_SETTINGS}
 [[pair]]
 name = "sums"
-before = "{base}"
+before = "{{base}}"
 algorithm = "grpo"
 questions = "arithmetic"
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.output_files import result_bytes
 from helpers.plugin_runs import Run
+from helpers.tiny_pairs import QUICK_SETTINGS
 from helpers.tiny_runs import save_run
 
 from rlcircuits.common.mirror import SCRATCH_VARIABLE
@@ -15,23 +16,11 @@ from rlcircuits.release.run import run_pair
 
 pytest.importorskip("obstore", reason="obstore is not installed: pip install '.[remote]'")
 
-PAIRS = """
-[settings]
-question_count = 24
-noise_draws = 0
-min_questions = 5
-alpha = 0.5
-balance = 2.0
-device = "cpu"
-
-[settings.sampling]
-n = 1
-max_new_tokens = 6
-
+PAIRS = f"""{QUICK_SETTINGS}
 [[pair]]
 name = "pair"
-before = "{base}"
-after = "{after}"
+before = "{{base}}"
+after = "{{after}}"
 algorithm = "grpo"
 questions = "arithmetic"
 """

@@ -88,34 +88,6 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_what_an_interrupted_run_with_other_settings_left_is_not_taken_for_finished(
-    pair: Pair, measured: tuple[Comparison, Path], output: Path
-) -> None:
-    """Its answers lie where those of the finished comparison were."""
-    expected = {file.name: file.read_bytes() for file in (measured[1] / pair.name).iterdir() if file.name != "run.json"}
-    other = replace(SETTINGS, sampling=replace(SETTINGS.sampling, seed=1))
-
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("rlcircuits.release.run.pair_answers", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run_pair(pair, other, output=output)
-    assert (output / pair.name / "before.answers.jsonl").read_bytes() != expected["before.answers.jsonl"]
-    run_pair(pair, SETTINGS, output=output)
-    assert {name: (output / pair.name / name).read_bytes() for name in expected} == expected
-
-
-def test_a_comparison_with_all_noise_is_found_where_only_needed_noise_is_wanted(pair: Pair, output: Path) -> None:
-    file = output / pair.name / "comparison.json"
-    stored = file.read_bytes()
-    told: list[str] = []
-    run_pair(pair, replace(SETTINGS, noise_if_needed=True), output=output, notify=told.append)
-    assert told == [f"{pair.name}: measured before, and nothing has changed since"]
-    assert file.read_bytes() == stored
-
-
 def test_the_stages_and_one_model_at_a_time(pair: Pair, loads: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlcircuits.checkpoints.noise._known_updates", {})
     monkeypatch.setattr("rlcircuits.checkpoints.reused.LARGEST", 0)  # as with large models, which are loaded each time

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.edited_results import checks_of
 from helpers.measured_results import FULL, PLAIN, measured_results
 from helpers.tiny_pairs import grade_kindly
 
 from rlcircuits import Answers, RLCircuitsError, Sampling, Settings, load_comparison, run_pair, save_comparison
 from rlcircuits.comparison.profiles import MetricRule, Profile
 from rlcircuits.release.pair import make_pair
-from rlcircuits.release.verification import Check, Verification, verify_pair
+from rlcircuits.release.verification import verify_pair
 
 RUNS = {
     "noise of full": ("models-base-+-noise-0-of-*-sublayer-*", min),
@@ -32,10 +33,6 @@ RUNS = {
 def folder(tmp_path: Path) -> Path:
     """Return a copy of the measured results."""
     return Path(shutil.copytree(measured_results(), tmp_path / "out"))
-
-
-def checks_of(verification: Verification) -> dict[str, Check]:
-    return {check.part: check for check in verification.checks}
 
 
 def run_of(folder: Path, name: str) -> Path:

@@ -9,17 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from helpers.output_files import result_bytes
-from helpers.paths import FIXTURES, ROOT
+from helpers.paths import ROOT
+from helpers.ray_pairs import PAIRS
 
 from rlcircuits.answers.types import Sampling
 from rlcircuits.common.failures import StageFailed
 from rlcircuits.common.mirror import SCRATCH_VARIABLE, Mirror
-from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.runners.ray_runner import RayRun
@@ -27,30 +26,12 @@ from rlcircuits.runners.ray_runner import RayRun
 pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 pytest.importorskip("obstore", reason="obstore is not installed: pip install '.[remote]'")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 # Batches so small that a stage would be shared in a folder.
 SETTINGS = Settings(
     question_count=60, min_questions=5, noise_draws=1, sampling=Sampling(n=2), batch_size=10, device="cpu"
 )
-SEED = FIXTURES / "llama-sums" / "seed-8"
-
-
-def pair_of(after: str, **fields: Any) -> Pair:
-    return make_pair(
-        **{"name": after, "before": str(SEED / "sft"), "after": str(SEED / after), "algorithm": "grpo", **fields}
-    )
-
-
-PAIRS = (pair_of("grpo"), pair_of("ppo"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
