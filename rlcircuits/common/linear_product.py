@@ -1,8 +1,8 @@
-"""Products of float32 matrices on a CPU by oneDNN, which some processors run at twice the rate of torch's default.
+"""Products of float32 matrices on a CPU by oneDNN, which some processors run faster than torch's default.
 
 torch multiplies float32 matrices with MKL, which takes its widest instructions on Intel's processors only. oneDNN comes
-with torch too, and takes what the processor offers: one core of an AMD EPYC with AVX-512 does 200 to 240 GFLOP/s with
-it, and 85 to 105 with MKL. Both add in float32.
+with torch too, and takes what the processor offers. Both add in float32. ``benchmarks/speed/product_rates.py`` prints
+the rates of both.
 """
 
 from __future__ import annotations
