@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from helpers.output_files import result_bytes
@@ -62,10 +61,46 @@ def finish_all(output: Path, pairs: tuple[Pair, ...] = PAIRS, settings: Settings
     return failed
 
 
-def workers() -> list[psutil.Process]:
-    """Ray's processes that do a stage."""
-    titles = tuple(f"ray::{pair.name}: " for pair in PAIRS)
-    return [p for p in psutil.process_iter(["cmdline"]) if " ".join(p.info["cmdline"] or ()).startswith(titles)]
+def end_when_storing(stage: Stage, process: Any, shared: bool, *waited: Any) -> Any:
+    """Do a stage as any other, but end its worker as it stores a result: of the stages and as often as the test says.
+
+    A worker is not killed from outside, since on a busy machine the test may not see one at work at all.
+    """
+    titles_end, times = os.environ["RLCIRCUITS_TEST_KILLS"].rsplit(" ", 1)
+    title = ray.get_runtime_context().get_task_name() or ""
+
+    def end(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "os.rename" or STORE not in Path(os.fsdecode(arguments[1])).parts:
+            return
+        if ray.get_runtime_context().get_task_name() != title:  # the hook stays when the stage ends
+            return
+        for number in range(int(times)):
+            try:
+                (process.output / f"killed-{number}").touch(exist_ok=False)
+            except FileExistsError:
+                continue
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if title.endswith(titles_end):
+        sys.addaudithook(end)
+    from rlcircuits.runners.ray_runner import _do
+
+    return _do(stage, process, shared, *waited)
+
+
+def finish_with_kills(
+    output: Path, titles_end: str, times: int, monkeypatch: pytest.MonkeyPatch, **how: Any
+) -> dict[str, str]:
+    """Run pairs on Ray as `finish_all` does, with workers killed in stages whose titles end so, this many times."""
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setenv("RLCIRCUITS_TEST_KILLS", f"{titles_end} {times}")
+    monkeypatch.setattr(ray_runner, "_do", end_when_storing)
+    failed = finish_all(output, **how)
+    marks = list(output.glob("killed-*"))
+    assert len(marks) == times
+    for mark in marks:
+        mark.unlink()
+    return failed
 
 
 def test_the_results_are_those_of_one_process(tmp_path: Path, alone: dict[str, bytes]) -> None:
@@ -74,21 +109,11 @@ def test_the_results_are_those_of_one_process(tmp_path: Path, alone: dict[str, b
     assert "default_worker" not in (tmp_path / "grpo" / "run.json").read_text()
 
 
-def test_workers_that_are_killed_change_nothing(tmp_path: Path, alone: dict[str, bytes]) -> None:
+def test_workers_that_are_killed_change_nothing(
+    tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each stage is tried again, and goes on from what the store has."""
-    killed = 0
-
-    def kill_some(line: str) -> None:
-        nonlocal killed
-        if "done in" in line and killed < 3:
-            for worker in workers()[:1]:
-                worker.send_signal(signal.SIGKILL)
-                killed += 1
-
-    with RayRun(PAIRS, SETTINGS, tmp_path, notify=kill_some) as run:
-        for pair in PAIRS:
-            run.finish(pair)
-    assert killed, "no worker did a stage when another stage was done"  # on a busy machine fewer than three do
+    assert finish_with_kills(tmp_path, "", ray_runner.RETRIES, monkeypatch) == {}
     assert result_bytes(tmp_path, after_kills=True) == alone
 
 
@@ -148,20 +173,7 @@ def test_one_models_work_is_shared_by_several_tasks(tmp_path: Path, monkeypatch:
     many = replace(SETTINGS, batch_size=5, batch_tokens=200)
     run_pair(PAIRS[0], many, output=tmp_path / "alone")
     monkeypatch.setattr(ray_runner, "TASKS_PER_SLOT", 100)  # every stage is shared
-    shared: set[str] = set()
-
-    def kill_one(line: str) -> None:
-        while not killed and (found := workers()):
-            shared.update(" ".join(worker.cmdline()) for worker in found)
-            found[0].send_signal(signal.SIGKILL)
-            killed.append(line)
-
-    killed: list[str] = []
-    (tmp_path / "ray").mkdir()
-    with RayRun(PAIRS[:1], many, tmp_path / "ray", notify=kill_one) as run:
-        run.finish(PAIRS[0])
-    assert len(killed) == 1
-    assert any("(1 of 2)" in title or "(2 of 2)" in title for title in shared)
+    assert finish_with_kills(tmp_path / "ray", "of 2)", 1, monkeypatch, pairs=PAIRS[:1], settings=many) == {}
     assert result_bytes(tmp_path / "ray", after_kills=True) == result_bytes(tmp_path / "alone")
 
 
