@@ -10,9 +10,9 @@ services run for as long as a cluster does, and are counted apart. ``faults``
 kills a worker, a machine or the driver with SIGKILL at a random moment of a small release, lets it go on, and compares
 every file of results with those of a run in one process.
 
-Machines are Ray nodes on this machine, of one core each. Times are wall-clock seconds of the whole command. Workers get
-the priority of the command that starts them; by default Ray gives them a lower one, which would measure the machine's
-other work.
+``speed`` starts one Ray node with a core for each worker, and the machines of ``faults`` are Ray nodes of one core
+each. Times are wall-clock seconds of the whole command. Workers get the priority of the command that starts them; by
+default Ray gives them a lower one, which would measure the machine's other work.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def timed(arguments: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def cluster(nodes: int) -> Cluster:
-    """A cluster whose head does no stage, and as many other nodes of one core each."""
-    head = {"num_cpus": 0, "include_dashboard": False}
+def cluster(cores: int, nodes: int = 0) -> Cluster:
+    """A cluster whose head has these cores, and as many other nodes of one core each."""
+    head = {"num_cpus": cores, "include_dashboard": False}
     made = Cluster(initialize_head=True, connect=False, head_node_args=head)
     for _ in range(nodes):
         made.add_node(num_cpus=1)
@@ -224,7 +224,7 @@ def faults(folder: Path, kills: int, seed: int) -> dict[str, object]:
     file.write_text(FAULTS + "\n".join(tables))
     timed(command(file, folder / "alone"))
     wanted = results(folder / "alone")
-    made = cluster(2)
+    made = cluster(0, nodes=2)
     whole = timed(command(file, folder / "undisturbed", "--ray", made.address))
     assert results(folder / "undisturbed") == wanted, "an undisturbed run differs"
     kinds: dict[str, Callable[[Cluster, subprocess.Popen[bytes], tuple[str, ...]], None]] = {

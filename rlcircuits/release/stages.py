@@ -15,6 +15,8 @@ noise on               before with noise on one group of tensors is attributed  
 pair                   everything else, by ``run_pair``                                all others
 ====================== =============================================================== ===============================
 
+:func:`in_one` makes a single stage of a pair, for a process that has the time to do all of it.
+
 With ``noise_if_needed`` a noise draw also waits for the scores of before and after, and noise on a group also for the
 draws. Each then does nothing if the verdict cannot depend on it. Draws that run side by side do not know one another,
 so that a few more may be made than ``run_pair`` makes and reports.
@@ -25,7 +27,7 @@ The supervised control of a pair is a pair of its own, so it has stages too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,9 +53,9 @@ from rlcircuits.release.settings import Settings
 from rlcircuits.release.stage_memory import StageMemory
 from rlcircuits.release.supervised import control_pair, control_settings
 
-__all__ = ["Stage", "plan_stages", "run_stage"]
+__all__ = ["Stage", "in_one", "plan_stages", "run_stage"]
 
-Kind = Literal["answers", "greedy answers", "scores", "noise draw", "noise on", "pair"]
+Kind = Literal["answers", "greedy answers", "scores", "noise draw", "noise on", "pair", "whole pair"]
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Stage:
     @property
     def words(self) -> str:
         """What the stage does, for messages."""
-        if self.kind == "pair":
-            return f"{self.pair.name}: the comparison"
+        if self.kind in ("pair", "whole pair"):
+            return f"{self.pair.name}: the {'comparison' if self.kind == 'pair' else 'whole pair'}"
         by_kind = {"answers": f"answers of {self.of}", "greedy answers": f"greedy answers of {self.of}"}
         words = by_kind.get(self.kind, f"{self.kind} {self.of}".strip())
         return f"{self.pair.name}: {f'scores of {self.of}' if self.kind == 'scores' else words}"
@@ -107,6 +109,17 @@ def plan_stages(pair: Pair, settings: Settings, output: Path | None = None) -> t
         stages += _stages_in_the_store(*how, of_control, measurement_key(of_control))
     done = tuple(stage.key for stage in stages)
     return (*stages, Stage(pair, settings, "pair", "", key, content_hash(["pair", pair.name, *done]), 1, done))
+
+
+def in_one(stages: Sequence[Stage], apart: Collection[str]) -> tuple[Stage, ...]:
+    """Return a pair's stages as a single one, which makes everything once and keeps it for as long as it needs it.
+
+    Args:
+        stages: those of the pair, as :func:`plan_stages` returns them.
+        apart: the keys of those that remain stages of their own and come before, since other pairs wait for them too.
+    """
+    before = {stage.key: stage for stage in stages[:-1] if stage.key in apart}
+    return (*before.values(), replace(stages[-1], kind="whole pair", waits_for=tuple(before)))
 
 
 def _prepared(pair: Pair, settings: Settings) -> Measurement:
@@ -185,7 +198,7 @@ def run_stage(
     Raises:
         RLCircuitsError: as :func:`~rlcircuits.release.run.run_pair`.
     """
-    if stage.kind == "pair":
+    if stage.kind in ("pair", "whole pair"):
         run_pair(stage.pair, stage.settings, output=output, notify=notify)
         return
     with closing(StageMemory()) if memory is None else nullcontext(memory) as kept:

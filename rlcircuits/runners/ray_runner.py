@@ -3,9 +3,10 @@
 Ray decides where and when a stage runs: each is a Ray task that waits for the tasks whose results it needs. Results are
 not sent to this process. They lie in the output folder, which every machine of the cluster must see under one path, or
 at a URL that a folder of each machine mirrors (:mod:`rlcircuits.common.mirror`). A stage that two pairs share, such as
-the answers of their common base, is done once. Where there is room for more tasks than there are stages, several tasks
-share a stage's batches: each takes the next batch that nobody makes. At a URL none does, since no lock holds among
-machines there. A task whose worker or machine is lost is tried again, and goes on from what is in the store.
+the answers of their common base, is done once. Of many pairs the first are a task each, all but such stages: what a
+task makes or reads it has in memory until its end. Where there is room for more tasks than there are stages, several
+tasks share a stage's batches: each takes the next batch that nobody makes. At a URL neither is so, since no lock holds
+among machines there. A task whose worker or machine is lost is tried again, and goes on from what is in the store.
 
 A stage runs with as many threads as torch has in this process: sums on a CPU depend on their number in the last bits,
 so a release has the same results, bit by bit, as in this process alone.
@@ -17,6 +18,7 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ from rlcircuits.release.loaded_once import keep_last_model
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.stage_memory import StageMemory
-from rlcircuits.release.stages import Stage, plan_stages, run_stage
+from rlcircuits.release.stages import Stage, in_one, plan_stages, run_stage
 from rlcircuits.runners.cluster import LOCAL, connect
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ RETRIES = 3
 
 BATCHES_PER_TASK = 4
 """Fewest batches, on average, for which a further task on the same stage is worth the loading of a model."""
+
+PAIRS_PER_SLOT = 2
+"""Pairs, for each task that can run at once, whose stages are tasks of their own; if there are more, the others are a
+task each. The parted ones come last, so that no slot is empty for long while the last tasks end."""
 
 TASKS_PER_SLOT = 2
 """Tasks that can run at once for each that does, so that no slot is empty for long while the last ones end."""
@@ -155,8 +161,11 @@ class RayRun(AbstractContextManager["RayRun"]):
         self._process = _Process(self._output, url, Path.cwd(), threads, tuple(sys.argv))
         self._remote = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_do)
         slots = sum(_slots(machine, threads, gpus) for machine in machines)
-        for pair in (all_pairs := list(pairs)):
-            self._submit(pair, settings, slots, len(all_pairs))
+        plans = [plan for pair in pairs if (plan := self._plan(pair, settings))]
+        of_several = _of_several(plans) if slots > 1 else ()  # one task at a time finds them in the store
+        for place, plan in enumerate(plans):
+            whole = self._mirror is None and _is_one_task(len(plans) - place, slots)
+            self._submit(in_one(plan, of_several) if whole else plan, slots, len(plans))
         cores = sum(machine.get("CPU", 0) for machine in machines)
         if idle := _idle_gpus(machines, threads, gpus):
             self._notify(
@@ -169,12 +178,16 @@ class RayRun(AbstractContextManager["RayRun"]):
             f"cores, {each} to a stage"
         )
 
-    def _submit(self, pair: Pair, settings: Settings, slots: int, pairs: int) -> None:
+    def _plan(self, pair: Pair, settings: Settings) -> tuple[Stage, ...]:
+        """Return a pair's stages; none if it is finished, or if it cannot be planned."""
         try:
-            stages = plan_stages(pair, settings, self._output)
+            return plan_stages(pair, settings, self._output)
         except Exception as error:  # the other pairs are measured all the same
             self._failures[pair.name] = describe_failure(error, self._output)
-            return
+            return ()
+
+    def _submit(self, stages: Sequence[Stage], slots: int, pairs: int) -> None:
+        """Submit the stages of one pair, but for those that an earlier one has too."""
         for stage in stages:
             if stage.key in self._tasks:
                 continue
@@ -187,7 +200,7 @@ class RayRun(AbstractContextManager["RayRun"]):
                 task = self._start(stage, name, waits_for, shared=parts > 1)
                 self._tasks[stage.key].append(task)
                 self._running[task] = stage
-        self._stages[pair.name] = stages
+        self._stages[stages[-1].pair.name] = tuple(stages)
 
     def _start(self, stage: Stage, name: str | None = None, waits_for: Sequence[Any] = (), shared: bool = False) -> Any:
         return self._remote.options(name=name or stage.words).remote(stage, self._process, shared, *waits_for)
@@ -262,6 +275,17 @@ def _idle_gpus(machines: Sequence[Mapping[str, float]], threads: int, gpus: floa
         return 0
     fitting = sum(int(machine.get("GPU", 0) // gpus) for machine in machines)
     return gpus * (fitting - sum(_slots(machine, threads, gpus) for machine in machines))
+
+
+def _of_several(plans: Iterable[Iterable[Stage]]) -> set[str]:
+    """Return the keys of the stages that several pairs have."""
+    pairs_with = Counter(key for plan in plans for key in {stage.key for stage in plan})
+    return {key for key, pairs in pairs_with.items() if pairs > 1}
+
+
+def _is_one_task(pairs_left: int, slots: int) -> bool:
+    """Return whether a pair is one task, by the number of pairs that are left with it, and of tasks at once."""
+    return slots == 1 or pairs_left > PAIRS_PER_SLOT * slots
 
 
 def _parts(stage: Stage, slots: int, at_once: int) -> int:

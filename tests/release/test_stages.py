@@ -26,7 +26,7 @@ from rlcircuits.release.pair import Pair, make_pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
 from rlcircuits.release.stage_memory import StageMemory
-from rlcircuits.release.stages import Stage, plan_stages, run_stage
+from rlcircuits.release.stages import Stage, in_one, plan_stages, run_stage
 from rlcircuits.release.throughput import FILE_NAME, read_throughput
 from rlcircuits.report.terminal import detail
 
@@ -84,7 +84,11 @@ def test_any_order_gives_the_same_files(
     output = tmp_path_factory.mktemp("stages")
     memory = data.draw(st.sampled_from([None, StageMemory()]), "memory")
     keep_last_model(memory is not None)
-    for stage in in_some_order(plan_stages(pair_of(models), SETTINGS), data):
+    stages = plan_stages(pair_of(models), SETTINGS)
+    if data.draw(st.booleans(), "in one"):
+        free = [stage.key for stage in stages if not stage.waits_for]
+        stages = in_one(stages, data.draw(st.sets(st.sampled_from(free)), "apart"))
+    for stage in in_some_order(stages, data):
         run_stage(stage, output, lambda _: None, memory, shared=data.draw(st.booleans(), "shared"))
     keep_last_model(False)
     if memory is not None:
@@ -109,6 +113,15 @@ def test_the_last_stage_finds_everything(
     monkeypatch.setattr(Checkpoint, "load", fail)
     run_stage(whole, tmp_path, lambda _: None)
     assert result_bytes(tmp_path) == result_bytes(alone)
+
+
+def test_a_pair_in_one_stage(models: dict[str, str]) -> None:
+    stages = plan_stages(pair_of(models), SETTINGS)
+    (whole,) = in_one(stages, ())
+    assert (whole.kind, whole.waits_for, whole.key) == ("whole pair", (), stages[-1].key)
+    apart = in_one(stages, {stages[0].key, "another pair's"})
+    assert [stage.key for stage in apart] == [stages[0].key, whole.key]
+    assert apart[-1] == replace(whole, waits_for=(stages[0].key,))
 
 
 def test_a_finished_pair_has_no_stages(models: dict[str, str], alone: Path, tmp_path: Path) -> None:

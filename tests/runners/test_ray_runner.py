@@ -22,7 +22,7 @@ from rlcircuits.answers.types import Sampling
 from rlcircuits.cli.main import main
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.failures import StageFailed
-from rlcircuits.common.files import STORE
+from rlcircuits.common.files import STORE, Notify
 from rlcircuits.release.pair import Pair
 from rlcircuits.release.run import run_pair
 from rlcircuits.release.settings import Settings
@@ -48,11 +48,13 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return result_bytes(output)
 
 
-def finish_all(output: Path, pairs: tuple[Pair, ...] = PAIRS, settings: Settings = SETTINGS) -> dict[str, str]:
+def finish_all(
+    output: Path, pairs: tuple[Pair, ...] = PAIRS, settings: Settings = SETTINGS, notify: Notify = lambda _: None
+) -> dict[str, str]:
     """Run pairs on Ray, and return why some failed, by their names."""
     output.mkdir(exist_ok=True)
     failed = {}
-    with RayRun(pairs, settings, output, notify=lambda _: None) as run:
+    with RayRun(pairs, settings, output, notify=notify) as run:
         for pair in pairs:
             try:
                 run.finish(pair)
@@ -211,6 +213,25 @@ def test_a_stage_is_done_if_one_of_its_tasks_has_seen_all_its_results(
     found = result_bytes(tmp_path, after_kills=True)
     wanted = {name: content for name, content in alone.items() if name.startswith("grpo/")}
     assert {name: content for name, content in found.items() if name.startswith("grpo/")} == wanted
+
+
+@pytest.mark.parametrize("kills", [0, ray_runner.RETRIES])
+def test_a_pair_as_one_task(
+    kills: int, tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_runner, "PAIRS_PER_SLOT", 0)  # every pair is
+    lines: list[str] = []
+    assert finish_with_kills(tmp_path, "the whole pair", kills, monkeypatch, notify=lines.append) == {}
+    assert result_bytes(tmp_path, after_kills=bool(kills)) == alone
+    done = sorted(line.split(": done in")[0] for line in lines if "done in" in line)
+    assert done == ["grpo: answers of before", "grpo: the whole pair", "ppo: the whole pair"]
+
+
+def test_which_pairs_are_one_task() -> None:
+    assert ray_runner._is_one_task(pairs_left=1, slots=1)  # there is nobody to share it with
+    assert not ray_runner._is_one_task(pairs_left=1, slots=2)
+    assert not ray_runner._is_one_task(pairs_left=4, slots=2)
+    assert ray_runner._is_one_task(pairs_left=5, slots=2)
 
 
 def test_how_many_tasks_share_a_stage() -> None:
