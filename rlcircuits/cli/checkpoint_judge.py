@@ -46,9 +46,12 @@ class CheckpointJudge:
         self._notify = log if options.stages else (lambda _line: None)
         self.judged: dict[str, Judged] = {}
         """By the checkpoint's name."""
+        self._postponed: dict[str, str] = {}
+        """What was said of checkpoints that wait for a cluster, by their labels."""
 
     def __call__(self, name: str, seen: SeenCheckpoint, is_last: bool) -> Tried:
         """Measure and judge one checkpoint, write its page, and say in one line what came of it."""
+        from rlcircuits.common.errors import UnreachableError
         from rlcircuits.common.failures import describe_failure
         from rlcircuits.release.watch_template import checkpoint_label
 
@@ -63,12 +66,17 @@ class CheckpointJudge:
             raise
         except _Unmeasured as error:
             failures = error.failures
+        except UnreachableError as error:
+            if not self._options.once:
+                self._postpone(label, str(error))
+                return "void"
+            failures = [describe_failure(error)]
         except Exception as error:  # the other checkpoints are judged all the same
             failures = [describe_failure(error, self._options.output)]
         if self._is_stale(seen) or (found is None and not self._is_unchanged(seen)):
             self._discard(file, earlier)
             log(f"{label}: it changed, or was removed, while it was measured; looked at again")
-            return "changed"
+            return "void"
         if found is None:
             self.judged[name] = Judged("not judged", "", failure_code(failures))
             self._tell_failures(label, failures, is_last)
@@ -121,6 +129,12 @@ class CheckpointJudge:
             return
         again = "" if self._options.once else "; given up until its files change"
         log_error(f"{label}: not judged: {reason}{again}")
+
+    def _postpone(self, label: str, reason: str) -> None:
+        """Say why a checkpoint waits, unless the last thing said of it is the same."""
+        if self._postponed.get(label) != reason:
+            self._postponed[label] = reason
+            log(f"{label}: not judged yet: {reason}; tried again at each look")
 
     def _is_stale(self, seen: SeenCheckpoint) -> bool:
         """Return whether a checkpoint is there and not what it was. One that was removed was measured as it was."""

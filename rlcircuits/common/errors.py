@@ -22,6 +22,10 @@ class RLCircuitsError(ValueError):
         super().__init__(text)
 
 
+class UnreachableError(RLCircuitsError):
+    """Raised where a service does not answer, which may be otherwise later and says nothing of the input."""
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception's text as one line, or its class where it has no text.
 

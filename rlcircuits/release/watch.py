@@ -22,8 +22,8 @@ __all__ = ["Bounds", "Tried", "WatchOptions", "watch"]
 _LOOKS_WITHOUT_WEIGHTS = 8
 """Looks in a row without weights after which it is said that a folder has none: its trainer may save them otherwise."""
 
-Tried = Literal["judged", "failed", "changed"]
-"""How a try ended; ``changed`` if the checkpoint's files changed meanwhile, so that it counts for nothing."""
+Tried = Literal["judged", "failed", "void"]
+"""How a try ended; ``void`` if it counts for nothing: the files changed meanwhile, or there was no cluster."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class _Watch:
             if not to_try(state, self._most_tries) or not seen.is_unchanged(code=self._options.code):
                 continue
             tried = self._options.judge(name, seen, state.tries + 1 >= self._most_tries)
-            if tried == "changed":
+            if tried == "void":
                 continue
             self._states[name] = state = after_try(state, succeeded=tried == "judged")
             if self._is_settled(state):

@@ -7,12 +7,14 @@ Since this module imports none of them, :func:`early_connection` lets both do it
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rlcircuits.common.errors import RLCircuitsError, one_line
+from rlcircuits.common.errors import RLCircuitsError, UnreachableError, one_line
 
 __all__ = ["LOCAL", "connect", "early_connection"]
 
@@ -72,7 +74,8 @@ def connect(address: str) -> Any:
         address: ``local``, ``auto`` for the cluster that this machine is part of, or a cluster's address.
 
     Raises:
-        RLCircuitsError: Ray is not installed, does not start on this machine, or there is no cluster.
+        UnreachableError: Ray does not start on this machine, or there is no cluster.
+        RLCircuitsError: Ray is not installed.
     """
     if (early := _early.pop(address, None)) is not None:
         return early
@@ -87,19 +90,29 @@ def connect(address: str) -> Any:
         how |= {"include_dashboard": False, "_system_config": {"health_check_failure_threshold": 1000}}
     try:
         _check_reachable(address)
-        ray.init(**quiet, **how)
+        with _own_sigterm():
+            ray.init(**quiet, **how)
     except Exception as error:  # Ray raises a bare Exception where it does not start in time
         reason = one_line(error)
         if address == LOCAL:
-            raise RLCircuitsError(
+            raise UnreachableError(
                 f"Ray: it did not start on this machine: {reason}; try again when the machine is less busy, or leave "
                 "--ray out"
             ) from None
-        raise RLCircuitsError(
+        raise UnreachableError(
             f"Ray: no cluster at {address!r}: {reason}; 'local' starts one on this machine, 'auto' takes that which "
             "`ray start` began"
         ) from None
     return ray
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Set this process's handler of SIGTERM again, if it has one, in place of Ray's, which ends the process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _check_reachable(address: str) -> None:

@@ -242,6 +242,34 @@ def test_a_fault_of_one_checkpoint_does_not_end_the_watch(
     assert "Traceback" not in printed.err
 
 
+def test_a_cluster_that_is_away_for_a_while_uses_up_no_try(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pauses: dict[int, Callable[[], object]],
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
+    calls = []
+
+    def measure_pairs(file: Any, settings: Any, options: Any, *more: Any) -> Any:
+        calls.append(file)
+        options.ray = "127.0.0.1:1" if len(calls) <= 5 else None
+        return real(file, settings, options, *more)
+
+    real = checkpoint_judge.measure_pairs
+    monkeypatch.setattr(checkpoint_judge, "measure_pairs", measure_pairs)
+    base, run = save_run(tmp_path, steps=(10,))
+    main(watched(run, write_template(tmp_path, base), "--stop-after", 1))
+    printed = capsys.readouterr()
+    assert len(calls) == 6
+    assert printed.err.count("checkpoint-10: not judged yet: Ray: no cluster at '127.0.0.1:1'") == 1
+    assert list(lines(printed)) == ["checkpoint-10"]
+    calls.clear()
+    shutil.rmtree(run / OUTPUT)
+    assert main(watched(run, write_template(tmp_path, base), "--once")) == 2
+    assert "checkpoint-10: not judged: Ray: no cluster at" in capsys.readouterr().err
+
+
 def test_what_is_overwritten_while_it_is_measured_is_thrown_away(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -96,7 +96,7 @@ def test_tries_are_bounded_and_the_others_go_on(tmp_path: Path) -> None:
 
 def test_a_try_during_which_files_changed_counts_for_nothing(tmp_path: Path) -> None:
     write(tmp_path / "step-1")
-    told = Told(tmp_path, answers={"step-1": ["changed"] * 5})
+    told = Told(tmp_path, answers={"step-1": ["void"] * 5})
     told.watch(Bounds(stop_after=1))
     assert told.judged == ["step-1"] * 6
 
