@@ -33,6 +33,7 @@ from rlcircuits.cli.plan import add_plan
 from rlcircuits.cli.remote_output import check_urls
 from rlcircuits.cli.report import add_report
 from rlcircuits.cli.schema import add_schema
+from rlcircuits.cli.signals import terminated_as_interrupted
 from rlcircuits.cli.signs import add_signs
 from rlcircuits.cli.streams import checked_output, log_error, open_streams, said_to_stderr
 from rlcircuits.cli.track import add_track
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     open_streams()
     options: argparse.Namespace | None = None
     try:
-        with checked_output():
+        with terminated_as_interrupted(), checked_output():
             parser = _parser()
             if "_ARGCOMPLETE" in os.environ:
                 _complete(parser)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +131,7 @@ def _watch(options: argparse.Namespace) -> int:
         code=settings.trust_remote_code,
         notify=log,
     )
-    with _terminated_as_interrupted():
-        left = watch(folder, how)
+    left = watch(folder, how)
     return _end(folder, judge, left, output)
 
 
@@ -185,21 +182,3 @@ def _end(folder: Path, judge: CheckpointJudge, left: Sequence[str], output: str)
         "--html FILE.html"
     )
     return min((each.code for each in found), key=_WORST_FIRST.index)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, which service managers and batch systems send, end the command as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        earlier = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread, which alone gets signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,20 @@ def test_an_interruption_is_one_line(
     assert asked == ["first", "bad"]
     more = f"; the same command resumes from {output}" if kept else ""
     assert capsys.readouterr().err == f"rlcircuits: interrupted{more}\n"
+
+
+def test_sigterm_is_an_interruption_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_pair(*_: Any, **__: Any) -> Comparison:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it goes on")
+
+    monkeypatch.setattr("rlcircuits.release.run.run_pair", run_pair)
+    earlier, output = signal.getsignal(signal.SIGTERM), tmp_path / "out"
+    assert main(["compare", "--pairs", three_pairs(tmp_path), "--output", str(output)]) == 130
+    assert capsys.readouterr().err == f"rlcircuits: interrupted; the same command resumes from {output}\n"
+    assert signal.getsignal(signal.SIGTERM) is earlier
 
 
 def test_a_reader_who_goes_early_ends_the_command_silently(tmp_path: Path) -> None:

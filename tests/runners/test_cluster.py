@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -46,3 +47,18 @@ def test_a_connection_whose_workers_cannot_be_started_is_ended(ray: Any) -> None
         pass
     assert ray.ended == 1
     assert not cluster._early
+
+
+@pytest.mark.parametrize("own", [signal.default_int_handler, signal.SIG_DFL])
+def test_a_handler_of_sigterm_stays_that_of_this_process(ray: Any, own: Any) -> None:
+    """Ray sets one, which is taken where this process has none."""
+
+    def of_ray(*_: object) -> None: ...
+
+    ray.init = lambda **_: signal.signal(signal.SIGTERM, of_ray)
+    earlier = signal.signal(signal.SIGTERM, own)
+    try:
+        cluster.connect("local")
+        assert signal.getsignal(signal.SIGTERM) is (own if callable(own) else of_ray)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
