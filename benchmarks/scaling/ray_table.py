@@ -3,12 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/scaling/ray_table.py speed
     OMP_NUM_THREADS=1 python benchmarks/scaling/ray_table.py faults --kills 10
 
-``speed`` runs pairs of the zoo in one process, on a cluster of one worker, and on one of two, in turns. Beside the time
-it prints what driver and workers together took of the processors, which other work on the machine disturbs less: over
-that of one process, with and without what each worker needs to start, which is the same for a long release. Ray's own
-services run for as long as a cluster does, and are counted apart. ``faults``
-kills a worker, a machine or the driver with SIGKILL at a random moment of a small release, lets it go on, and compares
-every file of results with those of a run in one process.
+``speed`` runs pairs of the zoo in one process, in two that do not know one another, which is what two cores can do, and
+on a cluster of one and of two workers, in turns. Beside the time it prints what all processes together took of the
+processors, which other work on the machine disturbs less: over that of one process, with and without what each further
+process needs to start, which is the same for a long release. Ray's own services run for as long as a cluster does, and
+are counted apart. ``faults`` kills a worker, a machine or the driver with SIGKILL at a random moment of a small
+release, lets it go on, and compares every file of results with those of a run in one process.
 
 ``speed`` starts one Ray node with a core for each worker, and the machines of ``faults`` are Ray nodes of one core
 each. Times are wall-clock seconds of the whole command. Workers get the priority of the command that starts them; by
@@ -96,7 +96,7 @@ class ProcessorTime:
         return sum(each for own, each in seen if not own), sum(each for own, each in seen if own)
 
     def _watch(self) -> None:
-        while not self._end.wait(0.2):
+        while not self._end.wait(0.5):  # to look takes 2 ms of one core
             self._look()
 
     def _look(self) -> None:
@@ -107,12 +107,15 @@ class ProcessorTime:
                 self._seen[process.pid, process.create_time()] = service, times.user + times.system
 
 
-def timed(arguments: list[str]) -> float:
-    """Run a command; return its seconds. A release may hold or not: its exit code says nothing here."""
+def timed(*commands: list[str]) -> float:
+    """Run commands at once; return the seconds of all. A release may hold or not: its exit code says nothing here."""
     start = time.perf_counter()
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode not in (0, 1, 3):
-        raise SystemExit(f"{' '.join(arguments)}\n{done.stderr}")
+    how = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(arguments, **how) for arguments in commands]  # type: ignore[call-overload]
+    for arguments, process in zip(commands, running, strict=True):
+        _, said = process.communicate()
+        if process.returncode not in (0, 1, 3):
+            raise SystemExit(f"{' '.join(arguments)}\n{said}")
     return time.perf_counter() - start
 
 
@@ -131,28 +134,34 @@ def results(output: Path) -> dict[str, bytes]:
     return {str(path.relative_to(output)): path.read_bytes() for path in files if not path.name.startswith(".")}
 
 
+HOWS = {"one process": 0, "two processes, half each": 1, "Ray, 1 worker": 1, "Ray, 2 workers": 2}
+"""How a release is measured, and how many processes that import torch start beside the first one."""
+
+
 def speed(folder: Path, rounds: int, pairs: int) -> dict[str, object]:
-    """Time the same pairs in one process and on one and two workers, in turns."""
+    """Time the same pairs in one process, in two that do not know one another, and on one and two workers, in turns."""
     names = [pair["name"] for pair in tomllib.loads(ZOO.read_text())["pair"]]
     chosen = names[:: max(1, len(names) // pairs)][:pairs]
-    only = [argument for name in chosen for argument in ("--only", name)]
-    seconds: dict[str, list[float]] = {"one process": [], "Ray, 1 worker": [], "Ray, 2 workers": []}
-    work: dict[str, list[float]] = {how: [] for how in seconds}
-    services: dict[str, list[float]] = {how: [] for how in seconds}
+    seconds: dict[str, list[float]] = {how: [] for how in HOWS}
+    work: dict[str, list[float]] = {how: [] for how in HOWS}
+    services: dict[str, list[float]] = {how: [] for how in HOWS}
     starts = []
     for number in range(rounds):
         wanted = None
         with ProcessorTime() as start:
             timed([sys.executable, "-c", "import ray, rlcircuits.runners.ray_runner"])
         starts.append(start.work)
-        for how, found in seconds.items():
-            output, made = folder / f"{number}-{how[-9:].strip()}", None
+        for place, how in enumerate(HOWS):
+            output, made = folder / f"{number}-{place}", None
             more: list[str] = []
-            if how != "one process":
-                made = cluster(1 if "1" in how else 2)
+            if how.startswith("Ray"):
+                made = cluster(HOWS[how])
                 more = ["--ray", made.address]
+            middle = len(chosen) // 2 if how.startswith("two") else len(chosen)
+            parts = [part for part in (chosen[:middle], chosen[middle:]) if part]
+            only = [[argument for name in part for argument in ("--only", name)] for part in parts]
             with ProcessorTime() as cpu:
-                found.append(timed(command(ZOO, output, *only, *more)))
+                seconds[how].append(timed(*(command(ZOO, output, *each, *more) for each in only)))
             work[how].append(cpu.work)
             services[how].append(cpu.services)
             if made is not None:
@@ -160,29 +169,35 @@ def speed(folder: Path, rounds: int, pairs: int) -> dict[str, object]:
             wanted = wanted or results(output)
             assert results(output) == wanted, f"{how}: other results"
             shutil.rmtree(output)
-            print(f"{how}: {found[-1]:.1f} s, processors {cpu.work:.1f} and {cpu.services:.1f} s", file=sys.stderr)
-    start_s = statistics.median(starts)
+            print(
+                f"{how}: {seconds[how][-1]:.1f} s, processors {cpu.work:.1f} and {cpu.services:.1f} s", file=sys.stderr
+            )
+    print_speed(seconds, work, services, statistics.median(starts), len(chosen))
+    spent_s = {"processor_seconds": work, "service_seconds": services, "start_of_a_worker_s": starts}
+    return {"seconds": seconds, **spent_s, "pairs": chosen}
+
+
+def print_speed(
+    seconds: dict[str, list[float]],
+    work: dict[str, list[float]],
+    services: dict[str, list[float]],
+    start_s: float,
+    pairs: int,
+) -> None:
+    """Print the table of :func:`speed`."""
     rows = []
-    for workers, how in enumerate(seconds):
+    for how, started in HOWS.items():
         took, spent, own = (statistics.median(kept[how]) for kept in (seconds, work, services))
         alone, one = (statistics.median(seconds[each]) for each in ("one process", "Ray, 1 worker"))
-        without = (spent - workers * start_s) / statistics.median(work["one process"])
+        without = (spent - started * start_s) / statistics.median(work["one process"])
         more_work = spent / statistics.median(work["one process"])
-        rows.append(
-            [
-                how,
-                f"{took:.0f}",
-                *(f"{ratio:.2f}" for ratio in (alone / took, one / took, more_work, without)),
-                f"{own:.0f}",
-            ]
-        )
+        ratios = (alone / took, one / took, more_work, without)
+        rows.append([how, f"{took:.0f}", *(f"{ratio:.2f}" for ratio in ratios), f"{own:.0f}"])
     headers = [
-        f"{len(chosen)} pairs", "s", "one process over it", "one worker over it", "processors, over one process",
+        f"{pairs} pairs", "s", "one process over it", "one worker over it", "processors, over one process",
         "without the workers' start", "s of Ray's services",
     ]  # fmt: skip
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
-    spent_s = {"processor_seconds": work, "service_seconds": services, "start_of_a_worker_s": starts}
-    return {"seconds": seconds, **spent_s, "pairs": chosen}
 
 
 def busy(names: tuple[str, ...]) -> list[psutil.Process]:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from rlcircuits.answers.answer_file import Answers
 from rlcircuits.checkpoints.weight_changes import TensorChange, WeightChanges
+from rlcircuits.comparison.comparison import NoiseNotNeeded
 from rlcircuits.comparison.storage import find_comparisons, load_comparison
 from rlcircuits.comparison.verdict import judge
 from rlcircuits.graph.edge_scores import EdgeScores
@@ -115,6 +116,22 @@ def test_only_signs_that_could_raise_an_alarm_are_a_reason_to_trust(
     (reason,) = [each for each in page.all("li") if "ital sign" in each.text]
     assert words in reason.text
     assert ("careful" in reason.attributes.get("class", "")) is not good
+
+
+@pytest.mark.parametrize(
+    ("controls", "left_out", "words"),
+    [
+        ((1.0,), None, "not measured"),
+        ((1.0,), NoiseNotNeeded(2, True), "cannot depend on it: 2 noise draws and noise on single groups of tensors."),
+        ((), NoiseNotNeeded(3, True), "No noise control was measured, because the verdict cannot depend on it"),
+    ],
+)
+def test_noise_that_was_left_out_is_said_at_a_glance(
+    controls: tuple[float, ...], left_out: NoiseNotNeeded | None, words: str
+) -> None:
+    comparison = replace(made_up_comparison(controls=controls), noise_not_needed=left_out)
+    reasons = [each.text for each in read_page(to_html([comparison])).all("li") if "noise" in each.text.lower()]
+    assert len([each for each in reasons if words in each]) == (left_out is not None)
 
 
 def test_every_section_is_there_and_every_link_leads_somewhere(stored_page: Element) -> None:

@@ -144,6 +144,8 @@ def _noise(pair: PairData) -> Iterator[Trust]:
         )
     if not beyond and not within:
         yield Trust(True, f"No metric moved clearly, beside {draws}.")
+    if comparison.noise_not_needed is not None:
+        yield Trust(True, f"Noise {comparison.noise_not_needed.words}.")
     alarms = [control.draw for control in comparison.controls if noise_reads_as_online_rl(comparison, control)]
     if alarms:
         text = f"Noise alone shows the study's pattern in {len(alarms)} of {draws}."
