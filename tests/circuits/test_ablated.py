@@ -141,7 +141,9 @@ def test_a_small_share_of_one_edge_changes_the_loss_as_the_derivative_says(
     graph = graph_of(checkpoint, granularity)
     scores = _derivatives(name, granularity)
     edge = data.draw(st.sampled_from(graph.mask.nonzero().tolist()))
-    step = 0.002  # the loss jumps where a router chooses another expert, which a step of 0.02 can reach
+    # The loss jumps where a router chooses another expert, which a step of 0.02 can reach; with one of 0.002 what norms
+    # and mixers round in float32 is as large as the tolerance.
+    step = 0.005
 
     def loss(share: float) -> float:
         mask = torch.ones(graph.mask.shape, dtype=torch.float64)
