@@ -46,8 +46,8 @@ class CheckpointJudge:
         self._notify = log if options.stages else (lambda _line: None)
         self.judged: dict[str, Judged] = {}
         """By the checkpoint's name."""
-        self._postponed: dict[str, str] = {}
-        """What was said of checkpoints that wait for a cluster, by their labels."""
+        self.postponed: dict[str, str] = {}
+        """Why checkpoints wait for a cluster, by their names."""
 
     def __call__(self, name: str, seen: SeenCheckpoint, is_last: bool) -> Tried:
         """Measure and judge one checkpoint, write its page, and say in one line what came of it."""
@@ -68,11 +68,12 @@ class CheckpointJudge:
             failures = error.failures
         except UnreachableError as error:
             if not self._options.once:
-                self._postpone(label, str(error))
+                self._postpone(name, label, str(error))
                 return "void"
             failures = [describe_failure(error)]
         except Exception as error:  # the other checkpoints are judged all the same
             failures = [describe_failure(error, self._options.output)]
+        self.postponed.pop(name, None)
         if self._is_stale(seen) or (found is None and not self._is_unchanged(seen)):
             self._discard(file, earlier)
             log(f"{label}: it changed, or was removed, while it was measured; looked at again")
@@ -130,10 +131,10 @@ class CheckpointJudge:
         again = "" if self._options.once else "; given up until its files change"
         log_error(f"{label}: not judged: {reason}{again}")
 
-    def _postpone(self, label: str, reason: str) -> None:
+    def _postpone(self, name: str, label: str, reason: str) -> None:
         """Say why a checkpoint waits, unless the last thing said of it is the same."""
-        if self._postponed.get(label) != reason:
-            self._postponed[label] = reason
+        if self.postponed.get(name) != reason:
+            self.postponed[name] = reason
             log(f"{label}: not judged yet: {reason}; tried again at each look")
 
     def _is_stale(self, seen: SeenCheckpoint) -> bool:

@@ -24,7 +24,7 @@ FAULT = 70
 """A fault of rlcircuits itself, as EX_SOFTWARE of sysexits.h: 1, Python's own code, would look like a verdict."""
 
 INTERRUPTED = 130
-"""Ended by SIGINT or SIGTERM; the number is the one that shells use."""
+"""Ended by SIGINT or SIGTERM; the number is the one that shells use for the former."""
 
 OUTPUT_CLOSED = 141
 """The reader of the output has gone, as after ``| head``; shells use this number for SIGPIPE."""

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from rlcircuits.common.errors import RLCircuitsError
 
-__all__ = ["check_ray_gpus", "ray_connection"]
+__all__ = ["check_cluster", "check_ray_gpus", "ray_connection"]
 
 
 def ray_connection(options: argparse.Namespace) -> AbstractContextManager[None]:
@@ -22,6 +22,15 @@ def ray_connection(options: argparse.Namespace) -> AbstractContextManager[None]:
 
         return early_connection(options.ray)
     return nullcontext()
+
+
+def check_cluster(options: argparse.Namespace) -> None:
+    """Raise UnreachableError if --ray names a cluster and there is none, before anything waits for it."""
+    if options.ray is not None:
+        from rlcircuits.runners.cluster import LOCAL, connect
+
+        if options.ray != LOCAL:
+            connect(options.ray).shutdown()
 
 
 def check_ray_gpus(options: argparse.Namespace) -> None:

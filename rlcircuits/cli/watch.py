@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rlcircuits.cli.checkpoint_judge import CheckpointJudge
 from rlcircuits.cli.command import add_command, add_option
 from rlcircuits.cli.exit_codes import BAD_INPUT, DOES_NOT_HOLD, FAULT, HOLDS, INCONCLUSIVE
-from rlcircuits.cli.ray_connection import check_ray_gpus
+from rlcircuits.cli.ray_connection import check_cluster, check_ray_gpus
 from rlcircuits.cli.streams import log
 from rlcircuits.common.errors import RLCircuitsError
 from rlcircuits.common.limits import check_number
@@ -120,6 +120,7 @@ def _watch(options: argparse.Namespace) -> int:
     settings = template.file.make_settings()
     options.output = output = str(options.output or folder / _OUTPUT)  # named by the message of an interruption
     _prepare(template, settings, output)
+    check_cluster(options)
     judge = CheckpointJudge(options, template, settings)
     without = frozenset({Path(output).resolve(), *(Path(named).resolve() for named in template.named)})
     log(f"watching {folder} for new checkpoints, every {options.interval:g} s; results in {output}")
@@ -172,7 +173,10 @@ def _end(folder: Path, judge: CheckpointJudge, left: Sequence[str], output: str)
     sys.stdout.flush()  # errors follow, and stand below the lines if both streams go to one file
     for name in left:
         if name not in judge.judged:
-            log(f"{checkpoint_label(name)}: not judged; it was not complete, or its files still changed")
+            reason = judge.postponed.get(name, "it was not complete, or its files still changed")
+            log(f"{checkpoint_label(name)}: not judged; {reason}")
+    if not judge.judged and judge.postponed:
+        raise RLCircuitsError(f"{folder}: no checkpoint was judged: no cluster was there to measure one on")
     if not judge.judged:
         raise RLCircuitsError(f"{folder}: no checkpoint was judged: no complete one was found in a subfolder of it")
     found = list(judge.judged.values())

@@ -23,7 +23,7 @@ class RLCircuitsError(ValueError):
 
 
 class UnreachableError(RLCircuitsError):
-    """Raised where a service does not answer, which may be otherwise later and says nothing of the input."""
+    """Raised where a service does not answer. It may answer later, and this says nothing of the input."""
 
 
 def one_line(error: BaseException) -> str:

@@ -246,8 +246,8 @@ class Session:
         if output is None:
             store = self.temporary  # one for the session, so that pairs with the same base share its answers
         settings = self.file.make_settings(settings_table(self.config))
-        if self._uploading is not None:
-            self._uploading.fetch_results([pair.name])
+        if self._started_mirror is not None:
+            self._started_mirror.fetch_results([pair.name])
         if (notice := pair_notice(pair, settings.trust_remote_code)) is not None:
             self.log(notice)
         # Lines, or a bar where pytest captures nothing: standard error is a terminal only then. None from a worker of
@@ -259,12 +259,12 @@ class Session:
             comparison = run_pair(pair, settings, output=output, store=store, **how)
             if output is not None:
                 self.signs.measure(pair, self.file, settings, output, self._shared, **how)
-        if self._uploading is not None:
-            self._uploading.upload()
+        if self._started_mirror is not None:
+            self._started_mirror.upload()
         return comparison
 
     @cached_property
-    def _uploading(self) -> Mirror | None:
+    def _started_mirror(self) -> Mirror | None:
         """The mirror, which uploads what is new from the first use of this on."""
         if self.mirror is not None:
             self.mirror.check_writable()

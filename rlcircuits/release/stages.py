@@ -13,9 +13,10 @@ scores                 before or after is attributed                            
 noise draw             before with noise answers, and is attributed                    answers of before and after
 noise on               before with noise on one group of tensors is attributed         answers of before and after
 pair                   everything else, by ``run_pair``                                all others
+whole pair             all of the above, by ``run_pair``                               stages that other pairs share
 ====================== =============================================================== ===============================
 
-:func:`in_one` makes a single stage of a pair, for a process that has the time to do all of it.
+A pair has either the stage ``pair`` and those before it, or, by :func:`in_one`, the stage ``whole pair``.
 
 With ``noise_if_needed`` a noise draw also waits for the scores of before and after, and noise on a group also for the
 draws. Each then does nothing if the verdict cannot depend on it. Draws that run side by side do not know one another,
@@ -118,7 +119,10 @@ def in_one(stages: Sequence[Stage], apart: Collection[str]) -> tuple[Stage, ...]
         stages: those of the pair, as :func:`plan_stages` returns them.
         apart: the keys of those that remain stages of their own and come before, since other pairs wait for them too.
     """
-    before = {stage.key: stage for stage in stages[:-1] if stage.key in apart}
+    before: dict[str, Stage] = {}
+    for stage in stages[:-1]:
+        if stage.key in apart:
+            before.setdefault(stage.key, stage)  # a control may have a stage of this key too
     return (*before.values(), replace(stages[-1], kind="whole pair", waits_for=tuple(before)))
 
 

@@ -110,8 +110,14 @@ def connect(address: str) -> Any:
 def _own_sigterm() -> Iterator[None]:
     """Set this process's handler of SIGTERM again, if it has one, in place of Ray's, which ends the process."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(handler) and threading.current_thread() is threading.main_thread():
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        yield
+    except SystemExit:  # of Ray's handler, which is the first thing that it sets
+        raise KeyboardInterrupt from None
+    finally:
         signal.signal(signal.SIGTERM, handler)
 
 

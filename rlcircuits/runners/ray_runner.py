@@ -3,10 +3,11 @@
 Ray decides where and when a stage runs: each is a Ray task that waits for the tasks whose results it needs. Results are
 not sent to this process. They lie in the output folder, which every machine of the cluster must see under one path, or
 at a URL that a folder of each machine mirrors (:mod:`rlcircuits.common.mirror`). A stage that two pairs share, such as
-the answers of their common base, is done once. Of many pairs the first are a task each, all but such stages: what a
-task makes or reads it has in memory until its end. Where there is room for more tasks than there are stages, several
-tasks share a stage's batches: each takes the next batch that nobody makes. At a URL neither is so, since no lock holds
-among machines there. A task whose worker or machine is lost is tried again, and goes on from what is in the store.
+the answers of their common base, is done once. Where there are many pairs, most of them are one task each, which keeps
+in memory what it makes; only stages that pairs share remain tasks before it. Where there is room for more tasks than
+there are stages, several tasks share a stage's batches: each takes the next batch that nobody makes. Both need locks
+among machines, which a URL has not: there each stage is one task. A task whose worker or machine is lost is tried
+again, and goes on from what is in the store.
 
 A stage runs with as many threads as torch has in this process: sums on a CPU depend on their number in the last bits,
 so a release has the same results, bit by bit, as in this process alone.
@@ -51,8 +52,8 @@ BATCHES_PER_TASK = 4
 """Fewest batches, on average, for which a further task on the same stage is worth the loading of a model."""
 
 PAIRS_PER_SLOT = 2
-"""Pairs, for each task that can run at once, whose stages are tasks of their own; if there are more, the others are a
-task each. The parted ones come last, so that no slot is empty for long while the last tasks end."""
+"""The last pairs, for each task that can run at once, whose stages are tasks of their own even where pairs are a task
+each, so that no slot is empty for long while the last tasks end."""
 
 TASKS_PER_SLOT = 2
 """Tasks that can run at once for each that does, so that no slot is empty for long while the last ones end."""
@@ -161,11 +162,12 @@ class RayRun(AbstractContextManager["RayRun"]):
         self._process = _Process(self._output, url, Path.cwd(), threads, tuple(sys.argv))
         self._remote = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=RETRIES)(_do)
         slots = sum(_slots(machine, threads, gpus) for machine in machines)
-        plans = [plan for pair in pairs if (plan := self._plan(pair, settings))]
-        of_several = _of_several(plans) if slots > 1 else ()  # one task at a time finds them in the store
-        for place, plan in enumerate(plans):
-            whole = self._mirror is None and _is_one_task(len(plans) - place, slots)
-            self._submit(in_one(plan, of_several) if whole else plan, slots, len(plans))
+        if not slots:
+            raise RLCircuitsError(
+                f"Ray: no machine has {threads} cores, as many as torch has threads here, and also {gpus:g} GPUs, as a "
+                "stage needs; set OMP_NUM_THREADS"
+            )
+        self._submit_pairs(list(pairs), settings, slots)
         cores = sum(machine.get("CPU", 0) for machine in machines)
         if idle := _idle_gpus(machines, threads, gpus):
             self._notify(
@@ -177,6 +179,28 @@ class RayRun(AbstractContextManager["RayRun"]):
             f"Ray: {len(self._tasks)} stages on {len(machines)} machine{'s' * (len(machines) > 1)} with {cores:g} "
             f"cores, {each} to a stage"
         )
+
+    def _submit_pairs(self, pairs: Sequence[Pair], settings: Settings, slots: int) -> None:
+        """Plan and submit pairs, each parted or as one task.
+
+        A pair as one task waits for what it shares with any other, so that all are planned first, which reads their
+        checkpoints. The first pairs are parted and submitted at once, to have work for every slot meanwhile.
+        """
+        one_by_one = slots == 1 and self._mirror is None  # each finds in the store what an earlier one has made
+        none_is_one_task = self._mirror is not None or len(pairs) <= PAIRS_PER_SLOT * slots
+        plans, later = list[tuple[Stage, ...]](), list[tuple[Stage, ...]]()
+        for pair in pairs:
+            if not (plan := self._plan(pair, settings)):
+                continue
+            plans.append(plan)
+            if one_by_one or none_is_one_task or len(plans) <= slots:
+                self._submit(in_one(plan, ()) if one_by_one else plan, slots, len(pairs))
+            else:
+                later.append(plan)
+        of_several = _of_several(plans)
+        for place, plan in enumerate(later):
+            whole = len(later) - place > PAIRS_PER_SLOT * slots
+            self._submit(in_one(plan, of_several) if whole else plan, slots, len(pairs))
 
     def _plan(self, pair: Pair, settings: Settings) -> tuple[Stage, ...]:
         """Return a pair's stages; none if it is finished, or if it cannot be planned."""
@@ -281,11 +305,6 @@ def _of_several(plans: Iterable[Iterable[Stage]]) -> set[str]:
     """Return the keys of the stages that several pairs have."""
     pairs_with = Counter(key for plan in plans for key in {stage.key for stage in plan})
     return {key for key, pairs in pairs_with.items() if pairs > 1}
-
-
-def _is_one_task(pairs_left: int, slots: int) -> bool:
-    """Return whether a pair is one task, by the number of pairs that are left with it, and of tasks at once."""
-    return slots == 1 or pairs_left > PAIRS_PER_SLOT * slots
 
 
 def _parts(stage: Stage, slots: int, at_once: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,10 +265,24 @@ def test_a_cluster_that_is_away_for_a_while_uses_up_no_try(
     assert len(calls) == 6
     assert printed.err.count("checkpoint-10: not judged yet: Ray: no cluster at '127.0.0.1:1'") == 1
     assert list(lines(printed)) == ["checkpoint-10"]
-    calls.clear()
-    shutil.rmtree(run / OUTPUT)
-    assert main(watched(run, write_template(tmp_path, base), "--once")) == 2
-    assert "checkpoint-10: not judged: Ray: no cluster at" in capsys.readouterr().err
+    for bound, said in (
+        (("--once",), "checkpoint-10: not judged: Ray: no cluster at"),
+        (("--interval", 3, "--for", 0.001), "checkpoint-10: not judged; Ray: no cluster at"),
+    ):
+        calls.clear()
+        pauses.update(dict.fromkeys(range(30), lambda: time.sleep(1)))
+        shutil.rmtree(run / OUTPUT)
+        assert main(watched(run, write_template(tmp_path, base), *bound)) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_cluster_that_was_never_there_ends_the_watch_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pauses: dict[int, Callable[[], object]]
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
+    base, run = save_run(tmp_path, steps=(10,))
+    assert main(watched(run, write_template(tmp_path, base), "--ray", "127.0.0.1:1")) == 2
+    assert "rlcircuits: Ray: no cluster at '127.0.0.1:1'" in capsys.readouterr().err
 
 
 def test_what_is_overwritten_while_it_is_measured_is_thrown_away(

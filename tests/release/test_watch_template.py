@@ -77,7 +77,7 @@ def test_what_no_template_is(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_an_ordinary_pairs_file_still_needs_after(tmp_path: Path) -> None:
-    with pytest.raises(RLCircuitsError, match="key 'after': missing"):
+    with pytest.raises(RLCircuitsError, match="key 'after': missing; only templates of rlcircuits watch have none"):
         load_pairs_file(template(tmp_path, PAIR))
 
 

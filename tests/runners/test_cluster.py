@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rlcircuits.common.errors import UnreachableError
 from rlcircuits.runners import cluster
 
 
@@ -49,16 +52,46 @@ def test_a_connection_whose_workers_cannot_be_started_is_ended(ray: Any) -> None
     assert not cluster._early
 
 
-@pytest.mark.parametrize("own", [signal.default_int_handler, signal.SIG_DFL])
-def test_a_handler_of_sigterm_stays_that_of_this_process(ray: Any, own: Any) -> None:
-    """Ray sets one, which is taken where this process has none."""
+def of_ray(*_: object) -> None:
+    """A handler of SIGTERM as Ray sets it, which ends the process."""
+    raise SystemExit(signal.SIGTERM)
 
-    def of_ray(*_: object) -> None: ...
 
-    ray.init = lambda **_: signal.signal(signal.SIGTERM, of_ray)
-    earlier = signal.signal(signal.SIGTERM, own)
-    try:
+@pytest.fixture
+def sets_handler(ray: Any) -> Iterator[list[BaseException]]:
+    """Let the cluster set a handler of SIGTERM before anything else, and then raise what the list has."""
+    raised: list[BaseException] = []
+
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, of_ray)
+        for error in raised:
+            raise error
+
+    ray.init = init
+    earlier = signal.getsignal(signal.SIGTERM)
+    yield raised
+    signal.signal(signal.SIGTERM, earlier)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("no cluster"), SystemExit(signal.SIGTERM)])
+def test_a_handler_of_sigterm_stays_that_of_this_process(
+    error: BaseException | None, sets_handler: list[BaseException]
+) -> None:
+    sets_handler += [] if error is None else [error]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(UnreachableError, KeyboardInterrupt):
         cluster.connect("local")
-        assert signal.getsignal(signal.SIGTERM) is (own if callable(own) else of_ray)
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+
+
+def test_to_be_terminated_while_ray_starts_is_an_interruption(sets_handler: list[BaseException]) -> None:
+    sets_handler.append(SystemExit(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        cluster.connect("local")
+
+
+def test_a_process_without_a_handler_of_sigterm_gets_rays(sets_handler: list[BaseException]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    cluster.connect("local")
+    assert signal.getsignal(signal.SIGTERM) is of_ray

@@ -216,21 +216,44 @@ def test_a_stage_is_done_if_one_of_its_tasks_has_seen_all_its_results(
 
 
 def test_a_pair_as_one_task(tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It goes on from what the store has, too, when its worker is killed."""
-    monkeypatch.setattr(ray_runner, "PAIRS_PER_SLOT", 0)  # every pair is
+    """Beside parted pairs, with a control that has stages too, and killed workers, it has the same results."""
+    monkeypatch.setattr(ray_runner, "PAIRS_PER_SLOT", 0)  # so that of three pairs the third is, on two cores
+    pair = pair_of("dpo", control=str(SEED / "sft-more"), reference=str(SEED / "sft"))
+    run_pair(pair, SETTINGS, output=tmp_path / "alone")
     lines: list[str] = []
-    kills = ray_runner.RETRIES
-    assert finish_with_kills(tmp_path, "the whole pair", kills, monkeypatch, notify=lines.append) == {}
-    assert result_bytes(tmp_path, after_kills=True) == alone
-    done = sorted(line.split(": done in")[0] for line in lines if "done in" in line)
-    assert done == ["grpo: answers of before", "grpo: the whole pair", "ppo: the whole pair"]
+    how = {"pairs": (*PAIRS, pair), "notify": lines.append}
+    assert finish_with_kills(tmp_path / "ray", "the whole pair", ray_runner.RETRIES, monkeypatch, **how) == {}
+    found, wanted = result_bytes(tmp_path / "ray", after_kills=True), result_bytes(tmp_path / "alone")
+    assert found == {**alone, **wanted}
+    assert [line.split(": done")[0] for line in lines if line.startswith("dpo")] == ["dpo: the whole pair"]
 
 
-def test_which_pairs_are_one_task() -> None:
-    assert ray_runner._is_one_task(pairs_left=1, slots=1)  # there is nobody to share it with
-    assert not ray_runner._is_one_task(pairs_left=1, slots=2)
-    assert not ray_runner._is_one_task(pairs_left=4, slots=2)
-    assert ray_runner._is_one_task(pairs_left=5, slots=2)
+@pytest.mark.parametrize(
+    ("pairs", "parted"), [(4, "0 1 2 3"), (5, "0 1 2 3 4"), (7, "0 1 3 4 5 6"), (9, "0 1 5 6 7 8")]
+)
+def test_the_first_and_last_pairs_are_parted_and_the_first_are_submitted_at_once(
+    pairs: int, parted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two slots."""
+    done: list[str] = []
+    stages = plan_stages(PAIRS[0], SETTINGS)
+
+    def plan(_: RayRun, pair: Pair, *__: Any) -> tuple[Stage, ...]:
+        done.append(f"plan {pair.name}")
+        return tuple(replace(stage, pair=pair, key=f"{stage.key} {pair.name}", waits_for=()) for stage in stages)
+
+    def submit(_: RayRun, submitted: tuple[Stage, ...], *__: Any) -> None:
+        how = "whole" if submitted[-1].kind == "whole pair" else "parted"
+        done.append(f"{how} {submitted[-1].pair.name}")
+
+    monkeypatch.setattr(RayRun, "_plan", plan)
+    monkeypatch.setattr(RayRun, "_submit", submit)
+    run = object.__new__(RayRun)
+    run._mirror = None
+    run._submit_pairs([pair_of("grpo", name=str(number)) for number in range(pairs)], SETTINGS, slots=2)
+    assert [each.split()[1] for each in done if each.startswith("parted")] == parted.split()
+    assert done[:4] == ["plan 0", "parted 0", "plan 1", "parted 1"]
+    assert len([each for each in done if not each.startswith("plan")]) == pairs
 
 
 def test_how_many_tasks_share_a_stage() -> None:
