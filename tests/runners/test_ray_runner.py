@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,6 +279,18 @@ def test_too_many_threads_for_any_machine(tmp_path: Path) -> None:
     try:
         with pytest.raises(RLCircuitsError, match="a stage needs 1000 cores, as many as torch has threads here"):
             finish_all(tmp_path)
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_no_machine_has_both_the_cores_and_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = [{"Alive": True, "Resources": each} for each in ({"CPU": 2}, {"CPU": 1, "GPU": 1})]
+    there = SimpleNamespace(nodes=lambda: machines, remote=lambda **_: lambda _: None, shutdown=lambda: None)
+    monkeypatch.setattr(ray_runner, "connect", lambda _: there)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RLCircuitsError, match=r"no machine has 2 cores, .* and also 1 GPUs, as a stage needs"):
+            RayRun(PAIRS, SETTINGS, tmp_path, gpus=1, notify=print)
     finally:
         torch.set_num_threads(1)
 
