@@ -10,6 +10,7 @@ from helpers.tiny_pairs import grade_kindly, save_tiny_pair
 
 from rlcircuits.cli.main import main
 from rlcircuits.release.run_record import load_run
+from rlcircuits.report import stage_table as stage_table_module
 from rlcircuits.report.stage_table import stage_table
 
 OPTIONS = ["--algorithm=grpo", "--question-count=24", "--min-questions=2", "--noise-draws=1", "--max-new-tokens=6",
@@ -25,10 +26,11 @@ def test_stage_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     head = next(place for place, line in enumerate(printed) if line.startswith("stage "))
     rows = {line.split()[0]: line for line in printed[head + 2 :]}
     wanted = {"load", "answer", "grade", "pair", "attribute", "contract", "control", "statistics", "report", "rest"}
-    assert wanted <= set(rows)
     assert "100.0 %" in rows["all"]
     run = load_run(tmp_path / "out" / "p")
     assert {each.stage for each in run.stages} >= wanted - {"report"}
+    # Which stages are too short for a row depends on the machine.
+    assert {"rest", *(each.stage for each in run.stages if each.seconds >= stage_table_module._LEAST)} <= set(rows)
     assert sum(each.seconds for each in run.stages) <= run.seconds + 0.1
     by_name = {each.stage: each for each in run.stages}
     assert 0 < by_name["answer"].in_controls < by_name["answer"].seconds
