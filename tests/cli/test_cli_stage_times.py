@@ -10,8 +10,7 @@ from helpers.tiny_pairs import grade_kindly, save_tiny_pair
 
 from rlcircuits.cli.main import main
 from rlcircuits.release.run_record import load_run
-from rlcircuits.report import stage_table as stage_table_module
-from rlcircuits.report.stage_table import stage_table
+from rlcircuits.report.stage_table import _LEAST, stage_table
 
 OPTIONS = ["--algorithm=grpo", "--question-count=24", "--min-questions=2", "--noise-draws=1", "--max-new-tokens=6",
            "--no-stop-early", "--n=2", "--device=cpu"]  # fmt: skip
@@ -30,7 +29,7 @@ def test_stage_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     run = load_run(tmp_path / "out" / "p")
     assert {each.stage for each in run.stages} >= wanted - {"report"}
     # Which stages are too short for a row depends on the machine.
-    assert {"rest", *(each.stage for each in run.stages if each.seconds >= stage_table_module._LEAST)} <= set(rows)
+    assert {"rest", *(each.stage for each in run.stages if each.seconds >= _LEAST)} <= set(rows)
     assert sum(each.seconds for each in run.stages) <= run.seconds + 0.1
     by_name = {each.stage: each for each in run.stages}
     assert 0 < by_name["answer"].in_controls < by_name["answer"].seconds
