@@ -175,7 +175,7 @@ def make_pairs_file(tables: PairsTables, path: Path) -> PairsFile:
     pairs: dict[str, Pair] = {}
     for place, table in enumerate(tables.pairs, start=1):
         where = f"{path}: pair {place}"
-        if "before" in table and "after" not in table:
+        if "before" in table and "after" not in table and table.keys() <= Pair.model_fields.keys():  # none is misspelt
             raise RLCircuitsError(f"{where}, key 'after': missing; only templates of rlcircuits watch have none")
         for one in _multiply(_with_circuits(table, tables.circuits), known, where):
             pair = validate_table(Pair, one, where)
