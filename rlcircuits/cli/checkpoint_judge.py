@@ -13,6 +13,7 @@ from rlcircuits.cli.exit_codes import DOES_NOT_HOLD, failure_code
 from rlcircuits.cli.gated_signs import measure_gated_signs
 from rlcircuits.cli.streams import log, log_error
 from rlcircuits.common import defaults
+from rlcircuits.common.errors import UnreachableError
 
 if TYPE_CHECKING:
     from rlcircuits.common.failures import Failure
@@ -51,7 +52,6 @@ class CheckpointJudge:
 
     def __call__(self, name: str, seen: SeenCheckpoint, is_last: bool) -> Tried:
         """Measure and judge one checkpoint, write its page, and say in one line what came of it."""
-        from rlcircuits.common.errors import UnreachableError
         from rlcircuits.common.failures import describe_failure
         from rlcircuits.release.watch_template import checkpoint_label
 

@@ -81,11 +81,9 @@ class Stage:
     @property
     def words(self) -> str:
         """What the stage does, for messages."""
-        if self.kind in ("pair", "whole pair"):
-            return f"{self.pair.name}: the {'comparison' if self.kind == 'pair' else 'whole pair'}"
-        by_kind = {"answers": f"answers of {self.of}", "greedy answers": f"greedy answers of {self.of}"}
-        words = by_kind.get(self.kind, f"{self.kind} {self.of}".strip())
-        return f"{self.pair.name}: {f'scores of {self.of}' if self.kind == 'scores' else words}"
+        words = {"pair": "the comparison", "whole pair": "the whole pair"}.get(self.kind)
+        between = " of " if self.kind in ("answers", "greedy answers", "scores") else " "
+        return f"{self.pair.name}: {words or f'{self.kind}{between}{self.of}'}"
 
 
 def plan_stages(pair: Pair, settings: Settings, output: Path | None = None) -> tuple[Stage, ...]:
